@@ -1,1 +1,9 @@
-//! x
+//! boxbuild: builds OS images with KIWI NG in a box.
+//!
+//! Data flows one way: arguments ([`args`]) become a validated [`plan`], the [`store`] hands
+//! over the box, an [`engine`] runs the machine, and what the guest left in the target
+//! directory decides the outcome.
+
+pub mod arch;
+pub mod engine;
+pub mod store;

@@ -1,0 +1,1 @@
+//! The qemu engine: QEMU TCG, for foreign architectures and hosts without usable KVM.
