@@ -5,5 +5,7 @@
 //! directory decides the outcome.
 
 pub mod arch;
+pub mod args;
 pub mod engine;
+pub mod kiwi_options;
 pub mod store;

@@ -1,0 +1,382 @@
+//! The command line, as typed.
+//!
+//! Two grammars are accepted, so that scripts written for `kiwi-ng system boxbuild` run with
+//! `alias kiwi-ng=boxbuild`:
+//!
+//! ```text
+//! boxbuild [GLOBAL] [OPTIONS] --box NAME (-- | kiwi) BUILD-ARGS...
+//! boxbuild [GLOBAL] system boxbuild [OPTIONS] --box NAME (-- | kiwi) BUILD-ARGS...
+//! ```
+//!
+//! The words behind the separator belong to `kiwi-ng system build` and are cut off before
+//! clap sees the rest ([`crate::kiwi_options`] reads them).
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::arch::Arch;
+
+const EXAMPLES: &str = "\
+Examples:
+  Make a box once, then build an image in it:
+    boxbuild box create debian --from debian:trixie
+    boxbuild --box debian -- --description ./image --target-dir /tmp/image
+
+  Select a profile and add a repository; words behind -- go to 'kiwi-ng system build':
+    boxbuild --profile Virtual --box debian -- --description ./image \\
+        --target-dir /tmp/image --add-repo http://mirror.example/debian,apt-deb
+
+Exit codes:
+  0 built   1 the build failed in the box   2 wrong usage
+  3 a problem of the host or the box   124 timeout   130 interrupted";
+
+/// Builds OS images with KIWI NG in a box: a fast-booting virtual machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "boxbuild",
+    version,
+    after_help = EXAMPLES,
+    override_usage = "boxbuild [OPTIONS] --box <NAME> -- --description <DIR> --target-dir <DIR> \
+        [BUILD-ARGS]...\n       boxbuild box <COMMAND>",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub struct Cli {
+    /// What to do instead of a build.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of a build.
+    #[command(flatten)]
+    pub build: BuildOptions,
+}
+
+/// Commands besides the build.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make, show and remove boxes.
+    #[command(subcommand)]
+    Box(BoxCommand),
+}
+
+/// Commands on boxes.
+#[derive(Debug, Subcommand)]
+pub enum BoxCommand {
+    /// Make a box from a distribution's own packages.
+    Create(CreateArgs),
+    /// List the installed boxes.
+    List,
+    /// Show everything known about a box.
+    Info {
+        /// Name of the box.
+        name: String,
+    },
+    /// Remove a box from this machine.
+    Rm {
+        /// Name of the box.
+        name: String,
+    },
+}
+
+/// Options of `box create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Name of the new box.
+    pub name: String,
+    /// Distribution and suite to make it from, e.g. debian:trixie.
+    #[arg(long, value_name = "DISTRIBUTION:SUITE")]
+    pub from: String,
+    /// Package mirror [default: the one in this host's apt configuration].
+    #[arg(long, value_name = "URL")]
+    pub mirror: Option<String>,
+    /// Size of the box's disk as the guest sees it.
+    #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]
+    pub disk_size: u64,
+    /// Version of KIWI from the Python package index.
+    #[arg(long, value_name = "VERSION")]
+    pub kiwi_version: Option<String>,
+    /// Replace a box of that name.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Options of a build, before the separator.
+#[derive(Debug, Args)]
+pub struct BuildOptions {
+    /// Box to build in (see 'boxbuild box list').
+    #[arg(long = "box", value_name = "NAME", required = true)]
+    pub box_name: Option<String>,
+    /// What runs the box: auto or qemu.
+    #[arg(long, value_name = "ENGINE", default_value = "auto")]
+    pub engine: String,
+    /// How the box is brought up: auto, fast (boxbuild's own init) or compat (the box's init).
+    #[arg(long, value_name = "STYLE", default_value = "auto")]
+    pub boot: String,
+    /// Guest memory, e.g. 4G or 6000M; a bare number means GiB [default: the box's].
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+    pub box_memory: Option<u64>,
+    /// Number of virtual CPUs [default: the host's, at most the box's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub box_smp_cpus: Option<u32>,
+    /// Grow the disk that the guest sees, e.g. 60G.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub disk_size: Option<u64>,
+    /// Network of the box: user (outgoing connections only) or none.
+    #[arg(long, value_name = "MODE", default_value = "user")]
+    pub network: String,
+    /// Machine type for the qemu engine.
+    #[arg(long, value_name = "TYPE")]
+    pub machine: Option<OsString>,
+    /// CPU model for the qemu engine.
+    #[arg(long, value_name = "MODEL")]
+    pub cpu: Option<OsString>,
+    /// Do not use KVM (selects the qemu engine).
+    #[arg(long)]
+    pub no_accel: bool,
+    /// Share the description writable, for the rare script that changes it.
+    #[arg(long)]
+    pub description_rw: bool,
+    /// End the build after this time, e.g. 90m (exit code 124).
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// End the build when the box shows no sign of life for this time; 0 never does.
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
+    pub timeout_idle: Duration,
+    /// Show the build log and the box's console live.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Say what would be run, and stop.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Select a profile of the description (repeatable).
+    #[arg(long, value_name = "NAME", help_heading = "KIWI options")]
+    pub profile: Vec<OsString>,
+    /// Select the image type.
+    #[arg(long = "type", value_name = "TYPE", help_heading = "KIWI options")]
+    pub image_type: Option<OsString>,
+    /// Name of the description file below --description.
+    #[arg(long, value_name = "FILE", help_heading = "KIWI options")]
+    pub kiwi_file: Option<OsString>,
+    /// Set a variable for KIWI and its scripts (repeatable).
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "KIWI options")]
+    pub setenv: Vec<OsString>,
+    /// Log level of KIWI.
+    #[arg(long, value_name = "LEVEL", help_heading = "KIWI options")]
+    pub loglevel: Option<OsString>,
+    /// Let KIWI log debug messages.
+    #[arg(long, help_heading = "KIWI options")]
+    pub debug: bool,
+    /// Coloured log of KIWI.
+    #[arg(long, help_heading = "KIWI options")]
+    pub color_output: bool,
+    /// Architecture that KIWI builds for, if the box's is not meant.
+    #[arg(long, value_name = "ARCH", help_heading = "KIWI options")]
+    pub target_arch: Option<OsString>,
+    /// Architecture of the box.
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<Arch>,
+}
+
+/// A command line, cut at the separator.
+#[derive(Debug)]
+pub struct Invocation {
+    /// What stands before the separator.
+    pub cli: Cli,
+    /// What stands behind it; `None` if there is no separator.
+    pub build_args: Option<Vec<OsString>>,
+}
+
+/// Reads a command line (without the program's name).
+pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
+    let (front, build_args) = split(argv.into_iter().collect());
+    let cli = Cli::try_parse_from(std::iter::once(OsString::from("boxbuild")).chain(front))?;
+    Ok(Invocation { cli, build_args })
+}
+
+/// Cuts at the first `--` or bare word `kiwi`, and drops the words `system boxbuild`.
+fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
+    let command = Cli::command();
+    let mut front = Vec::new();
+    let mut words = argv.into_iter();
+    let mut bare_words = 0;
+    while let Some(word) = words.next() {
+        if word == "--" || (word == "kiwi" && bare_words == 0) {
+            return (front, Some(words.collect()));
+        }
+        if takes_value(&command, &word) {
+            front.push(word);
+            front.extend(words.next());
+        } else if word == "system" && bare_words == 0 {
+            // `system boxbuild` is one command of kiwi-ng; alone, the word is a mistake
+            // that clap reports.
+            match words.next() {
+                Some(next) if next == "boxbuild" => {}
+                next => {
+                    front.push(word);
+                    front.extend(next);
+                    bare_words += 1;
+                }
+            }
+        } else {
+            bare_words += usize::from(!word.as_bytes().starts_with(b"-"));
+            front.push(word);
+        }
+    }
+    (front, None)
+}
+
+/// Whether `word` is an option whose value is the next word.
+fn takes_value(command: &clap::Command, word: &OsStr) -> bool {
+    let Some(name) = word.to_str().and_then(|word| word.strip_prefix("--")) else {
+        return false;
+    };
+    command
+        .get_arguments()
+        .any(|arg| arg.get_long() == Some(name) && arg.get_action().takes_values())
+}
+
+/// Bytes from a number with an optional binary unit (K, M, G, T; `B` and `iB` are ignored).
+/// A bare number means `bare_unit` bytes.
+fn parse_bytes(text: &str, bare_unit: u64) -> Result<u64, String> {
+    let complaint = || format!("'{text}' is not a size: write e.g. 4G, 6000M or 20GiB");
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit.trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i')
+    {
+        "" if unit.is_empty() => bare_unit,
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        "t" => 1u64 << 40,
+        _ => return Err(complaint()),
+    };
+    let bytes = match number.parse::<u64>() {
+        Ok(number) => number.checked_mul(factor),
+        // A fraction such as 1.5G: exact enough in f64 below 2^53 bytes.
+        Err(_) => number
+            .parse::<f64>()
+            .ok()
+            .map(|number| number * factor as f64)
+            .filter(|bytes| (0.0..9e15).contains(bytes))
+            .map(|bytes| bytes as u64),
+    };
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(complaint)
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    parse_bytes(text, 1 << 30)
+}
+
+/// Guest memory in bytes. KIWI's documentation says GB for a bare number.
+fn parse_memory(text: &str) -> Result<u64, String> {
+    let bytes = parse_bytes(text, 1 << 30)?;
+    if bytes < 256 << 20 {
+        return Err(format!("{text} is too little memory for a box (at least 256M)"));
+    }
+    Ok(bytes)
+}
+
+/// A time: seconds, or a number with s, m or h.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit {
+        "" | "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        _ => 0,
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .filter(|_| factor > 0)
+        .and_then(|number| number.checked_mul(factor))
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("'{text}' is not a time: write e.g. 90, 90s, 15m or 2h"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn both_grammars_and_both_separators_mean_the_same() {
+        for line in [
+            "--profile A --box leap -- --description d --target-dir t",
+            "--profile A --box leap kiwi --description d --target-dir t",
+            "--profile A system boxbuild --box leap -- --description d --target-dir t",
+            "--profile=A system boxbuild --box=leap kiwi --description d --target-dir t",
+        ] {
+            let invocation = parse(words(line)).expect(line);
+            assert_eq!(invocation.cli.build.box_name.as_deref(), Some("leap"), "{line}");
+            assert_eq!(invocation.cli.build.profile, ["A"], "{line}");
+            assert_eq!(
+                invocation.build_args.as_deref(),
+                Some(&words("--description d --target-dir t")[..]),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_value_named_kiwi_is_no_separator() {
+        let invocation = parse(words("--box kiwi --profile kiwi kiwi --description d")).unwrap();
+        assert_eq!(invocation.cli.build.box_name.as_deref(), Some("kiwi"));
+        assert_eq!(invocation.build_args.unwrap(), words("--description d"));
+    }
+
+    #[test]
+    fn only_the_first_separator_counts() {
+        let invocation = parse(words("--box b -- --add-package kiwi --")).unwrap();
+        assert_eq!(invocation.build_args.unwrap(), words("--add-package kiwi --"));
+    }
+
+    #[test]
+    fn a_box_may_be_named_kiwi_in_box_commands() {
+        let invocation = parse(words("box info kiwi")).unwrap();
+        assert!(invocation.build_args.is_none());
+        assert!(matches!(
+            invocation.cli.command,
+            Some(Command::Box(BoxCommand::Info { name })) if name == "kiwi"
+        ));
+    }
+
+    #[test]
+    fn a_build_needs_a_box() {
+        let error = parse(words("-- --description d --target-dir t")).unwrap_err();
+        assert!(error.to_string().contains("--box"), "{error}");
+    }
+
+    #[test]
+    fn sizes_in_any_sensible_unit() {
+        assert_eq!(parse_memory("8"), Ok(8 << 30));
+        assert_eq!(parse_memory("8096M"), Ok(8096 << 20));
+        assert_eq!(parse_memory("1.5GiB"), Ok(3 << 29));
+        assert_eq!(parse_size("20gb"), Ok(20 << 30));
+        for bad in ["", "x", "8Q", "-1", "0", "99999999999T", "1.2.3G"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+        assert!(parse_memory("8M").is_err());
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
+        assert!(parse_duration("2 fortnights").is_err());
+        assert!(parse_duration("m").is_err());
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
