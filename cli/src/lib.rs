@@ -8,4 +8,5 @@ pub mod arch;
 pub mod args;
 pub mod engine;
 pub mod kiwi_options;
+pub mod plan;
 pub mod store;
