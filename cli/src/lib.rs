@@ -7,6 +7,8 @@
 pub mod arch;
 pub mod args;
 pub mod engine;
+pub mod follow;
 pub mod kiwi_options;
 pub mod plan;
 pub mod store;
+pub mod target;
