@@ -1,1 +1,6 @@
-//! x
+//! What the guest meets at power-on: the kernel command line, the parts of the initial
+//! ramdisk that come from boxbuild, and the guest side of a build.
+
+pub mod cmdline;
+pub mod cpio;
+pub mod guest;

@@ -1,0 +1,117 @@
+//! Archives that the kernel unpacks into its initial root file system.
+//!
+//! Format "newc" (Linux, Documentation/driver-api/early-userspace/buffer-format.rst): a
+//! header of `070701` and 13 fields of 8 hex digits, the name with its NUL, the data; header
+//! with name, and data, are padded to a multiple of four bytes. Several archives may stand
+//! behind each other; what comes later replaces what came earlier.
+
+/// File type bits of a mode (inode(7)).
+const DIRECTORY: u32 = 0o040_000;
+const REGULAR: u32 = 0o100_000;
+
+/// An archive that grows.
+#[derive(Debug, Default)]
+pub struct Archive {
+    bytes: Vec<u8>,
+    inode: u32,
+}
+
+impl Archive {
+    /// An empty archive.
+    pub fn new() -> Archive {
+        Archive::default()
+    }
+
+    /// Adds a directory that belongs to root. `path` is relative, without a leading slash.
+    pub fn directory(&mut self, path: &str, permissions: u32) -> &mut Archive {
+        self.entry(path, DIRECTORY | permissions, &[])
+    }
+
+    /// Adds a file that belongs to root. `path` is relative, without a leading slash.
+    pub fn file(&mut self, path: &str, permissions: u32, data: &[u8]) -> &mut Archive {
+        self.entry(path, REGULAR | permissions, data)
+    }
+
+    /// The archive with its trailer, a multiple of four bytes long.
+    pub fn finish(&mut self) -> Vec<u8> {
+        self.inode = 0;
+        self.entry("TRAILER!!!", 0, &[]);
+        std::mem::take(&mut self.bytes)
+    }
+
+    fn entry(&mut self, path: &str, mode: u32, data: &[u8]) -> &mut Archive {
+        let inode = self.inode;
+        self.inode += 1;
+        let name_size = path.len() + 1;
+        let fields = [
+            inode as usize,
+            mode as usize,
+            0, // uid
+            0, // gid
+            1, // nlink
+            0, // mtime
+            data.len(),
+            0, // major of the device it is on
+            0, // minor
+            0, // major of the device it is
+            0, // minor
+            name_size,
+            0, // checksum: none in this format
+        ];
+        self.bytes.extend_from_slice(b"070701");
+        for field in fields {
+            self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
+        }
+        self.bytes.extend_from_slice(path.as_bytes());
+        self.bytes.push(0);
+        self.pad();
+        self.bytes.extend_from_slice(data);
+        self.pad();
+        self
+    }
+
+    fn pad(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn entries_are_aligned() {
+        let bytes = Archive::new().directory("a", 0o755).file("a/b", 0o644, b"12345").finish();
+        assert_eq!(bytes.len() % 4, 0);
+        // Header 110 bytes, name "a\0": 112.
+        assert_eq!(&bytes[..6], b"070701");
+        assert_eq!(&bytes[112..118], b"070701");
+        assert_eq!(&bytes[14..22], b"000041ed");
+    }
+
+    #[test]
+    fn cpio_reads_it() {
+        let bytes = Archive::new().directory("a", 0o755).file("a/b", 0o640, b"12345").finish();
+        let Ok(mut cpio) = Command::new("cpio")
+            .args(["-itv", "--quiet"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+        else {
+            println!("skipped: the program cpio is not installed");
+            return;
+        };
+        cpio.stdin.take().unwrap().write_all(&bytes).unwrap();
+        let output = cpio.wait_with_output().unwrap();
+        let listing = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success());
+        let mut lines = listing.lines();
+        assert!(lines.next().is_some_and(|line| line.starts_with("drwxr-xr-x")), "{listing}");
+        let file = lines.next().unwrap_or_default();
+        assert!(file.starts_with("-rw-r-----") && file.ends_with("a/b"), "{listing}");
+        assert_eq!(lines.next(), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! The guest side of a build (docs/guest-contract.md).
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use crate::cpio::Archive;
+
+/// A file that a box needs for the contract of the published boxes.
+#[derive(Debug, Clone, Copy)]
+pub struct BoxFile {
+    /// Absolute path in the box.
+    pub path: &'static str,
+    /// Permission bits.
+    pub mode: u32,
+    /// Content.
+    pub content: &'static str,
+}
+
+/// Name of the systemd unit that runs a build; it must be enabled in the box.
+pub const UNIT: &str = "boxbuild-kiwi.service";
+
+/// What a box carries so that its own init system can run a build.
+pub const BOX_FILES: &[BoxFile] = &[
+    BoxFile {
+        path: "/usr/lib/boxbuild/run-kiwi",
+        mode: 0o755,
+        content: include_str!("../guest/run-kiwi"),
+    },
+    BoxFile {
+        path: "/usr/lib/systemd/system/boxbuild-kiwi.service",
+        mode: 0o644,
+        content: include_str!("../guest/boxbuild-kiwi.service"),
+    },
+];
+
+/// A build in a box that is brought up by boxbuild's own init. Nothing of it is in the box:
+/// it comes with each boot, as a part of the initial ramdisk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FastBoot {
+    /// Words after `kiwi-ng`, up to `--description`; any bytes, any number.
+    pub args: Vec<OsString>,
+    /// Environment of kiwi: names of shell variables, any values.
+    pub environment: Vec<(String, OsString)>,
+    /// The machine has a network interface.
+    pub network: bool,
+}
+
+impl FastBoot {
+    /// The part to lay behind the box's own initial ramdisk, at a multiple of four bytes.
+    pub fn initrd_part(&self) -> Vec<u8> {
+        let mut args = b"set --".to_vec();
+        for word in &self.args {
+            args.push(b' ');
+            quote(word, &mut args);
+        }
+        args.push(b'\n');
+        let mut env = Vec::new();
+        for (name, value) in self.environment.iter().filter(|(name, _)| is_variable(name)) {
+            env.extend_from_slice(name.as_bytes());
+            env.push(b'=');
+            quote(value, &mut env);
+            env.push(b'\n');
+        }
+        let mut archive = Archive::new();
+        archive
+            .directory("boxbuild", 0o755)
+            .file("boxbuild/init", 0o755, include_bytes!("../guest/init"))
+            .file("boxbuild/run", 0o755, include_bytes!("../guest/run"))
+            .file("boxbuild/nosync", 0o644, include_bytes!("../guest/nosync"))
+            .file("boxbuild/args", 0o600, &args)
+            .file("boxbuild/env", 0o600, &env);
+        if self.network {
+            archive.file("boxbuild/network", 0o644, b"");
+        }
+        archive.finish()
+    }
+}
+
+/// One word for a POSIX shell: in single quotes everything but the quote stands for itself.
+fn quote(word: &OsStr, out: &mut Vec<u8>) {
+    out.push(b'\'');
+    for byte in word.as_bytes() {
+        if *byte == b'\'' {
+            out.extend_from_slice(b"'\\''");
+        } else {
+            out.push(*byte);
+        }
+    }
+    out.push(b'\'');
+}
+
+fn is_variable(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+    use std::process::Command;
+
+    use super::*;
+
+    /// What a real shell makes of the quoted words.
+    #[test]
+    fn any_bytes_reach_kiwi() {
+        let words = ["", "a b", "it's", "$(touch x)`y`", "\"", "two\nlines", "\\", "*"]
+            .map(OsString::from)
+            .into_iter()
+            .chain([OsString::from_vec(b"raw \xff".to_vec())]);
+        for word in words {
+            let mut script = b"set -- ".to_vec();
+            quote(&word, &mut script);
+            script.extend_from_slice(b"\nprintf '%s.' \"$@\"");
+            let output = Command::new("sh")
+                .arg("-c")
+                .arg(OsString::from_vec(script))
+                .output()
+                .expect("sh must be there");
+            let mut expected = word.as_bytes().to_vec();
+            expected.push(b'.');
+            assert_eq!(output.stdout, expected);
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_variables_are_left_out() {
+        let boot = FastBoot {
+            args: vec![],
+            environment: vec![("a b;reboot".into(), "x".into()), ("http_proxy".into(), "p".into())],
+            network: true,
+        };
+        let part = boot.initrd_part();
+        let text = String::from_utf8_lossy(&part);
+        assert!(text.contains("http_proxy='p'"));
+        assert!(!text.contains("reboot"));
+        assert_eq!(part.len() % 4, 0);
+    }
+
+    #[test]
+    fn the_scripts_are_sound() {
+        for script in ["init", "run", "run-kiwi"] {
+            let path = format!("{}/guest/{script}", env!("CARGO_MANIFEST_DIR"));
+            let shell = if script == "run-kiwi" { "bash" } else { "sh" };
+            let status = Command::new(shell).arg("-n").arg(&path).status().expect("a shell");
+            assert!(status.success(), "{script}");
+        }
+    }
+}
