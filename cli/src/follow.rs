@@ -24,7 +24,8 @@ impl Lines {
                 None => (piece, false),
             };
             let room = LONGEST_LINE - self.partial.len();
-            self.partial.extend_from_slice(&body[..body.len().min(room)]);
+            self.partial
+                .extend_from_slice(&body[..body.len().min(room)]);
             if complete {
                 line(&plain(&self.partial));
                 self.partial.clear();
@@ -51,7 +52,10 @@ pub fn plain(bytes: &[u8]) -> String {
             // CSI: parameters, intermediates, one final byte (ECMA-48, section 5.4).
             '\x1b' if chars.peek() == Some(&'[') => {
                 chars.next();
-                while chars.next_if(|char| !('\x40'..='\x7e').contains(char)).is_some() {}
+                while chars
+                    .next_if(|char| !('\x40'..='\x7e').contains(char))
+                    .is_some()
+                {}
                 chars.next();
             }
             // Other escape sequences: the next character belongs to it.
@@ -77,7 +81,11 @@ pub struct Tail {
 impl Tail {
     /// Follows `path`, which need not exist yet.
     pub fn new(path: &Path) -> Tail {
-        Tail { path: path.to_owned(), file: None, lines: Lines::default() }
+        Tail {
+            path: path.to_owned(),
+            file: None,
+            lines: Lines::default(),
+        }
     }
 
     /// Calls `line` for each new line. Returns whether the file has grown.
@@ -89,7 +97,9 @@ impl Tail {
                 Err(error) => return Err(error),
             }
         }
-        let Some(file) = &mut self.file else { return Ok(false) };
+        let Some(file) = &mut self.file else {
+            return Ok(false);
+        };
         let mut grown = false;
         let mut buffer = [0; 16 << 10];
         loop {
@@ -120,7 +130,10 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "not a regular file",
+        ))
     }
 }
 
@@ -209,7 +222,9 @@ impl Pulse {
 
     /// Takes a beat; true if the guest worked since the last one.
     pub fn beat(&mut self, ticks: u64) -> bool {
-        let worked = self.last.is_none_or(|last| ticks.saturating_sub(last) >= Self::IDLE_TICKS);
+        let worked = self
+            .last
+            .is_none_or(|last| ticks.saturating_sub(last) >= Self::IDLE_TICKS);
         self.last = Some(ticks);
         worked
     }
@@ -225,7 +240,11 @@ mod tests {
     fn lines_are_whole_and_harmless() {
         let mut lines = Lines::default();
         let mut seen = Vec::new();
-        for chunk in [&b"one\r\ntw"[..], b"o\n\x1b[31mred\x1b[0m\x1b]0;t\x07\n", b"\xff\nlast"] {
+        for chunk in [
+            &b"one\r\ntw"[..],
+            b"o\n\x1b[31mred\x1b[0m\x1b]0;t\x07\n",
+            b"\xff\nlast",
+        ] {
             lines.push(chunk, |line| seen.push(line.to_owned()));
         }
         assert_eq!(seen, ["one", "two", "red0;t", "\u{fffd}"]);
@@ -269,11 +288,23 @@ mod tests {
     fn phases_and_reports() {
         let line = "[ INFO    ]: 10:11:12 | Creating system image";
         assert_eq!(phase_of_log_line(line), Some(Phase::Create));
-        assert_eq!(phase_of_log_line("[ DEBUG   ]: 10:11:12 | EXEC: [tar]"), None);
+        assert_eq!(
+            phase_of_log_line("[ DEBUG   ]: 10:11:12 | EXEC: [tar]"),
+            None
+        );
         assert_eq!(Report::parse("boxbuild 1 beat 12"), Some(Report::Beat(12)));
-        assert_eq!(Report::parse("boxbuild 1 phase bundle"), Some(Report::Phase(Phase::Bundle)));
+        assert_eq!(
+            Report::parse("boxbuild 1 phase bundle"),
+            Some(Report::Phase(Phase::Bundle))
+        );
         assert_eq!(Report::parse("boxbuild 1 exit -1"), Some(Report::Exit(-1)));
-        for noise in ["", "boxbuild 2 beat 1", "boxbuild 1", "boxbuild 1 beat x", "hello"] {
+        for noise in [
+            "",
+            "boxbuild 2 beat 1",
+            "boxbuild 1",
+            "boxbuild 1 beat x",
+            "hello",
+        ] {
             assert_eq!(Report::parse(noise), None, "{noise}");
         }
     }

@@ -6,9 +6,13 @@
 
 pub mod arch;
 pub mod args;
+//pub mod create;
+//pub mod build;
 pub mod engine;
 pub mod follow;
+pub mod interrupt;
 pub mod kiwi_options;
 pub mod plan;
+pub mod progress;
 pub mod store;
 pub mod target;

@@ -112,7 +112,11 @@ impl Folders {
         let build = BuildArgs::parse(build_args.ok_or(PlanError::NoBuildArgs)?)?;
         let description = check_description(&build.description, kiwi_file)?;
         let target_dir = check_target(&build.target_dir, &description)?;
-        Ok(Folders { build, description, target_dir })
+        Ok(Folders {
+            build,
+            description,
+            target_dir,
+        })
     }
 }
 
@@ -170,8 +174,12 @@ impl Plan {
             target_dir: folders.target_dir,
             kiwi_args: kiwi_args(options, folders.build.rest),
             environment: proxies(std::env::vars_os(), network),
-            memory_mib: options.box_memory.map_or(info.memory_mib, |bytes| bytes >> 20),
-            cpus: options.box_smp_cpus.unwrap_or_else(|| host_cpus.min(info.cpus).max(1)),
+            memory_mib: options
+                .box_memory
+                .map_or(info.memory_mib, |bytes| bytes >> 20),
+            cpus: options
+                .box_smp_cpus
+                .unwrap_or_else(|| host_cpus.min(info.cpus).max(1)),
             disk_size: options.disk_size,
             network,
             machine_type: options.machine.clone(),
@@ -184,9 +192,8 @@ impl Plan {
 
     /// The plan in words, for `--dry-run`.
     pub fn describe(&self) -> String {
-        let words = |words: &[OsString]| {
-            shell_words::join(words.iter().map(|word| word.to_string_lossy()))
-        };
+        let words =
+            |words: &[OsString]| shell_words::join(words.iter().map(|word| word.to_string_lossy()));
         format!(
             "box          {} ({}, {})\nboot         {:?}\ndescription  {}\ntarget-dir   {}\n\
              machine      {} CPUs, {} MiB memory, network {:?}\nkiwi-ng      {}\n",
@@ -227,7 +234,10 @@ fn kiwi_args(options: &BuildOptions, build: Vec<OsString>) -> Vec<OsString> {
             option(name, value);
         }
     }
-    for (name, given) in [("--debug", options.debug), ("--color-output", options.color_output)] {
+    for (name, given) in [
+        ("--debug", options.debug),
+        ("--color-output", options.color_output),
+    ] {
         if given {
             args.push(name.into());
         }
@@ -280,23 +290,32 @@ fn through_gateway(proxy: &str) -> String {
 }
 
 fn check_description(path: &Path, kiwi_file: Option<&Path>) -> Result<PathBuf, PlanError> {
-    let problem =
-        |problem: String| PlanError::Description { path: path.to_owned(), problem };
+    let problem = |problem: String| PlanError::Description {
+        path: path.to_owned(),
+        problem,
+    };
     let metadata = fs::metadata(path).map_err(|error| problem(said(&error)))?;
     if !metadata.is_dir() {
-        return Err(problem("not a folder: name the folder that holds the description".into()));
+        return Err(problem(
+            "not a folder: name the folder that holds the description".into(),
+        ));
     }
     let entries = fs::read_dir(path).map_err(|error| problem(said(&error)))?;
     match kiwi_file {
         Some(file) if !path.join(file).is_file() => {
-            return Err(problem(format!("there is no file {} (--kiwi-file)", file.display())));
+            return Err(problem(format!(
+                "there is no file {} (--kiwi-file)",
+                file.display()
+            )));
         }
         Some(_) => {}
         None => {
             let found = entries.filter_map(Result::ok).any(|entry| {
                 let name = PathBuf::from(entry.file_name());
                 name.extension().is_some_and(|extension| {
-                    ["kiwi", "xml", "yml", "yaml"].iter().any(|known| extension == *known)
+                    ["kiwi", "xml", "yml", "yaml"]
+                        .iter()
+                        .any(|known| extension == *known)
                 })
             });
             if !found {
@@ -310,7 +329,10 @@ fn check_description(path: &Path, kiwi_file: Option<&Path>) -> Result<PathBuf, P
 }
 
 fn check_target(path: &Path, description: &Path) -> Result<PathBuf, PlanError> {
-    let problem = |problem: String| PlanError::Target { path: path.to_owned(), problem };
+    let problem = |problem: String| PlanError::Target {
+        path: path.to_owned(),
+        problem,
+    };
     let absolute = std::path::absolute(path).map_err(|error| problem(said(&error)))?;
     // The nearest existing ancestor decides whether the folder can be made.
     let mut existing = absolute.as_path();
@@ -331,12 +353,20 @@ fn check_target(path: &Path, description: &Path) -> Result<PathBuf, PlanError> {
         }
     };
     let missing = absolute.strip_prefix(found).unwrap_or(Path::new(""));
-    if missing.components().any(|component| component == std::path::Component::ParentDir) {
-        return Err(problem("has '..' below a folder that does not exist".into()));
+    if missing
+        .components()
+        .any(|component| component == std::path::Component::ParentDir)
+    {
+        return Err(problem(
+            "has '..' below a folder that does not exist".into(),
+        ));
     }
     let mut resolved = fs::canonicalize(found).map_err(|error| problem(said(&error)))?;
     if access(&resolved, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
-        return Err(problem(format!("you cannot write into {}", resolved.display())));
+        return Err(problem(format!(
+            "you cannot write into {}",
+            resolved.display()
+        )));
     }
     if let Ok(stat) = nix::sys::statvfs::statvfs(&resolved) {
         let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
@@ -352,10 +382,14 @@ fn check_target(path: &Path, description: &Path) -> Result<PathBuf, PlanError> {
         resolved.push(missing);
     }
     if resolved.starts_with(description) {
-        return Err(problem("lies inside the description folder: choose another one".into()));
+        return Err(problem(
+            "lies inside the description folder: choose another one".into(),
+        ));
     }
     if description.starts_with(&resolved) {
-        return Err(problem("contains the description folder: choose another one".into()));
+        return Err(problem(
+            "contains the description folder: choose another one".into(),
+        ));
     }
     Ok(resolved)
 }
@@ -435,7 +469,10 @@ mod tests {
     fn a_proxy_on_the_loopback_is_reached_through_the_gateway() {
         for (host, guest) in [
             ("http://127.0.0.1:3128", "http://10.0.2.2:3128"),
-            ("http://me:pw@localhost:3128/", "http://me:pw@10.0.2.2:3128/"),
+            (
+                "http://me:pw@localhost:3128/",
+                "http://me:pw@10.0.2.2:3128/",
+            ),
             ("localhost:1", "10.0.2.2:1"),
             ("http://[::1]:3128", "http://10.0.2.2:3128"),
             ("http://localhost.example:1", "http://localhost.example:1"),
@@ -444,9 +481,13 @@ mod tests {
             assert_eq!(through_gateway(host), guest);
         }
         let environment = || {
-            [("HTTP_PROXY", "http://127.0.0.1:1"), ("no_proxy", "127.0.0.1"), ("HOME", "/x")]
-                .map(|(name, value)| (OsString::from(name), OsString::from(value)))
-                .into_iter()
+            [
+                ("HTTP_PROXY", "http://127.0.0.1:1"),
+                ("no_proxy", "127.0.0.1"),
+                ("HOME", "/x"),
+            ]
+            .map(|(name, value)| (OsString::from(name), OsString::from(value)))
+            .into_iter()
         };
         assert_eq!(
             proxies(environment(), Network::User),

@@ -66,24 +66,31 @@ impl Target {
     pub fn acquire(dir: &Path) -> Result<Target, TargetError> {
         let io = |action, path: &Path| {
             let path = path.to_owned();
-            move |source| TargetError::Io { action, path, source }
+            move |source| TargetError::Io {
+                action,
+                path,
+                source,
+            }
         };
         let mut made = None;
         let mut missing = dir;
         while !missing.exists() {
             made = Some(missing.to_owned());
-            let Some(parent) = missing.parent() else { break };
+            let Some(parent) = missing.parent() else {
+                break;
+            };
             missing = parent;
         }
         fs::create_dir_all(dir).map_err(io("create the folder", dir))?;
         let handle = File::open(dir).map_err(io("open the folder", dir))?;
         // The lock is on the folder itself: no lock file that could be left behind.
-        let lock = Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(
-            |(_, errno)| match errno {
-                nix::errno::Errno::EWOULDBLOCK => TargetError::InUse(dir.to_owned()),
-                errno => io("lock the folder", dir)(errno.into()),
-            },
-        )?;
+        let lock =
+            Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(
+                |(_, errno)| match errno {
+                    nix::errno::Errno::EWOULDBLOCK => TargetError::InUse(dir.to_owned()),
+                    errno => io("lock the folder", dir)(errno.into()),
+                },
+            )?;
         let staging = dir.join(STAGING);
         remove_tree(&staging).map_err(io("remove the leftover folder", &staging))?;
         for stale in ["result.code", "result.log"] {
@@ -99,7 +106,13 @@ impl Target {
             .mode(0o755)
             .create(&staging)
             .map_err(io("create the folder", &staging))?;
-        Ok(Target { dir: dir.to_owned(), staging, made, published: false, _lock: lock })
+        Ok(Target {
+            dir: dir.to_owned(),
+            staging,
+            made,
+            published: false,
+            _lock: lock,
+        })
     }
 
     /// The folder to share with the guest.
@@ -160,14 +173,21 @@ impl Target {
             None
         };
         let path = self.dir.join("result.code");
-        fs::write(&path, format!("{code}\n"))
-            .map_err(|source| TargetError::Io { action: "write", path, source })?;
+        fs::write(&path, format!("{code}\n")).map_err(|source| TargetError::Io {
+            action: "write",
+            path,
+            source,
+        })?;
         self.published = true;
         Ok(log)
     }
 
     fn error(&self, action: &'static str, source: io::Error) -> TargetError {
-        TargetError::Io { action, path: self.staging.clone(), source }
+        TargetError::Io {
+            action,
+            path: self.staging.clone(),
+            source,
+        }
     }
 
     fn move_out(&self, name: &Path) -> Result<PathBuf, TargetError> {
@@ -185,7 +205,11 @@ impl Target {
         });
         match moved {
             Ok(()) => Ok(to),
-            Err(source) => Err(TargetError::Io { action: "publish the result", path: to, source }),
+            Err(source) => Err(TargetError::Io {
+                action: "publish the result",
+                path: to,
+                source,
+            }),
         }
     }
 }
@@ -249,7 +273,11 @@ mod tests {
     fn results_appear_whole_and_with_sane_modes() {
         let (_dir, root) = root();
         let target = Target::acquire(&root).unwrap();
-        for (name, mode) in [("image.raw", 0o600), ("result.log", 0o400), ("result.code", 0o600)] {
+        for (name, mode) in [
+            ("image.raw", 0o600),
+            ("result.log", 0o400),
+            ("result.code", 0o600),
+        ] {
             fs::write(target.share().join(name), "0\n").unwrap();
             fs::set_permissions(target.share().join(name), Permissions::from_mode(mode)).unwrap();
         }
@@ -271,11 +299,17 @@ mod tests {
         fs::write(root.join("precious"), "mine").unwrap();
         fs::write(root.join("result.code"), "0\n").unwrap();
         let target = Target::acquire(&root).unwrap();
-        assert!(!root.join("result.code").exists(), "a stale verdict must go at once");
+        assert!(
+            !root.join("result.code").exists(),
+            "a stale verdict must go at once"
+        );
         assert_eq!(target.result_code(), ResultCode::Missing);
         fs::write(target.share().join("half-an-image"), "x").unwrap();
         fs::write(target.share().join("result.log"), "why").unwrap();
-        assert_eq!(target.publish_failure(1).unwrap(), Some(root.join("result.log")));
+        assert_eq!(
+            target.publish_failure(1).unwrap(),
+            Some(root.join("result.log"))
+        );
         assert!(!root.join("half-an-image").exists());
         assert_eq!(fs::read_to_string(root.join("precious")).unwrap(), "mine");
         assert_eq!(fs::read_to_string(root.join("result.code")).unwrap(), "1\n");
@@ -287,7 +321,10 @@ mod tests {
         let first = Target::acquire(&root).unwrap();
         assert!(matches!(Target::acquire(&root), Err(TargetError::InUse(_))));
         drop(first);
-        assert!(!root.exists(), "a folder made for a build that never ran must go");
+        assert!(
+            !root.exists(),
+            "a folder made for a build that never ran must go"
+        );
         Target::acquire(&root).unwrap();
     }
 
@@ -309,7 +346,11 @@ mod tests {
         let code = target.share().join("result.code");
         for (text, expected) in [("", false), ("0x", false), (" 7 \n", true)] {
             fs::write(&code, text).unwrap();
-            assert_eq!(target.result_code() == ResultCode::Code(7), expected, "{text:?}");
+            assert_eq!(
+                target.result_code() == ResultCode::Code(7),
+                expected,
+                "{text:?}"
+            );
         }
         fs::remove_file(&code).unwrap();
         fs::write(root.join("zero"), "0").unwrap();

@@ -89,7 +89,10 @@ pub fn compat(
     box_items: &[String],
     args: &[OsString],
 ) -> Result<String, CmdlineError> {
-    let words: Vec<&str> = args.iter().map(|word| harmless(word)).collect::<Result<_, _>>()?;
+    let words: Vec<&str> = args
+        .iter()
+        .map(|word| harmless(word))
+        .collect::<Result<_, _>>()?;
     let mut items = vec![format!("console={console}")];
     items.extend(box_items.iter().cloned());
     items.extend(COMMON.iter().copied().map(String::from));
@@ -102,14 +105,21 @@ pub fn compat(
 fn harmless(word: &OsStr) -> Result<&str, CmdlineError> {
     word.to_str()
         .filter(|text| !text.is_empty())
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'\\`$*?[".contains(&byte)))
+        .filter(|text| {
+            text.bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"\"'\\`$*?[".contains(&byte))
+        })
         .ok_or_else(|| CmdlineError::Unsafe(word.to_owned()))
 }
 
 fn checked(arch: &str, line: &str) -> Result<String, CmdlineError> {
     let limit = limit(arch) - 1;
     if line.len() > limit {
-        return Err(CmdlineError::TooLong { length: line.len(), limit, arch: arch.to_owned() });
+        return Err(CmdlineError::TooLong {
+            length: line.len(),
+            limit,
+            arch: arch.to_owned(),
+        });
     }
     Ok(line.to_owned())
 }
@@ -124,7 +134,12 @@ mod tests {
             "x86_64",
             "hvc0",
             &["root=/dev/vda1".into()],
-            &["--type".into(), "oem".into(), "system".into(), "build".into()],
+            &[
+                "--type".into(),
+                "oem".into(),
+                "system".into(),
+                "build".into(),
+            ],
         )
         .unwrap();
         assert_eq!(
@@ -146,13 +161,20 @@ mod tests {
     fn a_line_that_does_not_fit_is_refused_with_its_length() {
         let long: Vec<OsString> = vec!["x".repeat(2100).into()];
         let error = compat("x86_64", "hvc0", &[], &long).unwrap_err();
-        assert!(matches!(error, CmdlineError::TooLong { limit: 2047, .. }), "{error}");
+        assert!(
+            matches!(error, CmdlineError::TooLong { limit: 2047, .. }),
+            "{error}"
+        );
         assert!(compat("s390x", "hvc0", &[], &long).is_ok());
     }
 
     #[test]
     fn the_levers_of_one_architecture_stay_there() {
-        assert!(fast("x86_64", "hvc0", &[]).unwrap().contains("tsc=reliable"));
+        assert!(
+            fast("x86_64", "hvc0", &[])
+                .unwrap()
+                .contains("tsc=reliable")
+        );
         assert!(!fast("aarch64", "hvc0", &[]).unwrap().contains("tsc"));
     }
 }

@@ -60,7 +60,8 @@ impl Archive {
         ];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {
-            self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
+            self.bytes
+                .extend_from_slice(format!("{field:08x}").as_bytes());
         }
         self.bytes.extend_from_slice(path.as_bytes());
         self.bytes.push(0);
@@ -84,7 +85,10 @@ mod tests {
 
     #[test]
     fn entries_are_aligned() {
-        let bytes = Archive::new().directory("a", 0o755).file("a/b", 0o644, b"12345").finish();
+        let bytes = Archive::new()
+            .directory("a", 0o755)
+            .file("a/b", 0o644, b"12345")
+            .finish();
         assert_eq!(bytes.len() % 4, 0);
         // Header 110 bytes, name "a\0": 112.
         assert_eq!(&bytes[..6], b"070701");
@@ -94,7 +98,10 @@ mod tests {
 
     #[test]
     fn cpio_reads_it() {
-        let bytes = Archive::new().directory("a", 0o755).file("a/b", 0o640, b"12345").finish();
+        let bytes = Archive::new()
+            .directory("a", 0o755)
+            .file("a/b", 0o640, b"12345")
+            .finish();
         let Ok(mut cpio) = Command::new("cpio")
             .args(["-itv", "--quiet"])
             .stdin(Stdio::piped())
@@ -109,9 +116,17 @@ mod tests {
         let listing = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success());
         let mut lines = listing.lines();
-        assert!(lines.next().is_some_and(|line| line.starts_with("drwxr-xr-x")), "{listing}");
+        assert!(
+            lines
+                .next()
+                .is_some_and(|line| line.starts_with("drwxr-xr-x")),
+            "{listing}"
+        );
         let file = lines.next().unwrap_or_default();
-        assert!(file.starts_with("-rw-r-----") && file.ends_with("a/b"), "{listing}");
+        assert!(
+            file.starts_with("-rw-r-----") && file.ends_with("a/b"),
+            "{listing}"
+        );
         assert_eq!(lines.next(), None);
     }
 }

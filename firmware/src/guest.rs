@@ -55,7 +55,11 @@ impl FastBoot {
         }
         args.push(b'\n');
         let mut env = Vec::new();
-        for (name, value) in self.environment.iter().filter(|(name, _)| is_variable(name)) {
+        for (name, value) in self
+            .environment
+            .iter()
+            .filter(|(name, _)| is_variable(name))
+        {
             env.extend_from_slice(name.as_bytes());
             env.push(b'=');
             quote(value, &mut env);
@@ -90,8 +94,12 @@ fn quote(word: &OsStr, out: &mut Vec<u8>) {
 }
 
 fn is_variable(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit())
+    name.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|byte| !byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -104,10 +112,19 @@ mod tests {
     /// What a real shell makes of the quoted words.
     #[test]
     fn any_bytes_reach_kiwi() {
-        let words = ["", "a b", "it's", "$(touch x)`y`", "\"", "two\nlines", "\\", "*"]
-            .map(OsString::from)
-            .into_iter()
-            .chain([OsString::from_vec(b"raw \xff".to_vec())]);
+        let words = [
+            "",
+            "a b",
+            "it's",
+            "$(touch x)`y`",
+            "\"",
+            "two\nlines",
+            "\\",
+            "*",
+        ]
+        .map(OsString::from)
+        .into_iter()
+        .chain([OsString::from_vec(b"raw \xff".to_vec())]);
         for word in words {
             let mut script = b"set -- ".to_vec();
             quote(&word, &mut script);
@@ -127,7 +144,10 @@ mod tests {
     fn names_that_are_no_variables_are_left_out() {
         let boot = FastBoot {
             args: vec![],
-            environment: vec![("a b;reboot".into(), "x".into()), ("http_proxy".into(), "p".into())],
+            environment: vec![
+                ("a b;reboot".into(), "x".into()),
+                ("http_proxy".into(), "p".into()),
+            ],
             network: true,
         };
         let part = boot.initrd_part();
@@ -142,7 +162,11 @@ mod tests {
         for script in ["init", "run", "run-kiwi"] {
             let path = format!("{}/guest/{script}", env!("CARGO_MANIFEST_DIR"));
             let shell = if script == "run-kiwi" { "bash" } else { "sh" };
-            let status = Command::new(shell).arg("-n").arg(&path).status().expect("a shell");
+            let status = Command::new(shell)
+                .arg("-n")
+                .arg(&path)
+                .status()
+                .expect("a shell");
             assert!(status.success(), "{script}");
         }
     }

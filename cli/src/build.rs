@@ -1,0 +1,478 @@
+//! A build: the plan is carried out, followed, and judged.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use boxbuild_firmware::cmdline;
+use boxbuild_firmware::guest::FastBoot;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::engine::{Ended, Engine, Event, Machine, Network, Share};
+use crate::follow::{Lines, Phase, Pulse, Report, Tail, phase_of_log_line};
+use crate::interrupt::Interrupt;
+use crate::plan::{Boot, Plan};
+use crate::progress::{Progress, seconds};
+use crate::target::{ResultCode, Target, TargetError};
+
+/// How often the log is looked at when the machine says nothing.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Time for the engine's process to end in order when it is told to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Console lines that are kept for the report of a failure.
+const LAST_CONSOLE_LINES: usize = 15;
+
+/// Log lines that are kept for the report of a failure.
+const LAST_LOG_LINES: usize = 12;
+
+/// A machine that ran.
+#[derive(Debug)]
+pub struct Run {
+    /// What is to be said of it.
+    pub outcome: Outcome,
+    /// How long each phase took, in order.
+    pub phases: Vec<(Phase, Duration)>,
+    /// From power-on to the end.
+    pub total: Duration,
+    /// Highest resident memory of the engine in bytes, if known.
+    pub peak_memory: Option<u64>,
+}
+
+/// The verdict on a build.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The result files, published.
+    Built(Vec<PathBuf>),
+    /// There is no result.
+    Failed(Failure),
+}
+
+/// A build without a result.
+#[derive(Debug)]
+pub struct Failure {
+    /// What happened.
+    pub reason: Reason,
+    /// The last lines that matter: of the log if kiwi said something, else of the console.
+    pub last_lines: Vec<String>,
+    /// Where the log was published.
+    pub log: Option<PathBuf>,
+}
+
+/// Why there is no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// kiwi ended with this exit code.
+    Kiwi(i32),
+    /// The guest powered off before it gave a verdict.
+    EarlyPowerOff,
+    /// The guest's kernel panicked.
+    Panic(String),
+    /// The guest asked for a reset.
+    Reset,
+    /// No sign of life for this time.
+    Hung(Duration),
+    /// The time is over.
+    Timeout(Duration),
+    /// The user stopped it.
+    Interrupted,
+    /// The engine failed.
+    Engine(String),
+    /// `result.code` cannot be read.
+    UnreadableCode(String),
+    /// The build was good but the guest went away before it said that it was done.
+    Unfinished,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Reason::Kiwi(code) => write!(f, "the build failed in the box (kiwi's exit code {code})"),
+            Reason::EarlyPowerOff => {
+                f.write_str("the box powered off before the build came to a result")
+            }
+            Reason::Panic(line) => write!(f, "the box's kernel panicked: {line}"),
+            Reason::Reset => f.write_str("the box rebooted in the middle of the build"),
+            Reason::Hung(time) => write!(
+                f,
+                "the box showed no sign of life for {} (--timeout-idle)",
+                seconds(*time)
+            ),
+            Reason::Timeout(time) => {
+                write!(f, "the build took longer than {} (--timeout)", seconds(*time))
+            }
+            Reason::Interrupted => f.write_str("interrupted"),
+            Reason::Engine(text) => write!(f, "the virtual machine failed: {text}"),
+            Reason::UnreadableCode(why) => {
+                write!(f, "the box left a result.code that cannot be read: {why}")
+            }
+            Reason::Unfinished => {
+                f.write_str("the box went away before the result files were complete")
+            }
+        }
+    }
+}
+
+impl Reason {
+    /// The exit code of boxbuild (see `--help`).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Reason::Engine(_) => 3,
+            Reason::Timeout(_) => 124,
+            Reason::Interrupted => 130,
+            _ => 1,
+        }
+    }
+}
+
+/// The build could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The target directory.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The kernel command line.
+    #[error("the box cannot be told what to build")]
+    Cmdline(#[from] cmdline::CmdlineError),
+    /// The initial ramdisk.
+    #[error("cannot put together the initial ramdisk from {path}")]
+    Initrd {
+        /// The box's own one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The engine.
+    #[error("cannot start the virtual machine")]
+    Start(#[from] crate::engine::StartError),
+}
+
+/// Carries out `plan` with `engine`.
+pub fn run(
+    plan: &Plan,
+    engine: &dyn Engine,
+    interrupt: &Interrupt,
+    progress: &mut Progress,
+) -> Result<Run, BuildError> {
+    let target = Target::acquire(&plan.target_dir)?;
+    let machine = machine(plan, &target)?;
+    let (sender, events) = mpsc::channel();
+    progress.begin(Phase::Boot.name());
+    let mut watch = Watch::new(plan, &target, progress);
+    let mut running = engine.start(machine, sender)?;
+
+    let mut stop = None;
+    let ended = loop {
+        match events.recv_timeout(TICK) {
+            Ok(Event::Console(bytes)) => watch.console(&bytes),
+            Ok(Event::Control(bytes)) => watch.control(&bytes),
+            Ok(Event::Ended(ended)) => break ended,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                break Ended::Failed(String::from("it ended without saying how"));
+            }
+        }
+        watch.look();
+        if stop.is_none() {
+            stop = watch.reason_to_stop(interrupt);
+            if stop.is_some() {
+                // A second Ctrl-C does not wait for an orderly end: there is none to lose.
+                let grace = if interrupt.count() > 1 { Duration::ZERO } else { GRACE };
+                running.kill(grace);
+            }
+        }
+    };
+    let peak_memory = running.peak_memory();
+    drop(running);
+    watch.end();
+
+    let total = watch.started.elapsed();
+    let reason = stop.or_else(|| watch.verdict(&ended, &target.result_code()));
+    let phases = watch.phases();
+    let last_lines = reason.as_ref().map(|reason| watch.last_lines(reason));
+    progress.finish(reason.is_none());
+    let outcome = match reason {
+        None => Outcome::Built(target.publish()?),
+        Some(reason) => {
+            let log = target.publish_failure(match reason {
+                Reason::Kiwi(code) if code != 0 => code,
+                _ => 1,
+            })?;
+            Outcome::Failed(Failure { reason, last_lines: last_lines.unwrap_or_default(), log })
+        }
+    };
+    Ok(Run { outcome, phases, total, peak_memory })
+}
+
+/// The machine for this plan.
+fn machine(plan: &Plan, target: &Target) -> Result<Machine, BuildError> {
+    let installed = &plan.installed;
+    let info = &installed.info;
+    let path = installed.path(&info.initrd);
+    let initrd_error = |source| BuildError::Initrd { path: path.clone(), source };
+    let (initrd, cmdline) = match plan.boot {
+        Boot::Fast => {
+            let part = FastBoot {
+                args: plan.kiwi_args.clone(),
+                environment: plan.environment.clone(),
+                network: plan.network == Network::User,
+            }
+            .initrd_part();
+            (
+                concatenate(&path, &part).map_err(initrd_error)?,
+                cmdline::fast(info.arch.name(), &info.console, &info.cmdline)?,
+            )
+        }
+        Boot::Compat => {
+            let args: Vec<OsString> = compat_args(&plan.kiwi_args);
+            (
+                File::open(&path).map_err(initrd_error)?.into(),
+                cmdline::compat(info.arch.name(), &info.console, &info.cmdline, &args)?,
+            )
+        }
+    };
+    Ok(Machine {
+        name: format!("boxbuild-{}", info.name),
+        arch: info.arch,
+        kernel: installed.path(&info.kernel),
+        initrd,
+        cmdline,
+        disk: installed.path(&info.disk),
+        disk_size: plan.disk_size,
+        scratch: installed.dir.parent().unwrap_or(&installed.dir).to_owned(),
+        memory_mib: plan.memory_mib,
+        cpus: plan.cpus,
+        shares: vec![
+            Share {
+                tag: String::from("kiwidescription"),
+                path: plan.description.clone(),
+                read_only: !plan.description_rw,
+            },
+            Share {
+                tag: String::from("kiwibundle"),
+                path: target.share().to_owned(),
+                read_only: false,
+            },
+        ],
+        network: plan.network,
+        machine_type: plan.machine_type.clone(),
+        cpu_model: plan.cpu_model.clone(),
+    })
+}
+
+/// The compat contract's argument list: the same words. kiwi's own command is part of it.
+fn compat_args(args: &[OsString]) -> Vec<OsString> {
+    args.to_vec()
+}
+
+/// The box's initrd with our part behind it, in memory: nothing of it can be left behind.
+fn concatenate(initrd: &PathBuf, part: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create("boxbuild-initrd", MFdFlags::MFD_CLOEXEC)?);
+    let length = io::copy(&mut File::open(initrd)?, &mut file)?;
+    // Parts begin at multiples of four bytes (kernel, buffer-format.rst).
+    let padding = length.next_multiple_of(4) - length;
+    file.write_all(&[0; 3][..padding as usize])?;
+    file.write_all(part)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// Everything observed of a running machine.
+struct Watch<'a> {
+    progress: &'a mut Progress,
+    started: Instant,
+    timeout: Option<Duration>,
+    timeout_idle: Option<Duration>,
+    last_life: Instant,
+    reached: Vec<(Phase, Instant)>,
+    tail: Tail,
+    console: Lines,
+    control: Lines,
+    pulse: Pulse,
+    console_lines: VecDeque<String>,
+    log_lines: VecDeque<String>,
+    error_lines: VecDeque<String>,
+    panic: Option<String>,
+    reports: bool,
+    done: bool,
+}
+
+impl<'a> Watch<'a> {
+    fn new(plan: &Plan, target: &Target, progress: &'a mut Progress) -> Watch<'a> {
+        let now = Instant::now();
+        Watch {
+            progress,
+            started: now,
+            timeout: plan.timeout,
+            timeout_idle: plan.timeout_idle,
+            last_life: now,
+            reached: vec![(Phase::Boot, now)],
+            tail: Tail::new(&target.log()),
+            console: Lines::default(),
+            control: Lines::default(),
+            pulse: Pulse::default(),
+            console_lines: VecDeque::new(),
+            log_lines: VecDeque::new(),
+            error_lines: VecDeque::new(),
+            panic: None,
+            reports: false,
+            done: false,
+        }
+    }
+
+    fn console(&mut self, bytes: &[u8]) {
+        self.last_life = Instant::now();
+        let mut console = std::mem::take(&mut self.console);
+        console.push(bytes, |line| self.console_line(line));
+        self.console = console;
+    }
+
+    fn console_line(&mut self, line: &str) {
+        if self.panic.is_none()
+            && let Some((_, what)) = line.split_once("Kernel panic - not syncing: ")
+        {
+            self.panic = Some(what.to_owned());
+        }
+        self.progress.line(line);
+        keep(&mut self.console_lines, line, LAST_CONSOLE_LINES);
+    }
+
+    fn control(&mut self, bytes: &[u8]) {
+        let mut control = std::mem::take(&mut self.control);
+        control.push(bytes, |line| match Report::parse(line) {
+            Some(Report::Phase(phase)) => {
+                self.reports = true;
+                self.last_life = Instant::now();
+                self.done |= phase == Phase::PowerOff;
+                self.enter(phase);
+            }
+            Some(Report::Beat(ticks)) => {
+                if self.pulse.beat(ticks) {
+                    self.last_life = Instant::now();
+                }
+            }
+            Some(Report::Exit(_)) | None => {}
+        });
+        self.control = control;
+    }
+
+    /// Looks at the log.
+    fn look(&mut self) {
+        let mut lines = Vec::new();
+        // A log that cannot be read is no reason to end a build; its end decides.
+        let grown = self.tail.poll(|line| lines.push(line.to_owned())).unwrap_or(false);
+        if grown {
+            self.last_life = Instant::now();
+        }
+        for line in lines {
+            self.log_line(&line);
+        }
+    }
+
+    fn log_line(&mut self, line: &str) {
+        if let Some(phase) = phase_of_log_line(line) {
+            self.enter(phase);
+        }
+        if line.starts_with("[ ERROR") || line.starts_with("[ CRITICAL") {
+            keep(&mut self.error_lines, line, LAST_LOG_LINES);
+        }
+        keep(&mut self.log_lines, line, LAST_LOG_LINES);
+        self.progress.line(line);
+        if line.starts_with("[ INFO") {
+            let message = line.split_once(" | ").map_or(line, |(_, message)| message);
+            self.progress.detail(message);
+        }
+    }
+
+    /// Phases only go forward: a log line can come later than the report that overtook it.
+    fn enter(&mut self, phase: Phase) {
+        if self.reached.last().is_some_and(|(last, _)| *last < phase) {
+            self.reached.push((phase, Instant::now()));
+            self.progress.begin(phase.name());
+        }
+    }
+
+    fn reason_to_stop(&self, interrupt: &Interrupt) -> Option<Reason> {
+        if interrupt.count() > 0 {
+            return Some(Reason::Interrupted);
+        }
+        if let Some(limit) = self.timeout.filter(|limit| self.started.elapsed() >= *limit) {
+            return Some(Reason::Timeout(limit));
+        }
+        let limit = self.timeout_idle.filter(|limit| self.last_life.elapsed() >= *limit)?;
+        Some(Reason::Hung(limit))
+    }
+
+    /// Takes what came last.
+    fn end(&mut self) {
+        self.look();
+        if let Some(rest) = self.tail.rest() {
+            self.log_line(&rest);
+        }
+        if let Some(rest) = self.console.rest() {
+            self.console_line(&rest);
+        }
+    }
+
+    /// Why the build has no result, or `None` if it has one. Only a guest that powered off
+    /// itself *and* left a code of 0 has one.
+    fn verdict(&self, ended: &Ended, code: &ResultCode) -> Option<Reason> {
+        if let Ended::Failed(text) = ended {
+            return Some(Reason::Engine(text.clone()));
+        }
+        if let Some(panic) = &self.panic {
+            return Some(Reason::Panic(panic.clone()));
+        }
+        match (ended, code) {
+            (Ended::PoweredOff, ResultCode::Code(0)) if self.reports && !self.done => {
+                Some(Reason::Unfinished)
+            }
+            (Ended::PoweredOff, ResultCode::Code(0)) => None,
+            (Ended::PoweredOff, ResultCode::Code(code)) => Some(Reason::Kiwi(*code)),
+            (Ended::PoweredOff, ResultCode::Missing) => Some(Reason::EarlyPowerOff),
+            (Ended::PoweredOff, ResultCode::Unreadable(why)) => {
+                Some(Reason::UnreadableCode(why.clone()))
+            }
+            (Ended::Reset, _) => Some(Reason::Reset),
+            (Ended::Killed, _) => Some(Reason::Interrupted),
+            (Ended::Failed(text), _) => Some(Reason::Engine(text.clone())),
+        }
+    }
+
+    fn phases(&self) -> Vec<(Phase, Duration)> {
+        let end = Instant::now();
+        let ends = self.reached.iter().skip(1).map(|(_, at)| *at).chain([end]);
+        self.reached
+            .iter()
+            .zip(ends)
+            .map(|((phase, start), end)| (*phase, end.duration_since(*start)))
+            .collect()
+    }
+
+    fn last_lines(&self, reason: &Reason) -> Vec<String> {
+        let lines = match reason {
+            Reason::Kiwi(_) if !self.error_lines.is_empty() => &self.error_lines,
+            Reason::Kiwi(_) | Reason::Timeout(_) if !self.log_lines.is_empty() => &self.log_lines,
+            Reason::Interrupted => return Vec::new(),
+            _ => &self.console_lines,
+        };
+        lines.iter().cloned().collect()
+    }
+}
+
+fn keep(lines: &mut VecDeque<String>, line: &str, most: usize) {
+    if line.trim().is_empty() {
+        return;
+    }
+    if lines.len() == most {
+        lines.pop_front();
+    }
+    lines.push_back(line.to_owned());
+}

@@ -1,0 +1,151 @@
+//! What the user sees while something runs: one live line per phase on a terminal, plain
+//! lines elsewhere, everything with `--verbose`.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use owo_colors::OwoColorize;
+
+/// Shows the progress of a run on standard error.
+#[derive(Debug)]
+pub struct Progress {
+    verbose: bool,
+    live: bool,
+    current: Option<Step>,
+}
+
+#[derive(Debug)]
+struct Step {
+    name: String,
+    since: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// `verbose` shows every line of log and console instead of a live line.
+    pub fn new(verbose: bool) -> Progress {
+        Progress {
+            verbose,
+            live: !verbose && std::io::stderr().is_terminal(),
+            current: None,
+        }
+    }
+
+    /// Begins a step; the one before is done.
+    pub fn begin(&mut self, name: &str) {
+        self.finish(true);
+        let bar = self.live.then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) =
+                ProgressStyle::with_template("{spinner} {prefix:<14} {elapsed:>6}  {wide_msg:.dim}")
+            {
+                bar.set_style(style);
+            }
+            bar.set_prefix(name.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        self.current = Some(Step {
+            name: name.to_owned(),
+            since: Instant::now(),
+            bar,
+        });
+    }
+
+    /// Says what the current step is at.
+    pub fn detail(&mut self, text: &str) {
+        if let Some(Step { bar: Some(bar), .. }) = &self.current {
+            bar.set_message(text.to_owned());
+        }
+    }
+
+    /// Shows a line of log or console, if everything is to be shown.
+    pub fn line(&mut self, text: &str) {
+        if self.verbose {
+            print(text);
+        }
+    }
+
+    /// Shows a line that the user must see.
+    pub fn note(&mut self, text: &str) {
+        match &self.current {
+            Some(Step { bar: Some(bar), .. }) => bar.suspend(|| print(text)),
+            _ => print(text),
+        }
+    }
+
+    /// Ends the current step, if there is one.
+    pub fn finish(&mut self, good: bool) {
+        let Some(step) = self.current.take() else {
+            return;
+        };
+        if let Some(bar) = step.bar {
+            bar.finish_and_clear();
+        }
+        // anstream drops the colour where it does not belong.
+        let mark = if good {
+            "✓".green().to_string()
+        } else {
+            "✗".red().to_string()
+        };
+        print(&format!(
+            "{mark} {:<14} {}",
+            step.name,
+            seconds(step.since.elapsed())
+        ));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(Step { bar: Some(bar), .. }) = &self.current {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A line on standard error; a closed one is no reason to fail a build.
+fn print(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+/// A time for people: `3.2 s`, `4 min 05 s`, `1 h 02 min`.
+pub fn seconds(time: Duration) -> String {
+    let whole = time.as_secs();
+    match whole {
+        0..60 => format!("{:.1} s", time.as_secs_f64()),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// A size for people, in binary units.
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return if unit == "B" {
+                format!("{bytes} B")
+            } else {
+                format!("{value:.1} {unit}")
+            };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_for_people() {
+        assert_eq!(seconds(Duration::from_millis(3240)), "3.2 s");
+        assert_eq!(seconds(Duration::from_secs(245)), "4 min 05 s");
+        assert_eq!(seconds(Duration::from_secs(3720)), "1 h 02 min");
+        assert_eq!(size(512), "512 B");
+        assert_eq!(size(34 << 20), "34.0 MiB");
+    }
+}
