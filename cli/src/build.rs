@@ -20,6 +20,9 @@ use crate::plan::{Boot, Plan};
 use crate::progress::{Progress, seconds};
 use crate::target::{ResultCode, Target, TargetError};
 
+/// Events that may wait to be looked at; more, and the guest waits.
+const EVENTS: usize = 64;
+
 /// How often the log is looked at when the machine says nothing.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -93,7 +96,9 @@ pub enum Reason {
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Reason::Kiwi(code) => write!(f, "the build failed in the box (kiwi's exit code {code})"),
+            Reason::Kiwi(code) => {
+                write!(f, "the build failed in the box (kiwi's exit code {code})")
+            }
             Reason::EarlyPowerOff => {
                 f.write_str("the box powered off before the build came to a result")
             }
@@ -105,7 +110,11 @@ impl std::fmt::Display for Reason {
                 seconds(*time)
             ),
             Reason::Timeout(time) => {
-                write!(f, "the build took longer than {} (--timeout)", seconds(*time))
+                write!(
+                    f,
+                    "the build took longer than {} (--timeout)",
+                    seconds(*time)
+                )
             }
             Reason::Interrupted => f.write_str("interrupted"),
             Reason::Engine(text) => write!(f, "the virtual machine failed: {text}"),
@@ -163,7 +172,7 @@ pub fn run(
 ) -> Result<Run, BuildError> {
     let target = Target::acquire(&plan.target_dir)?;
     let machine = machine(plan, &target)?;
-    let (sender, events) = mpsc::channel();
+    let (sender, events) = mpsc::sync_channel(EVENTS);
     progress.begin(Phase::Boot.name());
     let mut watch = Watch::new(plan, &target, progress);
     let mut running = engine.start(machine, sender)?;
@@ -184,7 +193,11 @@ pub fn run(
             stop = watch.reason_to_stop(interrupt);
             if stop.is_some() {
                 // A second Ctrl-C does not wait for an orderly end: there is none to lose.
-                let grace = if interrupt.count() > 1 { Duration::ZERO } else { GRACE };
+                let grace = if interrupt.count() > 1 {
+                    Duration::ZERO
+                } else {
+                    GRACE
+                };
                 running.kill(grace);
             }
         }
@@ -205,10 +218,19 @@ pub fn run(
                 Reason::Kiwi(code) if code != 0 => code,
                 _ => 1,
             })?;
-            Outcome::Failed(Failure { reason, last_lines: last_lines.unwrap_or_default(), log })
+            Outcome::Failed(Failure {
+                reason,
+                last_lines: last_lines.unwrap_or_default(),
+                log,
+            })
         }
     };
-    Ok(Run { outcome, phases, total, peak_memory })
+    Ok(Run {
+        outcome,
+        phases,
+        total,
+        peak_memory,
+    })
 }
 
 /// The machine for this plan.
@@ -216,7 +238,10 @@ fn machine(plan: &Plan, target: &Target) -> Result<Machine, BuildError> {
     let installed = &plan.installed;
     let info = &installed.info;
     let path = installed.path(&info.initrd);
-    let initrd_error = |source| BuildError::Initrd { path: path.clone(), source };
+    let initrd_error = |source| BuildError::Initrd {
+        path: path.clone(),
+        source,
+    };
     let (initrd, cmdline) = match plan.boot {
         Boot::Fast => {
             let part = FastBoot {
@@ -367,7 +392,10 @@ impl<'a> Watch<'a> {
     fn look(&mut self) {
         let mut lines = Vec::new();
         // A log that cannot be read is no reason to end a build; its end decides.
-        let grown = self.tail.poll(|line| lines.push(line.to_owned())).unwrap_or(false);
+        let grown = self
+            .tail
+            .poll(|line| lines.push(line.to_owned()))
+            .unwrap_or(false);
         if grown {
             self.last_life = Instant::now();
         }
@@ -403,10 +431,15 @@ impl<'a> Watch<'a> {
         if interrupt.count() > 0 {
             return Some(Reason::Interrupted);
         }
-        if let Some(limit) = self.timeout.filter(|limit| self.started.elapsed() >= *limit) {
+        if let Some(limit) = self
+            .timeout
+            .filter(|limit| self.started.elapsed() >= *limit)
+        {
             return Some(Reason::Timeout(limit));
         }
-        let limit = self.timeout_idle.filter(|limit| self.last_life.elapsed() >= *limit)?;
+        let limit = self
+            .timeout_idle
+            .filter(|limit| self.last_life.elapsed() >= *limit)?;
         Some(Reason::Hung(limit))
     }
 

@@ -4,10 +4,11 @@
 //! over the box, an [`engine`] runs the machine, and what the guest left in the target
 //! directory decides the outcome.
 
+pub mod app;
 pub mod arch;
 pub mod args;
-//pub mod create;
-//pub mod build;
+pub mod build;
+pub mod create;
 pub mod engine;
 pub mod follow;
 pub mod interrupt;

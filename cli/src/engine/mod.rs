@@ -8,7 +8,7 @@ pub mod qemu;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use crate::arch::Arch;
@@ -138,7 +138,7 @@ pub trait Engine: std::fmt::Debug {
     fn start(
         &self,
         machine: Machine,
-        events: Sender<Event>,
+        events: SyncSender<Event>,
     ) -> Result<Box<dyn Running>, StartError>;
 }
 
@@ -150,4 +150,18 @@ pub trait Running: std::fmt::Debug {
 
     /// Highest resident memory of the engine in bytes so far, if known.
     fn peak_memory(&self) -> Option<u64>;
+}
+
+/// The engine that the user asked for, or the best one that works here.
+pub fn select(wanted: &str, arch: Arch) -> Result<Box<dyn Engine>, Unusable> {
+    match wanted {
+        "auto" | "qemu" => {
+            let engine = qemu::Qemu;
+            engine.probe(arch)?;
+            Ok(Box::new(engine))
+        }
+        other => Err(Unusable(format!(
+            "--engine {other}: no such engine (known: auto, qemu)"
+        ))),
+    }
 }

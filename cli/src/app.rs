@@ -1,0 +1,249 @@
+//! The program: from the command line to the exit code.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::args::{self, BoxCommand, BuildOptions, Command, CreateArgs};
+use crate::build::{self, Failure, Outcome, Reason, Run};
+use crate::create::{self, CommandError, CreateError, CreateOptions};
+use crate::engine::{self, Engine};
+use crate::interrupt::Interrupt;
+use crate::plan::{Folders, Plan, PlanError};
+use crate::progress::{Progress, seconds, size};
+use crate::store::{InstalledBox, Store, StoreError};
+
+/// Exit codes, as documented in `--help`.
+mod code {
+    pub(super) const GOOD: u8 = 0;
+    pub(super) const USAGE: u8 = 2;
+    pub(super) const HOST: u8 = 3;
+    pub(super) const INTERRUPTED: u8 = 130;
+}
+
+/// Carries out a command line (without the program's name) and returns the exit code.
+pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
+    let invocation = match args::parse(argv) {
+        Ok(invocation) => invocation,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                code::USAGE
+            } else {
+                code::GOOD
+            };
+        }
+    };
+    let result = match &invocation.cli.command {
+        Some(Command::Box(command)) => run_box_command(command),
+        None => run_build(&invocation.cli.build, invocation.build_args.as_deref()),
+    };
+    result.unwrap_or_else(|error| {
+        complain(&error);
+        exit_code(&error)
+    })
+}
+
+/// Prints an error with its causes, one line each.
+fn complain(error: &anyhow::Error) {
+    let mut stderr = anstream::stderr();
+    let _ = writeln!(stderr, "boxbuild: {error}");
+    for cause in error.chain().skip(1) {
+        let _ = writeln!(stderr, "  because: {cause}");
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let usage = error.is::<PlanError>()
+        || matches!(
+            error.downcast_ref(),
+            Some(StoreError::Unknown { .. } | StoreError::BadName(_) | StoreError::Exists(_))
+        )
+        || matches!(
+            error.downcast_ref(),
+            Some(
+                CreateError::Option(_)
+                    | CreateError::Store(StoreError::BadName(_) | StoreError::Exists(_))
+            )
+        );
+    let interrupted = matches!(
+        error.downcast_ref(),
+        Some(CreateError::Command(CommandError::Interrupted))
+    );
+    if interrupted {
+        code::INTERRUPTED
+    } else if usage {
+        code::USAGE
+    } else {
+        code::HOST
+    }
+}
+
+fn run_box_command(command: &BoxCommand) -> Result<u8> {
+    let store = Store::of_user()?;
+    match command {
+        BoxCommand::Create(args) => create_box(&store, args)?,
+        BoxCommand::List => list_boxes(&store)?,
+        BoxCommand::Info { name } => print_text(&describe(&store.get(name)?))?,
+        BoxCommand::Rm { name } => store.remove(name)?,
+    }
+    Ok(code::GOOD)
+}
+
+fn create_box(store: &Store, args: &CreateArgs) -> Result<()> {
+    let interrupt = Interrupt::install().context("cannot take over signals")?;
+    let mut progress = Progress::new(false);
+    let options = CreateOptions {
+        name: args.name.clone(),
+        from: args.from.clone(),
+        mirror: args.mirror.clone(),
+        disk_size: args.disk_size,
+        kiwi_version: args.kiwi_version.clone(),
+        replace: args.force,
+    };
+    let result = create::create(store, &options, &interrupt, &mut |step| {
+        progress.begin(step)
+    });
+    progress.finish(result.is_ok());
+    print_text(&describe(&result?))
+}
+
+fn list_boxes(store: &Store) -> Result<()> {
+    let mut text = String::new();
+    for name in store.names()? {
+        text += &match store.get(&name) {
+            Ok(installed) => format!(
+                "{name:<16} {:<8} {:<20} KIWI {:<10} {}\n",
+                installed.info.arch,
+                installed.info.origin,
+                installed.info.kiwi.as_deref().unwrap_or("?"),
+                size(installed.info.files().iter().map(|file| file.size).sum()),
+            ),
+            Err(error) => format!("{name:<16} {error}\n"),
+        };
+    }
+    if text.is_empty() {
+        eprintln!(
+            "There is no box in {}.\nMake one with: boxbuild box create debian --from debian:trixie",
+            store.root().display()
+        );
+    }
+    print_text(&text)
+}
+
+fn describe(installed: &InstalledBox) -> String {
+    let info = &installed.info;
+    let mut text = format!(
+        "name         {}\norigin       {}\narch         {}\nKIWI         {}\n\
+         defaults     {} CPUs, {} MiB memory\ndisk         {} GiB\nfolder       {}\n",
+        info.name,
+        info.origin,
+        info.arch,
+        info.kiwi.as_deref().unwrap_or("unknown"),
+        info.cpus,
+        info.memory_mib,
+        info.disk_size >> 30,
+        installed.dir.display(),
+    );
+    for file in info.files() {
+        text += &format!(
+            "  {:<22} {:>10}  sha256 {}\n",
+            file.name,
+            size(file.size),
+            file.sha256
+        );
+    }
+    text
+}
+
+/// Prints to standard output. A reader that has gone away (`| head`) is no error.
+fn print_text(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<u8> {
+    let kiwi_file = options.kiwi_file.as_deref().map(Path::new);
+    let folders = Folders::check(build_args, kiwi_file)?;
+    let name = options.box_name.as_deref().unwrap_or_default();
+    let installed = Store::of_user()?.get(name)?;
+    let plan = Plan::new(options, folders, installed)?;
+    let engine = engine::select(&options.engine, plan.installed.info.arch)?;
+    if options.dry_run {
+        print_text(&format!(
+            "{}engine       {}\n",
+            plan.describe(),
+            engine.name()
+        ))?;
+        return Ok(code::GOOD);
+    }
+    carry_out(&plan, engine.as_ref(), options.verbose)
+}
+
+fn carry_out(plan: &Plan, engine: &dyn Engine, verbose: bool) -> Result<u8> {
+    let interrupt = Interrupt::install().context("cannot take over signals")?;
+    let mut progress = Progress::new(verbose);
+    let run = build::run(plan, engine, &interrupt, &mut progress)?;
+    match &run.outcome {
+        Outcome::Built(files) => {
+            print_text(&report(&run, files)?)?;
+            Ok(code::GOOD)
+        }
+        Outcome::Failed(failure) => {
+            complain_of(failure, plan);
+            Ok(failure.reason.exit_code())
+        }
+    }
+}
+
+/// What was built.
+fn report(run: &Run, files: &[PathBuf]) -> Result<String> {
+    let mut text = String::new();
+    for path in files {
+        let metadata = path
+            .symlink_metadata()
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        text += &format!("{}  {}\n", path.display(), size(metadata.len()));
+    }
+    let phases: Vec<String> = run
+        .phases
+        .iter()
+        .map(|(phase, time)| format!("{} {}", phase.name(), seconds(*time)))
+        .collect();
+    text += &format!("built in {} ({})", seconds(run.total), phases.join(", "));
+    if let Some(memory) = run.peak_memory {
+        text += &format!(", peak memory {}", size(memory));
+    }
+    text.push('\n');
+    Ok(text)
+}
+
+fn complain_of(failure: &Failure, plan: &Plan) {
+    let mut stderr = anstream::stderr();
+    for line in &failure.last_lines {
+        let _ = writeln!(stderr, "  | {line}");
+    }
+    let _ = writeln!(stderr, "boxbuild: {}", failure.reason);
+    if let Some(log) = &failure.log {
+        let _ = writeln!(stderr, "  the log is {}", log.display());
+    }
+    let hint = match failure.reason {
+        Reason::EarlyPowerOff | Reason::Hung(_) | Reason::Panic(_) | Reason::Reset => {
+            Some(format!(
+                "see the box's whole console with --verbose; give it more memory than {} MiB with \
+             --box-memory if it ran out",
+                plan.memory_mib
+            ))
+        }
+        _ => None,
+    };
+    if let Some(hint) = hint {
+        let _ = writeln!(stderr, "  hint: {hint}");
+    }
+}

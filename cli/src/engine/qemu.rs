@@ -1,1 +1,0 @@
-//! The qemu engine: QEMU TCG, for foreign architectures and hosts without usable KVM.

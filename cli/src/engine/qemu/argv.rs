@@ -1,0 +1,294 @@
+//! The command line of QEMU.
+//!
+//! Everything the machine consists of comes through inherited file descriptors: no socket
+//! and no temporary file has a name that could be guessed, collide or be left behind, and no
+//! path goes through QEMU's own option syntax.
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+
+use serde_json::json;
+
+use crate::arch::Arch;
+use crate::engine::{Machine, Network};
+
+/// Size of a virtio-fs queue: the largest that QEMU takes.
+const FS_QUEUE_SIZE: u32 = 1024;
+
+/// Descriptors that QEMU inherits.
+#[derive(Debug)]
+pub(super) struct Descriptors {
+    pub(super) kernel: RawFd,
+    pub(super) initrd: RawFd,
+    pub(super) base: RawFd,
+    pub(super) overlay: RawFd,
+    pub(super) console: RawFd,
+    pub(super) control: RawFd,
+    pub(super) monitor: RawFd,
+    /// One vhost-user connection per share, in the order of the shares.
+    pub(super) shares: Vec<RawFd>,
+}
+
+/// What differs between architectures.
+struct Platform {
+    machine: &'static str,
+    cpu: &'static str,
+    /// Ending of the names of virtio devices.
+    bus: &'static str,
+}
+
+/// CPU models are chosen for TCG: what user space of current distributions needs, and
+/// nothing that only slows the translation down (docs/qemu-engine.md).
+fn platform(arch: Arch) -> Platform {
+    match arch {
+        // cmpxchg16b makes some kernels fault under TCG (docs/qemu-engine.md); la57 is a
+        // fifth level of page tables for nothing.
+        Arch::X86_64 => Platform {
+            machine: "q35,usb=off,vmport=off,smbus=off,sata=off,hpet=off",
+            cpu: "max,-cx16,-la57",
+            bus: "pci",
+        },
+        Arch::Aarch64 => Platform {
+            machine: "virt,gic-version=3",
+            cpu: "max,pauth=off,lpa2=off",
+            bus: "pci",
+        },
+        Arch::Ppc64le => Platform {
+            machine: "pseries",
+            cpu: "power9",
+            bus: "pci",
+        },
+        Arch::S390x => Platform {
+            machine: "s390-ccw-virtio",
+            cpu: "max",
+            bus: "ccw",
+        },
+    }
+}
+
+/// Name of the QEMU program for guests of `arch`.
+pub(super) fn program(arch: Arch) -> String {
+    let name = if arch == Arch::Ppc64le {
+        "ppc64"
+    } else {
+        arch.name()
+    };
+    format!("qemu-system-{name}")
+}
+
+/// The arguments for `machine`.
+pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
+    let platform = platform(machine.arch);
+    let bus = platform.bus;
+    let mut argv = Argv::default();
+    argv.flag("-no-user-config")
+        .flag("-nodefaults")
+        .flag("-no-reboot");
+    argv.option("-display", "none");
+    argv.option(
+        "-name",
+        format!("{},debug-threads=on", machine.name.replace(',', ",,")),
+    );
+    argv.option(
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    );
+    argv.option("-accel", "tcg,thread=multi");
+
+    let mut kind = machine
+        .machine_type
+        .clone()
+        .unwrap_or_else(|| platform.machine.into());
+    kind.push(",memory-backend=memory");
+    argv.option("-machine", kind);
+    argv.option(
+        "-cpu",
+        machine
+            .cpu_model
+            .clone()
+            .unwrap_or_else(|| platform.cpu.into()),
+    );
+    argv.option("-smp", machine.cpus.to_string());
+    argv.option("-m", format!("{}M", machine.memory_mib));
+    argv.option(
+        "-object",
+        format!(
+            "memory-backend-memfd,id=memory,size={}M,share=on",
+            machine.memory_mib
+        ),
+    );
+    argv.option("-rtc", "base=utc");
+
+    argv.option("-kernel", format!("/proc/self/fd/{}", fds.kernel));
+    argv.option("-initrd", format!("/proc/self/fd/{}", fds.initrd));
+    argv.option("-append", &machine.cmdline);
+
+    argv.option("-add-fd", format!("fd={},set=1", fds.overlay));
+    argv.option("-add-fd", format!("fd={},set=2", fds.base));
+    for node in block_nodes() {
+        argv.option("-blockdev", node.to_string());
+    }
+    argv.option(
+        "-device",
+        format!("virtio-blk-{bus},drive=disk,werror=enospc,rerror=report"),
+    );
+
+    for (name, fd) in [
+        ("monitor", fds.monitor),
+        ("console", fds.console),
+        ("control", fds.control),
+    ] {
+        argv.option("-chardev", format!("socket,id={name},fd={fd}"));
+    }
+    argv.option("-mon", "chardev=monitor,mode=control");
+    argv.option("-device", format!("virtio-serial-{bus}"));
+    argv.option("-device", "virtconsole,chardev=console");
+    argv.option(
+        "-device",
+        "virtserialport,chardev=control,name=org.boxbuild.control",
+    );
+
+    for (number, (share, fd)) in machine.shares.iter().zip(&fds.shares).enumerate() {
+        argv.option("-chardev", format!("socket,id=share{number},fd={fd}"));
+        argv.option(
+            "-device",
+            format!(
+                "vhost-user-fs-{bus},chardev=share{number},queue-size={FS_QUEUE_SIZE},tag={}",
+                share.tag.replace(',', ",,")
+            ),
+        );
+    }
+    if machine.network == Network::User {
+        argv.option("-netdev", "user,id=net");
+        let rom = if bus == "pci" { ",romfile=" } else { "" };
+        argv.option("-device", format!("virtio-net-{bus},netdev=net{rom}"));
+    }
+    argv.option("-device", format!("virtio-rng-{bus}"));
+    argv.option(
+        "-device",
+        format!("virtio-balloon-{bus},free-page-reporting=on"),
+    );
+    argv.words
+}
+
+/// The root disk: a throw-away overlay, never flushed, over the box's read-only image.
+/// QEMU's image locks are off: the base is shared by builds that only read it, and the
+/// overlay has no name that anybody else could open.
+fn block_nodes() -> [serde_json::Value; 4] {
+    [
+        json!({"driver": "file", "node-name": "base-file", "filename": "/dev/fdset/2",
+               "read-only": true, "locking": "off"}),
+        json!({"driver": "qcow2", "node-name": "base", "file": "base-file", "read-only": true}),
+        json!({"driver": "file", "node-name": "overlay-file", "filename": "/dev/fdset/1",
+               "locking": "off", "discard": "unmap", "cache": {"no-flush": true}}),
+        json!({"driver": "qcow2", "node-name": "disk", "file": "overlay-file",
+               "backing": "base", "discard": "unmap", "cache": {"no-flush": true}}),
+    ]
+}
+
+#[derive(Default)]
+struct Argv {
+    words: Vec<OsString>,
+}
+
+impl Argv {
+    fn flag(&mut self, name: &str) -> &mut Argv {
+        self.words.push(name.into());
+        self
+    }
+
+    fn option(&mut self, name: &str, value: impl Into<OsString>) {
+        self.words.push(name.into());
+        self.words.push(value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Share;
+
+    fn machine(arch: Arch, network: Network) -> Machine {
+        let share = |tag: &str| Share {
+            tag: tag.to_owned(),
+            path: "/a,b=c \"'$\n".into(),
+            read_only: false,
+        };
+        Machine {
+            name: "boxbuild-x".to_owned(),
+            arch,
+            kernel: "/k,e".into(),
+            initrd: std::fs::File::open("/dev/null").unwrap().into(),
+            cmdline: "console=hvc0 kiwi=\"a,b\"".to_owned(),
+            disk: "/d,file=/etc/passwd".into(),
+            disk_size: None,
+            scratch: "/s".into(),
+            memory_mib: 1024,
+            cpus: 3,
+            shares: vec![share("one"), share("two")],
+            network,
+            machine_type: None,
+            cpu_model: None,
+        }
+    }
+
+    fn words(machine: &Machine) -> Vec<String> {
+        let fds = Descriptors {
+            kernel: 10,
+            initrd: 11,
+            base: 12,
+            overlay: 13,
+            console: 14,
+            control: 15,
+            monitor: 16,
+            shares: vec![17, 18],
+        };
+        arguments(machine, &fds)
+            .into_iter()
+            .map(|word| word.into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn no_path_is_an_argument_and_nothing_listens() {
+        let words = words(&machine(Arch::X86_64, Network::User));
+        for word in &words {
+            for bad in ["/a,b", "/k,e", "/d,", "hostfwd", "server=on"] {
+                assert!(!word.contains(bad), "{word}");
+            }
+        }
+        assert!(words.contains(&"socket,id=share1,fd=18".to_owned()));
+        let append = words.iter().position(|word| word == "-append").unwrap();
+        assert_eq!(words[append + 1], "console=hvc0 kiwi=\"a,b\"");
+    }
+
+    #[test]
+    fn no_network_means_no_interface() {
+        let words = words(&machine(Arch::X86_64, Network::None));
+        assert!(!words.iter().any(|word| word.contains("net")), "{words:?}");
+    }
+
+    #[test]
+    fn every_architecture_has_a_machine() {
+        for arch in Arch::ALL {
+            let words = words(&machine(arch, Network::User));
+            assert!(
+                words
+                    .iter()
+                    .any(|word| word.ends_with(",memory-backend=memory"))
+            );
+            let ccw = words.iter().any(|word| word.starts_with("virtio-blk-ccw"));
+            assert_eq!(ccw, arch == Arch::S390x);
+        }
+    }
+
+    #[test]
+    fn overrides_win() {
+        let mut machine = machine(Arch::X86_64, Network::None);
+        machine.machine_type = Some("pc".into());
+        machine.cpu_model = Some("Haswell".into());
+        let words = words(&machine);
+        assert!(words.contains(&"pc,memory-backend=memory".to_owned()));
+        assert!(words.contains(&"Haswell".to_owned()));
+    }
+}
