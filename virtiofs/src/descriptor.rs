@@ -1,0 +1,315 @@
+//! A request's guest memory: one virtio descriptor chain as two scattered byte ranges.
+//!
+//! File data never passes through a buffer of ours: [`GuestSource`] and [`GuestSink`] hand
+//! the guest's pages to the kernel as they are. Everything else (headers, names, replies) is
+//! copied exactly once, so the guest cannot change it after it was checked.
+
+use std::io;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use virtio_queue::DescriptorChain;
+use vm_memory::bitmap::{BS, BitmapSlice};
+use vm_memory::{GuestMemory, Permissions, VolatileSlice};
+
+/// The most buffers that one preadv/pwritev takes (`UIO_MAXIOV`, Linux `uapi/linux/uio.h`).
+const MAX_IOVECS: usize = 1024;
+
+/// A descriptor chain that is not what a FUSE request looks like.
+///
+/// The guest's driver is broken or hostile; the device stops working for it.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// A buffer is not (entirely) guest memory.
+    #[error("a buffer of the request lies outside of the guest's memory: {0}")]
+    Memory(#[from] vm_memory::GuestMemoryError),
+    /// Virtio 1.2, 2.7.4.2: all device-readable buffers come before the writable ones.
+    #[error("the request has a readable buffer after a writable one")]
+    Order,
+    /// Fewer bytes than the protocol requires at this place.
+    #[error("the request's buffers hold {have} bytes where {need} are needed")]
+    Short {
+        /// Bytes that the chain has.
+        have: usize,
+        /// Bytes that the protocol requires.
+        need: usize,
+    },
+}
+
+/// A scattered range of guest memory, all of one direction.
+#[derive(Debug)]
+pub(crate) struct Segments<'a, B> {
+    slices: Vec<VolatileSlice<'a, B>>,
+    len: usize,
+}
+
+impl<'a, B: BitmapSlice> Segments<'a, B> {
+    fn new() -> Self {
+        Self {
+            slices: Vec::with_capacity(4),
+            len: 0,
+        }
+    }
+
+    fn push(&mut self, slice: VolatileSlice<'a, B>) {
+        self.len += slice.len();
+        self.slices.push(slice);
+    }
+
+    /// Bytes in the range.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Calls `visit` with the pieces of `offset..offset + len` and their place in that range.
+    fn pieces(
+        &self,
+        offset: usize,
+        len: usize,
+        mut visit: impl FnMut(&VolatileSlice<'a, B>, usize, usize, usize),
+    ) -> Result<(), ChainError> {
+        let need = offset.saturating_add(len);
+        if need > self.len {
+            return Err(ChainError::Short {
+                have: self.len,
+                need,
+            });
+        }
+        let (mut skip, mut done) = (offset, 0);
+        for slice in &self.slices {
+            if done == len {
+                break;
+            }
+            if skip >= slice.len() {
+                skip -= slice.len();
+                continue;
+            }
+            let count = (slice.len() - skip).min(len - done);
+            visit(slice, skip, count, done);
+            done += count;
+            skip = 0;
+        }
+        Ok(())
+    }
+
+    /// Copies the bytes from `offset` on out of the guest's memory.
+    pub(crate) fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), ChainError> {
+        self.pieces(offset, buffer.len(), |slice, from, count, to| {
+            if let (Ok(part), Some(target)) =
+                (slice.subslice(from, count), buffer.get_mut(to..to + count))
+            {
+                part.copy_to(target);
+            }
+        })
+    }
+
+    /// Copies `bytes` into the guest's memory from `offset` on.
+    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), ChainError> {
+        self.pieces(offset, bytes.len(), |slice, to, count, from| {
+            if let (Ok(part), Some(source)) =
+                (slice.subslice(to, count), bytes.get(from..from + count))
+            {
+                part.copy_from(source);
+            }
+        })
+    }
+
+    /// Notes for live migration that the kernel wrote into this part.
+    pub(crate) fn mark_dirty(&self, offset: usize, len: usize) {
+        let _ = self.pieces(offset, len, |slice, from, count, _| {
+            slice.bitmap().mark_dirty(from, count);
+        });
+    }
+
+    fn iovecs(&self, offset: usize, len: usize) -> Result<Vec<libc::iovec>, ChainError> {
+        let mut iovecs = Vec::with_capacity(self.slices.len());
+        self.pieces(offset, len, |slice, from, count, _| {
+            if let Ok(part) = slice.subslice(from, count) {
+                iovecs.push(libc::iovec {
+                    iov_base: part.ptr_guard_mut().as_ptr().cast(),
+                    iov_len: count,
+                });
+            }
+        })?;
+        Ok(iovecs)
+    }
+
+    /// The `len` bytes from `offset` on as the data of a write.
+    pub(crate) fn source(&self, offset: usize, len: usize) -> Result<GuestSource<'_>, ChainError> {
+        Ok(GuestSource {
+            iovecs: self.iovecs(offset, len)?,
+            len,
+            memory: PhantomData,
+        })
+    }
+
+    /// The `len` bytes from `offset` on as the target of a read.
+    pub(crate) fn sink(&self, offset: usize, len: usize) -> Result<GuestSink<'_>, ChainError> {
+        Ok(GuestSink {
+            iovecs: self.iovecs(offset, len)?,
+            len,
+            memory: PhantomData,
+        })
+    }
+}
+
+/// A request's readable and writable part.
+pub(crate) type Parts<'a, B> = (Segments<'a, B>, Segments<'a, B>);
+
+/// Splits a chain into its readable and its writable part, checked against `mem`.
+pub(crate) fn split<'a, M, D>(
+    mem: &'a M,
+    chain: DescriptorChain<D>,
+) -> Result<Parts<'a, BS<'a, M::Bitmap>>, ChainError>
+where
+    M: GuestMemory,
+    D: Deref,
+    D::Target: GuestMemory,
+{
+    let (mut readable, mut writable) = (Segments::new(), Segments::new());
+    for descriptor in chain {
+        let (part, access) = if descriptor.is_write_only() {
+            (&mut writable, Permissions::Write)
+        } else if writable.len() == 0 {
+            (&mut readable, Permissions::Read)
+        } else {
+            return Err(ChainError::Order);
+        };
+        for slice in mem.get_slices(descriptor.addr(), descriptor.len() as usize, access)? {
+            part.push(slice?);
+        }
+    }
+    Ok((readable, writable))
+}
+
+/// Guest memory that a WRITE takes its data from.
+#[derive(Debug)]
+pub struct GuestSource<'a> {
+    iovecs: Vec<libc::iovec>,
+    len: usize,
+    memory: PhantomData<&'a [u8]>,
+}
+
+impl<'a> GuestSource<'a> {
+    /// Data that lies in our own memory; for callers without a guest.
+    pub fn from_slice(data: &'a [u8]) -> Self {
+        let iovec = libc::iovec {
+            iov_base: data.as_ptr().cast_mut().cast(),
+            iov_len: data.len(),
+        };
+        Self {
+            iovecs: vec![iovec],
+            len: data.len(),
+            memory: PhantomData,
+        }
+    }
+
+    /// Bytes to write.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Writes the data to `file` at `offset` (bytes); returns how many bytes were written.
+    ///
+    /// # Errors
+    /// What pwritev(2) reports, when nothing could be written at all.
+    pub fn write_to(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
+        transfer(&self.iovecs, offset, |iovecs, offset| {
+            // SAFETY: the iovecs point to readable memory that lives for 'a and the kernel
+            // checks each address; iovecs.len() is at most MAX_IOVECS.
+            unsafe {
+                libc::pwritev(
+                    file.as_raw_fd(),
+                    iovecs.as_ptr(),
+                    iovecs.len() as i32,
+                    offset,
+                )
+            }
+        })
+    }
+}
+
+/// Guest memory that a READ fills.
+#[derive(Debug)]
+pub struct GuestSink<'a> {
+    iovecs: Vec<libc::iovec>,
+    len: usize,
+    memory: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> GuestSink<'a> {
+    /// A target in our own memory; for callers without a guest.
+    pub fn from_slice(data: &'a mut [u8]) -> Self {
+        let iovec = libc::iovec {
+            iov_base: data.as_mut_ptr().cast(),
+            iov_len: data.len(),
+        };
+        Self {
+            iovecs: vec![iovec],
+            len: data.len(),
+            memory: PhantomData,
+        }
+    }
+
+    /// Bytes that may be read.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no room at all.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Fills the memory from `file` at `offset` (bytes); returns how many bytes were read, fewer
+    /// than [`len`](Self::len) only at the end of the file.
+    ///
+    /// # Errors
+    /// What preadv(2) reports, when nothing could be read at all.
+    pub fn read_from(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
+        transfer(&self.iovecs, offset, |iovecs, offset| {
+            // SAFETY: the iovecs point to writable memory that lives for 'a and is only ever
+            // used as volatile bytes (or borrowed mutably, from_slice); the kernel checks each
+            // address; iovecs.len() is at most MAX_IOVECS.
+            unsafe {
+                libc::preadv(
+                    file.as_raw_fd(),
+                    iovecs.as_ptr(),
+                    iovecs.len() as i32,
+                    offset,
+                )
+            }
+        })
+    }
+}
+
+/// Runs `call` over all of `iovecs`, at most [`MAX_IOVECS`] at a time, until it comes up short.
+fn transfer(
+    iovecs: &[libc::iovec],
+    offset: u64,
+    call: impl Fn(&[libc::iovec], i64) -> isize,
+) -> io::Result<usize> {
+    let mut done = 0_usize;
+    for chunk in iovecs.chunks(MAX_IOVECS) {
+        let position = offset
+            .checked_add(done as u64)
+            .and_then(|position| i64::try_from(position).ok())
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        let wanted: usize = chunk.iter().map(|iovec| iovec.iov_len).sum();
+        let Ok(count) = usize::try_from(call(chunk, position)) else {
+            let error = io::Error::last_os_error();
+            return if done > 0 { Ok(done) } else { Err(error) };
+        };
+        done += count;
+        if count < wanted {
+            break;
+        }
+    }
+    Ok(done)
+}
