@@ -14,6 +14,7 @@ pub mod descriptor;
 pub mod fuse;
 pub mod passthrough;
 pub mod server;
+pub mod vhost_user;
 
 pub use config::ShareConfig;
 pub use confine::{Confinement, confine_thread};

@@ -1,0 +1,344 @@
+//! The vhost-user door: serves a share to a VMM in another process.
+//!
+//! One connection is served, by threads of this process that are confined to the share. The
+//! socket has a name only while the connection is made, in a private directory.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use vhost_user_backend::{ShutdownHandle, VhostUserBackend, VhostUserDaemon, VringRwLock, VringT};
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use virtio_queue::QueueOwnedT;
+use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::event::{
+    EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
+};
+
+use crate::config::ShareConfig;
+use crate::confine::{ConfineError, Confinement, confine_thread};
+use crate::passthrough::{PassthroughFs, ShareError};
+use crate::server::Server;
+
+/// One queue for urgent requests, one for all others (virtio 1.2, section 5.11.2).
+const QUEUES: usize = 2;
+
+/// Largest queue that QEMU offers for this device.
+const QUEUE_SIZE: usize = 1024;
+
+/// A share cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The directory.
+    #[error(transparent)]
+    Share(#[from] ShareError),
+    /// The confinement of the serving thread.
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
+    /// A socket or thread.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The vhost-user protocol.
+    #[error("cannot serve vhost-user: {0}")]
+    Protocol(String),
+}
+
+/// A share that is being served. Dropping it ends that.
+#[derive(Debug)]
+pub struct ShareServer {
+    stop: Option<Stop>,
+    thread: Option<JoinHandle<()>>,
+    confinement: Confinement,
+    fault: Arc<Fault>,
+}
+
+/// Why the serving stopped by itself, if it did.
+#[derive(Debug, Default)]
+struct Fault {
+    stopped: AtomicBool,
+    text: Mutex<Option<String>>,
+}
+
+impl Fault {
+    fn set(&self, text: String) {
+        self.text
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(text);
+        self.stopped.store(true, Ordering::Release);
+    }
+}
+
+/// Ends the connection from outside of the serving thread.
+struct Stop(ShutdownHandle);
+
+impl std::fmt::Debug for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stop")
+    }
+}
+
+impl ShareServer {
+    /// Starts to serve. Returns the handle and the other end of the connection, for the VMM.
+    ///
+    /// # Errors
+    /// If the directory cannot be shared, or threads and sockets cannot be made.
+    pub fn start(config: ShareConfig) -> Result<(ShareServer, UnixStream), StartError> {
+        let io = |action| move |source| StartError::Io { action, source };
+        let server = Server::new(PassthroughFs::new(config.clone())?);
+        let (listener, end) = connection().map_err(io("make a private socket"))?;
+        let fault = Arc::new(Fault::default());
+        let (ready, is_ready) = mpsc::sync_channel(1);
+        let serving = Serving {
+            config,
+            server,
+            listener,
+            fault: Arc::clone(&fault),
+        };
+        let thread = std::thread::Builder::new()
+            .name(String::from("virtiofs"))
+            .spawn(move || serving.run(&ready))
+            .map_err(io("start a thread"))?;
+        let (confinement, stop) = is_ready
+            .recv()
+            .unwrap_or_else(|_| Err(StartError::Protocol(String::from("the thread ended"))))?;
+        Ok((
+            ShareServer {
+                stop: Some(stop),
+                thread: Some(thread),
+                confinement,
+                fault,
+            },
+            end,
+        ))
+    }
+
+    /// Whether the kernel keeps the serving threads inside of the share.
+    pub fn confinement(&self) -> Confinement {
+        self.confinement
+    }
+
+    /// Why the share does not work any more: the guest's driver broke the rules of the
+    /// device. The guest waits for answers that will not come.
+    pub fn fault(&self) -> Option<String> {
+        if !self.fault.stopped.load(Ordering::Acquire) {
+            return None;
+        }
+        self.fault
+            .text
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Drop for ShareServer {
+    fn drop(&mut self) {
+        if let Some(Stop(stop)) = self.stop.take() {
+            stop.shutdown();
+        }
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been printed; there is nothing to add here.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A listener with one connection waiting, and the other end of that.
+fn connection() -> io::Result<(UnixListener, UnixStream)> {
+    let dir = tempfile::Builder::new().prefix("boxbuild-").tempdir()?;
+    // A socket's name has at most 107 bytes (unix(7)); TMPDIR may be longer than that.
+    let handle = std::fs::File::open(dir.path())?;
+    let name = format!("/proc/self/fd/{}/share", handle.as_raw_fd());
+    let listener = UnixListener::bind(&name)?;
+    let end = UnixStream::connect(&name)?;
+    dir.close()?;
+    Ok((listener, end))
+}
+
+/// What the serving thread owns.
+struct Serving {
+    config: ShareConfig,
+    server: Server<PassthroughFs>,
+    listener: UnixListener,
+    fault: Arc<Fault>,
+}
+
+type Ready = Result<(Confinement, Stop), StartError>;
+
+impl Serving {
+    fn run(self, ready: &SyncSender<Ready>) {
+        let confinement = match confine_thread(&self.config) {
+            Ok(confinement) => confinement,
+            Err(error) => {
+                let _ = ready.send(Err(error.into()));
+                return;
+            }
+        };
+        let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
+        let device = Arc::new(Device {
+            server: self.server,
+            memory: memory.clone(),
+            event_idx: AtomicBool::new(false),
+            fault: Arc::clone(&self.fault),
+        });
+        let protocol = |error: vhost_user_backend::Error| StartError::Protocol(error.to_string());
+        // The worker threads start here and inherit the confinement.
+        let mut daemon = match VhostUserDaemon::new(String::from("virtiofs-io"), device, memory) {
+            Ok(daemon) => daemon,
+            Err(error) => {
+                let _ = ready.send(Err(protocol(error)));
+                return;
+            }
+        };
+        let mut listener = self.listener.into();
+        let started = daemon
+            .start(&mut listener)
+            .map_err(protocol)
+            .and_then(|()| {
+                daemon
+                    .shutdown_handle()
+                    .map(|handle| (confinement, Stop(handle)))
+                    .ok_or_else(|| StartError::Protocol(String::from("no connection")))
+            });
+        let good = started.is_ok();
+        let _ = ready.send(started);
+        if good {
+            // However the connection ends: the VMM is gone, or is told to go.
+            if let Err(error) = daemon.wait() {
+                log::debug!("vhost-user connection ended: {error}");
+            }
+        }
+        for handler in daemon.get_epoll_handlers() {
+            handler.send_exit_event();
+        }
+    }
+}
+
+/// The device as vhost-user sees it.
+struct Device {
+    server: Server<PassthroughFs>,
+    memory: GuestMemoryAtomic<GuestMemoryMmap>,
+    event_idx: AtomicBool,
+    fault: Arc<Fault>,
+}
+
+impl VhostUserBackend for Device {
+    type Bitmap = ();
+    type Vring = VringRwLock;
+
+    fn num_queues(&self) -> usize {
+        QUEUES
+    }
+
+    fn max_queue_size(&self) -> usize {
+        QUEUE_SIZE
+    }
+
+    fn features(&self) -> u64 {
+        (1 << VIRTIO_F_VERSION_1)
+            | (1 << VIRTIO_RING_F_INDIRECT_DESC)
+            | (1 << VIRTIO_RING_F_EVENT_IDX)
+            | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
+    }
+
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
+    }
+
+    fn set_event_idx(&self, enabled: bool) {
+        self.event_idx.store(enabled, Ordering::Relaxed);
+    }
+
+    fn update_memory(&self, _memory: GuestMemoryAtomic<GuestMemoryMmap>) -> io::Result<()> {
+        // `self.memory` is the same object.
+        Ok(())
+    }
+
+    fn exit_event(&self, _thread: usize) -> Option<(EventConsumer, EventNotifier)> {
+        new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC).ok()
+    }
+
+    fn handle_event(
+        &self,
+        queue: u16,
+        _events: EventSet,
+        vrings: &[VringRwLock],
+        _thread: usize,
+    ) -> io::Result<()> {
+        let Some(vring) = vrings.get(usize::from(queue)) else {
+            return Ok(());
+        };
+        if self.fault.stopped.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if let Err(error) = self.serve(vring) {
+            // What is in the ring cannot be trusted any more.
+            self.fault.set(error);
+        }
+        Ok(())
+    }
+}
+
+impl Device {
+    fn serve(&self, vring: &VringRwLock) -> Result<(), String> {
+        let ring = |error: virtio_queue::Error| error.to_string();
+        if !self.event_idx.load(Ordering::Relaxed) {
+            return self.drain(vring);
+        }
+        loop {
+            vring.disable_notification().map_err(ring)?;
+            self.drain(vring)?;
+            // Something may have come between the last look and the enabling.
+            if !vring.enable_notification().map_err(ring)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers every request that is in the ring.
+    fn drain(&self, vring: &VringRwLock) -> Result<(), String> {
+        loop {
+            let memory = self.memory.memory();
+            let chain = {
+                let mut state = vring.get_mut();
+                let mut chains = state
+                    .get_queue_mut()
+                    .iter(memory.clone())
+                    .map_err(|e| e.to_string())?;
+                chains.next()
+            };
+            let Some(chain) = chain else { return Ok(()) };
+            let head = chain.head_index();
+            let written = self
+                .server
+                .handle(&*memory, chain)
+                .map_err(|error| error.to_string())?;
+            vring
+                .add_used(head, written)
+                .map_err(|error| error.to_string())?;
+            if vring
+                .needs_notification()
+                .map_err(|error| error.to_string())?
+            {
+                vring
+                    .signal_used_queue()
+                    .map_err(|error| error.to_string())?;
+            }
+        }
+    }
+}
