@@ -108,11 +108,12 @@ pub struct BuildOptions {
     /// Box to build in (see 'boxbuild box list').
     #[arg(long = "box", value_name = "NAME", required = true)]
     pub box_name: Option<String>,
-    /// What runs the box: auto or qemu.
-    #[arg(long, value_name = "ENGINE", default_value = "auto")]
+    /// What runs the box.
+    #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = ["auto", "qemu"])]
     pub engine: String,
-    /// How the box is brought up: auto, fast (boxbuild's own init) or compat (the box's init).
-    #[arg(long, value_name = "STYLE", default_value = "auto")]
+    /// How the box is brought up: by boxbuild's own init (fast) or by the box's (compat).
+    #[arg(long, value_name = "STYLE", default_value = "auto",
+        value_parser = ["auto", "fast", "compat"])]
     pub boot: String,
     /// Guest memory, e.g. 4G or 6000M; a bare number means GiB [default: the box's].
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
@@ -123,8 +124,8 @@ pub struct BuildOptions {
     /// Grow the disk that the guest sees, e.g. 60G.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub disk_size: Option<u64>,
-    /// Network of the box: user (outgoing connections only) or none.
-    #[arg(long, value_name = "MODE", default_value = "user")]
+    /// Network of the box; user means outgoing connections only.
+    #[arg(long, value_name = "MODE", default_value = "user", value_parser = ["user", "none"])]
     pub network: String,
     /// Machine type for the qemu engine.
     #[arg(long, value_name = "TYPE")]

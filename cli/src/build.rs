@@ -89,8 +89,6 @@ pub enum Reason {
     Engine(String),
     /// `result.code` cannot be read.
     UnreadableCode(String),
-    /// The build was good but the guest went away before it said that it was done.
-    Unfinished,
 }
 
 impl std::fmt::Display for Reason {
@@ -120,9 +118,6 @@ impl std::fmt::Display for Reason {
             Reason::Engine(text) => write!(f, "the virtual machine failed: {text}"),
             Reason::UnreadableCode(why) => {
                 write!(f, "the box left a result.code that cannot be read: {why}")
-            }
-            Reason::Unfinished => {
-                f.write_str("the box went away before the result files were complete")
             }
         }
     }
@@ -364,6 +359,10 @@ impl<'a> Watch<'a> {
             && let Some((_, what)) = line.split_once("Kernel panic - not syncing: ")
         {
             self.panic = Some(what.to_owned());
+        } else if self.panic.is_some() {
+            // Registers and call traces would push out what led to it.
+            self.progress.line(line);
+            return;
         }
         self.progress.line(line);
         keep(&mut self.console_lines, line, LAST_CONSOLE_LINES);
@@ -464,9 +463,7 @@ impl<'a> Watch<'a> {
             return Some(Reason::Panic(panic.clone()));
         }
         match (ended, code) {
-            (Ended::PoweredOff, ResultCode::Code(0)) if self.reports && !self.done => {
-                Some(Reason::Unfinished)
-            }
+            (Ended::PoweredOff, _) if self.reports && !self.done => Some(Reason::EarlyPowerOff),
             (Ended::PoweredOff, ResultCode::Code(0)) => None,
             (Ended::PoweredOff, ResultCode::Code(code)) => Some(Reason::Kiwi(*code)),
             (Ended::PoweredOff, ResultCode::Missing) => Some(Reason::EarlyPowerOff),

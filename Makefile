@@ -1,0 +1,42 @@
+# The two commands of the README: make demo, make test.
+
+CARGO ?= cargo
+BOXBUILD = target/release/boxbuild
+DEMO ?= demo
+
+PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs python3-pip \
+	ca-certificates gcc libc6-dev make
+PACKAGES_TEST = qemu-system-x86 qemu-utils cpio busybox-static kmod fdisk e2fsprogs gcc libc6-dev make
+
+.PHONY: demo test test-full lint unit e2e release packages-demo packages-test
+
+# From nothing to an image: box from the host's mirror, then a build of the sample description.
+demo: packages-demo release
+	tests/setup/demo $(BOXBUILD) $(DEMO)
+
+# Everything CI runs.
+test: packages-test lint unit e2e
+
+# What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
+test-full: packages-demo test release
+	tests/e2e/full $(BOXBUILD)
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+
+unit:
+	$(CARGO) test --workspace --quiet
+
+# A small guest under QEMU: the real kernel of a distribution, the real engine.
+e2e: release
+	tests/e2e/quick $(BOXBUILD)
+
+release:
+	$(CARGO) build --release --quiet
+
+packages-demo:
+	tests/setup/install-packages $(PACKAGES_DEMO)
+
+packages-test:
+	tests/setup/install-packages $(PACKAGES_TEST)

@@ -1,0 +1,188 @@
+//! Builds that fail: each with its own message, none with a result.
+
+use std::fs;
+
+use boxbuild_tests::{Bench, Said, names};
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    ("a_failed_build_says_why", a_failed_build_says_why),
+    (
+        "an_early_power_off_is_a_failure",
+        an_early_power_off_is_a_failure,
+    ),
+    ("a_panic_is_a_failure", a_panic_is_a_failure),
+    ("a_reboot_is_a_failure", a_reboot_is_a_failure),
+    ("a_hung_guest_is_stopped", a_hung_guest_is_stopped),
+    ("the_time_is_over", the_time_is_over),
+    ("a_full_disk_in_the_guest", a_full_disk_in_the_guest),
+    (
+        "a_result_that_cannot_be_bundled",
+        a_result_that_cannot_be_bundled,
+    ),
+    (
+        "a_forged_verdict_does_not_count",
+        a_forged_verdict_does_not_count,
+    ),
+    ("qemu_that_does_not_start", qemu_that_does_not_start),
+    ("a_killed_qemu", a_killed_qemu),
+    ("a_broken_disk", a_broken_disk),
+];
+
+/// Runs `script` in a target folder with an earlier result and something of the user's own.
+fn fail(script: &str, front: &[&str], code: i32, texts: &[&str]) -> (Bench, Said) {
+    let bench = Bench::new(script);
+    fs::create_dir(bench.target()).unwrap();
+    fs::write(bench.target().join("result.code"), "0\n").unwrap();
+    fs::write(bench.target().join("precious"), "mine").unwrap();
+    let said = bench.build(front, &[]);
+    said.expect(code, texts);
+    assert_eq!(said.stdout, "", "a failed build names no result");
+    let left = names(&bench.target());
+    assert!(!left.contains(&"image".to_owned()), "{left:?}");
+    assert_eq!(
+        fs::read_to_string(bench.target().join("precious")).unwrap(),
+        "mine"
+    );
+    if let Ok(code) = fs::read_to_string(bench.target().join("result.code")) {
+        assert_ne!(code.trim(), "0", "a stale verdict must not survive");
+    }
+    bench.assert_nothing_left();
+    (bench, said)
+}
+
+fn a_failed_build_says_why() {
+    let (bench, _) = fail(
+        "touch /result/image; echo '[ ERROR   ]: 00:00:00 | KiwiError: no package foo' >>$log
+         return 7",
+        &[],
+        1,
+        &[
+            "KiwiError: no package foo",
+            "kiwi's exit code 7",
+            "result.log",
+        ],
+    );
+    assert_eq!(
+        names(&bench.target()),
+        ["precious", "result.code", "result.log"]
+    );
+    assert_eq!(
+        fs::read_to_string(bench.target().join("result.code")).unwrap(),
+        "7\n"
+    );
+}
+
+fn an_early_power_off_is_a_failure() {
+    let script = "touch /bundle/image; echo 0 >/bundle/result.code; sync
+                  echo o >/proc/sysrq-trigger; sleep 60";
+    fail(script, &[], 1, &["powered off before"]);
+}
+
+fn a_panic_is_a_failure() {
+    let script = "touch /bundle/image; echo c >/proc/sysrq-trigger; sleep 60";
+    fail(script, &[], 1, &["kernel panicked: sysrq triggered crash"]);
+}
+
+fn a_reboot_is_a_failure() {
+    fail(
+        "echo b >/proc/sysrq-trigger; sleep 60",
+        &[],
+        1,
+        &["rebooted"],
+    );
+}
+
+fn a_hung_guest_is_stopped() {
+    fail(
+        "touch /bundle/image; sleep 1000",
+        &["--timeout-idle", "15s"],
+        1,
+        &["no sign of life"],
+    );
+}
+
+fn the_time_is_over() {
+    fail(
+        "while :; do :; done",
+        &["--timeout", "12s"],
+        124,
+        &["--timeout"],
+    );
+}
+
+fn a_full_disk_in_the_guest() {
+    let script = "dd if=/dev/zero of=/result/image bs=1M 2>>$log";
+    fail(script, &[], 1, &["No space left on device"]);
+}
+
+fn a_result_that_cannot_be_bundled() {
+    // `cp` of a folder without -r fails half-way: the first file is in the share already.
+    fail(
+        "touch /result/a-file /result/image; mkdir /result/folder",
+        &[],
+        1,
+        &["exit code 1"],
+    );
+}
+
+fn a_forged_verdict_does_not_count() {
+    let script = "ln -sf /proc/version /bundle/result.code
+                  mkdir /bundle/image; ln -s / /bundle/image/root; return 1";
+    fail(script, &[], 1, &[]);
+}
+
+fn qemu_that_does_not_start() {
+    let (bench, _) = fail(
+        "",
+        &["--cpu", "nonsense"],
+        3,
+        &["virtual machine failed", "nonsense"],
+    );
+    assert!(!bench.target().join("result.log").exists());
+    fail("", &["--machine", "nonsense"], 3, &["nonsense"]);
+}
+
+fn a_killed_qemu() {
+    let bench = Bench::new("sleep 1000");
+    let started = bench.start_until(&[], "boot");
+    let qemu = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .find(|pid| {
+            let parent = format!("PPid:\t{}\n", started.child.id());
+            fs::read_to_string(format!("/proc/{pid}/status"))
+                .is_ok_and(|status| status.contains(&parent))
+        })
+        .expect("QEMU is a child");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(qemu),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    started.finish().expect(3, &["killed by signal 9"]);
+    bench.assert_nothing_left();
+}
+
+fn a_broken_disk() {
+    let bench = Bench::new("");
+    let disk = bench.store().join("small/disk.qcow2");
+    let good = fs::read(&disk).unwrap();
+    fs::remove_file(&disk).unwrap();
+    fs::write(&disk, &good[..good.len() - 1]).unwrap();
+    bench
+        .build(&[], &[])
+        .expect(3, &["damaged", "boxbuild box rm small"]);
+    let mut bad = good.clone();
+    bad[..4].copy_from_slice(b"oops");
+    fs::write(&disk, &bad).unwrap();
+    bench
+        .build(&[], &[])
+        .expect(3, &["disk.qcow2", "not a qcow2 image"]);
+    let mut bad = good;
+    bad[40..48].copy_from_slice(&[0xff; 8]); // the L1 table's offset
+    fs::write(&disk, &bad).unwrap();
+    bench.build(&[], &[]).expect(3, &["virtual machine failed"]);
+    fs::remove_file(&disk).unwrap();
+    bench.build(&[], &[]).expect(3, &["damaged"]);
+}
