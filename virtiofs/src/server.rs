@@ -2,6 +2,8 @@
 
 mod dispatch;
 mod request;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::io;
