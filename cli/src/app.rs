@@ -104,7 +104,7 @@ fn create_box(store: &Store, args: &CreateArgs) -> Result<()> {
         replace: args.force,
     };
     let result = create::create(store, &options, &interrupt, &mut |step| {
-        progress.begin(step)
+        progress.begin(step);
     });
     progress.finish(result.is_ok());
     print_text(&describe(&result?))
@@ -169,6 +169,8 @@ fn print_text(text: &str) -> Result<()> {
 }
 
 fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<u8> {
+    // First of all: from here on, an interruption is an orderly end.
+    let interrupt = Interrupt::install().context("cannot take over signals")?;
     let kiwi_file = options.kiwi_file.as_deref().map(Path::new);
     let folders = Folders::check(build_args, kiwi_file)?;
     let name = options.box_name.as_deref().unwrap_or_default();
@@ -183,13 +185,12 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
         ))?;
         return Ok(code::GOOD);
     }
-    carry_out(&plan, engine.as_ref(), options.verbose)
+    carry_out(&plan, engine.as_ref(), &interrupt, options.verbose)
 }
 
-fn carry_out(plan: &Plan, engine: &dyn Engine, verbose: bool) -> Result<u8> {
-    let interrupt = Interrupt::install().context("cannot take over signals")?;
+fn carry_out(plan: &Plan, engine: &dyn Engine, interrupt: &Interrupt, verbose: bool) -> Result<u8> {
     let mut progress = Progress::new(verbose);
-    let run = build::run(plan, engine, &interrupt, &mut progress)?;
+    let run = build::run(plan, engine, interrupt, &mut progress)?;
     match &run.outcome {
         Outcome::Built(files) => {
             print_text(&report(&run, files)?)?;

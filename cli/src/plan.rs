@@ -369,7 +369,7 @@ fn check_target(path: &Path, description: &Path) -> Result<PathBuf, PlanError> {
         )));
     }
     if let Ok(stat) = nix::sys::statvfs::statvfs(&resolved) {
-        let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+        let free = stat.blocks_available() * stat.fragment_size();
         if free < LEAST_FREE {
             return Err(problem(format!(
                 "only {} KiB are free on the file system of {}",

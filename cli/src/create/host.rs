@@ -97,7 +97,7 @@ impl Host {
         let Ok(stat) = nix::sys::statvfs::statvfs(dir) else {
             return Ok(());
         };
-        let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+        let free = stat.blocks_available() * stat.fragment_size();
         if free >= needed {
             return Ok(());
         }
