@@ -242,9 +242,15 @@ fn takes_value(command: &clap::Command, word: &OsStr) -> bool {
 /// A bare number means `bare_unit` bytes.
 fn parse_bytes(text: &str, bare_unit: u64) -> Result<u64, String> {
     let complaint = || format!("'{text}' is not a size: write e.g. 4G, 6000M or 20GiB");
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let factor = match unit.trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i')
+    let factor = match unit
+        .trim()
+        .to_ascii_lowercase()
+        .trim_end_matches('b')
+        .trim_end_matches('i')
     {
         "" if unit.is_empty() => bare_unit,
         "" => 1,
@@ -275,14 +281,18 @@ fn parse_size(text: &str) -> Result<u64, String> {
 fn parse_memory(text: &str) -> Result<u64, String> {
     let bytes = parse_bytes(text, 1 << 30)?;
     if bytes < 256 << 20 {
-        return Err(format!("{text} is too little memory for a box (at least 256M)"));
+        return Err(format!(
+            "{text} is too little memory for a box (at least 256M)"
+        ));
     }
     Ok(bytes)
 }
 
 /// A time: seconds, or a number with s, m or h.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor = match unit {
         "" | "s" => 1,
@@ -316,7 +326,11 @@ mod tests {
             "--profile=A system boxbuild --box=leap kiwi --description d --target-dir t",
         ] {
             let invocation = parse(words(line)).expect(line);
-            assert_eq!(invocation.cli.build.box_name.as_deref(), Some("leap"), "{line}");
+            assert_eq!(
+                invocation.cli.build.box_name.as_deref(),
+                Some("leap"),
+                "{line}"
+            );
             assert_eq!(invocation.cli.build.profile, ["A"], "{line}");
             assert_eq!(
                 invocation.build_args.as_deref(),
@@ -336,7 +350,10 @@ mod tests {
     #[test]
     fn only_the_first_separator_counts() {
         let invocation = parse(words("--box b -- --add-package kiwi --")).unwrap();
-        assert_eq!(invocation.build_args.unwrap(), words("--add-package kiwi --"));
+        assert_eq!(
+            invocation.build_args.unwrap(),
+            words("--add-package kiwi --")
+        );
     }
 
     #[test]

@@ -167,9 +167,10 @@ fn non_empty(option: &'static str, value: OsString) -> Result<PathBuf, BuildArgs
 fn split_assignment(word: &OsStr) -> (&OsStr, Option<&OsStr>) {
     let bytes = word.as_bytes();
     match bytes.iter().position(|byte| *byte == b'=') {
-        Some(at) if bytes.starts_with(b"--") => {
-            (OsStr::from_bytes(&bytes[..at]), Some(OsStr::from_bytes(&bytes[at + 1..])))
-        }
+        Some(at) if bytes.starts_with(b"--") => (
+            OsStr::from_bytes(&bytes[..at]),
+            Some(OsStr::from_bytes(&bytes[at + 1..])),
+        ),
         _ => (word, None),
     }
 }
@@ -188,7 +189,10 @@ fn find(name: &OsStr) -> Result<(&'static str, Value), BuildArgsError> {
         .min()
         .filter(|(distance, _)| *distance <= 4)
         .map(|(_, option)| option);
-    Err(BuildArgsError::Unknown { option: typed, nearest })
+    Err(BuildArgsError::Unknown {
+        option: typed,
+        nearest,
+    })
 }
 
 /// Refuses what would only fail later, in the box.
@@ -206,13 +210,22 @@ fn check_value(option: &'static str, value: &OsStr) -> Result<(), BuildArgsError
         "--signing-key" | "--ca-cert" => !in_box(path),
         "--set-repo" | "--add-repo" => {
             let source = text.split(',').next().unwrap_or_default();
-            ["dir://", "file://", "/"].iter().any(|start| source.starts_with(start))
-                && !in_box(source.trim_start_matches("dir:").trim_start_matches("file:"))
+            ["dir://", "file://", "/"]
+                .iter()
+                .any(|start| source.starts_with(start))
+                && !in_box(
+                    source
+                        .trim_start_matches("dir:")
+                        .trim_start_matches("file:"),
+                )
         }
         _ => false,
     };
     if host_file {
-        return Err(BuildArgsError::HostFile { option, value: text.into_owned() });
+        return Err(BuildArgsError::HostFile {
+            option,
+            value: text.into_owned(),
+        });
     }
     Ok(())
 }
@@ -220,9 +233,10 @@ fn check_value(option: &'static str, value: &OsStr) -> Result<(), BuildArgsError
 /// Whether a path is one that exists in the box: in the description, or of the box itself.
 fn in_box(path: &str) -> bool {
     let path = format!("/{}", path.trim_start_matches('/'));
-    ["/description/", "/usr/", "/etc/"].iter().any(|place| path.starts_with(place))
+    ["/description/", "/usr/", "/etc/"]
+        .iter()
+        .any(|place| path.starts_with(place))
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -243,16 +257,25 @@ mod tests {
         };
         let with_spaces = ["--description", "d", "--add-package", "a=b"];
         let tail = ["--clear-cache", "--target-dir", "t"];
-        assert_eq!(parse(&[&with_spaces[..], &tail].concat()).unwrap(), expected);
+        assert_eq!(
+            parse(&[&with_spaces[..], &tail].concat()).unwrap(),
+            expected
+        );
         let with_equals = ["--description=d", "--add-package=a=b"];
         let tail = ["--clear-cache", "--target-dir=t"];
-        assert_eq!(parse(&[&with_equals[..], &tail].concat()).unwrap(), expected);
+        assert_eq!(
+            parse(&[&with_equals[..], &tail].concat()).unwrap(),
+            expected
+        );
     }
 
     #[test]
     fn a_misspelt_option_gets_the_nearest_one() {
         let error = parse(&["--description", "d", "--add-pakage", "foo"]).unwrap_err();
-        assert!(error.to_string().contains("did you mean --add-package?"), "{error}");
+        assert!(
+            error.to_string().contains("did you mean --add-package?"),
+            "{error}"
+        );
         let error = parse(&["--frobnicate-the-image"]).unwrap_err();
         assert!(!error.to_string().contains("did you mean"), "{error}");
     }
@@ -276,7 +299,10 @@ mod tests {
             parse(&["--clear-cache=yes"]),
             Err(BuildArgsError::UnexpectedValue("--clear-cache"))
         );
-        assert_eq!(parse(&["--description="]), Err(BuildArgsError::NoValue("--description")));
+        assert_eq!(
+            parse(&["--description="]),
+            Err(BuildArgsError::NoValue("--description"))
+        );
         assert_eq!(parse(&["word"]), Err(BuildArgsError::Word("word".into())));
     }
 
@@ -288,13 +314,19 @@ mod tests {
             ("--set-repo", "/srv/repo"),
         ] {
             assert!(
-                matches!(parse(&[option, value]), Err(BuildArgsError::HostFile { .. })),
+                matches!(
+                    parse(&[option, value]),
+                    Err(BuildArgsError::HostFile { .. })
+                ),
                 "{option} {value}"
             );
         }
         for (option, value) in [
             ("--signing-key", "/description/key.asc"),
-            ("--signing-key", "file:///usr/share/keyrings/debian-archive-keyring.gpg"),
+            (
+                "--signing-key",
+                "file:///usr/share/keyrings/debian-archive-keyring.gpg",
+            ),
             ("--add-repo", "http://mirror.example/debian,apt-deb"),
         ] {
             assert_eq!(
