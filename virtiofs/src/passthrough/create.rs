@@ -159,7 +159,9 @@ impl PassthroughFs {
             rdev: 0,
         };
         let birth = self.birth(ctx, parent, &new)?;
-        sys::symlink(target, sys::borrow(&parent.fd), name.as_c_str())?;
+        self.with_access(&[parent], || {
+            sys::symlink(target, sys::borrow(&parent.fd), name.as_c_str())
+        })?;
         self.born_named(parent, name, &birth)
     }
 
@@ -171,7 +173,9 @@ impl PassthroughFs {
         new: &NewNode,
     ) -> Result<Entry> {
         let birth = self.birth(ctx, parent, new)?;
-        sys::mkdir(sys::borrow(&parent.fd), name.as_c_str(), birth.host_mode())?;
+        self.with_access(&[parent], || {
+            sys::mkdir(sys::borrow(&parent.fd), name.as_c_str(), birth.host_mode())
+        })?;
         self.born_named(parent, name, &birth)
     }
 
@@ -204,7 +208,7 @@ impl PassthroughFs {
         };
         if pipe_or_socket && (!self.user_xattrs || birth.want == plain && birth.access.is_none()) {
             birth.access = None;
-            sys::mknod(dir, name.as_c_str(), kind | mode)?;
+            self.with_access(&[parent], || sys::mknod(dir, name.as_c_str(), kind | mode))?;
             return self.born_named(parent, name, &birth);
         }
         birth.want.special = Special::new(kind, new.rdev);
@@ -212,7 +216,9 @@ impl PassthroughFs {
             return Err(errno(libc::EPERM));
         }
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
-        drop(sys::open_beneath(dir, name.as_c_str(), flags, mode)?);
+        drop(self.with_access(&[parent], || {
+            sys::open_beneath(dir, name.as_c_str(), flags, mode)
+        })?);
         self.born_named(parent, name, &birth)
     }
 }

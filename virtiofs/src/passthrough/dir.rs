@@ -56,7 +56,9 @@ impl<'a> Record<'a> {
 impl PassthroughFs {
     pub(super) fn open_directory(&self, inode: Arc<Inode>) -> Result<Opened> {
         let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-        let file = self.proc.reopen(sys::borrow(&inode.fd), flags, 0)?;
+        let file = self.with_access(&[&inode], || {
+            self.proc.reopen(sys::borrow(&inode.fd), flags, 0)
+        })?;
         let mut flags = 0;
         if self.config.keep_cache && !self.config.timeout.is_zero() {
             flags |= fopen::CACHE_DIR | fopen::KEEP_CACHE;

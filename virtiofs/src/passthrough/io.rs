@@ -56,7 +56,9 @@ impl PassthroughFs {
             // The guest's kernel handles them; the host's must never be touched.
             _ => return Err(errno(libc::ENXIO)),
         }
-        let file = self.proc.reopen(sys::borrow(&inode.fd), flags, 0)?;
+        let file = self.with_access(&[inode], || {
+            self.proc.reopen(sys::borrow(&inode.fd), flags, 0)
+        })?;
         if flags & libc::O_TRUNC != 0 {
             self.drop_privileges(inode, kill_priv)?;
         }
@@ -74,12 +76,11 @@ impl PassthroughFs {
     ) -> Result<(Entry, Opened)> {
         let host_flags = self.open_flags(flags)?;
         let birth = self.birth(ctx, parent, new)?;
-        let created = sys::open_beneath(
-            sys::borrow(&parent.fd),
-            name.as_c_str(),
-            libc::O_CREAT | libc::O_EXCL | host_flags,
-            birth.host_mode(),
-        );
+        let created = self.with_access(&[parent], || {
+            let dir = sys::borrow(&parent.fd);
+            let flags = libc::O_CREAT | libc::O_EXCL | host_flags;
+            sys::open_beneath(dir, name.as_c_str(), flags, birth.host_mode())
+        });
         let file = match created {
             Ok(file) => file,
             Err(error)

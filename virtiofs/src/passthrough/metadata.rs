@@ -288,7 +288,9 @@ impl PassthroughFs {
             let open = self.handles.get(set.fh, inode.id)?;
             return sys::ftruncate(sys::borrow(&open.file), set.size);
         }
-        self.proc.truncate(sys::borrow(&inode.fd), set.size)
+        self.with_access(&[inode], || {
+            self.proc.truncate(sys::borrow(&inode.fd), set.size)
+        })
     }
 
     fn change_owner(&self, _: Context, inode: &Inode, set: &SetattrIn) -> Result<()> {
@@ -323,8 +325,8 @@ impl PassthroughFs {
             return Ok(());
         }
         if !inode.knows(NO_CAPABILITY) {
-            inode.learn(NO_CAPABILITY);
             self.remove_capability(inode)?;
+            inode.learn(NO_CAPABILITY);
         }
         if kill_set_id && !inode.knows(NO_SET_ID) {
             let meta = self.stat(inode)?;
@@ -335,6 +337,32 @@ impl PassthroughFs {
             inode.learn(NO_SET_ID);
         }
         Ok(())
+    }
+
+    /// Does `operation`, which needs access to `inodes`. Who may what is decided by the guest's
+    /// kernel; a file of the host user's own whose mode does not let him in gets a mode that
+    /// does, and the guest goes on seeing the old one.
+    pub(super) fn with_access<T>(
+        &self,
+        inodes: &[&Inode],
+        operation: impl Fn() -> Result<T>,
+    ) -> Result<T> {
+        let result = operation();
+        match &result {
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) && !self.config.read_only => {}
+            _ => return result,
+        }
+        let mut opened = false;
+        for inode in inodes {
+            let meta = self.stat(inode)?;
+            let bits = host_mode(inode.is_dir(), meta.host_mode());
+            let own = meta.stat.stx_uid == self.host_uid && inode.has_xattrs();
+            if own && self.user_xattrs && bits != meta.host_mode() {
+                self.store(inode, &meta, meta.seen)?;
+                opened = true;
+            }
+        }
+        if opened { operation() } else { result }
     }
 
     /// ACCESS with the guest's owners and modes.

@@ -171,7 +171,9 @@ impl PassthroughFs {
     }
 
     fn find(&self, parent: &Inode, name: &CStr) -> Result<Entry> {
-        let fd = sys::open_beneath(sys::borrow(&parent.fd), name, libc::O_PATH, 0)?;
+        let fd = self.with_access(&[parent], || {
+            sys::open_beneath(sys::borrow(&parent.fd), name, libc::O_PATH, 0)
+        })?;
         let stat = sys::statx(sys::borrow(&fd))?;
         self.entry(fd, &stat)
     }

@@ -10,7 +10,9 @@ use crate::fuse::name::Name;
 
 impl PassthroughFs {
     pub(super) fn remove(&self, parent: &Inode, name: Name<'_>, flags: i32) -> Result<()> {
-        sys::unlink(sys::borrow(&parent.fd), name.as_c_str(), flags)
+        self.with_access(&[parent], || {
+            sys::unlink(sys::borrow(&parent.fd), name.as_c_str(), flags)
+        })
     }
 
     pub(super) fn move_name(
@@ -25,8 +27,10 @@ impl PassthroughFs {
         if flags & !(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE) != 0 {
             return Err(errno(libc::EINVAL));
         }
-        let (from, to) = (sys::borrow(&from.fd), sys::borrow(&to.fd));
-        sys::rename(from, name.as_c_str(), to, new_name.as_c_str(), flags)
+        self.with_access(&[from, to], || {
+            let (from, to) = (sys::borrow(&from.fd), sys::borrow(&to.fd));
+            sys::rename(from, name.as_c_str(), to, new_name.as_c_str(), flags)
+        })
     }
 
     pub(super) fn add_name(

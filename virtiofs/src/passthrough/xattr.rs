@@ -163,7 +163,10 @@ impl PassthroughFs {
             Place::Unknown => Err(errno(libc::EOPNOTSUPP)),
             Place::Reserved => Err(errno(libc::EPERM)),
             Place::Host(_) if !inode.has_xattrs() => Err(errno(libc::ENODATA)),
-            Place::Host(host) => self.proc.removexattr(sys::borrow(&inode.fd), &host),
+            Place::Host(host) => {
+                let fd = sys::borrow(&inode.fd);
+                self.with_access(&[inode], || self.proc.removexattr(fd, &host))
+            }
         }
     }
 

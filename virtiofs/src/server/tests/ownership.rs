@@ -75,6 +75,28 @@ fn owners_are_kept_and_taken_back() {
 }
 
 #[test]
+fn modes_that_lock_the_host_user_out_do_not_stop_the_guests_root() {
+    let Some(guest) = keeping() else { return };
+    let locked = |name: &str, mode| {
+        std::fs::set_permissions(guest.host(name), PermissionsExt::from_mode(mode)).unwrap();
+    };
+    std::fs::create_dir(guest.host("d")).unwrap();
+    std::fs::write(guest.host("d/f"), "text").unwrap();
+    locked("d/f", 0o444);
+    locked("d", 0o555);
+    let dir = guest.lookup(ROOT_ID, c"d").unwrap();
+    guest.create(dir.nodeid, c"new", 0o644, 0).unwrap();
+    let file = guest.lookup(dir.nodeid, c"f").unwrap();
+    let fh = guest.open(file.nodeid, libc::O_WRONLY).unwrap();
+    assert_eq!(guest.write(file.nodeid, fh, 0, b"T", 0), Ok(1));
+    // The guest does not see a difference.
+    assert_eq!(guest.getattr(dir.nodeid).unwrap().mode & 0o7777, 0o555);
+    assert_eq!(guest.getattr(file.nodeid).unwrap().mode & 0o7777, 0o444);
+    assert_eq!(std::fs::read(guest.host("d/f")).unwrap(), b"Text");
+    locked("d", 0o755);
+}
+
+#[test]
 fn new_files_belong_to_who_makes_them() {
     let Some(mut guest) = keeping() else { return };
     (guest.uid, guest.gid) = (1000, 100);

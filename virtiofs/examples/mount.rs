@@ -1,0 +1,122 @@
+//! Mounts a directory through the server with this machine's own FUSE client, without a guest.
+//!
+//! For conformance tests (pjdfstest, fsx) and profiling, as root:
+//! `mount SHARE MOUNTPOINT [UID]` serves SHARE as host user UID (default: root) until it is
+//! unmounted. The kernel's requests are put into descriptor chains as a guest would.
+
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use boxbuild_virtiofs::{PassthroughFs, Server, ShareConfig, confine_thread};
+use virtio_bindings::bindings::virtio_ring::VRING_DESC_F_WRITE;
+use virtio_queue::desc::{RawDescriptor, split::Descriptor};
+use virtio_queue::mock::MockSplitQueue;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+const REQUEST: u64 = 0x10_0000;
+const REPLY: u64 = 0x30_0000;
+/// 1 MiB of data and room for headers.
+const BUFFER: usize = (1 << 20) + 4096;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let (share, target) = args
+        .next()
+        .zip(args.next())
+        .ok_or("usage: mount SHARE DIR [UID]")?;
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")?;
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
+        device.as_raw_fd()
+    );
+    let (target, options) = (CString::new(target)?, CString::new(options)?);
+    // SAFETY: all strings are NUL-terminated.
+    let mounted = unsafe {
+        libc::mount(
+            c"boxbuild".as_ptr(),
+            target.as_ptr(),
+            c"fuse".as_ptr(),
+            0,
+            options.as_ptr().cast(),
+        )
+    };
+    if mounted != 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    if let Some(uid) = args.next() {
+        let uid: u32 = uid.parse()?;
+        nix::unistd::setgroups(&[])?;
+        nix::unistd::setgid(uid.into())?;
+        nix::unistd::setuid(uid.into())?;
+    }
+    let config = ShareConfig::new(share);
+    let server = Arc::new(Server::new(PassthroughFs::new(config.clone())?));
+    let threads: Vec<_> = (0..2)
+        .map(|_| {
+            let (server, config) = (Arc::clone(&server), config.clone());
+            let device = device.try_clone();
+            std::thread::spawn(move || {
+                eprintln!(
+                    "confinement: {:?}",
+                    confine_thread(&config).expect("confined")
+                );
+                if let Err(error) = device.and_then(|device| serve(&server, device)) {
+                    eprintln!("ended: {error}");
+                }
+            })
+        })
+        .collect();
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().expect("no panic"));
+    Ok(())
+}
+
+fn serve(server: &Server<PassthroughFs>, mut device: std::fs::File) -> std::io::Result<()> {
+    let memory: GuestMemoryMmap = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x60_0000)])
+        .map_err(std::io::Error::other)?;
+    let (mut request, mut reply) = (vec![0; BUFFER], vec![0; BUFFER]);
+    loop {
+        let len = match device.read(&mut request) {
+            Ok(len) => len,
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
+            Err(error) => return Err(error),
+        };
+        memory
+            .write_slice(&request[..len], GuestAddress(REQUEST))
+            .map_err(std::io::Error::other)?;
+        let queue = MockSplitQueue::new(&memory, 16);
+        let descriptors = [
+            RawDescriptor::from(Descriptor::new(REQUEST, len as u32, 0, 0)),
+            RawDescriptor::from(Descriptor::new(
+                REPLY,
+                BUFFER as u32,
+                VRING_DESC_F_WRITE as u16,
+                0,
+            )),
+        ];
+        let chain = queue
+            .build_desc_chain(&descriptors)
+            .map_err(std::io::Error::other)?;
+        let len = server
+            .handle(&memory, chain)
+            .map_err(std::io::Error::other)? as usize;
+        if len > 0 {
+            memory
+                .read_slice(&mut reply[..len], GuestAddress(REPLY))
+                .map_err(std::io::Error::other)?;
+            if let Err(error) = device.write_all(&reply[..len])
+                && error.raw_os_error() != Some(libc::ENOENT)
+            {
+                return Err(error);
+            }
+        }
+    }
+}
