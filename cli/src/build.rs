@@ -176,6 +176,7 @@ pub fn run(
         match events.recv_timeout(TICK) {
             Ok(Event::Console(bytes)) => watch.console(&bytes),
             Ok(Event::Control(bytes)) => watch.control(&bytes),
+            Ok(Event::Note(text)) => watch.progress.note(&text),
             Ok(Event::Ended(ended)) => break ended,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
