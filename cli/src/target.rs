@@ -178,6 +178,8 @@ impl Target {
         } else {
             None
         };
+        // On a full disk, this makes the room for the verdict.
+        remove_tree(&self.staging).map_err(|source| self.error("remove the folder", source))?;
         let path = self.dir.join("result.code");
         fs::write(&path, format!("{code}\n")).map_err(|source| TargetError::Io {
             action: "write",

@@ -48,6 +48,12 @@ const FAST: &[&str] = &[
     "apparmor=0",
     "selinux=0",
     "audit=0",
+    // Hardening of the kernel against its own users: each costs instructions at each call.
+    "init_on_alloc=0",
+    "hardened_usercopy=off",
+    "randomize_kstack_offset=off",
+    "kfence.sample_interval=0",
+    "nowatchdog",
     // Self-tests of the crypto algorithms: two thirds of a small guest's boot.
     "cryptomgr.notests=1",
     "random.trust_cpu=on",

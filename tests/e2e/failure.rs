@@ -28,6 +28,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("qemu_that_does_not_start", qemu_that_does_not_start),
     ("a_killed_qemu", a_killed_qemu),
     ("a_broken_disk", a_broken_disk),
+    ("a_broken_kernel", a_broken_kernel),
     ("a_full_disk_on_the_host", a_full_disk_on_the_host),
 ];
 
@@ -155,7 +156,7 @@ fn a_killed_qemu() {
         .find(|pid| {
             let parent = format!("PPid:\t{}\n", started.child.id());
             fs::read_to_string(format!("/proc/{pid}/status"))
-                .is_ok_and(|status| status.contains(&parent))
+                .is_ok_and(|status| status.contains(&parent) && status.starts_with("Name:\tqemu"))
         })
         .expect("QEMU is a child");
     nix::sys::signal::kill(
@@ -188,6 +189,19 @@ fn a_broken_disk() {
     bench.build(&[], &[]).expect(3, &["virtual machine failed"]);
     fs::remove_file(&disk).unwrap();
     bench.build(&[], &[]).expect(3, &["damaged"]);
+}
+
+fn a_broken_kernel() {
+    let bench = Bench::new("");
+    let kernel = bench.store().join("small/kernel");
+    let length = fs::metadata(&kernel).unwrap().len();
+    fs::remove_file(&kernel).unwrap();
+    fs::write(&kernel, vec![0x5a; usize::try_from(length).unwrap()]).unwrap();
+    // Whatever QEMU makes of it, the guest never shows a sign of life.
+    let said = bench.build(&["--timeout-idle", "10s"], &[]);
+    assert!(matches!(said.code, 1 | 3), "{said:?}");
+    assert_eq!(said.stdout, "");
+    bench.assert_nothing_left();
 }
 
 /// The overlay's file system is full, then the target's.
