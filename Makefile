@@ -15,18 +15,21 @@ demo: packages-demo release
 	tests/setup/demo $(BOXBUILD) $(DEMO)
 
 # Everything CI runs.
-test: packages-test lint unit e2e
+test: packages-test
+	tests/setup/counted $(MAKE) --no-print-directory lint unit e2e
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
 test-full: packages-demo test release
-	tests/e2e/full $(BOXBUILD)
+	tests/setup/counted tests/e2e/full $(BOXBUILD)
 
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --all-features check; \
+	else echo "skipped: cargo deny: not installed (cargo install cargo-deny)"; fi
 
 unit:
-	$(CARGO) test --workspace --quiet
+	$(CARGO) test --workspace --exclude boxbuild-tests --quiet
 
 # A small guest under QEMU: the real kernel of a distribution, the real engine.
 e2e: release

@@ -1,7 +1,6 @@
 //! A build: the plan is carried out, followed, and judged.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
@@ -177,6 +176,7 @@ pub fn run(
         match events.recv_timeout(TICK) {
             Ok(Event::Console(bytes)) => watch.console(&bytes),
             Ok(Event::Control(bytes)) => watch.control(&bytes),
+            Ok(Event::Note(text)) => watch.progress.note(&text),
             Ok(Event::Ended(ended)) => break ended,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
@@ -250,13 +250,15 @@ fn machine(plan: &Plan, target: &Target) -> Result<Machine, BuildError> {
                 cmdline::fast(info.arch.name(), &info.console, &info.cmdline)?,
             )
         }
-        Boot::Compat => {
-            let args: Vec<OsString> = compat_args(&plan.kiwi_args);
-            (
-                File::open(&path).map_err(initrd_error)?.into(),
-                cmdline::compat(info.arch.name(), &info.console, &info.cmdline, &args)?,
-            )
-        }
+        Boot::Compat => (
+            File::open(&path).map_err(initrd_error)?.into(),
+            cmdline::compat(
+                info.arch.name(),
+                &info.console,
+                &info.cmdline,
+                &plan.kiwi_args,
+            )?,
+        ),
     };
     Ok(Machine {
         name: format!("boxbuild-{}", info.name),
@@ -285,11 +287,6 @@ fn machine(plan: &Plan, target: &Target) -> Result<Machine, BuildError> {
         machine_type: plan.machine_type.clone(),
         cpu_model: plan.cpu_model.clone(),
     })
-}
-
-/// The compat contract's argument list: the same words. kiwi's own command is part of it.
-fn compat_args(args: &[OsString]) -> Vec<OsString> {
-    args.to_vec()
 }
 
 /// The box's initrd with our part behind it, in memory: nothing of it can be left behind.

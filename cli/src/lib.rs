@@ -11,6 +11,7 @@ pub mod build;
 pub mod create;
 pub mod engine;
 pub mod follow;
+pub mod guard;
 pub mod interrupt;
 pub mod kiwi_options;
 pub mod plan;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::follow::open_regular;
+use crate::guard::Guard;
 
 /// Name of the staging folder inside the target directory.
 const STAGING: &str = ".boxbuild.partial";
@@ -46,6 +47,8 @@ pub struct Target {
     /// The outermost folder that was made for this build, if any.
     made: Option<PathBuf>,
     published: bool,
+    /// Removes the staging folder even if this process is killed. Goes before the lock.
+    _guard: Guard,
     _lock: Flock<File>,
 }
 
@@ -106,11 +109,14 @@ impl Target {
             .mode(0o755)
             .create(&staging)
             .map_err(io("create the folder", &staging))?;
+        let guard = Guard::over(&staging, &lock)
+            .map_err(io("start a process that watches over the folder", &staging))?;
         Ok(Target {
             dir: dir.to_owned(),
             staging,
             made,
             published: false,
+            _guard: guard,
             _lock: lock,
         })
     }
@@ -196,6 +202,8 @@ impl Target {
         let moved = fs::symlink_metadata(&from).and_then(|metadata| {
             if metadata.is_file() {
                 fs::set_permissions(&from, Permissions::from_mode(0o644))?;
+                // A name that appears stands for the whole file, whatever the host does next.
+                File::open(&from)?.sync_all()?;
             }
             // A folder in the way of a new one is an earlier result of that name.
             if metadata.is_dir() {
@@ -216,7 +224,7 @@ impl Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        // Errors have nowhere to go; the next build removes what is left.
+        // Errors have nowhere to go; the guard and the next build remove what is left.
         let _ = remove_tree(&self.staging);
         if !self.published
             && let Some(made) = &self.made

@@ -108,7 +108,10 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
         else {
-            println!("skipped: the program cpio is not installed");
+            let _ = writeln!(
+                std::io::stderr(),
+                "skipped: cpio_reads_it: the program cpio is not installed"
+            );
             return;
         };
         cpio.stdin.take().unwrap().write_all(&bytes).unwrap();

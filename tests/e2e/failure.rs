@@ -1,6 +1,8 @@
 //! Builds that fail: each with its own message, none with a result.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use boxbuild_tests::{Bench, Said, names};
 
@@ -26,6 +28,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("qemu_that_does_not_start", qemu_that_does_not_start),
     ("a_killed_qemu", a_killed_qemu),
     ("a_broken_disk", a_broken_disk),
+    ("a_full_disk_on_the_host", a_full_disk_on_the_host),
 ];
 
 /// Runs `script` in a target folder with an earlier result and something of the user's own.
@@ -185,4 +188,51 @@ fn a_broken_disk() {
     bench.build(&[], &[]).expect(3, &["virtual machine failed"]);
     fs::remove_file(&disk).unwrap();
     bench.build(&[], &[]).expect(3, &["damaged"]);
+}
+
+/// The overlay's file system is full, then the target's.
+fn a_full_disk_on_the_host() {
+    let mounts = Command::new("unshare")
+        .args([
+            "--map-root-user",
+            "--mount",
+            "mount",
+            "-t",
+            "tmpfs",
+            "tmpfs",
+            "/mnt",
+        ])
+        .output();
+    if !mounts.is_ok_and(|output| output.status.success()) {
+        println!("skipped: a_full_disk_on_the_host: this host allows no user namespaces");
+        return;
+    }
+    let on_small_disk = |bench: &Bench, folder: &Path, prepare: &str| {
+        let build = bench.build_command(&[], &[]);
+        let mut command = Command::new("unshare");
+        command
+            .args(["--map-root-user", "--mount", "sh", "-c"])
+            .arg(format!("set -e; {prepare}; shift; exec \"$@\""))
+            .args(["sh".as_ref(), folder.as_os_str(), build.get_program()])
+            .args(build.get_args());
+        for (name, value) in build.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        Said::from(command.output().unwrap())
+    };
+    let script = "dd if=/dev/urandom of=/result/image bs=1M count=80 && sync";
+
+    let bench = Bench::new(script);
+    // The box's files and 40 MiB more.
+    let prepare = "size=$(du -sk \"$1\" | cut -f1); mv \"$1/small\" \"$1.small\"
+                   mount -t tmpfs -o size=$((size + 40960))k tmpfs \"$1\"
+                   cp -r \"$1.small\" \"$1/small\"; mv \"$1.small\" \"$1.was\"";
+    on_small_disk(&bench, &bench.store(), prepare).expect(3, &["is full", "free some space"]);
+
+    let bench = Bench::new(script);
+    fs::create_dir(bench.target()).unwrap();
+    let prepare = "mount -t tmpfs -o size=40m tmpfs \"$1\"";
+    let said = on_small_disk(&bench, &bench.target(), prepare);
+    said.expect(1, &["exit code 1"]);
+    bench.assert_nothing_left();
 }

@@ -81,7 +81,9 @@ fn wrong_folders_are_refused() {
     check(&good, Path::new("/proc/self/x"), "");
     assert!(!target.exists());
     if nix::unistd::getuid().is_root() {
-        println!("skipped: a target without permission: root may write anywhere");
+        println!(
+            "skipped: wrong_folders_are_refused, a target without permission: root may write anywhere"
+        );
     } else {
         check(&good, Path::new("/usr/never"), "cannot write");
     }

@@ -76,11 +76,6 @@ impl Host {
         &self.path
     }
 
-    /// The environment for a program that reads the host's configuration.
-    pub(super) fn environment(&self) -> &OsStr {
-        &self.path
-    }
-
     /// Where a program is.
     pub(super) fn find(&self, program: &str) -> Option<PathBuf> {
         std::env::split_paths(&self.path)

@@ -98,7 +98,7 @@ pub fn create(
     let host = Host::examine()?;
     let mirror = match &options.mirror {
         Some(mirror) => mirror.clone(),
-        None => mirror::of_host(host.environment())?,
+        None => mirror::of_host(host.path())?,
     };
     let staging = store.stage()?;
     host.check_space(staging.path(), NEEDED_SPACE)?;
@@ -132,8 +132,9 @@ pub fn create(
     rootfs::make_disk(&work, &host, options.disk_size, suite)?;
 
     step("convert the disk");
-    let names = FileNames::new(arch);
-    let disk = staging.path().join(&names.disk);
+    let kernel = format!("kernel.{arch}");
+    let initrd = format!("initrd.{arch}");
+    let disk = format!("system.{arch}.qcow2");
     runner.run(
         "qemu-img",
         [
@@ -148,12 +149,15 @@ pub fn create(
         ]
         .iter()
         .map(Into::into)
-        .chain([work.dir.join("disk.raw").into(), disk.into()]),
+        .chain([
+            work.dir.join("disk.raw").into(),
+            staging.path().join(&disk).into(),
+        ]),
         &[],
     )?;
 
     step("check and publish");
-    for (from, to) in [("kernel", &names.kernel), ("initrd", &names.initrd)] {
+    for (from, to) in [("kernel", &kernel), ("initrd", &initrd)] {
         let to = staging.path().join(to);
         fs::rename(work.dir.join(from), &to).map_err(|source| CreateError::Io {
             path: to.clone(),
@@ -172,9 +176,9 @@ pub fn create(
         created: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |time| time.as_secs()),
-        kernel: staging.describe(&names.kernel)?,
-        initrd: staging.describe(&names.initrd)?,
-        disk: staging.describe(&names.disk)?,
+        kernel: staging.describe(&kernel)?,
+        initrd: staging.describe(&initrd)?,
+        disk: staging.describe(&disk)?,
         disk_size: options.disk_size,
         cmdline: vec![String::from("root=/dev/vda1")],
         console: String::from("hvc0"),
@@ -191,23 +195,6 @@ pub fn create(
 struct Work<'a> {
     dir: PathBuf,
     runner: &'a Runner<'a>,
-}
-
-/// Names of a box's files.
-struct FileNames {
-    kernel: String,
-    initrd: String,
-    disk: String,
-}
-
-impl FileNames {
-    fn new(arch: Arch) -> FileNames {
-        FileNames {
-            kernel: format!("kernel.{arch}"),
-            initrd: format!("initrd.{arch}"),
-            disk: format!("system.{arch}.qcow2"),
-        }
-    }
 }
 
 /// Suite and Python version from `debian:SUITE`.

@@ -245,7 +245,7 @@ impl Rootfs<'_> {
         self.write_files(&files).map_err(io_error(&files))?;
         pack(work, &files, "files.tar")?;
 
-        let temp = Scratch::new(work, host)?;
+        let temp = Scratch::new(host)?;
         let environment = [("TMPDIR", temp.path().to_owned())];
         let result = work
             .runner
@@ -400,7 +400,7 @@ pub(super) fn make_disk(
     let program = args.remove(0).to_string_lossy().into_owned();
     let result = work.runner.run(&program, args, &[]);
     if result.is_err() {
-        remove_in_namespace(work, host, &work.dir.join("tree"));
+        remove_in_namespace(host, &work.dir.join("tree"));
     }
     result?;
     for what in ["kernel", "initrd"] {
@@ -426,7 +426,7 @@ fn namespace(host: &Host) -> Vec<OsString> {
 }
 
 /// Removes what belongs to subordinate ids. Best effort: it runs on the way out of an error.
-fn remove_in_namespace(work: &Work<'_>, host: &Host, path: &Path) {
+fn remove_in_namespace(host: &Host, path: &Path) {
     if path.exists() {
         let mut args = namespace(host);
         args.extend(["rm".into(), "-rf".into(), path.into()]);
@@ -436,19 +436,17 @@ fn remove_in_namespace(work: &Work<'_>, host: &Host, path: &Path) {
             .env("PATH", host.path())
             .status();
     }
-    let _ = work;
 }
 
 /// A folder for mmdebstrap's own tree: subordinate ids must reach it, so it cannot be below
 /// a home folder.
 struct Scratch<'a> {
     dir: Option<tempfile::TempDir>,
-    work: &'a Work<'a>,
     host: &'a Host,
 }
 
 impl<'a> Scratch<'a> {
-    fn new(work: &'a Work<'a>, host: &'a Host) -> Result<Scratch<'a>, CreateError> {
+    fn new(host: &'a Host) -> Result<Scratch<'a>, CreateError> {
         let place = Path::new("/var/tmp");
         host.check_space(place, super::NEEDED_SPACE / 3)?;
         let dir = tempfile::Builder::new()
@@ -458,7 +456,6 @@ impl<'a> Scratch<'a> {
             .map_err(io_error(place))?;
         Ok(Scratch {
             dir: Some(dir),
-            work,
             host,
         })
     }
@@ -475,7 +472,7 @@ impl Drop for Scratch<'_> {
         if let Some(dir) = self.dir.take() {
             let path = dir.path().to_owned();
             if dir.close().is_err() {
-                remove_in_namespace(self.work, self.host, &path);
+                remove_in_namespace(self.host, &path);
             }
         }
     }

@@ -74,6 +74,8 @@ pub enum Event {
     Console(Vec<u8>),
     /// Bytes that the guest wrote to the control port `org.boxbuild.control`.
     Control(Vec<u8>),
+    /// Something that the user should know, though the machine runs.
+    Note(String),
     /// The machine is gone. The last event of a run.
     Ended(Ended),
 }

@@ -91,6 +91,16 @@ impl Engine for Qemu {
         let (control, control_end) = pair()?;
         let (monitor, monitor_end) = pair()?;
         let (servers, share_ends) = serve(&machine.shares)?;
+        if !servers
+            .iter()
+            .all(|server| server.confinement().is_enforced())
+        {
+            // Nobody waits at the other end yet if the channel is that small; a note may be lost.
+            let _ = events.try_send(Event::Note(String::from(
+                "this host's kernel has no usable Landlock (Linux 5.19 or newer): the shared \
+                 folders are closed by name checks alone",
+            )));
+        }
 
         let descriptors = Descriptors {
             kernel: kernel.as_raw_fd(),

@@ -93,6 +93,7 @@ impl Child {
             errors: errors.into(),
             last_words: Vec::new(),
             monitor: Monitor::default(),
+            fault: None,
             events,
         };
         let follower = std::thread::Builder::new()
@@ -183,6 +184,8 @@ struct Follower {
     errors: OwnedFd,
     last_words: Vec<u8>,
     monitor: Monitor,
+    /// Why a share does not work any more.
+    fault: Option<String>,
     events: SyncSender<Event>,
 }
 
@@ -218,7 +221,9 @@ impl Follower {
             if let Some(status) = status {
                 break status;
             }
-            if self.monitor.no_space {
+            // The guest would wait for ever for answers that do not come.
+            self.fault = servers.iter().find_map(ShareServer::fault);
+            if self.monitor.no_space || self.fault.is_some() {
                 let _ = self.shared.process().kill();
             }
             if looked.elapsed() > Duration::from_secs(1) {
@@ -341,6 +346,9 @@ impl Follower {
                 "the file system with the box's writable disk is full: free some space, or set \
                  KIWI_BOXED_CACHE_DIR to a folder on another one",
             ));
+        }
+        if let Some(fault) = &self.fault {
+            return Ended::Failed(format!("the guest broke the rules of its shares: {fault}"));
         }
         if self.shared.killed.load(Ordering::Relaxed) {
             return Ended::Killed;
