@@ -6,9 +6,10 @@ DEMO ?= demo
 
 PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs python3-pip \
 	ca-certificates gcc libc6-dev make
+PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-utils cpio busybox-static kmod fdisk e2fsprogs gcc libc6-dev make
 
-.PHONY: demo test test-full lint unit e2e release packages-demo packages-test
+.PHONY: demo test test-full lint unit e2e lab release packages-demo packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: packages-demo release
@@ -35,6 +36,12 @@ unit:
 e2e: release
 	tests/e2e/quick $(BOXBUILD)
 
+# The lab, a machine with a true /dev/kvm, tests itself (docs/lab.md).
+lab: packages-lab
+	$(CARGO) test --quiet --package boxbuild-tests --lib
+	$(CARGO) build --quiet --release --package boxbuild-tests --example kvm-selftest
+	tests/setup/counted tests/lab/selftest target/release/examples/kvm-selftest
+
 release:
 	$(CARGO) build --release --quiet
 
@@ -43,3 +50,6 @@ packages-demo:
 
 packages-test:
 	tests/setup/install-packages $(PACKAGES_TEST)
+
+packages-lab:
+	tests/setup/install-packages $(PACKAGES_LAB)

@@ -4,6 +4,9 @@
 //! The box runs `script.sh` of the description in place of kiwi (tests/setup/small-box), so
 //! a test decides what happens in the guest.
 
+pub mod lab;
+pub mod smoke;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -1,0 +1,187 @@
+//! The lab's last part of init: runs the command that the lab was asked to run, passes its
+//! output to the host through debug ports, reports its exit code and stops the machine.
+//!
+//! One file without crates, because `tests/lab/lab` compiles it with rustc alone, statically.
+//! A port takes a byte at a time without drivers, interrupts or buffers that could get lost
+//! in a crash, and costs the same number of instructions in every run.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::thread;
+use std::time::Instant;
+
+/// The debug ports, in the order of the `isa-debugcon` devices in `tests/lab/lab`.
+const STDOUT: u16 = 0xe9;
+const STDERR: u16 = 0xea;
+const REPORT: u16 = 0xeb;
+const FILES: u16 = 0xec;
+/// The `isa-debug-exit` device: any write ends QEMU at once.
+const EXIT: u16 = 0xf4;
+
+/// The user of `--user`, and the group that may use /dev/kvm (tests/lab/lab, /etc/group).
+const USER: u32 = 1000;
+const KVM: u32 = 104;
+
+const SIGKILL: i32 = 9;
+
+unsafe extern "C" {
+    safe fn ioperm(from: u64, count: u64, on: i32) -> i32;
+    safe fn kill(pid: i32, signal: i32) -> i32;
+    safe fn sync();
+    safe fn setsid() -> i32;
+    safe fn setgid(gid: u32) -> i32;
+    safe fn setuid(uid: u32) -> i32;
+    fn setgroups(count: usize, list: *const u32) -> i32;
+    fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => report(&format!("exit {code}\n")),
+        Err(error) => report(&format!("error {error}\n")),
+    }
+    sync();
+    put(EXIT, &[0]);
+    // Only reached on a machine that has no such device: the kernel panics when init ends.
+    ExitCode::FAILURE
+}
+
+fn run() -> Result<i32, String> {
+    allow_ports()?;
+    let arguments = words("/lab/argv")?;
+    let (program, rest) = arguments.split_first().ok_or("no command")?;
+    let mut command = Command::new(program);
+    command.args(rest).env_clear().current_dir("/tmp");
+    command.env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+    command.env("HOME", "/tmp");
+    for pair in words("/lab/env")? {
+        if let Some((name, value)) = pair.split_once('=') {
+            command.env(name, value);
+        }
+    }
+    let as_user = fs::exists("/lab/user").unwrap_or(false);
+    // SAFETY: only system calls between fork and exec; nothing is allocated unless one fails.
+    unsafe {
+        command.pre_exec(move || {
+            let groups = [USER, KVM];
+            if setsid() < 0
+                || as_user
+                    && (setgroups(groups.len(), groups.as_ptr()) < 0
+                        || setgid(USER) < 0
+                        || setuid(USER) < 0)
+            {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    command.stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+
+    let up = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    report(&format!(
+        "up {}\n",
+        up.split(' ').next().unwrap_or_default()
+    ));
+    let started = Instant::now();
+    let mut child = command
+        .spawn()
+        .map_err(|e| format!("cannot run {program}: {e}"))?;
+    let stdout = relay(child.stdout.take(), STDOUT);
+    let stderr = relay(child.stderr.take(), STDERR);
+    let status = wait_for(i32::try_from(child.id()).unwrap_or_default());
+    let took = started.elapsed().as_nanos();
+    // What the command left running would hold its output open.
+    kill(-1, SIGKILL);
+    let _ = stdout.join();
+    let _ = stderr.join();
+    report(&format!("took {took}\n"));
+
+    let wanted = words("/lab/get")?;
+    if !wanted.is_empty() {
+        let mut tar = Command::new("/bin/busybox")
+            .args(["tar", "c", "-C", "/"])
+            .args(wanted)
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("cannot run tar: {e}"))?;
+        let files = relay(tar.stdout.take(), FILES);
+        let status = wait_for(i32::try_from(tar.id()).unwrap_or_default());
+        let _ = files.join();
+        if !status.success() {
+            return Err("cannot pack the files asked for with --get".to_owned());
+        }
+    }
+    Ok(status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
+}
+
+/// Words of a file, each ended by a NUL.
+fn words(path: &str) -> Result<Vec<String>, String> {
+    let bytes = fs::read(path).map_err(|e| format!("{path}: {e}"))?;
+    bytes
+        .split_inclusive(|byte| *byte == 0)
+        .map(|word| {
+            let word = word.strip_suffix(b"\0").unwrap_or(word);
+            std::ffi::OsStr::from_bytes(word)
+                .to_str()
+                .map(str::to_owned)
+                .ok_or_else(|| format!("{path}: not UTF-8"))
+        })
+        .collect()
+}
+
+/// Passes everything from a pipe to a port.
+fn relay<R: Read + Send + 'static>(from: Option<R>, port: u16) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        let Some(mut from) = from else { return };
+        // Permission for ports belongs to the thread that asked for it and those it started.
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            put(port, &buffer[..count]);
+        }
+    })
+}
+
+/// Waits for one process, and for any other that became ours, as init must.
+fn wait_for(pid: i32) -> ExitStatus {
+    loop {
+        let mut status = 0;
+        // SAFETY: the status is ours to be written.
+        let ended = unsafe { waitpid(-1, &raw mut status, 0) };
+        if ended == pid || ended < 0 {
+            return ExitStatus::from_raw(status);
+        }
+    }
+}
+
+fn allow_ports() -> Result<(), String> {
+    for (from, count) in [(u64::from(STDOUT), 4), (u64::from(EXIT), 1)] {
+        if ioperm(from, count, 1) < 0 {
+            return Err(format!("ioperm: {}", std::io::Error::last_os_error()));
+        }
+    }
+    Ok(())
+}
+
+fn report(text: &str) {
+    put(REPORT, text.as_bytes());
+}
+
+fn put(port: u16, bytes: &[u8]) {
+    // SAFETY: `outsb` reads `rcx` bytes at `rsi`, all inside the slice. A port that we may
+    // not write to is a signal to ourselves, nothing worse.
+    unsafe {
+        std::arch::asm!(
+            "rep outsb",
+            in("dx") port,
+            inout("rsi") bytes.as_ptr() => _,
+            inout("rcx") bytes.len() => _,
+            options(nostack, readonly, preserves_flags)
+        );
+    }
+}
