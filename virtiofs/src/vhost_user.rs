@@ -96,13 +96,47 @@ impl ShareServer {
     /// # Errors
     /// If the directory cannot be shared, or threads and sockets cannot be made.
     pub fn start(config: ShareConfig) -> Result<(ShareServer, UnixStream), StartError> {
-        let io = |action| move |source| StartError::Io { action, source };
         let server = Server::new(PassthroughFs::new(config.clone())?);
+        Self::serve(config, server, confine_thread)
+    }
+
+    /// Starts to serve with only some of the locks. For the test that each closes the share
+    /// alone, and that the test would notice if none did.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    #[cfg(feature = "unchecked-names")]
+    #[doc(hidden)]
+    pub fn start_with_locks(
+        config: ShareConfig,
+        checked_names: bool,
+        confined: bool,
+    ) -> Result<(ShareServer, UnixStream), StartError> {
+        let fs = PassthroughFs::new(config.clone())?;
+        let server = if checked_names {
+            Server::new(fs)
+        } else {
+            Server::with_unchecked_names(fs)
+        };
+        if confined {
+            Self::serve(config, server, confine_thread)
+        } else {
+            Self::serve(config, server, |_| Ok(Confinement::Unavailable))
+        }
+    }
+
+    fn serve(
+        config: ShareConfig,
+        server: Server<PassthroughFs>,
+        confine: fn(&ShareConfig) -> Result<Confinement, ConfineError>,
+    ) -> Result<(ShareServer, UnixStream), StartError> {
+        let io = |action| move |source| StartError::Io { action, source };
         let (listener, end) = connection().map_err(io("make a private socket"))?;
         let fault = Arc::new(Fault::default());
         let (ready, is_ready) = mpsc::sync_channel(1);
         let serving = Serving {
             config,
+            confine,
             server,
             listener,
             fault: Arc::clone(&fault),
@@ -171,6 +205,7 @@ fn connection() -> io::Result<(UnixListener, UnixStream)> {
 /// What the serving thread owns.
 struct Serving {
     config: ShareConfig,
+    confine: fn(&ShareConfig) -> Result<Confinement, ConfineError>,
     server: Server<PassthroughFs>,
     listener: UnixListener,
     fault: Arc<Fault>,
@@ -180,7 +215,7 @@ type Ready = Result<(Confinement, Stop), StartError>;
 
 impl Serving {
     fn run(self, ready: &SyncSender<Ready>) {
-        let confinement = match confine_thread(&self.config) {
+        let confinement = match (self.confine)(&self.config) {
             Ok(confinement) => confinement,
             Err(error) => {
                 let _ = ready.send(Err(error.into()));

@@ -1,0 +1,10 @@
+//! A share as a guest sees it: requests through guest memory, a virtqueue and vhost-user to a
+//! real `ShareServer`.
+
+mod escape;
+mod hostile;
+mod locks;
+mod model;
+mod operations;
+mod read_only;
+mod support;
