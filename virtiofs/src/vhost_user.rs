@@ -18,9 +18,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 use virtio_queue::QueueOwnedT;
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
-use vmm_sys_util::event::{
-    EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
-};
+use vmm_sys_util::event::{EventFlag, new_event_consumer_and_notifier};
 
 use crate::config::ShareConfig;
 use crate::confine::{ConfineError, Confinement, confine_thread};
@@ -29,6 +27,9 @@ use crate::server::Server;
 
 /// One queue for urgent requests, one for all others (virtio 1.2, section 5.11.2).
 const QUEUES: usize = 2;
+
+/// Number of the event that ends the worker threads; up to [`QUEUES`] they are taken.
+const STOP: u16 = QUEUES as u16 + 1;
 
 /// Largest queue that QEMU offers for this device.
 const QUEUE_SIZE: usize = 1024;
@@ -230,6 +231,15 @@ impl Serving {
             fault: Arc::clone(&self.fault),
         });
         let protocol = |error: vhost_user_backend::Error| StartError::Protocol(error.to_string());
+        let events = new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC);
+        let (stopped, stop) = match events {
+            Ok(events) => events,
+            Err(source) => {
+                let action = "make an event";
+                let _ = ready.send(Err(StartError::Io { action, source }));
+                return;
+            }
+        };
         // The worker threads start here and inherit the confinement.
         let mut daemon = match VhostUserDaemon::new(String::from("virtiofs-io"), device, memory) {
             Ok(daemon) => daemon,
@@ -238,6 +248,16 @@ impl Serving {
                 return;
             }
         };
+        for worker in daemon.get_epoll_handlers() {
+            let event = worker.register_listener(stopped.as_raw_fd(), EventSet::IN, STOP.into());
+            if let Err(source) = event {
+                let action = "watch an event";
+                let _ = ready.send(Err(StartError::Io { action, source }));
+                // Would wait for ever for the workers, which cannot be told to end.
+                std::mem::forget(daemon);
+                return;
+            }
+        }
         let mut listener = self.listener.into();
         let started = daemon
             .start(&mut listener)
@@ -256,8 +276,9 @@ impl Serving {
                 log::debug!("vhost-user connection ended: {error}");
             }
         }
-        for handler in daemon.get_epoll_handlers() {
-            handler.send_exit_event();
+        if let Err(error) = stop.notify() {
+            log::warn!("cannot end the threads of a share: {error}");
+            std::mem::forget(daemon);
         }
     }
 }
@@ -304,9 +325,7 @@ impl VhostUserBackend for Device {
         Ok(())
     }
 
-    fn exit_event(&self, _thread: usize) -> Option<(EventConsumer, EventNotifier)> {
-        new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC).ok()
-    }
+    // There is no `exit_event`: vhost-user-backend 0.24.0 never closes that one's descriptor.
 
     fn handle_event(
         &self,
@@ -315,6 +334,9 @@ impl VhostUserBackend for Device {
         vrings: &[VringRwLock],
         _thread: usize,
     ) -> io::Result<()> {
+        if queue == STOP {
+            return Err(io::Error::other("the connection has ended"));
+        }
         let Some(vring) = vrings.get(usize::from(queue)) else {
             return Ok(());
         };

@@ -2,9 +2,11 @@
 //! real `ShareServer`.
 
 mod escape;
+mod guest;
 mod hostile;
 mod locks;
 mod model;
 mod operations;
+mod plain;
 mod read_only;
 mod support;
