@@ -18,9 +18,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 use virtio_queue::QueueOwnedT;
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
-use vmm_sys_util::event::{
-    EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
-};
+use vmm_sys_util::event::{EventFlag, new_event_consumer_and_notifier};
 
 use crate::config::ShareConfig;
 use crate::confine::{ConfineError, Confinement, confine_thread};
@@ -29,6 +27,9 @@ use crate::server::Server;
 
 /// One queue for urgent requests, one for all others (virtio 1.2, section 5.11.2).
 const QUEUES: usize = 2;
+
+/// Number of the event that ends the worker threads; up to [`QUEUES`] they are taken.
+const STOP: u16 = QUEUES as u16 + 1;
 
 /// Largest queue that QEMU offers for this device.
 const QUEUE_SIZE: usize = 1024;
@@ -96,13 +97,47 @@ impl ShareServer {
     /// # Errors
     /// If the directory cannot be shared, or threads and sockets cannot be made.
     pub fn start(config: ShareConfig) -> Result<(ShareServer, UnixStream), StartError> {
-        let io = |action| move |source| StartError::Io { action, source };
         let server = Server::new(PassthroughFs::new(config.clone())?);
+        Self::serve(config, server, confine_thread)
+    }
+
+    /// Starts to serve with only some of the locks. For the test that each closes the share
+    /// alone, and that the test would notice if none did.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    #[cfg(feature = "unchecked-names")]
+    #[doc(hidden)]
+    pub fn start_with_locks(
+        config: ShareConfig,
+        checked_names: bool,
+        confined: bool,
+    ) -> Result<(ShareServer, UnixStream), StartError> {
+        let fs = PassthroughFs::new(config.clone())?;
+        let server = if checked_names {
+            Server::new(fs)
+        } else {
+            Server::with_unchecked_names(fs)
+        };
+        if confined {
+            Self::serve(config, server, confine_thread)
+        } else {
+            Self::serve(config, server, |_| Ok(Confinement::Unavailable))
+        }
+    }
+
+    fn serve(
+        config: ShareConfig,
+        server: Server<PassthroughFs>,
+        confine: fn(&ShareConfig) -> Result<Confinement, ConfineError>,
+    ) -> Result<(ShareServer, UnixStream), StartError> {
+        let io = |action| move |source| StartError::Io { action, source };
         let (listener, end) = connection().map_err(io("make a private socket"))?;
         let fault = Arc::new(Fault::default());
         let (ready, is_ready) = mpsc::sync_channel(1);
         let serving = Serving {
             config,
+            confine,
             server,
             listener,
             fault: Arc::clone(&fault),
@@ -171,6 +206,7 @@ fn connection() -> io::Result<(UnixListener, UnixStream)> {
 /// What the serving thread owns.
 struct Serving {
     config: ShareConfig,
+    confine: fn(&ShareConfig) -> Result<Confinement, ConfineError>,
     server: Server<PassthroughFs>,
     listener: UnixListener,
     fault: Arc<Fault>,
@@ -180,7 +216,7 @@ type Ready = Result<(Confinement, Stop), StartError>;
 
 impl Serving {
     fn run(self, ready: &SyncSender<Ready>) {
-        let confinement = match confine_thread(&self.config) {
+        let confinement = match (self.confine)(&self.config) {
             Ok(confinement) => confinement,
             Err(error) => {
                 let _ = ready.send(Err(error.into()));
@@ -195,6 +231,15 @@ impl Serving {
             fault: Arc::clone(&self.fault),
         });
         let protocol = |error: vhost_user_backend::Error| StartError::Protocol(error.to_string());
+        let events = new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC);
+        let (stopped, stop) = match events {
+            Ok(events) => events,
+            Err(source) => {
+                let action = "make an event";
+                let _ = ready.send(Err(StartError::Io { action, source }));
+                return;
+            }
+        };
         // The worker threads start here and inherit the confinement.
         let mut daemon = match VhostUserDaemon::new(String::from("virtiofs-io"), device, memory) {
             Ok(daemon) => daemon,
@@ -203,6 +248,16 @@ impl Serving {
                 return;
             }
         };
+        for worker in daemon.get_epoll_handlers() {
+            let event = worker.register_listener(stopped.as_raw_fd(), EventSet::IN, STOP.into());
+            if let Err(source) = event {
+                let action = "watch an event";
+                let _ = ready.send(Err(StartError::Io { action, source }));
+                // Would wait for ever for the workers, which cannot be told to end.
+                std::mem::forget(daemon);
+                return;
+            }
+        }
         let mut listener = self.listener.into();
         let started = daemon
             .start(&mut listener)
@@ -221,8 +276,9 @@ impl Serving {
                 log::debug!("vhost-user connection ended: {error}");
             }
         }
-        for handler in daemon.get_epoll_handlers() {
-            handler.send_exit_event();
+        if let Err(error) = stop.notify() {
+            log::warn!("cannot end the threads of a share: {error}");
+            std::mem::forget(daemon);
         }
     }
 }
@@ -269,9 +325,7 @@ impl VhostUserBackend for Device {
         Ok(())
     }
 
-    fn exit_event(&self, _thread: usize) -> Option<(EventConsumer, EventNotifier)> {
-        new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC).ok()
-    }
+    // There is no `exit_event`: vhost-user-backend 0.24.0 never closes that one's descriptor.
 
     fn handle_event(
         &self,
@@ -280,6 +334,9 @@ impl VhostUserBackend for Device {
         vrings: &[VringRwLock],
         _thread: usize,
     ) -> io::Result<()> {
+        if queue == STOP {
+            return Err(io::Error::other("the connection has ended"));
+        }
         let Some(vring) = vrings.get(usize::from(queue)) else {
             return Ok(());
         };
