@@ -1,0 +1,322 @@
+//! Unpacking the ELF file inside a kernel image.
+
+use std::io::{self, Read};
+
+/// More than any kernel has, in bytes: what stops a decompression bomb.
+const LARGEST: usize = 512 << 20;
+
+/// How a kernel is compressed: what `scripts/Makefile.lib` of Linux makes for each
+/// `CONFIG_KERNEL_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// RFC 1952.
+    Gzip,
+    /// xz with LZMA2, and the filter for x86 code.
+    Xz,
+    /// The older `.lzma` container.
+    Lzma,
+    /// LZ4's legacy frames.
+    Lz4,
+    /// lzop.
+    Lzo,
+    /// RFC 8878.
+    Zstd,
+    /// An ELF file as it is.
+    None,
+}
+
+/// The kernel cannot be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum ExtractError {
+    /// No known magic number.
+    #[error("the kernel's compression is not known (it begins with {0:02x?})")]
+    Unknown(Vec<u8>),
+    /// A decompressor gave up.
+    #[error("the kernel's {0:?} data are damaged")]
+    Damaged(Compression, #[source] io::Error),
+    /// It is more than a kernel can be.
+    #[error("the kernel unpacks to more than {} MiB", LARGEST >> 20)]
+    TooLarge,
+    /// What came out is no ELF file.
+    #[error("there is no ELF file in the kernel image")]
+    NotElf,
+}
+
+impl Compression {
+    /// By the first bytes.
+    pub fn of(bytes: &[u8]) -> Option<Compression> {
+        const MAGICS: &[(&[u8], Compression)] = &[
+            (b"\x1f\x8b", Compression::Gzip),
+            (b"\xfd7zXZ\0", Compression::Xz),
+            (b"\x5d\0\0", Compression::Lzma),
+            (b"\x02\x21\x4c\x18", Compression::Lz4),
+            (b"\x89LZO\0\r\n\x1a\n", Compression::Lzo),
+            (b"\x28\xb5\x2f\xfd", Compression::Zstd),
+            (b"\x7fELF", Compression::None),
+        ];
+        MAGICS
+            .iter()
+            .find(|(magic, _)| bytes.starts_with(magic))
+            .map(|(_, compression)| *compression)
+    }
+}
+
+/// The ELF file in a payload. What the kernel's build put behind the compressed data (their
+/// unpacked size, four bytes) is no part of them.
+pub(super) fn vmlinux(payload: &[u8]) -> Result<Vec<u8>, ExtractError> {
+    let compression = Compression::of(payload)
+        .ok_or_else(|| ExtractError::Unknown(payload[..payload.len().min(8)].to_vec()))?;
+    let unpacked = match compression {
+        Compression::None => Ok(payload.to_vec()),
+        Compression::Gzip => bounded(flate2::read::GzDecoder::new(payload)),
+        Compression::Xz => bounded(liblzma::read::XzDecoder::new(payload)),
+        Compression::Lzma => lzma(payload),
+        Compression::Zstd => zstd::Decoder::with_buffer(payload)
+            .map(zstd::Decoder::single_frame)
+            .and_then(bounded),
+        Compression::Lz4 => lz4(payload),
+        Compression::Lzo => lzo(payload),
+    };
+    let elf = unpacked.map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => ExtractError::TooLarge,
+        _ => ExtractError::Damaged(compression, error),
+    })?;
+    if elf.starts_with(b"\x7fELF") {
+        Ok(elf)
+    } else {
+        Err(ExtractError::NotElf)
+    }
+}
+
+fn bounded(reader: impl Read) -> io::Result<Vec<u8>> {
+    let mut unpacked = Vec::new();
+    reader.take(LARGEST as u64 + 1).read_to_end(&mut unpacked)?;
+    fits(unpacked.len())?;
+    Ok(unpacked)
+}
+
+fn fits(length: usize) -> io::Result<()> {
+    if length > LARGEST {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(())
+}
+
+fn lzma(payload: &[u8]) -> io::Result<Vec<u8>> {
+    /// Memory that the decoder may take, in bytes.
+    const MEMORY: u64 = 1 << 30;
+    let stream = liblzma::stream::Stream::new_lzma_decoder(MEMORY)?;
+    bounded(liblzma::read::XzDecoder::new_stream(payload, stream))
+}
+
+/// LZ4's legacy frame: a magic number, then blocks of at most 8 MiB unpacked, each with its
+/// packed size in front (lz4, doc/lz4_Frame_format.md, "Legacy frame").
+fn lz4(payload: &[u8]) -> io::Result<Vec<u8>> {
+    const BLOCK: usize = 8 << 20;
+    let mut rest = &payload[4..];
+    let mut unpacked = Vec::new();
+    let mut block = vec![0; BLOCK];
+    // The size that the kernel's build appends cannot be told from a block's, but no block
+    // can follow it.
+    while rest.len() > 4 {
+        let (size, tail) = rest.split_at(4);
+        let size = u32::from_le_bytes([size[0], size[1], size[2], size[3]]) as usize;
+        let packed = tail.get(..size).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let length = lz4_flex::block::decompress_into(packed, &mut block).map_err(damaged)?;
+        unpacked.extend_from_slice(&block[..length]);
+        fits(unpacked.len())?;
+        rest = &tail[size..];
+    }
+    Ok(unpacked)
+}
+
+/// lzop's file format, as far as `lzop -9` writes it (Linux, lib/decompress_unlzo.c reads the
+/// same): a header, then blocks with their unpacked and packed size and the checksums that
+/// the header's flags ask for.
+fn lzo(payload: &[u8]) -> io::Result<Vec<u8>> {
+    /// `F_ADLER32_D`, `F_CRC32_D`: a checksum of the unpacked block follows the sizes.
+    const CHECKED_UNPACKED: u32 = 0x001 | 0x100;
+    /// `F_ADLER32_C`, `F_CRC32_C`: and one of the packed block.
+    const CHECKED_PACKED: u32 = 0x002 | 0x200;
+    /// `F_H_FILTER`: one more field in the header.
+    const FILTERED: u32 = 0x800;
+    /// lzop's largest block.
+    const BLOCK: usize = 64 << 20;
+
+    let mut rest = payload;
+    let mut take = |count: usize| -> io::Result<&[u8]> {
+        let (head, tail) = rest
+            .split_at_checked(count)
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        rest = tail;
+        Ok(head)
+    };
+    let number = |bytes: &[u8]| bytes.iter().fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte));
+    take(9)?;
+    let version = number(take(2)?);
+    take(2)?; // version of the library
+    if version >= 0x940 {
+        take(2)?; // version needed to extract
+    }
+    take(1)?; // method
+    if version >= 0x940 {
+        take(1)?; // level
+    }
+    let flags = number(take(4)?);
+    if flags & FILTERED != 0 {
+        take(4)?;
+    }
+    take(8)?; // mode, low half of the time
+    if version >= 0x940 {
+        take(4)?; // high half of the time
+    }
+    let name = number(take(1)?) as usize;
+    take(name)?;
+    take(4)?; // the header's checksum
+    let mut unpacked = Vec::new();
+    loop {
+        let length = number(take(4)?) as usize;
+        if length == 0 {
+            return Ok(unpacked);
+        }
+        let size = number(take(4)?) as usize;
+        if length > BLOCK || size > length {
+            return Err(damaged("a block's size"));
+        }
+        for kind in [CHECKED_UNPACKED, CHECKED_PACKED] {
+            // A block that did not shrink has no second checksum.
+            if kind == CHECKED_UNPACKED || size < length {
+                take(4 * (flags & kind).count_ones() as usize)?;
+            }
+        }
+        let packed = take(size)?;
+        if size == length {
+            unpacked.extend_from_slice(packed);
+        } else {
+            let block = lzokay_native::decompress_all(packed, Some(length)).map_err(damaged)?;
+            unpacked.extend_from_slice(&block);
+        }
+        fits(unpacked.len())?;
+    }
+}
+
+fn damaged(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Looks like code: compresses, but not to nothing.
+    fn elf() -> Vec<u8> {
+        let mut bytes = b"\x7fELF".to_vec();
+        let mut state = 1_u32;
+        for _ in 0..300_000 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            bytes.push((state >> 28) as u8);
+        }
+        bytes
+    }
+
+    fn with_xz(stream: liblzma::stream::Stream, data: &[u8]) -> Vec<u8> {
+        let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// As `scripts/xz_wrap.sh` of the kernel does it.
+    fn xz(data: &[u8]) -> Vec<u8> {
+        use liblzma::stream::{Check, Filters, LzmaOptions, Stream};
+        let mut filters = Filters::new();
+        filters.x86();
+        filters.lzma2(&LzmaOptions::new_preset(6).unwrap());
+        with_xz(
+            Stream::new_stream_encoder(&filters, Check::Crc32).unwrap(),
+            data,
+        )
+    }
+
+    fn lzma_alone(data: &[u8]) -> Vec<u8> {
+        use liblzma::stream::{LzmaOptions, Stream};
+        let options = LzmaOptions::new_preset(6).unwrap();
+        with_xz(Stream::new_lzma_encoder(&options).unwrap(), data)
+    }
+
+    fn lz4_legacy(data: &[u8]) -> Vec<u8> {
+        let mut packed = b"\x02\x21\x4c\x18".to_vec();
+        for block in data.chunks(100_000) {
+            let block = lz4_flex::block::compress(block);
+            packed.extend_from_slice(&(block.len() as u32).to_le_bytes());
+            packed.extend_from_slice(&block);
+        }
+        packed
+    }
+
+    /// With the header that lzop 1.04 writes.
+    fn lzop(data: &[u8]) -> Vec<u8> {
+        let mut packed = b"\x89LZO\0\r\n\x1a\n\x10\x40\x20\xa0\x09\x40\x03\x09".to_vec();
+        packed.extend_from_slice(&0x0300_0001_u32.to_be_bytes()); // F_OS_UNIX, F_ADLER32_D
+        packed.extend_from_slice(&[0; 12]);
+        packed.push(4);
+        packed.extend_from_slice(b"name");
+        packed.extend_from_slice(&[0; 4]);
+        for block in data.chunks(100_000) {
+            let small = lzokay_native::compress(block).unwrap();
+            packed.extend_from_slice(&(block.len() as u32).to_be_bytes());
+            packed.extend_from_slice(&(small.len() as u32).to_be_bytes());
+            packed.extend_from_slice(&[0; 4]);
+            packed.extend_from_slice(&small);
+        }
+        packed.extend_from_slice(&[0; 4]);
+        packed
+    }
+
+    fn packed(data: &[u8]) -> Vec<(Compression, Vec<u8>)> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(data).unwrap();
+        vec![
+            (Compression::Gzip, gzip.finish().unwrap()),
+            (Compression::Xz, xz(data)),
+            (Compression::Lzma, lzma_alone(data)),
+            (Compression::Zstd, zstd::encode_all(data, 3).unwrap()),
+            (Compression::Lz4, lz4_legacy(data)),
+            (Compression::Lzo, lzop(data)),
+            (Compression::None, data.to_vec()),
+        ]
+    }
+
+    #[test]
+    fn every_compression() {
+        let elf = elf();
+        for (compression, mut packed) in packed(&elf) {
+            assert_eq!(Compression::of(&packed), Some(compression));
+            if compression != Compression::None {
+                // What the kernel's build appends.
+                packed.extend_from_slice(&(elf.len() as u32).to_le_bytes());
+            }
+            assert!(vmlinux(&packed).unwrap() == elf, "{compression:?}");
+        }
+    }
+
+    #[test]
+    fn damage_is_found() {
+        for (compression, packed) in packed(&elf()) {
+            if compression == Compression::None {
+                continue;
+            }
+            let cut = vmlinux(&packed[..packed.len() / 2]);
+            assert!(
+                matches!(&cut, Err(ExtractError::Damaged(which, _)) if *which == compression),
+                "{compression:?}: {:?}",
+                cut.map(|bytes| bytes.len())
+            );
+        }
+        assert!(matches!(vmlinux(b"BZh9..."), Err(ExtractError::Unknown(_))));
+        assert!(matches!(vmlinux(b""), Err(ExtractError::Unknown(_))));
+        let text = zstd::encode_all(&b"no ELF"[..], 3).unwrap();
+        assert!(matches!(vmlinux(&text), Err(ExtractError::NotElf)));
+    }
+}
