@@ -9,7 +9,7 @@ PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs pyt
 PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-utils cpio busybox-static kmod fdisk e2fsprogs gcc libc6-dev make
 
-.PHONY: demo test test-full lint unit e2e lab release packages-demo packages-test packages-lab
+.PHONY: demo test test-full lint unit conformance e2e lab release packages-demo packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: packages-demo release
@@ -17,7 +17,7 @@ demo: packages-demo release
 
 # Everything CI runs.
 test: packages-test
-	tests/setup/counted $(MAKE) --no-print-directory lint unit e2e
+	tests/setup/counted $(MAKE) --no-print-directory lint unit conformance e2e
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
 test-full: packages-demo test release
@@ -31,6 +31,10 @@ lint:
 
 unit:
 	$(CARGO) test --workspace --exclude boxbuild-tests --quiet
+
+# Published file system tests against a share (pjdfstest, fsx).
+conformance:
+	tests/conformance/run
 
 # A small guest under QEMU: the real kernel of a distribution, the real engine.
 e2e: release

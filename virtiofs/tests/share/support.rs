@@ -58,7 +58,7 @@ impl Share {
     pub(crate) fn is_confined(&self) -> bool {
         let confined = self.server.confinement() == Confinement::Landlock;
         if !confined {
-            eprintln!("skipped: this kernel does not enforce Landlock");
+            skip("this kernel does not enforce Landlock");
         }
         confined
     }
@@ -100,4 +100,12 @@ impl DerefMut for Share {
     fn deref_mut(&mut self) -> &mut Client {
         &mut self.client
     }
+}
+
+/// Says that the current test cannot run here. The test harness would swallow `eprintln!`.
+pub(crate) fn skip(reason: &str) {
+    use std::io::Write;
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("a test");
+    let _ = writeln!(std::io::stderr(), "skipped: {name}: {reason}");
 }
