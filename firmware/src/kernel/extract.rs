@@ -217,10 +217,8 @@ mod tests {
     /// Looks like code: compresses, but not to nothing.
     fn elf() -> Vec<u8> {
         let mut bytes = b"\x7fELF".to_vec();
-        let mut state = 1_u32;
-        for _ in 0..30_000 {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            bytes.extend_from_slice(&(state >> 27).wrapping_mul(0x9e37_79b9).to_le_bytes());
+        for number in 0..30_000_u32 {
+            bytes.extend_from_slice(&(number * number % 251).to_le_bytes());
             bytes.extend_from_slice(b"common");
         }
         bytes
@@ -269,8 +267,10 @@ mod tests {
         packed.extend_from_slice(b"name");
         packed.extend_from_slice(&[0; 4]);
         for block in data.chunks(100_000) {
-            let small = lzokay_native::compress(block).unwrap();
-            assert!(small.len() < block.len());
+            let mut small = lzokay_native::compress(block).unwrap();
+            if small.len() >= block.len() {
+                small = block.to_vec(); // the last one here
+            }
             packed.extend_from_slice(&(block.len() as u32).to_be_bytes());
             packed.extend_from_slice(&(small.len() as u32).to_be_bytes());
             packed.extend_from_slice(&[0; 4]);
