@@ -1,0 +1,3 @@
+//! A micro virtual machine for builds, in this process.
+
+pub mod disk;
