@@ -43,6 +43,13 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         finish: forget_names,
     },
     Workload {
+        name: "lookup+forget",
+        unit: "operations",
+        prepare: names,
+        work: lookup_forget,
+        finish: nothing,
+    },
+    Workload {
         name: "lookup, 16 at once",
         unit: "operations",
         prepare: names,
@@ -187,6 +194,20 @@ fn lookup(guest: &mut Client) -> Answer {
             guest.lookup(dir, name)?;
         }
     }
+    Ok(10 * NAMES)
+}
+
+fn lookup_forget(guest: &mut Client) -> Answer {
+    let dir = guest.lookup(ROOT_ID, "names")?.nodeid;
+    let names: Vec<_> = (0..NAMES).map(name).collect();
+    for _ in 0..10 {
+        let mut nodes = Vec::with_capacity(names.len());
+        for name in &names {
+            nodes.push((guest.lookup(dir, name)?.nodeid, 1));
+        }
+        guest.batch_forget(&nodes);
+    }
+    guest.forget(dir, 1);
     Ok(10 * NAMES)
 }
 
