@@ -2,6 +2,7 @@
 
 use std::io::Result;
 use std::sync::PoisonError;
+use std::time::SystemTime;
 
 use super::override_stat::{self, Override, Special, encode_dev};
 use super::table::{FastMap, Inode, NO_CAPABILITY, NO_SET_ID};
@@ -76,22 +77,15 @@ impl PassthroughFs {
             } else {
                 volatile.get(&identity(&stat)).copied()
             }
-        } else if self.user_xattrs {
-            let mut value = [0; override_stat::MAX_LEN];
-            match self
-                .proc
-                .getxattr(sys::borrow(&inode.fd), override_stat::XATTR, &mut value)
-            {
-                Ok(len) => value.get(..len).and_then(Override::parse),
-                // ERANGE: too long to be one. EACCES: the host user may not read the file, and
-                // then neither its attributes.
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::ENODATA | libc::EOPNOTSUPP | libc::ERANGE | libc::EACCES) => None,
-                    _ => return Err(error),
-                },
-            }
-        } else {
+        } else if !self.user_xattrs {
             None
+        } else if let Some(replaced) = inode.replaced(&stat) {
+            replaced
+        } else {
+            let now = SystemTime::now();
+            let replaced = self.read_override(inode)?;
+            inode.remember(&stat, now, replaced);
+            replaced
         };
         let seen = match replaced {
             // Only an empty stand-in can have another type.
@@ -107,6 +101,20 @@ impl PassthroughFs {
             replaced,
             seen,
         })
+    }
+
+    fn read_override(&self, inode: &Inode) -> Result<Option<Override>> {
+        let mut value = [0; override_stat::MAX_LEN];
+        let fd = sys::borrow(&inode.fd);
+        match self.proc.getxattr(fd, override_stat::XATTR, &mut value) {
+            Ok(len) => Ok(value.get(..len).and_then(Override::parse)),
+            // ERANGE: too long to be one. EACCES: the host user may not read the file, and
+            // then neither its attributes.
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENODATA | libc::EOPNOTSUPP | libc::ERANGE | libc::EACCES) => Ok(None),
+                _ => Err(error),
+            },
+        }
     }
 
     /// The metadata of an inode that has no override for sure.
