@@ -4,7 +4,8 @@
 //! guest in particular, which has to leave its virtual machine to wake us. While requests follow
 //! each other closely, the thread therefore watches the ring for a while. The rule is that of
 //! QEMU's I/O threads: a request that comes shortly after the thread has gone to sleep doubles
-//! the time, one that comes late ends the watching.
+//! the time, one that comes late ends the watching. And as a machine may be so busy that the
+//! guest only runs when we sleep, watching that does not pay is left for a while.
 
 use std::time::Duration;
 
@@ -14,11 +15,21 @@ const LONGEST: Duration = Duration::from_micros(32);
 /// What it starts with.
 const SHORTEST: Duration = Duration::from_micros(4);
 
+/// Watching in vain this often in a row does not pay: once more than it takes to grow from the
+/// shortest to the longest time.
+const MISSES: u32 = 4;
+/// For how many requests it is then left, at first and at most.
+const REST: (u32, u32) = (64, 1024);
+
 /// The time to watch, as it follows from the requests so far.
 #[derive(Debug)]
 pub(crate) struct Pace {
     window: Duration,
     longest: Duration,
+    misses: u32,
+    /// Wake-ups to come for which nothing changes.
+    rest: u32,
+    next_rest: u32,
 }
 
 impl Pace {
@@ -32,6 +43,9 @@ impl Pace {
             } else {
                 Duration::ZERO
             },
+            misses: 0,
+            rest: 0,
+            next_rest: REST.0,
         }
     }
 
@@ -40,8 +54,28 @@ impl Pace {
         self.window
     }
 
+    /// The thread has watched for that long, or until there was a request.
+    pub(crate) fn watched(&mut self, found: bool) {
+        if found {
+            self.misses = 0;
+            self.next_rest = REST.0;
+            return;
+        }
+        self.misses += 1;
+        if self.misses == MISSES {
+            self.misses = 0;
+            self.window = Duration::ZERO;
+            self.rest = self.next_rest;
+            self.next_rest = (self.next_rest * 2).min(REST.1);
+        }
+    }
+
     /// A request has woken the thread, this long after the one before was done.
     pub(crate) fn woken_after(&mut self, idle: Duration) {
+        if self.rest > 0 {
+            self.rest -= 1;
+            return;
+        }
         if idle > self.longest {
             self.window = Duration::ZERO;
         } else if idle > self.window {
@@ -75,6 +109,38 @@ mod tests {
         let mut pace = Pace::new(8);
         pace.woken_after(micros(3));
         pace.woken_after(micros(3));
+        assert_eq!(pace.window(), micros(4));
+    }
+
+    #[test]
+    fn watching_in_vain_is_left_for_longer_and_longer() {
+        let mut pace = Pace::new(2);
+        let mut wake_ups = Vec::new();
+        for _ in 0..7 {
+            let mut count = 0_u32;
+            while pace.window().is_zero() {
+                pace.woken_after(micros(30));
+                count += 1;
+            }
+            wake_ups.push(count);
+            for _ in 0..MISSES {
+                pace.watched(false);
+            }
+        }
+        assert_eq!(wake_ups, [1, 65, 129, 257, 513, 1025, 1025]);
+        // Once it pays again, the rests are short again.
+        while pace.window().is_zero() {
+            pace.woken_after(micros(30));
+        }
+        pace.watched(true);
+        for _ in 0..MISSES {
+            pace.watched(false);
+        }
+        for _ in 0..64 {
+            pace.woken_after(micros(30));
+            assert_eq!(pace.window(), Duration::ZERO);
+        }
+        pace.woken_after(micros(30));
         assert_eq!(pace.window(), micros(4));
     }
 

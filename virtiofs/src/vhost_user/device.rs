@@ -135,7 +135,12 @@ impl Device {
             loop {
                 self.drain(vrings)?;
                 *idle_since = Instant::now();
-                if !self.watch(vrings, *idle_since, pace.window())? {
+                if pace.window().is_zero() {
+                    break;
+                }
+                let found = self.watch(vrings, *idle_since, pace.window())?;
+                pace.watched(found);
+                if !found {
                     break;
                 }
             }
@@ -172,9 +177,6 @@ impl Device {
         start: Instant,
         time: Duration,
     ) -> Result<bool, String> {
-        if time.is_zero() || self.fault.is_stopped() {
-            return Ok(false);
-        }
         let memory = self.memory.memory();
         loop {
             // Reading the clock takes about as long as a few looks.
@@ -192,7 +194,7 @@ impl Device {
                 }
                 std::hint::spin_loop();
             }
-            if start.elapsed() >= time {
+            if start.elapsed() >= time || self.fault.is_stopped() {
                 return Ok(false);
             }
         }
