@@ -182,6 +182,25 @@ impl PassthroughFs {
         ino ^ (self.device_index(dev) << 48)
     }
 
+    /// A device number for the guest's inode numbers: 0 for the root's, others count up.
+    fn device_index(&self, dev: u64) -> u64 {
+        if dev == self.inodes.root_dev() {
+            return 0;
+        }
+        let place = |devices: &Vec<u64>| devices.iter().position(|known| *known == dev);
+        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = place(&devices) {
+            return index as u64 + 1;
+        }
+        drop(devices);
+        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = place(&devices) {
+            return index as u64 + 1;
+        }
+        devices.push(dev);
+        devices.len() as u64
+    }
+
     /// Makes the guest see `want` from now on.
     pub(super) fn store(&self, inode: &Inode, meta: &Metadata, want: Override) -> Result<()> {
         let fd = sys::borrow(&inode.fd);

@@ -28,7 +28,7 @@ use std::io::{Error, Result};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -176,25 +176,6 @@ impl PassthroughFs {
         })?;
         let stat = sys::statx(sys::borrow(&fd))?;
         self.entry(fd, &stat)
-    }
-
-    /// A device number for the guest's inode numbers: 0 for the root's, others count up.
-    fn device_index(&self, dev: u64) -> u64 {
-        if dev == self.inodes.root_dev() {
-            return 0;
-        }
-        let place = |devices: &Vec<u64>| devices.iter().position(|known| *known == dev);
-        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = place(&devices) {
-            return index as u64 + 1;
-        }
-        drop(devices);
-        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = place(&devices) {
-            return index as u64 + 1;
-        }
-        devices.push(dev);
-        devices.len() as u64
     }
 }
 
