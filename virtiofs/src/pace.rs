@@ -15,8 +15,8 @@ const LONGEST: Duration = Duration::from_micros(32);
 /// What it starts with.
 const SHORTEST: Duration = Duration::from_micros(4);
 
-/// Watching in vain this often in a row does not pay: once more than it takes to grow from the
-/// shortest to the longest time.
+/// Watching in vain this much oftener than not does not pay: once more than it takes to grow
+/// from the shortest to the longest time.
 const MISSES: u32 = 4;
 /// For how many requests it is then left, at first and at most.
 const REST: (u32, u32) = (64, 1024);
@@ -57,8 +57,10 @@ impl Pace {
     /// The thread has watched for that long, or until there was a request.
     pub(crate) fn watched(&mut self, found: bool) {
         if found {
-            self.misses = 0;
-            self.next_rest = REST.0;
+            self.misses = self.misses.saturating_sub(1);
+            if self.misses == 0 {
+                self.next_rest = REST.0;
+            }
             return;
         }
         self.misses += 1;
@@ -142,6 +144,18 @@ mod tests {
         }
         pace.woken_after(micros(30));
         assert_eq!(pace.window(), micros(4));
+    }
+
+    #[test]
+    fn a_few_hits_do_not_make_up_for_many_misses() {
+        let mut pace = Pace::new(2);
+        pace.woken_after(micros(30));
+        for _ in 0..3 {
+            pace.watched(false);
+            pace.watched(false);
+            pace.watched(true);
+        }
+        assert_eq!(pace.window(), Duration::ZERO);
     }
 
     #[test]
