@@ -1,6 +1,8 @@
 //! What stat shows the guest, and how chown, chmod and their kin are kept.
 
+use std::ffi::CStr;
 use std::io::Result;
+use std::os::fd::BorrowedFd;
 use std::sync::PoisonError;
 use std::time::SystemTime;
 
@@ -429,25 +431,50 @@ impl PassthroughFs {
     /// A stand-in's type for the guest, of a directory entry that is a regular file on the host.
     pub(super) fn entry_special(
         &self,
-        dir: std::os::fd::BorrowedFd<'_>,
-        name: &std::ffi::CStr,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
     ) -> Option<Option<Special>> {
         if !self.user_xattrs {
             return Some(None);
         }
+        let replaced = self.override_in(dir, name)?;
+        Some(replaced.and_then(|replaced| replaced.special))
+    }
+
+    /// The override of what has this name now, or `None` if that cannot be told by name.
+    fn override_in(&self, dir: BorrowedFd<'_>, name: &CStr) -> Option<Option<Override>> {
         let mut value = [0; override_stat::MAX_LEN];
         match self
             .proc
             .getxattr_in(dir, name, override_stat::XATTR, &mut value)
         {
-            Ok(len) => Some(
-                value
-                    .get(..len)
-                    .and_then(Override::parse)
-                    .and_then(|o| o.special),
-            ),
+            Ok(len) => Some(value.get(..len).and_then(Override::parse)),
             Err(error) if error.raw_os_error() == Some(libc::ENODATA) => Some(None),
             Err(_) => None,
         }
+    }
+
+    /// Reads the override of an inode that was opened by this name after the time `since`.
+    ///
+    /// By name that takes much less time than by descriptor, which is a way through `/proc`.
+    /// That the name still led to this inode is certain if the inode's change time is older, as
+    /// renaming and unlinking move it; otherwise nothing is remembered, and it will be read by
+    /// descriptor. Returns the inode's stat from after the reading.
+    pub(super) fn foresee(
+        &self,
+        inode: &Inode,
+        stat: libc::statx,
+        (parent, name): (&Inode, &CStr),
+        since: SystemTime,
+    ) -> Result<libc::statx> {
+        if !self.user_xattrs || !inode.has_xattrs() || inode.replaced(&stat).is_some() {
+            return Ok(stat);
+        }
+        let Some(replaced) = self.override_in(sys::borrow(&parent.fd), name) else {
+            return Ok(stat);
+        };
+        let stat = sys::statx(sys::borrow(&inode.fd))?;
+        inode.remember(&stat, since, replaced);
+        Ok(stat)
     }
 }
