@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use virtio_queue::DescriptorChain;
 use vm_memory::bitmap::{BS, BitmapSlice};
-use vm_memory::{GuestMemory, Permissions, VolatileSlice};
+use vm_memory::{Address, GuestAddress, GuestMemory, Permissions, VolatileSlice};
 
 /// The most buffers that one preadv/pwritev takes (`UIO_MAXIOV`, Linux `uapi/linux/uio.h`).
 const MAX_IOVECS: usize = 1024;
@@ -154,6 +154,40 @@ impl<'a, B: BitmapSlice> Segments<'a, B> {
     }
 }
 
+/// One or more adjacent descriptors. Guests have a descriptor for each page of data, often in
+/// a row; to resolve them together saves most of the work.
+#[derive(Debug)]
+struct Buffer {
+    start: GuestAddress,
+    len: usize,
+    writable: bool,
+}
+
+impl Buffer {
+    fn is_continued_by(&self, next: &Self) -> bool {
+        self.writable == next.writable
+            && self.start.checked_add(self.len as u64) == Some(next.start)
+            && self.len.checked_add(next.len).is_some()
+    }
+
+    fn resolve<'a, M: GuestMemory>(
+        self,
+        mem: &'a M,
+        readable: &mut Segments<'a, BS<'a, M::Bitmap>>,
+        writable: &mut Segments<'a, BS<'a, M::Bitmap>>,
+    ) -> Result<(), ChainError> {
+        let (part, access) = if self.writable {
+            (writable, Permissions::Write)
+        } else {
+            (readable, Permissions::Read)
+        };
+        for slice in mem.get_slices(self.start, self.len, access)? {
+            part.push(slice?);
+        }
+        Ok(())
+    }
+}
+
 /// A request's readable and writable part.
 pub(crate) type Parts<'a, B> = (Segments<'a, B>, Segments<'a, B>);
 
@@ -168,17 +202,25 @@ where
     D::Target: GuestMemory,
 {
     let (mut readable, mut writable) = (Segments::new(), Segments::new());
+    let mut pending: Option<Buffer> = None;
     for descriptor in chain {
-        let (part, access) = if descriptor.is_write_only() {
-            (&mut writable, Permissions::Write)
-        } else if writable.len() == 0 {
-            (&mut readable, Permissions::Read)
-        } else {
-            return Err(ChainError::Order);
+        let next = Buffer {
+            start: descriptor.addr(),
+            len: descriptor.len() as usize,
+            writable: descriptor.is_write_only(),
         };
-        for slice in mem.get_slices(descriptor.addr(), descriptor.len() as usize, access)? {
-            part.push(slice?);
+        match &mut pending {
+            Some(before) if before.is_continued_by(&next) => before.len += next.len,
+            Some(before) if before.writable && !next.writable => return Err(ChainError::Order),
+            Some(before) => {
+                let before = std::mem::replace(before, next);
+                before.resolve(mem, &mut readable, &mut writable)?;
+            }
+            None => pending = Some(next),
         }
+    }
+    if let Some(last) = pending {
+        last.resolve(mem, &mut readable, &mut writable)?;
     }
     Ok((readable, writable))
 }

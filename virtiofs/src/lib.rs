@@ -12,6 +12,7 @@ pub mod config;
 pub mod confine;
 pub mod descriptor;
 pub mod fuse;
+mod pace;
 pub mod passthrough;
 pub mod server;
 pub mod vhost_user;

@@ -3,6 +3,8 @@
 //! One connection is served, by threads of this process that are confined to the share. The
 //! socket has a name only while the connection is made, in a private directory.
 
+mod device;
+
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,12 +13,8 @@ use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
-use vhost_user_backend::{ShutdownHandle, VhostUserBackend, VhostUserDaemon, VringRwLock, VringT};
-use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
-use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
-use virtio_queue::QueueOwnedT;
-use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
+use vhost_user_backend::{ShutdownHandle, VhostUserDaemon};
+use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventFlag, new_event_consumer_and_notifier};
 
@@ -24,15 +22,7 @@ use crate::config::ShareConfig;
 use crate::confine::{ConfineError, Confinement, confine_thread};
 use crate::passthrough::{PassthroughFs, ShareError};
 use crate::server::Server;
-
-/// One queue for urgent requests, one for all others (virtio 1.2, section 5.11.2).
-const QUEUES: usize = 2;
-
-/// Number of the event that ends the worker threads; up to [`QUEUES`] they are taken.
-const STOP: u16 = QUEUES as u16 + 1;
-
-/// Largest queue that QEMU offers for this device.
-const QUEUE_SIZE: usize = 1024;
+use device::{Device, STOP};
 
 /// A share cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +55,7 @@ pub struct ShareServer {
     fault: Arc<Fault>,
 }
 
-/// Why the serving stopped by itself, if it did.
+/// Whether the serving has stopped, and why, if it did so by itself.
 #[derive(Debug, Default)]
 struct Fault {
     stopped: AtomicBool,
@@ -78,7 +68,15 @@ impl Fault {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(text);
+        self.stop();
+    }
+
+    fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 }
 
@@ -168,7 +166,7 @@ impl ShareServer {
     /// Why the share does not work any more: the guest's driver broke the rules of the
     /// device. The guest waits for answers that will not come.
     pub fn fault(&self) -> Option<String> {
-        if !self.fault.stopped.load(Ordering::Acquire) {
+        if !self.fault.is_stopped() {
             return None;
         }
         self.fault
@@ -216,6 +214,8 @@ type Ready = Result<(Confinement, Stop), StartError>;
 
 impl Serving {
     fn run(self, ready: &SyncSender<Ready>) {
+        // Asked before the confinement, which hides the files that tell of limits.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let confinement = match (self.confine)(&self.config) {
             Ok(confinement) => confinement,
             Err(error) => {
@@ -224,12 +224,12 @@ impl Serving {
             }
         };
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-        let device = Arc::new(Device {
-            server: self.server,
-            memory: memory.clone(),
-            event_idx: AtomicBool::new(false),
-            fault: Arc::clone(&self.fault),
-        });
+        let device = Arc::new(Device::new(
+            self.server,
+            memory.clone(),
+            processors,
+            Arc::clone(&self.fault),
+        ));
         let protocol = |error: vhost_user_backend::Error| StartError::Protocol(error.to_string());
         let events = new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC);
         let (stopped, stop) = match events {
@@ -276,126 +276,11 @@ impl Serving {
                 log::debug!("vhost-user connection ended: {error}");
             }
         }
+        // A guest that never pauses must not keep the workers from looking at the event.
+        self.fault.stop();
         if let Err(error) = stop.notify() {
             log::warn!("cannot end the threads of a share: {error}");
             std::mem::forget(daemon);
-        }
-    }
-}
-
-/// The device as vhost-user sees it.
-struct Device {
-    server: Server<PassthroughFs>,
-    memory: GuestMemoryAtomic<GuestMemoryMmap>,
-    event_idx: AtomicBool,
-    fault: Arc<Fault>,
-}
-
-impl VhostUserBackend for Device {
-    type Bitmap = ();
-    type Vring = VringRwLock;
-
-    fn num_queues(&self) -> usize {
-        QUEUES
-    }
-
-    fn max_queue_size(&self) -> usize {
-        QUEUE_SIZE
-    }
-
-    fn features(&self) -> u64 {
-        (1 << VIRTIO_F_VERSION_1)
-            | (1 << VIRTIO_RING_F_INDIRECT_DESC)
-            | (1 << VIRTIO_RING_F_EVENT_IDX)
-            | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
-    }
-
-    fn protocol_features(&self) -> VhostUserProtocolFeatures {
-        VhostUserProtocolFeatures::MQ
-            | VhostUserProtocolFeatures::REPLY_ACK
-            | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
-    }
-
-    fn set_event_idx(&self, enabled: bool) {
-        self.event_idx.store(enabled, Ordering::Relaxed);
-    }
-
-    fn update_memory(&self, _memory: GuestMemoryAtomic<GuestMemoryMmap>) -> io::Result<()> {
-        // `self.memory` is the same object.
-        Ok(())
-    }
-
-    // There is no `exit_event`: vhost-user-backend 0.24.0 never closes that one's descriptor.
-
-    fn handle_event(
-        &self,
-        queue: u16,
-        _events: EventSet,
-        vrings: &[VringRwLock],
-        _thread: usize,
-    ) -> io::Result<()> {
-        if queue == STOP {
-            return Err(io::Error::other("the connection has ended"));
-        }
-        let Some(vring) = vrings.get(usize::from(queue)) else {
-            return Ok(());
-        };
-        if self.fault.stopped.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        if let Err(error) = self.serve(vring) {
-            // What is in the ring cannot be trusted any more.
-            self.fault.set(error);
-        }
-        Ok(())
-    }
-}
-
-impl Device {
-    fn serve(&self, vring: &VringRwLock) -> Result<(), String> {
-        let ring = |error: virtio_queue::Error| error.to_string();
-        if !self.event_idx.load(Ordering::Relaxed) {
-            return self.drain(vring);
-        }
-        loop {
-            vring.disable_notification().map_err(ring)?;
-            self.drain(vring)?;
-            // Something may have come between the last look and the enabling.
-            if !vring.enable_notification().map_err(ring)? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Answers every request that is in the ring.
-    fn drain(&self, vring: &VringRwLock) -> Result<(), String> {
-        loop {
-            let memory = self.memory.memory();
-            let chain = {
-                let mut state = vring.get_mut();
-                let mut chains = state
-                    .get_queue_mut()
-                    .iter(memory.clone())
-                    .map_err(|e| e.to_string())?;
-                chains.next()
-            };
-            let Some(chain) = chain else { return Ok(()) };
-            let head = chain.head_index();
-            let written = self
-                .server
-                .handle(&*memory, chain)
-                .map_err(|error| error.to_string())?;
-            vring
-                .add_used(head, written)
-                .map_err(|error| error.to_string())?;
-            if vring
-                .needs_notification()
-                .map_err(|error| error.to_string())?
-            {
-                vring
-                    .signal_used_queue()
-                    .map_err(|error| error.to_string())?;
-            }
         }
     }
 }

@@ -75,7 +75,17 @@ impl Client {
     }
 
     fn opened(&mut self, opcode: u32, node: u64, body: &[&[u8]]) -> Answer<(EntryOut, u64)> {
-        let bytes = self.call(opcode, node, body)?;
+        let mut bytes = [0; size_of::<EntryOut>() + size_of::<OpenOut>()];
+        let room = bytes.len() as u32;
+        let len = self.exchange(&Request {
+            opcode,
+            node,
+            body,
+            data: 0,
+            room,
+        })?;
+        assert_eq!(len, room, "the reply's size");
+        self.copy_incoming(&mut bytes);
         let (entry, open) = bytes.split_at(size_of::<EntryOut>());
         Ok((structure::<EntryOut>(entry), structure::<OpenOut>(open).fh))
     }

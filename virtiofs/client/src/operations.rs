@@ -3,7 +3,7 @@
 use boxbuild_virtiofs::fuse::abi::{self, Attr, EntryOut, SetattrIn, fattr, init, opcode};
 use vm_memory::ByteValued;
 
-use crate::client::Client;
+use crate::client::{Client, Request};
 
 /// What the server answers, or its errno.
 pub type Answer<T> = Result<T, i32>;
@@ -68,8 +68,14 @@ impl Client {
     }
 
     pub(crate) fn plain(&mut self, opcode: u32, node: u64, body: &[&[u8]]) -> Answer<()> {
-        let bytes = self.call(opcode, node, body)?;
-        assert!(bytes.is_empty(), "a reply without data");
+        let len = self.exchange(&Request {
+            opcode,
+            node,
+            body,
+            data: 0,
+            room: 0,
+        })?;
+        assert_eq!(len, 0, "a reply without data");
         Ok(())
     }
 

@@ -1,7 +1,10 @@
 //! What stat shows the guest, and how chown, chmod and their kin are kept.
 
+use std::ffi::CStr;
 use std::io::Result;
+use std::os::fd::BorrowedFd;
 use std::sync::PoisonError;
+use std::time::SystemTime;
 
 use super::override_stat::{self, Override, Special, encode_dev};
 use super::table::{FastMap, Inode, NO_CAPABILITY, NO_SET_ID};
@@ -76,22 +79,15 @@ impl PassthroughFs {
             } else {
                 volatile.get(&identity(&stat)).copied()
             }
-        } else if self.user_xattrs {
-            let mut value = [0; override_stat::MAX_LEN];
-            match self
-                .proc
-                .getxattr(sys::borrow(&inode.fd), override_stat::XATTR, &mut value)
-            {
-                Ok(len) => value.get(..len).and_then(Override::parse),
-                // ERANGE: too long to be one. EACCES: the host user may not read the file, and
-                // then neither its attributes.
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::ENODATA | libc::EOPNOTSUPP | libc::ERANGE | libc::EACCES) => None,
-                    _ => return Err(error),
-                },
-            }
-        } else {
+        } else if !self.user_xattrs {
             None
+        } else if let Some(replaced) = inode.replaced(&stat) {
+            replaced
+        } else {
+            let now = SystemTime::now();
+            let replaced = self.read_override(inode)?;
+            inode.remember(&stat, now, replaced);
+            replaced
         };
         let seen = match replaced {
             // Only an empty stand-in can have another type.
@@ -107,6 +103,20 @@ impl PassthroughFs {
             replaced,
             seen,
         })
+    }
+
+    fn read_override(&self, inode: &Inode) -> Result<Option<Override>> {
+        let mut value = [0; override_stat::MAX_LEN];
+        let fd = sys::borrow(&inode.fd);
+        match self.proc.getxattr(fd, override_stat::XATTR, &mut value) {
+            Ok(len) => Ok(value.get(..len).and_then(Override::parse)),
+            // ERANGE: too long to be one. EACCES: the host user may not read the file, and
+            // then neither its attributes.
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENODATA | libc::EOPNOTSUPP | libc::ERANGE | libc::EACCES) => Ok(None),
+                _ => Err(error),
+            },
+        }
     }
 
     /// The metadata of an inode that has no override for sure.
@@ -172,6 +182,25 @@ impl PassthroughFs {
     /// file system if that is not the root's.
     pub(super) fn guest_ino(&self, dev: u64, ino: u64) -> u64 {
         ino ^ (self.device_index(dev) << 48)
+    }
+
+    /// A device number for the guest's inode numbers: 0 for the root's, others count up.
+    fn device_index(&self, dev: u64) -> u64 {
+        if dev == self.inodes.root_dev() {
+            return 0;
+        }
+        let place = |devices: &Vec<u64>| devices.iter().position(|known| *known == dev);
+        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = place(&devices) {
+            return index as u64 + 1;
+        }
+        drop(devices);
+        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = place(&devices) {
+            return index as u64 + 1;
+        }
+        devices.push(dev);
+        devices.len() as u64
     }
 
     /// Makes the guest see `want` from now on.
@@ -402,25 +431,50 @@ impl PassthroughFs {
     /// A stand-in's type for the guest, of a directory entry that is a regular file on the host.
     pub(super) fn entry_special(
         &self,
-        dir: std::os::fd::BorrowedFd<'_>,
-        name: &std::ffi::CStr,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
     ) -> Option<Option<Special>> {
         if !self.user_xattrs {
             return Some(None);
         }
+        let replaced = self.override_in(dir, name)?;
+        Some(replaced.and_then(|replaced| replaced.special))
+    }
+
+    /// The override of what has this name now, or `None` if that cannot be told by name.
+    fn override_in(&self, dir: BorrowedFd<'_>, name: &CStr) -> Option<Option<Override>> {
         let mut value = [0; override_stat::MAX_LEN];
         match self
             .proc
             .getxattr_in(dir, name, override_stat::XATTR, &mut value)
         {
-            Ok(len) => Some(
-                value
-                    .get(..len)
-                    .and_then(Override::parse)
-                    .and_then(|o| o.special),
-            ),
+            Ok(len) => Some(value.get(..len).and_then(Override::parse)),
             Err(error) if error.raw_os_error() == Some(libc::ENODATA) => Some(None),
             Err(_) => None,
         }
+    }
+
+    /// Reads the override of an inode that was opened by this name after the time `since`.
+    ///
+    /// By name that takes much less time than by descriptor, which is a way through `/proc`.
+    /// That the name still led to this inode is certain if the inode's change time is older, as
+    /// renaming and unlinking move it; otherwise nothing is remembered, and it will be read by
+    /// descriptor. Returns the inode's stat from after the reading.
+    pub(super) fn foresee(
+        &self,
+        inode: &Inode,
+        stat: libc::statx,
+        (parent, name): (&Inode, &CStr),
+        since: SystemTime,
+    ) -> Result<libc::statx> {
+        if !self.user_xattrs || !inode.has_xattrs() || inode.replaced(&stat).is_some() {
+            return Ok(stat);
+        }
+        let Some(replaced) = self.override_in(sys::borrow(&parent.fd), name) else {
+            return Ok(stat);
+        };
+        let stat = sys::statx(sys::borrow(&inode.fd))?;
+        inode.remember(&stat, since, replaced);
+        Ok(stat)
     }
 }

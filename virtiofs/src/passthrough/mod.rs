@@ -25,11 +25,10 @@ mod xattr;
 
 use std::ffi::{CStr, CString};
 use std::io::{Error, Result};
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, SystemTime};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -146,12 +145,6 @@ impl PassthroughFs {
         }
     }
 
-    /// The inode that `fd` is, as an answer to the guest.
-    fn entry(&self, fd: OwnedFd, stat: &libc::statx) -> Result<Entry> {
-        let inode = self.inodes.found(fd, stat);
-        self.known_entry(&inode, stat)
-    }
-
     /// An inode whose lookup is counted already, as an answer to the guest.
     fn known_entry(&self, inode: &Inode, stat: &libc::statx) -> Result<Entry> {
         match self.metadata(inode, *stat) {
@@ -171,30 +164,16 @@ impl PassthroughFs {
     }
 
     fn find(&self, parent: &Inode, name: &CStr) -> Result<Entry> {
+        let since = SystemTime::now();
         let fd = self.with_access(&[parent], || {
             sys::open_beneath(sys::borrow(&parent.fd), name, libc::O_PATH, 0)
         })?;
         let stat = sys::statx(sys::borrow(&fd))?;
-        self.entry(fd, &stat)
-    }
-
-    /// A device number for the guest's inode numbers: 0 for the root's, others count up.
-    fn device_index(&self, dev: u64) -> u64 {
-        if dev == self.inodes.root_dev() {
-            return 0;
-        }
-        let place = |devices: &Vec<u64>| devices.iter().position(|known| *known == dev);
-        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = place(&devices) {
-            return index as u64 + 1;
-        }
-        drop(devices);
-        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = place(&devices) {
-            return index as u64 + 1;
-        }
-        devices.push(dev);
-        devices.len() as u64
+        let inode = self.inodes.found(fd, &stat);
+        let stat = self
+            .foresee(&inode, stat, (parent, name), since)
+            .inspect_err(|_| self.inodes.forget(inode.id, 1))?;
+        self.known_entry(&inode, &stat)
     }
 }
 

@@ -6,7 +6,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::override_stat::Override;
 use crate::fuse::abi::ROOT_ID;
 use crate::fuse::filesystem::{NodeId, errno};
 
@@ -70,7 +72,16 @@ pub(super) struct Inode {
     /// Lookups that the guest has not taken back. Only changed under the lock of the key's shard.
     lookups: AtomicU64,
     known: AtomicU32,
+    /// The change time at which the override was read, and what was there.
+    replaced: Mutex<Option<(Time, Option<Override>)>>,
 }
+
+/// Seconds and nanoseconds since 1970.
+type Time = (i64, u32);
+
+/// A file's change time does not tell two changes apart that are closer than the tick of the
+/// host's clock (at most 10 ms); this is long enough ago for any.
+const SETTLED: Duration = Duration::from_millis(100);
 
 /// [`Inode::knows`]: no file capabilities are set.
 pub(super) const NO_CAPABILITY: u32 = 1;
@@ -107,6 +118,28 @@ impl Inode {
         self.known.load(Ordering::Acquire) & fact != 0
     }
 
+    /// The override that was [remembered](Self::remember), if the inode has not changed since:
+    /// whatever sets an extended attribute moves the change time. `None` if it is to be read.
+    pub(super) fn replaced(&self, stat: &libc::statx) -> Option<Option<Override>> {
+        let (time, replaced) = (*lock(&self.replaced))?;
+        (time == change_time(stat)).then_some(replaced)
+    }
+
+    /// Remembers the override that was read after `stat` at the time `now`, unless a change that
+    /// is yet to come could leave the same change time.
+    pub(super) fn remember(&self, stat: &libc::statx, now: SystemTime, found: Option<Override>) {
+        let (seconds, nanos) = change_time(stat);
+        let changed = u64::try_from(seconds).map(|seconds| Duration::new(seconds, nanos));
+        let age = now
+            .duration_since(UNIX_EPOCH)
+            .ok()
+            .zip(changed.ok())
+            .and_then(|(now, changed)| now.checked_sub(changed));
+        if age.is_some_and(|age| age > SETTLED) {
+            *lock(&self.replaced) = Some(((seconds, nanos), found));
+        }
+    }
+
     /// Remembers facts, so that writing need not ask the host each time.
     pub(super) fn learn(&self, facts: u32) {
         self.known.fetch_or(facts, Ordering::AcqRel);
@@ -116,6 +149,10 @@ impl Inode {
     pub(super) fn unlearn(&self, facts: u32) {
         self.known.fetch_and(!facts, Ordering::AcqRel);
     }
+}
+
+fn change_time(stat: &libc::statx) -> Time {
+    (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec)
 }
 
 /// A poisoned lock is as good as any: no code here leaves a table half changed.
@@ -188,6 +225,7 @@ impl Inodes {
             key: Key::new(stat),
             lookups: AtomicU64::new(1),
             known: AtomicU32::new(0),
+            replaced: Mutex::default(),
         });
         let table = Self {
             by_id: Sharded::new(),
@@ -246,6 +284,7 @@ impl Inodes {
             key,
             lookups: AtomicU64::new(1),
             known: AtomicU32::new(0),
+            replaced: Mutex::default(),
         });
         shard.insert(key, Arc::clone(&inode));
         self.by_id.insert(inode.id, Arc::clone(&inode));

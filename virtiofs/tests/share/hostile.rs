@@ -1,16 +1,20 @@
 //! Requests that no sane driver sends. The server neither panics nor hangs: it answers, or says
 //! that the connection is broken, and it survives to say so.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use boxbuild_virtiofs::ShareConfig;
 use boxbuild_virtiofs::fuse::abi::{self, InHeader, opcode};
-use boxbuild_virtiofs_client::{Connection, Descriptor, Request};
+use boxbuild_virtiofs::vhost_user::ShareServer;
+use boxbuild_virtiofs_client::{Client, Connection, Descriptor, Request};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use vm_memory::{ByteValued, Bytes, GuestAddress};
 
-use crate::support::{ROOT, Share};
+use crate::support::{ROOT, Share, directory};
 
 const NEXT: u16 = Descriptor::NEXT;
 const WRITE: u16 = Descriptor::WRITE;
@@ -301,6 +305,46 @@ fn transfers_without_arguments_break_the_connection() {
         guest.submit(0, &request);
         assert!(matches!(fate(&mut guest), Fate::Broken(_)));
     }
+}
+
+/// The server is dropped while its guest goes on asking without a pause.
+#[test]
+fn a_flood_does_not_keep_the_server_from_ending() {
+    let (mut guest, server) = {
+        let dir = directory();
+        let config = ShareConfig::new(dir.path().join("share"));
+        let (server, stream) = ShareServer::start(config).unwrap();
+        (Client::mount(stream), server)
+    };
+    let ended = Arc::new(AtomicBool::new(false));
+    let flood = {
+        let ended = Arc::clone(&ended);
+        std::thread::spawn(move || {
+            let mut answers = 0_u64;
+            let getattr = abi::GetattrIn::default();
+            let body = [getattr.as_slice()];
+            let request = Request {
+                opcode: opcode::GETATTR,
+                node: ROOT,
+                body: &body,
+                data: 0,
+                room: 104,
+            };
+            guest.submit(0, &request);
+            while !ended.load(Ordering::Relaxed) {
+                let (ring, memory) = guest.connection().ring();
+                if ring.take(memory).is_some() {
+                    answers += 1;
+                    guest.submit(0, &request);
+                }
+            }
+            answers
+        })
+    };
+    std::thread::sleep(Duration::from_millis(50));
+    drop(server);
+    ended.store(true, Ordering::Relaxed);
+    assert_ne!(flood.join().unwrap(), 0);
 }
 
 #[test]

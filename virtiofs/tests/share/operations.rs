@@ -1,8 +1,11 @@
 //! Every operation that the server implements, each at least once.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::time::Duration;
 
-use boxbuild_virtiofs_client::set_times;
+use boxbuild_virtiofs::ShareConfig;
+use boxbuild_virtiofs::vhost_user::ShareServer;
+use boxbuild_virtiofs_client::{Client, set_times};
 
 use crate::support::{ROOT, Share, skip};
 
@@ -175,6 +178,27 @@ fn attributes_can_be_changed() {
         Err(error) => assert_eq!(error, libc::EPERM),
     }
     guest.release(node, fh).unwrap();
+}
+
+/// What the server remembers of a file does not hide what another one has changed.
+#[test]
+fn changes_by_another_server_are_seen() {
+    let mut guest = Share::new();
+    let node = guest.create(ROOT, "f", 0o600).unwrap().0.nodeid;
+    let config = ShareConfig::new(guest.host(""));
+    let (_server, stream) = ShareServer::start(config).unwrap();
+    let mut other = Client::mount(stream);
+    let same = other.lookup(ROOT, "f").unwrap().nodeid;
+    for uid in [1000, 1001, 0, 1002] {
+        // Old enough for the server to trust the file's change time.
+        std::thread::sleep(Duration::from_millis(150));
+        let before = guest.getattr(node).unwrap().uid;
+        assert_eq!(guest.getattr(node).unwrap().uid, before);
+        match other.chown(same, uid, uid) {
+            Ok(_) => assert_eq!(guest.getattr(node).unwrap().uid, uid),
+            Err(error) => assert_eq!(error, libc::EPERM),
+        }
+    }
 }
 
 #[test]
