@@ -4,14 +4,17 @@
 //! error with a prefix. Exit code: 0 if it powered itself off, 3 after a reset, 1 otherwise.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use boxbuild_vmm::machine::{self, Config, Ended, Event};
+use boxbuild_virtiofs::ShareConfig;
+use boxbuild_vmm::disk::{Disk, RawDisk};
+use boxbuild_vmm::machine::{self, Config, Ended, Event, Share};
+use boxbuild_vmm::virtio::console::Port;
 use clap::Parser;
 
 /// Boots a kernel over /dev/kvm.
@@ -32,6 +35,15 @@ struct Args {
     /// Number of CPUs
     #[arg(long, default_value_t = 1)]
     cpus: u32,
+    /// Disk: a raw file; with a leading "ro:" read only
+    #[arg(long)]
+    disk: Vec<String>,
+    /// Share a folder: TAG=FOLDER
+    #[arg(long)]
+    share: Vec<String>,
+    /// Say something to the guest's console
+    #[arg(long)]
+    input: Option<String>,
     /// Say how long it took
     #[arg(long)]
     time: bool,
@@ -58,6 +70,23 @@ fn main() -> ExitCode {
     }
 }
 
+fn open(disk: &str) -> io::Result<Box<dyn Disk>> {
+    let (path, read_only) = match disk.strip_prefix("ro:") {
+        Some(path) => (path, true),
+        None => (disk, false),
+    };
+    let file = File::options().read(true).write(!read_only).open(path)?;
+    Ok(Box::new(RawDisk::new(file, read_only)?))
+}
+
+fn share(text: &str) -> Result<Share, String> {
+    let (tag, folder) = text.split_once('=').ok_or("--share TAG=FOLDER")?;
+    Ok(Share {
+        tag: tag.to_owned(),
+        config: ShareConfig::new(folder),
+    })
+}
+
 fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
     let start = Instant::now();
     let config = Config {
@@ -66,6 +95,16 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
         kernel: File::open(args.kernel)?,
         initrd: args.initrd.map(File::open).transpose()?,
         cmdline: args.cmdline,
+        disks: args
+            .disk
+            .iter()
+            .map(|disk| open(disk))
+            .collect::<Result<_, _>>()?,
+        shares: args
+            .share
+            .iter()
+            .map(|text| share(text))
+            .collect::<Result<_, _>>()?,
     };
     let (sender, events) = channel();
     let sender = Mutex::new(sender);
@@ -78,6 +117,9 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
         }),
     )?;
     let ready = start.elapsed();
+    if let Some(input) = args.input {
+        running.input().send(Port::Console, input.as_bytes());
+    }
     let mut out = std::io::stdout();
     for event in events {
         match event {

@@ -1,7 +1,5 @@
 //! `struct boot_params`: what the kernel is told about the machine it is on.
 
-use std::io;
-
 use linux_loader::loader::bootparam::{
     LOADED_HIGH, SETUP_RNG_SEED, boot_e820_entry, boot_params, setup_header,
 };
@@ -92,22 +90,11 @@ fn memory_map(ram: &GuestRam) -> Vec<boot_e820_entry> {
 /// from the first moment, whatever its CPU can do.
 fn write_seed(ram: &GuestRam) -> Result<(), BootError> {
     let mut seed = [0; SEED];
-    random(&mut seed).map_err(BootError::Random)?;
+    crate::random(&mut seed).map_err(BootError::Random)?;
     let mut data = Vec::with_capacity(16 + SEED);
     data.extend_from_slice(&0_u64.to_le_bytes());
     data.extend_from_slice(&SETUP_RNG_SEED.to_le_bytes());
     data.extend_from_slice(&(SEED as u32).to_le_bytes());
     data.extend_from_slice(&seed);
     Ok(ram.write_slice(&data, GuestAddress(layout::SETUP_DATA))?)
-}
-
-/// Fills `buffer` (at most 256 bytes, which never come short) with random bytes.
-fn random(buffer: &mut [u8]) -> io::Result<()> {
-    // SAFETY: the pointer and the length are of one writable buffer.
-    let count = unsafe { libc::getrandom(buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-    if count == buffer.len() as isize {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }

@@ -2,6 +2,10 @@
 
 use std::fs::File;
 
+use boxbuild_virtiofs::ShareConfig;
+
+use crate::disk::Disk;
+
 /// A machine that shall run once.
 #[derive(Debug)]
 pub struct Config {
@@ -15,4 +19,17 @@ pub struct Config {
     pub initrd: Option<File>,
     /// Kernel command line.
     pub cmdline: String,
+    /// Disks, in order: vda, vdb, …
+    pub disks: Vec<Box<dyn Disk>>,
+    /// Folders shared over virtio-fs.
+    pub shares: Vec<Share>,
+}
+
+/// One folder shared with the guest.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// Mount tag, at most 36 bytes.
+    pub tag: String,
+    /// The folder and how it is shared.
+    pub config: ShareConfig,
 }

@@ -1,6 +1,7 @@
 //! A machine from its parts: [`Config`] → [`start`] → [`Running`], with [`Event`]s on the way.
 
 mod config;
+mod devices;
 mod running;
 
 use std::sync::Arc;
@@ -10,10 +11,12 @@ use crate::bus::RangeError;
 use crate::kvm::{KvmError, Vm};
 use crate::legacy::{Cmos, DebugPort, I8042, Power, Serial, SerialInterrupt, i8042, power};
 use crate::memory::{self, MemoryError};
+use crate::pci::PciError;
 use crate::vcpu::{self, Buses, VcpuError};
+use crate::virtio::fs::FsError;
 use crate::{acpi, boot, layout};
 
-pub use config::Config;
+pub use config::{Config, Share};
 pub use running::{Ended, Event, Events, Running};
 
 /// The machine could not be started.
@@ -31,6 +34,15 @@ pub enum StartError {
     /// See [`boot::BootError`].
     #[error(transparent)]
     Boot(#[from] boot::BootError),
+    /// See [`PciError`].
+    #[error(transparent)]
+    Pci(#[from] PciError),
+    /// A folder cannot be shared.
+    #[error(transparent)]
+    Share(#[from] FsError),
+    /// The host has no event descriptor left.
+    #[error("cannot make the console")]
+    Console(#[source] std::io::Error),
     /// Two devices claim one address.
     #[error(transparent)]
     Range(#[from] RangeError),
@@ -62,22 +74,20 @@ pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> 
         },
     )?;
     let serial = serial(&vm, &events);
+    let (pci, input) = devices::build(&vm, config.disks, config.shares, &events)?;
     let mut buses = Buses::default();
     add_ports(&mut buses, &serial, &debug_port)?;
+    devices::add_windows(&mut buses, &pci)?;
     let vcpus = vcpu::create(Arc::clone(&vm), config.cpus, entry)?;
-    let (stopped, stopped_receiver) = channel();
+    let (stopped, receiver) = channel();
     let vcpus = vcpus.start(&Arc::new(buses), &stopped)?;
-    running::supervise(
-        running::Parts {
-            vcpus,
-            serial,
-            events,
-            debug_port,
-        },
-        stopped,
-        stopped_receiver,
-    )
-    .map_err(StartError::Thread)
+    let parts = running::Parts {
+        vcpus,
+        pci,
+        serial,
+        events,
+    };
+    running::supervise(parts, stopped, receiver, debug_port, input).map_err(StartError::Thread)
 }
 
 fn serial(vm: &Arc<Vm>, events: &Events) -> Arc<Serial> {

@@ -5,7 +5,9 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
 
 use crate::legacy::{DebugPort, Mark, Serial};
+use crate::pci::PciRoot;
 use crate::vcpu::{RunningVcpus, Stopped};
+use crate::virtio::console::Input;
 
 /// Something that happened in a running machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +43,8 @@ pub type Events = Arc<dyn Fn(Event) + Send + Sync>;
 pub(super) struct Parts {
     pub(super) vcpus: RunningVcpus,
     pub(super) serial: Arc<Serial>,
+    pub(super) pci: Arc<PciRoot>,
     pub(super) events: Events,
-    pub(super) debug_port: Arc<DebugPort>,
 }
 
 /// A machine that runs. Dropping it kills it and waits until nothing of it is left.
@@ -51,6 +53,7 @@ pub struct Running {
     stopped: Sender<Stopped>,
     supervisor: Option<JoinHandle<()>>,
     debug_port: Arc<DebugPort>,
+    input: Input,
 }
 
 /// Starts the thread that waits for the end.
@@ -58,8 +61,9 @@ pub(super) fn supervise(
     parts: Parts,
     stopped: Sender<Stopped>,
     receiver: Receiver<Stopped>,
+    debug_port: Arc<DebugPort>,
+    input: Input,
 ) -> std::io::Result<Running> {
-    let debug_port = Arc::clone(&parts.debug_port);
     let supervisor = std::thread::Builder::new()
         .name(String::from("machine"))
         .spawn(move || supervisor(parts, &receiver))?;
@@ -67,6 +71,7 @@ pub(super) fn supervise(
         stopped,
         supervisor: Some(supervisor),
         debug_port,
+        input,
     })
 }
 
@@ -79,6 +84,7 @@ fn supervisor(mut parts: Parts, receiver: &Receiver<Stopped>) {
         Ok(Stopped::Killed) | Err(_) => Ended::Killed,
     };
     parts.vcpus.stop();
+    parts.pci.stop();
     parts.serial.flush();
     (parts.events)(Event::Ended(ended));
 }
@@ -97,6 +103,11 @@ impl Running {
             // A panic there has been printed; there is nothing to add here.
             let _ = supervisor.join();
         }
+    }
+
+    /// A handle for what the host says to the guest.
+    pub fn input(&self) -> Input {
+        self.input.clone()
     }
 
     /// Moments that the guest marked by writing to port 0x80.

@@ -168,11 +168,13 @@ impl ConfigSpace {
     /// All BARs.
     pub fn bars(&self) -> impl Iterator<Item = BarRegister> + '_ {
         let sizes = self.sizes.iter().enumerate();
-        sizes.filter(|(_, size)| **size > 0).map(|(index, &size)| BarRegister {
-            index,
-            size,
-            address: self.double(BAR_0 + 4 * index) & !(size - 1),
-        })
+        sizes
+            .filter(|(_, size)| **size > 0)
+            .map(|(index, &size)| BarRegister {
+                index,
+                size,
+                address: self.double(BAR_0 + 4 * index) & !(size - 1),
+            })
     }
 
     /// Whether the function answers at its BARs.
@@ -258,9 +260,19 @@ mod tests {
         assert!(space.decodes_memory());
         assert_eq!(space.write(0x10, &[0xff; 4]), Change::Decoding);
         assert_eq!(double(&space, 0x10), 0xffff_c000);
-        assert_eq!(space.write(0x10, &0xd000_1234_u32.to_le_bytes()), Change::Decoding);
+        assert_eq!(
+            space.write(0x10, &0xd000_1234_u32.to_le_bytes()),
+            Change::Decoding
+        );
         let bars: Vec<BarRegister> = space.bars().collect();
-        assert_eq!(bars, [BarRegister { index: 0, size: 0x4000, address: 0xd000_0000 }]);
+        assert_eq!(
+            bars,
+            [BarRegister {
+                index: 0,
+                size: 0x4000,
+                address: 0xd000_0000
+            }]
+        );
         assert_eq!(space.write(4, &[0]), Change::Decoding);
         assert!(!space.decodes_memory());
         assert_eq!(space.write(0x3c, &[5]), Change::None);

@@ -37,6 +37,9 @@ pub trait Function: Send + std::fmt::Debug {
     /// The addresses that the guest gave to the BARs, or their decoding, have changed.
     fn moved(&mut self) {}
 
+    /// The machine ends: nothing of the function may go on.
+    fn stop(&mut self) {}
+
     /// Reads at `offset` of BAR `bar`; `data` (1 to 8 bytes) lies inside of it.
     fn read_bar(&mut self, bar: usize, offset: u64, data: &mut [u8]);
 

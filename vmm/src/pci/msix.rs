@@ -173,9 +173,9 @@ impl Msix {
         for (at, byte) in data.iter_mut().enumerate() {
             let first = (offset as usize + at).saturating_mul(8);
             let entries = state.entries.iter().skip(first).take(8);
-            *byte = entries
-                .enumerate()
-                .fold(0, |bits, (bit, entry)| bits | u8::from(entry.pending) << bit);
+            *byte = entries.enumerate().fold(0, |bits, (bit, entry)| {
+                bits | u8::from(entry.pending) << bit
+            });
         }
     }
 }

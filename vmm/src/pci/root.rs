@@ -77,6 +77,15 @@ impl PciRoot {
         Ok(())
     }
 
+    /// Stops all functions.
+    pub fn stop(&self) {
+        for number in 0..self.slots.len() {
+            if let Some(mut function) = self.slot(number) {
+                function.stop();
+            }
+        }
+    }
+
     fn slot(&self, number: usize) -> Option<MutexGuard<'_, Box<dyn Function>>> {
         let slot = self.slots.get(number)?;
         Some(slot.lock().unwrap_or_else(PoisonError::into_inner))
@@ -219,7 +228,8 @@ impl Registers for ConfigPorts {
 
     fn write(&self, offset: u64, data: &[u8]) -> Effect {
         if let (0, Ok(bytes)) = (offset, data.try_into()) {
-            self.address.store(u32::from_le_bytes(bytes), Ordering::Relaxed);
+            self.address
+                .store(u32::from_le_bytes(bytes), Ordering::Relaxed);
         } else if let Some(target) = self.target(offset, data.len()) {
             self.root.write_config(target, data);
         }
