@@ -14,6 +14,7 @@ pub mod legacy;
 pub mod machine;
 pub mod memory;
 pub mod pci;
+pub mod smoke;
 #[cfg(test)]
 mod test_support;
 pub mod vcpu;

@@ -1,11 +1,16 @@
 //! Stand-ins for the machine around a device.
 
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_queue::Queue;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::kvm::{IoEvents, MsiSink};
+use crate::memory::GuestRam;
+use crate::pci::msix::Msix;
+use crate::virtio::{ActiveQueue, Context, Interrupt};
 
 /// Records interrupts and notification addresses.
 #[derive(Debug, Default)]
@@ -43,5 +48,25 @@ impl IoEvents for Recorder {
             .lock()
             .unwrap()
             .retain(|known| *known != address);
+    }
+}
+
+/// What a device works with in a test: queues 0 and following, features of a modern driver.
+pub(crate) fn context(
+    ram: &GuestRam,
+    queues: Vec<Option<Queue>>,
+    sink: Arc<dyn MsiSink>,
+) -> Context {
+    let msix = Arc::new(Msix::new(1, sink));
+    let interrupt = Interrupt::new(msix, queues.len());
+    let active = |(index, queue): (usize, Option<Queue>)| {
+        let event = EventFd::new(0).unwrap();
+        queue.map(|queue| ActiveQueue::new(queue, index, event))
+    };
+    Context {
+        ram: ram.clone(),
+        features: 1 << VIRTIO_F_VERSION_1,
+        queues: queues.into_iter().enumerate().map(active).collect(),
+        interrupt,
     }
 }

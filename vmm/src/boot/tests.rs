@@ -152,10 +152,8 @@ fn what_is_no_kernel_is_refused() {
     assert!(matches!(error, BootError::Format), "{error}");
     let error = load(&ram, boot(&mut file(&b"\x7fELF".repeat(100)), "")).unwrap_err();
     assert!(matches!(error, BootError::Load(_)), "{error}");
-    for change in [
-        |h: &mut setup_header| h.xloadflags = 0,
-        |h| h.version = 0x20b,
-    ] {
+    let changes: [fn(&mut setup_header); 2] = [|h| h.xloadflags = 0, |h| h.version = 0x20b];
+    for change in changes {
         let error = load(&ram, boot(&mut bzimage(change), "")).unwrap_err();
         assert!(matches!(error, BootError::Not64Bit), "{error}");
     }

@@ -15,7 +15,7 @@ use kvm_ioctls::VcpuFd;
 use crate::bus::Bus;
 use crate::kvm::{KvmError, Vm, failed};
 
-pub use run::RunningVcpus;
+pub use run::{FirstExit, RunningVcpus};
 
 /// The most CPUs: their APIC ids must fit the 8 bits of a MADT entry, and 255 means all.
 pub const MAX_CPUS: u32 = 254;

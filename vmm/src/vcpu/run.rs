@@ -9,8 +9,9 @@ use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use kvm_bindings::KVM_EXIT_INTERNAL_ERROR;
 use kvm_ioctls::{VcpuExit, VcpuFd};
@@ -95,6 +96,63 @@ impl Vcpus {
             running.threads.push(thread);
         }
         Ok(running)
+    }
+}
+
+/// The first thing that leaves a CPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FirstExit {
+    /// A write to this port.
+    Out(u16),
+    /// Something else, in words.
+    Other(String),
+    /// Nothing within the limit.
+    None,
+}
+
+impl Vcpus {
+    /// Runs the first CPU up to the first exit that concerns us, or for as long as `limit`.
+    ///
+    /// # Errors
+    /// If the host does not allow a thread.
+    pub fn first_exit(mut self, limit: Duration) -> Result<FirstExit, VcpuError> {
+        register_signal_handler(kick_signal(), kicked)
+            .map_err(|error| VcpuError::Thread(error.into()))?;
+        if self.fds.is_empty() {
+            return Err(VcpuError::Count(0));
+        }
+        let mut fd = self.fds.remove(0);
+        let vm = Arc::clone(&self.vm);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let (sender, receiver) = channel();
+        let thread = std::thread::Builder::new()
+            .name(String::from("vcpu0"))
+            .spawn(move || {
+                let _vm = vm;
+                let _kickable = Kickable::new(&mut fd);
+                while !stopped.load(Ordering::SeqCst) {
+                    let exit = match fd.run() {
+                        Ok(VcpuExit::IoOut(port, _)) => FirstExit::Out(port),
+                        Ok(VcpuExit::Shutdown) => FirstExit::Other(String::from("triple fault")),
+                        Ok(exit) => FirstExit::Other(format!("{exit:?}")),
+                        Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                            continue;
+                        }
+                        Err(error) => FirstExit::Other(error.to_string()),
+                    };
+                    let _ = sender.send(exit);
+                    return;
+                }
+            })
+            .map_err(VcpuError::Thread)?;
+        let exit = receiver.recv_timeout(limit).unwrap_or(FirstExit::None);
+        RunningVcpus {
+            threads: vec![thread],
+            stop,
+        }
+        .stop();
+        Ok(exit)
     }
 }
 

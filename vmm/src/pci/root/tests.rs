@@ -50,7 +50,8 @@ fn bus() -> Arc<PciRoot> {
 }
 
 fn read<const N: usize>(device: &dyn Registers, offset: u64) -> [u8; N] {
-    let mut data = [0; N];
+    // As the machine's bus hands it over.
+    let mut data = [0xff; N];
     device.read(offset, &mut data);
     data
 }
