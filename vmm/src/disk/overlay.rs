@@ -10,9 +10,9 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use vm_memory::bitmap::BitmapSlice;
 
-use super::SECTOR;
 use super::image::Image;
 use super::volatile::Buffers;
+use super::{Disk, SECTOR};
 
 /// The unit in which blocks go from the image to the overlay, in bytes: that of page caches and
 /// of the file systems in guests, whose writes therefore never need the old data.
@@ -86,7 +86,7 @@ impl Overlay {
     ///
     /// # Errors
     /// If the range is not in the disk, the image is damaged, or the host cannot read.
-    pub fn read<B: BitmapSlice>(
+    pub fn read_at<B: BitmapSlice>(
         &self,
         offset: u64,
         buffers: &mut Buffers<'_, B>,
@@ -109,7 +109,7 @@ impl Overlay {
     ///
     /// # Errors
     /// If the range is not in the disk, or the host cannot write ([`ErrorKind::StorageFull`]).
-    pub fn write<B: BitmapSlice>(
+    pub fn write_at<B: BitmapSlice>(
         &self,
         offset: u64,
         buffers: &mut Buffers<'_, B>,
@@ -175,7 +175,7 @@ impl Overlay {
     ///
     /// # Errors
     /// If the range is not in the disk, or the host cannot write.
-    pub fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
+    pub fn zero_range(&self, offset: u64, len: u64) -> io::Result<()> {
         let end = self.end(offset, len)?;
         let first = offset.next_multiple_of(BLOCK).min(end);
         let last = if end == self.len {
@@ -196,7 +196,7 @@ impl Overlay {
     /// (virtio 1.2, section 5.2.6); here: zeros, or at the edges what it was.
     ///
     /// # Errors
-    /// See [`Overlay::zero`].
+    /// See [`Overlay::zero_range`].
     pub fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         let end = self.end(offset, len)?;
         let first = offset.next_multiple_of(BLOCK);
@@ -294,6 +294,41 @@ impl Overlay {
             self.written[(block / 64) as usize].fetch_or(mask, Ordering::Release);
             block += count;
         }
+    }
+}
+
+impl Disk for Overlay {
+    fn size(&self) -> u64 {
+        self.len
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn read(&mut self, offset: u64, target: &crate::virtio::Buffers<'_>) -> io::Result<()> {
+        self.read_at(offset, &mut Buffers::new(target.slices()))
+    }
+
+    fn write(&mut self, offset: u64, source: &crate::virtio::Buffers<'_>) -> io::Result<()> {
+        self.write_at(offset, &mut Buffers::new(source.slices()))
+    }
+
+    /// Nothing of a throw-away disk needs to survive.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn zero(&mut self, offset: u64, len: u64, discard: bool) -> io::Result<()> {
+        if discard {
+            self.discard(offset, len)
+        } else {
+            self.zero_range(offset, len)
+        }
+    }
+
+    fn serial(&self) -> String {
+        String::from("boxbuild")
     }
 }
 
