@@ -1,10 +1,10 @@
 //! Loads the kernel itself.
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, SeekFrom};
 
 use linux_loader::loader::bootparam::{XLF_KERNEL_64, setup_header};
-use linux_loader::loader::{BzImage, Elf, KernelLoader};
+use linux_loader::loader::{BzImage, KernelLoader};
 use vm_memory::GuestAddress;
 
 use super::{BootError, low_end};
@@ -38,25 +38,100 @@ const INITRD_MAX: u64 = 0x7fff_ffff;
 const SLACK: u64 = 2 << 20;
 
 pub(super) fn load(ram: &GuestRam, file: &mut File) -> Result<Loaded, BootError> {
-    let mut magic = [0; 4];
+    let mut start = Vec::with_capacity(ELF_START);
     file.rewind()
-        .and_then(|()| file.read_exact(&mut magic))
+        .and_then(|()| file.take(ELF_START as u64).read_to_end(&mut start))
         .map_err(BootError::KernelFile)?;
-    if magic == *b"\x7fELF" {
-        elf(ram, file)
+    if start.starts_with(b"\x7fELF") {
+        elf(ram, file, &start)
     } else {
         bzimage(ram, file)
     }
 }
 
+/// Bytes of the ELF header, and of the start of the file in which the program headers lie.
+const ELF_HEADER: usize = 64;
+const ELF_START: usize = 4096;
+/// Bytes of a program header.
+const PROGRAM_HEADER: usize = 56;
+/// `p_type` of a segment that is loaded.
+const PT_LOAD: u64 = 1;
+/// `e_machine`: x86-64.
+const EM_X86_64: u64 = 62;
+
+/// A little-endian number of `N` bytes at `at`.
+fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<u64> {
+    let field = bytes.get(at..at.checked_add(N)?)?;
+    Some(
+        field
+            .iter()
+            .rev()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+    )
+}
+
+/// A segment: where it is in the file, where in memory, how long it is there.
+struct Segment {
+    offset: u64,
+    address: u64,
+    file_len: u64,
+    memory_len: u64,
+}
+
+/// The entry point and the segments that are loaded (ELF-64 Object File Format, version 1.5).
+fn elf_headers(start: &[u8]) -> Option<(u64, Vec<Segment>)> {
+    // 64 bit, little endian.
+    let right = start.get(4..6)? == [2, 1]
+        && number::<2>(start, 18)? == EM_X86_64
+        && number::<2>(start, 54)? == PROGRAM_HEADER as u64;
+    let (table, count) = (number::<8>(start, 32)?, number::<2>(start, 56)?);
+    let table = usize::try_from(table)
+        .ok()
+        .filter(|&at| right && at >= ELF_HEADER)?;
+    let headers = start.get(table..)?.chunks_exact(PROGRAM_HEADER);
+    if (headers.len() as u64) < count {
+        return None;
+    }
+    let mut segments = Vec::new();
+    for header in headers.take(count as usize) {
+        if number::<4>(header, 0)? == PT_LOAD {
+            segments.push(Segment {
+                offset: number::<8>(header, 8)?,
+                address: number::<8>(header, 24)?,
+                file_len: number::<8>(header, 32)?,
+                memory_len: number::<8>(header, 40)?,
+            });
+        }
+    }
+    Some((number::<8>(start, 24)?, segments))
+}
+
 /// The kernel proper: `startup_64` at the ELF entry point, which is a physical address.
-fn elf(ram: &GuestRam, file: &mut File) -> Result<Loaded, BootError> {
-    let high = Some(GuestAddress(layout::HIGH_RAM));
-    let loaded = Elf::load(ram, None, file, high).map_err(BootError::Load)?;
-    let end = loaded.kernel_end.saturating_add(SLACK);
+fn elf(ram: &GuestRam, file: &mut File, start: &[u8]) -> Result<Loaded, BootError> {
+    let (entry, segments) = elf_headers(start).ok_or(BootError::Format)?;
+    let mut end = 0;
+    for segment in &segments {
+        let len = segment.memory_len.max(segment.file_len);
+        let segment_end = segment.address.checked_add(len).ok_or(BootError::Format)?;
+        if segment.address < layout::HIGH_RAM {
+            return Err(BootError::Format);
+        }
+        end = end.max(segment_end.saturating_add(SLACK));
+    }
+    if !segments.iter().any(|segment| {
+        (segment.address..segment.address.saturating_add(segment.file_len)).contains(&entry)
+    }) {
+        return Err(BootError::Format);
+    }
     enough(ram, end)?;
+    for segment in &segments {
+        file.seek(SeekFrom::Start(segment.offset))
+            .map_err(BootError::KernelFile)?;
+        super::read_into(ram, segment.address, file, segment.file_len)
+            .map_err(BootError::KernelFile)?;
+    }
     Ok(Loaded {
-        entry: loaded.kernel_load.0,
+        entry,
         end,
         initrd_max: INITRD_MAX,
         cmdline_limit: CMDLINE_LIMIT,

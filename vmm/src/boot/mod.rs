@@ -8,7 +8,7 @@ mod kernel;
 mod params;
 
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Seek};
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError};
 
@@ -135,10 +135,8 @@ fn load_initrd(
     kernel: &kernel::Loaded,
 ) -> Result<Extent, BootError> {
     const PAGE: u64 = 4096;
-    let len = file
-        .seek(SeekFrom::End(0))
-        .and_then(|len| file.rewind().map(|()| len))
-        .map_err(BootError::InitrdFile)?;
+    let len = file.metadata().map_err(BootError::InitrdFile)?.len();
+    file.rewind().map_err(BootError::InitrdFile)?;
     let top = low_end(ram).min(kernel.initrd_max.saturating_add(1)) & !(PAGE - 1);
     let start = top.saturating_sub(len) & !(PAGE - 1);
     if len > top || start < kernel.end {
@@ -147,12 +145,18 @@ fn load_initrd(
             room: top.saturating_sub(kernel.end),
         });
     }
-    ram.read_exact_volatile_from(GuestAddress(start), file, len as usize)
-        .map_err(|error| match error {
-            GuestMemoryError::IOError(error) => BootError::InitrdFile(error),
-            other => BootError::Write(other),
-        })?;
+    read_into(ram, start, file, len).map_err(BootError::InitrdFile)?;
     Ok(Extent { start, len })
+}
+
+/// Reads `len` bytes of `file` from where it stands to `address`.
+fn read_into(ram: &GuestRam, address: u64, file: &mut File, len: u64) -> io::Result<()> {
+    let len = usize::try_from(len).map_err(io::Error::other)?;
+    ram.read_exact_volatile_from(GuestAddress(address), file, len)
+        .map_err(|error| match error {
+            GuestMemoryError::IOError(error) => error,
+            other => io::Error::other(other),
+        })
 }
 
 #[cfg(test)]
