@@ -1,0 +1,144 @@
+//! Boots a kernel: a machine to try things with.
+//!
+//! The guest's serial port and console go to standard output, its control port to standard
+//! error with a prefix. Exit code: 0 if it powered itself off, 3 after a reset, 1 otherwise.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use boxbuild_virtiofs::ShareConfig;
+use boxbuild_vmm::disk::{Disk, RawDisk};
+use boxbuild_vmm::machine::{self, Config, Ended, Event, Share};
+use boxbuild_vmm::virtio::console::Port;
+use clap::Parser;
+
+/// Boots a kernel over /dev/kvm.
+#[derive(Parser)]
+struct Args {
+    /// bzImage or ELF file
+    #[arg(long)]
+    kernel: PathBuf,
+    /// Initial ramdisk
+    #[arg(long)]
+    initrd: Option<PathBuf>,
+    /// Kernel command line
+    #[arg(long, default_value = "console=ttyS0 panic=-1")]
+    cmdline: String,
+    /// Memory in MiB
+    #[arg(long, default_value_t = 256)]
+    memory: u64,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 1)]
+    cpus: u32,
+    /// Disk: a raw file; with a leading "ro:" read only
+    #[arg(long)]
+    disk: Vec<String>,
+    /// Share a folder: TAG=FOLDER
+    #[arg(long)]
+    share: Vec<String>,
+    /// Say something to the guest's console
+    #[arg(long)]
+    input: Option<String>,
+    /// Say how long it took
+    #[arg(long)]
+    time: bool,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(Ended::PoweredOff) => ExitCode::SUCCESS,
+        Ok(Ended::Reset) => ExitCode::from(3),
+        Ok(ended) => {
+            eprintln!("{ended:?}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprint!("{error}");
+            let mut source = error.source();
+            while let Some(error) = source {
+                eprint!(": {error}");
+                source = error.source();
+            }
+            eprintln!();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn open(disk: &str) -> io::Result<Box<dyn Disk>> {
+    let (path, read_only) = match disk.strip_prefix("ro:") {
+        Some(path) => (path, true),
+        None => (disk, false),
+    };
+    let file = File::options().read(true).write(!read_only).open(path)?;
+    Ok(Box::new(RawDisk::new(file, read_only)?))
+}
+
+fn share(text: &str) -> Result<Share, String> {
+    let (tag, folder) = text.split_once('=').ok_or("--share TAG=FOLDER")?;
+    Ok(Share {
+        tag: tag.to_owned(),
+        config: ShareConfig::new(folder),
+    })
+}
+
+fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
+    let start = Instant::now();
+    let config = Config {
+        memory_mib: args.memory,
+        cpus: args.cpus,
+        kernel: File::open(args.kernel)?,
+        initrd: args.initrd.map(File::open).transpose()?,
+        cmdline: args.cmdline,
+        disks: args
+            .disk
+            .iter()
+            .map(|disk| open(disk))
+            .collect::<Result<_, _>>()?,
+        shares: args
+            .share
+            .iter()
+            .map(|text| share(text))
+            .collect::<Result<_, _>>()?,
+    };
+    let (sender, events) = channel();
+    let sender = Mutex::new(sender);
+    let mut running = machine::start(
+        config,
+        Arc::new(move |event| {
+            if let Ok(sender) = sender.lock() {
+                let _ = sender.send(event);
+            }
+        }),
+    )?;
+    let ready = start.elapsed();
+    if let Some(input) = args.input {
+        running.input().send(Port::Console, input.as_bytes());
+    }
+    let mut out = std::io::stdout();
+    for event in events {
+        match event {
+            Event::Serial(bytes) | Event::Console(bytes) => {
+                out.write_all(&bytes)?;
+                out.flush()?;
+            }
+            Event::Control(bytes) => eprintln!("control: {}", bytes.escape_ascii()),
+            Event::Ended(ended) => {
+                if args.time {
+                    eprintln!("started after {ready:?}, ended after {:?}", start.elapsed());
+                    for mark in running.marks() {
+                        eprintln!("mark {:#x} after {:?}", mark.code, mark.after);
+                    }
+                }
+                running.wait();
+                return Ok(ended);
+            }
+        }
+    }
+    Err("the machine ended without a word".into())
+}

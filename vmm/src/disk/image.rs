@@ -1,0 +1,165 @@
+//! Read-only disk images.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use vm_memory::bitmap::BitmapSlice;
+
+use super::qcow2::Qcow2;
+use super::volatile::Buffers;
+
+/// A disk image cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// It cannot be opened or read.
+    #[error("cannot read the disk image")]
+    Io(#[from] io::Error),
+    /// It contradicts itself.
+    #[error("the disk image is damaged: {0}")]
+    Damaged(&'static str),
+    /// It uses something that is not supported.
+    #[error(
+        "the disk image uses {0}, which is not supported; convert it with: qemu-img convert -O qcow2"
+    )]
+    Unsupported(String),
+}
+
+/// Where the data of a range are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// At this offset of the file.
+    File(u64),
+    /// Nowhere: they are zeros.
+    Zero,
+    /// In a compressed cluster, at this offset of what it unpacks to; the number is the
+    /// cluster's entry in the table.
+    Compressed {
+        /// The entry.
+        entry: u64,
+        /// Offset in the cluster.
+        within: u64,
+    },
+}
+
+/// A read-only disk image: raw or qcow2.
+#[derive(Debug)]
+pub struct Image {
+    file: File,
+    format: Format,
+    len: u64,
+}
+
+#[derive(Debug)]
+enum Format {
+    Raw,
+    Qcow2(Qcow2),
+}
+
+impl Image {
+    /// Opens the image at `path`; its first bytes say what it is.
+    ///
+    /// # Errors
+    /// If it cannot be read, is damaged, or needs what is not supported (backing files,
+    /// encryption, external data, extended entries).
+    pub fn open(path: &Path) -> Result<Image, ImageError> {
+        Image::new(File::open(path)?)
+    }
+
+    /// The image in `file`.
+    ///
+    /// # Errors
+    /// See [`Image::open`].
+    pub fn new(file: File) -> Result<Image, ImageError> {
+        let mut magic = [0; 4];
+        let is_qcow2 = file.read_exact_at(&mut magic, 0).is_ok() && magic == Qcow2::MAGIC;
+        if is_qcow2 {
+            let qcow2 = Qcow2::open(&file)?;
+            let len = qcow2.len();
+            return Ok(Image {
+                file,
+                format: Format::Qcow2(qcow2),
+                len,
+            });
+        }
+        let len = file.metadata()?.len();
+        Ok(Image {
+            file,
+            format: Format::Raw,
+            len,
+        })
+    }
+
+    /// Length of the disk in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there is no disk.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The place of what is at `offset`, and for how many bytes, at most `len`, this holds.
+    fn place(&self, offset: u64, len: u64) -> io::Result<(Place, u64)> {
+        if offset >= self.len {
+            return Ok((Place::Zero, len));
+        }
+        let len = len.min(self.len - offset);
+        match &self.format {
+            Format::Raw => Ok((Place::File(offset), len)),
+            Format::Qcow2(qcow2) => qcow2.place(&self.file, offset, len),
+        }
+    }
+
+    /// Fills the next `len` bytes of `buffers` from `offset` on. Behind the end are zeros.
+    pub(super) fn read<B: BitmapSlice>(
+        &self,
+        offset: u64,
+        len: u64,
+        buffers: &mut Buffers<'_, B>,
+    ) -> io::Result<()> {
+        let mut done = 0;
+        while done < len {
+            let (place, count) = self.place(offset + done, len - done)?;
+            match place {
+                Place::File(at) => buffers.fill_from(&self.file, at, count)?,
+                Place::Zero => buffers.zero(count)?,
+                Place::Compressed { entry, within } => {
+                    let cluster = self.unpacked(entry)?;
+                    let start = within as usize;
+                    buffers.fill(&cluster[start..start + count as usize])?;
+                }
+            }
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// The same into memory of this process.
+    pub(super) fn read_bytes(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let (place, count) = self.place(offset + done as u64, (bytes.len() - done) as u64)?;
+            let part = &mut bytes[done..done + count as usize];
+            match place {
+                Place::File(at) => super::volatile::read_at(&self.file, part, at)?,
+                Place::Zero => part.fill(0),
+                Place::Compressed { entry, within } => {
+                    let start = within as usize;
+                    part.copy_from_slice(&self.unpacked(entry)?[start..start + part.len()]);
+                }
+            }
+            done += count as usize;
+        }
+        Ok(())
+    }
+
+    fn unpacked(&self, entry: u64) -> io::Result<std::sync::Arc<[u8]>> {
+        match &self.format {
+            Format::Qcow2(qcow2) => qcow2.unpacked(&self.file, entry),
+            Format::Raw => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}

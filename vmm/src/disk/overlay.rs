@@ -1,0 +1,336 @@
+//! A private, throw-away copy-on-write overlay over a read-only image.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use vm_memory::bitmap::BitmapSlice;
+
+use super::image::Image;
+use super::volatile::Buffers;
+use super::{Disk, SECTOR};
+
+/// The unit in which blocks go from the image to the overlay, in bytes: that of page caches and
+/// of the file systems in guests, whose writes therefore never need the old data.
+const BLOCK: u64 = 4096;
+
+/// A disk that a guest may write to; what it writes is gone when this value is.
+#[derive(Debug)]
+pub struct Overlay {
+    image: Image,
+    /// As long as the disk; has the blocks whose bit is set, at the same offset.
+    file: File,
+    /// One bit for each block.
+    written: Box<[AtomicU64]>,
+    /// Held exclusively while a block is completed with the image's data, so that no other
+    /// write to it is undone; shared by all others. Guests seldom write less than a block.
+    completing: RwLock<()>,
+    len: u64,
+}
+
+impl Overlay {
+    /// An overlay over `image` in a new file without a name in the folder `scratch`. `len` is
+    /// the length of the disk in bytes if it shall be longer than the image; the rest is zeros.
+    ///
+    /// # Errors
+    /// If the file cannot be made, or the length is not a multiple of [`SECTOR`].
+    pub fn new(image: Image, len: Option<u64>, scratch: &Path) -> io::Result<Overlay> {
+        let len = len.unwrap_or(0).max(image.len().next_multiple_of(SECTOR));
+        if !len.is_multiple_of(SECTOR) {
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "a disk's length is a multiple of 512 bytes",
+            ));
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_TMPFILE | libc::O_EXCL)
+            .mode(0o600)
+            .open(scratch)?;
+        file.set_len(len)?;
+        let words = len.div_ceil(BLOCK).div_ceil(64);
+        Ok(Overlay {
+            image,
+            file,
+            written: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            completing: RwLock::new(()),
+            len,
+        })
+    }
+
+    /// Length of the disk in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there is no disk.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes that the overlay takes on the host now.
+    ///
+    /// # Errors
+    /// If the host does not say.
+    pub fn allocated(&self) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+        Ok(self.file.metadata()?.blocks() * 512)
+    }
+
+    /// Fills `buffers` from the disk at `offset`.
+    ///
+    /// # Errors
+    /// If the range is not in the disk, the image is damaged, or the host cannot read.
+    pub fn read_at<B: BitmapSlice>(
+        &self,
+        offset: u64,
+        buffers: &mut Buffers<'_, B>,
+    ) -> io::Result<()> {
+        let end = self.end(offset, buffers.len())?;
+        let mut at = offset;
+        while at < end {
+            let (written, run_end) = self.run(at, end);
+            if written {
+                buffers.fill_from(&self.file, at, run_end - at)?;
+            } else {
+                self.image.read(at, run_end - at, buffers)?;
+            }
+            at = run_end;
+        }
+        Ok(())
+    }
+
+    /// Writes `buffers` to the disk at `offset`.
+    ///
+    /// # Errors
+    /// If the range is not in the disk, or the host cannot write ([`ErrorKind::StorageFull`]).
+    pub fn write_at<B: BitmapSlice>(
+        &self,
+        offset: u64,
+        buffers: &mut Buffers<'_, B>,
+    ) -> io::Result<()> {
+        let end = self.end(offset, buffers.len())?;
+        let mut at = offset;
+        while at < end {
+            let block = at / BLOCK;
+            let block_end = ((block + 1) * BLOCK).min(self.len);
+            if !at.is_multiple_of(BLOCK) || end < block_end {
+                let part_end = end.min(block_end);
+                self.write_part(block, at, part_end - at, buffers)?;
+                at = part_end;
+            } else {
+                // Whole blocks; the disk's last one may be short.
+                let whole_end = if end == self.len {
+                    end
+                } else {
+                    end / BLOCK * BLOCK
+                };
+                let _shared = self.shared();
+                buffers.drain_to(&self.file, at, whole_end - at)?;
+                self.mark(block, whole_end.div_ceil(BLOCK));
+                at = whole_end;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a part of one block, which must then have the rest of its data.
+    fn write_part<B: BitmapSlice>(
+        &self,
+        block: u64,
+        offset: u64,
+        len: u64,
+        buffers: &mut Buffers<'_, B>,
+    ) -> io::Result<()> {
+        {
+            let _shared = self.shared();
+            if self.is_written(block) {
+                return buffers.drain_to(&self.file, offset, len);
+            }
+        }
+        let _exclusive = self
+            .completing
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if self.is_written(block) {
+            return buffers.drain_to(&self.file, offset, len);
+        }
+        let mut data = [0; BLOCK as usize];
+        let start = block * BLOCK;
+        let data = &mut data[..BLOCK.min(self.len - start) as usize];
+        self.image.read_bytes(start, data)?;
+        let within = (offset - start) as usize;
+        buffers.take(&mut data[within..within + len as usize])?;
+        self.file.write_all_at(data, start)?;
+        self.mark(block, block + 1);
+        Ok(())
+    }
+
+    /// Makes a range read as zeros, and gives its space back to the host.
+    ///
+    /// # Errors
+    /// If the range is not in the disk, or the host cannot write.
+    pub fn zero_range(&self, offset: u64, len: u64) -> io::Result<()> {
+        let end = self.end(offset, len)?;
+        let first = offset.next_multiple_of(BLOCK).min(end);
+        let last = if end == self.len {
+            end
+        } else {
+            (end / BLOCK * BLOCK).max(first)
+        };
+        self.zero_part(offset, first)?;
+        if first < last {
+            let _shared = self.shared();
+            self.punch(first, last - first)?;
+            self.mark(first / BLOCK, last.div_ceil(BLOCK));
+        }
+        self.zero_part(last, end)
+    }
+
+    /// Gives the space of a range back to the host. What it reads as afterwards is not said
+    /// (virtio 1.2, section 5.2.6); here: zeros, or at the edges what it was.
+    ///
+    /// # Errors
+    /// See [`Overlay::zero_range`].
+    pub fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        let end = self.end(offset, len)?;
+        let first = offset.next_multiple_of(BLOCK);
+        let last = end / BLOCK * BLOCK;
+        if first < last {
+            let _shared = self.shared();
+            self.punch(first, last - first)?;
+            self.mark(first / BLOCK, last / BLOCK);
+        }
+        Ok(())
+    }
+
+    fn zero_part(&self, from: u64, to: u64) -> io::Result<()> {
+        if from == to {
+            return Ok(());
+        }
+        let mut zeros = [0_u8; BLOCK as usize];
+        let parts = [vm_memory::VolatileSlice::from(
+            &mut zeros[..(to - from) as usize],
+        )];
+        self.write_part(from / BLOCK, from, to - from, &mut Buffers::new(&parts))
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let signed = |value| {
+            libc::off_t::try_from(value).map_err(|_| io::Error::from(ErrorKind::InvalidInput))
+        };
+        // SAFETY: the call has no pointers.
+        let result = unsafe {
+            libc::fallocate(
+                self.file.as_raw_fd(),
+                libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
+                signed(offset)?,
+                signed(len)?,
+            )
+        };
+        if result == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::EOPNOTSUPP) {
+            return Err(error);
+        }
+        // A file system without holes: zeros it is.
+        let zeros = vec![0; len.min(1 << 20) as usize];
+        let mut done = 0;
+        while done < len {
+            let count = (len - done).min(zeros.len() as u64);
+            self.file
+                .write_all_at(&zeros[..count as usize], offset + done)?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    fn shared(&self) -> RwLockReadGuard<'_, ()> {
+        self.completing
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The end of a range of the disk.
+    fn end(&self, offset: u64, len: u64) -> io::Result<u64> {
+        offset
+            .checked_add(len)
+            .filter(|end| *end <= self.len)
+            .ok_or_else(|| ErrorKind::InvalidInput.into())
+    }
+
+    fn is_written(&self, block: u64) -> bool {
+        let word = self.written[(block / 64) as usize].load(Ordering::Acquire);
+        word >> (block % 64) & 1 == 1
+    }
+
+    /// Whether the block at `at` is in the overlay, and up to where, at most `end`, this holds.
+    fn run(&self, at: u64, end: u64) -> (bool, u64) {
+        let first = at / BLOCK;
+        let written = self.is_written(first);
+        let last = end.div_ceil(BLOCK);
+        let mut block = first + 1;
+        while block < last && self.is_written(block) == written {
+            block += 1;
+        }
+        (written, (block * BLOCK).min(end))
+    }
+
+    /// From now on, the blocks from `first` up to `end` are in the overlay.
+    fn mark(&self, first: u64, end: u64) {
+        let mut block = first;
+        while block < end {
+            let bit = block % 64;
+            let count = (64 - bit).min(end - block);
+            let mask = (u64::MAX >> (64 - count)) << bit;
+            // The data must be seen by who sees the bit.
+            self.written[(block / 64) as usize].fetch_or(mask, Ordering::Release);
+            block += count;
+        }
+    }
+}
+
+impl Disk for Overlay {
+    fn size(&self) -> u64 {
+        self.len
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn read(&mut self, offset: u64, target: &crate::virtio::Buffers<'_>) -> io::Result<()> {
+        self.read_at(offset, &mut Buffers::new(target.slices()))
+    }
+
+    fn write(&mut self, offset: u64, source: &crate::virtio::Buffers<'_>) -> io::Result<()> {
+        self.write_at(offset, &mut Buffers::new(source.slices()))
+    }
+
+    /// Nothing of a throw-away disk needs to survive.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn zero(&mut self, offset: u64, len: u64, discard: bool) -> io::Result<()> {
+        if discard {
+            self.discard(offset, len)
+        } else {
+            self.zero_range(offset, len)
+        }
+    }
+
+    fn serial(&self) -> String {
+        String::from("boxbuild")
+    }
+}
+
+#[cfg(test)]
+mod tests;

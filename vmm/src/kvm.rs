@@ -1,0 +1,177 @@
+//! One virtual machine of the kernel's KVM: its memory slots, interrupts and notifications.
+
+use std::fmt;
+use std::io;
+
+use kvm_bindings::{kvm_msi, kvm_userspace_memory_region};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::layout;
+use crate::memory::GuestRam;
+
+/// KVM refused something.
+#[derive(Debug, thiserror::Error)]
+pub enum KvmError {
+    /// `/dev/kvm` itself.
+    #[error("cannot open /dev/kvm")]
+    Open(#[source] io::Error),
+    /// Stable since Linux 2.6.22; anything else is not KVM.
+    #[error("/dev/kvm speaks API version {0} instead of 12")]
+    Api(i32),
+    /// Lacks something that all of Linux 4.14 and newer have on x86.
+    #[error("this host's KVM lacks {0}")]
+    Missing(&'static str),
+    /// A call failed.
+    #[error("KVM cannot {action}")]
+    Call {
+        /// What was tried.
+        action: &'static str,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Makes the error for a failed call.
+pub(crate) fn failed(action: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
+    move |error| KvmError::Call {
+        action,
+        source: error.into(),
+    }
+}
+
+/// A message-signalled interrupt is delivered through this.
+pub trait MsiSink: Send + Sync + fmt::Debug {
+    /// Writes `data` to `address`, as a device would.
+    fn send(&self, address: u64, data: u32);
+}
+
+/// Turns the guest's writes to an address into events, without leaving the kernel.
+pub trait IoEvents: Send + Sync + fmt::Debug {
+    /// From now on a write to `address`, of any width, signals `event`.
+    ///
+    /// # Errors
+    /// If KVM refuses; the write then still reaches the device's registers.
+    fn attach(&self, event: &EventFd, address: u64) -> io::Result<()>;
+    /// Ends that.
+    fn detach(&self, event: &EventFd, address: u64);
+}
+
+/// A virtual machine with interrupt controllers and RAM, without CPUs.
+pub struct Vm {
+    kvm: Kvm,
+    fd: VmFd,
+    /// The slots point into it.
+    ram: GuestRam,
+}
+
+impl fmt::Debug for Vm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vm")
+            .field("ram", &self.ram)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `KVM_API_VERSION` (Linux, Documentation/virt/kvm/api.rst).
+const API_VERSION: i32 = 12;
+
+impl Vm {
+    /// A machine with `ram`.
+    ///
+    /// # Errors
+    /// If the host has no usable KVM, or it refuses.
+    pub fn new(ram: GuestRam) -> Result<Vm, KvmError> {
+        let kvm = Kvm::new().map_err(|error| KvmError::Open(error.into()))?;
+        let version = kvm.get_api_version();
+        if version != API_VERSION {
+            return Err(KvmError::Api(version));
+        }
+        let fd = kvm.create_vm().map_err(failed("create a machine"))?;
+        if !fd.check_extension(Cap::ImmediateExit) {
+            return Err(KvmError::Missing("KVM_CAP_IMMEDIATE_EXIT"));
+        }
+        // Its address must be set before the first CPU is made (Intel).
+        fd.set_tss_address(layout::KVM_TSS as usize)
+            .map_err(failed("set the address of the task state segment"))?;
+        fd.create_irq_chip()
+            .map_err(failed("create interrupt controllers"))?;
+        let vm = Vm { kvm, fd, ram };
+        vm.add_slots()?;
+        Ok(vm)
+    }
+
+    fn add_slots(&self) -> Result<(), KvmError> {
+        for (slot, region) in self.ram.iter().enumerate() {
+            let host = region
+                .get_host_address(MemoryRegionAddress(0))
+                .map_err(|_| KvmError::Missing("memory"))?;
+            let slot = kvm_userspace_memory_region {
+                slot: slot as u32,
+                flags: 0,
+                guest_phys_addr: region.start_addr().0,
+                memory_size: region.len(),
+                userspace_addr: host as u64,
+            };
+            // SAFETY: the memory is mapped as long as `self.ram` lives, which is longer than
+            // the machine: KVM keeps the slots no longer than the last descriptor, and every
+            // thread that runs a CPU keeps the `Vm` alive.
+            unsafe { self.fd.set_user_memory_region(slot) }.map_err(failed("map guest memory"))?;
+        }
+        Ok(())
+    }
+
+    /// The guest's RAM.
+    pub fn ram(&self) -> &GuestRam {
+        &self.ram
+    }
+
+    /// The system's side of KVM.
+    pub(crate) fn kvm(&self) -> &Kvm {
+        &self.kvm
+    }
+
+    /// Makes a CPU. Its number is its APIC id.
+    pub(crate) fn create_vcpu(&self, id: u8) -> Result<VcpuFd, KvmError> {
+        self.fd
+            .create_vcpu(u64::from(id))
+            .map_err(failed("create a CPU"))
+    }
+
+    /// Raises and lowers a pin of the I/O APIC: one edge.
+    pub(crate) fn pulse(&self, pin: u32) -> io::Result<()> {
+        self.fd.set_irq_line(pin, true)?;
+        Ok(self.fd.set_irq_line(pin, false)?)
+    }
+}
+
+impl MsiSink for Vm {
+    fn send(&self, address: u64, data: u32) {
+        let msi = kvm_msi {
+            address_lo: address as u32,
+            address_hi: (address >> 32) as u32,
+            data,
+            ..kvm_msi::default()
+        };
+        // The guest chose address and data. What it gets wrong reaches nobody.
+        if let Err(error) = self.fd.signal_msi(msi) {
+            log::debug!("interrupt {data:#x} to {address:#x} is lost: {error}");
+        }
+    }
+}
+
+impl IoEvents for Vm {
+    fn attach(&self, event: &EventFd, address: u64) -> io::Result<()> {
+        let address = IoEventAddress::Mmio(address);
+        Ok(self.fd.register_ioevent(event, &address, NoDatamatch)?)
+    }
+
+    fn detach(&self, event: &EventFd, address: u64) {
+        let address = IoEventAddress::Mmio(address);
+        if let Err(error) = self.fd.unregister_ioevent(event, &address, NoDatamatch) {
+            log::debug!("cannot detach a notification: {error}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! A micro virtual machine for builds, in this process: boots an unmodified distribution
+//! kernel over `/dev/kvm`.
+//!
+//! The guest is hostile: every index, length and address that comes from it is checked where
+//! it enters.
+
+pub mod acpi;
+pub mod boot;
+pub mod bus;
+pub mod disk;
+pub mod kvm;
+pub mod layout;
+pub mod legacy;
+pub mod machine;
+pub mod memory;
+pub mod pci;
+pub mod smoke;
+#[cfg(test)]
+mod test_support;
+pub mod vcpu;
+pub mod virtio;
+
+/// Fills `buffer` with random bytes of the host's kernel.
+pub(crate) fn random(buffer: &mut [u8]) -> std::io::Result<()> {
+    // Requests of up to 256 bytes never come short (getrandom(2)).
+    for part in buffer.chunks_mut(256) {
+        // SAFETY: the pointer and the length are of one writable buffer.
+        let count = unsafe { libc::getrandom(part.as_mut_ptr().cast(), part.len(), 0) };
+        if usize::try_from(count) != Ok(part.len()) {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! What a machine is made of.
+
+use std::fs::File;
+
+use boxbuild_virtiofs::ShareConfig;
+
+use crate::disk::Disk;
+
+/// A machine that shall run once.
+#[derive(Debug)]
+pub struct Config {
+    /// Guest memory in MiB.
+    pub memory_mib: u64,
+    /// Number of CPUs.
+    pub cpus: u32,
+    /// A bzImage, or the ELF file inside one.
+    pub kernel: File,
+    /// Initial ramdisk.
+    pub initrd: Option<File>,
+    /// Kernel command line.
+    pub cmdline: String,
+    /// Disks, in order: vda, vdb, …
+    pub disks: Vec<Box<dyn Disk>>,
+    /// Folders shared over virtio-fs.
+    pub shares: Vec<Share>,
+}
+
+/// One folder shared with the guest.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// Mount tag, at most 36 bytes.
+    pub tag: String,
+    /// The folder and how it is shared.
+    pub config: ShareConfig,
+}

@@ -1,0 +1,67 @@
+//! The PCI bus of a machine with its devices.
+
+use std::sync::Arc;
+
+use super::{Event, Events, Share, StartError};
+use crate::bus::RangeError;
+use crate::disk::Disk;
+use crate::kvm::Vm;
+use crate::layout;
+use crate::pci::{ConfigPorts, ConfigWindow, HostBridge, MemoryWindow, PciRoot};
+use crate::vcpu::Buses;
+use crate::virtio::balloon::Balloon;
+use crate::virtio::block::Block;
+use crate::virtio::console::{Console, Input, Port};
+use crate::virtio::fs::Fs;
+use crate::virtio::rng::Rng;
+use crate::virtio::{Attachment, Device, VirtioPci};
+
+/// The bus with all devices, and the way to say something to the guest.
+pub(super) fn build(
+    vm: &Arc<Vm>,
+    disks: Vec<Box<dyn Disk>>,
+    shares: Vec<Share>,
+    events: &Events,
+) -> Result<(Arc<PciRoot>, Input), StartError> {
+    let output = Arc::clone(events);
+    let console = Console::new(Box::new(move |port, bytes| {
+        output(match port {
+            Port::Console => Event::Console(bytes),
+            Port::Control => Event::Control(bytes),
+        });
+    }))
+    .map_err(StartError::Console)?;
+    let input = console.input();
+    let mut devices: Vec<Box<dyn Device>> = vec![Box::new(console)];
+    for disk in disks {
+        devices.push(Box::new(Block::new(disk)));
+    }
+    for share in shares {
+        devices.push(Box::new(Fs::new(&share.tag, share.config)?));
+    }
+    devices.push(Box::new(Rng));
+    devices.push(Box::new(Balloon::new()));
+
+    let attachment = Attachment {
+        msi: vm.clone(),
+        io_events: vm.clone(),
+        ram: vm.ram().clone(),
+    };
+    let mut root = PciRoot::new(layout::PCI_MMIO..layout::PCI_MMIO_END);
+    root.add(Box::new(HostBridge::new()))?;
+    for device in devices {
+        root.add(Box::new(VirtioPci::new(device, attachment.clone())))?;
+    }
+    Ok((Arc::new(root), input))
+}
+
+/// Makes the bus reachable.
+pub(super) fn add_windows(buses: &mut Buses, root: &Arc<PciRoot>) -> Result<(), RangeError> {
+    let ports = Arc::new(ConfigPorts::new(Arc::clone(root)));
+    buses.pio.add(u64::from(layout::PCI_CONFIG), 8, ports)?;
+    let config = Arc::new(ConfigWindow(Arc::clone(root)));
+    buses.mmio.add(layout::ECAM, layout::ECAM_SIZE, config)?;
+    let memory = Arc::new(MemoryWindow::new(Arc::clone(root), layout::PCI_MMIO));
+    let len = layout::PCI_MMIO_END - layout::PCI_MMIO;
+    buses.mmio.add(layout::PCI_MMIO, len, memory)
+}

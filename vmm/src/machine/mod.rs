@@ -1,0 +1,117 @@
+//! A machine from its parts: [`Config`] → [`start`] → [`Running`], with [`Event`]s on the way.
+
+mod config;
+mod devices;
+mod running;
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use crate::bus::RangeError;
+use crate::kvm::{KvmError, Vm};
+use crate::legacy::{Cmos, DebugPort, I8042, Power, Serial, SerialInterrupt, i8042, power};
+use crate::memory::{self, MemoryError};
+use crate::pci::PciError;
+use crate::vcpu::{self, Buses, VcpuError};
+use crate::virtio::fs::FsError;
+use crate::{acpi, boot, layout};
+
+pub use config::{Config, Share};
+pub use running::{Ended, Event, Events, Running};
+
+/// The machine could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// See [`MemoryError`].
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// See [`KvmError`].
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// See [`VcpuError`].
+    #[error(transparent)]
+    Vcpu(#[from] VcpuError),
+    /// See [`boot::BootError`].
+    #[error(transparent)]
+    Boot(#[from] boot::BootError),
+    /// See [`PciError`].
+    #[error(transparent)]
+    Pci(#[from] PciError),
+    /// A folder cannot be shared.
+    #[error(transparent)]
+    Share(#[from] FsError),
+    /// The host has no event descriptor left.
+    #[error("cannot make the console")]
+    Console(#[source] std::io::Error),
+    /// Two devices claim one address.
+    #[error(transparent)]
+    Range(#[from] RangeError),
+    /// The ACPI tables do not fit.
+    #[error("cannot write the ACPI tables")]
+    Acpi(#[source] vm_memory::GuestMemoryError),
+    /// The host has no room for threads.
+    #[error("cannot start a thread for the machine")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Builds a machine and lets it run. `events` gets all that happens, [`Event::Ended`] last.
+///
+/// # Errors
+/// If the host, a file or the configuration does not allow it; nothing runs then.
+pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> {
+    let debug_port = Arc::new(DebugPort::new());
+    let ram = memory::allocate(config.memory_mib)?;
+    let vm = Arc::new(Vm::new(ram.clone())?);
+    let rsdp = acpi::write(&ram, u8::try_from(config.cpus).unwrap_or(u8::MAX))
+        .map_err(StartError::Acpi)?;
+    let entry = boot::load(
+        &ram,
+        boot::Boot {
+            kernel: &mut config.kernel,
+            initrd: config.initrd.as_mut(),
+            cmdline: &config.cmdline,
+            rsdp,
+        },
+    )?;
+    let serial = serial(&vm, &events);
+    let (pci, input) = devices::build(&vm, config.disks, config.shares, &events)?;
+    let mut buses = Buses::default();
+    add_ports(&mut buses, &serial, &debug_port)?;
+    devices::add_windows(&mut buses, &pci)?;
+    let vcpus = vcpu::create(Arc::clone(&vm), config.cpus, entry)?;
+    let (stopped, receiver) = channel();
+    let vcpus = vcpus.start(&Arc::new(buses), &stopped)?;
+    let parts = running::Parts {
+        vcpus,
+        pci,
+        serial,
+        events,
+    };
+    running::supervise(parts, stopped, receiver, debug_port, input).map_err(StartError::Thread)
+}
+
+fn serial(vm: &Arc<Vm>, events: &Events) -> Arc<Serial> {
+    let vm = Arc::clone(vm);
+    let interrupt = SerialInterrupt::new(move || {
+        if let Err(error) = vm.pulse(layout::COM1_IRQ) {
+            log::debug!("an interrupt of the serial port is lost: {error}");
+        }
+    });
+    let events = Arc::clone(events);
+    Arc::new(Serial::new(interrupt, move |line| {
+        events(Event::Serial(line));
+    }))
+}
+
+fn add_ports(
+    buses: &mut Buses,
+    serial: &Arc<Serial>,
+    debug_port: &Arc<DebugPort>,
+) -> Result<(), RangeError> {
+    let ports = &mut buses.pio;
+    ports.add(u64::from(layout::COM1), 8, serial.clone())?;
+    ports.add(u64::from(layout::I8042), i8042::LEN, Arc::new(I8042))?;
+    ports.add(u64::from(layout::CMOS), 2, Arc::new(Cmos::default()))?;
+    ports.add(u64::from(layout::DEBUG_PORT), 1, debug_port.clone())?;
+    ports.add(u64::from(layout::POWER), power::LEN, Arc::new(Power))
+}

@@ -1,0 +1,123 @@
+//! A machine that runs, and how it ends.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread::JoinHandle;
+
+use crate::legacy::{DebugPort, Mark, Serial};
+use crate::pci::PciRoot;
+use crate::vcpu::{RunningVcpus, Stopped};
+use crate::virtio::console::Input;
+
+/// Something that happened in a running machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Bytes that the guest wrote to its serial port, mostly whole lines.
+    Serial(Vec<u8>),
+    /// Bytes that the guest wrote to its console (hvc0), in order.
+    Console(Vec<u8>),
+    /// Bytes that the guest wrote to the control port.
+    Control(Vec<u8>),
+    /// The machine is gone. The last event of a run.
+    Ended(Ended),
+}
+
+/// How a run ended, seen from outside the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The guest powered itself off.
+    PoweredOff,
+    /// The guest asked for a reset, or its CPU could not go on (triple fault).
+    Reset,
+    /// KVM or we failed; the text says how.
+    Failed(String),
+    /// Stopped by [`Running::kill`].
+    Killed,
+}
+
+/// Gets the events of a machine, from several threads of it. It may block: the guest then
+/// waits with its output, and so does the end of the machine.
+pub type Events = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// What the supervisor takes apart in the end.
+pub(super) struct Parts {
+    pub(super) vcpus: RunningVcpus,
+    pub(super) serial: Arc<Serial>,
+    pub(super) pci: Arc<PciRoot>,
+    pub(super) events: Events,
+}
+
+/// A machine that runs. Dropping it kills it and waits until nothing of it is left.
+#[derive(Debug)]
+pub struct Running {
+    stopped: Sender<Stopped>,
+    supervisor: Option<JoinHandle<()>>,
+    debug_port: Arc<DebugPort>,
+    input: Input,
+}
+
+/// Starts the thread that waits for the end.
+pub(super) fn supervise(
+    parts: Parts,
+    stopped: Sender<Stopped>,
+    receiver: Receiver<Stopped>,
+    debug_port: Arc<DebugPort>,
+    input: Input,
+) -> std::io::Result<Running> {
+    let supervisor = std::thread::Builder::new()
+        .name(String::from("machine"))
+        .spawn(move || supervisor(parts, &receiver))?;
+    Ok(Running {
+        stopped,
+        supervisor: Some(supervisor),
+        debug_port,
+        input,
+    })
+}
+
+fn supervisor(mut parts: Parts, receiver: &Receiver<Stopped>) {
+    let ended = match receiver.recv() {
+        Ok(Stopped::PowerOff) => Ended::PoweredOff,
+        Ok(Stopped::Reset) => Ended::Reset,
+        Ok(Stopped::Failed(text)) => Ended::Failed(text),
+        // All senders are gone with the handle.
+        Ok(Stopped::Killed) | Err(_) => Ended::Killed,
+    };
+    parts.vcpus.stop();
+    parts.pci.stop();
+    parts.serial.flush();
+    (parts.events)(Event::Ended(ended));
+}
+
+impl Running {
+    /// Ends the machine now and waits until nothing of it is left.
+    pub fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.stopped.send(Stopped::Killed);
+        self.wait();
+    }
+
+    /// Waits until the guest ends itself.
+    pub fn wait(&mut self) {
+        if let Some(supervisor) = self.supervisor.take() {
+            // A panic there has been printed; there is nothing to add here.
+            let _ = supervisor.join();
+        }
+    }
+
+    /// A handle for what the host says to the guest.
+    pub fn input(&self) -> Input {
+        self.input.clone()
+    }
+
+    /// Moments that the guest marked by writing to port 0x80.
+    pub fn marks(&self) -> Vec<Mark> {
+        self.debug_port.marks()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,132 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::pci::{ConfigSpace, HostBridge, Identity};
+
+const WINDOW: Range<u64> = 0xc000_0000..0xc010_0000;
+
+/// A function with one BAR of 4 KiB whose bytes are their offsets.
+#[derive(Debug)]
+struct Sample(ConfigSpace);
+
+impl Sample {
+    fn new() -> Box<Sample> {
+        let mut config = ConfigSpace::new(Identity {
+            vendor: 1,
+            device: 2,
+            revision: 0,
+            class: 0,
+            subsystem_vendor: 0,
+            subsystem: 0,
+        });
+        config.add_bar(0, 4096);
+        Box::new(Sample(config))
+    }
+}
+
+impl Function for Sample {
+    fn config(&self) -> &ConfigSpace {
+        &self.0
+    }
+    fn config_mut(&mut self) -> &mut ConfigSpace {
+        &mut self.0
+    }
+    fn read_bar(&mut self, _bar: usize, offset: u64, data: &mut [u8]) {
+        assert!(offset + data.len() as u64 <= 4096);
+        data.fill(offset as u8);
+    }
+    fn write_bar(&mut self, _bar: usize, offset: u64, data: &[u8]) -> Effect {
+        assert!(offset + data.len() as u64 <= 4096);
+        Effect::None
+    }
+}
+
+fn bus() -> Arc<PciRoot> {
+    let mut root = PciRoot::new(WINDOW);
+    root.add(Box::new(HostBridge::new())).unwrap();
+    root.add(Sample::new()).unwrap();
+    root.add(Sample::new()).unwrap();
+    Arc::new(root)
+}
+
+fn read<const N: usize>(device: &dyn Registers, offset: u64) -> [u8; N] {
+    // As the machine's bus hands it over.
+    let mut data = [0xff; N];
+    device.read(offset, &mut data);
+    data
+}
+
+#[test]
+fn both_ways_lead_to_the_same_registers() {
+    let root = bus();
+    let window = ConfigWindow(Arc::clone(&root));
+    let ports = ConfigPorts::new(root);
+    assert_eq!(read(&window, 1 << 15), [1, 0, 2, 0]);
+    let _ = ports.write(0, &(ENABLE | 1 << 11).to_le_bytes());
+    assert_eq!(read(&ports, 0), (ENABLE | 1 << 11).to_le_bytes());
+    assert_eq!(read(&ports, 4), [1, 0, 2, 0]);
+    assert_eq!(read(&ports, 6), [2, 0]);
+    // Function 1, device 3, another bus: nobody. Extended space: nothing.
+    assert_eq!(read(&window, 1 << 15 | 1 << 12), [0xff; 4]);
+    assert_eq!(read(&window, 3 << 15), [0xff; 4]);
+    assert_eq!(read(&window, 1 << 15 | 0x100), [0; 4]);
+    let _ = ports.write(0, &(ENABLE | 1 << 16 | 1 << 11).to_le_bytes());
+    assert_eq!(read(&ports, 4), [0xff; 4]);
+    // Not enabled; across registers.
+    let _ = ports.write(0, &(1_u32 << 11).to_le_bytes());
+    assert_eq!(read(&ports, 4), [0xff; 4]);
+    assert_eq!(read(&window, 1 << 15 | 2), [0xff; 4]);
+}
+
+#[test]
+fn bars_do_not_overlap_and_follow_the_guest() {
+    let root = bus();
+    let config = ConfigWindow(Arc::clone(&root));
+    let memory = MemoryWindow::new(root, WINDOW.start);
+    assert_eq!(read(&config, 1 << 15 | 0x10), 0xc000_0000_u32.to_le_bytes());
+    assert_eq!(read(&config, 2 << 15 | 0x10), 0xc000_1000_u32.to_le_bytes());
+    assert_eq!(read(&memory, 0x1008), [8]);
+    let _ = config.write(2 << 15 | 0x10, &0xc000_8000_u32.to_le_bytes());
+    assert_eq!(read(&memory, 0x1008), [0xff]);
+    assert_eq!(read(&memory, 0x8008), [8]);
+    // Across the end of a BAR.
+    assert_eq!(read(&memory, 0x8ffe), [0xff; 4]);
+    // Decoding off.
+    let _ = config.write(2 << 15 | 4, &[0, 0]);
+    assert_eq!(read(&memory, 0x8008), [0xff]);
+}
+
+#[test]
+fn a_bus_has_limits() {
+    let mut root = PciRoot::new(WINDOW);
+    for _ in 0..SLOTS {
+        root.add(Sample::new()).unwrap();
+    }
+    assert_eq!(root.add(Sample::new()), Err(PciError::Slots));
+    let mut root = PciRoot::new(0xc000_0000..0xc000_1000);
+    root.add(Sample::new()).unwrap();
+    assert_eq!(root.add(Sample::new()), Err(PciError::Window(4096)));
+}
+
+proptest! {
+    /// No sequence of accesses panics or reaches a BAR out of its bounds (see `Sample`).
+    #[test]
+    fn wild_accesses(
+        accesses in proptest::collection::vec(
+            (0_u8..3, any::<u64>(), proptest::collection::vec(any::<u8>(), 1..9)), 1..100)
+    ) {
+        let root = bus();
+        let config = ConfigWindow(Arc::clone(&root));
+        let ports = ConfigPorts::new(Arc::clone(&root));
+        let memory = MemoryWindow::new(root, WINDOW.start);
+        for (target, offset, mut data) in accesses {
+            let (device, limit): (&dyn Registers, u64) = match target {
+                0 => (&config, 3 << 15),
+                1 => (&ports, 8),
+                _ => (&memory, WINDOW.end - WINDOW.start),
+            };
+            let _ = device.write(offset % limit, &data);
+            device.read(offset % limit, &mut data);
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Threads that run CPUs, and how they are stopped.
+//!
+//! A CPU's thread sleeps in KVM_RUN for as long as its guest likes. To get it out, it is sent
+//! a signal whose handler sets `immediate_exit` of that thread's CPU: whether the signal comes
+//! before, in or after KVM_RUN, the next or present one returns.
+
+use std::cell::Cell;
+use std::os::unix::thread::JoinHandleExt;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use kvm_bindings::KVM_EXIT_INTERNAL_ERROR;
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
+
+use super::{Buses, Stopped, VcpuError, Vcpus};
+use crate::bus::Effect;
+use crate::kvm::Vm;
+
+thread_local! {
+    /// `kvm_run.immediate_exit` of the CPU that this thread runs, if it does.
+    static IMMEDIATE_EXIT: Cell<*const AtomicU8> = const { Cell::new(ptr::null()) };
+}
+
+/// The signal that interrupts KVM_RUN.
+fn kick_signal() -> libc::c_int {
+    SIGRTMIN()
+}
+
+extern "C" fn kicked(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // A plain thread-local cell without initialiser and destructor: safe in a handler.
+    let byte = IMMEDIATE_EXIT.get();
+    if !byte.is_null() {
+        // SAFETY: it is set only while the CPU exists, by the thread that we interrupt.
+        unsafe { &*byte }.store(1, Ordering::Relaxed);
+    }
+}
+
+/// While it lives, the signal reaches the CPU of this thread.
+struct Kickable;
+
+impl Kickable {
+    /// The result must not outlive `fd`.
+    fn new(fd: &mut VcpuFd) -> Kickable {
+        let byte = &raw mut fd.get_kvm_run().immediate_exit;
+        IMMEDIATE_EXIT.set(byte.cast::<AtomicU8>().cast_const());
+        Kickable
+    }
+}
+
+impl Drop for Kickable {
+    fn drop(&mut self) {
+        IMMEDIATE_EXIT.set(ptr::null());
+    }
+}
+
+/// CPUs that run, each on its thread. Dropping it stops them.
+#[derive(Debug)]
+pub struct RunningVcpus {
+    threads: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Vcpus {
+    /// Starts them. The first that ends the guest says why to `stopped`; others may follow.
+    ///
+    /// # Errors
+    /// If the host does not allow that many threads.
+    pub fn start(
+        self,
+        buses: &Arc<Buses>,
+        stopped: &Sender<Stopped>,
+    ) -> Result<RunningVcpus, VcpuError> {
+        register_signal_handler(kick_signal(), kicked)
+            .map_err(|error| VcpuError::Thread(error.into()))?;
+        let mut running = RunningVcpus {
+            threads: Vec::with_capacity(self.fds.len()),
+            stop: Arc::new(AtomicBool::new(false)),
+        };
+        for (id, fd) in self.fds.into_iter().enumerate() {
+            let runner = Runner {
+                fd,
+                buses: Arc::clone(buses),
+                stop: Arc::clone(&running.stop),
+                stopped: stopped.clone(),
+                _vm: Arc::clone(&self.vm),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("vcpu{id}"))
+                .spawn(move || runner.main())
+                .map_err(VcpuError::Thread)?;
+            running.threads.push(thread);
+        }
+        Ok(running)
+    }
+}
+
+/// The first thing that leaves a CPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FirstExit {
+    /// A write to this port.
+    Out(u16),
+    /// Something else, in words.
+    Other(String),
+    /// Nothing within the limit.
+    None,
+}
+
+impl Vcpus {
+    /// Runs the first CPU up to the first exit that concerns us, or for as long as `limit`.
+    ///
+    /// # Errors
+    /// If the host does not allow a thread.
+    pub fn first_exit(mut self, limit: Duration) -> Result<FirstExit, VcpuError> {
+        register_signal_handler(kick_signal(), kicked)
+            .map_err(|error| VcpuError::Thread(error.into()))?;
+        if self.fds.is_empty() {
+            return Err(VcpuError::Count(0));
+        }
+        let mut fd = self.fds.remove(0);
+        let vm = Arc::clone(&self.vm);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let (sender, receiver) = channel();
+        let thread = std::thread::Builder::new()
+            .name(String::from("vcpu0"))
+            .spawn(move || {
+                let _vm = vm;
+                let _kickable = Kickable::new(&mut fd);
+                while !stopped.load(Ordering::SeqCst) {
+                    let exit = match fd.run() {
+                        Ok(VcpuExit::IoOut(port, _)) => FirstExit::Out(port),
+                        Ok(VcpuExit::Shutdown) => FirstExit::Other(String::from("triple fault")),
+                        Ok(exit) => FirstExit::Other(format!("{exit:?}")),
+                        Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                            continue;
+                        }
+                        Err(error) => FirstExit::Other(error.to_string()),
+                    };
+                    let _ = sender.send(exit);
+                    return;
+                }
+            })
+            .map_err(VcpuError::Thread)?;
+        let exit = receiver.recv_timeout(limit).unwrap_or(FirstExit::None);
+        RunningVcpus {
+            threads: vec![thread],
+            stop,
+        }
+        .stop();
+        Ok(exit)
+    }
+}
+
+impl RunningVcpus {
+    /// Stops all CPUs and waits for their threads.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        for thread in &self.threads {
+            // SAFETY: the thread has not been joined, so its handle is valid even if it has
+            // ended; the signal has a handler.
+            unsafe { libc::pthread_kill(thread.as_pthread_t(), kick_signal()) };
+        }
+        for thread in self.threads.drain(..) {
+            // A panic there has been printed and has ended the guest (`Runner::main`).
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for RunningVcpus {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Runner {
+    fd: VcpuFd,
+    buses: Arc<Buses>,
+    stop: Arc<AtomicBool>,
+    stopped: Sender<Stopped>,
+    /// Keeps the memory that the CPU uses.
+    _vm: Arc<Vm>,
+}
+
+/// Reports a thread that panics, so that the others do not wait for it for ever.
+struct Guard<'a>(&'a Sender<Stopped>);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self
+                .0
+                .send(Stopped::Failed(String::from("a CPU's thread panicked")));
+        }
+    }
+}
+
+impl Runner {
+    fn main(mut self) {
+        let stopped = self.stopped.clone();
+        let _guard = Guard(&stopped);
+        if let Some(reason) = self.run() {
+            // Nobody listens any more if the machine is being stopped.
+            let _ = stopped.send(reason);
+        }
+    }
+
+    /// Runs the CPU until the guest ends (the reason) or we are told to stop (nothing).
+    fn run(&mut self) -> Option<Stopped> {
+        let _kickable = Kickable::new(&mut self.fd);
+        while !self.stop.load(Ordering::SeqCst) {
+            let effect = match self.fd.run() {
+                Ok(VcpuExit::IoOut(port, data)) => self.buses.pio.write(u64::from(port), data),
+                Ok(VcpuExit::IoIn(port, data)) => {
+                    self.buses.pio.read(u64::from(port), data);
+                    Effect::None
+                }
+                Ok(VcpuExit::MmioWrite(address, data)) => self.buses.mmio.write(address, data),
+                Ok(VcpuExit::MmioRead(address, data)) => {
+                    self.buses.mmio.read(address, data);
+                    Effect::None
+                }
+                // A triple fault.
+                Ok(VcpuExit::Shutdown) => Effect::Reset,
+                Ok(VcpuExit::Intr) => Effect::None,
+                Ok(exit) => {
+                    let exit = format!("{exit:?}");
+                    return Some(Stopped::Failed(self.explain(&exit)));
+                }
+                Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Effect::None,
+                Err(error) => {
+                    return Some(Stopped::Failed(format!(
+                        "KVM cannot run the guest: {error}"
+                    )));
+                }
+            };
+            match effect {
+                Effect::None => {}
+                Effect::PowerOff => return Some(Stopped::PowerOff),
+                Effect::Reset => return Some(Stopped::Reset),
+            }
+        }
+        None
+    }
+
+    /// Words for an exit that nothing can be done about.
+    fn explain(&mut self, exit: &str) -> String {
+        let at = match self.fd.get_regs() {
+            Ok(regs) => format!(" at guest address {:#x}", regs.rip),
+            Err(_) => String::new(),
+        };
+        let run = self.fd.get_kvm_run();
+        if run.exit_reason == KVM_EXIT_INTERNAL_ERROR {
+            // SAFETY: the exit reason says that this member of the union is the valid one.
+            let internal = unsafe { run.__bindgen_anon_1.internal };
+            let cause = match internal.suberror {
+                1 => String::from("it cannot emulate an instruction"),
+                2 => String::from("exceptions at the same time"),
+                3 => String::from("an exit while an event was delivered"),
+                other => format!("error {other}"),
+            };
+            return format!("KVM gave up on the guest: {cause}{at}");
+        }
+        format!("KVM stopped the guest: {exit}{at}")
+    }
+}

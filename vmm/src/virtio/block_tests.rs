@@ -1,0 +1,196 @@
+use std::io::{Read, Seek, Write};
+
+use virtio_bindings::virtio_ring::VRING_DESC_F_WRITE;
+use virtio_queue::desc::{RawDescriptor, split::Descriptor};
+use virtio_queue::mock::MockSplitQueue;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::*;
+use crate::disk::RawDisk;
+use crate::memory::{GuestRam, allocate};
+use crate::test_support::{Recorder, context};
+
+const RINGS: GuestAddress = GuestAddress(0);
+const HEADER_AT: u64 = 0x10_0000;
+const DATA: u64 = 0x20_0000;
+const STATUS: u64 = 0x30_0000;
+const SIZE: u64 = 1 << 20;
+
+struct Fixture {
+    block: Block,
+    ram: GuestRam,
+    file: std::fs::File,
+}
+
+impl Fixture {
+    fn new(read_only: bool) -> Fixture {
+        let mut file = tempfile::tempfile().unwrap();
+        // A rest that is no sector is not on the disk.
+        file.set_len(SIZE + 100).unwrap();
+        file.write_all(b"first sector").unwrap();
+        let disk = RawDisk::new(file.try_clone().unwrap(), read_only).unwrap();
+        Fixture {
+            block: Block::new(Box::new(disk)),
+            ram: allocate(64).unwrap(),
+            file,
+        }
+    }
+
+    /// One request with `data` (lengths; the guest's address is DATA and following). Returns
+    /// the status byte and the length in the used ring, or the fault.
+    fn request(
+        &mut self,
+        kind: u32,
+        sector: u64,
+        data: &[(u32, bool)],
+    ) -> Result<(u8, u32), Fault> {
+        let ram = self.ram.clone();
+        ram.write_slice(&[0; 4096], RINGS).unwrap();
+        ram.write_obj(kind, GuestAddress(HEADER_AT)).unwrap();
+        ram.write_obj(sector, GuestAddress(HEADER_AT + 8)).unwrap();
+        ram.write_obj(0xaa_u8, GuestAddress(STATUS)).unwrap();
+        let queue = MockSplitQueue::create(&ram, RINGS, 16);
+        let flag = |write: bool| if write { VRING_DESC_F_WRITE as u16 } else { 0 };
+        let mut chain: Vec<RawDescriptor> =
+            vec![Descriptor::new(HEADER_AT, HEADER as u32, 0, 0).into()];
+        let mut at = DATA;
+        for (len, write) in data {
+            chain.push(Descriptor::new(at, *len, flag(*write), 0).into());
+            at += u64::from(*len);
+        }
+        chain.push(Descriptor::new(STATUS, 1, flag(true), 0).into());
+        queue.build_desc_chain(&chain).unwrap();
+        let active = vec![queue.create_queue().ok()];
+        let mut context = context(&ram, active, Arc::new(Recorder::default()));
+        self.block.notified(0, &mut context)?;
+        assert_eq!(queue.used().idx().load(), 1);
+        let used = queue.used().ring().ref_at(0).unwrap().load();
+        Ok((ram.read_obj(GuestAddress(STATUS)).unwrap(), used.len()))
+    }
+}
+
+const OK: u8 = blk::VIRTIO_BLK_S_OK as u8;
+const IOERR: u8 = blk::VIRTIO_BLK_S_IOERR as u8;
+const UNSUPPORTED: u8 = blk::VIRTIO_BLK_S_UNSUPP as u8;
+
+#[test]
+fn reads_and_writes_scattered_buffers() {
+    let mut fixture = Fixture::new(false);
+    let scattered = [(100, true), (0, true), (412, true)];
+    let read = fixture
+        .request(blk::VIRTIO_BLK_T_IN, 0, &scattered)
+        .unwrap();
+    assert_eq!(read, (OK, 513));
+    let mut bytes = [0; 12];
+    fixture
+        .ram
+        .read_slice(&mut bytes, GuestAddress(DATA))
+        .unwrap();
+    assert_eq!(&bytes, b"first sector");
+
+    fixture
+        .ram
+        .write_slice(&[7; 1024], GuestAddress(DATA))
+        .unwrap();
+    let scattered = [(1000, false), (24, false)];
+    let written = fixture
+        .request(blk::VIRTIO_BLK_T_OUT, 2046, &scattered)
+        .unwrap();
+    assert_eq!(written, (OK, 1));
+    let mut end = Vec::new();
+    fixture.file.seek(io::SeekFrom::Start(SIZE - 1025)).unwrap();
+    fixture.file.read_to_end(&mut end).unwrap();
+    assert_eq!(end[0], 0);
+    assert_eq!(end[1..1025], [7; 1024]);
+    assert_eq!(
+        fixture.request(blk::VIRTIO_BLK_T_FLUSH, 0, &[]).unwrap().0,
+        OK
+    );
+}
+
+#[test]
+fn nothing_beyond_the_end_is_reached() {
+    let mut fixture = Fixture::new(false);
+    let capacity = SIZE / SECTOR;
+    for (sector, len) in [
+        (capacity, 512),
+        (capacity - 1, 1024),
+        (u64::MAX, 512),
+        (u64::MAX / 512, 512),
+        // Not whole sectors.
+        (0, 100),
+    ] {
+        for (kind, write) in [(blk::VIRTIO_BLK_T_IN, true), (blk::VIRTIO_BLK_T_OUT, false)] {
+            let answer = fixture.request(kind, sector, &[(len, write)]).unwrap();
+            assert_eq!(answer, (IOERR, 1), "{sector} {len}");
+        }
+    }
+    assert_eq!(fixture.file.metadata().unwrap().len(), SIZE + 100);
+}
+
+#[test]
+fn discarded_sectors_read_as_zeros() {
+    let mut fixture = Fixture::new(false);
+    let range = |sector: u64, count: u32, flags: u32| {
+        let mut bytes = sector.to_le_bytes().to_vec();
+        bytes.extend(count.to_le_bytes());
+        bytes.extend(flags.to_le_bytes());
+        bytes
+    };
+    let mut zero = |kind, bytes: &[u8]| {
+        fixture.ram.write_slice(bytes, GuestAddress(DATA)).unwrap();
+        let answer = fixture
+            .request(kind, 0, &[(bytes.len() as u32, false)])
+            .unwrap();
+        answer.0
+    };
+    let (discard, zeroes) = (blk::VIRTIO_BLK_T_DISCARD, blk::VIRTIO_BLK_T_WRITE_ZEROES);
+    assert_eq!(zero(zeroes, &range(0, 8, 1)), OK);
+    assert_eq!(zero(discard, &range(0, 8, 0)), OK);
+    assert_eq!(zero(discard, &range(0, 8, 1)), UNSUPPORTED);
+    assert_eq!(zero(zeroes, &range(SIZE / SECTOR, 1, 0)), IOERR);
+    assert_eq!(zero(zeroes, &range(0, u32::MAX, 0)), IOERR);
+    assert_eq!(zero(zeroes, &[0; 10]), IOERR);
+    assert_eq!(zero(zeroes, &[0; RANGE * (MOST_RANGES + 1)]), IOERR);
+    let mut bytes = [1; 12];
+    fixture.file.rewind().unwrap();
+    fixture.file.read_exact(&mut bytes).unwrap();
+    assert_eq!(bytes, [0; 12]);
+}
+
+#[test]
+fn a_read_only_disk_is_not_written() {
+    let mut fixture = Fixture::new(true);
+    assert_ne!(fixture.block.features() & 1 << blk::VIRTIO_BLK_F_RO, 0);
+    let answer = fixture
+        .request(blk::VIRTIO_BLK_T_OUT, 0, &[(512, false)])
+        .unwrap();
+    assert_eq!(answer, (IOERR, 1));
+    fixture
+        .ram
+        .write_slice(&[0; 16], GuestAddress(DATA))
+        .unwrap();
+    let answer = fixture
+        .request(blk::VIRTIO_BLK_T_DISCARD, 0, &[(16, false)])
+        .unwrap();
+    assert_eq!(answer.0, IOERR);
+}
+
+#[test]
+fn odd_requests() {
+    let mut fixture = Fixture::new(false);
+    assert_eq!(fixture.request(99, 0, &[]).unwrap(), (UNSUPPORTED, 1));
+    let id = fixture
+        .request(blk::VIRTIO_BLK_T_GET_ID, 0, &[(20, true)])
+        .unwrap();
+    assert_eq!(id, (OK, 21));
+    // A readable buffer behind a writable one.
+    let chain = [(512, true), (512, false)];
+    assert!(fixture.request(blk::VIRTIO_BLK_T_IN, 0, &chain).is_err());
+    // More than memory: the chain, not the disk, is at fault.
+    assert!(
+        fixture
+            .request(blk::VIRTIO_BLK_T_IN, 0, &[(u32::MAX, true)])
+            .is_err()
+    );
+}

@@ -1,0 +1,147 @@
+use std::sync::mpsc::{Receiver, channel};
+
+use virtio_bindings::virtio_ring::VRING_DESC_F_WRITE;
+use virtio_queue::desc::{RawDescriptor, split::Descriptor};
+use virtio_queue::mock::MockSplitQueue;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::*;
+use crate::memory::allocate;
+use crate::test_support::{Recorder, context};
+
+/// Where queue `index` has its rings, and its buffers behind them.
+fn rings(index: usize) -> GuestAddress {
+    GuestAddress(0x10_0000 * (1 + index as u64))
+}
+
+struct Fixture {
+    console: Console,
+    ram: &'static GuestRam,
+    queues: Vec<MockSplitQueue<'static, GuestRam>>,
+    context: Context,
+    output: Receiver<(Port, Vec<u8>)>,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let (sender, output) = channel();
+        let console = Console::new(Box::new(move |port, bytes| {
+            let _ = sender.send((port, bytes));
+        }))
+        .unwrap();
+        // The mock queues borrow it; a test leaks it.
+        let ram: &'static GuestRam = Box::leak(Box::new(allocate(64).unwrap()));
+        let queues: Vec<_> = (0..QUEUES)
+            .map(|index| MockSplitQueue::create(ram, rings(index), 16))
+            .collect();
+        let active = queues
+            .iter()
+            .map(|queue| queue.create_queue().ok())
+            .collect();
+        let context = context(ram, active, Arc::new(Recorder::default()));
+        Fixture {
+            console,
+            ram,
+            queues,
+            context,
+            output,
+        }
+    }
+
+    /// Adds a chain of one buffer to queue `index`; returns where it is.
+    fn add(&mut self, index: usize, data: &[u8], room: u32) -> GuestAddress {
+        let queue = &self.queues[index];
+        let number = queue.avail().idx().load();
+        let buffer = GuestAddress(rings(index).0 + 0x1_0000 + 0x1000 * u64::from(number));
+        self.ram.write_slice(data, buffer).unwrap();
+        let descriptor: RawDescriptor = if room > 0 {
+            Descriptor::new(buffer.0, room, VRING_DESC_F_WRITE as u16, 0).into()
+        } else {
+            Descriptor::new(buffer.0, data.len() as u32, 0, 0).into()
+        };
+        queue.add_desc_chains(&[descriptor], number).unwrap();
+        buffer
+    }
+
+    fn notify(&mut self, index: usize) {
+        self.console.notified(index, &mut self.context).unwrap();
+    }
+
+    fn used(&self, index: usize) -> u16 {
+        self.queues[index].used().idx().load()
+    }
+}
+
+#[test]
+fn output_of_both_ports_arrives_in_order() {
+    let mut fixture = Fixture::new();
+    fixture.add(1, b"one", 0);
+    fixture.add(1, b"two", 0);
+    fixture.notify(1);
+    fixture.add(5, b"control", 0);
+    fixture.notify(5);
+    let got: Vec<(Port, Vec<u8>)> = fixture.output.try_iter().collect();
+    assert_eq!(
+        got,
+        [
+            (Port::Console, b"one".to_vec()),
+            (Port::Console, b"two".to_vec()),
+            (Port::Control, b"control".to_vec()),
+        ]
+    );
+    assert_eq!((fixture.used(1), fixture.used(5)), (2, 1));
+}
+
+#[test]
+fn input_waits_for_room() {
+    let mut fixture = Fixture::new();
+    let input = fixture.console.input();
+    assert_eq!(input.send(Port::Control, b"abcdef"), 6);
+    fixture.console.woken(&mut fixture.context).unwrap();
+    let first = fixture.add(4, b"", 4);
+    fixture.notify(4);
+    let second = fixture.add(4, b"", 4);
+    fixture.notify(4);
+    let mut bytes = [0; 4];
+    fixture.ram.read_slice(&mut bytes, first).unwrap();
+    assert_eq!(&bytes, b"abcd");
+    fixture.ram.read_slice(&mut bytes, second).unwrap();
+    assert_eq!(&bytes, b"ef\0\0");
+    assert_eq!(fixture.used(4), 2);
+    // A guest that never reads costs no more than this.
+    assert_eq!(
+        input.send(Port::Control, &vec![0; 2 * MOST_INPUT]),
+        MOST_INPUT
+    );
+    assert_eq!(input.send(Port::Control, b"x"), 0);
+}
+
+#[test]
+fn the_driver_learns_which_ports_there_are() {
+    let mut fixture = Fixture::new();
+    let buffers: Vec<GuestAddress> = (0..6)
+        .map(|_| fixture.add(CONTROL_RECEIVE, b"", 64))
+        .collect();
+    for message in [
+        // DEVICE_READY; PORT_READY of ports 0, 1 and one that is not there.
+        [0, 0, 0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 3, 0, 1, 0],
+        [1, 0, 0, 0, 3, 0, 1, 0],
+        [9, 0, 0, 0, 3, 0, 1, 0],
+    ] {
+        fixture.add(CONTROL_TRANSMIT, &message, 0);
+    }
+    fixture.add(CONTROL_TRANSMIT, b"short", 0);
+    fixture.notify(CONTROL_TRANSMIT);
+    let read = |at: usize| fixture.ram.read_obj::<[u8; 8]>(buffers[at]).unwrap();
+    assert_eq!(read(0), [0, 0, 0, 0, 1, 0, 1, 0]);
+    assert_eq!(read(1), [1, 0, 0, 0, 1, 0, 1, 0]);
+    assert_eq!(read(2), [0, 0, 0, 0, 4, 0, 1, 0]);
+    assert_eq!(read(3), [0, 0, 0, 0, 6, 0, 1, 0]);
+    assert_eq!(read(4), [1, 0, 0, 0, 7, 0, 1, 0]);
+    let mut name = [0; CONTROL_PORT.len()];
+    let at = GuestAddress(buffers[4].0 + 8);
+    fixture.ram.read_slice(&mut name, at).unwrap();
+    assert_eq!(name, CONTROL_PORT.as_bytes());
+    assert_eq!(fixture.used(CONTROL_RECEIVE), 6);
+}

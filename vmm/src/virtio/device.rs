@@ -1,0 +1,141 @@
+//! What a device is to the transport.
+
+use std::fmt;
+use std::sync::Arc;
+
+use vmm_sys_util::eventfd::EventFd;
+
+use super::{ActiveQueue, DeviceConfig, Interrupt};
+use crate::memory::GuestRam;
+
+/// Kinds of devices (virtio 1.2, section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Network card.
+    Net,
+    /// Disk.
+    Block,
+    /// Consoles and ports.
+    Console,
+    /// Random numbers.
+    Rng,
+    /// Memory balloon.
+    Balloon,
+    /// File system.
+    Fs,
+}
+
+impl Kind {
+    /// Number of the kind.
+    pub fn id(self) -> u16 {
+        match self {
+            Kind::Net => 1,
+            Kind::Block => 2,
+            Kind::Console => 3,
+            Kind::Rng => 4,
+            Kind::Balloon => 5,
+            Kind::Fs => 26,
+        }
+    }
+
+    /// PCI class (PCI Code and ID Assignment Specification; the last one is "unclassified").
+    pub fn class(self) -> u32 {
+        match self {
+            Kind::Net => 0x02_00_00,
+            Kind::Block | Kind::Fs => 0x01_80_00,
+            Kind::Console => 0x07_80_00,
+            Kind::Rng | Kind::Balloon => 0x00_ff_00,
+        }
+    }
+
+    /// Name of the thread that serves it, at most 15 bytes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Net => "virtio-net",
+            Kind::Block => "virtio-blk",
+            Kind::Console => "virtio-console",
+            Kind::Rng => "virtio-rng",
+            Kind::Balloon => "virtio-balloon",
+            Kind::Fs => "virtio-fs",
+        }
+    }
+}
+
+/// The driver broke the rules, or the device cannot go on: it needs a reset.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The ring is not one.
+    #[error("bad ring: {0}")]
+    Ring(#[from] virtio_queue::Error),
+    /// A buffer is not in the guest's memory.
+    #[error("bad buffer: {0}")]
+    Memory(#[from] vm_memory::GuestMemoryError),
+    /// A chain or request that the device cannot answer at all.
+    #[error("bad request: {0}")]
+    Request(String),
+    /// The host is in the way.
+    #[error("{0}")]
+    Host(String),
+}
+
+/// What an active device works with.
+#[derive(Debug)]
+pub struct Context {
+    /// The guest's memory.
+    pub ram: GuestRam,
+    /// Features that driver and device have agreed on.
+    pub features: u64,
+    /// The queues that the driver enabled, by their number.
+    pub queues: Vec<Option<ActiveQueue>>,
+    /// Tells the driver.
+    pub interrupt: Interrupt,
+}
+
+/// A virtio device.
+///
+/// Everything below [`activate`](Self::activate) is called on a thread that the device has for
+/// itself from one activation to the next reset.
+pub trait Device: Send + fmt::Debug {
+    /// What it is.
+    fn kind(&self) -> Kind;
+
+    /// Features of its kind that it offers; the transport adds those of rings.
+    fn features(&self) -> u64 {
+        0
+    }
+
+    /// Largest size of each of its queues, powers of two.
+    fn queue_sizes(&self) -> Vec<u16>;
+
+    /// Its configuration space.
+    fn config(&self) -> Arc<DeviceConfig>;
+
+    /// An event that wakes its thread, apart from the queues.
+    fn wakeup(&self) -> Option<EventFd> {
+        None
+    }
+
+    /// The driver is ready.
+    ///
+    /// # Errors
+    /// If the device cannot work; it then needs a reset.
+    fn activate(&mut self, context: &mut Context) -> Result<(), Fault> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// The driver has put something into queue `index`, or has it looked at.
+    ///
+    /// # Errors
+    /// If the device cannot go on.
+    fn notified(&mut self, index: usize, context: &mut Context) -> Result<(), Fault>;
+
+    /// [`wakeup`](Self::wakeup) was signalled.
+    ///
+    /// # Errors
+    /// If the device cannot go on.
+    fn woken(&mut self, context: &mut Context) -> Result<(), Fault> {
+        let _ = context;
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! The thread that serves an active device.
+
+use std::io;
+use std::thread::JoinHandle;
+
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::{Context, Device, Fault, Interrupt};
+
+/// What an event means: the first queue's number follows.
+const STOP: u64 = 0;
+const WAKEUP: u64 = 1;
+const QUEUES: u64 = 2;
+
+/// A device at work.
+#[derive(Debug)]
+pub(super) struct Worker {
+    stop: EventFd,
+    thread: Option<JoinHandle<Box<dyn Device>>>,
+}
+
+impl Worker {
+    /// Lets `device` work. If that fails, the device is lost with the error.
+    pub(super) fn start(device: Box<dyn Device>, context: Context) -> io::Result<Worker> {
+        let stop = event()?;
+        let epoll = Epoll::new()?;
+        let wakeup = device.wakeup();
+        let watch = |event: &EventFd, token| {
+            epoll.ctl(
+                ControlOperation::Add,
+                std::os::fd::AsRawFd::as_raw_fd(event),
+                EpollEvent::new(EventSet::IN, token),
+            )
+        };
+        watch(&stop, STOP)?;
+        if let Some(wakeup) = &wakeup {
+            watch(wakeup, WAKEUP)?;
+        }
+        for (index, queue) in (0_u64..).zip(&context.queues) {
+            if let Some(queue) = queue {
+                watch(queue.event(), QUEUES + index)?;
+            }
+        }
+        let thread = std::thread::Builder::new()
+            .name(String::from(device.kind().name()))
+            .spawn(move || {
+                let mut serving = Serving {
+                    device,
+                    context,
+                    wakeup,
+                };
+                serving.run(&epoll);
+                serving.device
+            })?;
+        Ok(Worker {
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Ends the work and gives the device back; nothing if its thread panicked.
+    pub(super) fn stop(mut self) -> Option<Box<dyn Device>> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Option<Box<dyn Device>> {
+        let thread = self.thread.take()?;
+        if let Err(error) = self.stop.write(1) {
+            log::error!("cannot stop a device's thread: {error}");
+        }
+        thread.join().ok()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+/// An event for signalling between threads.
+pub(super) fn event() -> io::Result<EventFd> {
+    EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
+}
+
+struct Serving {
+    device: Box<dyn Device>,
+    context: Context,
+    wakeup: Option<EventFd>,
+}
+
+/// A thread that panics leaves a device that needs a reset, not one that hangs.
+struct Guard(Interrupt);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.needs_reset();
+        }
+    }
+}
+
+impl Serving {
+    /// Serves until told to stop.
+    fn run(&mut self, epoll: &Epoll) {
+        let _guard = Guard(self.context.interrupt.clone());
+        let served = self.begin().and_then(|()| {
+            while let Some(tokens) = self.wait(epoll)? {
+                for token in tokens {
+                    self.serve(token)?;
+                }
+            }
+            Ok(())
+        });
+        if let Err(fault) = served {
+            log::warn!("{}: {fault}", self.device.kind().name());
+            self.context.interrupt.needs_reset();
+            // A broken device does nothing any more.
+            while let Ok(Some(_)) = self.wait(epoll) {}
+        }
+    }
+
+    /// What has been signalled; nothing once we are told to stop.
+    fn wait(&self, epoll: &Epoll) -> Result<Option<Vec<u64>>, Fault> {
+        let mut events = [EpollEvent::default(); 16];
+        let count = loop {
+            match epoll.wait(-1, &mut events) {
+                Ok(count) => break count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Fault::Host(error.to_string())),
+            }
+        };
+        let tokens: Vec<u64> = events.iter().take(count).map(EpollEvent::data).collect();
+        if tokens.contains(&STOP) {
+            return Ok(None);
+        }
+        for token in &tokens {
+            self.clear(*token);
+        }
+        Ok(Some(tokens))
+    }
+
+    /// Activates the device and looks at all queues once: what came before we listened has no
+    /// notification.
+    fn begin(&mut self) -> Result<(), Fault> {
+        self.device.activate(&mut self.context)?;
+        for index in 0..self.context.queues.len() {
+            if self.context.queues.get(index).is_some_and(Option::is_some) {
+                self.device.notified(index, &mut self.context)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn clear(&self, token: u64) {
+        let event = match token {
+            WAKEUP => self.wakeup.as_ref(),
+            _ => self.queue(token).and_then(|index| {
+                let queue = self.context.queues.get(index)?.as_ref()?;
+                Some(queue.event())
+            }),
+        };
+        // It may have been read already.
+        let _ = event.map(EventFd::read);
+    }
+
+    fn queue(&self, token: u64) -> Option<usize> {
+        usize::try_from(token.checked_sub(QUEUES)?).ok()
+    }
+
+    fn serve(&mut self, token: u64) -> Result<(), Fault> {
+        match (token, self.queue(token)) {
+            (WAKEUP, _) => self.device.woken(&mut self.context),
+            (_, Some(index)) => self.device.notified(index, &mut self.context),
+            _ => Ok(()),
+        }
+    }
+}
