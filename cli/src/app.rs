@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use crate::args::{self, BoxCommand, BuildOptions, Command, CreateArgs};
 use crate::build::{self, Failure, Outcome, Reason, Run};
 use crate::create::{self, CommandError, CreateError, CreateOptions};
+use crate::doctor;
 use crate::engine::{self, Engine};
 use crate::interrupt::Interrupt;
 use crate::plan::{Folders, Plan, PlanError};
@@ -38,6 +39,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let result = match &invocation.cli.command {
         Some(Command::Box(command)) => run_box_command(command),
+        Some(Command::Doctor) => run_doctor(),
         None => run_build(&invocation.cli.build, invocation.build_args.as_deref()),
     };
     result.unwrap_or_else(|error| {
@@ -90,6 +92,16 @@ fn run_box_command(command: &BoxCommand) -> Result<u8> {
         BoxCommand::Rm { name } => store.remove(name)?,
     }
     Ok(code::GOOD)
+}
+
+fn run_doctor() -> Result<u8> {
+    let findings = doctor::examine();
+    print_text(&doctor::report(&findings))?;
+    Ok(if doctor::can_build(&findings) {
+        code::GOOD
+    } else {
+        code::HOST
+    })
 }
 
 fn create_box(store: &Store, args: &CreateArgs) -> Result<()> {
@@ -160,7 +172,7 @@ fn describe(installed: &InstalledBox) -> String {
 
 /// Prints to standard output. A reader that has gone away (`| head`) is no error.
 fn print_text(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
+    match anstream::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to standard output")
         }
@@ -176,7 +188,8 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
     let name = options.box_name.as_deref().unwrap_or_default();
     let installed = Store::of_user()?.get(name)?;
     let plan = Plan::new(options, folders, installed)?;
-    let engine = engine::select(&options.engine, plan.installed.info.arch)?;
+    let selected = engine::select(&plan.engine, plan.installed.info.arch)?;
+    let engine = selected.engine.as_ref();
     if options.dry_run {
         print_text(&format!(
             "{}engine       {}\n",
@@ -185,12 +198,23 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
         ))?;
         return Ok(code::GOOD);
     }
-    carry_out(&plan, engine.as_ref(), &interrupt, options.verbose)
+    let mut progress = Progress::new(options.verbose);
+    if let Some(reason) = &selected.passed_over {
+        progress.note(&format!(
+            "using {}, which is slower ({reason})",
+            engine.name()
+        ));
+    }
+    carry_out(&plan, engine, &interrupt, &mut progress)
 }
 
-fn carry_out(plan: &Plan, engine: &dyn Engine, interrupt: &Interrupt, verbose: bool) -> Result<u8> {
-    let mut progress = Progress::new(verbose);
-    let run = build::run(plan, engine, interrupt, &mut progress)?;
+fn carry_out(
+    plan: &Plan,
+    engine: &dyn Engine,
+    interrupt: &Interrupt,
+    progress: &mut Progress,
+) -> Result<u8> {
+    let run = build::run(plan, engine, interrupt, progress)?;
     match &run.outcome {
         Outcome::Built(files) => {
             print_text(&report(&run, files)?)?;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::arch::Arch;
+use crate::engine;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,6 +60,8 @@ pub enum Command {
     /// Make, show and remove boxes.
     #[command(subcommand)]
     Box(BoxCommand),
+    /// Check whether this machine has what builds need, and say how to get what it lacks.
+    Doctor,
 }
 
 /// Commands on boxes.
@@ -108,8 +111,8 @@ pub struct BuildOptions {
     /// Box to build in (see 'boxbuild box list').
     #[arg(long = "box", value_name = "NAME", required = true)]
     pub box_name: Option<String>,
-    /// What runs the box.
-    #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = ["auto", "qemu"])]
+    /// What runs the box; auto takes kvm if it works here, else qemu.
+    #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = engine::NAMES)]
     pub engine: String,
     /// How the box is brought up: by boxbuild's own init (fast) or by the box's (compat).
     #[arg(long, value_name = "STYLE", default_value = "auto",

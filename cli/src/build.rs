@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use boxbuild_firmware::cmdline;
 use boxbuild_firmware::guest::FastBoot;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{AccessFlags, access};
 
-use crate::engine::{Ended, Engine, Event, Machine, Network, Share};
+use crate::engine::{Ended, Engine, Event, Machine, Network, Processor, Share};
 use crate::follow::{Lines, Phase, Pulse, Report, Tail, phase_of_log_line};
 use crate::interrupt::Interrupt;
 use crate::plan::{Boot, Plan};
@@ -165,7 +166,7 @@ pub fn run(
     progress: &mut Progress,
 ) -> Result<Run, BuildError> {
     let target = Target::acquire(&plan.target_dir)?;
-    let machine = machine(plan, &target)?;
+    let machine = machine(plan, &target, engine.processor())?;
     let (sender, events) = mpsc::sync_channel(EVENTS);
     progress.begin(Phase::Boot.name());
     let mut watch = Watch::new(plan, &target, progress);
@@ -229,7 +230,7 @@ pub fn run(
 }
 
 /// The machine for this plan.
-fn machine(plan: &Plan, target: &Target) -> Result<Machine, BuildError> {
+fn machine(plan: &Plan, target: &Target, processor: Processor) -> Result<Machine, BuildError> {
     let installed = &plan.installed;
     let info = &installed.info;
     let path = installed.path(&info.initrd);
@@ -247,7 +248,12 @@ fn machine(plan: &Plan, target: &Target) -> Result<Machine, BuildError> {
             .initrd_part();
             (
                 concatenate(&path, &part).map_err(initrd_error)?,
-                cmdline::fast(info.arch.name(), &info.console, &info.cmdline)?,
+                cmdline::fast(
+                    info.arch.name(),
+                    processor == Processor::Emulated,
+                    &info.console,
+                    &info.cmdline,
+                )?,
             )
         }
         Boot::Compat => (
@@ -264,11 +270,12 @@ fn machine(plan: &Plan, target: &Target) -> Result<Machine, BuildError> {
         name: format!("boxbuild-{}", info.name),
         arch: info.arch,
         kernel: installed.path(&info.kernel),
+        kernel_sha256: info.kernel.sha256.clone(),
         initrd,
         cmdline,
         disk: installed.path(&info.disk),
         disk_size: plan.disk_size,
-        scratch: installed.dir.parent().unwrap_or(&installed.dir).to_owned(),
+        scratch: scratch(installed.dir.parent().unwrap_or(&installed.dir)),
         memory_mib: plan.memory_mib,
         cpus: plan.cpus,
         shares: vec![
@@ -287,6 +294,17 @@ fn machine(plan: &Plan, target: &Target) -> Result<Machine, BuildError> {
         machine_type: plan.machine_type.clone(),
         cpu_model: plan.cpu_model.clone(),
     })
+}
+
+/// A folder for a disk's changes, which can grow to the size of an image: the box store, or,
+/// if that belongs to somebody else, the folder for large temporary files.
+fn scratch(store: &Path) -> PathBuf {
+    if access(store, AccessFlags::W_OK | AccessFlags::X_OK).is_ok() {
+        return store.to_owned();
+    }
+    std::env::var_os("TMPDIR")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from("/var/tmp"))
 }
 
 /// The box's initrd with our part behind it, in memory: nothing of it can be left behind.

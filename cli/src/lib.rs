@@ -9,6 +9,7 @@ pub mod arch;
 pub mod args;
 pub mod build;
 pub mod create;
+pub mod doctor;
 pub mod engine;
 pub mod follow;
 pub mod guard;

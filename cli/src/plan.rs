@@ -43,6 +43,8 @@ pub struct Plan {
     pub disk_size: Option<u64>,
     /// Network of the guest.
     pub network: Network,
+    /// Engine that the user asked for (one of [`crate::engine::NAMES`]).
+    pub engine: String,
     /// Machine type and CPU model for the qemu engine.
     pub machine_type: Option<OsString>,
     /// See `machine_type`.
@@ -182,6 +184,7 @@ impl Plan {
                 .unwrap_or_else(|| host_cpus.min(info.cpus).max(1)),
             disk_size: options.disk_size,
             network,
+            engine: engine(options)?,
             machine_type: options.machine.clone(),
             cpu_model: options.cpu.clone(),
             timeout: options.timeout,
@@ -208,6 +211,23 @@ impl Plan {
             self.network,
             words(&self.kiwi_args),
         )
+    }
+}
+
+/// The engine that was asked for; options that only one of them has ask for that one.
+fn engine(options: &BuildOptions) -> Result<String, PlanError> {
+    let of_qemu = [
+        ("--no-accel", options.no_accel),
+        ("--machine", options.machine.is_some()),
+        ("--cpu", options.cpu.is_some()),
+    ];
+    match of_qemu.iter().find(|(_, given)| *given) {
+        Some(_) if options.engine == "auto" => Ok(String::from("qemu")),
+        Some((option, _)) if options.engine != "qemu" => Err(PlanError::Option(format!(
+            "--engine {} has no {option}: leave one of them out",
+            options.engine
+        ))),
+        _ => Ok(options.engine.clone()),
     }
 }
 

@@ -186,7 +186,7 @@ fn a_broken_disk() {
     let mut bad = good;
     bad[40..48].copy_from_slice(&[0xff; 8]); // the L1 table's offset
     fs::write(&disk, &bad).unwrap();
-    bench.build(&[], &[]).expect(3, &["virtual machine failed"]);
+    bench.build(&[], &[]).expect(3, &["virtual machine"]);
     fs::remove_file(&disk).unwrap();
     bench.build(&[], &[]).expect(3, &["damaged"]);
 }
@@ -197,7 +197,7 @@ fn a_broken_kernel() {
     let length = fs::metadata(&kernel).unwrap().len();
     fs::remove_file(&kernel).unwrap();
     fs::write(&kernel, vec![0x5a; usize::try_from(length).unwrap()]).unwrap();
-    // Whatever QEMU makes of it, the guest never shows a sign of life.
+    // Whatever the engine makes of it, the guest never shows a sign of life.
     let said = bench.build(&["--timeout-idle", "10s"], &[]);
     assert!(matches!(said.code, 1 | 3), "{said:?}");
     assert_eq!(said.stdout, "");

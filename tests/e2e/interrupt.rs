@@ -43,13 +43,7 @@ fn ctrl_c_twice() {
 fn ctrl_c_while_the_guest_boots() {
     let bench = Bench::new(ENDLESS);
     let child = bench.build_command(&[], &[]).spawn().unwrap();
-    while !bench
-        .processes()
-        .iter()
-        .any(|name| name.starts_with("qemu"))
-    {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    bench.wait_for_machine(&child);
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, Signal::SIGINT).unwrap();
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));

@@ -34,6 +34,11 @@ pub fn bed() -> Result<(PathBuf, PathBuf), String> {
     Ok((get("BOXBUILD")?, get("BOXBUILD_TEST_STORE")?))
 }
 
+/// The engine that is tested.
+pub fn engine() -> String {
+    std::env::var("BOXBUILD_TEST_ENGINE").unwrap_or_else(|_| String::from("qemu"))
+}
+
 /// A description folder, a target folder and a store of one's own.
 #[derive(Debug)]
 pub struct Bench {
@@ -142,6 +147,9 @@ impl Bench {
     /// A build with options in front of the separator and behind it.
     pub fn build_command(&self, front: &[&str], back: &[&str]) -> Command {
         let mut command = self.command(["--box", "small"]);
+        if !front.contains(&"--engine") {
+            command.args(["--engine", &engine()]);
+        }
         command
             .args(front)
             .arg("--")
@@ -201,6 +209,22 @@ impl Bench {
             })
             .filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok())
             .collect()
+    }
+
+    /// Waits until the machine of the build `child` is being made.
+    pub fn wait_for_machine(&self, child: &Child) {
+        let threads = PathBuf::from(format!("/proc/{}/task", child.id()));
+        let has_vcpu = || {
+            fs::read_dir(&threads)
+                .into_iter()
+                .flatten()
+                .filter_map(Result::ok)
+                .filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok())
+                .any(|name| name.starts_with("vcpu"))
+        };
+        while !has_vcpu() && !self.processes().iter().any(|name| name.starts_with("qemu")) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Fails unless nothing of a build is left: no process, no temporary file, and in the

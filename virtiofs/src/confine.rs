@@ -33,6 +33,26 @@ impl Confinement {
     }
 }
 
+impl Confinement {
+    /// What [`confine_thread`] would achieve on this host.
+    pub fn supported() -> Self {
+        let has = |abi| {
+            Ruleset::default()
+                .set_compatibility(CompatLevel::HardRequirement)
+                .handle_access(AccessFs::from_all(abi))
+                .and_then(Ruleset::create)
+                .is_ok()
+        };
+        if has(OLDEST_ABI) {
+            Self::Landlock
+        } else if has(ABI::V1) {
+            Self::TooOld
+        } else {
+            Self::Unavailable
+        }
+    }
+}
+
 /// Why a thread could not be confined.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {
@@ -76,20 +96,9 @@ pub fn confine_thread(config: &ShareConfig) -> Result<Confinement, ConfineError>
     unshare(CloneFlags::CLONE_FS).map_err(ConfineError::Unshare)?;
     umask(Mode::empty());
 
-    let useful = Ruleset::default()
-        .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(AccessFs::from_all(OLDEST_ABI))
-        .and_then(Ruleset::create);
-    if useful.is_err() {
-        let any = Ruleset::default()
-            .set_compatibility(CompatLevel::HardRequirement)
-            .handle_access(AccessFs::from_all(ABI::V1))
-            .and_then(Ruleset::create);
-        return Ok(if any.is_ok() {
-            Confinement::TooOld
-        } else {
-            Confinement::Unavailable
-        });
+    let supported = Confinement::supported();
+    if !supported.is_enforced() {
+        return Ok(supported);
     }
 
     let root = PathFd::new(&config.root).map_err(|source| ConfineError::Root {

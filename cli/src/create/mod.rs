@@ -82,6 +82,14 @@ pub enum CreateError {
 /// A Debian suite that boxes can be made from, and its version of Python.
 const SUITES: &[(&str, &str)] = &[("bookworm", "3.11"), ("trixie", "3.13")];
 
+/// Checks what making a box needs of this host, and changes nothing.
+///
+/// # Errors
+/// If something is missing; the error says how to get it.
+pub fn examine_host() -> Result<(), CreateError> {
+    Host::examine().map(drop)
+}
+
 /// Makes a box. `step` is told what is being done.
 pub fn create(
     store: &Store,

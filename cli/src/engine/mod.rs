@@ -3,6 +3,7 @@
 //! An engine knows nothing of KIWI. It gets a [`Machine`], starts it, reports [`Event`]s and
 //! says how the run ended. What the guest wrote into its shares is judged elsewhere.
 
+pub mod kvm;
 pub mod qemu;
 
 use std::ffi::OsString;
@@ -22,6 +23,8 @@ pub struct Machine {
     pub arch: Arch,
     /// Kernel image, as the distribution ships it.
     pub kernel: PathBuf,
+    /// SHA-256 of that in lower-case hex: names it in caches.
+    pub kernel_sha256: String,
     /// The initial ramdisk, complete (the box's own one and our parts behind it), as a
     /// readable file that may have no name any more.
     pub initrd: OwnedFd,
@@ -65,6 +68,15 @@ pub enum Network {
     User,
     /// No interface at all.
     None,
+}
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Processor {
+    /// The host's processor.
+    Virtualized,
+    /// A program that translates them.
+    Emulated,
 }
 
 /// Something that happened in a running machine.
@@ -114,6 +126,18 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The root disk cannot be used.
+    #[error("cannot use the disk {path}")]
+    Disk {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The machine cannot be put together.
+    #[error("cannot put the virtual machine together")]
+    Machine(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A share cannot be served.
     #[error("cannot share the folder {path}")]
     Share {
@@ -129,6 +153,9 @@ pub enum StartError {
 pub trait Engine: std::fmt::Debug {
     /// The name users select it by.
     fn name(&self) -> &'static str;
+
+    /// What executes the guest's instructions.
+    fn processor(&self) -> Processor;
 
     /// Whether it works on this host for guests of `arch`, without starting anything heavy.
     fn probe(&self, arch: Arch) -> Result<(), Unusable>;
@@ -154,16 +181,73 @@ pub trait Running: std::fmt::Debug {
     fn peak_memory(&self) -> Option<u64>;
 }
 
-/// The engine that the user asked for, or the best one that works here.
-pub fn select(wanted: &str, arch: Arch) -> Result<Box<dyn Engine>, Unusable> {
-    match wanted {
-        "auto" | "qemu" => {
-            let engine = qemu::Qemu;
-            engine.probe(arch)?;
-            Ok(Box::new(engine))
+/// Names of the engines that can be asked for; `auto` takes the first of the others that works.
+pub const NAMES: [&str; 3] = ["auto", "kvm", "qemu"];
+
+/// An engine that works on this host.
+#[derive(Debug)]
+pub struct Selected {
+    /// The engine.
+    pub engine: Box<dyn Engine>,
+    /// Why a better one was passed over, in words for the user.
+    pub passed_over: Option<String>,
+}
+
+/// The engine that the user asked for (one of [`NAMES`]), or the best one that works here.
+///
+/// # Errors
+/// If it does not work here, or none does; with the reason of each.
+pub fn select(wanted: &str, arch: Arch) -> Result<Selected, Unusable> {
+    let mut reasons = Vec::new();
+    for engine in all() {
+        if wanted != "auto" && wanted != engine.name() {
+            continue;
         }
-        other => Err(Unusable(format!(
-            "--engine {other}: no such engine (known: auto, qemu)"
-        ))),
+        match engine.probe(arch) {
+            Ok(()) => {
+                return Ok(Selected {
+                    engine,
+                    // That a foreign guest cannot run on KVM is no news.
+                    passed_over: reasons.pop().filter(|_| arch == Arch::host()),
+                });
+            }
+            Err(Unusable(reason)) => reasons.push(format!("{}: {reason}", engine.name())),
+        }
+    }
+    if reasons.is_empty() {
+        reasons.push(format!(
+            "{wanted}: no such engine (known: {})",
+            NAMES.join(", ")
+        ));
+    }
+    Err(Unusable(format!(
+        "no engine can run this box here\n  {}",
+        reasons.join("\n  ")
+    )))
+}
+
+/// All engines that run machines, the best first.
+pub fn all() -> Vec<Box<dyn Engine>> {
+    vec![Box::new(kvm::Kvm), Box::new(qemu::Qemu)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_engine_is_refused_by_name() {
+        let Unusable(text) = select("xen", Arch::host()).unwrap_err();
+        assert!(
+            text.contains("xen: no such engine (known: auto, kvm, qemu)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn kvm_runs_no_foreign_guests() {
+        let Unusable(text) = select("kvm", Arch::S390x).unwrap_err();
+        assert!(text.contains("kvm:") && text.contains("s390x"), "{text}");
+        assert!(!text.contains("qemu:"), "{text}");
     }
 }

@@ -90,10 +90,15 @@ fn supervisor(mut parts: Parts, receiver: &Receiver<Stopped>) {
 }
 
 impl Running {
-    /// Ends the machine now and waits until nothing of it is left.
-    pub fn kill(&mut self) {
+    /// Ends the machine soon: [`Event::Ended`] tells when nothing of it is left.
+    pub fn stop(&self) {
         // It may have ended by itself.
         let _ = self.stopped.send(Stopped::Killed);
+    }
+
+    /// Ends the machine now and waits until nothing of it is left.
+    pub fn kill(&mut self) {
+        self.stop();
         self.wait();
     }
 

@@ -223,6 +223,7 @@ mod tests {
             name: "boxbuild-x".to_owned(),
             arch,
             kernel: "/k,e".into(),
+            kernel_sha256: String::new(),
             initrd: std::fs::File::open("/dev/null").unwrap().into(),
             cmdline: "console=hvc0 kiwi=\"a,b\"".to_owned(),
             disk: "/d,file=/etc/passwd".into(),

@@ -20,7 +20,7 @@ use std::sync::mpsc::SyncSender;
 use boxbuild_virtiofs::config::ShareConfig;
 use boxbuild_virtiofs::vhost_user::ShareServer;
 
-use super::{Engine, Event, Machine, Running, Share, StartError, Unusable};
+use super::{Engine, Event, Machine, Processor, Running, Share, StartError, Unusable};
 use crate::arch::Arch;
 use argv::Descriptors;
 use overlay::Disk;
@@ -37,6 +37,10 @@ pub struct Qemu;
 impl Engine for Qemu {
     fn name(&self) -> &'static str {
         "qemu"
+    }
+
+    fn processor(&self) -> Processor {
+        Processor::Emulated
     }
 
     fn probe(&self, arch: Arch) -> Result<(), Unusable> {

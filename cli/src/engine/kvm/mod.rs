@@ -1,0 +1,271 @@
+//! The kvm engine: a micro virtual machine in this process, over `/dev/kvm`.
+//!
+//! Nothing has to be cleaned up behind it: the machine, its servers and its overlay are
+//! threads, mappings and files without names, and are gone with the process however it ends.
+
+mod kernel;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
+
+use boxbuild_virtiofs::config::ShareConfig;
+use boxbuild_vmm::disk::{Disk, Image, Overlay};
+use boxbuild_vmm::kvm::KvmError;
+use boxbuild_vmm::machine::{self, Config};
+use boxbuild_vmm::smoke;
+
+use super::{Ended, Engine, Event, Machine, Processor, Running, StartError, Unusable};
+use crate::arch::Arch;
+
+/// The device.
+const DEVICE: &str = "/dev/kvm";
+
+/// How often a full channel is tried again: its reader prints, the guest waits meanwhile.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// The engine.
+#[derive(Debug, Default)]
+pub struct Kvm;
+
+impl Engine for Kvm {
+    fn name(&self) -> &'static str {
+        "kvm"
+    }
+
+    fn processor(&self) -> Processor {
+        Processor::Virtualized
+    }
+
+    fn probe(&self, arch: Arch) -> Result<(), Unusable> {
+        if arch != Arch::host() || arch != Arch::X86_64 {
+            return Err(Unusable(format!(
+                "the kvm engine runs x86_64 guests on x86_64 hosts, not {arch} guests on {}",
+                Arch::host()
+            )));
+        }
+        smoke::run().map_err(|error| unusable(&error))
+    }
+
+    fn start(
+        &self,
+        machine: Machine,
+        events: SyncSender<Event>,
+    ) -> Result<Box<dyn Running>, StartError> {
+        let (config, note) = config(machine)?;
+        if let Some(note) = note {
+            // Nobody waits at the other end yet if the channel is that small; it may be lost.
+            let _ = events.try_send(Event::Note(note));
+        }
+        let closing = Arc::new(AtomicBool::new(false));
+        let running = machine::start(config, forward(events, Arc::clone(&closing)))
+            .map_err(|error| StartError::Machine(Box::new(error)))?;
+        Ok(Box::new(InProcess { running, closing }))
+    }
+}
+
+/// What the machine consists of, and what the user should know about it.
+fn config(machine: Machine) -> Result<(Config, Option<String>), StartError> {
+    let host = |action: String| move |source| StartError::Host { action, source };
+    let opened = kernel::open(&machine.kernel, &machine.kernel_sha256).map_err(host(format!(
+        "open the kernel {}",
+        machine.kernel.display()
+    )))?;
+    let image = Image::open(&machine.disk).map_err(|source| StartError::Disk {
+        path: machine.disk.clone(),
+        source: Box::new(source),
+    })?;
+    let overlay =
+        Overlay::new(image, machine.disk_size, &machine.scratch).map_err(host(format!(
+            "make a file for the disk's changes in {}",
+            machine.scratch.display()
+        )))?;
+    let disks: Vec<Box<dyn Disk>> = vec![Box::new(overlay)];
+    let shares = machine
+        .shares
+        .into_iter()
+        .map(|share| {
+            let mut config = ShareConfig::new(share.path);
+            config.read_only = share.read_only;
+            machine::Share {
+                tag: share.tag,
+                config,
+            }
+        })
+        .collect();
+    let config = Config {
+        memory_mib: machine.memory_mib,
+        cpus: machine.cpus,
+        kernel: opened.file,
+        initrd: Some(File::from(machine.initrd)),
+        cmdline: machine.cmdline,
+        disks,
+        shares,
+    };
+    Ok((config, opened.note))
+}
+
+/// Hands the machine's events on. The guest waits while the reader does not read, unless the
+/// machine is being ended: what it says then is lost.
+fn forward(sender: SyncSender<Event>, closing: Arc<AtomicBool>) -> machine::Events {
+    Arc::new(move |event| {
+        let (mut event, last) = match event {
+            machine::Event::Serial(bytes) | machine::Event::Console(bytes) => {
+                (Event::Console(bytes), false)
+            }
+            machine::Event::Control(bytes) => (Event::Control(bytes), false),
+            machine::Event::Ended(ended) => (Event::Ended(translate(ended)), true),
+        };
+        if last {
+            // The reader is waiting for it, or gone.
+            let _ = sender.send(event);
+            return;
+        }
+        while !closing.load(Ordering::Relaxed) {
+            match sender.try_send(event) {
+                Err(TrySendError::Full(back)) => event = back,
+                Ok(()) | Err(TrySendError::Disconnected(_)) => return,
+            }
+            std::thread::sleep(RETRY);
+        }
+    })
+}
+
+fn translate(ended: machine::Ended) -> Ended {
+    match ended {
+        machine::Ended::PoweredOff => Ended::PoweredOff,
+        machine::Ended::Reset => Ended::Reset,
+        machine::Ended::Failed(text) => Ended::Failed(text),
+        machine::Ended::Killed => Ended::Killed,
+    }
+}
+
+/// A machine in this process.
+#[derive(Debug)]
+struct InProcess {
+    running: machine::Running,
+    closing: Arc<AtomicBool>,
+}
+
+impl Running for InProcess {
+    fn kill(&mut self, _grace: Duration) {
+        // There is no process to end in order; its reader is told by the last event.
+        self.closing.store(true, Ordering::Relaxed);
+        self.running.stop();
+    }
+
+    fn peak_memory(&self) -> Option<u64> {
+        peak_memory(&fs::read_to_string("/proc/self/status").ok()?)
+    }
+}
+
+impl Drop for InProcess {
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+}
+
+/// `VmHWM` in bytes (proc_pid_status(5)): with the guest's memory as far as it was used.
+fn peak_memory(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+/// Why there is no KVM, and what would help.
+fn unusable(error: &smoke::Unusable) -> Unusable {
+    let smoke::Unusable::Kvm(KvmError::Open(source)) = error else {
+        return Unusable(chain(error));
+    };
+    Unusable(match source.kind() {
+        io::ErrorKind::NotFound => String::from(
+            "there is no /dev/kvm: switch virtualization on in the firmware of this machine \
+             (Intel VT-x, AMD-V) or, if it is a virtual machine itself, nested virtualization \
+             on its host, and load the module: sudo modprobe kvm_intel (or kvm_amd)",
+        ),
+        io::ErrorKind::PermissionDenied => match device_group() {
+            Some(group) => format!(
+                "you may not use /dev/kvm, which belongs to the group {group}: \
+                 sudo usermod -aG {group} \"$USER\", then log in again"
+            ),
+            None => {
+                String::from("you may not use /dev/kvm: ask for read and write permission on it")
+            }
+        },
+        _ => chain(error),
+    })
+}
+
+/// The group that /dev/kvm belongs to, if membership would help.
+fn device_group() -> Option<String> {
+    const GROUP_READ_WRITE: u32 = 0o060;
+    let metadata = fs::metadata(DEVICE).ok()?;
+    if !metadata.file_type().is_char_device()
+        || metadata.mode() & GROUP_READ_WRITE != GROUP_READ_WRITE
+        || metadata.gid() == 0
+    {
+        return None;
+    }
+    let group = nix::unistd::Group::from_gid(nix::unistd::Gid::from_raw(metadata.gid()));
+    Some(group.ok()??.name)
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text += &format!(": {error}");
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn peak_memory_is_in_bytes() {
+        let status = "Name:\tboxbuild\nVmPeak:\t  10 kB\nVmHWM:\t  2048 kB\n";
+        assert_eq!(peak_memory(status), Some(2 << 20));
+        assert_eq!(peak_memory("Name:\tboxbuild\n"), None);
+    }
+
+    #[test]
+    fn a_missing_permission_names_the_group_or_the_device() {
+        let denied =
+            smoke::Unusable::Kvm(KvmError::Open(io::Error::from_raw_os_error(libc::EACCES)));
+        let Unusable(text) = unusable(&denied);
+        assert!(text.contains("/dev/kvm"), "{text}");
+        let missing =
+            smoke::Unusable::Kvm(KvmError::Open(io::Error::from_raw_os_error(libc::ENOENT)));
+        let Unusable(text) = unusable(&missing);
+        assert!(text.contains("modprobe"), "{text}");
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_holds_nothing_up_at_the_end() {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let closing = Arc::new(AtomicBool::new(false));
+        let events = forward(sender, Arc::clone(&closing));
+        events(machine::Event::Console(b"kept".to_vec()));
+        let blocked = std::thread::spawn({
+            let events = Arc::clone(&events);
+            move || events(machine::Event::Console(b"lost".to_vec()))
+        });
+        closing.store(true, Ordering::Relaxed);
+        blocked.join().unwrap();
+        assert!(matches!(receiver.recv(), Ok(Event::Console(bytes)) if bytes == b"kept"));
+        events(machine::Event::Ended(machine::Ended::Killed));
+        assert!(matches!(receiver.recv(), Ok(Event::Ended(Ended::Killed))));
+    }
+}
