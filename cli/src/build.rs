@@ -291,6 +291,7 @@ fn machine(plan: &Plan, target: &Target, processor: Processor) -> Result<Machine
             },
         ],
         network: plan.network,
+        host_loopback: plan.host_loopback,
         machine_type: plan.machine_type.clone(),
         cpu_model: plan.cpu_model.clone(),
     })

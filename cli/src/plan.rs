@@ -17,6 +17,9 @@ use crate::store::{Guest, InstalledBox};
 /// recognises a file system that is full.
 const LEAST_FREE: u64 = 16 << 20;
 
+/// The host as the guest sees it: the gateway of its network.
+const GATEWAY: &str = "10.0.2.2";
+
 /// A validated build.
 #[derive(Debug)]
 pub struct Plan {
@@ -43,6 +46,8 @@ pub struct Plan {
     pub disk_size: Option<u64>,
     /// Network of the guest.
     pub network: Network,
+    /// A proxy on the host's loopback is used.
+    pub host_loopback: bool,
     /// Engine that the user asked for (one of [`crate::engine::NAMES`]).
     pub engine: String,
     /// Machine type and CPU model for the qemu engine.
@@ -167,6 +172,7 @@ impl Plan {
                 info.disk_size >> 30
             )));
         }
+        let environment = proxies(std::env::vars_os(), network);
         let host_cpus =
             std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         Ok(Plan {
@@ -175,7 +181,8 @@ impl Plan {
             description_rw: options.description_rw,
             target_dir: folders.target_dir,
             kiwi_args: kiwi_args(options, folders.build.rest),
-            environment: proxies(std::env::vars_os(), network),
+            host_loopback: wants_loopback(&environment),
+            environment,
             memory_mib: options
                 .box_memory
                 .map_or(info.memory_mib, |bytes| bytes >> 20),
@@ -294,6 +301,13 @@ fn proxies(
         .collect()
 }
 
+/// Whether one of the proxies is reached through the gateway.
+fn wants_loopback(environment: &[(String, OsString)]) -> bool {
+    environment.iter().any(|(name, value)| {
+        !name.eq_ignore_ascii_case("no_proxy") && value.to_string_lossy().contains(GATEWAY)
+    })
+}
+
 fn through_gateway(proxy: &str) -> String {
     let start = proxy.find("://").map_or(0, |at| at + 3);
     let (scheme, rest) = proxy.split_at(start);
@@ -303,7 +317,7 @@ fn through_gateway(proxy: &str) -> String {
         if let Some(port) = host.strip_prefix(loopback)
             && (port.is_empty() || port.starts_with([':', '/']))
         {
-            return format!("{scheme}{credentials}10.0.2.2{port}");
+            return format!("{scheme}{credentials}{GATEWAY}{port}");
         }
     }
     proxy.to_owned()

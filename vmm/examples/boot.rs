@@ -14,6 +14,7 @@ use std::time::Instant;
 use boxbuild_virtiofs::ShareConfig;
 use boxbuild_vmm::disk::{Disk, RawDisk};
 use boxbuild_vmm::machine::{self, Config, Ended, Event, Share};
+use boxbuild_vmm::net::NetworkConfig;
 use boxbuild_vmm::virtio::console::Port;
 use clap::Parser;
 
@@ -41,6 +42,9 @@ struct Args {
     /// Share a folder: TAG=FOLDER
     #[arg(long)]
     share: Vec<String>,
+    /// Give it a network
+    #[arg(long)]
+    net: bool,
     /// Say something to the guest's console
     #[arg(long)]
     input: Option<String>,
@@ -100,6 +104,7 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
             .iter()
             .map(|disk| open(disk))
             .collect::<Result<_, _>>()?,
+        network: args.net.then(NetworkConfig::default),
         shares: args
             .share
             .iter()

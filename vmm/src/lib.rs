@@ -13,6 +13,7 @@ pub mod layout;
 pub mod legacy;
 pub mod machine;
 pub mod memory;
+pub mod net;
 pub mod pci;
 pub mod smoke;
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub struct Machine {
     pub shares: Vec<Share>,
     /// Network of the guest.
     pub network: Network,
+    /// The guest reaches the host's loopback through the network's gateway.
+    pub host_loopback: bool,
     /// Overrides of the machine type and CPU model (engine qemu only).
     pub machine_type: Option<OsString>,
     /// See `machine_type`.

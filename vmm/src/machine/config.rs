@@ -5,6 +5,7 @@ use std::fs::File;
 use boxbuild_virtiofs::ShareConfig;
 
 use crate::disk::Disk;
+use crate::net::NetworkConfig;
 
 /// A machine that shall run once.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Config {
     pub cmdline: String,
     /// Disks, in order: vda, vdb, …
     pub disks: Vec<Box<dyn Disk>>,
+    /// Network of the guest; without it there is no card.
+    pub network: Option<NetworkConfig>,
     /// Folders shared over virtio-fs.
     pub shares: Vec<Share>,
 }

@@ -7,12 +7,14 @@ use crate::bus::RangeError;
 use crate::disk::Disk;
 use crate::kvm::Vm;
 use crate::layout;
+use crate::net::NetworkConfig;
 use crate::pci::{ConfigPorts, ConfigWindow, HostBridge, MemoryWindow, PciRoot};
 use crate::vcpu::Buses;
 use crate::virtio::balloon::Balloon;
 use crate::virtio::block::Block;
 use crate::virtio::console::{Console, Input, Port};
 use crate::virtio::fs::Fs;
+use crate::virtio::net::Net;
 use crate::virtio::rng::Rng;
 use crate::virtio::{Attachment, Device, VirtioPci};
 
@@ -20,6 +22,7 @@ use crate::virtio::{Attachment, Device, VirtioPci};
 pub(super) fn build(
     vm: &Arc<Vm>,
     disks: Vec<Box<dyn Disk>>,
+    network: Option<NetworkConfig>,
     shares: Vec<Share>,
     events: &Events,
 ) -> Result<(Arc<PciRoot>, Input), StartError> {
@@ -35,6 +38,9 @@ pub(super) fn build(
     let mut devices: Vec<Box<dyn Device>> = vec![Box::new(console)];
     for disk in disks {
         devices.push(Box::new(Block::new(disk)));
+    }
+    if let Some(network) = network {
+        devices.push(Box::new(Net::new(network)?));
     }
     for share in shares {
         devices.push(Box::new(Fs::new(&share.tag, share.config)?));

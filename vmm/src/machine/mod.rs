@@ -13,6 +13,7 @@ use crate::bus::RangeError;
 use crate::kvm::{KvmError, Vm};
 use crate::legacy::{Cmos, DebugPort, I8042, Power, Serial, SerialInterrupt, i8042, power};
 use crate::memory::{self, MemoryError};
+use crate::net::NetworkError;
 use crate::pci::PciError;
 use crate::vcpu::{self, Buses, VcpuError};
 use crate::virtio::fs::FsError;
@@ -42,6 +43,9 @@ pub enum StartError {
     /// A folder cannot be shared.
     #[error(transparent)]
     Share(#[from] FsError),
+    /// See [`NetworkError`].
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The host has no event descriptor left.
     #[error("cannot make the console")]
     Console(#[source] std::io::Error),
@@ -78,7 +82,7 @@ pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> 
         },
     )?;
     let serial = serial(&vm, &events);
-    let (pci, input) = devices::build(&vm, config.disks, config.shares, &events)?;
+    let (pci, input) = devices::build(&vm, config.disks, config.network, config.shares, &events)?;
     let mut buses = Buses::default();
     add_ports(&mut buses, &serial, &debug_port)?;
     devices::add_windows(&mut buses, &pci)?;

@@ -1,9 +1,8 @@
 //! What a device is to the transport.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-
-use vmm_sys_util::eventfd::EventFd;
 
 use super::{ActiveQueue, DeviceConfig, Interrupt};
 use crate::memory::GuestRam;
@@ -110,8 +109,9 @@ pub trait Device: Send + fmt::Debug {
     /// Its configuration space.
     fn config(&self) -> Arc<DeviceConfig>;
 
-    /// An event that wakes its thread, apart from the queues.
-    fn wakeup(&self) -> Option<EventFd> {
+    /// What wakes its thread apart from the queues, by being readable until
+    /// [`woken`](Self::woken) has done what there was to do.
+    fn wakeup(&self) -> Option<OwnedFd> {
         None
     }
 
@@ -130,7 +130,7 @@ pub trait Device: Send + fmt::Debug {
     /// If the device cannot go on.
     fn notified(&mut self, index: usize, context: &mut Context) -> Result<(), Fault>;
 
-    /// [`wakeup`](Self::wakeup) was signalled.
+    /// [`wakeup`](Self::wakeup) is readable.
     ///
     /// # Errors
     /// If the device cannot go on.

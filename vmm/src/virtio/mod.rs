@@ -14,6 +14,7 @@ pub mod console;
 mod device;
 pub mod fs;
 mod interrupt;
+pub mod net;
 mod pci;
 mod queue;
 pub mod rng;

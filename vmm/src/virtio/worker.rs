@@ -1,6 +1,7 @@
 //! The thread that serves an active device.
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread::JoinHandle;
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -26,10 +27,10 @@ impl Worker {
         let stop = event()?;
         let epoll = Epoll::new()?;
         let wakeup = device.wakeup();
-        let watch = |event: &EventFd, token| {
+        let watch = |event: &dyn AsRawFd, token| {
             epoll.ctl(
                 ControlOperation::Add,
-                std::os::fd::AsRawFd::as_raw_fd(event),
+                event.as_raw_fd(),
                 EpollEvent::new(EventSet::IN, token),
             )
         };
@@ -48,7 +49,7 @@ impl Worker {
                 let mut serving = Serving {
                     device,
                     context,
-                    wakeup,
+                    _wakeup: wakeup,
                 };
                 serving.run(&epoll);
                 serving.device
@@ -87,7 +88,8 @@ pub(super) fn event() -> io::Result<EventFd> {
 struct Serving {
     device: Box<dyn Device>,
     context: Context,
-    wakeup: Option<EventFd>,
+    /// Watched as long as the device is served.
+    _wakeup: Option<OwnedFd>,
 }
 
 /// A thread that panics leaves a device that needs a reset, not one that hangs.
@@ -154,13 +156,10 @@ impl Serving {
     }
 
     fn clear(&self, token: u64) {
-        let event = match token {
-            WAKEUP => self.wakeup.as_ref(),
-            _ => self.queue(token).and_then(|index| {
-                let queue = self.context.queues.get(index)?.as_ref()?;
-                Some(queue.event())
-            }),
-        };
+        let event = self.queue(token).and_then(|index| {
+            let queue = self.context.queues.get(index)?.as_ref()?;
+            Some(queue.event())
+        });
         // It may have been read already.
         let _ = event.map(EventFd::read);
     }

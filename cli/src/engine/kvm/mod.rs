@@ -17,9 +17,10 @@ use boxbuild_virtiofs::config::ShareConfig;
 use boxbuild_vmm::disk::{Disk, Image, Overlay};
 use boxbuild_vmm::kvm::KvmError;
 use boxbuild_vmm::machine::{self, Config};
+use boxbuild_vmm::net::NetworkConfig;
 use boxbuild_vmm::smoke;
 
-use super::{Ended, Engine, Event, Machine, Processor, Running, StartError, Unusable};
+use super::{Ended, Engine, Event, Machine, Network, Processor, Running, StartError, Unusable};
 use crate::arch::Arch;
 
 /// The device.
@@ -104,6 +105,9 @@ fn config(machine: Machine) -> Result<(Config, Option<String>), StartError> {
         initrd: Some(File::from(machine.initrd)),
         cmdline: machine.cmdline,
         disks,
+        network: (machine.network == Network::User).then_some(NetworkConfig {
+            host_loopback: machine.host_loopback,
+        }),
         shares,
     };
     Ok((config, opened.note))

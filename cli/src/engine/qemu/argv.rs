@@ -233,6 +233,7 @@ mod tests {
             cpus: 3,
             shares: vec![share("one"), share("two")],
             network,
+            host_loopback: false,
             machine_type: None,
             cpu_model: None,
         }

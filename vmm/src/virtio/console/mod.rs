@@ -4,11 +4,12 @@ mod control;
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use vmm_sys_util::eventfd::EventFd;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{Buffers, Context, Device, DeviceConfig, Fault, Interrupt, Kind, worker};
+use super::{Buffers, Context, Device, DeviceConfig, Fault, Interrupt, Kind};
 use crate::memory::GuestRam;
 use control::Control;
 
@@ -75,7 +76,7 @@ impl Input {
     fn new() -> io::Result<Input> {
         Ok(Input(Arc::new(InputState {
             waiting: Mutex::default(),
-            event: worker::event()?,
+            event: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
         })))
     }
 
@@ -243,8 +244,8 @@ impl Device for Console {
         Arc::clone(&self.config)
     }
 
-    fn wakeup(&self) -> Option<EventFd> {
-        self.input.0.event.try_clone().ok()
+    fn wakeup(&self) -> Option<OwnedFd> {
+        self.input.0.event.as_fd().try_clone_to_owned().ok()
     }
 
     fn activate(&mut self, _context: &mut Context) -> Result<(), Fault> {
@@ -267,6 +268,8 @@ impl Device for Console {
     }
 
     fn woken(&mut self, context: &mut Context) -> Result<(), Fault> {
+        // Before looking: what comes later signals it again. It may have been read already.
+        let _ = self.input.0.event.read();
         for port in Port::ALL {
             self.receive(port, context)?;
         }

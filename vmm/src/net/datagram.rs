@@ -1,0 +1,128 @@
+//! UDP and ICMP echo: one connected socket of the host for each pair of guest and peer.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::packet::Frame;
+use super::{icmp, packet};
+
+/// An association ends after this time without a packet (RFC 4787 asks for two minutes and
+/// allows less on well-known ports).
+const IDLE: Duration = Duration::from_secs(120);
+/// For questions to name servers: a port each.
+const IDLE_QUESTION: Duration = Duration::from_secs(15);
+/// Largest datagram: what an IPv4 packet takes (RFC 768, RFC 791).
+const LARGEST: usize = 65507;
+
+/// What an association carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Udp,
+    /// Echo, with the guest's identifier.
+    Echo(u16),
+    /// UDP to the name server.
+    Question,
+}
+
+/// An association.
+#[derive(Debug)]
+pub(super) struct Association {
+    socket: Socket,
+    kind: Kind,
+    guest: SocketAddr,
+    remote: SocketAddr,
+    pub(super) last_used: Instant,
+}
+
+impl Association {
+    /// Between the guest and what it knows as `remote`, which for us is `host`.
+    pub(super) fn new(
+        kind: Kind,
+        guest: SocketAddr,
+        remote: SocketAddr,
+        host: SocketAddr,
+    ) -> io::Result<Association> {
+        let protocol = match (kind, host) {
+            (Kind::Udp | Kind::Question, _) => Protocol::UDP,
+            (Kind::Echo(_), SocketAddr::V4(_)) => Protocol::ICMPV4,
+            (Kind::Echo(_), SocketAddr::V6(_)) => Protocol::ICMPV6,
+        };
+        let socket = Socket::new(
+            Domain::for_address(host),
+            Type::DGRAM.nonblocking(),
+            Some(protocol),
+        )?;
+        socket.connect(&host.into())?;
+        Ok(Association {
+            socket,
+            kind,
+            guest,
+            remote,
+            last_used: Instant::now(),
+        })
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        let limit = if self.kind == Kind::Question {
+            IDLE_QUESTION
+        } else {
+            IDLE
+        };
+        now.duration_since(self.last_used) > limit
+    }
+
+    pub(super) fn is_question(&self) -> bool {
+        self.kind == Kind::Question
+    }
+
+    /// Sends a datagram of the guest. What the host has no room for is lost, as UDP may.
+    ///
+    /// # Errors
+    /// If nobody listens there.
+    pub(super) fn send(&mut self, payload: &[u8]) -> io::Result<()> {
+        self.last_used = Instant::now();
+        match self.socket.write(payload) {
+            Err(error) if !is_lost(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the next datagram for the guest, if there is one.
+    ///
+    /// # Errors
+    /// If nobody listens there.
+    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<Frame>> {
+        match self.socket.read(buffer) {
+            Ok(count) => {
+                self.last_used = Instant::now();
+                let payload = buffer.get(..count.min(LARGEST));
+                let payload = payload.unwrap_or_default();
+                Ok(Some(match self.kind {
+                    Kind::Udp | Kind::Question => packet::udp(self.remote, self.guest, payload),
+                    Kind::Echo(identifier) => {
+                        icmp::reply(self.remote, self.guest, payload, identifier)
+                    }
+                }))
+            }
+            Err(error) if is_lost(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Not the peer's fault.
+fn is_lost(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+        || matches!(
+            error.raw_os_error(),
+            Some(libc::ENOBUFS | libc::EMSGSIZE | libc::EPERM)
+        )
+}

@@ -1,0 +1,599 @@
+//! One TCP connection of the guest (RFC 9293), continued by a socket of the host.
+//!
+//! The link to the guest loses nothing and keeps order, so there is no congestion to control
+//! and nothing to reassemble; what the guest drops by itself is sent again, in order. A
+//! connection buffers at most [`limits::BUFFER`] bytes each way, and only what it must.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use smoltcp::wire::{TcpControl, TcpRepr};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::packet::{self, Frame, Segment};
+use super::{Offloads, limits};
+
+/// Flags (RFC 9293, section 3.1).
+pub(super) const FIN: u8 = 1 << 0;
+pub(super) const SYN: u8 = 1 << 1;
+pub(super) const RST: u8 = 1 << 2;
+pub(super) const PSH: u8 = 1 << 3;
+pub(super) const ACK: u8 = 1 << 4;
+
+/// Options (RFC 9293, section 3.2; RFC 7323, section 2).
+const OPTION_NOTHING: u8 = 1;
+const OPTION_SEGMENT_SIZE: u8 = 2;
+const OPTION_SCALE: u8 = 3;
+
+/// Bytes of payload in a frame of 1500 bytes, over IPv4 and IPv6.
+const SEGMENT_4: u16 = 1460;
+const SEGMENT_6: u16 = 1440;
+/// What a peer takes that does not say (RFC 9293, section 3.7.1), and the least that is believed.
+const DEFAULT_SEGMENT: u16 = 536;
+const LEAST_SEGMENT: u16 = 64;
+/// Payload of a large segment: with all headers it stays an IP packet.
+const LARGE_SEGMENT: usize = 60 << 10;
+/// Our windows are in units of 2^4 bytes, so that [`limits::BUFFER`] fits 16 bits.
+const SCALE: u8 = 4;
+/// Largest shift that a peer may ask for (RFC 7323, section 2.3).
+const MOST_SCALE: u8 = 14;
+/// Duplicates after which something is sent again (RFC 5681, section 3.2).
+const DUPLICATES: u8 = 3;
+/// Time without an answer after which something is sent again; doubles each time.
+const RESEND: Duration = Duration::from_millis(500);
+/// So often, and then the guest is gone.
+const RESENDS: u32 = 8;
+
+const _: () = assert!(limits::BUFFER >> SCALE <= u16::MAX as usize);
+
+/// How far the connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The host's socket is being connected; the guest waits for its answer.
+    Connecting,
+    /// The guest has been answered, and has not said anything yet.
+    Answered,
+    Open,
+}
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Fate {
+    /// It goes on.
+    Stays,
+    /// Both sides are done.
+    Done,
+    /// It is broken: the guest gets a reset.
+    Reset,
+    /// The guest has reset it.
+    Gone,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: Socket,
+    guest: SocketAddr,
+    remote: SocketAddr,
+    state: State,
+    /// The socket may have something to read or room to write: edge-triggered.
+    readable: bool,
+    writable: bool,
+    /// From the guest: next sequence number, what the host has not taken yet, and the end.
+    next_expected: u32,
+    to_host: VecDeque<u8>,
+    guest_done: bool,
+    host_told: bool,
+    /// To the guest: first byte that it has not acknowledged, next to be sent, and everything
+    /// from the first on.
+    unacknowledged: u32,
+    next: u32,
+    /// The furthest that was ever sent.
+    furthest: u32,
+    to_guest: VecDeque<u8>,
+    host_done: bool,
+    end_sent: bool,
+    window: u32,
+    scale: Option<u8>,
+    segment_size: u16,
+    duplicates: u8,
+    resend_at: Option<Instant>,
+    resends: u32,
+    owes_acknowledgement: bool,
+    /// The last window that the guest was told of.
+    told_window: usize,
+    /// It is in the queue of those with something to send.
+    pub(super) queued: bool,
+}
+
+fn before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
+
+impl Connection {
+    /// Begins to connect to `host`, which the guest knows as `remote`, for its first segment.
+    ///
+    /// # Errors
+    /// If that fails at once.
+    pub(super) fn connect(
+        guest: SocketAddr,
+        remote: SocketAddr,
+        host: SocketAddr,
+        syn: &TcpRepr<'_>,
+        first: u32,
+    ) -> io::Result<Connection> {
+        let kind = Type::STREAM.nonblocking();
+        let socket = Socket::new(Domain::for_address(host), kind, Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        match socket.connect(&host.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+            _ => {}
+        }
+        let most = if guest.is_ipv6() {
+            SEGMENT_6
+        } else {
+            SEGMENT_4
+        };
+        let asked = syn.max_seg_size.unwrap_or(DEFAULT_SEGMENT);
+        Ok(Connection {
+            socket,
+            guest,
+            remote,
+            state: State::Connecting,
+            readable: false,
+            writable: false,
+            next_expected: (syn.seq_number.0 as u32).wrapping_add(1),
+            to_host: VecDeque::new(),
+            guest_done: false,
+            host_told: false,
+            unacknowledged: first,
+            next: first,
+            furthest: first,
+            to_guest: VecDeque::new(),
+            host_done: false,
+            end_sent: false,
+            window: u32::from(syn.window_len),
+            scale: syn.window_scale.map(|scale| scale.min(MOST_SCALE)),
+            segment_size: asked.clamp(LEAST_SEGMENT, most),
+            duplicates: 0,
+            resend_at: None,
+            resends: 0,
+            owes_acknowledgement: false,
+            told_window: 0,
+            queued: false,
+        })
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Bytes that are kept for either side.
+    pub(super) fn buffered(&self) -> usize {
+        self.to_host.len() + self.to_guest.len()
+    }
+
+    /// The host's socket has news. `room` is how many bytes all connections may still buffer.
+    pub(super) fn host_event(&mut self, room: usize) -> Fate {
+        self.readable = true;
+        self.writable = true;
+        if self.state == State::Connecting {
+            match self.socket.take_error() {
+                Ok(None) => {}
+                Ok(Some(_)) | Err(_) => return Fate::Reset,
+            }
+            // Nothing has been decided yet if there is no peer.
+            if self.socket.peer_addr().is_err() {
+                return Fate::Stays;
+            }
+            self.state = State::Answered;
+            self.owes_acknowledgement = true;
+        }
+        self.exchange(room)
+    }
+
+    /// Moves what can be moved between the buffers and the host's socket.
+    pub(super) fn exchange(&mut self, room: usize) -> Fate {
+        if self.state == State::Connecting {
+            return Fate::Stays;
+        }
+        if self.flush().is_err() || self.fill(room).is_err() {
+            return Fate::Reset;
+        }
+        self.fate()
+    }
+
+    fn fate(&self) -> Fate {
+        let sent = self.end_sent && self.unacknowledged == self.next;
+        if sent && self.host_told {
+            Fate::Done
+        } else {
+            Fate::Stays
+        }
+    }
+
+    /// Writes to the host what is left for it.
+    fn flush(&mut self) -> io::Result<()> {
+        while self.writable && !self.to_host.is_empty() {
+            let (first, second) = self.to_host.as_slices();
+            let parts = [IoSlice::new(first), IoSlice::new(second)];
+            match (&self.socket).write_vectored(&parts) {
+                Ok(count) => {
+                    self.to_host.drain(..count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.to_host.is_empty() {
+            // An empty buffer of a connection that idles costs nothing.
+            if self.to_host.capacity() > limits::BUFFER / 8 {
+                self.to_host = VecDeque::new();
+            }
+            if self.guest_done && !self.host_told {
+                self.host_told = true;
+                match self.socket.shutdown(Shutdown::Write) {
+                    Err(error) if error.kind() != ErrorKind::NotConnected => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        // The guest waits for room if it was told of little.
+        if self.state == State::Open && self.told_window < limits::BUFFER / 4 {
+            self.owes_acknowledgement |= self.free() >= limits::BUFFER / 2;
+        }
+        Ok(())
+    }
+
+    /// Reads from the host what the guest may get.
+    fn fill(&mut self, room: usize) -> io::Result<()> {
+        let mut scratch = [0; 64 << 10];
+        // Some of it always, so that none starves where all together buffer too much.
+        let most = limits::BUFFER.min(self.to_guest.len() + room.max(usize::from(SEGMENT_4)));
+        while self.readable && !self.host_done && self.to_guest.len() < most {
+            let len = scratch.len().min(most - self.to_guest.len());
+            match (&self.socket).read(&mut scratch[..len]) {
+                Ok(0) => self.host_done = true,
+                Ok(count) => self.to_guest.extend(&scratch[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// A segment of the guest.
+    pub(super) fn guest_segment(&mut self, segment: &TcpRepr<'_>, room: usize) -> Fate {
+        let sequence = segment.seq_number.0 as u32;
+        if segment.control == TcpControl::Rst {
+            // Only one that fits exactly is believed (RFC 9293, section 3.10.7.4).
+            return if sequence == self.next_expected {
+                Fate::Gone
+            } else {
+                Fate::Stays
+            };
+        }
+        if self.state == State::Connecting {
+            return Fate::Stays;
+        }
+        if segment.control == TcpControl::Syn {
+            // Our answer is on its way.
+            self.owes_acknowledgement = true;
+            return Fate::Stays;
+        }
+        let Some(acknowledgement) = segment.ack_number else {
+            return Fate::Stays;
+        };
+        if !self.acknowledge(acknowledgement.0 as u32, segment) {
+            return Fate::Reset;
+        }
+        if self.state == State::Answered {
+            return Fate::Stays;
+        }
+        self.take(sequence, segment.payload);
+        let end = sequence.wrapping_add(segment.payload.len() as u32);
+        if segment.control == TcpControl::Fin && end == self.next_expected && !self.guest_done {
+            self.next_expected = end.wrapping_add(1);
+            self.guest_done = true;
+            self.owes_acknowledgement = true;
+        }
+        self.exchange(room)
+    }
+
+    /// Looks at what the guest acknowledges. False if it never got that.
+    fn acknowledge(&mut self, acknowledgement: u32, segment: &TcpRepr<'_>) -> bool {
+        if before(self.furthest, acknowledgement) {
+            return false;
+        }
+        if before(acknowledgement, self.unacknowledged) {
+            return true;
+        }
+        if self.state == State::Answered && acknowledgement != self.unacknowledged {
+            // Our SYN.
+            self.state = State::Open;
+            self.unacknowledged = self.unacknowledged.wrapping_add(1);
+            if before(self.next, self.unacknowledged) {
+                self.next = self.unacknowledged;
+            }
+            self.resend_at = None;
+        }
+        let window = u32::from(segment.window_len) << self.scale.unwrap_or(0);
+        let advanced = acknowledgement.wrapping_sub(self.unacknowledged);
+        if advanced > 0 {
+            let data = self.to_guest.len().min(advanced as usize);
+            self.to_guest.drain(..data);
+            if self.to_guest.is_empty() && self.to_guest.capacity() > limits::BUFFER / 8 {
+                self.to_guest = VecDeque::new();
+            }
+            self.unacknowledged = acknowledgement;
+            if before(self.next, acknowledgement) {
+                self.next = acknowledgement;
+                self.end_sent |= advanced as usize > data;
+            }
+            self.duplicates = 0;
+            self.resends = 0;
+            self.resend_at = (self.unacknowledged != self.next).then(|| Instant::now() + RESEND);
+        } else if segment.payload.is_empty()
+            && segment.control == TcpControl::None
+            && window == self.window
+            && self.unacknowledged != self.next
+        {
+            self.duplicates = self.duplicates.saturating_add(1);
+            if self.duplicates == DUPLICATES {
+                self.send_again();
+            }
+        }
+        self.window = window;
+        true
+    }
+
+    /// Takes payload of the guest as far as it is new and there is room.
+    fn take(&mut self, sequence: u32, payload: &[u8]) {
+        if payload.is_empty() {
+            // Something outside of the window asks for an answer, such as a keep-alive.
+            self.owes_acknowledgement |= sequence != self.next_expected;
+            return;
+        }
+        self.owes_acknowledgement = true;
+        if before(self.next_expected, sequence) || self.guest_done {
+            return;
+        }
+        let known = self.next_expected.wrapping_sub(sequence) as usize;
+        let fresh = payload.get(known..).unwrap_or_default();
+        let mut fresh = fresh
+            .get(..fresh.len().min(self.free()))
+            .unwrap_or_default();
+        self.next_expected = self.next_expected.wrapping_add(fresh.len() as u32);
+        // Past the buffer, if nothing is in it.
+        while self.writable && self.to_host.is_empty() && !fresh.is_empty() {
+            match (&self.socket).write(fresh) {
+                Ok(count) => fresh = fresh.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The next flush meets it again.
+                Err(_) => break,
+            }
+        }
+        self.to_host.extend(fresh);
+    }
+
+    /// Room for what the guest sends.
+    fn free(&self) -> usize {
+        limits::BUFFER - self.to_host.len()
+    }
+
+    fn send_again(&mut self) {
+        self.next = self.unacknowledged;
+        self.end_sent = false;
+    }
+
+    /// Looks at the clock.
+    pub(super) fn tick(&mut self, now: Instant) -> Fate {
+        // A closed window may have been opened without our noticing.
+        let stuck = self.window == 0 && !self.to_guest.is_empty();
+        if self.resend_at.is_none() && stuck && self.state == State::Open {
+            self.resend_at = Some(now + RESEND);
+        }
+        if self.resend_at.is_none_or(|at| at > now) {
+            return Fate::Stays;
+        }
+        if !stuck {
+            self.resends += 1;
+        }
+        if self.resends > RESENDS {
+            return Fate::Reset;
+        }
+        self.resend_at = Some(now + RESEND * (1 << self.resends.min(RESENDS)));
+        if self.state == State::Answered {
+            self.owes_acknowledgement = true;
+        } else {
+            self.send_again();
+            self.window = self.window.max(1);
+        }
+        Fate::Stays
+    }
+
+    /// Whether [`segment`](Self::segment) has one.
+    pub(super) fn has_segment(&self) -> bool {
+        match self.state {
+            State::Connecting => false,
+            State::Answered => self.owes_acknowledgement,
+            State::Open => self.owes_acknowledgement || self.sendable() > 0 || self.end_is_due(),
+        }
+    }
+
+    /// Bytes on their way to the guest.
+    fn in_flight(&self) -> usize {
+        let sent = self.next.wrapping_sub(self.unacknowledged) as usize;
+        sent - usize::from(self.end_sent && sent > 0)
+    }
+
+    fn sendable(&self) -> usize {
+        if self.end_sent {
+            return 0;
+        }
+        let flight = self.in_flight();
+        let window = (self.window as usize).saturating_sub(flight);
+        self.to_guest.len().saturating_sub(flight).min(window)
+    }
+
+    fn end_is_due(&self) -> bool {
+        self.host_done && !self.end_sent && self.in_flight() == self.to_guest.len()
+    }
+
+    /// The next segment for the guest.
+    pub(super) fn segment(&mut self, offloads: Offloads) -> Option<Frame> {
+        if !self.has_segment() {
+            return None;
+        }
+        if self.state == State::Answered {
+            return Some(self.answer(offloads));
+        }
+        let large = offloads.checksum
+            && if self.guest.is_ipv6() {
+                offloads.tcp6
+            } else {
+                offloads.tcp4
+            };
+        let most = if large {
+            LARGE_SEGMENT
+        } else {
+            usize::from(self.segment_size)
+        };
+        let flight = self.in_flight();
+        let len = self.sendable().min(most);
+        let sequence = self.next;
+        self.next = sequence.wrapping_add(len as u32);
+        let mut flags = ACK;
+        if len > 0 && flight + len == self.to_guest.len() {
+            flags |= PSH;
+        }
+        if self.end_is_due() {
+            flags |= FIN;
+            self.end_sent = true;
+            self.next = self.next.wrapping_add(1);
+        }
+        if before(self.furthest, self.next) {
+            self.furthest = self.next;
+        }
+        if sequence != self.next && self.resend_at.is_none() {
+            self.resend_at = Some(Instant::now() + RESEND);
+        }
+        let window = self.tell_window();
+        let payload = slices(&self.to_guest, flight, len);
+        Some(packet::tcp(&Segment {
+            from: self.remote,
+            to: self.guest,
+            sequence,
+            acknowledgement: self.next_expected,
+            flags,
+            window,
+            options: &[],
+            payload,
+            size: self.segment_size,
+            offload: offloads.checksum,
+        }))
+    }
+
+    /// The answer to the guest's SYN.
+    fn answer(&mut self, offloads: Offloads) -> Frame {
+        let most = if self.guest.is_ipv6() {
+            SEGMENT_6
+        } else {
+            SEGMENT_4
+        };
+        let [high, low] = most.to_be_bytes();
+        let mut options = vec![OPTION_SEGMENT_SIZE, 4, high, low];
+        if self.scale.is_some() {
+            options.extend([OPTION_NOTHING, OPTION_SCALE, 3, SCALE]);
+        }
+        self.owes_acknowledgement = false;
+        self.next = self.unacknowledged.wrapping_add(1);
+        self.furthest = self.next;
+        self.resend_at = self.resend_at.or_else(|| Some(Instant::now() + RESEND));
+        // Not scaled in a SYN (RFC 7323, section 2.2).
+        self.told_window = limits::BUFFER.min(usize::from(u16::MAX));
+        packet::tcp(&Segment {
+            from: self.remote,
+            to: self.guest,
+            sequence: self.unacknowledged,
+            acknowledgement: self.next_expected,
+            flags: SYN | ACK,
+            window: u16::MAX,
+            options: &options,
+            payload: (&[], &[]),
+            size: self.segment_size,
+            offload: offloads.checksum,
+        })
+    }
+
+    /// What the guest is told of our room.
+    fn tell_window(&mut self) -> u16 {
+        self.owes_acknowledgement = false;
+        let shift = if self.scale.is_some() { SCALE } else { 0 };
+        let window = u16::try_from(self.free() >> shift).unwrap_or(u16::MAX);
+        self.told_window = usize::from(window) << shift;
+        window
+    }
+
+    /// A reset for the guest.
+    pub(super) fn reset(&self, offloads: Offloads) -> Frame {
+        reset(
+            self.remote,
+            self.guest,
+            (self.next, Some(self.next_expected)),
+            offloads,
+        )
+    }
+
+    /// Lets the host's peer see a reset instead of an orderly end.
+    pub(super) fn abort(self) {
+        // It is closed in any case.
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// A reset with a sequence number and, perhaps, an acknowledgement.
+pub(super) fn reset(
+    from: SocketAddr,
+    to: SocketAddr,
+    (sequence, acknowledgement): (u32, Option<u32>),
+    offloads: Offloads,
+) -> Frame {
+    let flags = if acknowledgement.is_some() {
+        RST | ACK
+    } else {
+        RST
+    };
+    packet::tcp(&Segment {
+        from,
+        to,
+        sequence,
+        acknowledgement: acknowledgement.unwrap_or(0),
+        flags,
+        window: 0,
+        options: &[],
+        payload: (&[], &[]),
+        size: SEGMENT_4,
+        offload: offloads.checksum,
+    })
+}
+
+/// `len` bytes from `start` on.
+fn slices(bytes: &VecDeque<u8>, start: usize, len: usize) -> (&[u8], &[u8]) {
+    let (first, second) = bytes.as_slices();
+    let end = start + len;
+    let cut = |slice: &'_ [u8], offset: usize| {
+        let from = start.saturating_sub(offset).min(slice.len());
+        let to = end.saturating_sub(offset).min(slice.len());
+        from..to
+    };
+    let (a, b) = (cut(first, 0), cut(second, first.len()));
+    (&first[a], &second[b])
+}
