@@ -20,6 +20,7 @@ use crate::virtio::{Attachment, Device, VirtioPci};
 pub(super) fn build(
     vm: &Arc<Vm>,
     disks: Vec<Box<dyn Disk>>,
+    cpus: u32,
     shares: Vec<Share>,
     events: &Events,
 ) -> Result<(Arc<PciRoot>, Input), StartError> {
@@ -34,7 +35,9 @@ pub(super) fn build(
     let input = console.input();
     let mut devices: Vec<Box<dyn Device>> = vec![Box::new(console)];
     for disk in disks {
-        devices.push(Box::new(Block::new(disk)));
+        let notices = Arc::clone(events);
+        let notices = Arc::new(move |text| notices(Event::Notice(text)));
+        devices.push(Box::new(Block::new(disk, cpus, notices)));
     }
     for share in shares {
         devices.push(Box::new(Fs::new(&share.tag, share.config)?));

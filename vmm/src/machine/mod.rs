@@ -74,7 +74,7 @@ pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> 
         },
     )?;
     let serial = serial(&vm, &events);
-    let (pci, input) = devices::build(&vm, config.disks, config.shares, &events)?;
+    let (pci, input) = devices::build(&vm, config.disks, config.cpus, config.shares, &events)?;
     let mut buses = Buses::default();
     add_ports(&mut buses, &serial, &debug_port)?;
     devices::add_windows(&mut buses, &pci)?;

@@ -16,6 +16,7 @@ pub mod fs;
 mod interrupt;
 mod pci;
 mod queue;
+mod queue_thread;
 pub mod rng;
 mod worker;
 
@@ -25,6 +26,7 @@ pub use device::{Context, Device, Fault, Kind};
 pub use interrupt::Interrupt;
 pub use pci::{Attachment, VirtioPci};
 pub use queue::{ActiveQueue, Chain};
+pub use queue_thread::QueueThread;
 
 /// Device status bits (virtio 1.2, section 2.1).
 mod status {
