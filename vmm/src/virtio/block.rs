@@ -297,8 +297,12 @@ impl Device for Block {
         Ok(())
     }
 
+    /// What the guest did not flush is kept as well, where the disk keeps anything.
     fn deactivate(&mut self) {
         self.threads.clear();
+        if let Err(error) = self.server.disk.flush() {
+            self.server.failed(blk::VIRTIO_BLK_T_FLUSH, &error);
+        }
     }
 
     fn notified(&mut self, index: usize, context: &mut Context) -> Result<(), Fault> {

@@ -300,15 +300,20 @@ impl Metadata {
         Ok(())
     }
 
+    /// Writes nothing any more: what is in the file is not known.
+    pub(super) fn give_up(&mut self) {
+        self.broken = true;
+    }
+
     /// Brings everything into the file. After an error the image in the file is the one of the
     /// last commit, and the next commit tries again.
     pub(super) fn commit(&mut self, file: &File) -> io::Result<()> {
         self.check()?;
         if !self.dirty() {
-            return file.sync_data();
+            return self.sync(file);
         }
         if let Err(error) = self.plan() {
-            self.broken = true;
+            self.give_up();
             return Err(error);
         }
         let len = self.refcounts.file_len();
@@ -380,7 +385,9 @@ impl Metadata {
     /// After a failure, nobody knows what the disk has; the kernel does not say it twice.
     fn sync(&mut self, file: &File) -> io::Result<()> {
         let synced = file.sync_data();
-        self.broken |= synced.is_err();
+        if synced.is_err() {
+            self.give_up();
+        }
         synced
     }
 

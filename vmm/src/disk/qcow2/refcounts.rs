@@ -14,6 +14,8 @@ use crate::disk::image::ImageError;
 
 /// Free clusters that data leave alone: tables move at each commit, and need some.
 const RESERVE: usize = 32;
+/// Most clusters of a file that is written: 4 TiB of the usual 64 KiB, 128 MiB of counts.
+const MOST_CLUSTERS: u64 = 1 << 26;
 
 /// A table or block, and where it is in the file.
 #[derive(Debug, Clone, Default)]
@@ -64,6 +66,9 @@ impl Refcounts {
         }
         let table = read_table(file, offset, (bytes / 8) as usize)?;
         let in_file = file.metadata()?.len().div_ceil(cluster);
+        if in_file > MOST_CLUSTERS {
+            return Err(ImageError::NotWritable(format!("{in_file} clusters")));
+        }
         let mut this = Refcounts {
             cluster_bits: bits,
             counts: vec![0; usize::try_from(in_file).unwrap_or_default()],

@@ -228,12 +228,19 @@ impl Disk for Qcow2Disk {
     }
 
     fn flush(&self) -> io::Result<()> {
-        if !self.shared().dirty() {
-            return self.said(self.shared().check().and_then(|()| self.file.sync_data()));
+        let metadata = self.shared();
+        self.said(metadata.check())?;
+        let dirty = metadata.dirty();
+        drop(metadata);
+        // With changed tables this is most of the work, and others go on meanwhile.
+        if let Err(error) = self.file.sync_data() {
+            self.exclusive().give_up();
+            return self.said(Err(error));
         }
-        // Most of it, while others go on.
-        self.said(self.file.sync_data())?;
-        self.said(self.exclusive().commit(&self.file))
+        if dirty {
+            self.said(self.exclusive().commit(&self.file))?;
+        }
+        Ok(())
     }
 
     fn zero(&self, offset: u64, len: u64, discard: bool) -> io::Result<()> {
@@ -247,7 +254,9 @@ impl Disk for Qcow2Disk {
 
 impl Drop for Qcow2Disk {
     fn drop(&mut self) {
-        if let Err(error) = self.flush() {
+        if self.shared().dirty()
+            && let Err(error) = self.flush()
+        {
             log::error!("the last changes of a disk are lost: {error}");
         }
     }
