@@ -20,7 +20,10 @@ pub const CMDLINE_MAX: u64 = 0x1_0000;
 pub const CONVENTIONAL_END: u64 = 0x9_fc00;
 /// ACPI tables, in the part of the BIOS area where a kernel that was given no address looks.
 pub const ACPI_TABLES: u64 = 0xe_0000;
-/// Where memory above the legacy area starts, and the end of the ACPI tables.
+/// Where a kernel that gives up on everything else jumps to in real mode, as ffff:0000, and
+/// the end of the ACPI tables.
+pub const RESET_VECTOR: u64 = 0xf_fff0;
+/// Where memory above the legacy area starts.
 pub const HIGH_RAM: u64 = 0x10_0000;
 /// Where kernels are loaded if they do not say (`CONFIG_PHYSICAL_START`'s default on x86).
 pub const KERNEL: u64 = 0x100_0000;

@@ -32,7 +32,7 @@ const NO_CMOS_RTC: u16 = 1 << 5;
 /// Writes the tables for `cpus` CPUs. Returns the guest address of the root pointer.
 ///
 /// # Errors
-/// If they do not fit between [`layout::ACPI_TABLES`] and [`layout::HIGH_RAM`].
+/// If they do not fit between [`layout::ACPI_TABLES`] and [`layout::RESET_VECTOR`].
 pub fn write(ram: &GuestRam, cpus: u8) -> Result<u64, GuestMemoryError> {
     let mut area = Area {
         start: layout::ACPI_TABLES,
@@ -54,7 +54,7 @@ pub fn write(ram: &GuestRam, cpus: u8) -> Result<u64, GuestMemoryError> {
     for (byte, value) in area.bytes.iter_mut().zip(root) {
         *byte = value;
     }
-    if area.start + area.bytes.len() as u64 > layout::HIGH_RAM {
+    if area.start + area.bytes.len() as u64 > layout::RESET_VECTOR {
         return Err(GuestMemoryError::InvalidBackendAddress);
     }
     ram.write_slice(&area.bytes, GuestAddress(area.start))?;

@@ -2,6 +2,7 @@
 //! 4.8.3.7).
 
 use crate::bus::{Effect, Registers};
+use crate::layout;
 
 /// Offset of the sleep control register.
 const CONTROL: u64 = 0;
@@ -20,6 +21,24 @@ pub(crate) const SLEEP_TYPE_OFF: u8 = 5;
 const SLEEP_ENABLE: u8 = 1 << 5;
 /// Position of `SLP_TYP`, three bits.
 const SLEEP_TYPE: u8 = 2;
+
+/// What lies at [`layout::RESET_VECTOR`], in real mode: writes the reset register. Linux without
+/// EFI on hardware-reduced ACPI resets through the BIOS and by nothing else (`reboot_init` in
+/// arch/x86/kernel/reboot.c wants EFI's reset service, and falls back to that).
+pub(crate) const RESET_CODE: [u8; 9] = {
+    let [low, high] = (layout::POWER + RESET as u16).to_le_bytes();
+    [
+        0xba,
+        low,
+        high, // mov dx, reset register
+        0xb0,
+        RESET_VALUE, // mov al, value
+        0xee,        // out dx, al
+        0xf4,        // hlt
+        0xeb,
+        0xfd, // jmp to the hlt
+    ]
+};
 
 /// The three registers.
 #[derive(Debug, Default)]

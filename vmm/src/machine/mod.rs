@@ -7,6 +7,8 @@ mod running;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
+use vm_memory::{Bytes, GuestAddress};
+
 use crate::bus::RangeError;
 use crate::kvm::{KvmError, Vm};
 use crate::legacy::{Cmos, DebugPort, I8042, Power, Serial, SerialInterrupt, i8042, power};
@@ -46,7 +48,7 @@ pub enum StartError {
     /// Two devices claim one address.
     #[error(transparent)]
     Range(#[from] RangeError),
-    /// The ACPI tables do not fit.
+    /// The ACPI tables or the reset vector do not fit.
     #[error("cannot write the ACPI tables")]
     Acpi(#[source] vm_memory::GuestMemoryError),
     /// The host has no room for threads.
@@ -63,6 +65,8 @@ pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> 
     let ram = memory::allocate(config.memory_mib)?;
     let vm = Arc::new(Vm::new(ram.clone())?);
     let rsdp = acpi::write(&ram, u8::try_from(config.cpus).unwrap_or(u8::MAX))
+        .map_err(StartError::Acpi)?;
+    ram.write_slice(&power::RESET_CODE, GuestAddress(layout::RESET_VECTOR))
         .map_err(StartError::Acpi)?;
     let entry = boot::load(
         &ram,
