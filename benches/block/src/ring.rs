@@ -1,9 +1,12 @@
 //! The driver's side of one split virtqueue of a disk (virtio 1.2, sections 2.7 and 5.2.6).
 
 use std::fmt::Debug;
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{Ordering, fence};
 
 use anyhow::{Context, Result, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -22,6 +25,9 @@ const USED: u64 = 0x2000;
 const HEADERS: u64 = 0x4000;
 const HEADER: u64 = 32;
 const DATA: u64 = 0x1_0000;
+
+/// How long a disk may be silent before the measurement fails, in milliseconds.
+const PATIENCE: u16 = 60_000;
 
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
@@ -146,11 +152,28 @@ where
         while self.index() == self.seen {
             self.flags(0);
             if self.index() == self.seen {
-                self.call.read()?;
+                self.interrupt()?;
             }
             self.flags(1);
         }
         Ok(())
+    }
+
+    fn interrupt(&self) -> Result<()> {
+        loop {
+            match self.call.read() {
+                Ok(_) => return Ok(()),
+                // QEMU makes the event one that does not block.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+            // SAFETY: the event owns its descriptor and outlives the borrow.
+            let call = unsafe { BorrowedFd::borrow_raw(self.call.as_raw_fd()) };
+            let mut waited = [PollFd::new(call, PollFlags::POLLIN)];
+            if poll(&mut waited, PollTimeout::from(PATIENCE))? == 0 {
+                bail!("the disk does not answer");
+            }
+        }
     }
 
     /// Has the device do `job` at each of `offsets` (bytes).
