@@ -21,6 +21,7 @@ test: packages-test
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
 test-full: packages-demo test release
+	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	tests/setup/counted tests/e2e/full $(BOXBUILD)
 
 lint:

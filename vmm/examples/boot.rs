@@ -132,6 +132,7 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
                 out.write_all(&bytes)?;
                 out.flush()?;
             }
+            Event::Notice(text) => eprintln!("notice: {text}"),
             Event::Control(bytes) => eprintln!("control: {}", bytes.escape_ascii()),
             Event::Ended(ended) => {
                 if args.time {

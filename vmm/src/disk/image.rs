@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use vm_memory::bitmap::BitmapSlice;
 
-use super::qcow2::Qcow2;
+use super::qcow2::{MAGIC, Qcow2};
 use super::volatile::Buffers;
+use super::{about, lock};
 
 /// A disk image cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,21 @@ pub enum ImageError {
         "the disk image uses {0}, which is not supported; convert it with: qemu-img convert -O qcow2"
     )]
     Unsupported(String),
+    /// It can be read, but not written.
+    #[error(
+        "the disk image has {0}, so it is not written in place; convert it with: \
+         qemu-img convert -O qcow2"
+    )]
+    NotWritable(String),
+    /// It was damaged by whoever wrote it before.
+    #[error("the disk image is not in order ({0}); repair it with: qemu-img check -r all")]
+    NeedsRepair(&'static str),
+    /// Somebody else has it open, and one of the two writes.
+    #[error("the disk image is in use by another build or program")]
+    InUse,
+    /// A length that the image cannot have.
+    #[error("a disk of {0} bytes: must be a multiple of 512, and not less than the image")]
+    Length(u64),
 }
 
 /// Where the data of a range are.
@@ -47,6 +63,8 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub struct Image {
     file: File,
+    /// What errors call it.
+    path: PathBuf,
     format: Format,
     len: u64,
 }
@@ -58,13 +76,17 @@ enum Format {
 }
 
 impl Image {
-    /// Opens the image at `path`; its first bytes say what it is.
+    /// Opens the image at `path`; its first bytes say what it is. Many may read an image at
+    /// once; nobody can write it meanwhile.
     ///
     /// # Errors
     /// If it cannot be read, is damaged, or needs what is not supported (backing files,
     /// encryption, external data, extended entries).
     pub fn open(path: &Path) -> Result<Image, ImageError> {
-        Image::new(File::open(path)?)
+        Ok(Image {
+            path: path.to_owned(),
+            ..Image::new(File::open(path)?)?
+        })
     }
 
     /// The image in `file`.
@@ -72,13 +94,15 @@ impl Image {
     /// # Errors
     /// See [`Image::open`].
     pub fn new(file: File) -> Result<Image, ImageError> {
+        lock::for_reading(&file)?;
         let mut magic = [0; 4];
-        let is_qcow2 = file.read_exact_at(&mut magic, 0).is_ok() && magic == Qcow2::MAGIC;
+        let is_qcow2 = file.read_exact_at(&mut magic, 0).is_ok() && magic == MAGIC;
         if is_qcow2 {
             let qcow2 = Qcow2::open(&file)?;
             let len = qcow2.len();
             return Ok(Image {
                 file,
+                path: PathBuf::from("of the box"),
                 format: Format::Qcow2(qcow2),
                 len,
             });
@@ -86,6 +110,7 @@ impl Image {
         let len = file.metadata()?.len();
         Ok(Image {
             file,
+            path: PathBuf::from("of the box"),
             format: Format::Raw,
             len,
         })
@@ -120,6 +145,24 @@ impl Image {
         len: u64,
         buffers: &mut Buffers<'_, B>,
     ) -> io::Result<()> {
+        self.said(self.fill(offset, len, buffers))
+    }
+
+    fn said<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| {
+            about(
+                format_args!("the disk image {}", self.path.display()),
+                &error,
+            )
+        })
+    }
+
+    fn fill<B: BitmapSlice>(
+        &self,
+        offset: u64,
+        len: u64,
+        buffers: &mut Buffers<'_, B>,
+    ) -> io::Result<()> {
         let mut done = 0;
         while done < len {
             let (place, count) = self.place(offset + done, len - done)?;
@@ -139,6 +182,10 @@ impl Image {
 
     /// The same into memory of this process.
     pub(super) fn read_bytes(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.said(self.fill_bytes(offset, bytes))
+    }
+
+    fn fill_bytes(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         let mut done = 0;
         while done < bytes.len() {
             let (place, count) = self.place(offset + done as u64, (bytes.len() - done) as u64)?;

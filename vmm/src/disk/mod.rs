@@ -4,8 +4,12 @@
 //! page cache. What a guest writes goes to its own [`Overlay`]: a sparse file without a name,
 //! at the same offset, and a bitmap in memory that says which blocks are there. There is no
 //! metadata on disk that could be corrupted, and nothing to clean up.
+//!
+//! Where changes shall stay, [`open_in_place`] gives a disk that writes them into the image.
 
 mod image;
+mod in_place;
+mod lock;
 mod overlay;
 mod qcow2;
 mod raw;
@@ -17,6 +21,7 @@ use std::io;
 use crate::virtio::Buffers;
 
 pub use image::{Image, ImageError};
+pub use in_place::open_in_place;
 pub use overlay::Overlay;
 pub use raw::RawDisk;
 
@@ -25,8 +30,10 @@ pub const SECTOR: u64 = 512;
 
 /// Storage of a disk.
 ///
-/// The caller has checked that offset and length lie inside of [`size`](Self::size).
-pub trait Disk: Send + fmt::Debug {
+/// The caller has checked that offset and length lie inside of [`size`](Self::size). Several
+/// threads may call at once; who reads what another is writing gets any mixture of both. Errors
+/// say to which file they happened.
+pub trait Disk: Send + Sync + fmt::Debug {
     /// Bytes, a multiple of [`SECTOR`].
     fn size(&self) -> u64;
 
@@ -37,27 +44,38 @@ pub trait Disk: Send + fmt::Debug {
     ///
     /// # Errors
     /// If the storage fails.
-    fn read(&mut self, offset: u64, target: &Buffers<'_>) -> io::Result<()>;
+    fn read(&self, offset: u64, target: &Buffers<'_>) -> io::Result<()>;
 
     /// Stores `source` from `offset` (bytes) on.
     ///
     /// # Errors
     /// If the storage fails or is full.
-    fn write(&mut self, offset: u64, source: &Buffers<'_>) -> io::Result<()>;
+    fn write(&self, offset: u64, source: &Buffers<'_>) -> io::Result<()>;
 
     /// Makes everything written so far survive.
     ///
     /// # Errors
     /// If the storage fails.
-    fn flush(&mut self) -> io::Result<()>;
+    fn flush(&self) -> io::Result<()>;
 
     /// `len` bytes from `offset` on read as zeros from now on; where `discard` says that
     /// their contents do not matter any more, doing nothing is right as well.
     ///
     /// # Errors
     /// If the storage fails.
-    fn zero(&mut self, offset: u64, len: u64, discard: bool) -> io::Result<()>;
+    fn zero(&self, offset: u64, len: u64, discard: bool) -> io::Result<()>;
 
     /// What the guest reads as the disk's serial number, at most 20 bytes.
     fn serial(&self) -> String;
+}
+
+/// `error`, saying that it happened to `what`, and what to do about it.
+fn about(what: impl std::fmt::Display, error: &io::Error) -> io::Error {
+    let text = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            format!("no space is left for {what}: {error}; free some, or choose another place")
+        }
+        _ => format!("{what}: {error}"),
+    };
+    io::Error::new(error.kind(), text)
 }

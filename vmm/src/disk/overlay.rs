@@ -1,22 +1,26 @@
 //! A private, throw-away copy-on-write overlay over a read-only image.
 
+mod bitmap;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use vm_memory::bitmap::BitmapSlice;
 
+use bitmap::Bitmap;
+
 use super::image::Image;
-use super::volatile::Buffers;
-use super::{Disk, SECTOR};
+use super::volatile::{Buffers, punch_or_write};
+use super::{Disk, SECTOR, about};
 
 /// The unit in which blocks go from the image to the overlay, in bytes: that of page caches and
 /// of the file systems in guests, whose writes therefore never need the old data.
 const BLOCK: u64 = 4096;
+/// Longest disk in bytes: the longest file of ext4 with 4 KiB blocks.
+const LONGEST: u64 = 16 << 40;
 
 /// A disk that a guest may write to; what it writes is gone when this value is.
 #[derive(Debug)]
@@ -24,8 +28,9 @@ pub struct Overlay {
     image: Image,
     /// As long as the disk; has the blocks whose bit is set, at the same offset.
     file: File,
-    /// One bit for each block.
-    written: Box<[AtomicU64]>,
+    /// The folder of that file, which errors name.
+    scratch: PathBuf,
+    written: Bitmap,
     /// Held exclusively while a block is completed with the image's data, so that no other
     /// write to it is undone; shared by all others. Guests seldom write less than a block.
     completing: RwLock<()>,
@@ -37,13 +42,16 @@ impl Overlay {
     /// the length of the disk in bytes if it shall be longer than the image; the rest is zeros.
     ///
     /// # Errors
-    /// If the file cannot be made, or the length is not a multiple of [`SECTOR`].
+    /// If the file cannot be made, or the length is not a multiple of [`SECTOR`] or more than
+    /// 16 TiB.
     pub fn new(image: Image, len: Option<u64>, scratch: &Path) -> io::Result<Overlay> {
-        let len = len.unwrap_or(0).max(image.len().next_multiple_of(SECTOR));
-        if !len.is_multiple_of(SECTOR) {
+        // An image of this length is nonsense, but an image may say anything.
+        let shortest = image.len().min(u64::MAX - SECTOR).next_multiple_of(SECTOR);
+        let len = len.unwrap_or(0).max(shortest);
+        if !len.is_multiple_of(SECTOR) || len > LONGEST {
             return Err(io::Error::new(
                 ErrorKind::InvalidInput,
-                "a disk's length is a multiple of 512 bytes",
+                format!("a disk of {len} bytes: must be a multiple of 512, and at most 16 TiB"),
             ));
         }
         let file = OpenOptions::new()
@@ -53,11 +61,11 @@ impl Overlay {
             .mode(0o600)
             .open(scratch)?;
         file.set_len(len)?;
-        let words = len.div_ceil(BLOCK).div_ceil(64);
         Ok(Overlay {
             image,
             file,
-            written: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            scratch: scratch.to_owned(),
+            written: Bitmap::new(len.div_ceil(BLOCK)),
             completing: RwLock::new(()),
             len,
         })
@@ -96,7 +104,7 @@ impl Overlay {
         while at < end {
             let (written, run_end) = self.run(at, end);
             if written {
-                buffers.fill_from(&self.file, at, run_end - at)?;
+                self.said(buffers.fill_from(&self.file, at, run_end - at))?;
             } else {
                 self.image.read(at, run_end - at, buffers)?;
             }
@@ -132,7 +140,7 @@ impl Overlay {
                 };
                 let _shared = self.shared();
                 buffers.drain_to(&self.file, at, whole_end - at)?;
-                self.mark(block, whole_end.div_ceil(BLOCK));
+                self.written.set(block, whole_end.div_ceil(BLOCK));
                 at = whole_end;
             }
         }
@@ -167,7 +175,7 @@ impl Overlay {
         let within = (offset - start) as usize;
         buffers.take(&mut data[within..within + len as usize])?;
         self.file.write_all_at(data, start)?;
-        self.mark(block, block + 1);
+        self.written.set(block, block + 1);
         Ok(())
     }
 
@@ -186,8 +194,8 @@ impl Overlay {
         self.zero_part(offset, first)?;
         if first < last {
             let _shared = self.shared();
-            self.punch(first, last - first)?;
-            self.mark(first / BLOCK, last.div_ceil(BLOCK));
+            punch_or_write(&self.file, first, last - first)?;
+            self.written.set(first / BLOCK, last.div_ceil(BLOCK));
         }
         self.zero_part(last, end)
     }
@@ -203,8 +211,8 @@ impl Overlay {
         let last = end / BLOCK * BLOCK;
         if first < last {
             let _shared = self.shared();
-            self.punch(first, last - first)?;
-            self.mark(first / BLOCK, last / BLOCK);
+            punch_or_write(&self.file, first, last - first)?;
+            self.written.set(first / BLOCK, last / BLOCK);
         }
         Ok(())
     }
@@ -218,38 +226,6 @@ impl Overlay {
             &mut zeros[..(to - from) as usize],
         )];
         self.write_part(from / BLOCK, from, to - from, &mut Buffers::new(&parts))
-    }
-
-    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
-        let signed = |value| {
-            libc::off_t::try_from(value).map_err(|_| io::Error::from(ErrorKind::InvalidInput))
-        };
-        // SAFETY: the call has no pointers.
-        let result = unsafe {
-            libc::fallocate(
-                self.file.as_raw_fd(),
-                libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
-                signed(offset)?,
-                signed(len)?,
-            )
-        };
-        if result == 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.raw_os_error() != Some(libc::EOPNOTSUPP) {
-            return Err(error);
-        }
-        // A file system without holes: zeros it is.
-        let zeros = vec![0; len.min(1 << 20) as usize];
-        let mut done = 0;
-        while done < len {
-            let count = (len - done).min(zeros.len() as u64);
-            self.file
-                .write_all_at(&zeros[..count as usize], offset + done)?;
-            done += count;
-        }
-        Ok(())
     }
 
     fn shared(&self) -> RwLockReadGuard<'_, ()> {
@@ -267,33 +243,25 @@ impl Overlay {
     }
 
     fn is_written(&self, block: u64) -> bool {
-        let word = self.written[(block / 64) as usize].load(Ordering::Acquire);
-        word >> (block % 64) & 1 == 1
+        self.written.get(block)
     }
 
     /// Whether the block at `at` is in the overlay, and up to where, at most `end`, this holds.
     fn run(&self, at: u64, end: u64) -> (bool, u64) {
         let first = at / BLOCK;
-        let written = self.is_written(first);
-        let last = end.div_ceil(BLOCK);
-        let mut block = first + 1;
-        while block < last && self.is_written(block) == written {
-            block += 1;
-        }
-        (written, (block * BLOCK).min(end))
+        let (written, count) = self.written.run(first, end.div_ceil(BLOCK));
+        (written, ((first + count) * BLOCK).min(end))
     }
 
-    /// From now on, the blocks from `first` up to `end` are in the overlay.
-    fn mark(&self, first: u64, end: u64) {
-        let mut block = first;
-        while block < end {
-            let bit = block % 64;
-            let count = (64 - bit).min(end - block);
-            let mask = (u64::MAX >> (64 - count)) << bit;
-            // The data must be seen by who sees the bit.
-            self.written[(block / 64) as usize].fetch_or(mask, Ordering::Release);
-            block += count;
-        }
+    /// An error of the overlay's file. Those of the image say so themselves.
+    fn said<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => error,
+            _ => about(
+                format_args!("the disk's changes in {}", self.scratch.display()),
+                &error,
+            ),
+        })
     }
 }
 
@@ -306,25 +274,25 @@ impl Disk for Overlay {
         false
     }
 
-    fn read(&mut self, offset: u64, target: &crate::virtio::Buffers<'_>) -> io::Result<()> {
+    fn read(&self, offset: u64, target: &crate::virtio::Buffers<'_>) -> io::Result<()> {
         self.read_at(offset, &mut Buffers::new(target.slices()))
     }
 
-    fn write(&mut self, offset: u64, source: &crate::virtio::Buffers<'_>) -> io::Result<()> {
-        self.write_at(offset, &mut Buffers::new(source.slices()))
+    fn write(&self, offset: u64, source: &crate::virtio::Buffers<'_>) -> io::Result<()> {
+        self.said(self.write_at(offset, &mut Buffers::new(source.slices())))
     }
 
     /// Nothing of a throw-away disk needs to survive.
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&self) -> io::Result<()> {
         Ok(())
     }
 
-    fn zero(&mut self, offset: u64, len: u64, discard: bool) -> io::Result<()> {
-        if discard {
+    fn zero(&self, offset: u64, len: u64, discard: bool) -> io::Result<()> {
+        self.said(if discard {
             self.discard(offset, len)
         } else {
             self.zero_range(offset, len)
-        }
+        })
     }
 
     fn serial(&self) -> String {

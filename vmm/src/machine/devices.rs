@@ -18,12 +18,18 @@ use crate::virtio::net::Net;
 use crate::virtio::rng::Rng;
 use crate::virtio::{Attachment, Device, VirtioPci};
 
+/// What the devices are made of.
+pub(super) struct Parts {
+    pub(super) cpus: u32,
+    pub(super) disks: Vec<Box<dyn Disk>>,
+    pub(super) network: Option<NetworkConfig>,
+    pub(super) shares: Vec<Share>,
+}
+
 /// The bus with all devices, and the way to say something to the guest.
 pub(super) fn build(
     vm: &Arc<Vm>,
-    disks: Vec<Box<dyn Disk>>,
-    network: Option<NetworkConfig>,
-    shares: Vec<Share>,
+    parts: Parts,
     events: &Events,
 ) -> Result<(Arc<PciRoot>, Input), StartError> {
     let output = Arc::clone(events);
@@ -36,13 +42,15 @@ pub(super) fn build(
     .map_err(StartError::Console)?;
     let input = console.input();
     let mut devices: Vec<Box<dyn Device>> = vec![Box::new(console)];
-    for disk in disks {
-        devices.push(Box::new(Block::new(disk)));
+    for disk in parts.disks {
+        let notices = Arc::clone(events);
+        let notices = Arc::new(move |text| notices(Event::Notice(text)));
+        devices.push(Box::new(Block::new(disk, parts.cpus, notices)));
     }
-    if let Some(network) = network {
+    if let Some(network) = parts.network {
         devices.push(Box::new(Net::new(network)?));
     }
-    for share in shares {
+    for share in parts.shares {
         devices.push(Box::new(Fs::new(&share.tag, share.config)?));
     }
     devices.push(Box::new(Rng));

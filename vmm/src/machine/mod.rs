@@ -82,7 +82,13 @@ pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> 
         },
     )?;
     let serial = serial(&vm, &events);
-    let (pci, input) = devices::build(&vm, config.disks, config.network, config.shares, &events)?;
+    let parts = devices::Parts {
+        cpus: config.cpus,
+        disks: config.disks,
+        network: config.network,
+        shares: config.shares,
+    };
+    let (pci, input) = devices::build(&vm, parts, &events)?;
     let mut buses = Buses::default();
     add_ports(&mut buses, &serial, &debug_port)?;
     devices::add_windows(&mut buses, &pci)?;

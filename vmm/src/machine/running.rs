@@ -18,6 +18,8 @@ pub enum Event {
     Console(Vec<u8>),
     /// Bytes that the guest wrote to the control port.
     Control(Vec<u8>),
+    /// Something on the host is in the guest's way, in words for the user: a full disk.
+    Notice(String),
     /// The machine is gone. The last event of a run.
     Ended(Ended),
 }

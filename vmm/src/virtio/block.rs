@@ -1,12 +1,17 @@
 //! Disk (virtio 1.2, section 5.2).
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use virtio_bindings::virtio_blk as blk;
 
-use super::{Buffers, Context, Device, DeviceConfig, Fault, Kind};
+use super::{
+    ActiveQueue, Buffers, Context, Device, DeviceConfig, Fault, Interrupt, Kind, QueueThread,
+};
 use crate::disk::{Disk, SECTOR};
+use crate::memory::GuestRam;
 
 /// Entries of the queue.
 const QUEUE: u16 = 256;
@@ -24,16 +29,39 @@ const RANGE: usize = 16;
 /// Bytes of the identification.
 const SERIAL: usize = blk::VIRTIO_BLK_ID_BYTES as usize;
 
-/// A disk device.
-#[derive(Debug)]
+/// Most queues, and with that most threads, of one disk.
+pub const MOST_QUEUES: u16 = 4;
+/// Physical blocks have this power of two of sectors: 4 KiB, the pages of both kernels.
+const PHYSICAL_BLOCK: u8 = 3;
+/// Failures of one disk that are told; a guest that goes on trying is not news.
+const MOST_NOTICES: u32 = 4;
+
+/// Tells the user of a machine, in words, that the host is in the disk's way.
+pub type Notices = Arc<dyn Fn(String) + Send + Sync>;
+
+/// A disk device: one queue for each CPU, and a thread for each queue.
 pub struct Block {
-    disk: Box<dyn Disk>,
+    server: Arc<Server>,
     config: Arc<DeviceConfig>,
+    queues: u16,
+    /// All queues but the first, which has the device's own thread.
+    threads: Vec<QueueThread>,
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Block")
+            .field("disk", &self.server.disk)
+            .field("queues", &self.queues)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Block {
-    /// A device for `disk`.
-    pub fn new(disk: Box<dyn Disk>) -> Block {
+    /// A device for `disk`, with one queue for each of `cpus` virtual CPUs, up to
+    /// [`MOST_QUEUES`]. The guest sees I/O errors where the host fails; `notices` gets why.
+    pub fn new(disk: Box<dyn Disk>, cpus: u32, notices: Notices) -> Block {
+        let queues = cpus.clamp(1, u32::from(MOST_QUEUES)) as u16;
         // struct virtio_blk_config, section 5.2.4.
         let mut config = vec![0; 60];
         let mut put = |at: usize, value: &[u8]| {
@@ -43,6 +71,10 @@ impl Block {
         };
         put(0, &(disk.size() / SECTOR).to_le_bytes());
         put(12, &SEGMENTS.to_le_bytes());
+        put(20, &(SECTOR as u32).to_le_bytes());
+        // Topology: physical block, offset of the first, least and best I/O (0: any).
+        put(24, &[PHYSICAL_BLOCK, 0, 1 << PHYSICAL_BLOCK, 0]);
+        put(34, &queues.to_le_bytes());
         for at in [36, 48] {
             put(at, &MOST_SECTORS.to_le_bytes());
             put(at + 4, &(MOST_RANGES as u32).to_le_bytes());
@@ -51,16 +83,66 @@ impl Block {
         // Zeroed sectors may be given back.
         put(56, &[1]);
         Block {
-            disk,
+            server: Arc::new(Server {
+                disk,
+                notices,
+                told: AtomicU32::new(0),
+            }),
             config: Arc::new(DeviceConfig::new(config, 0..0)),
+            queues,
+            threads: Vec::new(),
         }
+    }
+}
+
+/// Answers requests, on any thread.
+struct Server {
+    disk: Box<dyn Disk>,
+    notices: Notices,
+    told: AtomicU32,
+}
+
+impl Server {
+    /// Answers everything in `queue`. Without `write_back`, the driver knows no flush, and what
+    /// is written must survive at once (section 5.2.6.2).
+    fn drain(
+        &self,
+        queue: &mut ActiveQueue,
+        ram: &GuestRam,
+        interrupt: &Interrupt,
+        write_back: bool,
+    ) -> Result<(), Fault> {
+        queue.drain(ram, interrupt, |chain| {
+            let (readable, writable) = Buffers::split(ram, chain)?;
+            self.serve(readable, writable, write_back)
+        })
+    }
+
+    /// A request failed. What the guest did wrong it learns itself; what the host did wrong is
+    /// for the user.
+    fn failed(&self, kind: u32, error: &io::Error) {
+        log::debug!("a request for the disk failed: {error}");
+        let guests = matches!(
+            error.kind(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::ReadOnlyFilesystem
+        );
+        if guests || self.told.fetch_add(1, Ordering::Relaxed) >= MOST_NOTICES {
+            return;
+        }
+        let action = match kind {
+            blk::VIRTIO_BLK_T_IN => "read from",
+            blk::VIRTIO_BLK_T_FLUSH => "flush",
+            _ => "write to",
+        };
+        (self.notices)(format!("the guest cannot {action} its disk: {error}"));
     }
 
     /// Answers one request; returns the number of bytes written.
     fn serve(
-        &mut self,
+        &self,
         mut readable: Buffers<'_>,
         mut writable: Buffers<'_>,
+        write_back: bool,
     ) -> Result<u32, Fault> {
         let header = readable.take_front(HEADER)?;
         let status = writable.take_back(1)?;
@@ -68,13 +150,17 @@ impl Block {
         header.copy_to(&mut bytes);
         let kind = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         let sector = u64::from_le_bytes(bytes[8..].try_into().unwrap_or_default());
-        let (answer, written) = match self.request(kind, sector, &readable, &writable) {
+        let mut result = self.request(kind, sector, &readable, &writable);
+        if result.is_ok() && !write_back && !readable.is_empty() {
+            result = self.disk.flush().map(|()| 0);
+        }
+        let (answer, written) = match result {
             Ok(written) => (blk::VIRTIO_BLK_S_OK, written),
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 (blk::VIRTIO_BLK_S_UNSUPP, 0)
             }
             Err(error) => {
-                log::debug!("a request for the disk failed: {error}");
+                self.failed(kind, &error);
                 (blk::VIRTIO_BLK_S_IOERR, 0)
             }
         };
@@ -83,7 +169,7 @@ impl Block {
     }
 
     fn request(
-        &mut self,
+        &self,
         kind: u32,
         sector: u64,
         readable: &Buffers<'_>,
@@ -139,7 +225,7 @@ impl Block {
             .ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
-    fn zero(&mut self, discard: bool, ranges: &Buffers<'_>) -> io::Result<()> {
+    fn zero(&self, discard: bool, ranges: &Buffers<'_>) -> io::Result<()> {
         let mut bytes = vec![0; ranges.len().min((MOST_RANGES + 1) * RANGE)];
         ranges.copy_to(&mut bytes);
         if !bytes.len().is_multiple_of(RANGE) || bytes.len() / RANGE > MOST_RANGES {
@@ -172,8 +258,12 @@ impl Device for Block {
     }
 
     fn features(&self) -> u64 {
-        let common = 1 << blk::VIRTIO_BLK_F_SEG_MAX | 1 << blk::VIRTIO_BLK_F_FLUSH;
-        let more = if self.disk.is_read_only() {
+        let common = 1 << blk::VIRTIO_BLK_F_SEG_MAX
+            | 1 << blk::VIRTIO_BLK_F_FLUSH
+            | 1 << blk::VIRTIO_BLK_F_BLK_SIZE
+            | 1 << blk::VIRTIO_BLK_F_TOPOLOGY
+            | 1 << blk::VIRTIO_BLK_F_MQ;
+        let more = if self.server.disk.is_read_only() {
             1 << blk::VIRTIO_BLK_F_RO
         } else {
             1 << blk::VIRTIO_BLK_F_DISCARD | 1 << blk::VIRTIO_BLK_F_WRITE_ZEROES
@@ -182,23 +272,52 @@ impl Device for Block {
     }
 
     fn queue_sizes(&self) -> Vec<u16> {
-        vec![QUEUE]
+        vec![QUEUE; usize::from(self.queues)]
     }
 
     fn config(&self) -> Arc<DeviceConfig> {
         Arc::clone(&self.config)
     }
 
+    fn activate(&mut self, context: &mut Context) -> Result<(), Fault> {
+        let write_back = write_back(context.features);
+        for slot in context.queues.iter_mut().skip(1) {
+            let Some(queue) = slot.take() else { continue };
+            let (server, ram) = (Arc::clone(&self.server), context.ram.clone());
+            let interrupt = context.interrupt.clone();
+            let thread = QueueThread::start(
+                Kind::Block.name(),
+                queue,
+                context.interrupt.clone(),
+                move |queue| server.drain(queue, &ram, &interrupt, write_back),
+            );
+            self.threads
+                .push(thread.map_err(|error| Fault::Host(error.to_string()))?);
+        }
+        Ok(())
+    }
+
+    /// What the guest did not flush is kept as well, where the disk keeps anything.
+    fn deactivate(&mut self) {
+        self.threads.clear();
+        if let Err(error) = self.server.disk.flush() {
+            self.server.failed(blk::VIRTIO_BLK_T_FLUSH, &error);
+        }
+    }
+
     fn notified(&mut self, index: usize, context: &mut Context) -> Result<(), Fault> {
         let Some(Some(queue)) = context.queues.get_mut(index) else {
             return Ok(());
         };
-        let ram = &context.ram;
-        queue.drain(ram, &context.interrupt, |chain| {
-            let (readable, writable) = Buffers::split(ram, chain)?;
-            self.serve(readable, writable)
-        })
+        let write_back = write_back(context.features);
+        self.server
+            .drain(queue, &context.ram, &context.interrupt, write_back)
     }
+}
+
+/// Whether the driver flushes when something must survive.
+fn write_back(features: u64) -> bool {
+    features & 1 << blk::VIRTIO_BLK_F_FLUSH != 0
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
 use std::io::{Read, Seek, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use virtio_bindings::virtio_ring::VRING_DESC_F_WRITE;
 use virtio_queue::desc::{RawDescriptor, split::Descriptor};
@@ -16,6 +18,10 @@ const DATA: u64 = 0x20_0000;
 const STATUS: u64 = 0x30_0000;
 const SIZE: u64 = 1 << 20;
 
+fn no_notices() -> Notices {
+    Arc::new(|text| panic!("{text}"))
+}
+
 struct Fixture {
     block: Block,
     ram: GuestRam,
@@ -30,7 +36,7 @@ impl Fixture {
         file.write_all(b"first sector").unwrap();
         let disk = RawDisk::new(file.try_clone().unwrap(), read_only).unwrap();
         Fixture {
-            block: Block::new(Box::new(disk)),
+            block: Block::new(Box::new(disk), 1, no_notices()),
             ram: allocate(64).unwrap(),
             file,
         }
@@ -193,4 +199,135 @@ fn odd_requests() {
             .request(blk::VIRTIO_BLK_T_IN, 0, &[(u32::MAX, true)])
             .is_err()
     );
+}
+
+/// A disk on which everything fails in the same way, or nothing; it counts flushes.
+#[derive(Debug, Default)]
+struct Mock {
+    fails: Option<io::ErrorKind>,
+    flushes: Arc<AtomicU32>,
+}
+
+impl Mock {
+    fn result(&self) -> io::Result<()> {
+        self.fails.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+}
+
+impl Disk for Mock {
+    fn size(&self) -> u64 {
+        SIZE
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn read(&self, _: u64, _: &Buffers<'_>) -> io::Result<()> {
+        self.result()
+    }
+
+    fn write(&self, _: u64, _: &Buffers<'_>) -> io::Result<()> {
+        self.result()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.result()
+    }
+
+    fn zero(&self, _: u64, _: u64, _: bool) -> io::Result<()> {
+        self.result()
+    }
+
+    fn serial(&self) -> String {
+        String::from("mock")
+    }
+}
+
+#[test]
+fn the_user_hears_of_a_full_host_but_not_for_ever() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&told);
+    let mut fixture = Fixture::new(false);
+    let disk = Mock {
+        fails: Some(io::ErrorKind::StorageFull),
+        ..Mock::default()
+    };
+    let notices = Arc::new(move |text| sink.lock().unwrap().push(text));
+    fixture.block = Block::new(Box::new(disk), 1, notices);
+    for _ in 0..20 {
+        let answer = fixture.request(blk::VIRTIO_BLK_T_OUT, 0, &[(512, false)]);
+        assert_eq!(answer.unwrap(), (IOERR, 1));
+        // What the guest does wrong is not for the user.
+        fixture
+            .request(blk::VIRTIO_BLK_T_OUT, u64::MAX, &[(512, false)])
+            .unwrap();
+    }
+    let told = told.lock().unwrap();
+    assert_eq!(told.len(), MOST_NOTICES as usize);
+    assert!(told[0].contains("cannot write to its disk"), "{}", told[0]);
+}
+
+#[test]
+fn a_driver_without_flush_writes_through() {
+    let flushes = Arc::new(AtomicU32::new(0));
+    let disk = Mock {
+        flushes: Arc::clone(&flushes),
+        ..Mock::default()
+    };
+    let mut fixture = Fixture::new(false);
+    fixture.block = Block::new(Box::new(disk), 1, no_notices());
+    let written = fixture.request(blk::VIRTIO_BLK_T_OUT, 0, &[(512, false)]);
+    assert_eq!(written.unwrap(), (OK, 1));
+    assert_eq!(flushes.load(Ordering::Relaxed), 1);
+    let read = fixture.request(blk::VIRTIO_BLK_T_IN, 0, &[(512, true)]);
+    assert_eq!(read.unwrap(), (OK, 513));
+    assert_eq!(flushes.load(Ordering::Relaxed), 1);
+    assert!(write_back(1 << blk::VIRTIO_BLK_F_FLUSH) && !write_back(0));
+}
+
+#[test]
+fn the_configuration_says_what_the_disk_is() {
+    for (cpus, queues) in [(1, 1), (2, 2), (64, MOST_QUEUES)] {
+        let block = Block::new(Box::new(Mock::default()), cpus, no_notices());
+        assert_eq!(block.queue_sizes().len(), usize::from(queues));
+        let mut bytes = [0; 64];
+        block.config().read(0, &mut bytes);
+        assert_eq!(bytes[..8], (SIZE / SECTOR).to_le_bytes());
+        // Blocks of 512 bytes, eight of them in a physical one.
+        assert_eq!(bytes[20..24], 512_u32.to_le_bytes());
+        assert_eq!(bytes[24..28], [3, 0, 8, 0]);
+        assert_eq!(bytes[34..36], queues.to_le_bytes());
+    }
+}
+
+/// Each queue but the first has a thread, which ends with the activation.
+#[test]
+fn further_queues_serve_themselves() {
+    let mut block = Block::new(Box::new(Mock::default()), 2, no_notices());
+    let ram = allocate(64).unwrap();
+    let rings = GuestAddress(0x1_0000);
+    ram.write_obj(blk::VIRTIO_BLK_T_IN, GuestAddress(HEADER_AT))
+        .unwrap();
+    let queue = MockSplitQueue::create(&ram, rings, 16);
+    let write = VRING_DESC_F_WRITE as u16;
+    let chain: Vec<RawDescriptor> = vec![
+        Descriptor::new(HEADER_AT, HEADER as u32, 0, 0).into(),
+        Descriptor::new(DATA, 512, write, 0).into(),
+        Descriptor::new(STATUS, 1, write, 0).into(),
+    ];
+    queue.build_desc_chain(&chain).unwrap();
+    let queues = vec![None, queue.create_queue().ok()];
+    let mut context = context(&ram, queues, Arc::new(Recorder::default()));
+    block.activate(&mut context).unwrap();
+    assert!(context.queues[1].is_none());
+    let start = Instant::now();
+    while queue.used().idx().load() == 0 && start.elapsed() < Duration::from_secs(60) {
+        std::thread::yield_now();
+    }
+    block.deactivate();
+    assert!(block.threads.is_empty());
+    assert_eq!(queue.used().idx().load(), 1);
+    assert_eq!(ram.read_obj::<u8>(GuestAddress(STATUS)).unwrap(), OK);
 }

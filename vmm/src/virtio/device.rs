@@ -115,7 +115,8 @@ pub trait Device: Send + fmt::Debug {
         None
     }
 
-    /// The driver is ready.
+    /// The driver is ready. A device may take queues out of the context and serve them itself
+    /// ([`QueueThread`](super::QueueThread)), until [`deactivate`](Self::deactivate).
     ///
     /// # Errors
     /// If the device cannot work; it then needs a reset.
@@ -123,6 +124,10 @@ pub trait Device: Send + fmt::Debug {
         let _ = context;
         Ok(())
     }
+
+    /// The driver resets the device, or the machine ends: the guest's memory and the queues are
+    /// not touched any more when this returns.
+    fn deactivate(&mut self) {}
 
     /// The driver has put something into queue `index`, or has it looked at.
     ///

@@ -17,6 +17,7 @@ mod interrupt;
 pub mod net;
 mod pci;
 mod queue;
+mod queue_thread;
 pub mod rng;
 mod worker;
 
@@ -26,6 +27,7 @@ pub use device::{Context, Device, Fault, Kind};
 pub use interrupt::Interrupt;
 pub use pci::{Attachment, VirtioPci};
 pub use queue::{ActiveQueue, Chain};
+pub use queue_thread::QueueThread;
 
 /// Device status bits (virtio 1.2, section 2.1).
 mod status {

@@ -27,21 +27,9 @@ impl Worker {
         let stop = event()?;
         let epoll = Epoll::new()?;
         let wakeup = device.wakeup();
-        let watch = |event: &dyn AsRawFd, token| {
-            epoll.ctl(
-                ControlOperation::Add,
-                event.as_raw_fd(),
-                EpollEvent::new(EventSet::IN, token),
-            )
-        };
-        watch(&stop, STOP)?;
+        watch(&epoll, &stop, STOP)?;
         if let Some(wakeup) = &wakeup {
-            watch(wakeup, WAKEUP)?;
-        }
-        for (index, queue) in (0_u64..).zip(&context.queues) {
-            if let Some(queue) = queue {
-                watch(queue.event(), QUEUES + index)?;
-            }
+            watch(&epoll, wakeup, WAKEUP)?;
         }
         let thread = std::thread::Builder::new()
             .name(String::from(device.kind().name()))
@@ -49,9 +37,10 @@ impl Worker {
                 let mut serving = Serving {
                     device,
                     context,
-                    _wakeup: wakeup,
+                    wakeup,
                 };
                 serving.run(&epoll);
+                serving.device.deactivate();
                 serving.device
             })?;
         Ok(Worker {
@@ -80,6 +69,14 @@ impl Drop for Worker {
     }
 }
 
+fn watch(epoll: &Epoll, event: &dyn AsRawFd, token: u64) -> io::Result<()> {
+    epoll.ctl(
+        ControlOperation::Add,
+        event.as_raw_fd(),
+        EpollEvent::new(EventSet::IN, token),
+    )
+}
+
 /// An event for signalling between threads.
 pub(super) fn event() -> io::Result<EventFd> {
     EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
@@ -89,11 +86,11 @@ struct Serving {
     device: Box<dyn Device>,
     context: Context,
     /// Watched as long as the device is served.
-    _wakeup: Option<OwnedFd>,
+    wakeup: Option<OwnedFd>,
 }
 
 /// A thread that panics leaves a device that needs a reset, not one that hangs.
-struct Guard(Interrupt);
+pub(super) struct Guard(pub(super) Interrupt);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -107,7 +104,7 @@ impl Serving {
     /// Serves until told to stop.
     fn run(&mut self, epoll: &Epoll) {
         let _guard = Guard(self.context.interrupt.clone());
-        let served = self.begin().and_then(|()| {
+        let served = self.begin(epoll).and_then(|()| {
             while let Some(tokens) = self.wait(epoll)? {
                 for token in tokens {
                     self.serve(token)?;
@@ -118,7 +115,11 @@ impl Serving {
         if let Err(fault) = served {
             log::warn!("{}: {fault}", self.device.kind().name());
             self.context.interrupt.needs_reset();
-            // A broken device does nothing any more.
+            // A broken device does nothing any more, whatever happens outside.
+            if let Some(wakeup) = &self.wakeup {
+                let nothing = EpollEvent::default();
+                let _ = epoll.ctl(ControlOperation::Delete, wakeup.as_raw_fd(), nothing);
+            }
             while let Ok(Some(_)) = self.wait(epoll) {}
         }
     }
@@ -143,10 +144,16 @@ impl Serving {
         Ok(Some(tokens))
     }
 
-    /// Activates the device and looks at all queues once: what came before we listened has no
-    /// notification.
-    fn begin(&mut self) -> Result<(), Fault> {
+    /// Activates the device, listens to the queues that it has left to us, and looks at each
+    /// once: what came before has no notification.
+    fn begin(&mut self, epoll: &Epoll) -> Result<(), Fault> {
         self.device.activate(&mut self.context)?;
+        for (index, queue) in (0_u64..).zip(&self.context.queues) {
+            if let Some(queue) = queue {
+                watch(epoll, queue.event(), QUEUES + index)
+                    .map_err(|error| Fault::Host(error.to_string()))?;
+            }
+        }
         for index in 0..self.context.queues.len() {
             if self.context.queues.get(index).is_some_and(Option::is_some) {
                 self.device.notified(index, &mut self.context)?;

@@ -122,6 +122,7 @@ fn forward(sender: SyncSender<Event>, closing: Arc<AtomicBool>) -> machine::Even
                 (Event::Console(bytes), false)
             }
             machine::Event::Control(bytes) => (Event::Control(bytes), false),
+            machine::Event::Notice(text) => (Event::Note(text), false),
             machine::Event::Ended(ended) => (Event::Ended(translate(ended)), true),
         };
         if last {

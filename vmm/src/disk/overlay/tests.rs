@@ -153,22 +153,28 @@ fn no_damage_does_harm() {
     };
     let good = std::fs::read(&path).unwrap();
     let damaged = bench.path("damaged");
+    std::fs::write(&damaged, &good).unwrap();
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(&damaged)
+        .unwrap();
     let mut buffer = vec![0_u8; LEN];
     // Every byte of the header, and a sample of all others; cut off anywhere.
-    let places = (0..112).chain((112..good.len()).step_by(331));
+    let places = (0..112).chain((112..good.len()).step_by(2003));
     for place in places {
         for value in [0, 0xff, 0x80] {
-            let mut bytes = good.clone();
-            bytes[place] = value;
             if value == 0x80 {
-                bytes.truncate(place);
+                file.set_len(place as u64).unwrap();
+            } else {
+                file.write_all_at(&[value], place as u64).unwrap();
             }
-            std::fs::write(&damaged, &bytes).unwrap();
             // Whatever comes out, it comes out.
             if let Ok(image) = Image::open(&damaged) {
                 let len = image.len().min(LEN as u64) as usize;
                 let _ = image.read_bytes(0, &mut buffer[..len]);
             }
+            file.write_all_at(&good[place..], place as u64).unwrap();
         }
     }
 }
@@ -256,4 +262,91 @@ fn parts_of_one_block_written_at_once() {
     for (index, sector) in all.chunks(512).enumerate() {
         assert!(sector.iter().all(|byte| *byte == index as u8 % 8 + 1));
     }
+}
+
+/// A limit on the length of files stands for a full disk (setrlimit(2)). It holds for a whole
+/// process, so that the test does its work in one of its own.
+#[test]
+fn a_full_host_is_an_error_that_names_the_folder() {
+    const CHILD: &str = "BOXBUILD_TEST_FULL";
+    let name = "disk::overlay::tests::a_full_host_is_an_error_that_names_the_folder";
+    if std::env::var_os(CHILD).is_none() {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+        return;
+    }
+    let bench = Bench::new();
+    let disk = bench.overlay(&bench.path("raw"), None);
+    // SAFETY: no pointers but to the limit; nothing else in this process handles the signal.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        let limit = libc::rlimit {
+            rlim_cur: LEN as u64 / 2,
+            rlim_max: LEN as u64 / 2,
+        };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
+    }
+    let result = write(&disk, LEN as u64 / 2 - 4096, &[3; 8192]);
+    let error = disk.said(result).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FileTooLarge);
+    let folder = bench.dir.path().to_str().unwrap();
+    let text = error.to_string();
+    assert!(
+        text.contains("no space is left") && text.contains(folder),
+        "{text}"
+    );
+    // What was there is still there, and there is still room elsewhere.
+    let kept = read(&disk, LEN as u64 / 2, 4096);
+    assert!(kept == content()[LEN / 2..LEN / 2 + 4096]);
+    write(&disk, 0, &[4; 4096]).unwrap();
+    assert_eq!(read(&disk, 0, 4096), [4; 4096]);
+}
+
+#[test]
+fn an_image_that_cannot_be_read_is_an_error_that_names_it() {
+    let bench = Bench::new();
+    let Some(path) = bench.qcow2("cluster_size=4096", false) else {
+        return;
+    };
+    let disk = bench.overlay(&path, None);
+    // Cut off behind the tables that are read at first: the second-level ones are gone.
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    let mut bytes = [0; 512];
+    let parts = [VolatileSlice::from(&mut bytes[..])];
+    let error = disk.read_at(0, &mut Buffers::new(&parts)).unwrap_err();
+    assert!(
+        error.to_string().contains(path.to_str().unwrap()),
+        "{error}"
+    );
+    // What the guest has written is not touched by that.
+    write(&disk, 0, &[1; 4096]).unwrap();
+    assert_eq!(read(&disk, 0, 4096), [1; 4096]);
+}
+
+#[test]
+fn lengths_are_bounded() {
+    let bench = Bench::new();
+    for len in [LEN as u64 + 1, LONGEST + 512, u64::MAX] {
+        let image = Image::open(&bench.path("raw")).unwrap();
+        let error = Overlay::new(image, Some(len), bench.dir.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{len}");
+    }
+    // Never shorter than the image.
+    assert_eq!(
+        bench.overlay(&bench.path("raw"), Some(512)).len(),
+        LEN as u64
+    );
 }

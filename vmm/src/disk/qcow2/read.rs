@@ -1,0 +1,119 @@
+//! Reading an image that nobody changes.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, OnceLock};
+
+use super::compressed::Unpacker;
+use super::{COMPRESSED, Header, OFFSET, ZERO, damaged, read_table};
+use crate::disk::image::{ImageError, Place};
+
+/// The tables of an image.
+#[derive(Debug)]
+pub(in crate::disk) struct Qcow2 {
+    len: u64,
+    cluster_bits: u32,
+    unpacker: Unpacker,
+    l1: Box<[u64]>,
+    /// Second-level tables, read when they are first needed: the image does not change.
+    l2: Box<[OnceLock<Box<[u64]>>]>,
+}
+
+impl Qcow2 {
+    pub(in crate::disk) fn open(file: &File) -> Result<Qcow2, ImageError> {
+        let header = Header::read(file)?;
+        let l1 = read_table(file, header.l1_offset, header.l1_len() as usize)?;
+        Ok(Qcow2 {
+            len: header.len,
+            cluster_bits: header.cluster_bits,
+            unpacker: Unpacker::new(header.cluster_bits, header.zstd),
+            l2: l1.iter().map(|_| OnceLock::new()).collect(),
+            l1,
+        })
+    }
+
+    pub(in crate::disk) fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn cluster(&self) -> u64 {
+        1 << self.cluster_bits
+    }
+
+    /// The second-level table for a cluster, if there is one, and the cluster's index in it.
+    fn entry(&self, file: &File, cluster: u64) -> io::Result<u64> {
+        let l2_bits = self.cluster_bits - 3;
+        let index = (cluster >> l2_bits) as usize;
+        let offset = *self.l1.get(index).ok_or(ErrorKind::UnexpectedEof)? & OFFSET;
+        if offset == 0 {
+            return Ok(0);
+        }
+        if offset & (self.cluster() - 1) != 0 {
+            return Err(damaged("a table's offset is not aligned"));
+        }
+        let slot = &self.l2[index];
+        let table = match slot.get() {
+            Some(table) => table,
+            None => {
+                let table = read_table(file, offset, 1 << l2_bits)?;
+                slot.get_or_init(|| table)
+            }
+        };
+        Ok(table[(cluster & ((1 << l2_bits) - 1)) as usize])
+    }
+
+    /// The place of `offset`, and for how many bytes it holds; the range is in the disk.
+    pub(in crate::disk) fn place(
+        &self,
+        file: &File,
+        offset: u64,
+        len: u64,
+    ) -> io::Result<(Place, u64)> {
+        let size = self.cluster();
+        let cluster = offset >> self.cluster_bits;
+        let within = offset & (size - 1);
+        let first = self.entry(file, cluster)?;
+        let mut count = size - within;
+        if first & COMPRESSED != 0 {
+            let place = Place::Compressed {
+                entry: first,
+                within,
+            };
+            return Ok((place, count.min(len)));
+        }
+        let base = self.host_offset(first)?;
+        // Neighbours in the disk are neighbours in the file, most of the time.
+        let mut next = cluster + 1;
+        while count < len {
+            let entry = self.entry(file, next)?;
+            if entry & COMPRESSED != 0 {
+                break;
+            }
+            let expected = base.map(|base| base + (next - cluster) * size);
+            if self.host_offset(entry)? != expected {
+                break;
+            }
+            count += size;
+            next += 1;
+        }
+        let place = base.map_or(Place::Zero, |base| Place::File(base + within));
+        Ok((place, count.min(len)))
+    }
+
+    /// Where the cluster of an entry is; `None` if it is zeros.
+    fn host_offset(&self, entry: u64) -> io::Result<Option<u64>> {
+        let offset = entry & OFFSET;
+        if entry & ZERO != 0 || offset == 0 {
+            return Ok(None);
+        }
+        if offset & (self.cluster() - 1) != 0 {
+            return Err(damaged("a cluster's offset is not aligned"));
+        }
+        Ok(Some(offset))
+    }
+
+    /// The unpacked cluster of a compressed entry.
+    pub(in crate::disk) fn unpacked(&self, file: &File, entry: u64) -> io::Result<Arc<[u8]>> {
+        self.unpacker.unpacked(file, entry)
+    }
+}

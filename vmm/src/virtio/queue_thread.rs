@@ -1,0 +1,99 @@
+//! A thread that serves one queue, for devices whose queues do not wait for each other.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::thread::JoinHandle;
+
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::worker::{Guard, event};
+use super::{ActiveQueue, Fault, Interrupt};
+
+const STOP: u64 = 0;
+const QUEUE: u64 = 1;
+
+/// A queue at work on a thread of its own. Dropping it ends the thread.
+#[derive(Debug)]
+pub struct QueueThread {
+    stop: EventFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl QueueThread {
+    /// Lets `serve` look at `queue` now and whenever the driver notifies. A fault leaves the
+    /// device in need of a reset (`interrupt`).
+    ///
+    /// # Errors
+    /// If the host has no room for a thread or its descriptors.
+    pub fn start(
+        name: &str,
+        mut queue: ActiveQueue,
+        interrupt: Interrupt,
+        mut serve: impl FnMut(&mut ActiveQueue) -> Result<(), Fault> + Send + 'static,
+    ) -> io::Result<QueueThread> {
+        let stop = event()?;
+        let epoll = Epoll::new()?;
+        for (event, token) in [(&stop, STOP), (queue.event(), QUEUE)] {
+            let watched = EpollEvent::new(EventSet::IN, token);
+            epoll.ctl(ControlOperation::Add, event.as_raw_fd(), watched)?;
+        }
+        let name = String::from(name);
+        let thread = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || {
+                let _guard = Guard(interrupt.clone());
+                // What came before we listened has no notification.
+                let mut served = serve(&mut queue);
+                while served.is_ok() {
+                    match wait(&epoll) {
+                        Ok(true) => {}
+                        Ok(false) => return,
+                        Err(error) => {
+                            served = Err(Fault::Host(error.to_string()));
+                            break;
+                        }
+                    }
+                    // It may have been read already.
+                    let _ = queue.event().read();
+                    served = serve(&mut queue);
+                }
+                if let Err(fault) = served {
+                    log::warn!("{name}: {fault}");
+                    interrupt.needs_reset();
+                }
+            })?;
+        Ok(QueueThread {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+/// Waits for the driver; false once we are told to stop.
+fn wait(epoll: &Epoll) -> io::Result<bool> {
+    let mut events = [EpollEvent::default(); 2];
+    loop {
+        match epoll.wait(-1, &mut events) {
+            Ok(count) => {
+                let stop = |event: &EpollEvent| event.data() == STOP;
+                return Ok(!events.iter().take(count).any(stop));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Drop for QueueThread {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop.write(1) {
+            log::error!("cannot stop a queue's thread: {error}");
+            return;
+        }
+        if let Some(thread) = self.thread.take() {
+            // A panic has been reported, and the device needs a reset.
+            let _ = thread.join();
+        }
+    }
+}
