@@ -216,7 +216,7 @@ impl Metadata {
                 }
                 for at in 0..count {
                     let old = self.reference(first + at);
-                    self.set(first + at, offset + at * self.cluster() | COPIED);
+                    self.set(first + at, (offset + at * self.cluster()) | COPIED);
                     self.drop_reference(old)?;
                 }
                 Ok(())
