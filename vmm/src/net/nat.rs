@@ -161,7 +161,9 @@ impl Nat {
         let (from, to) = (packet.src_addr(), packet.dst_addr());
         let payload = packet.payload();
         let protocol = packet.next_header().into();
+        // Only neighbours have not lost a hop (RFC 4861, section 6.1.1).
         if protocol == ICMPV6
+            && packet.hop_limit() == u8::MAX
             && let Some(reply) = neighbour::ndp(from, payload, self.ipv6)
         {
             self.reply(Some(reply));
@@ -494,6 +496,18 @@ impl Nat {
             }
         }
         None
+    }
+
+    /// Pretends that the host reaches the IPv6 world.
+    #[cfg(test)]
+    pub(super) fn force_ipv6(&mut self) {
+        self.ipv6 = true;
+    }
+
+    /// Fewer connections.
+    #[cfg(test)]
+    pub(super) fn limit(&mut self, connections: usize) {
+        self.most_connections = connections;
     }
 
     /// How much is going on: connections, associations, and bytes that are buffered.

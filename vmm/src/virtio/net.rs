@@ -282,3 +282,7 @@ impl Device for Net {
         self.receive(context)
     }
 }
+
+#[cfg(test)]
+#[path = "net_tests.rs"]
+mod tests;
