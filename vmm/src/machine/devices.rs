@@ -14,7 +14,7 @@ use crate::virtio::block::Block;
 use crate::virtio::console::{Console, Input, Port};
 use crate::virtio::fs::Fs;
 use crate::virtio::rng::Rng;
-use crate::virtio::{Attachment, Device, VirtioPci};
+use crate::virtio::{Attachment, Device, Failures, VirtioPci};
 
 /// The bus with all devices, and the way to say something to the guest.
 pub(super) fn build(
@@ -22,6 +22,7 @@ pub(super) fn build(
     disks: Vec<Box<dyn Disk>>,
     shares: Vec<Share>,
     events: &Events,
+    failures: Failures,
 ) -> Result<(Arc<PciRoot>, Input), StartError> {
     let output = Arc::clone(events);
     let console = Console::new(Box::new(move |port, bytes| {
@@ -46,6 +47,7 @@ pub(super) fn build(
         msi: vm.clone(),
         io_events: vm.clone(),
         ram: vm.ram().clone(),
+        failures,
     };
     let mut root = PciRoot::new(layout::PCI_MMIO..layout::PCI_MMIO_END);
     root.add(Box::new(HostBridge::new()))?;

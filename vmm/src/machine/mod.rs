@@ -5,14 +5,15 @@ mod devices;
 mod running;
 
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 
 use crate::bus::RangeError;
 use crate::kvm::{KvmError, Vm};
 use crate::legacy::{Cmos, DebugPort, I8042, Power, Serial, SerialInterrupt, i8042, power};
 use crate::memory::{self, MemoryError};
 use crate::pci::PciError;
-use crate::vcpu::{self, Buses, VcpuError};
+use crate::vcpu::{self, Buses, Stopped, VcpuError};
+use crate::virtio::Failures;
 use crate::virtio::fs::FsError;
 use crate::{acpi, boot, layout};
 
@@ -74,12 +75,13 @@ pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> 
         },
     )?;
     let serial = serial(&vm, &events);
-    let (pci, input) = devices::build(&vm, config.disks, config.shares, &events)?;
+    let (stopped, receiver) = channel();
+    let failures = failures(stopped.clone());
+    let (pci, input) = devices::build(&vm, config.disks, config.shares, &events, failures)?;
     let mut buses = Buses::default();
     add_ports(&mut buses, &serial, &debug_port)?;
     devices::add_windows(&mut buses, &pci)?;
     let vcpus = vcpu::create(Arc::clone(&vm), config.cpus, entry)?;
-    let (stopped, receiver) = channel();
     let vcpus = vcpus.start(&Arc::new(buses), &stopped)?;
     let parts = running::Parts {
         vcpus,
@@ -88,6 +90,14 @@ pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> 
         events,
     };
     running::supervise(parts, stopped, receiver, debug_port, input).map_err(StartError::Thread)
+}
+
+/// A device that cannot go on ends the machine.
+fn failures(stopped: Sender<Stopped>) -> Failures {
+    Failures::new(move |text| {
+        // Nobody listens any more if the machine is being stopped.
+        let _ = stopped.send(Stopped::Failed(text));
+    })
 }
 
 fn serial(vm: &Arc<Vm>, events: &Events) -> Arc<Serial> {

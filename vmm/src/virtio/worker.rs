@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::{Context, Device, Fault, Interrupt};
+use super::{Context, Device, Failures, Fault, Interrupt};
 
 /// What an event means: the first queue's number follows.
 const STOP: u64 = 0;
@@ -21,8 +21,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Lets `device` work. If that fails, the device is lost with the error.
-    pub(super) fn start(device: Box<dyn Device>, context: Context) -> io::Result<Worker> {
+    /// Lets `device` work. If that fails, the device is lost with the error. `failures` learns
+    /// of a panic.
+    pub(super) fn start(
+        device: Box<dyn Device>,
+        context: Context,
+        failures: Failures,
+    ) -> io::Result<Worker> {
         let stop = event()?;
         let epoll = Epoll::new()?;
         let wakeup = device.wakeup();
@@ -45,6 +50,11 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(String::from(device.kind().name()))
             .spawn(move || {
+                let _guard = Guard {
+                    interrupt: context.interrupt.clone(),
+                    name: device.kind().name(),
+                    failures,
+                };
                 let mut serving = Serving {
                     device,
                     context,
@@ -90,13 +100,20 @@ struct Serving {
     wakeup: Option<EventFd>,
 }
 
-/// A thread that panics leaves a device that needs a reset, not one that hangs.
-struct Guard(Interrupt);
+/// A thread that panics leaves a device that needs a reset, not one that hangs, and ends the
+/// machine: a guest without its disk would not get far, and might wait for ever.
+struct Guard {
+    interrupt: Interrupt,
+    name: &'static str,
+    failures: Failures,
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.needs_reset();
+            self.failures
+                .report(format!("the thread {} panicked", self.name));
+            self.interrupt.needs_reset();
         }
     }
 }
@@ -104,7 +121,6 @@ impl Drop for Guard {
 impl Serving {
     /// Serves until told to stop.
     fn run(&mut self, epoll: &Epoll) {
-        let _guard = Guard(self.context.interrupt.clone());
         let served = self.begin().and_then(|()| {
             while let Some(tokens) = self.wait(epoll)? {
                 for token in tokens {
