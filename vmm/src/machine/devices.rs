@@ -16,7 +16,7 @@ use crate::virtio::console::{Console, Input, Port};
 use crate::virtio::fs::Fs;
 use crate::virtio::net::Net;
 use crate::virtio::rng::Rng;
-use crate::virtio::{Attachment, Device, VirtioPci};
+use crate::virtio::{Attachment, Device, Failures, VirtioPci};
 
 /// What the devices are made of.
 pub(super) struct Parts {
@@ -24,6 +24,7 @@ pub(super) struct Parts {
     pub(super) disks: Vec<Box<dyn Disk>>,
     pub(super) network: Option<NetworkConfig>,
     pub(super) shares: Vec<Share>,
+    pub(super) failures: Failures,
 }
 
 /// The bus with all devices, and the way to say something to the guest.
@@ -60,6 +61,7 @@ pub(super) fn build(
         msi: vm.clone(),
         io_events: vm.clone(),
         ram: vm.ram().clone(),
+        failures: parts.failures,
     };
     let mut root = PciRoot::new(layout::PCI_MMIO..layout::PCI_MMIO_END);
     root.add(Box::new(HostBridge::new()))?;

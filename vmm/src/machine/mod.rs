@@ -5,7 +5,7 @@ mod devices;
 mod running;
 
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 
 use vm_memory::{Bytes, GuestAddress};
 
@@ -15,7 +15,8 @@ use crate::legacy::{Cmos, DebugPort, I8042, Power, Serial, SerialInterrupt, i804
 use crate::memory::{self, MemoryError};
 use crate::net::NetworkError;
 use crate::pci::PciError;
-use crate::vcpu::{self, Buses, VcpuError};
+use crate::vcpu::{self, Buses, Stopped, VcpuError};
+use crate::virtio::Failures;
 use crate::virtio::fs::FsError;
 use crate::{acpi, boot, layout};
 
@@ -82,18 +83,19 @@ pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> 
         },
     )?;
     let serial = serial(&vm, &events);
+    let (stopped, receiver) = channel();
     let parts = devices::Parts {
         cpus: config.cpus,
         disks: config.disks,
         network: config.network,
         shares: config.shares,
+        failures: failures(stopped.clone()),
     };
     let (pci, input) = devices::build(&vm, parts, &events)?;
     let mut buses = Buses::default();
     add_ports(&mut buses, &serial, &debug_port)?;
     devices::add_windows(&mut buses, &pci)?;
     let vcpus = vcpu::create(Arc::clone(&vm), config.cpus, entry)?;
-    let (stopped, receiver) = channel();
     let vcpus = vcpus.start(&Arc::new(buses), &stopped)?;
     let parts = running::Parts {
         vcpus,
@@ -102,6 +104,14 @@ pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> 
         events,
     };
     running::supervise(parts, stopped, receiver, debug_port, input).map_err(StartError::Thread)
+}
+
+/// A device that cannot go on ends the machine.
+fn failures(stopped: Sender<Stopped>) -> Failures {
+    Failures::new(move |text| {
+        // Nobody listens any more if the machine is being stopped.
+        let _ = stopped.send(Stopped::Failed(text));
+    })
 }
 
 fn serial(vm: &Arc<Vm>, events: &Events) -> Arc<Serial> {

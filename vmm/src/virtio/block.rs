@@ -289,6 +289,7 @@ impl Device for Block {
                 Kind::Block.name(),
                 queue,
                 context.interrupt.clone(),
+                context.failures.clone(),
                 move |queue| server.drain(queue, &ram, &interrupt, write_back),
             );
             self.threads

@@ -77,6 +77,28 @@ pub enum Fault {
     Host(String),
 }
 
+/// Where a device says that the machine cannot go on. Clones lead to the same place.
+#[derive(Clone)]
+pub struct Failures(Arc<dyn Fn(String) + Send + Sync>);
+
+impl Failures {
+    /// Calls `report` with what happened, from any thread.
+    pub fn new(report: impl Fn(String) + Send + Sync + 'static) -> Failures {
+        Failures(Arc::new(report))
+    }
+
+    /// The machine cannot go on.
+    pub(super) fn report(&self, text: String) {
+        (self.0)(text);
+    }
+}
+
+impl fmt::Debug for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Failures")
+    }
+}
+
 /// What an active device works with.
 #[derive(Debug)]
 pub struct Context {
@@ -88,6 +110,8 @@ pub struct Context {
     pub queues: Vec<Option<ActiveQueue>>,
     /// Tells the driver.
     pub interrupt: Interrupt,
+    /// Tells the machine.
+    pub failures: Failures,
 }
 
 /// A virtio device.

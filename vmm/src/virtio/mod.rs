@@ -23,7 +23,7 @@ mod worker;
 
 pub use buffers::Buffers;
 pub use config::DeviceConfig;
-pub use device::{Context, Device, Fault, Kind};
+pub use device::{Context, Device, Failures, Fault, Kind};
 pub use interrupt::Interrupt;
 pub use pci::{Attachment, VirtioPci};
 pub use queue::{ActiveQueue, Chain};

@@ -11,7 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::common::{self, Common, Request};
 use super::worker::{self, Worker};
-use super::{ActiveQueue, Context, Device, DeviceConfig, Fault, Interrupt};
+use super::{ActiveQueue, Context, Device, DeviceConfig, Failures, Fault, Interrupt};
 use crate::bus::Effect;
 use crate::kvm::{IoEvents, MsiSink};
 use crate::memory::GuestRam;
@@ -68,6 +68,8 @@ pub struct Attachment {
     pub io_events: Arc<dyn IoEvents>,
     /// The guest's memory.
     pub ram: GuestRam,
+    /// Learns of a device whose thread panicked.
+    pub failures: Failures,
 }
 
 /// Notification of one queue.
@@ -184,10 +186,12 @@ impl VirtioPci {
             features,
             queues,
             interrupt: self.interrupt.clone(),
+            failures: self.attachment.failures.clone(),
         };
         match std::mem::replace(&mut self.state, State::Lost) {
             State::Idle(device) => {
-                self.state = State::Working(Worker::start(device, context).map_err(host)?);
+                let worker = Worker::start(device, context).map_err(host)?;
+                self.state = State::Working(worker);
                 self.doorbells = doorbells;
                 self.attach();
                 Ok(())

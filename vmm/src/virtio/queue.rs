@@ -72,8 +72,12 @@ impl ActiveQueue {
         Ok(self.queue.enable_notification(ram)?)
     }
 
-    /// Lets `serve` answer every chain that is there: it returns the number of bytes written.
+    /// Lets `serve` answer the chains that are there: it returns the number of bytes written.
     /// Meanwhile the driver need not notify.
+    ///
+    /// A guest can let a device write its own ring, so that there is always one more chain.
+    /// After as many as the queue has entries it is somebody else's turn, such as the event
+    /// that stops the device; the queue's own event then continues here.
     ///
     /// # Errors
     /// If the ring is broken or `serve` gives up.
@@ -83,6 +87,7 @@ impl ActiveQueue {
         interrupt: &Interrupt,
         mut serve: impl FnMut(Chain<'m>) -> Result<u32, Fault>,
     ) -> Result<(), Fault> {
+        let mut rest = self.queue.size();
         loop {
             self.queue.disable_notification(ram)?;
             while let Some(chain) = self.pop(ram)? {
@@ -90,10 +95,57 @@ impl ActiveQueue {
                 let written = serve(chain)?;
                 self.add_used(ram, head, written)?;
                 self.signal(ram, interrupt)?;
+                rest = rest.saturating_sub(1);
+                if rest == 0 {
+                    let again = self.event.write(1);
+                    return again.map_err(|error| Fault::Host(error.to_string()));
+                }
             }
             if !self.listen(ram)? {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use virtio_queue::desc::{RawDescriptor, split::Descriptor};
+    use virtio_queue::mock::MockSplitQueue;
+    use vm_memory::{Bytes, GuestAddress};
+
+    use super::*;
+    use crate::memory::allocate;
+    use crate::test_support::{Recorder, context};
+
+    #[test]
+    fn a_ring_that_never_ends_is_left_now_and_then() {
+        const SIZE: u16 = 16;
+        let ram = allocate(64).unwrap();
+        let rings = MockSplitQueue::create(&ram, GuestAddress(0x10_0000), SIZE);
+        let descriptor = Descriptor::new(0x20_0000, 16, 2, 0);
+        rings
+            .build_desc_chain(&[RawDescriptor::from(descriptor)])
+            .unwrap();
+        let queue: Queue = rings.create_queue().unwrap();
+        let index = rings.avail_addr().0 + 2;
+        let mut context = context(
+            &ram,
+            vec![Some(queue)],
+            std::sync::Arc::new(Recorder::default()),
+        );
+        let queue = context.queues[0].as_mut().unwrap();
+        let mut served = 0_u16;
+        queue
+            .drain(&ram, &context.interrupt, |_| {
+                served += 1;
+                assert!(served < 1000, "it does not stop");
+                // As if the device's own writing had made the next chain available.
+                ram.write_obj(served + 1, GuestAddress(index)).unwrap();
+                Ok(0)
+            })
+            .unwrap();
+        assert_eq!(served, SIZE);
+        assert_eq!(queue.event().read().unwrap(), 1);
     }
 }

@@ -8,7 +8,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::worker::{Guard, event};
-use super::{ActiveQueue, Fault, Interrupt};
+use super::{ActiveQueue, Failures, Fault, Interrupt};
 
 const STOP: u64 = 0;
 const QUEUE: u64 = 1;
@@ -30,6 +30,7 @@ impl QueueThread {
         name: &str,
         mut queue: ActiveQueue,
         interrupt: Interrupt,
+        failures: Failures,
         mut serve: impl FnMut(&mut ActiveQueue) -> Result<(), Fault> + Send + 'static,
     ) -> io::Result<QueueThread> {
         let stop = event()?;
@@ -42,7 +43,11 @@ impl QueueThread {
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
-                let _guard = Guard(interrupt.clone());
+                let _guard = Guard {
+                    interrupt: interrupt.clone(),
+                    name: name.clone(),
+                    failures,
+                };
                 // What came before we listened has no notification.
                 let mut served = serve(&mut queue);
                 while served.is_ok() {

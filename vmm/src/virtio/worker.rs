@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::{Context, Device, Fault, Interrupt};
+use super::{Context, Device, Failures, Fault, Interrupt};
 
 /// What an event means: the first queue's number follows.
 const STOP: u64 = 0;
@@ -34,6 +34,11 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(String::from(device.kind().name()))
             .spawn(move || {
+                let _guard = Guard {
+                    interrupt: context.interrupt.clone(),
+                    name: device.kind().name().to_owned(),
+                    failures: context.failures.clone(),
+                };
                 let mut serving = Serving {
                     device,
                     context,
@@ -89,13 +94,20 @@ struct Serving {
     wakeup: Option<OwnedFd>,
 }
 
-/// A thread that panics leaves a device that needs a reset, not one that hangs.
-pub(super) struct Guard(pub(super) Interrupt);
+/// A thread that panics leaves a device that needs a reset, not one that hangs, and ends the
+/// machine: a guest without its disk would not get far, and might wait for ever.
+pub(super) struct Guard {
+    pub(super) interrupt: Interrupt,
+    pub(super) name: String,
+    pub(super) failures: Failures,
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.needs_reset();
+            self.failures
+                .report(format!("the thread {} panicked", self.name));
+            self.interrupt.needs_reset();
         }
     }
 }
@@ -103,7 +115,6 @@ impl Drop for Guard {
 impl Serving {
     /// Serves until told to stop.
     fn run(&mut self, epoll: &Epoll) {
-        let _guard = Guard(self.context.interrupt.clone());
         let served = self.begin(epoll).and_then(|()| {
             while let Some(tokens) = self.wait(epoll)? {
                 for token in tokens {

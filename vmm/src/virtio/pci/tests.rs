@@ -23,24 +23,53 @@ struct Driver {
     function: VirtioPci,
     recorder: Arc<Recorder>,
     ram: GuestRam,
+    failed: std::sync::mpsc::Receiver<String>,
+}
+
+/// A device that panics at the first notification.
+#[derive(Debug)]
+struct Panics;
+
+impl Device for Panics {
+    fn kind(&self) -> crate::virtio::Kind {
+        crate::virtio::Kind::Rng
+    }
+    fn queue_sizes(&self) -> Vec<u16> {
+        vec![8]
+    }
+    fn config(&self) -> Arc<DeviceConfig> {
+        Arc::new(DeviceConfig::new(Vec::new(), 0..0))
+    }
+    fn notified(&mut self, _: usize, _: &mut Context) -> Result<(), Fault> {
+        panic!("as planned");
+    }
 }
 
 impl Driver {
     fn new() -> Driver {
+        Driver::of(Box::new(Rng))
+    }
+
+    fn of(device: Box<dyn Device>) -> Driver {
+        let (sender, failed) = std::sync::mpsc::channel();
         let recorder = Arc::new(Recorder::default());
         let ram = allocate(64).unwrap();
         let attachment = Attachment {
             msi: recorder.clone(),
             io_events: recorder.clone(),
             ram: ram.clone(),
+            failures: Failures::new(move |text| {
+                let _ = sender.send(text);
+            }),
         };
-        let mut function = VirtioPci::new(Box::new(Rng), attachment);
+        let mut function = VirtioPci::new(device, attachment);
         function.config_mut().place(0, BASE);
         function.moved();
         Driver {
             function,
             recorder,
             ram,
+            failed,
         }
     }
 
@@ -250,6 +279,19 @@ fn the_window_in_configuration_space_reaches_the_bar() {
         set(CAP_LENGTH, len);
         assert_eq!(driver.function.window(), None);
     }
+}
+
+#[test]
+fn a_thread_that_panics_is_reported() {
+    let mut driver = Driver::of(Box::new(Panics));
+    let ram = driver.ram.clone();
+    let queue = MockSplitQueue::create(&ram, RINGS, 8);
+    driver.start(rings(&queue));
+    let failed = driver.failed.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(failed, "the thread virtio-rng panicked");
+    driver.wait(|driver| driver.status() & status::NEEDS_RESET != 0);
+    driver.write(0x14, &[0]);
+    assert_eq!(driver.status(), 0);
 }
 
 proptest! {
