@@ -7,9 +7,10 @@ DEMO ?= demo
 PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs python3-pip \
 	ca-certificates gcc libc6-dev make
 PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
-PACKAGES_TEST = qemu-system-x86 qemu-utils cpio busybox-static kmod fdisk e2fsprogs gcc libc6-dev make
+PACKAGES_TEST = qemu-system-x86 qemu-utils cpio busybox-static kmod fdisk e2fsprogs gcc libc6-dev make \
+	mmdebstrap uidmap xz-utils debian-archive-keyring
 
-.PHONY: demo test test-full lint unit conformance e2e lab release packages-demo packages-test packages-lab
+.PHONY: demo test test-full lint unit conformance e2e boots lab release packages-demo packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: packages-demo release
@@ -17,10 +18,12 @@ demo: packages-demo release
 
 # Everything CI runs.
 test: packages-test
-	tests/setup/counted $(MAKE) --no-print-directory lint unit conformance e2e
+	tests/setup/counted $(MAKE) --no-print-directory lint unit conformance e2e boots
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
 test-full: packages-demo test release
+	tests/setup/install-packages btrfs-progs
+	tests/setup/counted tests/e2e/boots all
 	tests/setup/counted tests/e2e/full $(BOXBUILD)
 
 lint:
@@ -39,6 +42,10 @@ conformance:
 # A small guest under QEMU: the real kernel of a distribution, the real engine.
 e2e: release
 	tests/e2e/quick $(BOXBUILD)
+
+# A distribution's own kernel, initrd and user space in the micro-VMM, as a normal user.
+boots:
+	tests/e2e/boots
 
 # The lab, a machine with a true /dev/kvm, tests itself (docs/lab.md).
 lab: packages-lab
