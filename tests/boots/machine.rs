@@ -50,7 +50,11 @@ impl Machine {
     /// A machine with all of the guest in the folder `guest`. `words` go to the command line.
     pub(crate) fn of(guest: &Path, cpus: u32, memory_mib: u64, words: &str) -> Machine {
         let disk = format!("overlay:{}", guest.join("disk.qcow2").display());
-        let line = format!("console=hvc0 root=/dev/vda1 panic=-1 {words}");
+        // Where initramfs-tools made the initrd, hvc0 comes too late to be the only console
+        // (docs/vmm.md).
+        let late = guest.to_string_lossy().contains("initramfs-tools");
+        let first = if late { "console=ttyS0 " } else { "" };
+        let line = format!("{first}console=hvc0 root=/dev/vda1 panic=-1 {words}");
         Machine::bare(&guest.join("kernel"))
             .arg("--initrd", guest.join("initrd"))
             .arg("--disk", disk)
