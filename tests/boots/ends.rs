@@ -89,7 +89,7 @@ fn kill(guest: &Path) {
 
 /// `nobody` has no group kvm.
 pub(crate) fn without_permission(guest: &Path) {
-    let ran = Machine::bare(&guest.join("kernel")).as_user(65534).run();
+    let ran = Machine::bare(&guest.join("kernel")).by_user(65534).run();
     ran.expect(1, "/dev/kvm");
     ran.expect(1, "Permission denied");
 }

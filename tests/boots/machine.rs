@@ -87,7 +87,7 @@ impl Machine {
     }
 
     /// The program as another user and group, who needs no folder.
-    pub(crate) fn as_user(mut self, id: u32) -> Machine {
+    pub(crate) fn by_user(mut self, id: u32) -> Machine {
         use std::os::unix::process::CommandExt;
         self.command.current_dir("/").uid(id).gid(id);
         self
