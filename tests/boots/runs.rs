@@ -93,7 +93,9 @@ pub(crate) fn build(guest: &Path) {
         machine.folder("kiwidescription"),
         machine.folder("kiwibundle"),
     );
-    let payload: Vec<u8> = (0..3_000_000_u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
+    let payload: Vec<u8> = (0..3_000_000_u32)
+        .map(|i| (i.wrapping_mul(i) >> 7) as u8)
+        .collect();
     fs::write(description.join("payload"), &payload).unwrap();
     fs::create_dir_all(description.join("boxroot/etc")).unwrap();
     fs::write(description.join("boxroot/etc/motd"), "").unwrap();
