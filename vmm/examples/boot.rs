@@ -3,19 +3,20 @@
 //! The guest's serial port and console go to standard output, its control port to standard
 //! error with a prefix. Exit code: 0 if it powered itself off, 3 after a reset, 1 otherwise.
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use boxbuild_virtiofs::ShareConfig;
-use boxbuild_vmm::disk::{Disk, RawDisk};
+use boxbuild_vmm::disk::{Disk, Image, Overlay, RawDisk};
 use boxbuild_vmm::machine::{self, Config, Ended, Event, Share};
 use boxbuild_vmm::net::NetworkConfig;
-use boxbuild_vmm::virtio::console::Port;
+use boxbuild_vmm::virtio::console::{Input, Port};
 use clap::Parser;
 
 /// Boots a kernel over /dev/kvm.
@@ -36,7 +37,8 @@ struct Args {
     /// Number of CPUs
     #[arg(long, default_value_t = 1)]
     cpus: u32,
-    /// Disk: a raw file; with a leading "ro:" read only
+    /// Disk: a raw file; "ro:FILE" read only; "overlay:FILE" an image, raw or qcow2, under a
+    /// throw-away overlay in the current folder
     #[arg(long)]
     disk: Vec<String>,
     /// Share a folder: TAG=FOLDER
@@ -48,6 +50,9 @@ struct Args {
     /// Say something to the guest's console
     #[arg(long)]
     input: Option<String>,
+    /// When the console says TEXT, type REPLY and a line feed: TEXT=REPLY. Each once, in order
+    #[arg(long)]
+    answer: Vec<String>,
     /// Say how long it took
     #[arg(long)]
     time: bool,
@@ -74,7 +79,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn open(disk: &str) -> io::Result<Box<dyn Disk>> {
+fn open(disk: &str) -> Result<Box<dyn Disk>, Box<dyn std::error::Error>> {
+    if let Some(path) = disk.strip_prefix("overlay:") {
+        let image = Image::open(Path::new(path))?;
+        return Ok(Box::new(Overlay::new(image, None, Path::new("."))?));
+    }
     let (path, read_only) = match disk.strip_prefix("ro:") {
         Some(path) => (path, true),
         None => (disk, false),
@@ -91,8 +100,51 @@ fn share(text: &str) -> Result<Share, String> {
     })
 }
 
+/// What is still to be typed into the console, and when.
+struct Answers {
+    left: VecDeque<(String, String)>,
+    /// What the console said since the last answer; no more of it than can matter.
+    said: Vec<u8>,
+}
+
+impl Answers {
+    /// Longest part of a text that may be at the end of one event.
+    const KEPT: usize = 4096;
+
+    fn new(words: &[String]) -> Result<Answers, String> {
+        let answer = |word: &String| {
+            let (text, reply) = word
+                .split_once('=')
+                .filter(|(text, _)| !text.is_empty())
+                .ok_or("--answer TEXT=REPLY")?;
+            Ok::<_, String>((text.to_owned(), format!("{reply}\n")))
+        };
+        Ok(Answers {
+            left: words.iter().map(answer).collect::<Result<_, _>>()?,
+            said: Vec::new(),
+        })
+    }
+
+    fn hear(&mut self, bytes: &[u8], input: &Input) {
+        self.said.extend(bytes);
+        if let Some((text, reply)) = self.left.front()
+            && self
+                .said
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        {
+            input.send(Port::Console, reply.as_bytes());
+            self.left.pop_front();
+            self.said.clear();
+        }
+        self.said
+            .drain(..self.said.len().saturating_sub(Answers::KEPT));
+    }
+}
+
 fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
     let start = Instant::now();
+    let mut answers = Answers::new(&args.answer)?;
     let config = Config {
         memory_mib: args.memory,
         cpus: args.cpus,
@@ -128,11 +180,16 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
     let mut out = std::io::stdout();
     for event in events {
         match event {
-            Event::Serial(bytes) | Event::Console(bytes) => {
+            Event::Serial(bytes) => {
                 out.write_all(&bytes)?;
                 out.flush()?;
             }
             Event::Notice(text) => eprintln!("notice: {text}"),
+            Event::Console(bytes) => {
+                out.write_all(&bytes)?;
+                out.flush()?;
+                answers.hear(&bytes, &running.input());
+            }
             Event::Control(bytes) => eprintln!("control: {}", bytes.escape_ascii()),
             Event::Ended(ended) => {
                 if args.time {

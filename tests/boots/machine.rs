@@ -1,0 +1,157 @@
+//! Running the program that boots, with a folder of its own and a limit.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// Far more than a boot takes in the lab on a busy host.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A machine that is to run.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    dir: tempfile::TempDir,
+    command: Command,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// Exit code of the program: 0 after a power-off, 3 after a reset.
+    pub code: i32,
+    /// What the guest said on its consoles.
+    pub console: String,
+    /// What the program said itself.
+    pub stderr: String,
+}
+
+impl Machine {
+    /// A machine with `kernel` and nothing else.
+    pub(crate) fn bare(kernel: &Path) -> Machine {
+        let boot = std::env::var_os("BOXBUILD_BOOT").expect("checked before");
+        let dir = tempfile::Builder::new()
+            .prefix("boxbuild-boots-")
+            .tempdir()
+            .expect("a folder");
+        let scratch = dir.path().join("scratch");
+        fs::create_dir(&scratch).unwrap();
+        let mut command = Command::new(boot);
+        command
+            .current_dir(&scratch)
+            .stdin(Stdio::null())
+            .arg("--kernel")
+            .arg(kernel);
+        Machine { dir, command }
+    }
+
+    /// A machine with all of the guest in the folder `guest`. `words` go to the command line.
+    pub(crate) fn of(guest: &Path, cpus: u32, memory_mib: u64, words: &str) -> Machine {
+        let disk = format!("overlay:{}", guest.join("disk.qcow2").display());
+        // Where initramfs-tools made the initrd, hvc0 comes too late to be the only console
+        // (docs/vmm.md).
+        let late = guest.to_string_lossy().contains("initramfs-tools");
+        let first = if late { "console=ttyS0 " } else { "" };
+        let line = format!("{first}console=hvc0 root=/dev/vda1 panic=-1 {words}");
+        Machine::bare(&guest.join("kernel"))
+            .arg("--initrd", guest.join("initrd"))
+            .arg("--disk", disk)
+            .arg("--cpus", cpus.to_string())
+            .arg("--memory", memory_mib.to_string())
+            .arg("--cmdline", line)
+    }
+
+    /// One more option with its value.
+    pub(crate) fn arg(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Machine {
+        self.command.arg(name).arg(value);
+        self
+    }
+
+    /// A new folder, shared under `tag`.
+    pub(crate) fn share(self, tag: &str) -> Machine {
+        let folder = self.folder(tag);
+        fs::create_dir(&folder).unwrap();
+        self.arg("--share", format!("{tag}={}", folder.display()))
+    }
+
+    /// The folder of a share.
+    pub(crate) fn folder(&self, tag: &str) -> PathBuf {
+        self.dir.path().join(tag)
+    }
+
+    /// Names in the folder for the disk's changes.
+    pub(crate) fn scratch(&self) -> Vec<String> {
+        boxbuild_tests::names(&self.folder("scratch"))
+    }
+
+    /// The program as another user and group, who needs no folder.
+    pub(crate) fn by_user(mut self, id: u32) -> Machine {
+        use std::os::unix::process::CommandExt;
+        self.command.current_dir("/").uid(id).gid(id);
+        self
+    }
+
+    /// Starts it; its console comes in pieces.
+    pub(crate) fn start(&mut self) -> (Child, Receiver<Vec<u8>>) {
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().expect("the program starts");
+        let mut stdout = child.stdout.take().unwrap();
+        let (sender, pieces) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(len @ 1..) = stdout.read(&mut buffer) {
+                if sender.send(buffer[..len].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        (child, pieces)
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(&mut self) -> Ran {
+        let (mut child, pieces) = self.start();
+        let mut stderr = child.stderr.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut said = String::new();
+            let _ = stderr.read_to_string(&mut said);
+            said
+        });
+        let start = Instant::now();
+        let mut console = Vec::new();
+        loop {
+            match pieces.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
+                Ok(piece) => console.extend(piece),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    let said = String::from_utf8_lossy(&console);
+                    panic!("no end within {PATIENCE:?}:\n{said}");
+                }
+            }
+        }
+        let status = child.wait().unwrap();
+        Ran {
+            code: status.code().unwrap_or(-1),
+            console: String::from_utf8_lossy(&console).replace('\r', ""),
+            stderr: reader.join().unwrap(),
+        }
+    }
+}
+
+impl Ran {
+    /// Fails unless the program ended with `code` and said `text`.
+    #[track_caller]
+    pub(crate) fn expect(&self, code: i32, text: &str) {
+        assert!(
+            self.code == code && self.stderr.contains(text) && !self.stderr.contains("panicked"),
+            "code {} instead of {code}, or not '{text}':\n{}\n{}",
+            self.code,
+            self.stderr,
+            self.console
+        );
+    }
+}

@@ -1,0 +1,171 @@
+//! Boots of real distributions in the micro-VMM: stock kernels, stock initrds, systemd.
+//!
+//! This program runs twice: on the host it makes guests (tests/lab/guest), and runs itself with
+//! each where /dev/kvm is true, as a normal user. `BOXBUILD_BOOTS=all` takes all guests, else
+//! the first. `BOXBUILD_BOOT` is the program that boots: vmm/examples/boot.rs, in release.
+
+mod ends;
+mod machine;
+mod runs;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use boxbuild_tests::lab::{Run, TestBed};
+use libtest_mimic::{Arguments, Trial};
+
+/// A machine to boot a guest in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    cpus: u32,
+    memory_mib: u64,
+}
+
+const fn size(cpus: u32, memory_mib: u64) -> Size {
+    Size { cpus, memory_mib }
+}
+
+/// Arguments of tests/lab/guest, and the machines for it. Each number of CPUs occurs, and
+/// each size of memory.
+const GUESTS: &[([&str; 4], &[Size])] = &[
+    (
+        ["bookworm", "cloud-amd64", "initramfs-tools", "ext4"],
+        &[size(2, 1024)],
+    ),
+    (
+        ["bookworm", "amd64", "dracut", "btrfs"],
+        &[size(1, 512), size(4, 2048)],
+    ),
+    (
+        ["trixie", "cloud-amd64", "dracut", "ext4"],
+        &[size(2, 6144)],
+    ),
+    (["trixie", "amd64", "dracut", "btrfs"], &[size(4, 1024)]),
+];
+
+/// In the inner run: the guest's folder, and which of [`GUESTS`] it is.
+const GUEST: &str = "BOXBUILD_BOOTS_GUEST";
+const NUMBER: &str = "BOXBUILD_BOOTS_NUMBER";
+
+fn main() -> ExitCode {
+    let Some(boot) = std::env::var_os("BOXBUILD_BOOT").map(PathBuf::from) else {
+        println!("skipped: boots of distributions: BOXBUILD_BOOT is not set: use make boots");
+        return ExitCode::SUCCESS;
+    };
+    let number = std::env::var(NUMBER)
+        .ok()
+        .and_then(|number| number.parse::<usize>().ok());
+    match (number, std::env::var_os(GUEST)) {
+        (Some(number), Some(guest)) => inner(number, Path::new(&guest)),
+        _ => outer(&boot),
+    }
+}
+
+fn outer(boot: &Path) -> ExitCode {
+    let bed = TestBed::find();
+    println!("test bed of boots: {bed}");
+    if let TestBed::None { reason } = &bed {
+        println!("skipped: boots of distributions: {reason}");
+        return ExitCode::SUCCESS;
+    }
+    let all = std::env::var("BOXBUILD_BOOTS").is_ok_and(|which| which == "all");
+    let mut good = true;
+    for (number, (words, sizes)) in GUESTS.iter().enumerate() {
+        if number > 0 && !all {
+            break;
+        }
+        let guest = match guest(words) {
+            Ok(guest) => guest,
+            Err(reason) => {
+                eprintln!("cannot make the guest {}: {reason}", words.join(" "));
+                good = false;
+                continue;
+            }
+        };
+        println!("== {}", words.join(" "));
+        let largest = sizes.iter().map(|size| size.memory_mib).max().unwrap_or(0);
+        let run = || {
+            Run::new(std::env::current_exe().expect("this program has a path"))
+                .file(boot)
+                .file(&guest)
+                // Bookworm's tmpfs has no user attributes, which shares keep ownership in.
+                .lab_options(["--kernel", "trixie", "--timeout", "1500"])
+                .lab_options(["--memory", &(largest + 3072).to_string()])
+                .lab_options(["--env", &format!("BOXBUILD_BOOT={}", boot.display())])
+                .lab_options(["--env", &format!("{GUEST}={}", guest.display())])
+                .lab_options(["--env", &format!("{NUMBER}={number}")])
+        };
+        let mut runs = vec![run().lab_options(["--user"])];
+        if number == 0 && matches!(bed, TestBed::Lab { .. }) {
+            // Only root can become a user who may not open /dev/kvm.
+            runs.push(run());
+        }
+        for run in runs {
+            let mut command = bed.command(&run).expect("there is a test bed");
+            command
+                .args(std::env::args_os().skip(1))
+                .env(GUEST, &guest)
+                .env(NUMBER, number.to_string());
+            good &= command.status().is_ok_and(|status| status.success());
+        }
+    }
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn guest(words: &[&str; 4]) -> Result<PathBuf, String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/guest");
+    let output = Command::new(script)
+        .args(words)
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(format!("tests/lab/guest: {}", output.status));
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    Ok(PathBuf::from(said.trim_end()))
+}
+
+fn inner(number: usize, guest: &Path) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Machines of several CPUs on two processors: one after the other.
+    arguments.test_threads = arguments.test_threads.or(Some(1));
+    let (words, sizes) = GUESTS[number];
+    let mut trials = Vec::new();
+    let mut add = |name: String, test: Box<dyn FnOnce() + Send>| {
+        trials.push(Trial::test(name, move || {
+            test();
+            Ok(())
+        }));
+    };
+    if nix::unistd::geteuid().is_root() {
+        let guest = guest.to_owned();
+        add(
+            "without_permission_the_device_is_named".to_owned(),
+            Box::new(move || ends::without_permission(&guest)),
+        );
+    } else {
+        for &size in sizes {
+            let Size { cpus, memory_mib } = size;
+            let path = guest.to_owned();
+            add(
+                format!("login_and_power_off_{cpus}_cpus_{memory_mib}_mib"),
+                Box::new(move || runs::login(&path, words, size)),
+            );
+        }
+        let path = guest.to_owned();
+        add(
+            "build_by_the_published_boxes_contract".to_owned(),
+            Box::new(move || runs::build(&path)),
+        );
+        for &(name, test) in if number == 0 { ends::TESTS } else { &[] } {
+            let path = guest.to_owned();
+            add(name.to_owned(), Box::new(move || test(&path)));
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
