@@ -39,6 +39,7 @@ conformance:
 # A small guest under QEMU: the real kernel of a distribution, the real engine.
 e2e: release
 	tests/e2e/quick $(BOXBUILD)
+	tests/e2e/container $(BOXBUILD)
 
 # The lab, a machine with a true /dev/kvm, tests itself (docs/lab.md).
 lab: packages-lab
