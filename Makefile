@@ -42,6 +42,7 @@ conformance:
 # A small guest under QEMU: the real kernel of a distribution, the real engine.
 e2e: release
 	tests/e2e/quick $(BOXBUILD)
+	tests/e2e/container $(BOXBUILD)
 
 # A distribution's own kernel, initrd and user space in the micro-VMM, as a normal user. Not yet
 # part of `make test`: docs/vmm.md says what has been seen to pass.

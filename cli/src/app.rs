@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::args::{self, BoxCommand, BuildOptions, Command, CreateArgs};
-use crate::build::{self, Failure, Outcome, Reason, Run};
+use crate::build::{self, Failure, Outcome, Reason, Run, Runner};
+use crate::container::{self, ContainerError, Podman};
 use crate::create::{self, CommandError, CreateError, CreateOptions};
 use crate::doctor;
-use crate::engine::{self, Engine};
+use crate::engine;
 use crate::interrupt::Interrupt;
 use crate::plan::{Folders, Plan, PlanError};
 use crate::progress::{Progress, seconds, size};
@@ -73,7 +74,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let interrupted = matches!(
         error.downcast_ref(),
         Some(CreateError::Command(CommandError::Interrupted))
-    );
+    ) || matches!(error.downcast_ref(), Some(ContainerError::Interrupted));
     if interrupted {
         code::INTERRUPTED
     } else if usage {
@@ -188,6 +189,9 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
     let name = options.box_name.as_deref().unwrap_or_default();
     let installed = Store::of_user()?.get(name)?;
     let plan = Plan::new(options, folders, installed)?;
+    if let Some(mode) = plan.container {
+        return run_container(&plan, mode, options, &interrupt);
+    }
     let selected = engine::select(&plan.engine, plan.installed.info.arch)?;
     let engine = selected.engine.as_ref();
     if options.dry_run {
@@ -201,20 +205,46 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
     let mut progress = Progress::new(options.verbose);
     if let Some(reason) = &selected.passed_over {
         progress.note(&format!(
-            "using {}, which is slower ({reason})",
+            "using {}, which is slower ({reason})\n  fast without KVM, though hardly isolated, is \
+             a container: boxbuild --container --box {name} -- …",
             engine.name()
         ));
     }
-    carry_out(&plan, engine, &interrupt, &mut progress)
+    carry_out(&plan, Runner::Machine(engine), &interrupt, &mut progress)
+}
+
+fn run_container(
+    plan: &Plan,
+    mode: container::Mode,
+    options: &BuildOptions,
+    interrupt: &Interrupt,
+) -> Result<u8> {
+    let mut podman = Podman::find(mode, &plan.image_types)?;
+    if options.dry_run {
+        print_text(&format!(
+            "{}engine       {}\n",
+            plan.describe(),
+            podman.describe()
+        ))?;
+        return Ok(code::GOOD);
+    }
+    let mut progress = Progress::new(options.verbose);
+    if options.box_memory.is_some() || options.box_smp_cpus.is_some() {
+        progress.note("a container uses the host's memory and processors as they are");
+    }
+    let prepared = podman.prepare(plan, interrupt, &mut progress);
+    progress.finish(prepared.is_ok());
+    prepared?;
+    carry_out(plan, Runner::Container(&podman), interrupt, &mut progress)
 }
 
 fn carry_out(
     plan: &Plan,
-    engine: &dyn Engine,
+    runner: Runner<'_>,
     interrupt: &Interrupt,
     progress: &mut Progress,
 ) -> Result<u8> {
-    let run = build::run(plan, engine, interrupt, progress)?;
+    let run = build::run(plan, runner, interrupt, progress)?;
     match &run.outcome {
         Outcome::Built(files) => {
             print_text(&report(&run, files)?)?;

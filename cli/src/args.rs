@@ -139,6 +139,14 @@ pub struct BuildOptions {
     /// Do not use KVM (selects the qemu engine).
     #[arg(long)]
     pub no_accel: bool,
+    /// Build in a container (podman) instead of a virtual machine: fast without KVM, but hardly
+    /// isolated. Options of the machine have no effect.
+    #[arg(long, conflicts_with_all = ["no_accel", "machine", "cpu", "disk_size"])]
+    pub container: bool,
+    /// With --container: as a normal user, without sudo. For image types that need no loop
+    /// device (tbz, docker, oci, appx).
+    #[arg(long, requires = "container")]
+    pub rootless: bool,
     /// Share the description writable, for the rare script that changes it.
     #[arg(long)]
     pub description_rw: bool,

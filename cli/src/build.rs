@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use boxbuild_firmware::cmdline;
@@ -13,11 +13,13 @@ use boxbuild_firmware::guest::FastBoot;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{AccessFlags, access};
 
-use crate::engine::{Ended, Engine, Event, Machine, Network, Processor, Share};
+use crate::container::{self, Container, ContainerError, Podman};
+use crate::engine::{Ended, Engine, Event, Machine, Network, Processor, Running, Share};
 use crate::follow::{Lines, Phase, Pulse, Report, Tail, phase_of_log_line};
 use crate::interrupt::Interrupt;
 use crate::plan::{Boot, Plan};
 use crate::progress::{Progress, seconds};
+use crate::store::ContainerImage;
 use crate::target::{ResultCode, Target, TargetError};
 
 /// Events that may wait to be looked at; more, and the guest waits.
@@ -87,6 +89,8 @@ pub enum Reason {
     Interrupted,
     /// The engine failed.
     Engine(String),
+    /// podman failed, or something ended the container.
+    Container(String),
     /// `result.code` cannot be read.
     UnreadableCode(String),
 }
@@ -116,6 +120,7 @@ impl std::fmt::Display for Reason {
             }
             Reason::Interrupted => f.write_str("interrupted"),
             Reason::Engine(text) => write!(f, "the virtual machine failed: {text}"),
+            Reason::Container(text) => write!(f, "the container failed: {text}"),
             Reason::UnreadableCode(why) => {
                 write!(f, "the box left a result.code that cannot be read: {why}")
             }
@@ -127,7 +132,7 @@ impl Reason {
     /// The exit code of boxbuild (see `--help`).
     pub fn exit_code(&self) -> u8 {
         match self {
-            Reason::Engine(_) => 3,
+            Reason::Engine(_) | Reason::Container(_) => 3,
             Reason::Timeout(_) => 124,
             Reason::Interrupted => 130,
             _ => 1,
@@ -156,21 +161,49 @@ pub enum BuildError {
     /// The engine.
     #[error("cannot start the virtual machine")]
     Start(#[from] crate::engine::StartError),
+    /// The container.
+    #[error("cannot start the container")]
+    Container(#[from] ContainerError),
 }
 
-/// Carries out `plan` with `engine`.
+/// What runs a box.
+#[derive(Debug, Clone, Copy)]
+pub enum Runner<'a> {
+    /// An engine runs it as a machine.
+    Machine(&'a dyn Engine),
+    /// podman runs it as a container.
+    Container(&'a Podman),
+}
+
+impl Runner<'_> {
+    fn start(
+        self,
+        plan: &Plan,
+        target: &Target,
+        events: SyncSender<Event>,
+    ) -> Result<Box<dyn Running>, BuildError> {
+        match self {
+            Runner::Machine(engine) => {
+                let machine = machine(plan, target, engine.processor())?;
+                Ok(engine.start(machine, events)?)
+            }
+            Runner::Container(podman) => Ok(podman.start(&container(plan, target)?, events)?),
+        }
+    }
+}
+
+/// Carries out `plan` with `runner`.
 pub fn run(
     plan: &Plan,
-    engine: &dyn Engine,
+    runner: Runner<'_>,
     interrupt: &Interrupt,
     progress: &mut Progress,
 ) -> Result<Run, BuildError> {
     let target = Target::acquire(&plan.target_dir)?;
-    let machine = machine(plan, &target, engine.processor())?;
     let (sender, events) = mpsc::sync_channel(EVENTS);
     progress.begin(Phase::Boot.name());
     let mut watch = Watch::new(plan, &target, progress);
-    let mut running = engine.start(machine, sender)?;
+    let mut running = runner.start(plan, &target, sender)?;
 
     let mut stop = None;
     let ended = loop {
@@ -203,7 +236,12 @@ pub fn run(
     watch.end();
 
     let total = watch.started.elapsed();
-    let reason = stop.or_else(|| watch.verdict(&ended, &target.result_code()));
+    let reason = stop.or_else(|| match watch.verdict(&ended, &target.result_code()) {
+        Some(Reason::Engine(text)) if matches!(runner, Runner::Container(_)) => {
+            Some(Reason::Container(text))
+        }
+        reason => reason,
+    });
     let phases = watch.phases();
     let last_lines = reason.as_ref().map(|reason| watch.last_lines(reason));
     progress.finish(reason.is_none());
@@ -294,6 +332,35 @@ fn machine(plan: &Plan, target: &Target, processor: Processor) -> Result<Machine
         host_loopback: plan.host_loopback,
         machine_type: plan.machine_type.clone(),
         cpu_model: plan.cpu_model.clone(),
+    })
+}
+
+/// The container for this plan.
+fn container(plan: &Plan, target: &Target) -> Result<Container, BuildError> {
+    let info = &plan.installed.info;
+    let environment = plan.environment.clone();
+    let guest = match info.container {
+        Some(ContainerImage::Registry { .. }) => container::Guest::Published {
+            cmdline: cmdline::compat(
+                info.arch.name(),
+                &info.console,
+                &info.cmdline,
+                &plan.kiwi_args,
+            )?,
+            environment,
+        },
+        _ => container::Guest::Own {
+            args: plan.kiwi_args.clone(),
+            environment,
+        },
+    };
+    Ok(Container {
+        guest,
+        description: plan.description.clone(),
+        description_rw: plan.description_rw,
+        bundle: target.share().to_owned(),
+        network: plan.network,
+        devices: plan.image_types.may_need_loop_devices(),
     })
 }
 

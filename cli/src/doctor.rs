@@ -6,6 +6,7 @@ use boxbuild_virtiofs::Confinement;
 use owo_colors::OwoColorize;
 
 use crate::arch::Arch;
+use crate::container;
 use crate::create;
 use crate::engine::{self, Unusable};
 use crate::progress::size;
@@ -54,6 +55,13 @@ pub fn examine() -> Vec<Finding> {
             engine: false,
         });
     };
+    add(
+        "containers",
+        match container::describe() {
+            Ok(words) => State::Good(words),
+            Err(Unusable(reason)) => State::Lacking(reason),
+        },
+    );
     add("shared folders", confinement(Confinement::supported()));
     match Store::of_user() {
         Ok(store) => {

@@ -8,6 +8,7 @@ pub mod app;
 pub mod arch;
 pub mod args;
 pub mod build;
+pub mod container;
 pub mod create;
 pub mod doctor;
 pub mod engine;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::unistd::{AccessFlags, access};
 
 use crate::args::BuildOptions;
+use crate::container::{self, ImageTypes};
 use crate::engine::Network;
 use crate::kiwi_options::{BuildArgs, BuildArgsError};
 use crate::store::{Guest, InstalledBox};
@@ -54,6 +55,10 @@ pub struct Plan {
     pub machine_type: Option<OsString>,
     /// See `machine_type`.
     pub cpu_model: Option<OsString>,
+    /// Build in a container instead of a machine.
+    pub container: Option<container::Mode>,
+    /// Image types that the build may come to.
+    pub image_types: ImageTypes,
     /// End the build after this time.
     pub timeout: Option<Duration>,
     /// End the build after this time without a sign of life.
@@ -172,11 +177,30 @@ impl Plan {
                 info.disk_size >> 30
             )));
         }
-        let environment = proxies(std::env::vars_os(), network);
         let host_cpus =
             std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+        let container = options.container.then_some(if options.rootless {
+            container::Mode::Rootless
+        } else {
+            container::Mode::Rootful
+        });
+        let environment = proxies(std::env::vars_os(), network, container.is_none());
+        if container.is_some() && options.engine != "auto" {
+            return Err(PlanError::Option(format!(
+                "--engine {}: an engine runs machines, and --container needs none: leave one of \
+                 them out",
+                options.engine
+            )));
+        }
+        let image_types = ImageTypes::of(
+            options.image_type.as_deref(),
+            &folders.description,
+            options.kiwi_file.as_deref().map(Path::new),
+        );
         Ok(Plan {
             boot,
+            container,
+            image_types,
             description: folders.description,
             description_rw: options.description_rw,
             target_dir: folders.target_dir,
@@ -204,18 +228,21 @@ impl Plan {
     pub fn describe(&self) -> String {
         let words =
             |words: &[OsString]| shell_words::join(words.iter().map(|word| word.to_string_lossy()));
+        let machine = match self.container {
+            Some(mode) => format!("container    {mode:?}, network {:?}", self.network),
+            None => format!(
+                "boot         {:?}\nmachine      {} CPUs, {} MiB memory, network {:?}",
+                self.boot, self.cpus, self.memory_mib, self.network
+            ),
+        };
         format!(
-            "box          {} ({}, {})\nboot         {:?}\ndescription  {}\ntarget-dir   {}\n\
-             machine      {} CPUs, {} MiB memory, network {:?}\nkiwi-ng      {}\n",
+            "box          {} ({}, {})\n{machine}\ndescription  {}\ntarget-dir   {}\n\
+             kiwi-ng      {}\n",
             self.installed.info.name,
             self.installed.info.origin,
             self.installed.info.arch,
-            self.boot,
             self.description.display(),
             self.target_dir.display(),
-            self.cpus,
-            self.memory_mib,
-            self.network,
             words(&self.kiwi_args),
         )
     }
@@ -275,10 +302,11 @@ fn kiwi_args(options: &BuildOptions, build: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// The host's proxy settings, as the guest can use them: a proxy that listens on the host's
-/// loopback is reached through the gateway of the user network.
+/// loopback is reached through the gateway of the user network, if there is one.
 fn proxies(
     environment: impl Iterator<Item = (OsString, OsString)>,
     network: Network,
+    gateway: bool,
 ) -> Vec<(String, OsString)> {
     const NAMES: [&str; 4] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
     if network == Network::None {
@@ -291,7 +319,7 @@ fn proxies(
         })
         .map(|(name, value)| {
             let value = match value.to_str() {
-                Some(text) if !name.eq_ignore_ascii_case("no_proxy") => {
+                Some(text) if gateway && !name.eq_ignore_ascii_case("no_proxy") => {
                     through_gateway(text).into()
                 }
                 _ => value,
@@ -524,12 +552,17 @@ mod tests {
             .into_iter()
         };
         assert_eq!(
-            proxies(environment(), Network::User),
+            proxies(environment(), Network::User, true),
             [
                 ("HTTP_PROXY".to_owned(), "http://10.0.2.2:1".into()),
                 ("no_proxy".to_owned(), "127.0.0.1".into())
             ]
         );
-        assert_eq!(proxies(environment(), Network::None), []);
+        assert_eq!(proxies(environment(), Network::None, true), []);
+        // A container has the host's own network.
+        assert_eq!(
+            proxies(environment(), Network::User, false)[0].1,
+            "http://127.0.0.1:1"
+        );
     }
 }

@@ -48,23 +48,8 @@ pub struct FastBoot {
 impl FastBoot {
     /// The part to lay behind the box's own initial ramdisk, at a multiple of four bytes.
     pub fn initrd_part(&self) -> Vec<u8> {
-        let mut args = b"set --".to_vec();
-        for word in &self.args {
-            args.push(b' ');
-            quote(word, &mut args);
-        }
-        args.push(b'\n');
-        let mut env = Vec::new();
-        for (name, value) in self
-            .environment
-            .iter()
-            .filter(|(name, _)| is_variable(name))
-        {
-            env.extend_from_slice(name.as_bytes());
-            env.push(b'=');
-            quote(value, &mut env);
-            env.push(b'\n');
-        }
+        let args = args_file(&self.args);
+        let env = env_file(&self.environment);
         let mut archive = Archive::new();
         archive
             .directory("boxbuild", 0o755)
@@ -78,6 +63,64 @@ impl FastBoot {
         }
         archive.finish()
     }
+}
+
+/// A build in a container, run by boxbuild's own process 1. The files appear as
+/// [`ContainerBuild::PLACE`], and nothing of it is in the box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerBuild {
+    /// Words after `kiwi-ng`, up to `--description`; any bytes, any number.
+    pub args: Vec<OsString>,
+    /// Environment of kiwi: names of shell variables, any values.
+    pub environment: Vec<(String, OsString)>,
+    /// Name of the container: unique on the host, letters, digits and hyphens.
+    pub name: String,
+    /// User and group that the results shall belong to, as the container sees them.
+    pub owner: (u32, u32),
+}
+
+impl ContainerBuild {
+    /// Where the files are in the container.
+    pub const PLACE: &'static str = "/run/boxbuild";
+
+    /// Name of the script that is process 1, among the files.
+    pub const SCRIPT: &'static str = "container";
+
+    /// Names and contents of the files.
+    pub fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let (uid, gid) = self.owner;
+        vec![
+            (Self::SCRIPT, include_bytes!("../guest/container").to_vec()),
+            ("nosync", include_bytes!("../guest/nosync").to_vec()),
+            ("args", args_file(&self.args)),
+            ("env", env_file(&self.environment)),
+            ("name", format!("{}\n", self.name).into_bytes()),
+            ("owner", format!("{uid}:{gid}\n").into_bytes()),
+        ]
+    }
+}
+
+/// A script that sets the positional parameters.
+fn args_file(words: &[OsString]) -> Vec<u8> {
+    let mut script = b"set --".to_vec();
+    for word in words {
+        script.push(b' ');
+        quote(word, &mut script);
+    }
+    script.push(b'\n');
+    script
+}
+
+/// A script of assignments. Names that are no shell variables are left out.
+fn env_file(environment: &[(String, OsString)]) -> Vec<u8> {
+    let mut script = Vec::new();
+    for (name, value) in environment.iter().filter(|(name, _)| is_variable(name)) {
+        script.extend_from_slice(name.as_bytes());
+        script.push(b'=');
+        quote(value, &mut script);
+        script.push(b'\n');
+    }
+    script
 }
 
 /// One word for a POSIX shell: in single quotes everything but the quote stands for itself.

@@ -122,8 +122,7 @@ fn check_subordinate_ids() -> Result<(), CreateError> {
         .flatten()
         .map_or_else(|| uid.to_string(), |user| user.name);
     for file in ["/etc/subuid", "/etc/subgid"] {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        if !has_range(&text, &name, uid.as_raw()) {
+        if !has_subordinate_ids(file, &name, uid.as_raw()) {
             return Err(CreateError::Host(format!(
                 "{file} gives {name} no range of 65536 subordinate ids, which making a box as a \
                  normal user needs. Get them with:\n    \
@@ -140,6 +139,11 @@ fn check_subordinate_ids() -> Result<(), CreateError> {
         )));
     }
     Ok(())
+}
+
+/// Whether `file` (see subuid(5)) gives the user a range of at least 65536 ids.
+pub(crate) fn has_subordinate_ids(file: &str, name: &str, uid: u32) -> bool {
+    has_range(&fs::read_to_string(file).unwrap_or_default(), name, uid)
 }
 
 /// Whether a file as in subuid(5) gives the user a range of at least 65536 ids.

@@ -15,11 +15,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::arch::Arch;
 use crate::interrupt::Interrupt;
-use crate::store::{BoxInfo, Guest, InstalledBox, Store, StoreError, check_name};
+use crate::store::{BoxInfo, ContainerImage, Guest, InstalledBox, Store, StoreError, check_name};
 
 pub use command::CommandError;
 use command::Runner;
 use host::Host;
+pub(crate) use host::has_subordinate_ids;
 
 /// The KIWI version that boxes get unless another one is asked for.
 pub const KIWI_VERSION: &str = "11.1.6";
@@ -136,6 +137,10 @@ pub fn create(
     };
     tree.build(&work, &host)?;
 
+    step("make the container image");
+    let container = format!("container.{arch}.tar.gz");
+    rootfs::make_container(&work, &staging.path().join(&container))?;
+
     step("make the disk");
     rootfs::make_disk(&work, &host, options.disk_size, suite)?;
 
@@ -194,6 +199,7 @@ pub fn create(
         kiwi: Some(kiwi.to_owned()),
         memory_mib: 4096,
         cpus: 4,
+        container: Some(ContainerImage::Archive(staging.describe(&container)?)),
     };
     Ok(staging.publish(store, info, options.replace)?)
 }

@@ -363,6 +363,23 @@ impl Rootfs<'_> {
     }
 }
 
+/// Makes the container image from `root.tar`: the same tree without what only a machine needs.
+/// mmdebstrap's tar has the right owners, and GNU tar copies its members without unpacking them.
+pub(super) fn make_container(work: &Work<'_>, image: &Path) -> Result<(), CreateError> {
+    // podman lays its own files over /dev and /etc/resolv.conf.
+    let script = "set -e; cd \"$1\"; cp root.tar container.tar; \
+         tar --delete --wildcards -f container.tar './boot/*' './usr/lib/modules/*' './dev/*' \
+         ./etc/resolv.conf; gzip -1 -n <container.tar >\"$2\"; rm container.tar";
+    let args: [OsString; 5] = [
+        "-c".into(),
+        script.into(),
+        "sh".into(),
+        work.dir.clone().into(),
+        image.into(),
+    ];
+    Ok(work.runner.run("sh", args, &[])?)
+}
+
 /// Makes `disk.raw`, `kernel` and `initrd` in the work folder from `root.tar`.
 pub(super) fn make_disk(
     work: &Work<'_>,

@@ -55,6 +55,22 @@ pub struct BoxInfo {
     pub memory_mib: u64,
     /// Default number of virtual CPUs.
     pub cpus: u32,
+    /// The same root tree as a container image, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerImage>,
+}
+
+/// Where a box's container image comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ContainerImage {
+    /// A root tree as a tar archive (compressed or not), for `podman import`.
+    Archive(BoxFile),
+    /// An image in a registry. Its entry point follows the contract of the published boxes.
+    Registry {
+        /// Name with registry and tag.
+        registry: String,
+    },
 }
 
 /// The protocol that the box's guest side speaks.
@@ -85,8 +101,12 @@ impl BoxInfo {
     pub const FORMAT: u32 = 1;
 
     /// All files of the box.
-    pub fn files(&self) -> [&BoxFile; 3] {
-        [&self.kernel, &self.initrd, &self.disk]
+    pub fn files(&self) -> Vec<&BoxFile> {
+        let mut files = vec![&self.kernel, &self.initrd, &self.disk];
+        if let Some(ContainerImage::Archive(file)) = &self.container {
+            files.push(file);
+        }
+        files
     }
 }
 
@@ -457,6 +477,7 @@ mod tests {
             kiwi: None,
             memory_mib: 4096,
             cpus: 4,
+            container: None,
         }
     }
 

@@ -1,0 +1,304 @@
+//! Builds in a container, with podman: no machine, but the box's root tree beside the host's
+//! kernel. Faster than an emulated machine, and far less isolated; never chosen on its own.
+//!
+//! A container is no [`Machine`](crate::engine::Machine), but it says the same
+//! [`Event`]s, so that a build in it is followed and judged by the same code.
+
+mod argv;
+mod caller;
+mod guard;
+mod host;
+mod image;
+mod process;
+mod types;
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::SyncSender;
+
+use boxbuild_firmware::guest::ContainerBuild;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{getgid, getuid};
+
+use crate::engine::{Event, Network, Running, Unusable};
+use crate::interrupt::Interrupt;
+use crate::plan::Plan;
+use crate::progress::Progress;
+
+pub use host::{Loops, describe};
+pub use types::ImageTypes;
+
+use caller::Caller;
+use guard::Guard;
+use host::Host;
+use process::Child;
+
+/// Where KIWI keeps packages between builds (kiwi's default of `--shared-cache-dir`).
+const CACHE: &str = "/var/cache/kiwi";
+
+/// Whose container it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The host's root runs it: loop devices work.
+    Rootful,
+    /// The caller runs it in a user namespace.
+    Rootless,
+}
+
+/// A build cannot be run in a container.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// The host lacks something.
+    #[error("no container can be run here: {0}")]
+    Host(#[from] Unusable),
+    /// The box has no container image.
+    #[error(
+        "the box '{name}' has no container image: make it again with 'boxbuild box create {name} \
+         --from {origin} --force'"
+    )]
+    NoImage {
+        /// The box.
+        name: String,
+        /// Where it comes from.
+        origin: String,
+    },
+    /// podman did not do its part.
+    #[error("podman cannot {action}{}", said(.output))]
+    Podman {
+        /// What it was told to do.
+        action: String,
+        /// What it said.
+        output: String,
+    },
+    /// The user stopped it.
+    #[error("interrupted")]
+    Interrupted,
+    /// A file operation failed.
+    #[error("cannot {action}")]
+    Io {
+        /// What was tried, on which file.
+        action: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn said(output: &str) -> String {
+    if output.is_empty() {
+        String::new()
+    } else {
+        format!(": {output}")
+    }
+}
+
+/// What a container shall do once.
+#[derive(Debug)]
+pub struct Container {
+    /// How the image's process 1 learns what to build.
+    pub guest: Guest,
+    /// Description folder.
+    pub description: PathBuf,
+    /// The container may write into it.
+    pub description_rw: bool,
+    /// Folder for the results.
+    pub bundle: PathBuf,
+    /// Network of the container.
+    pub network: Network,
+    /// The host's /dev is visible: loop devices and their partitions.
+    pub devices: bool,
+}
+
+/// The two kinds of process 1.
+#[derive(Debug)]
+pub enum Guest {
+    /// boxbuild's own script.
+    Own {
+        /// See [`ContainerBuild::args`].
+        args: Vec<OsString>,
+        /// See [`ContainerBuild::environment`].
+        environment: Vec<(String, OsString)>,
+    },
+    /// The image's entry point, which reads `/container.cmdline`.
+    Published {
+        /// The line.
+        cmdline: String,
+        /// Environment of process 1.
+        environment: Vec<(String, OsString)>,
+    },
+}
+
+/// podman, found usable, with the box's image in its store.
+#[derive(Debug)]
+pub struct Podman {
+    caller: Caller,
+    host: Host,
+    image: String,
+}
+
+impl Podman {
+    /// Checks everything that can be checked before anything is done. May ask for the
+    /// password that sudo wants, if there is a terminal.
+    ///
+    /// # Errors
+    /// If something is missing; the error says how to get it.
+    pub fn find(mode: Mode, types: &ImageTypes) -> Result<Podman, ContainerError> {
+        let caller = Caller::find(mode)?;
+        let host = Host::examine(&caller, mode)?;
+        if let Some(image_type) = types.with_loop_devices() {
+            host::check_loops(mode, image_type)?;
+        }
+        Ok(Podman {
+            caller,
+            host,
+            image: String::new(),
+        })
+    }
+
+    /// Makes sure that podman has the box's image.
+    ///
+    /// # Errors
+    /// If the box has none, or podman cannot get it.
+    pub fn prepare(
+        &mut self,
+        plan: &Plan,
+        interrupt: &Interrupt,
+        progress: &mut Progress,
+    ) -> Result<(), ContainerError> {
+        self.image = image::prepare(self, &plan.installed, interrupt, progress)?;
+        Ok(())
+    }
+
+    /// One line for `--dry-run`.
+    pub fn describe(&self) -> String {
+        self.host.describe(&self.caller)
+    }
+
+    /// Starts `container`. Events go to `events` until [`Event::Ended`].
+    ///
+    /// # Errors
+    /// If the host is in the way.
+    pub fn start(
+        &self,
+        container: &Container,
+        events: SyncSender<Event>,
+    ) -> Result<Box<dyn Running>, ContainerError> {
+        let name = unique_name();
+        let folder = self.folder(container, &name)?;
+        let guard = Guard::over(&self.caller, &self.host, &name, &folder)
+            .map_err(io_error("start a process that watches over the container"))?;
+        let cache = (self.host.mode == Mode::Rootful)
+            .then(|| shared_cache(getuid().is_root()))
+            .flatten();
+        if self.host.mode == Mode::Rootful && cache.is_none() {
+            // A note may be lost if nobody waits at the other end yet.
+            let _ = events.try_send(Event::Note(format!(
+                "{CACHE} is used by another build, or is not there: going on without it"
+            )));
+        }
+        let arguments = argv::run(&argv::Run {
+            host: &self.host,
+            container,
+            name: &name,
+            folder: &folder,
+            image: &self.image,
+            cache: cache.is_some().then_some(Path::new(CACHE)),
+        });
+        let published = matches!(container.guest, Guest::Published { .. });
+        let command = self.caller.command(&self.host.program, arguments);
+        let child = Child::spawn(command, guard, cache, published, events)
+            .map_err(io_error("start podman"))?;
+        Ok(Box::new(child))
+    }
+
+    /// The private folder that tells the container what to do. Folders of the user are linked
+    /// from it: their names can have colons, which podman's option syntax cannot.
+    fn folder(&self, container: &Container, name: &str) -> Result<PathBuf, ContainerError> {
+        let folder = private_place().join(name);
+        let make = || -> io::Result<()> {
+            fs::DirBuilder::new().mode(0o700).create(&folder)?;
+            symlink(&container.description, folder.join("description"))?;
+            symlink(&container.bundle, folder.join("bundle"))?;
+            match &container.guest {
+                Guest::Own { args, environment } => {
+                    let inside = folder.join("guest");
+                    fs::create_dir(&inside)?;
+                    let owner = match self.host.mode {
+                        Mode::Rootful => (getuid().as_raw(), getgid().as_raw()),
+                        // The namespace's root is the caller.
+                        Mode::Rootless => (0, 0),
+                    };
+                    let build = ContainerBuild {
+                        args: args.clone(),
+                        environment: environment.clone(),
+                        name: name.to_owned(),
+                        owner,
+                    };
+                    for (name, content) in build.files() {
+                        fs::write(inside.join(name), content)?;
+                    }
+                }
+                Guest::Published { cmdline, .. } => {
+                    fs::write(folder.join("cmdline"), format!("{cmdline}\n"))?;
+                }
+            }
+            Ok(())
+        };
+        make().map_err(|source| {
+            let _ = fs::remove_dir_all(&folder);
+            ContainerError::Io {
+                action: format!("make the folder {}", folder.display()),
+                source,
+            }
+        })?;
+        Ok(folder)
+    }
+}
+
+/// A folder for small private files whose name podman's option syntax can express.
+fn private_place() -> PathBuf {
+    let place = std::env::temp_dir();
+    match place.to_str() {
+        Some(text) if place.is_absolute() && !text.contains([':', ',', '"', '\\', '\n']) => place,
+        _ => PathBuf::from("/tmp"),
+    }
+}
+
+/// A name that no other container has: process id, time, and a number that the kernel drew.
+fn unique_name() -> String {
+    let drawn = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let drawn: String = drawn
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(12)
+        .collect();
+    format!("boxbuild-{}-{drawn}", std::process::id())
+}
+
+/// KIWI's package cache, if no other build holds it: kiwi keeps repository lists there, too,
+/// which two builds at once would mix up.
+fn shared_cache(make: bool) -> Option<Flock<File>> {
+    let cache = Path::new(CACHE);
+    if make && !cache.exists() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(cache)
+            .ok()?;
+    }
+    let handle = File::open(cache).ok()?;
+    // Whoever else could write there could give packages to a build that root runs.
+    let metadata = handle.metadata().ok()?;
+    if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
+        return None;
+    }
+    Flock::lock(handle, FlockArg::LockExclusiveNonblock).ok()
+}
+
+fn io_error(action: &str) -> impl FnOnce(io::Error) -> ContainerError {
+    let action = action.to_owned();
+    move |source| ContainerError::Io { action, source }
+}
