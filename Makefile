@@ -9,7 +9,8 @@ PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs pyt
 PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
 PACKAGES_BOOTS = qemu-system-x86 qemu-utils busybox-static cpio kmod xz-utils debian-archive-keyring \
 	gcc libc6-dev make mmdebstrap uidmap fdisk e2fsprogs btrfs-progs
-PACKAGES_TEST = qemu-system-x86 qemu-utils cpio busybox-static kmod fdisk e2fsprogs gcc libc6-dev make
+PACKAGES_TEST = qemu-system-x86 qemu-utils cpio busybox-static kmod fdisk e2fsprogs xz-utils \
+	debian-archive-keyring gcc libc6-dev make
 
 .PHONY: demo test test-full lint unit conformance e2e boots lab release packages-demo packages-test packages-boots packages-lab
 
