@@ -39,6 +39,15 @@ pub fn engine() -> String {
     std::env::var("BOXBUILD_TEST_ENGINE").unwrap_or_else(|_| String::from("qemu"))
 }
 
+/// A time in seconds that is longer in the lab, where a guest runs in an emulated machine.
+pub fn patient(seconds: u32) -> u32 {
+    if std::env::var_os("BOXBUILD_LAB").is_some() {
+        seconds * 4
+    } else {
+        seconds
+    }
+}
+
 /// A description folder, a target folder and a store of one's own.
 #[derive(Debug)]
 pub struct Bench {
