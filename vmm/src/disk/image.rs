@@ -17,6 +17,9 @@ pub enum ImageError {
     /// It cannot be opened or read.
     #[error("cannot read the disk image")]
     Io(#[from] io::Error),
+    /// It has another format, or none.
+    #[error("not a qcow2 image")]
+    NotQcow2,
     /// It contradicts itself.
     #[error("the disk image is damaged: {0}")]
     Damaged(&'static str),
@@ -87,6 +90,19 @@ impl Image {
             path: path.to_owned(),
             ..Image::new(File::open(path)?)?
         })
+    }
+
+    /// Opens the image at `path`, which shall be qcow2: one that has lost its first bytes is not
+    /// taken for a raw disk.
+    ///
+    /// # Errors
+    /// See [`Image::open`].
+    pub fn open_qcow2(path: &Path) -> Result<Image, ImageError> {
+        let image = Image::open(path)?;
+        match image.format {
+            Format::Qcow2(_) => Ok(image),
+            Format::Raw => Err(ImageError::NotQcow2),
+        }
     }
 
     /// The image in `file`.

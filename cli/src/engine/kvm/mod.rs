@@ -76,7 +76,7 @@ fn config(machine: Machine) -> Result<(Config, Option<String>), StartError> {
         "open the kernel {}",
         machine.kernel.display()
     )))?;
-    let image = Image::open(&machine.disk).map_err(|source| StartError::Disk {
+    let image = Image::open_qcow2(&machine.disk).map_err(|source| StartError::Disk {
         path: machine.disk.clone(),
         source: Box::new(source),
     })?;
