@@ -289,13 +289,15 @@ fn complain_of(failure: &Failure, plan: &Plan) {
         let _ = writeln!(stderr, "  the log is {}", log.display());
     }
     let hint = match failure.reason {
-        Reason::EarlyPowerOff | Reason::Hung(_) | Reason::Panic(_) | Reason::Reset => {
-            Some(format!(
-                "see the box's whole console with --verbose; give it more memory than {} MiB with \
+        Reason::EarlyPowerOff
+        | Reason::Hung(_)
+        | Reason::Panic(_)
+        | Reason::Reset
+        | Reason::TripleFault(_) => Some(format!(
+            "see the box's whole console with --verbose; give it more memory than {} MiB with \
              --box-memory if it ran out",
-                plan.memory_mib
-            ))
-        }
+            plan.memory_mib
+        )),
         _ => None,
     };
     if let Some(hint) = hint {

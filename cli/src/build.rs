@@ -81,6 +81,8 @@ pub enum Reason {
     Panic(String),
     /// The guest asked for a reset.
     Reset,
+    /// A CPU of the guest could not go on.
+    TripleFault(String),
     /// No sign of life for this time.
     Hung(Duration),
     /// The time is over.
@@ -106,6 +108,12 @@ impl std::fmt::Display for Reason {
             }
             Reason::Panic(line) => write!(f, "the box's kernel panicked: {line}"),
             Reason::Reset => f.write_str("the box rebooted in the middle of the build"),
+            Reason::TripleFault(place) => {
+                write!(
+                    f,
+                    "the box's kernel crashed without a word (triple fault, {place})"
+                )
+            }
             Reason::Hung(time) => write!(
                 f,
                 "the box showed no sign of life for {} (--timeout-idle)",
@@ -554,6 +562,7 @@ impl<'a> Watch<'a> {
                 Some(Reason::UnreadableCode(why.clone()))
             }
             (Ended::Reset, _) => Some(Reason::Reset),
+            (Ended::TripleFault(place), _) => Some(Reason::TripleFault(place.clone())),
             (Ended::Killed, _) => Some(Reason::Interrupted),
             (Ended::Failed(text), _) => Some(Reason::Engine(text.clone())),
         }

@@ -62,6 +62,10 @@ fn main() -> ExitCode {
     match run(Args::parse()) {
         Ok(Ended::PoweredOff) => ExitCode::SUCCESS,
         Ok(Ended::Reset) => ExitCode::from(3),
+        Ok(Ended::TripleFault(place)) => {
+            eprintln!("triple fault: {place}");
+            ExitCode::from(3)
+        }
         Ok(ended) => {
             eprintln!("{ended:?}");
             ExitCode::FAILURE

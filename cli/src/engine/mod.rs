@@ -102,6 +102,9 @@ pub enum Ended {
     /// The guest asked for a reset: `panic=` after a kernel panic, or `reboot`. A box never
     /// reboots, so this is never good.
     Reset,
+    /// A CPU of the guest could not go on; the text says which, and where. Only some engines
+    /// can tell it from a reset.
+    TripleFault(String),
     /// The engine itself failed; the text says how (exit status and last words).
     Failed(String),
     /// Stopped by [`Running::kill`].

@@ -29,8 +29,10 @@ pub enum Event {
 pub enum Ended {
     /// The guest powered itself off.
     PoweredOff,
-    /// The guest asked for a reset, or its CPU could not go on (triple fault).
+    /// The guest asked for a reset.
     Reset,
+    /// A CPU of the guest could not go on (triple fault); the text says which, and where.
+    TripleFault(String),
     /// KVM or we failed; the text says how.
     Failed(String),
     /// Stopped by [`Running::kill`].
@@ -81,6 +83,7 @@ fn supervisor(mut parts: Parts, receiver: &Receiver<Stopped>) {
     let ended = match receiver.recv() {
         Ok(Stopped::PowerOff) => Ended::PoweredOff,
         Ok(Stopped::Reset) => Ended::Reset,
+        Ok(Stopped::TripleFault(text)) => Ended::TripleFault(text),
         Ok(Stopped::Failed(text)) => Ended::Failed(text),
         // All senders are gone with the handle.
         Ok(Stopped::Killed) | Err(_) => Ended::Killed,

@@ -42,8 +42,11 @@ pub enum VcpuError {
 pub enum Stopped {
     /// The guest powered itself off.
     PowerOff,
-    /// The guest reset itself, orderly or by a triple fault.
+    /// The guest asked for a reset.
     Reset,
+    /// A CPU met an exception while it delivered a double fault, and cannot go on (Intel SDM
+    /// volume 3, 6.15, "double fault"). Some kernels reset in this way; the text says where.
+    TripleFault(String),
     /// KVM could not go on; the text says how.
     Failed(String),
     /// Somebody outside wants the end.

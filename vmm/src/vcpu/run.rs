@@ -5,6 +5,7 @@
 //! before, in or after KVM_RUN, the next or present one returns.
 
 use std::cell::Cell;
+use std::fmt::Write as _;
 use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
 use std::sync::Arc;
@@ -83,6 +84,7 @@ impl Vcpus {
         };
         for (id, fd) in self.fds.into_iter().enumerate() {
             let runner = Runner {
+                id,
                 fd,
                 buses: Arc::clone(buses),
                 stop: Arc::clone(&running.stop),
@@ -179,6 +181,7 @@ impl Drop for RunningVcpus {
 }
 
 struct Runner {
+    id: usize,
     fd: VcpuFd,
     buses: Arc<Buses>,
     stop: Arc<AtomicBool>,
@@ -225,8 +228,7 @@ impl Runner {
                     self.buses.mmio.read(address, data);
                     Effect::None
                 }
-                // A triple fault.
-                Ok(VcpuExit::Shutdown) => Effect::Reset,
+                Ok(VcpuExit::Shutdown) => return Some(Stopped::TripleFault(self.whereabouts())),
                 Ok(VcpuExit::Intr) => Effect::None,
                 Ok(exit) => {
                     let exit = format!("{exit:?}");
@@ -246,6 +248,40 @@ impl Runner {
             }
         }
         None
+    }
+
+    /// Which CPU this is and what it was about, for whoever has to find out why.
+    fn whereabouts(&mut self) -> String {
+        let mut text = format!("CPU {}", self.id);
+        if let (Ok(regs), Ok(sregs)) = (self.fd.get_regs(), self.fd.get_sregs()) {
+            let _ = write!(
+                text,
+                " at {:#x}: rsp {:#x}, rflags {:#x}, cr0 {:#x}, cr2 {:#x}, cr3 {:#x}, cr4 {:#x}, \
+                 cs {:#x}, gs {:#x}, idt {:#x}",
+                regs.rip,
+                regs.rsp,
+                regs.rflags,
+                sregs.cr0,
+                sregs.cr2,
+                sregs.cr3,
+                sregs.cr4,
+                sregs.cs.selector,
+                sregs.gs.base,
+                sregs.idt.base,
+            );
+        }
+        if let Ok(events) = self.fd.get_vcpu_events() {
+            let _ = write!(
+                text,
+                ", exception {} (error {:#x}, injected {}), interrupt {} (injected {})",
+                events.exception.nr,
+                events.exception.error_code,
+                events.exception.injected,
+                events.interrupt.nr,
+                events.interrupt.injected,
+            );
+        }
+        text
     }
 
     /// Words for an exit that nothing can be done about.

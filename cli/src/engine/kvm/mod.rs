@@ -144,6 +144,7 @@ fn translate(ended: machine::Ended) -> Ended {
     match ended {
         machine::Ended::PoweredOff => Ended::PoweredOff,
         machine::Ended::Reset => Ended::Reset,
+        machine::Ended::TripleFault(text) => Ended::TripleFault(text),
         machine::Ended::Failed(text) => Ended::Failed(text),
         machine::Ended::Killed => Ended::Killed,
     }
