@@ -30,8 +30,12 @@ test-full: packages-demo test release
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --all-features check; \
-	else echo "skipped: cargo deny: not installed (cargo install cargo-deny)"; fi
+	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
+	echo "skipped: cargo deny: not installed (cargo install cargo-deny)"; else \
+	$(CARGO) deny --log-level error --all-features check bans licenses sources || exit; \
+	if timeout 60 $(CARGO) deny --log-level off fetch db >/dev/null 2>&1; then \
+	$(CARGO) deny --log-level error --all-features check --disable-fetch advisories; \
+	else echo "skipped: cargo deny, advisories: their database cannot be fetched here"; fi; fi
 
 unit:
 	$(CARGO) test --workspace --exclude boxbuild-tests --quiet

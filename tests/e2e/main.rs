@@ -71,7 +71,7 @@ fn in_lab(lab: &TestBed, boxbuild: &Path, store: &Path) -> ExitCode {
         .file(&store.join("small"))
         // Bookworm's tmpfs has no user attributes, which shares keep ownership in.
         .lab_options(["--user", "--kernel", "trixie"])
-        .lab_options(["--memory", "6144", "--timeout", "1500"]);
+        .lab_options(["--memory", "6144", "--cpus", "1", "--timeout", "1500"]);
     for name in ["BOXBUILD", "BOXBUILD_TEST_STORE", "BOXBUILD_TEST_ENGINE"] {
         let value = std::env::var(name).expect("checked before");
         run = run.lab_options(["--env".to_owned(), format!("{name}={value}")]);
