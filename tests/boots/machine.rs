@@ -61,11 +61,18 @@ impl Machine {
             .arg("--cpus", cpus.to_string())
             .arg("--memory", memory_mib.to_string())
             .arg("--cmdline", line)
+            .flag("--net")
     }
 
     /// One more option with its value.
     pub(crate) fn arg(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Machine {
         self.command.arg(name).arg(value);
+        self
+    }
+
+    /// One more option without a value.
+    fn flag(mut self, name: &str) -> Machine {
+        self.command.arg(name);
         self
     }
 
