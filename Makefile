@@ -49,8 +49,7 @@ e2e: release
 	tests/e2e/quick $(BOXBUILD)
 	tests/e2e/container $(BOXBUILD)
 
-# A distribution's own kernel, initrd and user space in the micro-VMM, as a normal user. Not yet
-# part of `make test`: docs/vmm.md says what has been seen to pass.
+# A distribution's own kernel, initrd and user space in the micro-VMM, as a normal user.
 boots: packages-boots
 	tests/e2e/boots
 

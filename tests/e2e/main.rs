@@ -5,14 +5,14 @@
 //! host's own /dev/kvm if that is a true one, else in the lab (docs/lab.md), as a normal user.
 
 mod failure;
+mod in_lab;
 mod input;
 mod interrupt;
 mod success;
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use boxbuild_tests::lab::{Run, TestBed};
+use boxbuild_tests::lab::TestBed;
 use libtest_mimic::{Arguments, Trial};
 
 /// What makes sense with one engine only.
@@ -35,13 +35,19 @@ fn main() -> ExitCode {
     ]
     .concat();
     tests.retain(|(name, _)| engine == "qemu" || !OF_QEMU.contains(name));
+    if let Ok(only) = std::env::var(in_lab::ONLY) {
+        tests.retain(|(name, _)| only.split(',').any(|wanted| wanted == *name));
+    }
     let mut bed = boxbuild_tests::bed();
     if let (Ok((boxbuild, store)), "kvm") = (&bed, engine.as_str()) {
         let found = TestBed::find();
         println!("test bed of engine kvm: {found}");
         match found {
             TestBed::Kvm => {}
-            TestBed::Lab { .. } => return in_lab(&found, boxbuild, store),
+            TestBed::Lab { .. } => {
+                let names: Vec<_> = tests.iter().map(|(name, _)| *name).collect();
+                return in_lab::run(&found, boxbuild, store, &names);
+            }
             TestBed::None { reason } => bed = Err(reason),
         }
     }
@@ -62,31 +68,4 @@ fn main() -> ExitCode {
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// Runs this program in the lab, as a normal user in group kvm.
-fn in_lab(lab: &TestBed, boxbuild: &Path, store: &Path) -> ExitCode {
-    let mut run = Run::new(std::env::current_exe().expect("this program has a path"))
-        .file(boxbuild)
-        .file(&store.join("small"))
-        // Bookworm's tmpfs has no user attributes, which shares keep ownership in.
-        .lab_options(["--user", "--kernel", "trixie"])
-        .lab_options(["--memory", "6144", "--cpus", "1", "--timeout", "1500"]);
-    for name in ["BOXBUILD", "BOXBUILD_TEST_STORE", "BOXBUILD_TEST_ENGINE"] {
-        let value = std::env::var(name).expect("checked before");
-        run = run.lab_options(["--env".to_owned(), format!("{name}={value}")]);
-    }
-    for argument in std::env::args_os().skip(1) {
-        run = run.arg(argument);
-    }
-    let mut command = lab.command(&run).expect("the lab runs commands");
-    match command.status() {
-        Ok(status) => status.code().map_or(ExitCode::FAILURE, |code| {
-            ExitCode::from(u8::try_from(code).unwrap_or(1))
-        }),
-        Err(error) => {
-            eprintln!("cannot run the lab: {error}");
-            ExitCode::FAILURE
-        }
-    }
 }

@@ -1,0 +1,95 @@
+//! Running these tests in the lab, as a normal user in group kvm.
+//!
+//! The lab is an emulator whose emulation of nested machines is not perfect: about once in a
+//! hundred boots something in it is corrupted, and its own kernel panics, or a guest crashes
+//! (docs/lab.md, "Traps"). So what fails there, if it is little, runs once more in a new lab,
+//! and the run's summary names it.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+
+use boxbuild_tests::lab::{Run, TestBed};
+
+/// Names of the tests to run, separated by commas, where not all are.
+pub(crate) const ONLY: &str = "BOXBUILD_TEST_ONLY";
+
+/// More tests than this do not fail by accident, unless the lab died.
+const ACCIDENTS: usize = 2;
+
+/// What tests/lab/lab exits with if the lab itself failed.
+const LAB_DIED: i32 = 125;
+
+/// How a run went.
+struct Ran {
+    code: i32,
+    passed: Vec<String>,
+}
+
+/// Runs the tests called `names` in the lab.
+pub(crate) fn run(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) -> ExitCode {
+    let first = once(lab, boxbuild, store, names);
+    if first.code == 0 {
+        return ExitCode::SUCCESS;
+    }
+    let failed: Vec<&str> = names
+        .iter()
+        .filter(|&&name| !first.passed.iter().any(|passed| passed == name))
+        .copied()
+        .collect();
+    if failed.is_empty() || (failed.len() > ACCIDENTS && first.code != LAB_DIED) {
+        return ExitCode::FAILURE;
+    }
+    println!("once more, in a new lab: {}", failed.join(" "));
+    if once(lab, boxbuild, store, &failed).code != 0 {
+        return ExitCode::FAILURE;
+    }
+    for name in failed {
+        println!("repeated: {name}: failed in one lab and passed in the next");
+    }
+    ExitCode::SUCCESS
+}
+
+fn once(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) -> Ran {
+    let mut run = Run::new(std::env::current_exe().expect("this program has a path"))
+        .file(boxbuild)
+        .file(&store.join("small"))
+        // Bookworm's tmpfs has no user attributes, which shares keep ownership in.
+        .lab_options(["--user", "--kernel", "trixie"])
+        .lab_options(["--memory", "6144", "--timeout", "1500"])
+        .lab_options(["--env".to_owned(), format!("{ONLY}={}", names.join(","))]);
+    for name in ["BOXBUILD", "BOXBUILD_TEST_STORE", "BOXBUILD_TEST_ENGINE"] {
+        let value = std::env::var(name).expect("checked before");
+        run = run.lab_options(["--env".to_owned(), format!("{name}={value}")]);
+    }
+    for argument in std::env::args_os().skip(1) {
+        run = run.arg(argument);
+    }
+    let mut command = lab.command(&run).expect("the lab runs commands");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the lab can be run");
+    let mut passed = Vec::new();
+    let stdout = BufReader::new(child.stdout.take().expect("it was asked for"));
+    for line in stdout.split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        // "test NAME   ... ok"
+        let mut words = line.split_whitespace();
+        if let (Some("test"), Some(name), Some("..."), Some("ok"), None) = (
+            words.next(),
+            words.next(),
+            words.next(),
+            words.next(),
+            words.next(),
+        ) {
+            passed.push(name.to_owned());
+        }
+    }
+    let code = child.wait().ok().and_then(|status| status.code());
+    Ran {
+        code: code.unwrap_or(LAB_DIED),
+        passed,
+    }
+}
