@@ -7,10 +7,9 @@ DEMO ?= demo
 PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs python3-pip \
 	ca-certificates gcc libc6-dev make
 PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
-PACKAGES_BOOTS = qemu-system-x86 qemu-utils busybox-static cpio kmod xz-utils debian-archive-keyring \
-	gcc libc6-dev make mmdebstrap uidmap fdisk e2fsprogs btrfs-progs
 PACKAGES_TEST = qemu-system-x86 qemu-utils cpio busybox-static kmod fdisk e2fsprogs xz-utils \
-	debian-archive-keyring gcc libc6-dev make
+	debian-archive-keyring gcc libc6-dev make mmdebstrap uidmap
+PACKAGES_BOOTS = $(PACKAGES_TEST) btrfs-progs
 
 .PHONY: demo test test-full lint unit conformance e2e boots lab release packages-demo packages-test packages-boots packages-lab
 
@@ -23,9 +22,10 @@ test: packages-test
 	tests/setup/counted $(MAKE) --no-print-directory lint unit conformance e2e
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
-test-full: packages-demo test release
+test-full: packages-demo packages-boots test release
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	tests/setup/counted tests/e2e/full $(BOXBUILD)
+	tests/setup/counted tests/e2e/boots all
 
 lint:
 	$(CARGO) fmt --all --check
@@ -48,10 +48,11 @@ conformance:
 e2e: release
 	tests/e2e/quick $(BOXBUILD)
 	tests/e2e/container $(BOXBUILD)
-
-# A distribution's own kernel, initrd and user space in the micro-VMM, as a normal user.
-boots: packages-boots
 	tests/e2e/boots
+
+# Distributions' own kernels, initrds and user space in the micro-VMM, as a normal user.
+boots: packages-boots
+	tests/setup/counted tests/e2e/boots all
 
 # The lab, a machine with a true /dev/kvm, tests itself (docs/lab.md).
 lab: packages-lab

@@ -101,12 +101,24 @@ fn outer(boot: &Path) -> ExitCode {
             runs.push(run());
         }
         for run in runs {
-            let mut command = bed.command(&run).expect("there is a test bed");
-            command
-                .args(std::env::args_os().skip(1))
-                .env(GUEST, &guest)
-                .env(NUMBER, number.to_string());
-            good &= command.status().is_ok_and(|status| status.success());
+            let once = || {
+                let mut command = bed.command(&run).expect("there is a test bed");
+                command
+                    .args(std::env::args_os().skip(1))
+                    .env(GUEST, &guest)
+                    .env(NUMBER, number.to_string());
+                command.status().is_ok_and(|status| status.success())
+            };
+            if once() {
+                continue;
+            }
+            // An emulated machine fails by itself now and then (docs/lab.md, "Traps").
+            let again = matches!(bed, TestBed::Lab { .. }) && once();
+            if again {
+                let name = words.join(" ");
+                println!("repeated: boots of {name}: failed in one lab and passed in the next");
+            }
+            good &= again;
         }
     }
     if good {
