@@ -47,6 +47,9 @@ struct Args {
     /// Give it a network
     #[arg(long)]
     net: bool,
+    /// Let it reach PCI by ports, too
+    #[arg(long)]
+    config_ports: bool,
     /// Say something to the guest's console
     #[arg(long)]
     input: Option<String>,
@@ -166,6 +169,7 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
             .iter()
             .map(|text| share(text))
             .collect::<Result<_, _>>()?,
+        config_ports: args.config_ports,
     };
     let (sender, events) = channel();
     let sender = Mutex::new(sender);

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::io;
+use std::sync::{Arc, OnceLock};
 
-use kvm_bindings::{kvm_msi, kvm_userspace_memory_region};
+use kvm_bindings::{KVM_MEM_READONLY, kvm_msi, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
-use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress, MmapRegion};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::layout;
@@ -65,6 +66,8 @@ pub struct Vm {
     fd: VmFd,
     /// The slots point into it.
     ram: GuestRam,
+    /// And the slot behind those of RAM into this.
+    read_only: OnceLock<(u64, Arc<MmapRegion>)>,
 }
 
 impl fmt::Debug for Vm {
@@ -98,7 +101,12 @@ impl Vm {
             .map_err(failed("set the address of the task state segment"))?;
         fd.create_irq_chip()
             .map_err(failed("create interrupt controllers"))?;
-        let vm = Vm { kvm, fd, ram };
+        let vm = Vm {
+            kvm,
+            fd,
+            ram,
+            read_only: OnceLock::new(),
+        };
         vm.add_slots()?;
         Ok(vm)
     }
@@ -121,6 +129,46 @@ impl Vm {
             unsafe { self.fd.set_user_memory_region(slot) }.map_err(failed("map guest memory"))?;
         }
         Ok(())
+    }
+
+    /// Lets the guest read `memory` at `address` without our help; what it writes there still
+    /// reaches the buses. Can be done once.
+    ///
+    /// # Errors
+    /// If KVM refuses, or it has been done.
+    pub(crate) fn map_read_only(
+        &self,
+        address: u64,
+        memory: Arc<MmapRegion>,
+    ) -> Result<(), KvmError> {
+        if !self.fd.check_extension(Cap::ReadonlyMem) {
+            return Err(KvmError::Missing("KVM_CAP_READONLY_MEM"));
+        }
+        self.read_only
+            .set((address, memory))
+            .map_err(|_| KvmError::Missing("a second range of read-only memory"))?;
+        self.set_read_only(true)
+    }
+
+    /// Ends [`map_read_only`](Self::map_read_only): reads reach the buses again.
+    pub(crate) fn unmap_read_only(&self) -> Result<(), KvmError> {
+        self.set_read_only(false)
+    }
+
+    fn set_read_only(&self, mapped: bool) -> Result<(), KvmError> {
+        let Some((address, memory)) = self.read_only.get() else {
+            return Ok(());
+        };
+        let slot = kvm_userspace_memory_region {
+            slot: self.ram.iter().count() as u32,
+            flags: KVM_MEM_READONLY,
+            guest_phys_addr: *address,
+            // A slot without size is none.
+            memory_size: if mapped { memory.size() as u64 } else { 0 },
+            userspace_addr: memory.as_ptr() as u64,
+        };
+        // SAFETY: the memory lives in `self`, as the RAM does.
+        unsafe { self.fd.set_user_memory_region(slot) }.map_err(failed("map read-only memory"))
     }
 
     /// The guest's RAM.

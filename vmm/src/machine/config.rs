@@ -26,6 +26,10 @@ pub struct Config {
     pub network: Option<NetworkConfig>,
     /// Folders shared over virtio-fs.
     pub shares: Vec<Share>,
+    /// Whether configuration space of PCI is reached by ports 0xcf8 and 0xcfc, too. A kernel
+    /// that finds them prefers them, and each access leaves the guest twice; any x86-64
+    /// kernel of a distribution does without (`CONFIG_PCI_MMCONFIG`).
+    pub config_ports: bool,
 }
 
 /// One folder shared with the guest.

@@ -8,7 +8,9 @@ use crate::disk::Disk;
 use crate::kvm::Vm;
 use crate::layout;
 use crate::net::NetworkConfig;
-use crate::pci::{ConfigPorts, ConfigWindow, HostBridge, MemoryWindow, PciRoot};
+use crate::pci::{
+    ConfigImage, ConfigPorts, ConfigWindow, HostBridge, MemoryWindow, PciRoot, image,
+};
 use crate::vcpu::Buses;
 use crate::virtio::balloon::Balloon;
 use crate::virtio::block::Block;
@@ -71,10 +73,37 @@ pub(super) fn build(
     Ok((Arc::new(root), input))
 }
 
-/// Makes the bus reachable.
-pub(super) fn add_windows(buses: &mut Buses, root: &Arc<PciRoot>) -> Result<(), RangeError> {
-    let ports = Arc::new(ConfigPorts::new(Arc::clone(root)));
-    buses.pio.add(u64::from(layout::PCI_CONFIG), 8, ports)?;
+/// Lets the guest read the registers of the devices without our help, if KVM can do that. It
+/// is only faster.
+pub(super) fn show_config_space(vm: &Arc<Vm>, root: &PciRoot) {
+    let memory = match image::memory(root.devices()) {
+        Ok(memory) => memory,
+        Err(error) => return log::debug!("no image of configuration space: {error}"),
+    };
+    let shown = Arc::downgrade(vm);
+    let withdraw = move || {
+        if let Some(vm) = shown.upgrade()
+            && let Err(error) = vm.unmap_read_only()
+        {
+            log::warn!("configuration space cannot be read any more: {error}");
+        }
+    };
+    root.set_image(ConfigImage::new(Arc::clone(&memory), Box::new(withdraw)));
+    if let Err(error) = vm.map_read_only(layout::ECAM, memory) {
+        log::debug!("reads of configuration space leave the guest: {error}");
+    }
+}
+
+/// Makes the bus reachable; by the configuration ports only if they are wanted.
+pub(super) fn add_windows(
+    buses: &mut Buses,
+    root: &Arc<PciRoot>,
+    config_ports: bool,
+) -> Result<(), RangeError> {
+    if config_ports {
+        let ports = Arc::new(ConfigPorts::new(Arc::clone(root)));
+        buses.pio.add(u64::from(layout::PCI_CONFIG), 8, ports)?;
+    }
     let config = Arc::new(ConfigWindow(Arc::clone(root)));
     buses.mmio.add(layout::ECAM, layout::ECAM_SIZE, config)?;
     let memory = Arc::new(MemoryWindow::new(Arc::clone(root), layout::PCI_MMIO));

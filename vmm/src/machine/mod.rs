@@ -94,7 +94,8 @@ pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> 
     let (pci, input) = devices::build(&vm, parts, &events)?;
     let mut buses = Buses::default();
     add_ports(&mut buses, &serial, &debug_port)?;
-    devices::add_windows(&mut buses, &pci)?;
+    devices::add_windows(&mut buses, &pci, config.config_ports)?;
+    devices::show_config_space(&vm, &pci);
     let vcpus = vcpu::create(Arc::clone(&vm), config.cpus, entry)?;
     let vcpus = vcpus.start(&Arc::new(buses), &stopped)?;
     let parts = running::Parts {

@@ -3,7 +3,7 @@
 
 /// Bytes of configuration space that exist; the rest of PCI Express' 4096 reads as zero, which
 /// means "no extended capabilities".
-const SIZE: usize = 256;
+pub(super) const SIZE: usize = 256;
 /// BARs of a type 0 header.
 const BARS: usize = 6;
 
@@ -55,6 +55,8 @@ pub enum Change {
     None,
     /// BARs may have moved, or are decoded from now on, or not any more.
     Decoding,
+    /// From now on reading configuration space does something: it must reach the function.
+    Window,
 }
 
 /// A memory BAR (32 bit, not prefetchable).
@@ -159,10 +161,10 @@ impl ConfigSpace {
         at
     }
 
-    /// Sets the address of a BAR and lets the function answer.
+    /// Sets the address of a BAR. The function does not answer there before its driver says so:
+    /// while it answers, Linux turns it off and on again around each BAR that it looks at.
     pub fn place(&mut self, index: usize, address: u32) {
         self.put(BAR_0 + 4 * index, &address.to_le_bytes());
-        self.put(COMMAND, &COMMAND_MEMORY.to_le_bytes());
     }
 
     /// All BARs.
@@ -257,6 +259,8 @@ mod tests {
     fn a_bar_tells_its_size_and_moves() {
         let mut space = sample();
         space.place(0, 0xc000_0000);
+        assert!(!space.decodes_memory());
+        assert_eq!(space.write(4, &[2]), Change::Decoding);
         assert!(space.decodes_memory());
         assert_eq!(space.write(0x10, &[0xff; 4]), Change::Decoding);
         assert_eq!(double(&space, 0x10), 0xffff_c000);

@@ -6,11 +6,13 @@
 
 mod config_space;
 mod host_bridge;
+pub mod image;
 pub mod msix;
 mod root;
 
 pub use config_space::{BarRegister, Change, ConfigSpace, Identity};
 pub use host_bridge::HostBridge;
+pub use image::ConfigImage;
 pub use root::{ConfigPorts, ConfigWindow, MemoryWindow, PciError, PciRoot, SLOTS};
 
 use crate::bus::Effect;

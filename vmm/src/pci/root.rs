@@ -5,9 +5,9 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use super::{BarRegister, Change, Function};
+use super::{BarRegister, Change, ConfigImage, Function};
 use crate::bus::{Effect, Registers};
 
 /// Slots of the bus.
@@ -41,6 +41,8 @@ pub struct PciRoot {
     /// Where the next BAR goes, and the end of the window.
     free: Range<u64>,
     decoded: RwLock<Vec<Decoded>>,
+    /// What the guest reads of configuration space without us.
+    image: OnceLock<ConfigImage>,
 }
 
 impl PciRoot {
@@ -50,6 +52,7 @@ impl PciRoot {
             slots: Vec::new(),
             free: window,
             decoded: RwLock::default(),
+            image: OnceLock::new(),
         }
     }
 
@@ -75,6 +78,21 @@ impl PciRoot {
         self.slots.push(Mutex::new(function));
         self.decode_again();
         Ok(())
+    }
+
+    /// How many slots are in use: they are the first ones.
+    pub fn devices(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// From now on keeps `image` in step with the registers. The first one stays.
+    pub fn set_image(&self, image: ConfigImage) {
+        let image = self.image.get_or_init(|| image);
+        for number in 0..self.slots.len() {
+            if let Some(function) = self.slot(number) {
+                image.show_all(number, function.config());
+            }
+        }
     }
 
     /// Stops all functions.
@@ -153,10 +171,22 @@ impl PciRoot {
         let Some(mut function) = at.function(self) else {
             return;
         };
-        if function.write_config(at.register, data) == Change::Decoding {
-            function.moved();
-            drop(function);
-            self.decode_again();
+        let change = function.write_config(at.register, data);
+        if let Some(image) = self.image.get() {
+            image.show(at.device, function.config());
+        }
+        match change {
+            Change::None => {}
+            Change::Decoding => {
+                function.moved();
+                drop(function);
+                self.decode_again();
+            }
+            Change::Window => {
+                if let Some(image) = self.image.get() {
+                    image.withdraw();
+                }
+            }
         }
     }
 }

@@ -343,6 +343,9 @@ impl Function for VirtioPci {
         }
         let change = self.config.write(offset, data);
         self.update_msix();
+        if change == Change::None && self.window().is_some() {
+            return Change::Window;
+        }
         change
     }
 

@@ -109,6 +109,7 @@ fn config(machine: Machine) -> Result<(Config, Option<String>), StartError> {
             host_loopback: machine.host_loopback,
         }),
         shares,
+        config_ports: false,
     };
     Ok((config, opened.note))
 }

@@ -85,6 +85,9 @@ fn bars_do_not_overlap_and_follow_the_guest() {
     let memory = MemoryWindow::new(root, WINDOW.start);
     assert_eq!(read(&config, 1 << 15 | 0x10), 0xc000_0000_u32.to_le_bytes());
     assert_eq!(read(&config, 2 << 15 | 0x10), 0xc000_1000_u32.to_le_bytes());
+    // Nobody answers before a driver says so.
+    assert_eq!(read(&memory, 0x1008), [0xff]);
+    let _ = config.write(2 << 15 | 4, &[2, 0]);
     assert_eq!(read(&memory, 0x1008), [8]);
     let _ = config.write(2 << 15 | 0x10, &0xc000_8000_u32.to_le_bytes());
     assert_eq!(read(&memory, 0x1008), [0xff]);
@@ -129,4 +132,41 @@ proptest! {
             device.read(offset % limit, &mut data);
         }
     }
+}
+
+#[test]
+fn the_image_follows_the_registers_until_it_is_withdrawn() {
+    use std::sync::atomic::AtomicUsize;
+
+    use vm_memory::{Bytes, VolatileMemory};
+
+    use crate::pci::{ConfigImage, image};
+
+    let root = bus();
+    let memory = image::memory(root.devices()).unwrap();
+    let withdrawn = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&withdrawn);
+    root.set_image(ConfigImage::new(
+        Arc::clone(&memory),
+        Box::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        }),
+    ));
+    let window = ConfigWindow(Arc::clone(&root));
+    let same = || {
+        let all = VolatileMemory::get_slice(memory.as_ref(), 0, memory.size()).unwrap();
+        assert_eq!(all.len(), 3 << 15);
+        for offset in (0..all.len()).step_by(4) {
+            let mut seen = [0; 4];
+            all.read_slice(&mut seen, offset).unwrap();
+            assert_eq!(seen, read::<4>(&window, offset as u64), "{offset:#x}");
+        }
+    };
+    same();
+    // The first BAR of device 1: its size, then an address; then its command register.
+    for (register, value) in [(0x10, u32::MAX), (0x10, 0xc008_0000), (4, 2)] {
+        let _ = window.write((1 << 15) + register, &value.to_le_bytes());
+        same();
+    }
+    assert_eq!(withdrawn.load(Ordering::Relaxed), 0);
 }

@@ -257,12 +257,13 @@ fn the_window_in_configuration_space_reaches_the_bar() {
     let mut driver = Driver::new();
     let capability = driver.function.pci_capability;
     let mut set = |at: usize, value: u32| {
-        let _ = driver
+        driver
             .function
-            .write_config(capability + at, &value.to_le_bytes());
+            .write_config(capability + at, &value.to_le_bytes())
     };
-    set(CAP_OFFSET, 0x12);
-    set(CAP_LENGTH, 2);
+    assert_eq!(set(CAP_OFFSET, 0x12), Change::None);
+    // From now on a read is a read of the device.
+    assert_eq!(set(CAP_LENGTH, 2), Change::Window);
     let mut queues = [0; 2];
     driver
         .function
