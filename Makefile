@@ -11,7 +11,7 @@ PACKAGES_TEST = qemu-system-x86 qemu-utils cpio busybox-static kmod fdisk e2fspr
 	debian-archive-keyring gcc libc6-dev make mmdebstrap uidmap
 PACKAGES_BOOTS = $(PACKAGES_TEST) btrfs-progs
 
-.PHONY: demo test test-full lint unit conformance e2e boots lab release packages-demo packages-test packages-boots packages-lab
+.PHONY: demo test test-full lint unit conformance e2e boots fuzz lab release packages-demo packages-test packages-boots packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: packages-demo release
@@ -53,6 +53,11 @@ e2e: release
 # Distributions' own kernels, initrds and user space in the micro-VMM, as a normal user.
 boots: packages-boots
 	tests/setup/counted tests/e2e/boots all
+
+# What a guest can send, under libFuzzer (docs/fuzzing.md).
+FUZZ_SECONDS ?= 60
+fuzz:
+	tests/setup/counted tests/fuzz/run $(FUZZ_SECONDS)
 
 # The lab, a machine with a true /dev/kvm, tests itself (docs/lab.md).
 lab: packages-lab

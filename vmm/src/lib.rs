@@ -8,6 +8,8 @@ pub mod acpi;
 pub mod boot;
 pub mod bus;
 pub mod disk;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod kvm;
 pub mod layout;
 pub mod legacy;
@@ -16,7 +18,7 @@ pub mod memory;
 pub mod net;
 pub mod pci;
 pub mod smoke;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod test_support;
 pub mod vcpu;
 pub mod virtio;

@@ -19,6 +19,7 @@ pub(crate) struct Recorder {
     attached: Mutex<Vec<u64>>,
 }
 
+#[cfg(test)]
 impl Recorder {
     /// The interrupts since the last call: address and data.
     pub(crate) fn taken(&self) -> Vec<(u64, u32)> {

@@ -1,0 +1,137 @@
+//! What a hostile guest can send to a device: bodies for fuzzers, and tests that replay a
+//! committed corpus and some thousand mutations of it (docs/fuzzing.md).
+//!
+//! Each takes any bytes, makes rings, requests or frames of them, and lets the device answer.
+//! Whatever they are, it returns: a panic or a hang is a bug.
+
+mod driver;
+mod net;
+
+pub use net::net;
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+
+use boxbuild_virtiofs::ShareConfig;
+
+use crate::disk::RawDisk;
+use crate::virtio::block::Block;
+use crate::virtio::fs::Fs;
+
+/// Bytes of the disk.
+const DISK: u64 = 1 << 20;
+
+/// A guest that drives a disk. `data`: see [`driver`].
+pub fn block(data: &[u8]) {
+    let Ok(file) = anonymous_file() else { return };
+    let Ok(disk) = RawDisk::new(file, false) else {
+        return;
+    };
+    driver::drive(&mut Block::new(Box::new(disk), 1, Arc::new(|_| {})), data);
+}
+
+fn anonymous_file() -> std::io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.set_len(DISK)?;
+    file.write_all(b"first sector")?;
+    Ok(file)
+}
+
+/// A guest that drives a shared folder. `data`: see [`driver`].
+pub fn fs(data: &[u8]) {
+    let Ok(dir) = tempfile::tempdir() else { return };
+    let root = dir.path().join("root");
+    let made = std::fs::create_dir(&root)
+        .and_then(|()| std::fs::write(root.join("file"), "content"))
+        .and_then(|()| std::fs::create_dir(root.join("folder")));
+    if made.is_err() {
+        return;
+    }
+    let Ok(mut device) = Fs::new("share", ShareConfig::new(&root)) else {
+        return;
+    };
+    driver::drive(&mut device, data);
+    // Nothing happened beside the share.
+    let beside = std::fs::read_dir(dir.path()).map_or(0, Iterator::count);
+    assert_eq!(beside, 1, "the guest left its share");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// A linear congruential generator: the same mutations in each run (Knuth, The Art of
+    /// Computer Programming, volume 2, 3.3.4, table 1, line 26).
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> usize {
+            let (a, c) = (6_364_136_223_846_793_005, 1_442_695_040_888_963_407);
+            self.0 = self.0.wrapping_mul(a).wrapping_add(c);
+            (self.0 >> 33) as usize
+        }
+
+        fn below(&mut self, limit: usize) -> usize {
+            self.next() % limit.max(1)
+        }
+    }
+
+    fn mutate(data: &mut Vec<u8>, random: &mut Random) {
+        for _ in 0..=random.below(8) {
+            let at = random.below(data.len());
+            match random.below(6) {
+                0 => data.insert(at, random.next() as u8),
+                1 if !data.is_empty() => {
+                    data.remove(at);
+                }
+                2 => data.extend_from_within(at..),
+                3 => data.truncate(at + 1),
+                _ => {
+                    let interesting = [0, 1, 2, 0x7f, 0x80, 0xff, random.next() as u8];
+                    if let Some(byte) = data.get_mut(at) {
+                        *byte = interesting[random.below(interesting.len())];
+                    }
+                }
+            }
+        }
+        data.truncate(8192);
+    }
+
+    fn replay(target: &str, body: fn(&[u8]), mutations: usize) {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../tests/fuzz/corpus")
+            .join(target);
+        let mut names: Vec<_> = std::fs::read_dir(&corpus)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        names.sort();
+        assert!(!names.is_empty(), "no corpus in {}", corpus.display());
+        let mut random = Random(1);
+        for name in &names {
+            let seed = std::fs::read(name).unwrap();
+            body(&seed);
+            for _ in 0..mutations / names.len() {
+                let mut data = seed.clone();
+                mutate(&mut data, &mut random);
+                body(&data);
+            }
+        }
+    }
+
+    #[test]
+    fn block() {
+        replay("block", super::block, 3000);
+    }
+
+    #[test]
+    fn fs() {
+        replay("fs", super::fs, 1500);
+    }
+
+    #[test]
+    fn net() {
+        replay("net", super::net, 1500);
+    }
+}
