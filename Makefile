@@ -25,7 +25,7 @@ test: packages-test
 test-full: packages-demo packages-boots test release
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	tests/setup/counted tests/e2e/full $(BOXBUILD)
-	tests/setup/counted tests/e2e/boots all
+	BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all
 
 lint:
 	$(CARGO) fmt --all --check
@@ -52,7 +52,7 @@ e2e: release
 
 # Distributions' own kernels, initrds and user space in the micro-VMM, as a normal user.
 boots: packages-boots
-	tests/setup/counted tests/e2e/boots all
+	BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all
 
 # What a guest can send, under libFuzzer (docs/fuzzing.md).
 FUZZ_SECONDS ?= 60

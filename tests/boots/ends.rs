@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("kernel_that_is_none", no_kernel),
     ("initrd_that_does_not_fit", large_initrd),
     ("kill_leaves_nothing", kill),
+    ("garbage_does_no_harm", crate::hostile::garbage),
 ];
 
 /// No root file system: the kernel panics.

@@ -71,7 +71,7 @@ impl Machine {
     }
 
     /// One more option without a value.
-    fn flag(mut self, name: &str) -> Machine {
+    pub(crate) fn flag(mut self, name: &str) -> Machine {
         self.command.arg(name);
         self
     }

@@ -5,6 +5,7 @@
 //! the first. `BOXBUILD_BOOT` is the program that boots: vmm/examples/boot.rs, in release.
 
 mod ends;
+mod hostile;
 mod machine;
 mod runs;
 
@@ -69,12 +70,20 @@ fn outer(boot: &Path) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let all = std::env::var("BOXBUILD_BOOTS").is_ok_and(|which| which == "all");
+    let scribbler = match said_by("boots/scribbler", &[]) {
+        Ok(path) => path,
+        Err(reason) => {
+            eprintln!("cannot make the hostile guest: {reason}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let seconds = std::env::var(hostile::SECONDS).unwrap_or_else(|_| "10".to_owned());
     let mut good = true;
     for (number, (words, sizes)) in GUESTS.iter().enumerate() {
         if number > 0 && !all {
             break;
         }
-        let guest = match guest(words) {
+        let guest = match said_by("lab/guest", words) {
             Ok(guest) => guest,
             Err(reason) => {
                 eprintln!("cannot make the guest {}: {reason}", words.join(" "));
@@ -94,6 +103,12 @@ fn outer(boot: &Path) -> ExitCode {
                 .lab_options(["--env", &format!("BOXBUILD_BOOT={}", boot.display())])
                 .lab_options(["--env", &format!("{GUEST}={}", guest.display())])
                 .lab_options(["--env", &format!("{NUMBER}={number}")])
+                .file(&scribbler)
+                .lab_options([
+                    "--env",
+                    &format!("{}={}", hostile::INITRD, scribbler.display()),
+                ])
+                .lab_options(["--env", &format!("{}={seconds}", hostile::SECONDS)])
         };
         let mut runs = vec![run().lab_options(["--user"])];
         if number == 0 && matches!(bed, TestBed::Lab { .. }) {
@@ -106,6 +121,7 @@ fn outer(boot: &Path) -> ExitCode {
                 command
                     .args(std::env::args_os().skip(1))
                     .env(GUEST, &guest)
+                    .env(hostile::INITRD, &scribbler)
                     .env(NUMBER, number.to_string());
                 command.status().is_ok_and(|status| status.success())
             };
@@ -128,15 +144,15 @@ fn outer(boot: &Path) -> ExitCode {
     }
 }
 
-fn guest(words: &[&str; 4]) -> Result<PathBuf, String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/guest");
-    let output = Command::new(script)
+/// The path that a script of the tests prints.
+fn said_by(script: &str, words: &[&str]) -> Result<PathBuf, String> {
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(script))
         .args(words)
         .stderr(std::process::Stdio::inherit())
         .output()
         .map_err(|error| error.to_string())?;
     if !output.status.success() {
-        return Err(format!("tests/lab/guest: {}", output.status));
+        return Err(format!("tests/{script}: {}", output.status));
     }
     let said = String::from_utf8_lossy(&output.stdout);
     Ok(PathBuf::from(said.trim_end()))

@@ -1,0 +1,137 @@
+//! A guest that writes garbage into everything that it can reach (tests/boots/scribbler.c).
+
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use crate::machine::Machine;
+
+/// How long it does so, in seconds, if nobody says.
+pub(crate) const SECONDS: &str = "BOXBUILD_SCRIBBLE_SECONDS";
+/// The guest's ramdisk.
+pub(crate) const INITRD: &str = "BOXBUILD_SCRIBBLER";
+
+/// Memory of the guest.
+const MEMORY_MIB: u64 = 256;
+/// What may be allocated after the first second of it. One frame that waits for the guest, and
+/// buffers of requests in each thread, are some hundred KiB.
+const GROWTH_KIB: u64 = 8 << 10;
+/// Two vCPUs, a thread for each queue of a disk and for each other device, one for the machine.
+const THREADS: usize = 24;
+/// A limit below the usual 1024.
+const FILES: usize = 256;
+
+/// What the process uses beside the guest's memory.
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    dirty_kib: u64,
+    threads: usize,
+    files: usize,
+}
+
+impl Use {
+    fn of(process: u32) -> Option<Use> {
+        let of = |name: &str| format!("/proc/{process}/{name}");
+        let number = |line: &str| -> Option<u64> { line.split_whitespace().nth(1)?.parse().ok() };
+        let (mut size, mut dirty_kib) = (0, 0);
+        for line in fs::read_to_string(of("smaps")).ok()?.lines() {
+            if line.starts_with("Size:") {
+                size = number(line)?;
+            }
+            // The guest's memory, or the part of it in one mapping.
+            if line.starts_with("Private_Dirty:") && size < MEMORY_MIB << 9 {
+                dirty_kib += number(line)?;
+            }
+        }
+        Some(Use {
+            dirty_kib,
+            threads: fs::read_dir(of("task")).ok()?.count(),
+            files: fs::read_dir(of("fd")).ok()?.count(),
+        })
+    }
+}
+
+/// The machine neither crashes nor hangs nor grows. The guest may: it owns its memory.
+pub(crate) fn garbage(guest: &Path) {
+    let seconds: u64 =
+        std::env::var(SECONDS).map_or(10, |seconds| seconds.parse().expect("a number of seconds"));
+    let initrd = std::env::var_os(INITRD).expect("the ramdisk of the hostile guest");
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut whole = 0;
+    for seed in 1_u64.. {
+        let left = end.saturating_duration_since(Instant::now()).as_secs();
+        if left == 0 && seed > 1 {
+            break;
+        }
+        whole += usize::from(once(
+            &guest.join("kernel"),
+            initrd.as_ref(),
+            left.max(1),
+            seed,
+        ));
+    }
+    assert!(whole > 0, "no guest came to its end");
+}
+
+/// Whether the guest came to its end.
+fn once(kernel: &Path, initrd: &Path, seconds: u64, seed: u64) -> bool {
+    let line = format!("console=ttyS0 panic=-1 quiet scribble={seconds} seed={seed}");
+    let machine = Machine::bare(kernel)
+        .arg("--initrd", initrd)
+        .arg("--cmdline", line)
+        .arg("--memory", MEMORY_MIB.to_string())
+        .arg("--cpus", "2");
+    let disk = machine.folder("disk");
+    fs::File::create(&disk)
+        .and_then(|file| file.set_len(16 << 20))
+        .unwrap();
+    let mut machine = machine
+        .arg("--disk", &disk)
+        .flag("--net")
+        .share("one")
+        .share("two");
+    let (mut child, pieces) = machine.start();
+    let patience = Instant::now() + Duration::from_secs(120 + 4 * seconds);
+    let mut console = String::new();
+    let mut first = None;
+    let mut last = None;
+    loop {
+        match pieces.recv_timeout(Duration::from_secs(1)) {
+            Ok(piece) => console += &String::from_utf8_lossy(&piece),
+            Err(RecvTimeoutError::Timeout) => {
+                if console.contains("SCRIBBLING") {
+                    last = Use::of(child.id()).or(last);
+                    first = first.or(last);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if Instant::now() > patience {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the machine hangs: {last:?}\n{console}");
+        }
+    }
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    // Powered off, or the guest shot itself: a reset, a triple fault.
+    assert!(
+        matches!(output.status.code(), Some(0 | 3)) && !stderr.contains("panicked"),
+        "{}\n{stderr}\n{console}",
+        output.status
+    );
+    if let (Some(first), Some(last)) = (first, last) {
+        assert!(
+            last.dirty_kib <= first.dirty_kib + GROWTH_KIB
+                && last.threads <= THREADS
+                && last.files <= FILES,
+            "from {first:?} to {last:?}"
+        );
+        println!("beside the guest's memory: first {first:?}, last {last:?}");
+    }
+    if let Some(line) = console.lines().rfind(|line| line.contains("SCRIBBL")) {
+        println!("seed {seed}: {}", line.trim());
+    }
+    console.contains("SCRIBBLED")
+}
