@@ -289,7 +289,7 @@ fn machine(plan: &Plan, target: &Target, processor: Processor) -> Result<Machine
                 cmdline::fast(
                     info.arch.name(),
                     processor == Processor::Emulated,
-                    &info.console,
+                    &plan.console,
                     &info.cmdline,
                 )?,
             )
@@ -298,8 +298,8 @@ fn machine(plan: &Plan, target: &Target, processor: Processor) -> Result<Machine
             File::open(&path).map_err(initrd_error)?.into(),
             cmdline::compat(
                 info.arch.name(),
-                &info.console,
-                &info.cmdline,
+                &plan.console,
+                &compat_items(plan),
                 &plan.kiwi_args,
             )?,
         ),
@@ -335,6 +335,18 @@ fn machine(plan: &Plan, target: &Target, processor: Processor) -> Result<Machine
     })
 }
 
+/// What the kernel command line of a compat boot says of this box and this build.
+fn compat_items(plan: &Plan) -> Vec<String> {
+    let mut items = plan.installed.info.cmdline.clone();
+    // The guest side of a published box reads settings of the form key=_value_.
+    items.extend(
+        plan.kiwi_version
+            .as_ref()
+            .map(|version| format!("kiwi_version=_{version}_")),
+    );
+    items
+}
+
 /// The container for this plan.
 fn container(plan: &Plan, target: &Target) -> Result<Container, BuildError> {
     let info = &plan.installed.info;
@@ -343,7 +355,7 @@ fn container(plan: &Plan, target: &Target) -> Result<Container, BuildError> {
         Some(ContainerImage::Registry { .. }) => container::Guest::Published {
             cmdline: cmdline::compat(
                 info.arch.name(),
-                &info.console,
+                &plan.console,
                 &info.cmdline,
                 &plan.kiwi_args,
             )?,

@@ -43,6 +43,11 @@ const OPTIONS: &[(&str, Value)] = &[
 
 const CA_TARGETS: [&str; 4] = ["suse", "redhat", "debian", "archlinux"];
 
+/// Whether `name` is an option of `kiwi-ng system build`.
+pub fn is_option(name: &str) -> bool {
+    OPTIONS.iter().any(|(option, _)| *option == name)
+}
+
 /// Arguments of `kiwi-ng system build`, understood as far as boxbuild needs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildArgs {
@@ -65,6 +70,12 @@ pub enum BuildArgsError {
         /// The option that was probably meant.
         nearest: Option<&'static str>,
     },
+    /// An option of boxbuild or of kiwi-ng itself.
+    #[error(
+        "{0} stands behind the separator, where only options of 'kiwi-ng system build' belong: \
+             write it in front of it"
+    )]
+    Misplaced(String),
     /// A word that is no option.
     #[error("unexpected word '{0}' among the build options: options start with --")]
     Word(String),
@@ -183,6 +194,9 @@ fn find(name: &OsStr) -> Result<(&'static str, Value), BuildArgsError> {
     if !typed.starts_with('-') {
         return Err(BuildArgsError::Word(typed));
     }
+    if crate::args::is_option(&typed) {
+        return Err(BuildArgsError::Misplaced(typed));
+    }
     let nearest = OPTIONS
         .iter()
         .map(|(option, _)| (strsim::damerau_levenshtein(option, &typed), *option))
@@ -278,6 +292,50 @@ mod tests {
         );
         let error = parse(&["--frobnicate-the-image"]).unwrap_err();
         assert!(!error.to_string().contains("did you mean"), "{error}");
+    }
+
+    #[test]
+    fn every_option_in_both_spellings() {
+        for (option, kind) in OPTIONS {
+            // What files and values are allowed is tested apart.
+            let value = match *option {
+                "--ca-target-distribution" => "debian",
+                "--signing-key" | "--ca-cert" => "/description/key",
+                _ => "value",
+            };
+            let attached = format!("{option}={value}");
+            let (spellings, forwarded) = match kind {
+                Value::None => (vec![vec![*option]], vec![*option]),
+                _ => (
+                    vec![vec![*option, value], vec![attached.as_str()]],
+                    vec![*option, value],
+                ),
+            };
+            let folders: Vec<String> = ["--description", "--target-dir"]
+                .into_iter()
+                .filter(|folder| folder != option)
+                .map(|folder| format!("{folder}=value"))
+                .collect();
+            let folders: Vec<&str> = folders.iter().map(String::as_str).collect();
+            for spelling in spellings {
+                let once = parse(&[&spelling[..], &folders].concat());
+                let once = once.unwrap_or_else(|error| panic!("{spelling:?}: {error}"));
+                if folders.len() == 2 {
+                    assert_eq!(once.rest, forwarded, "{spelling:?}");
+                }
+                let twice = parse(&[&spelling[..], &spelling, &folders].concat());
+                match kind {
+                    Value::Once => assert_eq!(twice, Err(BuildArgsError::Twice(option))),
+                    _ => assert_eq!(twice.unwrap().rest, [&forwarded[..], &forwarded].concat()),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_option_on_the_wrong_side_is_told_so() {
+        let error = parse(&["--description=d", "--profile", "A"]).unwrap_err();
+        assert_eq!(error, BuildArgsError::Misplaced("--profile".into()));
     }
 
     #[test]
