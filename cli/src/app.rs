@@ -204,7 +204,7 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
         ))?;
         return Ok(code::GOOD);
     }
-    let mut progress = begin(options);
+    let mut progress = begin(options, &plan);
     if let Some(reason) = &selected.passed_over {
         progress.note(&format!(
             "using {}, which is slower ({reason})\n  fast without KVM, though hardly isolated, is \
@@ -216,10 +216,10 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
 }
 
 /// Progress of a build; it begins with what the user should know of the options.
-fn begin(options: &BuildOptions) -> Progress {
+fn begin(options: &BuildOptions, plan: &Plan) -> Progress {
     let mut progress = Progress::new(options.verbose || options.kiwi.log_to_stdout());
-    for note in options.notes() {
-        progress.note(&note);
+    for note in &plan.notes {
+        progress.note(note);
     }
     progress
 }
@@ -239,7 +239,7 @@ fn run_container(
         ))?;
         return Ok(code::GOOD);
     }
-    let mut progress = begin(options);
+    let mut progress = begin(options, plan);
     if options.box_memory.is_some() || options.box_smp_cpus.is_some() {
         progress.note("a container uses the host's memory and processors as they are");
     }

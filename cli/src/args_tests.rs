@@ -135,6 +135,9 @@ const ROWS: &[Row] = &[
     ("--kiwi-version=10.2.33", |o| {
         o.peer.kiwi_version.as_deref() == Some("10.2.33")
     }),
+    ("--shared-path=/srv/x", |o| {
+        o.peer.shared_path.as_deref() == Some("/srv/x".as_ref())
+    }),
     ("--9p-sharing", |o| o.notes().len() == 1),
     ("--virtiofs-sharing", |o| {
         o.peer.virtiofs_sharing && o.notes().is_empty()

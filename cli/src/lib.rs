@@ -15,6 +15,7 @@ pub mod engine;
 pub mod follow;
 pub mod global_options;
 pub mod guard;
+pub mod host_paths;
 pub mod interrupt;
 pub mod kiwi_options;
 pub mod peer_options;

@@ -4,6 +4,7 @@
 //! dropped silently.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -19,6 +20,9 @@ pub struct PeerOptions {
     /// Console of the box, in place of the one that it names itself.
     #[arg(long, value_name = "TTY")]
     pub box_console: Option<String>,
+    /// Share this folder as well; the box can write into it, and sees it under the same path.
+    #[arg(long, value_name = "DIR")]
+    pub shared_path: Option<PathBuf>,
     /// Let the box install this version of KIWI before it builds (published boxes only).
     #[arg(long, value_name = "VERSION")]
     pub kiwi_version: Option<String>,

@@ -11,6 +11,7 @@ use nix::unistd::{AccessFlags, access};
 use crate::args::BuildOptions;
 use crate::container::{self, ImageTypes};
 use crate::engine::Network;
+use crate::host_paths::HostPaths;
 use crate::kiwi_options::{BuildArgs, BuildArgsError};
 use crate::peer_options;
 use crate::store::{Guest, InstalledBox};
@@ -44,6 +45,10 @@ pub struct Plan {
     pub kiwi_version: Option<String>,
     /// Where a copy of kiwi's log shall go, absolute.
     pub copy_log_to: Option<PathBuf>,
+    /// Files and folders of the host besides the description.
+    pub host_paths: HostPaths,
+    /// What the user should know before the build, though it runs.
+    pub notes: Vec<String>,
     /// Environment of kiwi.
     pub environment: Vec<(String, OsString)>,
     /// Guest memory in MiB.
@@ -194,7 +199,11 @@ impl Plan {
         } else {
             container::Mode::Rootful
         });
-        let environment = proxies(std::env::vars_os(), network, container.is_none());
+        let mut environment = proxies(std::env::vars_os(), network, container.is_none());
+        let mut notes = options.notes();
+        if boot == Boot::Compat && container.is_none() {
+            notes.extend(only_plain(&mut environment));
+        }
         if container.is_some() && options.engine != "auto" {
             return Err(PlanError::Option(format!(
                 "--engine {}: an engine runs machines, and --container needs none: leave one of \
@@ -222,9 +231,17 @@ impl Plan {
             },
             kiwi_version: kiwi_version(options, boot, &info.name)?,
             copy_log_to: options.kiwi.copy_log_to().map(log_copy).transpose()?,
+            host_paths: HostPaths::new(
+                options.peer.shared_path.as_deref(),
+                &folders.build.host_paths,
+                boot,
+                container.is_some(),
+            )
+            .map_err(PlanError::Option)?,
             kiwi_args: kiwi_args(options, folders.build.rest),
             host_loopback: wants_loopback(&environment),
             environment,
+            notes,
             memory_mib: options
                 .box_memory
                 .map_or(info.memory_mib, |memory| memory.bytes >> 20),
@@ -253,9 +270,21 @@ impl Plan {
                 self.boot, self.cpus, self.memory_mib, self.network
             ),
         };
+        let folders = self.host_paths.folders.iter().map(|share| {
+            let how = if share.read_only {
+                "read-only"
+            } else {
+                "writable"
+            };
+            format!("shared       {} ({how})\n", share.path.display())
+        });
+        let files = self.host_paths.files.iter();
+        let shared: String = folders
+            .chain(files.map(|file| format!("shared       {} (a copy)\n", file.display())))
+            .collect();
         format!(
             "box          {} ({}, {})\n{machine}\ndescription  {}\ntarget-dir   {}\n\
-             kiwi-ng      {}\n",
+             {shared}kiwi-ng      {}\n",
             self.installed.info.name,
             self.installed.info.origin,
             self.installed.info.arch,
@@ -296,8 +325,8 @@ fn kiwi_version(
     if boot == Boot::Fast || options.container {
         return Err(PlanError::Option(format!(
             "--kiwi-version {version}: the box {name} keeps the KIWI that it was made with, so \
-             that builds repeat; make one with that version: boxbuild box create NAME --from … \
-             --kiwi-version {version}"
+             that builds repeat: make one with that version (boxbuild box create NAME --from … \
+             --kiwi-version {version}), or let the box's own init install it (--boot compat)"
         )));
     }
     Ok(Some(version.to_owned()))
@@ -354,6 +383,29 @@ fn proxies(
             (name, value)
         })
         .collect()
+}
+
+/// Leaves only values that reach a box over its kernel command line, where its guest side
+/// evaluates them in a shell; spaces in a list of hosts mean nothing and go. Says which
+/// variables were left out.
+fn only_plain(environment: &mut Vec<(String, OsString)>) -> Vec<String> {
+    let mut notes = Vec::new();
+    environment.retain_mut(|(name, value)| {
+        let text = value.to_string_lossy().replace(' ', "");
+        let plain = text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ":/.@%,+-".contains(c));
+        if plain {
+            *value = text.into();
+        } else {
+            notes.push(format!(
+                "{name} of this host has characters that cannot reach a box booted by its own \
+                 init: export it in boxroot/etc/boxprofile of the description instead"
+            ));
+        }
+        plain
+    });
+    notes
 }
 
 /// Whether one of the proxies is reached through the gateway.
@@ -586,6 +638,16 @@ mod tests {
             ]
         );
         assert_eq!(proxies(environment(), Network::None, true), []);
+        let mut odd = vec![
+            ("http_proxy".to_owned(), "http://p:1/$(id)".into()),
+            ("no_proxy".to_owned(), "localhost, 10.0.0.0/8".into()),
+        ];
+        let notes = only_plain(&mut odd);
+        assert!(notes.len() == 1 && notes[0].starts_with("http_proxy "));
+        assert_eq!(
+            odd,
+            [("no_proxy".to_owned(), "localhost,10.0.0.0/8".into())]
+        );
         // A container has the host's own network.
         assert_eq!(
             proxies(environment(), Network::User, false)[0].1,

@@ -53,7 +53,7 @@ pub struct Machine {
 }
 
 /// One folder shared with the guest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
     /// virtio-fs mount tag, at most 36 bytes (virtio 1.2, section 5.11.4).
     pub tag: String,
