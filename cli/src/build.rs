@@ -216,11 +216,13 @@ pub fn run(
     let mut running = runner.start(plan, &target, sender)?;
 
     let mut stop = None;
+    let mut hopeless = None;
     let ended = loop {
         match events.recv_timeout(TICK) {
             Ok(Event::Console(bytes)) => watch.console(&bytes),
             Ok(Event::Control(bytes)) => watch.control(&bytes),
             Ok(Event::Note(text)) => watch.progress.note(&text),
+            Ok(Event::Hopeless(text)) => hopeless = Some(Reason::Engine(text)),
             Ok(Event::Ended(ended)) => break ended,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
@@ -229,7 +231,7 @@ pub fn run(
         }
         watch.look();
         if stop.is_none() {
-            stop = watch.reason_to_stop(interrupt);
+            stop = hopeless.take().or_else(|| watch.reason_to_stop(interrupt));
             if stop.is_some() {
                 // A second Ctrl-C does not wait for an orderly end: there is none to lose.
                 let grace = if interrupt.count() > 1 {

@@ -90,6 +90,9 @@ pub enum Event {
     Control(Vec<u8>),
     /// Something that the user should know, though the machine runs.
     Note(String),
+    /// The host is in the machine's way, so that it cannot come to a good end; the text says
+    /// how, and what to do. Whoever runs the machine ends it.
+    Hopeless(String),
     /// The machine is gone. The last event of a run.
     Ended(Ended),
 }
