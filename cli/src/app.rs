@@ -1,6 +1,7 @@
 //! The program: from the command line to the exit code.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let result = match &invocation.cli.command {
         Some(Command::Box(command)) => run_box_command(command),
         Some(Command::Doctor) => run_doctor(),
+        None if invocation.cli.build.peer.list_boxes => run_box_command(&BoxCommand::List),
         None => run_build(&invocation.cli.build, invocation.build_args.as_deref()),
     };
     result.unwrap_or_else(|error| {
@@ -184,7 +186,7 @@ fn print_text(text: &str) -> Result<()> {
 fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<u8> {
     // First of all: from here on, an interruption is an orderly end.
     let interrupt = Interrupt::install().context("cannot take over signals")?;
-    let kiwi_file = options.kiwi_file.as_deref().map(Path::new);
+    let kiwi_file = options.kiwi.kiwi_file.as_deref().map(Path::new);
     let folders = Folders::check(build_args, kiwi_file)?;
     let name = options.box_name.as_deref().unwrap_or_default();
     let installed = Store::of_user()?.get(name)?;
@@ -202,7 +204,7 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
         ))?;
         return Ok(code::GOOD);
     }
-    let mut progress = Progress::new(options.verbose);
+    let mut progress = begin(options, &plan);
     if let Some(reason) = &selected.passed_over {
         progress.note(&format!(
             "using {}, which is slower ({reason})\n  fast without KVM, though hardly isolated, is \
@@ -211,6 +213,15 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
         ));
     }
     carry_out(&plan, Runner::Machine(engine), &interrupt, &mut progress)
+}
+
+/// Progress of a build; it begins with what the user should know of the options.
+fn begin(options: &BuildOptions, plan: &Plan) -> Progress {
+    let mut progress = Progress::new(options.verbose || options.kiwi.log_to_stdout());
+    for note in &plan.notes {
+        progress.note(note);
+    }
+    progress
 }
 
 fn run_container(
@@ -228,7 +239,7 @@ fn run_container(
         ))?;
         return Ok(code::GOOD);
     }
-    let mut progress = Progress::new(options.verbose);
+    let mut progress = begin(options, plan);
     if options.box_memory.is_some() || options.box_smp_cpus.is_some() {
         progress.note("a container uses the host's memory and processors as they are");
     }
@@ -245,6 +256,9 @@ fn carry_out(
     progress: &mut Progress,
 ) -> Result<u8> {
     let run = build::run(plan, runner, interrupt, progress)?;
+    if let Some(copy) = &plan.copy_log_to {
+        copy_log(&plan.target_dir.join("result.log"), copy)?;
+    }
     match &run.outcome {
         Outcome::Built(files) => {
             print_text(&report(&run, files)?)?;
@@ -255,6 +269,16 @@ fn carry_out(
             Ok(failure.reason.exit_code())
         }
     }
+}
+
+/// Carries out `--logfile`. A build that ended before kiwi began has no log.
+fn copy_log(log: &Path, copy: &Path) -> Result<()> {
+    if !log.exists() {
+        return Ok(());
+    }
+    fs::copy(log, copy)
+        .map(|_| ())
+        .with_context(|| format!("cannot copy the log to {} (--logfile)", copy.display()))
 }
 
 /// What was built.

@@ -15,10 +15,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::arch::Arch;
 use crate::engine;
+use crate::global_options::GlobalOptions;
+use crate::kiwi_options;
+use crate::peer_options::PeerOptions;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -109,7 +113,11 @@ pub struct CreateArgs {
 #[derive(Debug, Args)]
 pub struct BuildOptions {
     /// Box to build in (see 'boxbuild box list').
-    #[arg(long = "box", value_name = "NAME", required = true)]
+    #[arg(
+        long = "box",
+        value_name = "NAME",
+        required_unless_present = "list_boxes"
+    )]
     pub box_name: Option<String>,
     /// What runs the box; auto takes kvm if it works here, else qemu.
     #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = engine::NAMES)]
@@ -120,7 +128,7 @@ pub struct BuildOptions {
     pub boot: String,
     /// Guest memory, e.g. 4G or 6000M; a bare number means GiB [default: the box's].
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
-    pub box_memory: Option<u64>,
+    pub box_memory: Option<Memory>,
     /// Number of virtual CPUs [default: the host's, at most the box's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     pub box_smp_cpus: Option<u32>,
@@ -162,34 +170,46 @@ pub struct BuildOptions {
     /// Say what would be run, and stop.
     #[arg(long)]
     pub dry_run: bool,
-
-    /// Select a profile of the description (repeatable).
-    #[arg(long, value_name = "NAME", help_heading = "KIWI options")]
-    pub profile: Vec<OsString>,
-    /// Select the image type.
-    #[arg(long = "type", value_name = "TYPE", help_heading = "KIWI options")]
-    pub image_type: Option<OsString>,
-    /// Name of the description file below --description.
-    #[arg(long, value_name = "FILE", help_heading = "KIWI options")]
-    pub kiwi_file: Option<OsString>,
-    /// Set a variable for KIWI and its scripts (repeatable).
-    #[arg(long, value_name = "NAME=VALUE", help_heading = "KIWI options")]
-    pub setenv: Vec<OsString>,
-    /// Log level of KIWI.
-    #[arg(long, value_name = "LEVEL", help_heading = "KIWI options")]
-    pub loglevel: Option<OsString>,
-    /// Let KIWI log debug messages.
-    #[arg(long, help_heading = "KIWI options")]
-    pub debug: bool,
-    /// Coloured log of KIWI.
-    #[arg(long, help_heading = "KIWI options")]
-    pub color_output: bool,
-    /// Architecture that KIWI builds for, if the box's is not meant.
-    #[arg(long, value_name = "ARCH", help_heading = "KIWI options")]
-    pub target_arch: Option<OsString>,
     /// Architecture of the box.
     #[arg(long, value_name = "ARCH")]
     pub arch: Option<Arch>,
+    /// Handed on to kiwi-ng.
+    #[command(flatten)]
+    pub kiwi: GlobalOptions,
+    /// Accepted for the sake of existing scripts.
+    #[command(flatten)]
+    pub peer: PeerOptions,
+}
+
+impl BuildOptions {
+    /// The architecture that was asked for, in either spelling.
+    pub fn arch(&self) -> Option<Arch> {
+        self.arch.or_else(|| self.peer.arch())
+    }
+
+    /// What the user should know about these options, though the build runs.
+    pub fn notes(&self) -> Vec<String> {
+        let memory = self.box_memory.filter(|memory| memory.bare);
+        memory
+            .map(|memory| {
+                format!(
+                    "--box-memory: a number without a unit means GiB: the box gets {} MiB",
+                    memory.bytes >> 20
+                )
+            })
+            .into_iter()
+            .chain(self.peer.notes())
+            .collect()
+    }
+}
+
+/// An amount of guest memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes.
+    pub bytes: u64,
+    /// It was typed without a unit.
+    pub bare: bool,
 }
 
 /// A command line, cut at the separator.
@@ -204,8 +224,38 @@ pub struct Invocation {
 /// Reads a command line (without the program's name).
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
     let (front, build_args) = split(argv.into_iter().collect());
-    let cli = Cli::try_parse_from(std::iter::once(OsString::from("boxbuild")).chain(front))?;
+    let cli = Cli::try_parse_from(std::iter::once(OsString::from("boxbuild")).chain(front))
+        .map_err(explained)?;
     Ok(Invocation { cli, build_args })
+}
+
+/// Says what is to be done about words that are right, but stand in the wrong place.
+fn explained(error: clap::Error) -> clap::Error {
+    if error.kind() != ErrorKind::UnknownArgument && error.kind() != ErrorKind::InvalidSubcommand {
+        return error;
+    }
+    let word = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand]
+        .into_iter()
+        .find_map(|kind| error.get(kind));
+    let Some(ContextValue::String(word)) = word else {
+        return error;
+    };
+    // clap shows an option with its value.
+    let name = word.split(['=', ' ']).next().unwrap_or_default();
+    let text = if kiwi_options::is_option(name) {
+        format!(
+            "{name} is an option of 'kiwi-ng system build': write it behind the separator, as in\n  \
+             boxbuild --box NAME -- --description DIR --target-dir DIR"
+        )
+    } else if ["system", "image", "result"].contains(&name) {
+        format!(
+            "'{name}': of kiwi-ng's commands, boxbuild has only 'system boxbuild'; run the others \
+             with kiwi-ng itself"
+        )
+    } else {
+        return error;
+    };
+    Cli::command().error(error.kind(), text)
 }
 
 /// Cuts at the first `--` or bare word `kiwi`, and drops the words `system boxbuild`.
@@ -250,6 +300,16 @@ fn takes_value(command: &clap::Command, word: &OsStr) -> bool {
         .any(|arg| arg.get_long() == Some(name) && arg.get_action().takes_values())
 }
 
+/// Whether `name` is an option of a build, in front of the separator.
+pub fn is_option(name: &str) -> bool {
+    let command = Cli::command();
+    name.strip_prefix("--").is_some_and(|name| {
+        command
+            .get_arguments()
+            .any(|arg| arg.get_long() == Some(name))
+    })
+}
+
 /// Bytes from a number with an optional binary unit (K, M, G, T; `B` and `iB` are ignored).
 /// A bare number means `bare_unit` bytes.
 fn parse_bytes(text: &str, bare_unit: u64) -> Result<u64, String> {
@@ -290,14 +350,17 @@ fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 /// Guest memory in bytes. KIWI's documentation says GB for a bare number.
-fn parse_memory(text: &str) -> Result<u64, String> {
+fn parse_memory(text: &str) -> Result<Memory, String> {
     let bytes = parse_bytes(text, 1 << 30)?;
     if bytes < 256 << 20 {
         return Err(format!(
             "{text} is too little memory for a box (at least 256M)"
         ));
     }
-    Ok(bytes)
+    Ok(Memory {
+        bytes,
+        bare: text.ends_with(|c: char| c.is_ascii_digit() || c == '.'),
+    })
 }
 
 /// A time: seconds, or a number with s, m or h.
@@ -322,90 +385,5 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words(line: &str) -> Vec<OsString> {
-        line.split_whitespace().map(OsString::from).collect()
-    }
-
-    #[test]
-    fn both_grammars_and_both_separators_mean_the_same() {
-        for line in [
-            "--profile A --box leap -- --description d --target-dir t",
-            "--profile A --box leap kiwi --description d --target-dir t",
-            "--profile A system boxbuild --box leap -- --description d --target-dir t",
-            "--profile=A system boxbuild --box=leap kiwi --description d --target-dir t",
-        ] {
-            let invocation = parse(words(line)).expect(line);
-            assert_eq!(
-                invocation.cli.build.box_name.as_deref(),
-                Some("leap"),
-                "{line}"
-            );
-            assert_eq!(invocation.cli.build.profile, ["A"], "{line}");
-            assert_eq!(
-                invocation.build_args.as_deref(),
-                Some(&words("--description d --target-dir t")[..]),
-                "{line}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_value_named_kiwi_is_no_separator() {
-        let invocation = parse(words("--box kiwi --profile kiwi kiwi --description d")).unwrap();
-        assert_eq!(invocation.cli.build.box_name.as_deref(), Some("kiwi"));
-        assert_eq!(invocation.build_args.unwrap(), words("--description d"));
-    }
-
-    #[test]
-    fn only_the_first_separator_counts() {
-        let invocation = parse(words("--box b -- --add-package kiwi --")).unwrap();
-        assert_eq!(
-            invocation.build_args.unwrap(),
-            words("--add-package kiwi --")
-        );
-    }
-
-    #[test]
-    fn a_box_may_be_named_kiwi_in_box_commands() {
-        let invocation = parse(words("box info kiwi")).unwrap();
-        assert!(invocation.build_args.is_none());
-        assert!(matches!(
-            invocation.cli.command,
-            Some(Command::Box(BoxCommand::Info { name })) if name == "kiwi"
-        ));
-    }
-
-    #[test]
-    fn a_build_needs_a_box() {
-        let error = parse(words("-- --description d --target-dir t")).unwrap_err();
-        assert!(error.to_string().contains("--box"), "{error}");
-    }
-
-    #[test]
-    fn sizes_in_any_sensible_unit() {
-        assert_eq!(parse_memory("8"), Ok(8 << 30));
-        assert_eq!(parse_memory("8096M"), Ok(8096 << 20));
-        assert_eq!(parse_memory("1.5GiB"), Ok(3 << 29));
-        assert_eq!(parse_size("20gb"), Ok(20 << 30));
-        for bad in ["", "x", "8Q", "-1", "0", "99999999999T", "1.2.3G"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-        assert!(parse_memory("8M").is_err());
-    }
-
-    #[test]
-    fn times() {
-        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
-        assert!(parse_duration("2 fortnights").is_err());
-        assert!(parse_duration("m").is_err());
-    }
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-}
+#[path = "args_tests.rs"]
+mod tests;

@@ -16,6 +16,7 @@ use nix::unistd::{AccessFlags, access};
 use crate::container::{self, Container, ContainerError, Podman};
 use crate::engine::{Ended, Engine, Event, Machine, Network, Processor, Running, Share};
 use crate::follow::{Lines, Phase, Pulse, Report, Tail, phase_of_log_line};
+use crate::host_paths;
 use crate::interrupt::Interrupt;
 use crate::plan::{Boot, Plan};
 use crate::progress::{Progress, seconds};
@@ -166,6 +167,15 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
+    /// A file that a build argument names.
+    #[error("cannot read {path}, which a build option names")]
+    HostFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The engine.
     #[error("cannot start the virtual machine")]
     Start(#[from] crate::engine::StartError),
@@ -214,11 +224,13 @@ pub fn run(
     let mut running = runner.start(plan, &target, sender)?;
 
     let mut stop = None;
+    let mut hopeless = None;
     let ended = loop {
         match events.recv_timeout(TICK) {
             Ok(Event::Console(bytes)) => watch.console(&bytes),
             Ok(Event::Control(bytes)) => watch.control(&bytes),
             Ok(Event::Note(text)) => watch.progress.note(&text),
+            Ok(Event::Hopeless(text)) => hopeless = Some(Reason::Engine(text)),
             Ok(Event::Ended(ended)) => break ended,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
@@ -227,7 +239,7 @@ pub fn run(
         }
         watch.look();
         if stop.is_none() {
-            stop = watch.reason_to_stop(interrupt);
+            stop = hopeless.take().or_else(|| watch.reason_to_stop(interrupt));
             if stop.is_some() {
                 // A second Ctrl-C does not wait for an orderly end: there is none to lose.
                 let grace = if interrupt.count() > 1 {
@@ -290,6 +302,13 @@ fn machine(plan: &Plan, target: &Target, processor: Processor) -> Result<Machine
                 args: plan.kiwi_args.clone(),
                 environment: plan.environment.clone(),
                 network: plan.network == Network::User,
+                folders: plan
+                    .host_paths
+                    .folders
+                    .iter()
+                    .map(|share| (share.tag.clone(), share.path.clone(), share.read_only))
+                    .collect(),
+                files: host_files(plan)?,
             }
             .initrd_part();
             (
@@ -297,7 +316,7 @@ fn machine(plan: &Plan, target: &Target, processor: Processor) -> Result<Machine
                 cmdline::fast(
                     info.arch.name(),
                     processor == Processor::Emulated,
-                    &info.console,
+                    &plan.console,
                     &info.cmdline,
                 )?,
             )
@@ -306,8 +325,8 @@ fn machine(plan: &Plan, target: &Target, processor: Processor) -> Result<Machine
             File::open(&path).map_err(initrd_error)?.into(),
             cmdline::compat(
                 info.arch.name(),
-                &info.console,
-                &info.cmdline,
+                &plan.console,
+                &compat_items(plan),
                 &plan.kiwi_args,
             )?,
         ),
@@ -324,23 +343,66 @@ fn machine(plan: &Plan, target: &Target, processor: Processor) -> Result<Machine
         scratch: scratch(installed.dir.parent().unwrap_or(&installed.dir)),
         memory_mib: plan.memory_mib,
         cpus: plan.cpus,
-        shares: vec![
-            Share {
-                tag: String::from("kiwidescription"),
-                path: plan.description.clone(),
-                read_only: !plan.description_rw,
-            },
-            Share {
-                tag: String::from("kiwibundle"),
-                path: target.share().to_owned(),
-                read_only: false,
-            },
-        ],
+        shares: shares(plan, target),
         network: plan.network,
         host_loopback: plan.host_loopback,
         machine_type: plan.machine_type.clone(),
         cpu_model: plan.cpu_model.clone(),
     })
+}
+
+/// The folders that the guest sees.
+fn shares(plan: &Plan, target: &Target) -> Vec<Share> {
+    let own = [
+        Share {
+            tag: String::from("kiwidescription"),
+            path: plan.description.clone(),
+            read_only: !plan.description_rw,
+        },
+        Share {
+            tag: String::from("kiwibundle"),
+            path: target.share().to_owned(),
+            read_only: false,
+        },
+    ];
+    let others = plan.host_paths.folders.iter().cloned();
+    own.into_iter().chain(others).collect()
+}
+
+/// The host's files that go with the initial ramdisk, and their contents.
+fn host_files(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>, BuildError> {
+    let files = plan.host_paths.files.iter();
+    files
+        .map(|path| match host_paths::read(path) {
+            Ok(data) => Ok((path.clone(), data)),
+            Err(source) => Err(BuildError::HostFile {
+                path: path.clone(),
+                source,
+            }),
+        })
+        .collect()
+}
+
+/// What the kernel command line of a compat boot says of this box and this build.
+fn compat_items(plan: &Plan) -> Vec<String> {
+    let mut items = plan.installed.info.cmdline.clone();
+    // The guest side of a published box reads settings of the form key=_value_.
+    items.extend(
+        plan.kiwi_version
+            .as_ref()
+            .map(|version| format!("kiwi_version=_{version}_")),
+    );
+    // A container gets its environment from podman.
+    if plan.container.is_none() {
+        let proxies = plan.environment.iter();
+        items.extend(proxies.map(|(name, value)| format!("{name}=_{}_", value.to_string_lossy())));
+    }
+    items.extend(
+        plan.host_paths
+            .custom_mount()
+            .map(|path| format!("custom_mount=_{}_", path.display())),
+    );
+    items
 }
 
 /// The container for this plan.
@@ -351,7 +413,7 @@ fn container(plan: &Plan, target: &Target) -> Result<Container, BuildError> {
         Some(ContainerImage::Registry { .. }) => container::Guest::Published {
             cmdline: cmdline::compat(
                 info.arch.name(),
-                &info.console,
+                &plan.console,
                 &info.cmdline,
                 &plan.kiwi_args,
             )?,

@@ -6,6 +6,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use crate::host_paths::Named;
+
 /// What follows an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Value {
@@ -43,6 +45,11 @@ const OPTIONS: &[(&str, Value)] = &[
 
 const CA_TARGETS: [&str; 4] = ["suse", "redhat", "debian", "archlinux"];
 
+/// Whether `name` is an option of `kiwi-ng system build`.
+pub fn is_option(name: &str) -> bool {
+    OPTIONS.iter().any(|(option, _)| *option == name)
+}
+
 /// Arguments of `kiwi-ng system build`, understood as far as boxbuild needs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildArgs {
@@ -50,8 +57,11 @@ pub struct BuildArgs {
     pub description: PathBuf,
     /// The value of `--target-dir`.
     pub target_dir: PathBuf,
-    /// All other options in their order, as `--option`, `value` words.
+    /// All other options in their order, as `--option`, `value` words; paths of the host are
+    /// absolute.
     pub rest: Vec<OsString>,
+    /// Paths of the host in them.
+    pub host_paths: Vec<Named>,
 }
 
 /// The build arguments are wrong.
@@ -65,6 +75,12 @@ pub enum BuildArgsError {
         /// The option that was probably meant.
         nearest: Option<&'static str>,
     },
+    /// An option of boxbuild or of kiwi-ng itself.
+    #[error(
+        "{0} stands behind the separator, where only options of 'kiwi-ng system build' belong: \
+             write it in front of it"
+    )]
+    Misplaced(String),
     /// A word that is no option.
     #[error("unexpected word '{0}' among the build options: options start with --")]
     Word(String),
@@ -90,17 +106,6 @@ pub enum BuildArgsError {
         /// The values there are.
         known: String,
     },
-    /// A file of the host that the box cannot see.
-    #[error(
-        "{option} names a file of this host ({value}), which the box cannot see: put it into the \
-         description folder and write /description/…"
-    )]
-    HostFile {
-        /// The option.
-        option: &'static str,
-        /// As typed.
-        value: String,
-    },
 }
 
 fn hint(nearest: &Option<&'static str>) -> String {
@@ -116,6 +121,7 @@ impl BuildArgs {
         let mut description = None;
         let mut target_dir = None;
         let mut rest = Vec::new();
+        let mut host_paths = Vec::new();
         let mut seen: Vec<&str> = Vec::new();
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -141,9 +147,13 @@ impl BuildArgs {
                 ("--description", Some(value)) => description = Some(non_empty(option, value)?),
                 ("--target-dir", Some(value)) => target_dir = Some(non_empty(option, value)?),
                 (_, value) => {
-                    if let Some(value) = &value {
-                        check_value(option, value)?;
-                    }
+                    let value = match value {
+                        Some(value) => {
+                            check_value(option, &value)?;
+                            Some(host_value(option, value, &mut host_paths))
+                        }
+                        None => None,
+                    };
                     rest.push(option.into());
                     rest.extend(value);
                 }
@@ -153,6 +163,7 @@ impl BuildArgs {
             description: description.ok_or(BuildArgsError::Missing("--description"))?,
             target_dir: target_dir.ok_or(BuildArgsError::Missing("--target-dir"))?,
             rest,
+            host_paths,
         })
     }
 }
@@ -183,6 +194,9 @@ fn find(name: &OsStr) -> Result<(&'static str, Value), BuildArgsError> {
     if !typed.starts_with('-') {
         return Err(BuildArgsError::Word(typed));
     }
+    if crate::args::is_option(&typed) {
+        return Err(BuildArgsError::Misplaced(typed));
+    }
     let nearest = OPTIONS
         .iter()
         .map(|(option, _)| (strsim::damerau_levenshtein(option, &typed), *option))
@@ -205,34 +219,85 @@ fn check_value(option: &'static str, value: &OsStr) -> Result<(), BuildArgsError
             known: CA_TARGETS.join(", "),
         });
     }
-    let path = text.strip_prefix("file://").unwrap_or(&text);
-    let host_file = match option {
-        "--signing-key" | "--ca-cert" => !in_box(path),
+    Ok(())
+}
+
+/// Notes the paths of the host in a value, and makes them absolute, as the box has another
+/// working directory.
+fn host_value(option: &'static str, value: OsString, paths: &mut Vec<Named>) -> OsString {
+    let mut note = |path: &str| -> Option<String> {
+        // Three slashes begin an absolute path in a URI; more mean the same.
+        let path = if path.starts_with('/') {
+            format!("/{}", path.trim_start_matches('/'))
+        } else {
+            std::path::absolute(path).ok()?.to_str()?.to_owned()
+        };
+        if !in_box(&path) {
+            paths.push(Named {
+                option,
+                path: PathBuf::from(&path),
+            });
+        }
+        Some(path)
+    };
+    let Some(text) = value.to_str() else {
+        return value;
+    };
+    match option {
+        "--signing-key" | "--ca-cert" => match text.strip_prefix("file://") {
+            Some(path) => {
+                note(path);
+                value
+            }
+            None if text.contains("://") => value,
+            None => note(text).map_or(value, OsString::from),
+        },
         "--set-repo" | "--add-repo" => {
             let source = text.split(',').next().unwrap_or_default();
-            ["dir://", "file://", "/"]
-                .iter()
-                .any(|start| source.starts_with(start))
-                && !in_box(
-                    source
-                        .trim_start_matches("dir:")
-                        .trim_start_matches("file:"),
-                )
+            if let Some(path) = local(source) {
+                note(path);
+            }
+            // Keys of the repository stand in braces, {URI;URI}.
+            let braces = text.split('{').skip(1);
+            for keys in braces.filter_map(|rest| rest.split('}').next()) {
+                for path in keys.split(';').filter_map(local) {
+                    note(path);
+                }
+            }
+            value
         }
-        _ => false,
-    };
-    if host_file {
-        return Err(BuildArgsError::HostFile {
-            option,
-            value: text.into_owned(),
-        });
+        // A file with credentials, or the credentials.
+        "--set-repo-credentials" | "--add-repo-credentials"
+            if std::path::Path::new(text).is_file() =>
+        {
+            note(text).map_or(value, OsString::from)
+        }
+        // An archive of the image to derive from.
+        "--set-container-derived-from" => {
+            if let Some(path) = local(text) {
+                note(path);
+            }
+            value
+        }
+        // A package is a name, or a file for the package manager.
+        "--add-package" | "--add-bootstrap-package" if text.starts_with('/') => {
+            note(text).map_or(value, OsString::from)
+        }
+        _ => value,
     }
-    Ok(())
+}
+
+/// The path in a source that is one of this host.
+fn local(source: &str) -> Option<&str> {
+    ["dir://", "file://", "dir:", "file:"]
+        .iter()
+        .find_map(|scheme| source.strip_prefix(scheme))
+        .or(Some(source))
+        .filter(|path| path.starts_with('/'))
 }
 
 /// Whether a path is one that exists in the box: in the description, or of the box itself.
 fn in_box(path: &str) -> bool {
-    let path = format!("/{}", path.trim_start_matches('/'));
     ["/description/", "/usr/", "/etc/"]
         .iter()
         .any(|place| path.starts_with(place))
@@ -254,6 +319,7 @@ mod tests {
             description: "d".into(),
             target_dir: "t".into(),
             rest: vec!["--add-package".into(), "a=b".into(), "--clear-cache".into()],
+            host_paths: Vec::new(),
         };
         let with_spaces = ["--description", "d", "--add-package", "a=b"];
         let tail = ["--clear-cache", "--target-dir", "t"];
@@ -278,6 +344,50 @@ mod tests {
         );
         let error = parse(&["--frobnicate-the-image"]).unwrap_err();
         assert!(!error.to_string().contains("did you mean"), "{error}");
+    }
+
+    #[test]
+    fn every_option_in_both_spellings() {
+        for (option, kind) in OPTIONS {
+            // What files and values are allowed is tested apart.
+            let value = match *option {
+                "--ca-target-distribution" => "debian",
+                "--signing-key" | "--ca-cert" => "/description/key",
+                _ => "value",
+            };
+            let attached = format!("{option}={value}");
+            let (spellings, forwarded) = match kind {
+                Value::None => (vec![vec![*option]], vec![*option]),
+                _ => (
+                    vec![vec![*option, value], vec![attached.as_str()]],
+                    vec![*option, value],
+                ),
+            };
+            let folders: Vec<String> = ["--description", "--target-dir"]
+                .into_iter()
+                .filter(|folder| folder != option)
+                .map(|folder| format!("{folder}=value"))
+                .collect();
+            let folders: Vec<&str> = folders.iter().map(String::as_str).collect();
+            for spelling in spellings {
+                let once = parse(&[&spelling[..], &folders].concat());
+                let once = once.unwrap_or_else(|error| panic!("{spelling:?}: {error}"));
+                if folders.len() == 2 {
+                    assert_eq!(once.rest, forwarded, "{spelling:?}");
+                }
+                let twice = parse(&[&spelling[..], &spelling, &folders].concat());
+                match kind {
+                    Value::Once => assert_eq!(twice, Err(BuildArgsError::Twice(option))),
+                    _ => assert_eq!(twice.unwrap().rest, [&forwarded[..], &forwarded].concat()),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_option_on_the_wrong_side_is_told_so() {
+        let error = parse(&["--description=d", "--profile", "A"]).unwrap_err();
+        assert_eq!(error, BuildArgsError::Misplaced("--profile".into()));
     }
 
     #[test]
@@ -307,34 +417,56 @@ mod tests {
     }
 
     #[test]
-    fn host_files_are_refused_while_they_cannot_be_shared() {
-        for (option, value) in [
-            ("--signing-key", "/home/me/key.asc"),
-            ("--add-repo", "dir:///srv/repo,rpm-dir"),
-            ("--set-repo", "/srv/repo"),
-        ] {
-            assert!(
-                matches!(
-                    parse(&[option, value]),
-                    Err(BuildArgsError::HostFile { .. })
-                ),
-                "{option} {value}"
-            );
-        }
-        for (option, value) in [
-            ("--signing-key", "/description/key.asc"),
+    fn paths_of_the_host_are_found() {
+        let folders = ["--description=d", "--target-dir=t"];
+        let of = |option: &'static str, value: &str| {
+            let parsed = parse(&[&[option, value], &folders[..]].concat()).unwrap();
+            let paths = parsed.host_paths.into_iter();
+            (
+                paths
+                    .map(|named| named.path.to_str().unwrap().to_owned())
+                    .collect::<Vec<_>>(),
+                parsed.rest[1].to_str().unwrap().to_owned(),
+            )
+        };
+        for (option, value, paths) in [
             (
                 "--signing-key",
-                "file:///usr/share/keyrings/debian-archive-keyring.gpg",
+                "/home/me/key.asc",
+                &["/home/me/key.asc"][..],
             ),
-            ("--add-repo", "http://mirror.example/debian,apt-deb"),
+            ("--signing-key", "file:///home/key", &["/home/key"]),
+            ("--ca-cert", "/srv/ca.pem", &["/srv/ca.pem"]),
+            ("--add-repo", "dir:///srv/repo,rpm-dir", &["/srv/repo"]),
+            (
+                "--add-repo",
+                "http://m/r,rpm-md,a,,,,{file:///k/1;/k/2}",
+                &["/k/1", "/k/2"],
+            ),
+            ("--set-repo", "/srv/repo", &["/srv/repo"]),
+            (
+                "--set-container-derived-from",
+                "file:///srv/c.tar",
+                &["/srv/c.tar"],
+            ),
+            ("--set-container-derived-from", "docker://x/y:1", &[]),
+            ("--add-bootstrap-package", "/srv/a.rpm", &["/srv/a.rpm"]),
+            ("--add-package", "vim", &[]),
+            ("--set-repo-credentials", "user:password", &[]),
+            ("--signing-key", "/description/key.asc", &[]),
+            ("--signing-key", "file:///usr/share/keyrings/k.gpg", &[]),
+            ("--add-repo", "http://mirror.example/debian,apt-deb", &[]),
         ] {
-            assert_eq!(
-                parse(&[option, value]),
-                Err(BuildArgsError::Missing("--description")),
-                "{option} {value}"
-            );
+            let (found, kept) = of(option, value);
+            assert_eq!(found, paths, "{option} {value}");
+            assert_eq!(kept, value, "{option}");
         }
+        let (found, absolute) = of("--signing-key", "keys/a.asc");
+        assert_eq!(found, std::slice::from_ref(&absolute));
+        assert!(absolute.starts_with('/') && absolute.ends_with("/keys/a.asc"));
+        // A file with credentials, if there is one of that name.
+        let (found, absolute) = of("--add-repo-credentials", "Cargo.toml");
+        assert_eq!(found, [absolute]);
     }
 
     #[test]

@@ -11,7 +11,9 @@ use nix::unistd::{AccessFlags, access};
 use crate::args::BuildOptions;
 use crate::container::{self, ImageTypes};
 use crate::engine::Network;
+use crate::host_paths::HostPaths;
 use crate::kiwi_options::{BuildArgs, BuildArgsError};
+use crate::peer_options;
 use crate::store::{Guest, InstalledBox};
 
 /// Least free space below the target directory, in bytes. An image is larger; this only
@@ -37,6 +39,16 @@ pub struct Plan {
     /// Complete arguments of kiwi-ng up to `--description`: global options, `system build`
     /// and the build options.
     pub kiwi_args: Vec<OsString>,
+    /// Console of the guest (`console=` on its kernel command line).
+    pub console: String,
+    /// Version of kiwi that the box's guest side installs first.
+    pub kiwi_version: Option<String>,
+    /// Where a copy of kiwi's log shall go, absolute.
+    pub copy_log_to: Option<PathBuf>,
+    /// Files and folders of the host besides the description.
+    pub host_paths: HostPaths,
+    /// What the user should know before the build, though it runs.
+    pub notes: Vec<String>,
     /// Environment of kiwi.
     pub environment: Vec<(String, OsString)>,
     /// Guest memory in MiB.
@@ -140,7 +152,10 @@ impl Plan {
         installed: InstalledBox,
     ) -> Result<Plan, PlanError> {
         let info = &installed.info;
-        if let Some(arch) = options.arch.filter(|arch| *arch != info.arch) {
+        if let Some(reason) = options.kiwi.impossible() {
+            return Err(PlanError::Option(reason));
+        }
+        if let Some(arch) = options.arch().filter(|arch| *arch != info.arch) {
             return Err(PlanError::Option(format!(
                 "--arch {arch}: the box {} is for {}",
                 info.name, info.arch
@@ -184,7 +199,11 @@ impl Plan {
         } else {
             container::Mode::Rootful
         });
-        let environment = proxies(std::env::vars_os(), network, container.is_none());
+        let mut environment = proxies(std::env::vars_os(), network, container.is_none());
+        let mut notes = options.notes();
+        if boot == Boot::Compat && container.is_none() {
+            notes.extend(only_plain(&mut environment));
+        }
         if container.is_some() && options.engine != "auto" {
             return Err(PlanError::Option(format!(
                 "--engine {}: an engine runs machines, and --container needs none: leave one of \
@@ -193,9 +212,9 @@ impl Plan {
             )));
         }
         let image_types = ImageTypes::of(
-            options.image_type.as_deref(),
+            options.kiwi.image_type(),
             &folders.description,
-            options.kiwi_file.as_deref().map(Path::new),
+            options.kiwi.kiwi_file.as_deref().map(Path::new),
         );
         Ok(Plan {
             boot,
@@ -204,12 +223,28 @@ impl Plan {
             description: folders.description,
             description_rw: options.description_rw,
             target_dir: folders.target_dir,
+            console: match options.peer.box_console.as_deref() {
+                Some(console) => peer_options::checked_console(console)
+                    .map_err(PlanError::Option)?
+                    .to_owned(),
+                None => info.console.clone(),
+            },
+            kiwi_version: kiwi_version(options, boot, &info.name)?,
+            copy_log_to: options.kiwi.copy_log_to().map(log_copy).transpose()?,
+            host_paths: HostPaths::new(
+                options.peer.shared_path.as_deref(),
+                &folders.build.host_paths,
+                boot,
+                container.is_some(),
+            )
+            .map_err(PlanError::Option)?,
             kiwi_args: kiwi_args(options, folders.build.rest),
             host_loopback: wants_loopback(&environment),
             environment,
+            notes,
             memory_mib: options
                 .box_memory
-                .map_or(info.memory_mib, |bytes| bytes >> 20),
+                .map_or(info.memory_mib, |memory| memory.bytes >> 20),
             cpus: options
                 .box_smp_cpus
                 .unwrap_or_else(|| host_cpus.min(info.cpus).max(1)),
@@ -235,9 +270,21 @@ impl Plan {
                 self.boot, self.cpus, self.memory_mib, self.network
             ),
         };
+        let folders = self.host_paths.folders.iter().map(|share| {
+            let how = if share.read_only {
+                "read-only"
+            } else {
+                "writable"
+            };
+            format!("shared       {} ({how})\n", share.path.display())
+        });
+        let files = self.host_paths.files.iter();
+        let shared: String = folders
+            .chain(files.map(|file| format!("shared       {} (a copy)\n", file.display())))
+            .collect();
         format!(
             "box          {} ({}, {})\n{machine}\ndescription  {}\ntarget-dir   {}\n\
-             kiwi-ng      {}\n",
+             {shared}kiwi-ng      {}\n",
             self.installed.info.name,
             self.installed.info.origin,
             self.installed.info.arch,
@@ -265,37 +312,46 @@ fn engine(options: &BuildOptions) -> Result<String, PlanError> {
     }
 }
 
+/// The version of kiwi that was asked for, if the box can be told.
+fn kiwi_version(
+    options: &BuildOptions,
+    boot: Boot,
+    name: &str,
+) -> Result<Option<String>, PlanError> {
+    let Some(version) = options.peer.kiwi_version.as_deref() else {
+        return Ok(None);
+    };
+    let version = peer_options::checked_version(version).map_err(PlanError::Option)?;
+    if boot == Boot::Fast || options.container {
+        return Err(PlanError::Option(format!(
+            "--kiwi-version {version}: the box {name} keeps the KIWI that it was made with, so \
+             that builds repeat: make one with that version (boxbuild box create NAME --from … \
+             --kiwi-version {version}), or let the box's own init install it (--boot compat)"
+        )));
+    }
+    Ok(Some(version.to_owned()))
+}
+
+/// Where a copy of the log can be written.
+fn log_copy(path: &Path) -> Result<PathBuf, PlanError> {
+    let problem =
+        |problem: &str| PlanError::Option(format!("--logfile {}: {problem}", path.display()));
+    let absolute = std::path::absolute(path).map_err(|error| problem(&said(&error)))?;
+    if absolute.is_dir() {
+        return Err(problem("is a folder: name a file"));
+    }
+    let folder = absolute.parent().unwrap_or(Path::new("/"));
+    if !folder.is_dir() {
+        return Err(problem("its folder does not exist"));
+    }
+    let written = if absolute.exists() { &absolute } else { folder };
+    access(written, AccessFlags::W_OK).map_err(|error| problem(&said(&error.into())))?;
+    Ok(absolute)
+}
+
 /// kiwi's arguments up to `--description`.
 fn kiwi_args(options: &BuildOptions, build: Vec<OsString>) -> Vec<OsString> {
-    let mut args: Vec<OsString> = Vec::new();
-    let mut option = |name: &str, value: &OsString| {
-        args.push(name.into());
-        args.push(value.clone());
-    };
-    for profile in &options.profile {
-        option("--profile", profile);
-    }
-    for variable in &options.setenv {
-        option("--setenv", variable);
-    }
-    for (name, value) in [
-        ("--type", &options.image_type),
-        ("--kiwi-file", &options.kiwi_file),
-        ("--loglevel", &options.loglevel),
-        ("--target-arch", &options.target_arch),
-    ] {
-        if let Some(value) = value {
-            option(name, value);
-        }
-    }
-    for (name, given) in [
-        ("--debug", options.debug),
-        ("--color-output", options.color_output),
-    ] {
-        if given {
-            args.push(name.into());
-        }
-    }
+    let mut args = options.kiwi.forwarded();
     args.extend(["system".into(), "build".into()]);
     args.extend(build);
     args
@@ -327,6 +383,29 @@ fn proxies(
             (name, value)
         })
         .collect()
+}
+
+/// Leaves only values that reach a box over its kernel command line, where its guest side
+/// evaluates them in a shell; spaces in a list of hosts mean nothing and go. Says which
+/// variables were left out.
+fn only_plain(environment: &mut Vec<(String, OsString)>) -> Vec<String> {
+    let mut notes = Vec::new();
+    environment.retain_mut(|(name, value)| {
+        let text = value.to_string_lossy().replace(' ', "");
+        let plain = text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ":/.@%,+-".contains(c));
+        if plain {
+            *value = text.into();
+        } else {
+            notes.push(format!(
+                "{name} of this host has characters that cannot reach a box booted by its own \
+                 init: export it in boxroot/etc/boxprofile of the description instead"
+            ));
+        }
+        plain
+    });
+    notes
 }
 
 /// Whether one of the proxies is reached through the gateway.
@@ -559,6 +638,16 @@ mod tests {
             ]
         );
         assert_eq!(proxies(environment(), Network::None, true), []);
+        let mut odd = vec![
+            ("http_proxy".to_owned(), "http://p:1/$(id)".into()),
+            ("no_proxy".to_owned(), "localhost, 10.0.0.0/8".into()),
+        ];
+        let notes = only_plain(&mut odd);
+        assert!(notes.len() == 1 && notes[0].starts_with("http_proxy "));
+        assert_eq!(
+            odd,
+            [("no_proxy".to_owned(), "localhost,10.0.0.0/8".into())]
+        );
         // A container has the host's own network.
         assert_eq!(
             proxies(environment(), Network::User, false)[0].1,

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use crate::cpio::Archive;
 
@@ -43,6 +44,11 @@ pub struct FastBoot {
     pub environment: Vec<(String, OsString)>,
     /// The machine has a network interface.
     pub network: bool,
+    /// Folders to mount before the build: virtio-fs tag, absolute path, and whether the mount
+    /// is read-only.
+    pub folders: Vec<(String, PathBuf, bool)>,
+    /// Files to write before the build: absolute path and content.
+    pub files: Vec<(PathBuf, Vec<u8>)>,
 }
 
 impl FastBoot {
@@ -57,11 +63,36 @@ impl FastBoot {
             .file("boxbuild/run", 0o755, include_bytes!("../guest/run"))
             .file("boxbuild/nosync", 0o644, include_bytes!("../guest/nosync"))
             .file("boxbuild/args", 0o600, &args)
-            .file("boxbuild/env", 0o600, &env);
+            .file("boxbuild/env", 0o600, &env)
+            .file("boxbuild/host", 0o600, &self.host_file());
+        if !self.files.is_empty() {
+            archive.directory("boxbuild/files", 0o700);
+        }
+        for (number, (_, content)) in self.files.iter().enumerate() {
+            archive.file(&format!("boxbuild/files/{number}"), 0o600, content);
+        }
         if self.network {
             archive.file("boxbuild/network", 0o644, b"");
         }
         archive.finish()
+    }
+
+    /// A script that brings files and folders of the host to their places.
+    fn host_file(&self) -> Vec<u8> {
+        let mut script = Vec::new();
+        for (tag, path, read_only) in &self.folders {
+            script.extend_from_slice(b"share ");
+            quote(OsStr::new(tag), &mut script);
+            script.push(b' ');
+            quote(path.as_os_str(), &mut script);
+            script.extend_from_slice(if *read_only { b" ro\n" } else { b" rw\n" });
+        }
+        for (number, (path, _)) in self.files.iter().enumerate() {
+            script.extend_from_slice(format!("place {number} ").as_bytes());
+            quote(path.as_os_str(), &mut script);
+            script.push(b'\n');
+        }
+        script
     }
 }
 
@@ -192,11 +223,15 @@ mod tests {
                 ("http_proxy".into(), "p".into()),
             ],
             network: true,
+            folders: vec![("host0".into(), "/srv/it's".into(), true)],
+            files: vec![("/a b/key".into(), b"secret".to_vec())],
         };
         let part = boot.initrd_part();
         let text = String::from_utf8_lossy(&part);
         assert!(text.contains("http_proxy='p'"));
         assert!(!text.contains("reboot"));
+        assert!(text.contains("share 'host0' '/srv/it'\\''s' ro\nplace 0 '/a b/key'\n"));
+        assert!(text.contains("boxbuild/files/0\0") && text.contains("secret"));
         assert_eq!(part.len() % 4, 0);
     }
 

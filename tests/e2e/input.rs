@@ -36,6 +36,20 @@ fn wrong_words_are_refused() {
         (&["--disk-size", "1M"], &[], &["cannot shrink"]),
         (&["--timeout", "soon"], &[], &["not a time"]),
         (&["--frobnicate"], &[], &["--frobnicate"]),
+        (&[], &["--profile", "A"], &["--profile", "in front of it"]),
+        (
+            &["--add-package", "x"],
+            &[],
+            &["--add-package", "behind the separator"],
+        ),
+        (&["--config", "kiwi.yml"], &[], &["--config", "absolute"]),
+        (
+            &["--logsocket", "/tmp/s"],
+            &[],
+            &["--logsocket", "--verbose"],
+        ),
+        (&["--logfile", "/nowhere/log"], &[], &["does not exist"]),
+        (&["--box-console", "hvc0 init=x"], &[], &["not a console"]),
     ];
     for (front, back, texts) in cases {
         bench.build(front, back).expect(2, texts);

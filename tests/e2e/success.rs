@@ -29,6 +29,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         an_earlier_result_is_replaced,
     ),
     ("without_network", without_network),
+    ("files_of_the_host_are_seen", files_of_the_host_are_seen),
     (
         "verbose_shows_log_and_console",
         verbose_shows_log_and_console,
@@ -62,6 +63,41 @@ fn a_build_publishes_its_results() {
     );
     let log = fs::read_to_string(bench.target().join("result.log")).unwrap();
     assert!(log.contains("done") && !log.contains("writable"), "{log}");
+    bench.assert_nothing_left();
+}
+
+fn files_of_the_host_are_seen() {
+    let bench = Bench::new(
+        "for word; do case $word in */key) key=$word;; */repo) repo=${word#dir://};; esac; done
+         repo=${repo%%,*}
+         cat \"$key\" \"$repo/index\" \"${repo%repo}shared/in\" >/result/seen
+         touch \"$repo/written\" 2>/dev/null && echo 'the repository is writable' >>/result/seen
+         ls \"${key%key}\" >>/result/seen
+         echo out >\"${repo%repo}shared/out\"",
+    );
+    let make = |name: &str, content: &str| {
+        let path = bench.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    };
+    let key = make("it's mine/key", "a key\n");
+    make("it's mine/other", "");
+    make("repo/index", "an index\n");
+    make("shared/in", "shared\n");
+    let shared = bench.path("shared");
+    let repo = format!("dir://{}", bench.path("repo").display());
+    let said = bench.build(
+        &["--shared-path", shared.to_str().unwrap()],
+        &["--signing-key", key.to_str().unwrap(), "--set-repo", &repo],
+    );
+    said.expect(0, &[]);
+    assert_eq!(
+        fs::read_to_string(bench.target().join("seen")).unwrap(),
+        "a key\nan index\nshared\nkey\n"
+    );
+    assert_eq!(fs::read_to_string(shared.join("out")).unwrap(), "out\n");
+    assert!(!bench.path("repo/written").exists());
     bench.assert_nothing_left();
 }
 

@@ -192,7 +192,7 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
                 out.write_all(&bytes)?;
                 out.flush()?;
             }
-            Event::Notice(text) => eprintln!("notice: {text}"),
+            Event::Notice(text) | Event::StorageFull(text) => eprintln!("notice: {text}"),
             Event::Console(bytes) => {
                 out.write_all(&bytes)?;
                 out.flush()?;

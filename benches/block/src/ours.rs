@@ -80,7 +80,7 @@ impl Ours {
             ram: ram.clone(),
             failures: Failures::new(|text| eprintln!("the device failed: {text}")),
         };
-        let notices = Arc::new(|text| eprintln!("{text}"));
+        let notices = Arc::new(|trouble| eprintln!("{trouble:?}"));
         let block = Block::new(disk, u32::from(queues), notices);
         let mut ours = Ours {
             function: VirtioPci::new(Box::new(block), attachment),

@@ -53,7 +53,7 @@ pub struct Machine {
 }
 
 /// One folder shared with the guest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
     /// virtio-fs mount tag, at most 36 bytes (virtio 1.2, section 5.11.4).
     pub tag: String,
@@ -90,6 +90,9 @@ pub enum Event {
     Control(Vec<u8>),
     /// Something that the user should know, though the machine runs.
     Note(String),
+    /// The host is in the machine's way, so that it cannot come to a good end; the text says
+    /// how, and what to do. Whoever runs the machine ends it.
+    Hopeless(String),
     /// The machine is gone. The last event of a run.
     Ended(Ended),
 }

@@ -13,7 +13,7 @@ use crate::pci::{
 };
 use crate::vcpu::Buses;
 use crate::virtio::balloon::Balloon;
-use crate::virtio::block::Block;
+use crate::virtio::block::{Block, Trouble};
 use crate::virtio::console::{Console, Input, Port};
 use crate::virtio::fs::Fs;
 use crate::virtio::net::Net;
@@ -47,7 +47,12 @@ pub(super) fn build(
     let mut devices: Vec<Box<dyn Device>> = vec![Box::new(console)];
     for disk in parts.disks {
         let notices = Arc::clone(events);
-        let notices = Arc::new(move |text| notices(Event::Notice(text)));
+        let notices = Arc::new(move |trouble| {
+            notices(match trouble {
+                Trouble::StorageFull(text) => Event::StorageFull(text),
+                Trouble::Other(text) => Event::Notice(text),
+            });
+        });
         devices.push(Box::new(Block::new(disk, parts.cpus, notices)));
     }
     if let Some(network) = parts.network {

@@ -18,8 +18,11 @@ pub enum Event {
     Console(Vec<u8>),
     /// Bytes that the guest wrote to the control port.
     Control(Vec<u8>),
-    /// Something on the host is in the guest's way, in words for the user: a full disk.
+    /// Something on the host is in the guest's way, in words for the user.
     Notice(String),
+    /// There is no room on the host for what the guest writes to a disk. The guest sees an I/O
+    /// error and goes on; whoever runs the machine should end it.
+    StorageFull(String),
     /// The machine is gone. The last event of a run.
     Ended(Ended),
 }

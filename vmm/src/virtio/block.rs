@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use virtio_bindings::virtio_blk as blk;
 
@@ -36,8 +36,18 @@ const PHYSICAL_BLOCK: u8 = 3;
 /// Failures of one disk that are told; a guest that goes on trying is not news.
 const MOST_NOTICES: u32 = 4;
 
-/// Tells the user of a machine, in words, that the host is in the disk's way.
-pub type Notices = Arc<dyn Fn(String) + Send + Sync>;
+/// The host is in the disk's way, in words for the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// There is no room for what the guest writes, on the file system or in the user's quota.
+    /// Told once; everything that the guest writes from now on can fail.
+    StorageFull(String),
+    /// Anything else, told for the first few requests.
+    Other(String),
+}
+
+/// Tells the user of a machine that the host is in the disk's way.
+pub type Notices = Arc<dyn Fn(Trouble) + Send + Sync>;
 
 /// A disk device: one queue for each CPU, and a thread for each queue.
 pub struct Block {
@@ -87,6 +97,7 @@ impl Block {
                 disk,
                 notices,
                 told: AtomicU32::new(0),
+                told_full: AtomicBool::new(false),
             }),
             config: Arc::new(DeviceConfig::new(config, 0..0)),
             queues,
@@ -100,6 +111,7 @@ struct Server {
     disk: Box<dyn Disk>,
     notices: Notices,
     told: AtomicU32,
+    told_full: AtomicBool,
 }
 
 impl Server {
@@ -126,7 +138,15 @@ impl Server {
             error.kind(),
             io::ErrorKind::InvalidInput | io::ErrorKind::ReadOnlyFilesystem
         );
-        if guests || self.told.fetch_add(1, Ordering::Relaxed) >= MOST_NOTICES {
+        let full = matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        let known = || match full {
+            true => self.told_full.swap(true, Ordering::Relaxed),
+            false => self.told.fetch_add(1, Ordering::Relaxed) >= MOST_NOTICES,
+        };
+        if guests || known() {
             return;
         }
         let action = match kind {
@@ -134,7 +154,12 @@ impl Server {
             blk::VIRTIO_BLK_T_FLUSH => "flush",
             _ => "write to",
         };
-        (self.notices)(format!("the guest cannot {action} its disk: {error}"));
+        let text = format!("the guest cannot {action} its disk: {error}");
+        (self.notices)(if full {
+            Trouble::StorageFull(text)
+        } else {
+            Trouble::Other(text)
+        });
     }
 
     /// Answers one request; returns the number of bytes written.

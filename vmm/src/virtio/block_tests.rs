@@ -19,7 +19,7 @@ const STATUS: u64 = 0x30_0000;
 const SIZE: u64 = 1 << 20;
 
 fn no_notices() -> Notices {
-    Arc::new(|text| panic!("{text}"))
+    Arc::new(|trouble| panic!("{trouble:?}"))
 }
 
 struct Fixture {
@@ -247,26 +247,39 @@ impl Disk for Mock {
 
 #[test]
 fn the_user_hears_of_a_full_host_but_not_for_ever() {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let sink = Arc::clone(&told);
-    let mut fixture = Fixture::new(false);
-    let disk = Mock {
-        fails: Some(io::ErrorKind::StorageFull),
-        ..Mock::default()
+    let troubles = |kind| {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&told);
+        let mut fixture = Fixture::new(false);
+        let disk = Mock {
+            fails: Some(kind),
+            ..Mock::default()
+        };
+        let notices = Arc::new(move |trouble| sink.lock().unwrap().push(trouble));
+        fixture.block = Block::new(Box::new(disk), 1, notices);
+        for _ in 0..20 {
+            let answer = fixture.request(blk::VIRTIO_BLK_T_OUT, 0, &[(512, false)]);
+            assert_eq!(answer.unwrap(), (IOERR, 1));
+            // What the guest does wrong is not for the user.
+            fixture
+                .request(blk::VIRTIO_BLK_T_OUT, u64::MAX, &[(512, false)])
+                .unwrap();
+        }
+        let told = told.lock().unwrap();
+        told.clone()
     };
-    let notices = Arc::new(move |text| sink.lock().unwrap().push(text));
-    fixture.block = Block::new(Box::new(disk), 1, notices);
-    for _ in 0..20 {
-        let answer = fixture.request(blk::VIRTIO_BLK_T_OUT, 0, &[(512, false)]);
-        assert_eq!(answer.unwrap(), (IOERR, 1));
-        // What the guest does wrong is not for the user.
-        fixture
-            .request(blk::VIRTIO_BLK_T_OUT, u64::MAX, &[(512, false)])
-            .unwrap();
-    }
-    let told = told.lock().unwrap();
+    let told = troubles(io::ErrorKind::ConnectionReset);
     assert_eq!(told.len(), MOST_NOTICES as usize);
-    assert!(told[0].contains("cannot write to its disk"), "{}", told[0]);
+    for trouble in &told {
+        let Trouble::Other(text) = trouble else {
+            panic!("{trouble:?}");
+        };
+        assert!(text.contains("cannot write to its disk"), "{text}");
+    }
+    for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+        let told = troubles(kind);
+        assert!(matches!(&told[..], [Trouble::StorageFull(_)]), "{told:?}");
+    }
 }
 
 #[test]

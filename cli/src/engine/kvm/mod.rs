@@ -8,6 +8,7 @@ mod kernel;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -57,13 +58,14 @@ impl Engine for Kvm {
         machine: Machine,
         events: SyncSender<Event>,
     ) -> Result<Box<dyn Running>, StartError> {
+        let scratch = machine.scratch.clone();
         let (config, note) = config(machine)?;
         if let Some(note) = note {
             // Nobody waits at the other end yet if the channel is that small; it may be lost.
             let _ = events.try_send(Event::Note(note));
         }
         let closing = Arc::new(AtomicBool::new(false));
-        let running = machine::start(config, forward(events, Arc::clone(&closing)))
+        let running = machine::start(config, forward(events, Arc::clone(&closing), scratch))
             .map_err(|error| StartError::Machine(Box::new(error)))?;
         Ok(Box::new(InProcess { running, closing }))
     }
@@ -116,7 +118,11 @@ fn config(machine: Machine) -> Result<(Config, Option<String>), StartError> {
 
 /// Hands the machine's events on. The guest waits while the reader does not read, unless the
 /// machine is being ended: what it says then is lost.
-fn forward(sender: SyncSender<Event>, closing: Arc<AtomicBool>) -> machine::Events {
+fn forward(
+    sender: SyncSender<Event>,
+    closing: Arc<AtomicBool>,
+    scratch: PathBuf,
+) -> machine::Events {
     Arc::new(move |event| {
         let (mut event, last) = match event {
             machine::Event::Serial(bytes) | machine::Event::Console(bytes) => {
@@ -124,6 +130,7 @@ fn forward(sender: SyncSender<Event>, closing: Arc<AtomicBool>) -> machine::Even
             }
             machine::Event::Control(bytes) => (Event::Control(bytes), false),
             machine::Event::Notice(text) => (Event::Note(text), false),
+            machine::Event::StorageFull(text) => (Event::Hopeless(full(&text, &scratch)), false),
             machine::Event::Ended(ended) => (Event::Ended(translate(ended)), true),
         };
         if last {
@@ -139,6 +146,15 @@ fn forward(sender: SyncSender<Event>, closing: Arc<AtomicBool>) -> machine::Even
             std::thread::sleep(RETRY);
         }
     })
+}
+
+/// There is no room for the changes of the box's disk.
+fn full(text: &str, scratch: &Path) -> String {
+    format!(
+        "{text}: the file system of {}, which holds the changes of the box's disk, is full: free \
+         some space, or set KIWI_BOXED_CACHE_DIR to a folder on another one",
+        scratch.display()
+    )
 }
 
 fn translate(ended: machine::Ended) -> Ended {
@@ -260,10 +276,24 @@ mod tests {
     }
 
     #[test]
+    fn a_full_file_system_is_named() {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let events = forward(sender, Arc::default(), PathBuf::from("/scratch"));
+        events(machine::Event::StorageFull(String::from("no room")));
+        let Ok(Event::Hopeless(text)) = receiver.recv() else {
+            panic!("the build must be ended");
+        };
+        assert!(
+            text.starts_with("no room: ") && text.contains("/scratch") && text.contains("is full"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn a_reader_that_does_not_read_holds_nothing_up_at_the_end() {
         let (sender, receiver) = mpsc::sync_channel(1);
         let closing = Arc::new(AtomicBool::new(false));
-        let events = forward(sender, Arc::clone(&closing));
+        let events = forward(sender, Arc::clone(&closing), PathBuf::from("/scratch"));
         events(machine::Event::Console(b"kept".to_vec()));
         let blocked = std::thread::spawn({
             let events = Arc::clone(&events);

@@ -1,0 +1,149 @@
+//! Options of `kiwi-ng system boxbuild` that mean something else here, or nothing.
+//!
+//! They are accepted, so that existing scripts run, and each says what becomes of it. None is
+//! dropped silently.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::arch::Arch;
+
+/// See the module.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Options of kiwi-ng system boxbuild")]
+pub struct PeerOptions {
+    /// List the boxes (same as 'boxbuild box list').
+    #[arg(long)]
+    pub list_boxes: bool,
+    /// Console of the box, in place of the one that it names itself.
+    #[arg(long, value_name = "TTY")]
+    pub box_console: Option<String>,
+    /// Share this folder as well; the box can write into it, and sees it under the same path.
+    #[arg(long, value_name = "DIR")]
+    pub shared_path: Option<PathBuf>,
+    /// Let the box install this version of KIWI before it builds (published boxes only).
+    #[arg(long, value_name = "VERSION")]
+    pub kiwi_version: Option<String>,
+    /// Same as --arch x86_64.
+    #[arg(long = "x86_64", conflicts_with = "arch")]
+    pub x86_64: bool,
+    /// Same as --arch aarch64.
+    #[arg(long, conflicts_with_all = ["arch", "x86_64"])]
+    pub aarch64: bool,
+    /// Accepted; folders are always shared over virtio-fs.
+    #[arg(long = "9p-sharing", conflicts_with_all = ["virtiofs_sharing", "sshfs_sharing"])]
+    pub p9_sharing: bool,
+    /// What happens anyhow: folders are shared over virtio-fs.
+    #[arg(long, conflicts_with = "sshfs_sharing")]
+    pub virtiofs_sharing: bool,
+    /// Accepted; folders are always shared over virtio-fs.
+    #[arg(long)]
+    pub sshfs_sharing: bool,
+    /// Accepted without effect: no ssh is needed to share folders.
+    #[arg(long, value_name = "NAME")]
+    pub ssh_key: Option<OsString>,
+    /// Accepted without effect: nothing listens on the host.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub ssh_port: Option<u16>,
+}
+
+impl PeerOptions {
+    /// The architecture that one of the flags names.
+    pub fn arch(&self) -> Option<Arch> {
+        match (self.x86_64, self.aarch64) {
+            (true, _) => Some(Arch::X86_64),
+            (_, true) => Some(Arch::Aarch64),
+            _ => None,
+        }
+    }
+
+    /// What becomes of the options that have no effect, in words for the user.
+    pub fn notes(&self) -> Vec<String> {
+        [
+            ("--9p-sharing", self.p9_sharing),
+            ("--sshfs-sharing", self.sshfs_sharing),
+        ]
+        .into_iter()
+        .map(|(option, given)| {
+            let text = "folders are shared over virtio-fs, which needs nothing on the host";
+            (option, given, text)
+        })
+        .chain([
+            (
+                "--ssh-key",
+                self.ssh_key.is_some(),
+                "has no effect: virtio-fs shares folders without ssh",
+            ),
+            (
+                "--ssh-port",
+                self.ssh_port.is_some(),
+                "has no effect: nothing of a box listens on the host",
+            ),
+        ])
+        .filter(|(_, given, _)| *given)
+        .map(|(option, _, text)| format!("{option}: {text}"))
+        .collect()
+    }
+}
+
+/// A version of KIWI that can stand on the box's kernel command line, where its guest side
+/// evaluates it in a shell.
+pub fn checked_version(text: &str) -> Result<&str, String> {
+    let good = !text.is_empty()
+        && text.starts_with(|c: char| c.is_ascii_digit())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ".+-".contains(c));
+    if good {
+        Ok(text)
+    } else {
+        Err(format!(
+            "--kiwi-version {text}: not a version: write e.g. 10.2.33"
+        ))
+    }
+}
+
+/// A console that can stand on a kernel command line.
+pub fn checked_console(text: &str) -> Result<&str, String> {
+    let good = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == ',');
+    if good {
+        Ok(text)
+    } else {
+        Err(format!(
+            "--box-console {text}: not a console: write e.g. hvc0 or ttyS0"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_without_effect_says_so() {
+        let options = PeerOptions {
+            p9_sharing: true,
+            ssh_port: Some(10022),
+            ..PeerOptions::default()
+        };
+        let notes = options.notes();
+        assert_eq!(notes.len(), 2);
+        assert!(notes[0].starts_with("--9p-sharing: ") && notes[0].contains("virtio-fs"));
+        assert!(notes[1].starts_with("--ssh-port: "));
+        assert!(PeerOptions::default().notes().is_empty());
+    }
+
+    #[test]
+    fn what_reaches_the_kernel_command_line_is_checked() {
+        assert!(checked_version("10.2.33").is_ok());
+        assert!(checked_console("ttyS0,115200").is_ok());
+        for bad in ["", "1 2", "1\"", "$(id)", "1_", "latest;"] {
+            assert!(checked_version(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "hvc0 init=/bin/sh", "\"", "a=b"] {
+            assert!(checked_console(bad).is_err(), "{bad}");
+        }
+    }
+}
