@@ -1,7 +1,7 @@
 //! Running these tests in the lab, as a normal user in group kvm.
 //!
-//! The lab is an emulator whose emulation of nested machines is not perfect: about once in a
-//! hundred boots something in it is corrupted, and its own kernel panics, or a guest crashes
+//! Guests die in the lab now and then: about once in fifty
+//! boots its own kernel panics, or a guest crashes or hangs
 //! (docs/lab.md, "Traps"). So what fails there, if it is little, runs once more in a new lab,
 //! and the run's summary names it.
 
