@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::arch::Arch;
 use crate::args::{self, BoxCommand, BuildOptions, Command, CreateArgs};
 use crate::build::{self, Failure, Outcome, Reason, Run, Runner};
 use crate::container::{self, ContainerError, Podman};
@@ -113,6 +114,7 @@ fn create_box(store: &Store, args: &CreateArgs) -> Result<()> {
     let options = CreateOptions {
         name: args.name.clone(),
         from: args.from.clone(),
+        arch: args.arch.unwrap_or_else(Arch::host),
         mirror: args.mirror.clone(),
         disk_size: args.disk_size,
         kiwi_version: args.kiwi_version.clone(),
@@ -189,7 +191,7 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
     let kiwi_file = options.kiwi.kiwi_file.as_deref().map(Path::new);
     let folders = Folders::check(build_args, kiwi_file)?;
     let name = options.box_name.as_deref().unwrap_or_default();
-    let installed = Store::of_user()?.get(name)?;
+    let installed = Store::of_user()?.get_for(name, options.arch())?;
     let plan = Plan::new(options, folders, installed)?;
     if let Some(mode) = plan.container {
         return run_container(&plan, mode, options, &interrupt);

@@ -101,6 +101,10 @@ pub struct CreateArgs {
     /// Size of the box's disk as the guest sees it.
     #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]
     pub disk_size: u64,
+    /// Architecture of the box. Another one than this host's takes QEMU's user emulation
+    /// (qemu-user-static), and the box is stored as NAME.ARCH.
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<Arch>,
     /// Version of KIWI from the Python package index.
     #[arg(long, value_name = "VERSION")]
     pub kiwi_version: Option<String>,

@@ -157,8 +157,9 @@ impl Plan {
         }
         if let Some(arch) = options.arch().filter(|arch| *arch != info.arch) {
             return Err(PlanError::Option(format!(
-                "--arch {arch}: the box {} is for {}",
-                info.name, info.arch
+                "--arch {arch}: the box {} is for {}; one for {arch} is made with: boxbuild box \
+                 create {} --from {} --arch {arch}",
+                info.name, info.arch, info.name, info.origin
             )));
         }
         let boot = match (options.boot.as_str(), info.guest) {

@@ -15,7 +15,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::arch::Arch;
 use crate::interrupt::Interrupt;
-use crate::store::{BoxInfo, ContainerImage, Guest, InstalledBox, Store, StoreError, check_name};
+use crate::store::{
+    BoxInfo, ContainerImage, Guest, InstalledBox, Store, StoreError, check_name, name_for,
+};
 
 pub use command::CommandError;
 use command::Runner;
@@ -36,6 +38,8 @@ pub struct CreateOptions {
     pub name: String,
     /// Distribution and suite, e.g. `debian:trixie`.
     pub from: String,
+    /// Architecture of the box.
+    pub arch: Arch,
     /// Package mirror; the host's own one if `None`.
     pub mirror: Option<String>,
     /// Virtual size of the disk in bytes.
@@ -88,7 +92,7 @@ const SUITES: &[(&str, &str)] = &[("bookworm", "3.11"), ("trixie", "3.13")];
 /// # Errors
 /// If something is missing; the error says how to get it.
 pub fn examine_host() -> Result<(), CreateError> {
-    Host::examine().map(drop)
+    Host::examine(Arch::host()).map(drop)
 }
 
 /// Makes a box. `step` is told what is being done.
@@ -98,13 +102,14 @@ pub fn create(
     interrupt: &Interrupt,
     step: &mut dyn FnMut(&str),
 ) -> Result<InstalledBox, CreateError> {
-    check_name(&options.name)?;
+    let arch = options.arch;
+    let name = name_for(&options.name, arch);
+    check_name(&name)?;
     let (suite, python) = suite(&options.from)?;
-    if !options.replace && store.names()?.contains(&options.name) {
-        return Err(StoreError::Exists(options.name.clone()).into());
+    if !options.replace && store.names()?.contains(&name) {
+        return Err(StoreError::Exists(name).into());
     }
-    let arch = Arch::host();
-    let host = Host::examine()?;
+    let host = Host::examine(arch)?;
     let mirror = match &options.mirror {
         Some(mirror) => mirror.clone(),
         None => mirror::of_host(host.path())?,
@@ -126,7 +131,7 @@ pub fn create(
 
     step("fetch KIWI");
     let kiwi = options.kiwi_version.as_deref().unwrap_or(KIWI_VERSION);
-    rootfs::fetch_kiwi(&work, kiwi, python)?;
+    rootfs::fetch_kiwi(&work, kiwi, python, arch)?;
 
     step("install packages");
     let tree = rootfs::Rootfs {
@@ -183,7 +188,7 @@ pub fn create(
     })?;
     let info = BoxInfo {
         format: BoxInfo::FORMAT,
-        name: options.name.clone(),
+        name,
         origin: format!("debian:{suite}"),
         arch,
         created: SystemTime::now()

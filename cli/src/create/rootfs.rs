@@ -177,8 +177,23 @@ const FILES: &[(&str, &str)] = &[
 const INITRAMFS_CONF: &str =
     "MODULES=list\nBUSYBOX=y\nCOMPRESS=zstd\nCOMPRESSLEVEL=3\nFSTYPE=ext4\nRESUME=none\n";
 
+/// Platform tags of wheels that run on the suites of Debian here, without the architecture:
+/// PEP 600, and its name before that (PEP 599) for glibc 2.17.
+const WHEEL_PLATFORMS: &[&str] = &[
+    "manylinux_2_34",
+    "manylinux_2_28",
+    "manylinux_2_17",
+    "manylinux2014",
+    "linux",
+];
+
 /// Fetches KIWI and what it needs from the Python package index, through the host's own pip.
-pub(super) fn fetch_kiwi(work: &Work<'_>, version: &str, python: &str) -> Result<(), CreateError> {
+pub(super) fn fetch_kiwi(
+    work: &Work<'_>,
+    version: &str,
+    python: &str,
+    arch: Arch,
+) -> Result<(), CreateError> {
     let wheels = work.dir.join("wheels");
     let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
     let mut args = words("-m pip wheel --quiet --no-deps --wheel-dir");
@@ -199,6 +214,12 @@ pub(super) fn fetch_kiwi(work: &Work<'_>, version: &str, python: &str) -> Result
         )))?;
     let mut args = words("-m pip download --quiet --only-binary=:all: --python-version");
     args.extend([python.into(), "--dest".into(), wheels.into(), kiwi.into()]);
+    if arch != Arch::host() {
+        args.extend(WHEEL_PLATFORMS.iter().flat_map(|platform| {
+            let platform = format!("{platform}_{arch}");
+            [OsString::from("--platform"), platform.into()]
+        }));
+    }
     Ok(work.runner.run("python3", args, &[])?)
 }
 

@@ -236,6 +236,16 @@ pub fn check_name(name: &str) -> Result<(), StoreError> {
     }
 }
 
+/// The name under which a box `name` for `arch` is stored: boxes for foreign architectures have
+/// theirs in the name, so that one name stands for the box of each architecture.
+pub fn name_for(name: &str, arch: Arch) -> String {
+    if arch == Arch::host() {
+        name.to_owned()
+    } else {
+        format!("{name}.{arch}")
+    }
+}
+
 impl Store {
     /// The store at `root`, which need not exist yet.
     pub fn at(root: PathBuf) -> Store {
@@ -272,6 +282,17 @@ impl Store {
             .collect();
         names.sort();
         Ok(names)
+    }
+
+    /// A box by its name, or by its name without the architecture that is asked for.
+    pub fn get_for(&self, name: &str, arch: Option<Arch>) -> Result<InstalledBox, StoreError> {
+        if let Some(arch) = arch {
+            let full = name_for(name, arch);
+            if self.names()?.contains(&full) {
+                return self.get(&full);
+            }
+        }
+        self.get(name)
     }
 
     /// A box by its name, with its files in place and complete.
