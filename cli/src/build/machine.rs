@@ -1,0 +1,162 @@
+//! The machine for a plan.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use boxbuild_firmware::cmdline;
+use boxbuild_firmware::guest::FastBoot;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{AccessFlags, access};
+
+use super::BuildError;
+use crate::engine::{Machine, Network, Processor, Share};
+use crate::host_paths;
+use crate::plan::{Boot, Plan};
+use crate::target::Target;
+
+/// The machine for this plan.
+pub(super) fn machine(
+    plan: &Plan,
+    target: &Target,
+    processor: Processor,
+) -> Result<Machine, BuildError> {
+    let installed = &plan.installed;
+    let info = &installed.info;
+    let path = installed.path(&info.initrd);
+    let initrd_error = |source| BuildError::Initrd {
+        path: path.clone(),
+        source,
+    };
+    let (initrd, cmdline) = match plan.boot {
+        Boot::Fast => {
+            let part = FastBoot {
+                args: plan.kiwi_args.clone(),
+                environment: plan.environment.clone(),
+                network: plan.network == Network::User,
+                folders: plan
+                    .host_paths
+                    .folders
+                    .iter()
+                    .map(|share| (share.tag.clone(), share.path.clone(), share.read_only))
+                    .collect(),
+                files: host_files(plan)?,
+            }
+            .initrd_part();
+            (
+                concatenate(&path, &part).map_err(initrd_error)?,
+                cmdline::fast(
+                    info.arch.name(),
+                    processor == Processor::Emulated,
+                    &plan.console,
+                    &info.cmdline,
+                )?,
+            )
+        }
+        Boot::Compat => (
+            File::open(&path).map_err(initrd_error)?.into(),
+            cmdline::compat(
+                info.arch.name(),
+                &plan.console,
+                &compat_items(plan),
+                &plan.kiwi_args,
+            )?,
+        ),
+    };
+    Ok(Machine {
+        name: format!("boxbuild-{}", info.name),
+        arch: info.arch,
+        kernel: installed.path(&info.kernel),
+        kernel_sha256: info.kernel.sha256.clone(),
+        initrd,
+        cmdline,
+        disk: installed.path(&info.disk),
+        disk_size: plan.disk_size,
+        scratch: scratch(installed.dir.parent().unwrap_or(&installed.dir)),
+        memory_mib: plan.memory_mib,
+        cpus: plan.cpus,
+        shares: shares(plan, target),
+        network: plan.network,
+        host_loopback: plan.host_loopback,
+        machine_type: plan.machine_type.clone(),
+        cpu_model: plan.cpu_model.clone(),
+    })
+}
+
+/// The folders that the guest sees.
+fn shares(plan: &Plan, target: &Target) -> Vec<Share> {
+    let own = [
+        Share {
+            tag: String::from("kiwidescription"),
+            path: plan.description.clone(),
+            read_only: !plan.description_rw,
+        },
+        Share {
+            tag: String::from("kiwibundle"),
+            path: target.share().to_owned(),
+            read_only: false,
+        },
+    ];
+    let others = plan.host_paths.folders.iter().cloned();
+    own.into_iter().chain(others).collect()
+}
+
+/// The host's files that go with the initial ramdisk, and their contents.
+fn host_files(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>, BuildError> {
+    let files = plan.host_paths.files.iter();
+    files
+        .map(|path| match host_paths::read(path) {
+            Ok(data) => Ok((path.clone(), data)),
+            Err(source) => Err(BuildError::HostFile {
+                path: path.clone(),
+                source,
+            }),
+        })
+        .collect()
+}
+
+/// What the kernel command line of a compat boot says of this box and this build.
+fn compat_items(plan: &Plan) -> Vec<String> {
+    let mut items = plan.installed.info.cmdline.clone();
+    // The guest side of a published box reads settings of the form key=_value_.
+    items.extend(
+        plan.kiwi_version
+            .as_ref()
+            .map(|version| format!("kiwi_version=_{version}_")),
+    );
+    // A container gets its environment from podman.
+    if plan.container.is_none() {
+        let proxies = plan.environment.iter();
+        items.extend(proxies.map(|(name, value)| format!("{name}=_{}_", value.to_string_lossy())));
+    }
+    items.extend(
+        plan.host_paths
+            .custom_mount()
+            .map(|path| format!("custom_mount=_{}_", path.display())),
+    );
+    items
+}
+
+/// A folder for a disk's changes, which can grow to the size of an image: the box store, or,
+/// if that belongs to somebody else, the folder for large temporary files.
+fn scratch(store: &Path) -> PathBuf {
+    if access(store, AccessFlags::W_OK | AccessFlags::X_OK).is_ok() {
+        return store.to_owned();
+    }
+    std::env::var_os("TMPDIR")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from("/var/tmp"))
+}
+
+/// The box's initrd with our part behind it, in memory: nothing of it can be left behind.
+fn concatenate(initrd: &PathBuf, part: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create("boxbuild-initrd", MFdFlags::MFD_CLOEXEC)?);
+    let length = io::copy(&mut File::open(initrd)?, &mut file)?;
+    // Parts begin at multiples of four bytes (kernel, buffer-format.rst).
+    let padding = length.next_multiple_of(4) - length;
+    file.write_all(&[0; 3][..padding as usize])?;
+    file.write_all(part)?;
+    file.rewind()?;
+    Ok(file.into())
+}

@@ -1,0 +1,201 @@
+//! A build: the plan is carried out, followed, and judged.
+
+mod machine;
+mod outcome;
+mod watch;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use boxbuild_firmware::cmdline;
+
+use crate::container::{self, Container, ContainerError, Podman};
+use crate::engine::{Ended, Engine, Event, Running};
+use crate::follow::Phase;
+use crate::interrupt::Interrupt;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::store::ContainerImage;
+use crate::target::{Target, TargetError};
+
+use machine::machine;
+pub use outcome::{Failure, Outcome, Reason, Run};
+use watch::Watch;
+
+/// Events that may wait to be looked at; more, and the guest waits.
+const EVENTS: usize = 64;
+
+/// How often the log is looked at when the machine says nothing.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Time for the engine's process to end in order when it is told to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The build could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The target directory.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The kernel command line.
+    #[error("the box cannot be told what to build")]
+    Cmdline(#[from] cmdline::CmdlineError),
+    /// The initial ramdisk.
+    #[error("cannot put together the initial ramdisk from {path}")]
+    Initrd {
+        /// The box's own one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file that a build argument names.
+    #[error("cannot read {path}, which a build option names")]
+    HostFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The engine.
+    #[error("cannot start the virtual machine")]
+    Start(#[from] crate::engine::StartError),
+    /// The container.
+    #[error("cannot start the container")]
+    Container(#[from] ContainerError),
+}
+
+/// What runs a box.
+#[derive(Debug, Clone, Copy)]
+pub enum Runner<'a> {
+    /// An engine runs it as a machine.
+    Machine(&'a dyn Engine),
+    /// podman runs it as a container.
+    Container(&'a Podman),
+}
+
+impl Runner<'_> {
+    fn start(
+        self,
+        plan: &Plan,
+        target: &Target,
+        events: SyncSender<Event>,
+    ) -> Result<Box<dyn Running>, BuildError> {
+        match self {
+            Runner::Machine(engine) => {
+                let machine = machine(plan, target, engine.processor())?;
+                Ok(engine.start(machine, events)?)
+            }
+            Runner::Container(podman) => Ok(podman.start(&container(plan, target)?, events)?),
+        }
+    }
+}
+
+/// Carries out `plan` with `runner`.
+pub fn run(
+    plan: &Plan,
+    runner: Runner<'_>,
+    interrupt: &Interrupt,
+    progress: &mut Progress,
+) -> Result<Run, BuildError> {
+    let target = Target::acquire(&plan.target_dir)?;
+    let (sender, events) = mpsc::sync_channel(EVENTS);
+    progress.begin(Phase::Boot.name());
+    let mut watch = Watch::new(plan, &target, progress);
+    let mut running = runner.start(plan, &target, sender)?;
+
+    let mut stop = None;
+    let mut hopeless = None;
+    let ended = loop {
+        match events.recv_timeout(TICK) {
+            Ok(Event::Console(bytes)) => watch.console(&bytes),
+            Ok(Event::Control(bytes)) => watch.control(&bytes),
+            Ok(Event::Note(text)) => watch.progress.note(&text),
+            Ok(Event::Hopeless(text)) => hopeless = Some(Reason::Engine(text)),
+            Ok(Event::Ended(ended)) => break ended,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                break Ended::Failed(String::from("it ended without saying how"));
+            }
+        }
+        watch.look();
+        if stop.is_none() {
+            stop = hopeless.take().or_else(|| watch.reason_to_stop(interrupt));
+            if stop.is_some() {
+                // A second Ctrl-C does not wait for an orderly end: there is none to lose.
+                let grace = if interrupt.count() > 1 {
+                    Duration::ZERO
+                } else {
+                    GRACE
+                };
+                running.kill(grace);
+            }
+        }
+    };
+    let peak_memory = running.peak_memory();
+    drop(running);
+    watch.end();
+
+    let total = watch.started.elapsed();
+    let reason = stop.or_else(|| match watch.verdict(&ended, &target.result_code()) {
+        Some(Reason::Engine(text)) if matches!(runner, Runner::Container(_)) => {
+            Some(Reason::Container(text))
+        }
+        reason => reason,
+    });
+    let phases = watch.phases();
+    let last_lines = reason.as_ref().map(|reason| watch.last_lines(reason));
+    progress.finish(reason.is_none());
+    let outcome = match reason {
+        None => Outcome::Built(target.publish()?),
+        Some(reason) => {
+            let log = target.publish_failure(match reason {
+                Reason::Kiwi(code) if code != 0 => code,
+                _ => 1,
+            })?;
+            Outcome::Failed(Failure {
+                reason,
+                last_lines: last_lines.unwrap_or_default(),
+                log,
+            })
+        }
+    };
+    Ok(Run {
+        outcome,
+        phases,
+        total,
+        peak_memory,
+    })
+}
+
+/// The container for this plan.
+fn container(plan: &Plan, target: &Target) -> Result<Container, BuildError> {
+    let info = &plan.installed.info;
+    let environment = plan.environment.clone();
+    let guest = match info.container {
+        Some(ContainerImage::Registry { .. }) => container::Guest::Published {
+            cmdline: cmdline::compat(
+                info.arch.name(),
+                &plan.console,
+                &info.cmdline,
+                &plan.kiwi_args,
+            )?,
+            environment,
+        },
+        _ => container::Guest::Own {
+            args: plan.kiwi_args.clone(),
+            environment,
+        },
+    };
+    Ok(Container {
+        guest,
+        description: plan.description.clone(),
+        description_rw: plan.description_rw,
+        bundle: target.share().to_owned(),
+        network: plan.network,
+        devices: plan.image_types.may_need_loop_devices(),
+    })
+}

@@ -1,0 +1,222 @@
+//! Everything observed of a running box, and the verdict on it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::outcome::Reason;
+use crate::engine::Ended;
+use crate::follow::{Lines, Phase, Pulse, Report, Tail, phase_of_log_line};
+use crate::interrupt::Interrupt;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::target::{ResultCode, Target};
+
+/// Console lines that are kept for the report of a failure.
+const LAST_CONSOLE_LINES: usize = 15;
+
+/// Log lines that are kept for the report of a failure.
+const LAST_LOG_LINES: usize = 12;
+
+/// Everything observed of a running machine.
+pub(super) struct Watch<'a> {
+    pub(super) progress: &'a mut Progress,
+    pub(super) started: Instant,
+    timeout: Option<Duration>,
+    timeout_idle: Option<Duration>,
+    last_life: Instant,
+    reached: Vec<(Phase, Instant)>,
+    tail: Tail,
+    console: Lines,
+    control: Lines,
+    pulse: Pulse,
+    console_lines: VecDeque<String>,
+    log_lines: VecDeque<String>,
+    error_lines: VecDeque<String>,
+    panic: Option<String>,
+    reports: bool,
+    done: bool,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(plan: &Plan, target: &Target, progress: &'a mut Progress) -> Watch<'a> {
+        let now = Instant::now();
+        Watch {
+            progress,
+            started: now,
+            timeout: plan.timeout,
+            timeout_idle: plan.timeout_idle,
+            last_life: now,
+            reached: vec![(Phase::Boot, now)],
+            tail: Tail::new(&target.log()),
+            console: Lines::default(),
+            control: Lines::default(),
+            pulse: Pulse::default(),
+            console_lines: VecDeque::new(),
+            log_lines: VecDeque::new(),
+            error_lines: VecDeque::new(),
+            panic: None,
+            reports: false,
+            done: false,
+        }
+    }
+
+    pub(super) fn console(&mut self, bytes: &[u8]) {
+        self.last_life = Instant::now();
+        let mut console = std::mem::take(&mut self.console);
+        console.push(bytes, |line| self.console_line(line));
+        self.console = console;
+    }
+
+    fn console_line(&mut self, line: &str) {
+        if self.panic.is_none()
+            && let Some((_, what)) = line.split_once("Kernel panic - not syncing: ")
+        {
+            self.panic = Some(what.to_owned());
+        } else if self.panic.is_some() {
+            // Registers and call traces would push out what led to it.
+            self.progress.line(line);
+            return;
+        }
+        self.progress.line(line);
+        keep(&mut self.console_lines, line, LAST_CONSOLE_LINES);
+    }
+
+    pub(super) fn control(&mut self, bytes: &[u8]) {
+        let mut control = std::mem::take(&mut self.control);
+        control.push(bytes, |line| match Report::parse(line) {
+            Some(Report::Phase(phase)) => {
+                self.reports = true;
+                self.last_life = Instant::now();
+                self.done |= phase == Phase::PowerOff;
+                self.enter(phase);
+            }
+            Some(Report::Beat(ticks)) => {
+                if self.pulse.beat(ticks) {
+                    self.last_life = Instant::now();
+                }
+            }
+            Some(Report::Exit(_)) | None => {}
+        });
+        self.control = control;
+    }
+
+    /// Looks at the log.
+    pub(super) fn look(&mut self) {
+        let mut lines = Vec::new();
+        // A log that cannot be read is no reason to end a build; its end decides.
+        let grown = self
+            .tail
+            .poll(|line| lines.push(line.to_owned()))
+            .unwrap_or(false);
+        if grown {
+            self.last_life = Instant::now();
+        }
+        for line in lines {
+            self.log_line(&line);
+        }
+    }
+
+    fn log_line(&mut self, line: &str) {
+        if let Some(phase) = phase_of_log_line(line) {
+            self.enter(phase);
+        }
+        if line.starts_with("[ ERROR") || line.starts_with("[ CRITICAL") {
+            keep(&mut self.error_lines, line, LAST_LOG_LINES);
+        }
+        keep(&mut self.log_lines, line, LAST_LOG_LINES);
+        self.progress.line(line);
+        if line.starts_with("[ INFO") {
+            let message = line.split_once(" | ").map_or(line, |(_, message)| message);
+            self.progress.detail(message);
+        }
+    }
+
+    /// Phases only go forward: a log line can come later than the report that overtook it.
+    fn enter(&mut self, phase: Phase) {
+        if self.reached.last().is_some_and(|(last, _)| *last < phase) {
+            self.reached.push((phase, Instant::now()));
+            self.progress.begin(phase.name());
+        }
+    }
+
+    pub(super) fn reason_to_stop(&self, interrupt: &Interrupt) -> Option<Reason> {
+        if interrupt.count() > 0 {
+            return Some(Reason::Interrupted);
+        }
+        if let Some(limit) = self
+            .timeout
+            .filter(|limit| self.started.elapsed() >= *limit)
+        {
+            return Some(Reason::Timeout(limit));
+        }
+        let limit = self
+            .timeout_idle
+            .filter(|limit| self.last_life.elapsed() >= *limit)?;
+        Some(Reason::Hung(limit))
+    }
+
+    /// Takes what came last.
+    pub(super) fn end(&mut self) {
+        self.look();
+        if let Some(rest) = self.tail.rest() {
+            self.log_line(&rest);
+        }
+        if let Some(rest) = self.console.rest() {
+            self.console_line(&rest);
+        }
+    }
+
+    /// Why the build has no result, or `None` if it has one. Only a guest that powered off
+    /// itself *and* left a code of 0 has one.
+    pub(super) fn verdict(&self, ended: &Ended, code: &ResultCode) -> Option<Reason> {
+        if let Ended::Failed(text) = ended {
+            return Some(Reason::Engine(text.clone()));
+        }
+        if let Some(panic) = &self.panic {
+            return Some(Reason::Panic(panic.clone()));
+        }
+        match (ended, code) {
+            (Ended::PoweredOff, _) if self.reports && !self.done => Some(Reason::EarlyPowerOff),
+            (Ended::PoweredOff, ResultCode::Code(0)) => None,
+            (Ended::PoweredOff, ResultCode::Code(code)) => Some(Reason::Kiwi(*code)),
+            (Ended::PoweredOff, ResultCode::Missing) => Some(Reason::EarlyPowerOff),
+            (Ended::PoweredOff, ResultCode::Unreadable(why)) => {
+                Some(Reason::UnreadableCode(why.clone()))
+            }
+            (Ended::Reset, _) => Some(Reason::Reset),
+            (Ended::TripleFault(place), _) => Some(Reason::TripleFault(place.clone())),
+            (Ended::Killed, _) => Some(Reason::Interrupted),
+            (Ended::Failed(text), _) => Some(Reason::Engine(text.clone())),
+        }
+    }
+
+    pub(super) fn phases(&self) -> Vec<(Phase, Duration)> {
+        let end = Instant::now();
+        let ends = self.reached.iter().skip(1).map(|(_, at)| *at).chain([end]);
+        self.reached
+            .iter()
+            .zip(ends)
+            .map(|((phase, start), end)| (*phase, end.duration_since(*start)))
+            .collect()
+    }
+
+    pub(super) fn last_lines(&self, reason: &Reason) -> Vec<String> {
+        let lines = match reason {
+            Reason::Kiwi(_) if !self.error_lines.is_empty() => &self.error_lines,
+            Reason::Kiwi(_) | Reason::Timeout(_) if !self.log_lines.is_empty() => &self.log_lines,
+            Reason::Interrupted => return Vec::new(),
+            _ => &self.console_lines,
+        };
+        lines.iter().cloned().collect()
+    }
+}
+
+fn keep(lines: &mut VecDeque<String>, line: &str, most: usize) {
+    if line.trim().is_empty() {
+        return;
+    }
+    if lines.len() == most {
+        lines.pop_front();
+    }
+    lines.push_back(line.to_owned());
+}
