@@ -1,4 +1,4 @@
-//! Ends the container and removes its private folder, even if boxbuild is killed: a process
+//! Ends the container and removes what is left of it, even if boxbuild is killed: a process
 //! that cannot be killed with it waits for a word, or for the end of its input.
 
 use std::ffi::OsString;
@@ -11,14 +11,40 @@ use super::caller::Caller;
 use super::host::Host;
 
 /// Arguments: container, folder, and podman with its global options. The word on the input is
-/// the number of seconds that the container gets to clean up (loop devices). Without a word,
-/// boxbuild was killed, and podman may be in the middle of starting the container.
-const SCRIPT: &str = "trap '' INT TERM HUP QUIT; name=$1 folder=$2; shift 2; \
-    read -r seconds && said=yes || said= seconds=10; \
-    \"$@\" rm --force --ignore --time \"$seconds\" \"$name\" >/dev/null 2>&1; \
-    if [ -z \"$said\" ]; then for try in 1 2 3; do sleep 1; \
-    \"$@\" rm --force --ignore --time 0 \"$name\" >/dev/null 2>&1; done; fi; \
-    rm -rf -- \"$folder\"";
+/// the number of seconds that the container gets to clean up. Without a word, boxbuild was
+/// killed, and podman may be in the middle of starting the container.
+///
+/// Loop devices are the host's, and do not go away with the container: those that a killed kiwi
+/// left attached are known by their backing file (firmware/guest/container), whose path the
+/// kernel shows as seen from the container's root, and partition nodes stay if they are not
+/// deleted first. Only root can, and only root's containers have them.
+const SCRIPT: &str = r#"trap '' INT TERM HUP QUIT
+name=$1 folder=$2
+shift 2
+PATH=$PATH:/usr/sbin:/sbin
+remove() { "$@" >/dev/null 2>&1; }
+read -r seconds && said=yes || said= seconds=10
+remove "$@" rm --force --ignore --time "$seconds" "$name"
+if [ -z "$said" ]; then
+    for try in 1 2 3; do
+        sleep 1
+        remove "$@" rm --force --ignore --time 0 "$name"
+    done
+fi
+for backing in /sys/block/loop*/loop/backing_file; do
+    file=
+    [ ! -e "$backing" ] || read -r file <"$backing"
+    case $file in
+        */"result-$name"/*)
+            device=${backing#/sys/block/}
+            device=/dev/${device%%/*}
+            remove partx --delete "$device"
+            remove losetup --detach "$device"
+            ;;
+    esac
+done
+rm -rf -- "$folder"
+"#;
 
 /// Watches over one container.
 #[derive(Debug)]

@@ -4,11 +4,27 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
-/// Types that kiwi builds without a loop device: archives, container images, plain file
-/// system trees packed by a tool.
-const WITHOUT_LOOP: [&str; 8] = [
-    "tbz", "cpio", "docker", "oci", "appx", "wsl", "squashfs", "erofs",
-];
+/// Whether kiwi attaches a loop device when it builds a type (kiwi 11, `kiwi/builder`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loop {
+    /// Never: archives, container images, trees packed by a tool.
+    Never,
+    /// With some attributes of the type only (`filesystem`, `luks`, `flags`).
+    Maybe,
+    /// Always.
+    Always,
+}
+
+/// What is known of a type. A name that kiwi may have learnt since then may need one.
+fn need(image_type: &str) -> Loop {
+    match image_type {
+        "tbz" | "cpio" | "docker" | "oci" | "appx" | "wsl" | "squashfs" | "erofs" | "enclave" => {
+            Loop::Never
+        }
+        "oem" | "ext2" | "ext3" | "ext4" | "btrfs" | "xfs" | "fat16" | "fat32" => Loop::Always,
+        _ => Loop::Maybe,
+    }
+}
 
 /// The image types that a build may come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +47,7 @@ impl ImageTypes {
     /// One of them that needs loop devices, if all do: only kiwi knows which of several the
     /// profiles select.
     pub fn with_loop_devices(&self) -> Option<&str> {
-        let needs = |name: &&String| !WITHOUT_LOOP.contains(&name.as_str());
-        if self.0.iter().all(|name| needs(&name)) {
+        if self.0.iter().all(|name| need(name) == Loop::Always) {
             self.0.first().map(String::as_str)
         } else {
             None
@@ -41,11 +56,7 @@ impl ImageTypes {
 
     /// Whether a loop device may be needed. If nothing is known of the types, it may.
     pub fn may_need_loop_devices(&self) -> bool {
-        self.0.is_empty()
-            || self
-                .0
-                .iter()
-                .any(|name| !WITHOUT_LOOP.contains(&name.as_str()))
+        self.0.is_empty() || self.0.iter().any(|name| need(name) != Loop::Never)
     }
 }
 
@@ -116,6 +127,9 @@ mod tests {
         assert_eq!(types(&["oem"]).with_loop_devices(), Some("oem"));
         assert_eq!(types(&["oem", "tbz"]).with_loop_devices(), None);
         assert!(types(&["oem", "tbz"]).may_need_loop_devices());
+        // A live system has one only if its root is neither squashfs nor erofs.
+        assert_eq!(types(&["iso"]).with_loop_devices(), None);
+        assert!(types(&["iso"]).may_need_loop_devices());
         assert!(!types(&["docker", "tbz"]).may_need_loop_devices());
         assert!(types(&[]).may_need_loop_devices());
         assert_eq!(types(&[]).with_loop_devices(), None);
@@ -124,9 +138,9 @@ mod tests {
     #[test]
     fn an_asked_for_type_wins() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("a.kiwi"), "<type image=\"iso\"/>").unwrap();
+        fs::write(dir.path().join("a.kiwi"), "<type image=\"oem\"/>").unwrap();
         let found = ImageTypes::of(None, dir.path(), None);
-        assert_eq!(found.with_loop_devices(), Some("iso"));
+        assert_eq!(found.with_loop_devices(), Some("oem"));
         let asked = ImageTypes::of(Some(OsStr::new("tbz")), dir.path(), None);
         assert!(!asked.may_need_loop_devices());
     }
