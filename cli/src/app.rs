@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::arch::Arch;
-use crate::args::{self, BoxCommand, BuildOptions, Command, CreateArgs};
+use crate::args::{self, BuildOptions, Command, CreateArgs};
+use crate::box_args::BoxCommand;
+use crate::boxes;
 use crate::build::{self, Failure, Outcome, Reason, Run, Runner};
 use crate::container::{self, ContainerError, Podman};
 use crate::create::{self, CommandError, CreateError, CreateOptions};
@@ -17,7 +19,7 @@ use crate::engine;
 use crate::interrupt::Interrupt;
 use crate::plan::{Folders, Plan, PlanError};
 use crate::progress::{Progress, seconds, size};
-use crate::store::{InstalledBox, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Exit codes, as documented in `--help`.
 mod code {
@@ -43,7 +45,9 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let result = match &invocation.cli.command {
         Some(Command::Box(command)) => run_box_command(command),
         Some(Command::Doctor) => run_doctor(),
-        None if invocation.cli.build.peer.list_boxes => run_box_command(&BoxCommand::List),
+        None if invocation.cli.build.peer.list_boxes => {
+            run_box_command(&BoxCommand::List { json: false })
+        }
         None => run_build(&invocation.cli.build, invocation.build_args.as_deref()),
     };
     result.unwrap_or_else(|error| {
@@ -91,9 +95,11 @@ fn run_box_command(command: &BoxCommand) -> Result<u8> {
     let store = Store::of_user()?;
     match command {
         BoxCommand::Create(args) => create_box(&store, args)?,
-        BoxCommand::List => list_boxes(&store)?,
-        BoxCommand::Info { name } => print_text(&describe(&store.get(name)?))?,
-        BoxCommand::Rm { name } => store.remove(name)?,
+        other => {
+            if let Some(text) = boxes::run(&store, other)? {
+                print_text(&text)?;
+            }
+        }
     }
     Ok(code::GOOD)
 }
@@ -124,55 +130,7 @@ fn create_box(store: &Store, args: &CreateArgs) -> Result<()> {
         progress.begin(step);
     });
     progress.finish(result.is_ok());
-    print_text(&describe(&result?))
-}
-
-fn list_boxes(store: &Store) -> Result<()> {
-    let mut text = String::new();
-    for name in store.names()? {
-        text += &match store.get(&name) {
-            Ok(installed) => format!(
-                "{name:<16} {:<8} {:<20} KIWI {:<10} {}\n",
-                installed.info.arch,
-                installed.info.origin,
-                installed.info.kiwi.as_deref().unwrap_or("?"),
-                size(installed.info.files().iter().map(|file| file.size).sum()),
-            ),
-            Err(error) => format!("{name:<16} {error}\n"),
-        };
-    }
-    if text.is_empty() {
-        eprintln!(
-            "There is no box in {}.\nMake one with: boxbuild box create debian --from debian:trixie",
-            store.root().display()
-        );
-    }
-    print_text(&text)
-}
-
-fn describe(installed: &InstalledBox) -> String {
-    let info = &installed.info;
-    let mut text = format!(
-        "name         {}\norigin       {}\narch         {}\nKIWI         {}\n\
-         defaults     {} CPUs, {} MiB memory\ndisk         {} GiB\nfolder       {}\n",
-        info.name,
-        info.origin,
-        info.arch,
-        info.kiwi.as_deref().unwrap_or("unknown"),
-        info.cpus,
-        info.memory_mib,
-        info.disk_size >> 30,
-        installed.dir.display(),
-    );
-    for file in info.files() {
-        text += &format!(
-            "  {:<22} {:>10}  sha256 {}\n",
-            file.name,
-            size(file.size),
-            file.sha256
-        );
-    }
-    text
+    print_text(&boxes::describe(&result?))
 }
 
 /// Prints to standard output. A reader that has gone away (`| head`) is no error.

@@ -19,6 +19,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::arch::Arch;
+use crate::box_args::BoxCommand;
 use crate::engine;
 use crate::global_options::GlobalOptions;
 use crate::kiwi_options;
@@ -61,30 +62,11 @@ pub struct Cli {
 /// Commands besides the build.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make, show and remove boxes.
+    /// Fetch, make, import, show, check and remove boxes.
     #[command(subcommand)]
     Box(BoxCommand),
     /// Check whether this machine has what builds need, and say how to get what it lacks.
     Doctor,
-}
-
-/// Commands on boxes.
-#[derive(Debug, Subcommand)]
-pub enum BoxCommand {
-    /// Make a box from a distribution's own packages.
-    Create(CreateArgs),
-    /// List the installed boxes.
-    List,
-    /// Show everything known about a box.
-    Info {
-        /// Name of the box.
-        name: String,
-    },
-    /// Remove a box from this machine.
-    Rm {
-        /// Name of the box.
-        name: String,
-    },
 }
 
 /// Options of `box create`.
@@ -349,12 +331,12 @@ fn parse_bytes(text: &str, bare_unit: u64) -> Result<u64, String> {
     bytes.filter(|bytes| *bytes > 0).ok_or_else(complaint)
 }
 
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     parse_bytes(text, 1 << 30)
 }
 
 /// Guest memory in bytes. KIWI's documentation says GB for a bare number.
-fn parse_memory(text: &str) -> Result<Memory, String> {
+pub(crate) fn parse_memory(text: &str) -> Result<Memory, String> {
     let bytes = parse_bytes(text, 1 << 30)?;
     if bytes < 256 << 20 {
         return Err(format!(

@@ -7,7 +7,10 @@
 pub mod app;
 pub mod arch;
 pub mod args;
+pub mod box_args;
+pub mod boxes;
 pub mod build;
+pub mod catalog;
 pub mod container;
 pub mod create;
 pub mod doctor;

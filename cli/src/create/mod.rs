@@ -205,6 +205,7 @@ pub fn create(
         memory_mib: 4096,
         cpus: 4,
         container: Some(ContainerImage::Archive(staging.describe(&container)?)),
+        published: None,
     };
     Ok(staging.publish(store, info, options.replace)?)
 }

@@ -1,0 +1,96 @@
+//! `boxbuild box …`: what is shown and done about boxes.
+
+mod list;
+
+use anyhow::Result;
+
+use crate::box_args::BoxCommand;
+use crate::catalog::Catalog;
+use crate::progress::size;
+use crate::store::{InstalledBox, Store, StoreError};
+
+pub use list::list;
+
+/// Shows a box that is installed, or a published one.
+pub fn info(store: &Store, name: &str, arch: Option<crate::arch::Arch>) -> Result<String> {
+    match store.get_for(name, arch) {
+        Ok(installed) => Ok(describe(&installed)),
+        Err(error @ StoreError::Unknown { .. }) => {
+            let catalog = Catalog::of_user()?;
+            let arch = arch.unwrap_or_else(crate::arch::Arch::host);
+            let Some((published, variant)) = catalog.get(name, arch) else {
+                return Err(error.into());
+            };
+            let source = catalog.source(variant)?;
+            let mut text = format!(
+                "name         {name}\nstate        published, not on this machine\n\
+                 origin       {}\narch         {arch}\ndefaults     {} CPUs, {} MiB memory\n\
+                 cmdline      {}\nlist         {}\n",
+                variant.source,
+                published.cpus,
+                published.memory_mib,
+                variant.cmdline.join(" "),
+                catalog.origin,
+            );
+            for file in [&variant.kernel_file, &variant.disk_file] {
+                text += &format!("  {}\n", source.file(file));
+            }
+            if !variant.container.is_empty() {
+                text += &format!("  {}\n", variant.container);
+            }
+            Ok(text)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Everything known about an installed box.
+pub fn describe(installed: &InstalledBox) -> String {
+    let info = &installed.info;
+    let mut text = format!(
+        "name         {}\norigin       {}\narch         {}\nKIWI         {}\n\
+         defaults     {} CPUs, {} MiB memory\ndisk         {} GiB\nfolder       {}\n",
+        info.name,
+        info.origin,
+        info.arch,
+        info.kiwi.as_deref().unwrap_or("unknown"),
+        info.cpus,
+        info.memory_mib,
+        info.disk_size >> 30,
+        installed.dir.display(),
+    );
+    for file in info.files() {
+        text += &format!(
+            "  {:<22} {:>10}  sha256 {}\n",
+            file.name,
+            size(file.size),
+            file.sha256
+        );
+    }
+    if let Some(published) = &info.published {
+        text += "fetched from\n";
+        for part in [&published.kernel, &published.disk] {
+            text += &format!(
+                "  {}\n  {:<22} {:>10}  sha256 {}\n",
+                part.url,
+                "",
+                size(part.size),
+                part.sha256
+            );
+        }
+    }
+    text
+}
+
+/// The commands are in [`BoxCommand`].
+pub fn run(store: &Store, command: &BoxCommand) -> Result<Option<String>> {
+    Ok(Some(match command {
+        BoxCommand::List { json } => list(store, *json)?,
+        BoxCommand::Info { name, arch } => info(store, name, *arch)?,
+        BoxCommand::Rm { name } => {
+            store.remove(&store.find(name, None).unwrap_or_else(|| name.clone()))?;
+            return Ok(None);
+        }
+        BoxCommand::Create(_) => return Ok(None),
+    }))
+}
