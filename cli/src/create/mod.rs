@@ -5,6 +5,7 @@
 
 mod command;
 mod host;
+mod initrd;
 mod mirror;
 mod rootfs;
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use boxbuild_firmware::guest;
 
 use super::host::Host;
-use super::{CommandError, CreateError, Work};
+use super::{CommandError, CreateError, Work, initrd};
 use crate::arch::Arch;
 
 /// First byte of the only partition: the usual alignment of 1 MiB.
@@ -94,21 +94,6 @@ fn kernel(arch: Arch) -> &'static str {
     }
 }
 
-/// Modules that the box's initrd must bring: what boxbuild's machines consist of.
-const INITRD_MODULES: &[&str] = &[
-    "virtio_pci",
-    "virtio_blk",
-    "virtio_net",
-    "virtio_console",
-    "virtio_rng",
-    "virtio_balloon",
-    "virtiofs",
-    "ext4",
-    "crc32c_generic",
-    "9pnet_virtio",
-    "9p",
-];
-
 /// Units that a box which runs one build has no use for.
 const MASKED: &[&str] = &[
     "systemd-logind.service",
@@ -172,10 +157,6 @@ const FILES: &[(&str, &str)] = &[
         "[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin root --noclear %I $TERM\n",
     ),
 ];
-
-/// Configuration of initramfs-tools, in place before the kernel package makes the initrd.
-const INITRAMFS_CONF: &str =
-    "MODULES=list\nBUSYBOX=y\nCOMPRESS=zstd\nCOMPRESSLEVEL=3\nFSTYPE=ext4\nRESUME=none\n";
 
 /// Platform tags of wheels that run on the suites of Debian here, without the architecture:
 /// PEP 600, and its name before that (PEP 599) for glibc 2.17.
@@ -260,7 +241,7 @@ impl Rootfs<'_> {
     /// Makes `root.tar` in the work folder.
     pub(super) fn build(&self, work: &Work<'_>, host: &Host) -> Result<(), CreateError> {
         let early = work.dir.join("early");
-        self.write_early(&early).map_err(io_error(&early))?;
+        initrd::write_early(&early).map_err(io_error(&early))?;
         pack(work, &early, "early.tar")?;
         let files = work.dir.join("files");
         self.write_files(&files).map_err(io_error(&files))?;
@@ -345,22 +326,6 @@ impl Rootfs<'_> {
             format!("deb {} {}-updates main", self.mirror, self.suite).into(),
         ]);
         args
-    }
-
-    /// Files that must be there before packages are configured.
-    fn write_early(&self, dir: &Path) -> std::io::Result<()> {
-        write(
-            dir,
-            "etc/initramfs-tools/conf.d/boxbuild",
-            0o644,
-            INITRAMFS_CONF,
-        )?;
-        let hook = format!(
-            "#!/bin/sh\n[ \"$1\" != prereqs ] || exit 0\n. /usr/share/initramfs-tools/hook-functions\n\
-             manual_add_modules {}\n",
-            INITRD_MODULES.join(" ")
-        );
-        write(dir, "etc/initramfs-tools/hooks/boxbuild", 0o755, &hook)
     }
 
     /// The box's own configuration and guest side.
@@ -556,7 +521,7 @@ fn pack(work: &Work<'_>, dir: &Path, name: &str) -> Result<(), CreateError> {
     Ok(work.runner.run("tar", args.into_iter().chain(rest), &[])?)
 }
 
-fn write(dir: &Path, path: &str, mode: u32, content: &str) -> std::io::Result<()> {
+pub(super) fn write(dir: &Path, path: &str, mode: u32, content: &str) -> std::io::Result<()> {
     let path = dir.join(path);
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
