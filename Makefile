@@ -8,10 +8,9 @@ PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs pyt
 	ca-certificates gcc libc6-dev make
 PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-utils cpio busybox-static kmod fdisk e2fsprogs xz-utils \
-	debian-archive-keyring gcc libc6-dev make mmdebstrap uidmap
-PACKAGES_BOOTS = $(PACKAGES_TEST) btrfs-progs
+	debian-archive-keyring gcc libc6-dev make mmdebstrap uidmap btrfs-progs
 
-.PHONY: demo test test-full lint unit conformance e2e boots fuzz lab release packages-demo packages-test packages-boots packages-lab
+.PHONY: demo test test-full lint unit conformance e2e boots fuzz lab release packages-demo packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: packages-demo release
@@ -22,7 +21,7 @@ test: packages-test
 	tests/setup/counted $(MAKE) --no-print-directory lint unit conformance e2e
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
-test-full: packages-demo packages-boots test release
+test-full: packages-demo test release
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	tests/setup/counted tests/e2e/full $(BOXBUILD)
 	BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all
@@ -51,7 +50,7 @@ e2e: release
 	tests/e2e/boots
 
 # Distributions' own kernels, initrds and user space in the micro-VMM, as a normal user.
-boots: packages-boots
+boots: packages-test
 	BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all
 
 # What a guest can send, under libFuzzer (docs/fuzzing.md).
@@ -73,9 +72,6 @@ packages-demo:
 
 packages-test:
 	tests/setup/install-packages $(PACKAGES_TEST)
-
-packages-boots:
-	tests/setup/install-packages $(PACKAGES_BOOTS)
 
 packages-lab:
 	tests/setup/install-packages $(PACKAGES_LAB)

@@ -2,11 +2,13 @@
 //!
 //! This program runs twice: on the host it makes guests (tests/lab/guest), and runs itself with
 //! each where /dev/kvm is true, as a normal user. `BOXBUILD_BOOTS=all` takes all guests, else
-//! the first. `BOXBUILD_BOOT` is the program that boots: vmm/examples/boot.rs, in release.
+//! the first. `BOXBUILD_BOOT` is the program that boots: vmm/examples/boot.rs, in release, and
+//! `BOXBUILD` is boxbuild.
 
 mod ends;
 mod hostile;
 mod machine;
+mod program;
 mod runs;
 
 use std::path::{Path, PathBuf};
@@ -26,22 +28,27 @@ const fn size(cpus: u32, memory_mib: u64) -> Size {
     Size { cpus, memory_mib }
 }
 
-/// Arguments of tests/lab/guest, and the machines for it. Each number of CPUs occurs, and
-/// each size of memory.
+/// Arguments of tests/lab/guest, and the machines for it. Each pair of words of two columns
+/// occurs; so does each number of CPUs, and the least and the most memory. The first one is most
+/// like the published boxes.
 const GUESTS: &[([&str; 4], &[Size])] = &[
     (
-        ["bookworm", "cloud-amd64", "initramfs-tools", "ext4"],
+        ["trixie", "cloud-amd64", "dracut", "btrfs"],
         &[size(2, 1024)],
+    ),
+    (
+        ["bookworm", "cloud-amd64", "initramfs-tools", "ext4"],
+        &[size(2, 6144)],
     ),
     (
         ["bookworm", "amd64", "dracut", "btrfs"],
         &[size(1, 512), size(4, 2048)],
     ),
     (
-        ["trixie", "cloud-amd64", "dracut", "ext4"],
-        &[size(2, 6144)],
+        ["trixie", "amd64", "initramfs-tools", "btrfs"],
+        &[size(4, 1024)],
     ),
-    (["trixie", "amd64", "dracut", "btrfs"], &[size(4, 1024)]),
+    (["trixie", "amd64", "dracut", "ext4"], &[size(1, 4096)]),
 ];
 
 /// In the inner run: the guest's folder, and which of [`GUESTS`] it is.
@@ -49,8 +56,13 @@ const GUEST: &str = "BOXBUILD_BOOTS_GUEST";
 const NUMBER: &str = "BOXBUILD_BOOTS_NUMBER";
 
 fn main() -> ExitCode {
-    let Some(boot) = std::env::var_os("BOXBUILD_BOOT").map(PathBuf::from) else {
-        println!("skipped: boots of distributions: BOXBUILD_BOOT is not set: use make boots");
+    let programs = ["BOXBUILD_BOOT", program::BOXBUILD]
+        .map(|name| std::env::var_os(name).map(|path| (name, PathBuf::from(path))));
+    let [Some(boot), Some(boxbuild)] = programs else {
+        println!(
+            "skipped: boots of distributions: BOXBUILD_BOOT and BOXBUILD are not set: \
+             use make boots"
+        );
         return ExitCode::SUCCESS;
     };
     let number = std::env::var(NUMBER)
@@ -58,11 +70,11 @@ fn main() -> ExitCode {
         .and_then(|number| number.parse::<usize>().ok());
     match (number, std::env::var_os(GUEST)) {
         (Some(number), Some(guest)) => inner(number, Path::new(&guest)),
-        _ => outer(&boot),
+        _ => outer(&[boot, boxbuild]),
     }
 }
 
-fn outer(boot: &Path) -> ExitCode {
+fn outer(programs: &[(&str, PathBuf)]) -> ExitCode {
     let bed = TestBed::find();
     println!("test bed of boots: {bed}");
     if let TestBed::None { reason } = &bed {
@@ -94,13 +106,17 @@ fn outer(boot: &Path) -> ExitCode {
         println!("== {}", words.join(" "));
         let largest = sizes.iter().map(|size| size.memory_mib).max().unwrap_or(0);
         let run = || {
-            Run::new(std::env::current_exe().expect("this program has a path"))
-                .file(boot)
+            let this = std::env::current_exe().expect("this program has a path");
+            programs
+                .iter()
+                .fold(Run::new(this), |run, (name, path)| {
+                    run.file(path)
+                        .lab_options(["--env", &format!("{name}={}", path.display())])
+                })
                 .file(&guest)
                 // Bookworm's tmpfs has no user attributes, which shares keep ownership in.
                 .lab_options(["--kernel", "trixie", "--timeout", "1500"])
                 .lab_options(["--memory", &(largest + 3072).to_string()])
-                .lab_options(["--env", &format!("BOXBUILD_BOOT={}", boot.display())])
                 .lab_options(["--env", &format!("{GUEST}={}", guest.display())])
                 .lab_options(["--env", &format!("{NUMBER}={number}")])
                 .file(&scribbler)
@@ -190,6 +206,21 @@ fn inner(number: usize, guest: &Path) -> ExitCode {
             "build_by_the_published_boxes_contract".to_owned(),
             Box::new(move || runs::build(&path)),
         );
+        // A published box has one console.
+        if !machine::comes_late(guest) {
+            let path = guest.to_owned();
+            add(
+                "a_published_box_by_the_program".to_owned(),
+                Box::new(move || program::succeeds(&path)),
+            );
+        }
+        if number == 0 {
+            let path = guest.to_owned();
+            add(
+                "a_failure_in_a_published_box".to_owned(),
+                Box::new(move || program::fails(&path)),
+            );
+        }
         for &(name, test) in if number == 0 { ends::TESTS } else { &[] } {
             let path = guest.to_owned();
             add(name.to_owned(), Box::new(move || test(&path)));

@@ -35,12 +35,18 @@ pub(crate) fn login(guest: &Path, words: [&str; 4], size: Size) {
         );
     };
     says(&format!("processors {}", size.cpus));
-    says(&format!("root /dev/vda1 {}", words[3]));
+    let root = fs::read_to_string(guest.join("root")).unwrap();
+    let root = root.trim_end();
+    says(&format!("root {root} {}", words[3]));
     let release = fs::read_to_string(guest.join("release")).unwrap();
     says(&format!("kernel {}", release.trim_end()));
-    // The disk of 2 GiB and its partition (tests/lab/guest).
+    // The disk of 2 GiB and its last partition (tests/lab/guest).
+    let bytes = match root {
+        "/dev/vda1" => 2_145_386_496,
+        _ => 2_110_783_488_u64,
+    };
     says("disk vda 2147483648 disk");
-    says("disk vda1 2145386496 part");
+    says(&format!("disk {} {bytes} part", &root["/dev/".len()..]));
     for tag in ["one", "two"] {
         says(&format!("share {tag} hello "));
         says(&format!("content {tag} hello from {tag}"));
@@ -87,6 +93,9 @@ fn normal(line: &str) -> bool {
 const NORMAL: &[&str] = &[
     "CONFIG_IMA_DISABLE_HTABLE is disabled",
     "PCI: Fatal: No config space access function found",
+    "amd_pstate: the _CPC object is not present",
+    "clocksource: Long readout interval",
+    "hrtimer: interrupt took",
 ];
 
 /// A build by the contract of the published boxes (docs/guest-contract.md).
