@@ -121,6 +121,10 @@ pub struct BuildOptions {
     /// Grow the disk that the guest sees, e.g. 60G.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub disk_size: Option<u64>,
+    /// Write into the box's own disk instead of a private copy: what the build changes there
+    /// stays, for all later builds. No other build can use the box meanwhile.
+    #[arg(long, conflicts_with_all = ["container", "disk_size"])]
+    pub no_snapshot: bool,
     /// Network of the box; user means outgoing connections only.
     #[arg(long, value_name = "MODE", default_value = "user", value_parser = ["user", "none"])]
     pub network: String,

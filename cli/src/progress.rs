@@ -2,7 +2,7 @@
 //! lines elsewhere, everything with `--verbose`.
 
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize;
@@ -120,6 +120,12 @@ pub fn seconds(time: Duration) -> String {
     }
 }
 
+/// A moment for people: `2026-11-25 16:30:03 UTC`.
+pub fn date(time: SystemTime) -> String {
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    text.replace('T', " ").replace('Z', " UTC")
+}
+
 /// A size for people, in binary units.
 pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
@@ -145,6 +151,8 @@ mod tests {
         assert_eq!(seconds(Duration::from_millis(3240)), "3.2 s");
         assert_eq!(seconds(Duration::from_secs(245)), "4 min 05 s");
         assert_eq!(seconds(Duration::from_secs(3720)), "1 h 02 min");
+        let moment = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        assert_eq!(date(moment), "2001-09-09 01:46:40 UTC");
         assert_eq!(size(512), "512 B");
         assert_eq!(size(34 << 20), "34.0 MiB");
     }

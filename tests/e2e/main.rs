@@ -6,6 +6,7 @@
 
 mod failure;
 mod in_lab;
+mod in_place;
 mod input;
 mod interrupt;
 mod success;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         failure::TESTS,
         interrupt::TESTS,
         input::TESTS,
+        in_place::TESTS,
     ]
     .concat();
     tests.retain(|(name, _)| engine == "qemu" || !OF_QEMU.contains(name));

@@ -95,6 +95,14 @@ impl Bench {
         bench
     }
 
+    /// Gives this bench a disk of its own, which a build may write into.
+    pub fn own_disk(&self) {
+        let disk = self.store().join("small/disk.qcow2");
+        let copy = self.store().join("copy");
+        fs::copy(&disk, &copy).unwrap();
+        fs::rename(copy, disk).unwrap();
+    }
+
     fn write_name(&self, which: &str, name: &OsStr) {
         use std::os::unix::ffi::OsStrExt;
         fs::write(self.path("names").join(which), name.as_bytes()).unwrap();
@@ -155,6 +163,16 @@ impl Bench {
 
     /// A build with options in front of the separator and behind it.
     pub fn build_command(&self, front: &[&str], back: &[&str]) -> Command {
+        self.command_to(&self.target(), front, back)
+    }
+
+    /// Runs a build into another folder of the bench to its end.
+    pub fn build_to(&self, target: &str, front: &[&str]) -> Said {
+        let mut command = self.command_to(&self.path(target), front, &[]);
+        Said::from(wait(command.spawn().expect("boxbuild starts")))
+    }
+
+    fn command_to(&self, target: &Path, front: &[&str], back: &[&str]) -> Command {
         let mut command = self.command(["--box", "small"]);
         if !front.contains(&"--engine") {
             command.args(["--engine", &engine()]);
@@ -164,7 +182,7 @@ impl Bench {
             .arg("--")
             .arg("--description")
             .arg(self.description());
-        command.arg("--target-dir").arg(self.target()).args(back);
+        command.arg("--target-dir").arg(target).args(back);
         command
     }
 

@@ -33,6 +33,8 @@ struct Row {
     created: Option<u64>,
     /// Version of KIWI in the box.
     kiwi: Option<String>,
+    /// Builds have written into its disk (`--no-snapshot`).
+    changed_in_place: bool,
     /// Addresses of a published box's files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     files: Vec<String>,
@@ -98,6 +100,7 @@ impl Row {
             size: Some(info.files().iter().map(|file| file.size).sum()),
             created: Some(info.created),
             kiwi: info.kiwi.clone(),
+            changed_in_place: installed.changed.is_some(),
             files: Vec::new(),
             published: info.published.clone(),
             problem: None,
@@ -113,6 +116,7 @@ impl Row {
             size: None,
             created: None,
             kiwi: None,
+            changed_in_place: false,
             files: Vec::new(),
             published: None,
             problem: Some(problem),
@@ -145,6 +149,7 @@ impl Row {
                     size: None,
                     created: None,
                     kiwi: None,
+                    changed_in_place: false,
                     files: source
                         .iter()
                         .flat_map(|source| {
@@ -172,10 +177,15 @@ impl Row {
             }
         };
         format!(
-            "{:<20} {:<8} {state:<26} {}\n",
+            "{:<20} {:<8} {state:<26} {}{}\n",
             self.name,
             self.arch.map_or("?", Arch::name),
             self.origin,
+            if self.changed_in_place {
+                " (changed in place)"
+            } else {
+                ""
+            },
         )
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::box_args::BoxCommand;
 use crate::catalog::Catalog;
-use crate::progress::size;
+use crate::progress::{date, size};
 use crate::store::{InstalledBox, Store, StoreError};
 
 pub use list::list;
@@ -59,6 +59,13 @@ pub fn describe(installed: &InstalledBox) -> String {
         info.disk_size >> 30,
         installed.dir.display(),
     );
+    if let Some(changed) = installed.changed {
+        text += &format!(
+            "changed      {}: builds with --no-snapshot have written into its disk, whose size \
+             and sha256 no longer hold\n",
+            date(changed)
+        );
+    }
     for file in info.files() {
         text += &format!(
             "  {:<22} {:>10}  sha256 {}\n",

@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use boxbuild_firmware::cmdline;
-use boxbuild_firmware::guest::FastBoot;
+use boxbuild_firmware::guest::{FastBoot, KeepDisk};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{AccessFlags, access};
 
 use super::BuildError;
-use crate::engine::{Machine, Network, Processor, Share};
+use crate::engine::{Machine, Network, Processor, RootDisk, Share};
 use crate::host_paths;
 use crate::plan::{Boot, Plan};
 use crate::target::Target;
@@ -34,6 +34,11 @@ pub(super) fn machine(
             let part = FastBoot {
                 args: plan.kiwi_args.clone(),
                 environment: plan.environment.clone(),
+                keep_disk: if plan.in_place {
+                    KeepDisk::Always
+                } else {
+                    KeepDisk::Never
+                },
                 network: plan.network == Network::User,
                 folders: plan
                     .host_paths
@@ -71,9 +76,7 @@ pub(super) fn machine(
         kernel_sha256: info.kernel.sha256.clone(),
         initrd,
         cmdline,
-        disk: installed.path(&info.disk),
-        disk_size: plan.disk_size,
-        scratch: scratch(installed.dir.parent().unwrap_or(&installed.dir)),
+        disk: root_disk(plan),
         memory_mib: plan.memory_mib,
         cpus: plan.cpus,
         shares: shares(plan, target),
@@ -82,6 +85,21 @@ pub(super) fn machine(
         machine_type: plan.machine_type.clone(),
         cpu_model: plan.cpu_model.clone(),
     })
+}
+
+/// The box's disk, as this build uses it.
+fn root_disk(plan: &Plan) -> RootDisk {
+    let installed = &plan.installed;
+    let image = installed.path(&installed.info.disk);
+    if plan.in_place {
+        return RootDisk::InPlace(image);
+    }
+    RootDisk::Private {
+        image,
+        kept: None,
+        size: plan.disk_size,
+        scratch: scratch(installed.dir.parent().unwrap_or(&installed.dir)),
+    }
 }
 
 /// The folders that the guest sees.

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use boxbuild_firmware::cmdline;
 
+use crate::box_lock::{BoxLock, BoxLockError, Use};
 use crate::container::{self, Container, ContainerError, Podman};
 use crate::engine::{Ended, Engine, Event, Running};
 use crate::follow::Phase;
 use crate::interrupt::Interrupt;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::store::ContainerImage;
+use crate::store::{ContainerImage, StoreError};
 use crate::target::{Target, TargetError};
 
 use machine::machine;
@@ -36,6 +37,12 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The build could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
+    /// The box's disk.
+    #[error(transparent)]
+    BoxLock(#[from] BoxLockError),
+    /// The box.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The target directory.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -94,6 +101,16 @@ impl Runner<'_> {
     }
 }
 
+/// Takes the box's disk for this build.
+fn hold(plan: &Plan) -> Result<BoxLock, BuildError> {
+    if !plan.in_place {
+        return Ok(BoxLock::take(&plan.installed, Use::Read)?);
+    }
+    let held = BoxLock::take(&plan.installed, Use::Write)?;
+    plan.installed.mark_changed()?;
+    Ok(held)
+}
+
 /// Carries out `plan` with `runner`.
 pub fn run(
     plan: &Plan,
@@ -101,6 +118,10 @@ pub fn run(
     interrupt: &Interrupt,
     progress: &mut Progress,
 ) -> Result<Run, BuildError> {
+    let _held = match runner {
+        Runner::Machine(_) => Some(hold(plan)?),
+        Runner::Container(_) => None,
+    };
     let target = Target::acquire(&plan.target_dir)?;
     let (sender, events) = mpsc::sync_channel(EVENTS);
     progress.begin(Phase::Boot.name());

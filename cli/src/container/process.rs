@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -125,6 +126,10 @@ impl Running for Child {
 
     fn peak_memory(&self) -> Option<u64> {
         None
+    }
+
+    fn keep_disk(&self, _folder: &Path) -> io::Result<Option<u64>> {
+        Ok(None)
     }
 }
 

@@ -7,8 +7,9 @@ pub mod kvm;
 pub mod qemu;
 
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
@@ -30,12 +31,8 @@ pub struct Machine {
     pub initrd: OwnedFd,
     /// Kernel command line.
     pub cmdline: String,
-    /// Root disk: a qcow2 image, read only for this run; writes go to a private overlay.
-    pub disk: PathBuf,
-    /// Grow the disk that the guest sees to this many bytes.
-    pub disk_size: Option<u64>,
-    /// Directory with room for the overlay. Nothing named stays in it.
-    pub scratch: PathBuf,
+    /// Root disk.
+    pub disk: RootDisk,
     /// Guest memory in MiB.
     pub memory_mib: u64,
     /// Number of virtual CPUs.
@@ -50,6 +47,42 @@ pub struct Machine {
     pub machine_type: Option<OsString>,
     /// See `machine_type`.
     pub cpu_model: Option<OsString>,
+}
+
+/// The root disk of a machine, from a qcow2 image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootDisk {
+    /// The image is only read; what the guest writes goes to a file without a name.
+    Private {
+        /// The image.
+        image: PathBuf,
+        /// A folder where [`Running::keep_disk`] of the same engine left what was written over
+        /// this image. It is only read.
+        kept: Option<PathBuf>,
+        /// Length of the disk in bytes, if it shall be longer than the image.
+        size: Option<u64>,
+        /// Folder with room for that file.
+        scratch: PathBuf,
+    },
+    /// The guest writes into the image.
+    InPlace(PathBuf),
+}
+
+impl RootDisk {
+    /// The image.
+    pub fn image(&self) -> &Path {
+        match self {
+            RootDisk::Private { image, .. } | RootDisk::InPlace(image) => image,
+        }
+    }
+
+    /// The folder whose file system takes what the guest writes.
+    pub fn written_to(&self) -> &Path {
+        match self {
+            RootDisk::Private { scratch, .. } => scratch,
+            RootDisk::InPlace(image) => image.parent().unwrap_or(image),
+        }
+    }
 }
 
 /// One folder shared with the guest.
@@ -187,6 +220,14 @@ pub trait Running: std::fmt::Debug {
 
     /// Highest resident memory of the engine in bytes so far, if known.
     fn peak_memory(&self) -> Option<u64>;
+
+    /// Once the machine is gone: gives what it wrote to its private disk names in `folder`,
+    /// which is on the file system of [`RootDisk::Private::scratch`]. Returns the bytes that it
+    /// takes there; `None` if there is nothing that could be kept.
+    ///
+    /// # Errors
+    /// If the host does not allow it. Some files may be in the folder then.
+    fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>>;
 }
 
 /// Names of the engines that can be asked for; `auto` takes the first of the others that works.

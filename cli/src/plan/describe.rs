@@ -28,9 +28,14 @@ impl Plan {
         let shared: String = folders
             .chain(files.map(|file| format!("shared       {} (a copy)\n", file.display())))
             .collect();
+        let disk = if self.in_place {
+            "disk         written in place (--no-snapshot)\n"
+        } else {
+            ""
+        };
         format!(
             "box          {} ({}, {})\n{machine}\ndescription  {}\ntarget-dir   {}\n\
-             {shared}kiwi-ng      {}\n",
+             {disk}{shared}kiwi-ng      {}\n",
             self.installed.info.name,
             self.installed.info.origin,
             self.installed.info.arch,

@@ -56,6 +56,8 @@ pub struct Plan {
     pub cpus: u32,
     /// Grow the disk that the guest sees to this many bytes.
     pub disk_size: Option<u64>,
+    /// The guest writes into the box's own disk.
+    pub in_place: bool,
     /// Network of the guest.
     pub network: Network,
     /// A proxy on the host's loopback is used.
@@ -223,6 +225,7 @@ impl Plan {
                 .box_smp_cpus
                 .unwrap_or_else(|| host_cpus.min(info.cpus).max(1)),
             disk_size: options.disk_size,
+            in_place: options.no_snapshot,
             network,
             engine: engine(options)?,
             machine_type: options.machine.clone(),

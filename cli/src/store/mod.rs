@@ -11,9 +11,10 @@ mod staging;
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -30,6 +31,9 @@ pub use staging::Staging;
 /// Name of the file that describes a box.
 const DESCRIPTION: &str = "box.json";
 
+/// Ending of the name of a file beside a disk: see [`marker`].
+const CHANGED: &str = ".changed";
+
 /// Beginning of the names of folders in the making.
 const STAGING_PREFIX: &str = ".staging-";
 
@@ -40,6 +44,9 @@ pub struct InstalledBox {
     pub dir: PathBuf,
     /// Its description.
     pub info: BoxInfo,
+    /// When its disk was first written in place (`--no-snapshot`): since then, size and
+    /// checksum in the description do not hold for it.
+    pub changed: Option<SystemTime>,
     /// Keeps the box's files in place though a new version is published meanwhile.
     _hold: Option<Arc<Flock<File>>>,
 }
@@ -50,6 +57,7 @@ impl InstalledBox {
         InstalledBox {
             dir,
             info,
+            changed: None,
             _hold: None,
         }
     }
@@ -58,6 +66,37 @@ impl InstalledBox {
     pub fn path(&self, file: &BoxFile) -> PathBuf {
         self.dir.join(&file.name)
     }
+
+    /// Takes down that the box's disk is written in place from now on.
+    ///
+    /// # Errors
+    /// If the box's folder cannot be written.
+    pub fn mark_changed(&self) -> Result<(), StoreError> {
+        let disk = self.path(&self.info.disk);
+        if changed_in_place(&disk).is_some() {
+            return Ok(());
+        }
+        let path = marker(&disk);
+        fs::metadata(&disk)
+            .and_then(|metadata| fs::write(&path, metadata.ino().to_string()))
+            .map_err(io_error("write", &path))
+    }
+}
+
+/// The file beside a disk that says, by its time, when that was first written in place. In it is
+/// the number of the disk's inode: a new disk of that name is not meant.
+fn marker(disk: &Path) -> PathBuf {
+    let mut path = disk.as_os_str().to_owned();
+    path.push(CHANGED);
+    path.into()
+}
+
+fn changed_in_place(disk: &Path) -> Option<SystemTime> {
+    let marker = marker(disk);
+    let inode: u64 = fs::read_to_string(&marker).ok()?.parse().ok()?;
+    let same = fs::metadata(disk).is_ok_and(|metadata| metadata.ino() == inode);
+    same.then(|| fs::metadata(marker).and_then(|metadata| metadata.modified()))?
+        .ok()
 }
 
 /// The directory that holds all boxes of a user.
@@ -159,6 +198,7 @@ impl Store {
             return Err(damaged(format!("box.json has format {}", info.format)));
         }
         let installed = InstalledBox {
+            changed: changed_in_place(&dir.join(&info.disk.name)),
             dir,
             info,
             _hold: hold,
@@ -169,6 +209,7 @@ impl Store {
             }
             match fs::metadata(installed.path(file)) {
                 Ok(metadata) if metadata.len() == file.size => {}
+                Ok(_) if installed.changed.is_some() && *file == installed.info.disk => {}
                 Ok(metadata) => {
                     return Err(damaged(format!(
                         "{} has {} bytes instead of {}",

@@ -11,7 +11,7 @@ use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 use super::error::io_error;
 use super::{
     BoxFile, BoxInfo, ContainerImage, DESCRIPTION, InstalledBox, Store, StoreError, check_name,
-    sha256,
+    marker, sha256,
 };
 
 /// Hex digits of a file's hash that go into its name.
@@ -162,11 +162,13 @@ pub(super) fn collect(dir: &Path) -> u64 {
         return 0;
     };
     let known = info.files();
+    let mark = marker(&dir.join(&info.disk.name));
     let entries = fs::read_dir(dir).into_iter().flatten();
     entries
         .filter_map(Result::ok)
         .filter(|entry| entry.file_name() != DESCRIPTION)
         .filter(|entry| known.iter().all(|file| entry.file_name() != *file.name))
+        .filter(|entry| Some(entry.file_name().as_os_str()) != mark.file_name())
         .filter_map(|entry| {
             let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
             fs::remove_file(entry.path()).ok().map(|()| metadata.len())

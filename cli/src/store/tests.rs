@@ -71,6 +71,15 @@ fn a_damaged_box_is_recognised() {
     let installed = publish(&store, "one", false).unwrap();
     fs::write(installed.path(&installed.info.disk), "shorter or longer").unwrap();
     assert!(matches!(store.get("one"), Err(StoreError::Damaged { .. })));
+    // A disk may be written in place, until there is a new one.
+    installed.mark_changed().unwrap();
+    installed.mark_changed().unwrap();
+    let changed = store.get("one").unwrap();
+    assert!(changed.changed.is_some() && installed.changed.is_none());
+    let disk = installed.path(&installed.info.disk);
+    fs::write(installed.dir.join("new"), "disk").unwrap();
+    fs::rename(installed.dir.join("new"), &disk).unwrap();
+    assert!(store.get("one").unwrap().changed.is_none());
     fs::write(installed.dir.join("box.json"), "{").unwrap();
     assert!(matches!(store.get("one"), Err(StoreError::Damaged { .. })));
     store.remove("one").unwrap();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use vm_memory::bitmap::BitmapSlice;
 
+use super::overlay::Changes;
 use super::qcow2::{MAGIC, Qcow2};
 use super::volatile::Buffers;
 use super::{about, lock};
@@ -50,6 +51,8 @@ pub enum ImageError {
 pub(super) enum Place {
     /// At this offset of the file.
     File(u64),
+    /// At this offset of what was written over the image.
+    Changes(u64),
     /// Nowhere: they are zeros.
     Zero,
     /// In a compressed cluster, at this offset of what it unpacks to; the number is the
@@ -69,6 +72,11 @@ pub struct Image {
     /// What errors call it.
     path: PathBuf,
     format: Format,
+    /// What lies over it.
+    changes: Option<Changes>,
+    /// Without the changes, in bytes.
+    own_len: u64,
+    /// Of the disk, in bytes.
     len: u64,
 }
 
@@ -120,6 +128,8 @@ impl Image {
                 file,
                 path: PathBuf::from("of the box"),
                 format: Format::Qcow2(qcow2),
+                changes: None,
+                own_len: len,
                 len,
             });
         }
@@ -128,7 +138,23 @@ impl Image {
             file,
             path: PathBuf::from("of the box"),
             format: Format::Raw,
+            changes: None,
+            own_len: len,
             len,
+        })
+    }
+
+    /// The image with the changes over it that [`Overlay::keep`](super::Overlay::keep) left in
+    /// `folder`. Whether they were made over this image is for the caller to know.
+    ///
+    /// # Errors
+    /// If they cannot be read or contradict themselves.
+    pub fn with_changes(self, folder: &Path) -> io::Result<Image> {
+        let changes = Changes::open(folder)?;
+        Ok(Image {
+            len: self.len.max(changes.len),
+            changes: Some(changes),
+            ..self
         })
     }
 
@@ -147,7 +173,19 @@ impl Image {
         if offset >= self.len {
             return Ok((Place::Zero, len));
         }
-        let len = len.min(self.len - offset);
+        let mut len = len.min(self.len - offset);
+        if let Some(changes) = &self.changes {
+            let (changed, count) = changes.run(offset, len);
+            if changed {
+                return Ok((Place::Changes(offset), count));
+            }
+            len = count;
+        }
+        // The image itself may be shorter than what was written over it.
+        if offset >= self.own_len {
+            return Ok((Place::Zero, len));
+        }
+        len = len.min(self.own_len - offset);
         match &self.format {
             Format::Raw => Ok((Place::File(offset), len)),
             Format::Qcow2(qcow2) => qcow2.place(&self.file, offset, len),
@@ -184,6 +222,7 @@ impl Image {
             let (place, count) = self.place(offset + done, len - done)?;
             match place {
                 Place::File(at) => buffers.fill_from(&self.file, at, count)?,
+                Place::Changes(at) => buffers.fill_from(self.changed()?, at, count)?,
                 Place::Zero => buffers.zero(count)?,
                 Place::Compressed { entry, within } => {
                     let cluster = self.unpacked(entry)?;
@@ -208,6 +247,7 @@ impl Image {
             let part = &mut bytes[done..done + count as usize];
             match place {
                 Place::File(at) => super::volatile::read_at(&self.file, part, at)?,
+                Place::Changes(at) => super::volatile::read_at(self.changed()?, part, at)?,
                 Place::Zero => part.fill(0),
                 Place::Compressed { entry, within } => {
                     let start = within as usize;
@@ -217,6 +257,11 @@ impl Image {
             done += count as usize;
         }
         Ok(())
+    }
+
+    fn changed(&self) -> io::Result<&File> {
+        let changes = self.changes.as_ref().map(|changes| &changes.file);
+        changes.ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
     fn unpacked(&self, entry: u64) -> io::Result<std::sync::Arc<[u8]>> {

@@ -13,10 +13,12 @@ mod lock;
 mod overlay;
 mod qcow2;
 mod raw;
+pub mod unnamed;
 mod volatile;
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use crate::virtio::Buffers;
 
@@ -67,6 +69,36 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// What the guest reads as the disk's serial number, at most 20 bytes.
     fn serial(&self) -> String;
+}
+
+impl<D: Disk + ?Sized> Disk for Arc<D> {
+    fn size(&self) -> u64 {
+        (**self).size()
+    }
+
+    fn is_read_only(&self) -> bool {
+        (**self).is_read_only()
+    }
+
+    fn read(&self, offset: u64, target: &Buffers<'_>) -> io::Result<()> {
+        (**self).read(offset, target)
+    }
+
+    fn write(&self, offset: u64, source: &Buffers<'_>) -> io::Result<()> {
+        (**self).write(offset, source)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        (**self).flush()
+    }
+
+    fn zero(&self, offset: u64, len: u64, discard: bool) -> io::Result<()> {
+        (**self).zero(offset, len, discard)
+    }
+
+    fn serial(&self) -> String {
+        (**self).serial()
+    }
 }
 
 /// `error`, saying that it happened to `what`, and what to do about it.

@@ -1,20 +1,22 @@
 //! A private, throw-away copy-on-write overlay over a read-only image.
 
 mod bitmap;
+mod kept;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use vm_memory::bitmap::BitmapSlice;
 
 use bitmap::Bitmap;
+pub(super) use kept::Changes;
 
 use super::image::Image;
 use super::volatile::{Buffers, punch_or_write};
-use super::{Disk, SECTOR, about};
+use super::{Disk, SECTOR, about, unnamed};
 
 /// The unit in which blocks go from the image to the overlay, in bytes: that of page caches and
 /// of the file systems in guests, whose writes therefore never need the old data.
@@ -54,12 +56,7 @@ impl Overlay {
                 format!("a disk of {len} bytes: must be a multiple of 512, and at most 16 TiB"),
             ));
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_TMPFILE | libc::O_EXCL)
-            .mode(0o600)
-            .open(scratch)?;
+        let file = unnamed::create(scratch)?;
         file.set_len(len)?;
         Ok(Overlay {
             image,

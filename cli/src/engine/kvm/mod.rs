@@ -15,13 +15,15 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
 use boxbuild_virtiofs::config::ShareConfig;
-use boxbuild_vmm::disk::{Disk, Image, Overlay};
+use boxbuild_vmm::disk::{Disk, Image, ImageError, Overlay, open_in_place};
 use boxbuild_vmm::kvm::KvmError;
 use boxbuild_vmm::machine::{self, Config};
 use boxbuild_vmm::net::NetworkConfig;
 use boxbuild_vmm::smoke;
 
-use super::{Ended, Engine, Event, Machine, Network, Processor, Running, StartError, Unusable};
+use super::{
+    Ended, Engine, Event, Machine, Network, Processor, RootDisk, Running, StartError, Unusable,
+};
 use crate::arch::Arch;
 
 /// The device.
@@ -58,8 +60,14 @@ impl Engine for Kvm {
         machine: Machine,
         events: SyncSender<Event>,
     ) -> Result<Box<dyn Running>, StartError> {
-        let scratch = machine.scratch.clone();
-        let (config, note) = config(machine)?;
+        let scratch = machine.disk.written_to().to_owned();
+        let overlay = overlay(&machine.disk)?.map(Arc::new);
+        let disk: Box<dyn Disk> = match &overlay {
+            Some(overlay) => Box::new(Arc::clone(overlay)),
+            None => open_in_place(machine.disk.image(), None)
+                .map_err(|error| unusable_image(machine.disk.image(), error))?,
+        };
+        let (config, note) = config(machine, disk)?;
         if let Some(note) = note {
             // Nobody waits at the other end yet if the channel is that small; it may be lost.
             let _ = events.try_send(Event::Note(note));
@@ -67,27 +75,53 @@ impl Engine for Kvm {
         let closing = Arc::new(AtomicBool::new(false));
         let running = machine::start(config, forward(events, Arc::clone(&closing), scratch))
             .map_err(|error| StartError::Machine(Box::new(error)))?;
-        Ok(Box::new(InProcess { running, closing }))
+        Ok(Box::new(InProcess {
+            running,
+            closing,
+            overlay,
+        }))
+    }
+}
+
+/// Over the root disk's image, if the guest does not write into that.
+fn overlay(disk: &RootDisk) -> Result<Option<Overlay>, StartError> {
+    let RootDisk::Private {
+        image,
+        kept,
+        size,
+        scratch,
+    } = disk
+    else {
+        return Ok(None);
+    };
+    let host = |action: String| move |source| StartError::Host { action, source };
+    let mut opened = Image::open_qcow2(image).map_err(|error| unusable_image(image, error))?;
+    if let Some(kept) = kept {
+        opened = opened
+            .with_changes(kept)
+            .map_err(host(format!("read the kept disk in {}", kept.display())))?;
+    }
+    let overlay = Overlay::new(opened, *size, scratch).map_err(host(format!(
+        "make a file for the disk's changes in {}",
+        scratch.display()
+    )))?;
+    Ok(Some(overlay))
+}
+
+fn unusable_image(path: &Path, error: ImageError) -> StartError {
+    StartError::Disk {
+        path: path.to_owned(),
+        source: Box::new(error),
     }
 }
 
 /// What the machine consists of, and what the user should know about it.
-fn config(machine: Machine) -> Result<(Config, Option<String>), StartError> {
+fn config(machine: Machine, disk: Box<dyn Disk>) -> Result<(Config, Option<String>), StartError> {
     let host = |action: String| move |source| StartError::Host { action, source };
     let opened = kernel::open(&machine.kernel, &machine.kernel_sha256).map_err(host(format!(
         "open the kernel {}",
         machine.kernel.display()
     )))?;
-    let image = Image::open_qcow2(&machine.disk).map_err(|source| StartError::Disk {
-        path: machine.disk.clone(),
-        source: Box::new(source),
-    })?;
-    let overlay =
-        Overlay::new(image, machine.disk_size, &machine.scratch).map_err(host(format!(
-            "make a file for the disk's changes in {}",
-            machine.scratch.display()
-        )))?;
-    let disks: Vec<Box<dyn Disk>> = vec![Box::new(overlay)];
     let shares = machine
         .shares
         .into_iter()
@@ -106,7 +140,7 @@ fn config(machine: Machine) -> Result<(Config, Option<String>), StartError> {
         kernel: opened.file,
         initrd: Some(File::from(machine.initrd)),
         cmdline: machine.cmdline,
-        disks,
+        disks: vec![disk],
         network: (machine.network == Network::User).then_some(NetworkConfig {
             host_loopback: machine.host_loopback,
         }),
@@ -171,6 +205,7 @@ fn translate(ended: machine::Ended) -> Ended {
 #[derive(Debug)]
 struct InProcess {
     running: machine::Running,
+    overlay: Option<Arc<Overlay>>,
     closing: Arc<AtomicBool>,
 }
 
@@ -183,6 +218,13 @@ impl Running for InProcess {
 
     fn peak_memory(&self) -> Option<u64> {
         peak_memory(&fs::read_to_string("/proc/self/status").ok()?)
+    }
+
+    fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>> {
+        self.overlay
+            .as_ref()
+            .map(|overlay| overlay.keep(folder))
+            .transpose()
     }
 }
 

@@ -20,8 +20,12 @@ const FS_QUEUE_SIZE: u32 = 1024;
 pub(super) struct Descriptors {
     pub(super) kernel: RawFd,
     pub(super) initrd: RawFd,
-    pub(super) base: RawFd,
-    pub(super) overlay: RawFd,
+    /// Images of the root disk that are only read, from the bottom up.
+    pub(super) bases: Vec<RawFd>,
+    /// The image that is written.
+    pub(super) disk: RawFd,
+    /// That image is gone with the machine.
+    pub(super) private: bool,
     pub(super) console: RawFd,
     pub(super) control: RawFd,
     pub(super) monitor: RawFd,
@@ -128,9 +132,10 @@ pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
     argv.option("-initrd", format!("/proc/self/fd/{}", fds.initrd));
     argv.option("-append", &machine.cmdline);
 
-    argv.option("-add-fd", format!("fd={},set=1", fds.overlay));
-    argv.option("-add-fd", format!("fd={},set=2", fds.base));
-    for node in block_nodes() {
+    for (set, fd) in fds.bases.iter().chain([&fds.disk]).enumerate() {
+        argv.option("-add-fd", format!("fd={fd},set={set}"));
+    }
+    for node in block_nodes(fds.bases.len(), fds.private) {
         argv.option("-blockdev", node.to_string());
     }
     argv.option(
@@ -176,19 +181,38 @@ pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
     argv.words
 }
 
-/// The root disk: a throw-away overlay, never flushed, over the box's read-only image.
-/// QEMU's image locks are off: the base is shared by builds that only read it, and the
-/// overlay has no name that anybody else could open.
-fn block_nodes() -> [serde_json::Value; 4] {
-    [
-        json!({"driver": "file", "node-name": "base-file", "filename": "/dev/fdset/2",
-               "read-only": true, "locking": "off"}),
-        json!({"driver": "qcow2", "node-name": "base", "file": "base-file", "read-only": true}),
-        json!({"driver": "file", "node-name": "overlay-file", "filename": "/dev/fdset/1",
-               "locking": "off", "discard": "unmap", "cache": {"no-flush": true}}),
-        json!({"driver": "qcow2", "node-name": "disk", "file": "overlay-file",
-               "backing": "base", "discard": "unmap", "cache": {"no-flush": true}}),
-    ]
+/// The root disk: images one over the other, from the bottom up, each in the file descriptor
+/// set of its number; only the last is written.
+///
+/// One that is gone with the machine is never flushed, and QEMU's image locks are off: the
+/// others are shared by builds that only read them, and that one has no name that anybody else
+/// could open.
+fn block_nodes(bases: usize, private: bool) -> Vec<serde_json::Value> {
+    let locking = if private { "off" } else { "auto" };
+    let mut nodes = Vec::new();
+    for set in 0..=bases {
+        let top = set == bases;
+        let mut file = json!({"driver": "file", "node-name": format!("file{set}"),
+            "filename": format!("/dev/fdset/{set}"), "read-only": !top, "locking": locking});
+        let name = if top {
+            "disk".to_owned()
+        } else {
+            format!("base{set}")
+        };
+        let mut image = json!({"driver": "qcow2", "node-name": name,
+            "file": format!("file{set}"), "read-only": !top});
+        if set > 0 {
+            image["backing"] = json!(format!("base{}", set - 1));
+        }
+        if top {
+            for node in [&mut file, &mut image] {
+                node["discard"] = json!("unmap");
+                node["cache"] = json!({"no-flush": private});
+            }
+        }
+        nodes.extend([file, image]);
+    }
+    nodes
 }
 
 #[derive(Default)]
@@ -211,7 +235,7 @@ impl Argv {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Share;
+    use crate::engine::{RootDisk, Share};
 
     fn machine(arch: Arch, network: Network) -> Machine {
         let share = |tag: &str| Share {
@@ -226,9 +250,7 @@ mod tests {
             kernel_sha256: String::new(),
             initrd: std::fs::File::open("/dev/null").unwrap().into(),
             cmdline: "console=hvc0 kiwi=\"a,b\"".to_owned(),
-            disk: "/d,file=/etc/passwd".into(),
-            disk_size: None,
-            scratch: "/s".into(),
+            disk: RootDisk::InPlace("/d,file=/etc/passwd".into()),
             memory_mib: 1024,
             cpus: 3,
             shares: vec![share("one"), share("two")],
@@ -243,8 +265,9 @@ mod tests {
         let fds = Descriptors {
             kernel: 10,
             initrd: 11,
-            base: 12,
-            overlay: 13,
+            bases: vec![12],
+            disk: 13,
+            private: true,
             console: 14,
             control: 15,
             monitor: 16,

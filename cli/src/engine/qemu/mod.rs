@@ -24,7 +24,7 @@ use super::{Engine, Event, Machine, Processor, Running, Share, StartError, Unusa
 use crate::arch::Arch;
 use argv::Descriptors;
 use overlay::Disk;
-use process::{Child, Streams};
+use process::{Child, Parts, Streams};
 
 /// Oldest QEMU that has everything used here (memfd sharing and fd-backed block nodes are
 /// older; 6.2 is what the oldest supported distributions ship).
@@ -83,13 +83,13 @@ impl Engine for Qemu {
             "open the kernel {}",
             machine.kernel.display()
         )))?;
-        let disk = Disk::new(
-            &qemu_img,
-            &machine.disk,
-            machine.disk_size,
-            &machine.scratch,
-        )
-        .map_err(|(action, source)| StartError::Host { action, source })?;
+        let disk = Disk::open(&qemu_img, &machine.disk)
+            .map_err(|(action, source)| StartError::Host { action, source })?;
+        let changes = disk
+            .private
+            .then(|| disk.top.try_clone())
+            .transpose()
+            .map_err(host("keep the disk's changes open".to_owned()))?;
         let pair = || UnixStream::pair().map_err(host("create a socket".to_owned()));
         let (console, console_end) = pair()?;
         let (control, control_end) = pair()?;
@@ -109,8 +109,9 @@ impl Engine for Qemu {
         let descriptors = Descriptors {
             kernel: kernel.as_raw_fd(),
             initrd: machine.initrd.as_raw_fd(),
-            base: disk.base.as_raw_fd(),
-            overlay: disk.overlay.as_raw_fd(),
+            bases: disk.bases.iter().map(AsRawFd::as_raw_fd).collect(),
+            disk: disk.top.as_raw_fd(),
+            private: disk.private,
             console: console_end.as_raw_fd(),
             control: control_end.as_raw_fd(),
             monitor: monitor_end.as_raw_fd(),
@@ -119,20 +120,26 @@ impl Engine for Qemu {
         let arguments = argv::arguments(&machine, &descriptors);
         let mut inherited: Vec<OwnedFd> = vec![
             kernel.into(),
-            disk.base.into(),
-            disk.overlay.into(),
+            disk.top.into(),
             console_end.into(),
             control_end.into(),
             monitor_end.into(),
             machine.initrd,
         ];
+        inherited.extend(disk.bases.into_iter().map(OwnedFd::from));
         inherited.extend(share_ends.into_iter().map(OwnedFd::from));
         let streams = Streams {
             console,
             control,
             monitor,
         };
-        let child = Child::spawn(&program, arguments, inherited, streams, servers, events)
+        let parts = Parts {
+            inherited,
+            streams,
+            servers,
+            changes,
+        };
+        let child = Child::spawn(&program, arguments, parts, events)
             .map_err(host(format!("start {}", program.display())))?;
         Ok(Box::new(child))
     }

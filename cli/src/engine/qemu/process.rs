@@ -1,6 +1,7 @@
 //! QEMU as a child process.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -18,7 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use super::monitor::{Monitor, Shutdown};
-use super::other;
+use super::{other, overlay};
 use crate::engine::{Ended, Event, Running};
 use crate::follow::plain;
 
@@ -34,6 +35,19 @@ pub(super) struct Streams {
     pub(super) console: UnixStream,
     pub(super) control: UnixStream,
     pub(super) monitor: UnixStream,
+}
+
+/// What QEMU works with.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// Descriptors that its arguments name.
+    pub(super) inherited: Vec<OwnedFd>,
+    /// Our ends of its connections.
+    pub(super) streams: Streams,
+    /// What serves its shares.
+    pub(super) servers: Vec<ShareServer>,
+    /// The private image that takes what the guest writes to its disk, if there is one.
+    pub(super) changes: Option<File>,
 }
 
 /// What the thread that follows QEMU and its owner share.
@@ -52,18 +66,23 @@ struct Shared {
 pub(super) struct Child {
     shared: Arc<Shared>,
     follower: Option<JoinHandle<()>>,
+    changes: Option<File>,
 }
 
 impl Child {
-    /// Starts QEMU with `arguments`, which name the descriptors in `inherited`.
+    /// Starts QEMU with `arguments`, which name the descriptors of `parts`.
     pub(super) fn spawn(
         program: &Path,
         arguments: Vec<OsString>,
-        inherited: Vec<OwnedFd>,
-        mut streams: Streams,
-        servers: Vec<ShareServer>,
+        parts: Parts,
         events: SyncSender<Event>,
     ) -> io::Result<Child> {
+        let Parts {
+            inherited,
+            mut streams,
+            servers,
+            changes,
+        } = parts;
         let mut command = Command::new(program);
         command
             .args(arguments)
@@ -102,6 +121,7 @@ impl Child {
         Ok(Child {
             shared,
             follower: Some(follower),
+            changes,
         })
     }
 }
@@ -124,6 +144,13 @@ impl Running for Child {
 
     fn peak_memory(&self) -> Option<u64> {
         Some(self.shared.peak_memory.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>> {
+        self.changes
+            .as_ref()
+            .map(|changes| overlay::keep(changes, folder))
+            .transpose()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which blocks an overlay has.
 
+use std::io::{self, Read, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -60,6 +61,44 @@ impl Bitmap {
         (value, block.min(end) - first)
     }
 
+    /// Writes the parts that have bits: for each its number and its words, all little-endian.
+    pub(super) fn save(&self, out: &mut impl Write) -> io::Result<()> {
+        for (number, part) in self.0.iter().enumerate() {
+            let Some(part) = part.get() else { continue };
+            out.write_all(&(number as u64).to_le_bytes())?;
+            for word in part {
+                out.write_all(&word.load(Ordering::Acquire).to_le_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The bits of a disk of `blocks` blocks that [`save`](Self::save) wrote.
+    pub(super) fn load(blocks: u64, input: &mut impl Read) -> io::Result<Bitmap> {
+        let bitmap = Bitmap::new(blocks);
+        let mut number = [0; 8];
+        let mut words = [0; WORDS * 8];
+        loop {
+            // The end may only come between two parts.
+            if input.read(&mut number[..1])? == 0 {
+                return Ok(bitmap);
+            }
+            input.read_exact(&mut number[1..])?;
+            input.read_exact(&mut words)?;
+            let slot = usize::try_from(u64::from_le_bytes(number))
+                .ok()
+                .and_then(|number| bitmap.0.get(number));
+            let part = words.chunks_exact(8).map(|word| {
+                let mut bytes = [0; 8];
+                bytes.copy_from_slice(word);
+                AtomicU64::new(u64::from_le_bytes(bytes))
+            });
+            if slot.is_none_or(|slot| slot.set(part.collect()).is_err()) {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
+    }
+
     /// Sets the bits from `first` up to `end`. Who sees a bit sees the data.
     pub(super) fn set(&self, first: u64, end: u64) {
         let mut block = first;
@@ -96,5 +135,21 @@ mod tests {
             assert_eq!(bitmap.run(first, 3 * PART), expected, "{first}");
         }
         assert_eq!(bitmap.run(PART, PART + 5), (true, 5));
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let bitmap = Bitmap::new(3 * PART);
+        bitmap.set(PART - 3, PART + 70);
+        let mut saved = Vec::new();
+        bitmap.save(&mut saved).unwrap();
+        let loaded = Bitmap::load(3 * PART, &mut &saved[..]).unwrap();
+        assert_eq!(loaded.run(0, 3 * PART), (false, PART - 3));
+        assert_eq!(loaded.run(PART - 3, 3 * PART), (true, 73));
+        assert_eq!(loaded.run(PART + 70, 3 * PART), (false, 2 * PART - 70));
+        for bad in [&saved[..saved.len() - 1], &saved[..3], &saved.repeat(2)] {
+            assert!(Bitmap::load(3 * PART, &mut &bad[..]).is_err());
+        }
+        assert!(Bitmap::load(PART, &mut &saved[..]).is_err());
     }
 }

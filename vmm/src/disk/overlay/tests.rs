@@ -350,3 +350,48 @@ fn lengths_are_bounded() {
         LEN as u64
     );
 }
+
+#[test]
+fn a_kept_overlay_is_seen_over_its_image() {
+    let bench = Bench::new();
+    let image = bench.qcow2("", false).unwrap_or(bench.path("raw"));
+    let kept = bench.path("kept");
+    std::fs::create_dir(&kept).unwrap();
+    let longer = 2 * LEN;
+    let mut expected = content();
+    expected.resize(longer, 0);
+    let overlay = bench.overlay(&image, Some(longer as u64));
+    for (offset, len, byte) in [
+        (0, 10, 1),
+        (4096 * 3 - 5, 9000, 2),
+        (LEN - 100, 300, 3),
+        (longer - 7, 7, 4),
+    ] {
+        write(&overlay, offset as u64, &vec![byte; len]).unwrap();
+        expected[offset..offset + len].fill(byte);
+    }
+    overlay.zero_range(600_000, 50_000).unwrap();
+    expected[600_000..650_000].fill(0);
+    assert!(overlay.keep(&kept).unwrap() > 0);
+    assert!(overlay.keep(&kept).is_err(), "nothing is overwritten");
+    drop(overlay);
+
+    let image = Image::open(&image).unwrap().with_changes(&kept).unwrap();
+    assert_eq!(image.len(), longer as u64);
+    let mut bytes = vec![0xee; longer];
+    image.read_bytes(0, &mut bytes).unwrap();
+    assert!(bytes == expected);
+    // A disk over it, as over any image.
+    let again = Overlay::new(image, None, bench.dir.path()).unwrap();
+    write(&again, 5000, b"once more").unwrap();
+    expected[5000..5009].copy_from_slice(b"once more");
+    assert!(read(&again, 0, longer) == expected);
+
+    std::fs::write(kept.join("changes.map"), "damaged").unwrap();
+    assert!(
+        Image::open(&bench.path("raw"))
+            .unwrap()
+            .with_changes(&kept)
+            .is_err()
+    );
+}
