@@ -34,17 +34,6 @@ pub const BOX_FILES: &[BoxFile] = &[
     },
 ];
 
-/// When a root disk outlives its machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeepDisk {
-    /// It is thrown away.
-    Never,
-    /// If the build fails.
-    IfFailed,
-    /// In any case.
-    Always,
-}
-
 /// A build in a box that is brought up by boxbuild's own init. Nothing of it is in the box:
 /// it comes with each boot, as a part of the initial ramdisk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +42,6 @@ pub struct FastBoot {
     pub args: Vec<OsString>,
     /// Environment of kiwi: names of shell variables, any values.
     pub environment: Vec<(String, OsString)>,
-    /// When the root disk is used again, so that all of it must be written in the end.
-    pub keep_disk: KeepDisk,
     /// The machine has a network interface.
     pub network: bool,
     /// Folders to mount before the build: virtio-fs tag, absolute path, and whether the mount
@@ -83,11 +70,6 @@ impl FastBoot {
         }
         for (number, (_, content)) in self.files.iter().enumerate() {
             archive.file(&format!("boxbuild/files/{number}"), 0o600, content);
-        }
-        match self.keep_disk {
-            KeepDisk::Never => {}
-            KeepDisk::IfFailed => drop(archive.file("boxbuild/keep", 0o644, b"failed\n")),
-            KeepDisk::Always => drop(archive.file("boxbuild/keep", 0o644, b"always\n")),
         }
         if self.network {
             archive.file("boxbuild/network", 0o644, b"");
@@ -240,7 +222,6 @@ mod tests {
                 ("a b;reboot".into(), "x".into()),
                 ("http_proxy".into(), "p".into()),
             ],
-            keep_disk: KeepDisk::IfFailed,
             network: true,
             folders: vec![("host0".into(), "/srv/it's".into(), true)],
             files: vec![("/a b/key".into(), b"secret".to_vec())],
@@ -250,7 +231,6 @@ mod tests {
         assert!(text.contains("http_proxy='p'"));
         assert!(!text.contains("reboot"));
         assert!(text.contains("share 'host0' '/srv/it'\\''s' ro\nplace 0 '/a b/key'\n"));
-        assert!(text.contains("boxbuild/keep\0") && text.contains("failed\n"));
         assert!(text.contains("boxbuild/files/0\0") && text.contains("secret"));
         assert_eq!(part.len() % 4, 0);
     }

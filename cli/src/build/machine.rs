@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use boxbuild_firmware::cmdline;
-use boxbuild_firmware::guest::{FastBoot, KeepDisk};
+use boxbuild_firmware::guest::FastBoot;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{AccessFlags, access};
 
@@ -34,11 +34,6 @@ pub(super) fn machine(
             let part = FastBoot {
                 args: plan.kiwi_args.clone(),
                 environment: plan.environment.clone(),
-                keep_disk: if plan.in_place {
-                    KeepDisk::Always
-                } else {
-                    KeepDisk::Never
-                },
                 network: plan.network == Network::User,
                 folders: plan
                     .host_paths
@@ -55,7 +50,7 @@ pub(super) fn machine(
                     info.arch.name(),
                     processor == Processor::Emulated,
                     &plan.console,
-                    &info.cmdline,
+                    &fast_items(plan),
                 )?,
             )
         }
@@ -132,6 +127,16 @@ fn host_files(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>, BuildError> {
             }),
         })
         .collect()
+}
+
+/// What the kernel command line of a fast boot says of this box and this build
+/// (docs/guest-contract.md).
+fn fast_items(plan: &Plan) -> Vec<String> {
+    let mut items = plan.installed.info.cmdline.clone();
+    if plan.in_place {
+        items.push(String::from("boxbuild.keep=always"));
+    }
+    items
 }
 
 /// What the kernel command line of a compat boot says of this box and this build.
