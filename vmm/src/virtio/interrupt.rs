@@ -27,7 +27,7 @@ pub struct Interrupt(Arc<Shared>);
 
 impl Interrupt {
     /// Interrupts for `queues` queues by `msix`.
-    pub(crate) fn new(msix: Arc<Msix>, queues: usize) -> Interrupt {
+    pub fn new(msix: Arc<Msix>, queues: usize) -> Interrupt {
         Interrupt(Arc::new(Shared {
             msix,
             isr: AtomicU8::new(0),

@@ -19,7 +19,7 @@ pub struct ActiveQueue {
 
 impl ActiveQueue {
     /// `queue` is number `index` of its device; `event` says that there is something in it.
-    pub(crate) fn new(queue: Queue, index: usize, event: EventFd) -> ActiveQueue {
+    pub fn new(queue: Queue, index: usize, event: EventFd) -> ActiveQueue {
         ActiveQueue {
             queue,
             index,

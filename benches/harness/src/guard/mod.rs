@@ -1,0 +1,67 @@
+//! Instruction counts against a committed baseline.
+//!
+//! A count repeats to a fraction of a percent where the programs around it are the same, on a
+//! busy machine as on an idle one. Where they differ, nothing follows from a difference, so the
+//! comparison is shown and called *skipped*.
+
+mod baseline;
+mod boot;
+mod paths;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+pub use baseline::{Baseline, Change, Counts, Judgement, LIMIT, judge};
+
+use crate::environment::Versions;
+
+/// Something that is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The devices' hot paths, by callgrind.
+    Paths,
+    /// The boot, in the lab.
+    Boot,
+}
+
+impl Part {
+    /// All.
+    pub const ALL: [Part; 2] = [Part::Paths, Part::Boot];
+
+    /// Its name in the baseline.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Paths => "paths",
+            Part::Boot => "boot",
+        }
+    }
+
+    /// What one count is.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Part::Paths => "instructions in one round",
+            Part::Boot => "thousand instructions of monitor, host kernel and guest",
+        }
+    }
+
+    /// What the counts depend on, as it is here; or why nothing can be counted here.
+    pub fn environment(self, repository: &Path) -> Result<Versions, String> {
+        match self {
+            Part::Paths => paths::environment(),
+            Part::Boot => boot::environment(repository),
+        }
+    }
+
+    /// Counts.
+    ///
+    /// # Errors
+    /// If what is measured fails.
+    pub fn count(self, repository: &Path) -> Result<Counts> {
+        match self {
+            Part::Paths => paths::count(repository),
+            Part::Boot => boot::count(repository),
+        }
+        .with_context(|| format!("cannot count the {}", self.name()))
+    }
+}
