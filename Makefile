@@ -8,9 +8,9 @@ PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs pyt
 	ca-certificates gcc libc6-dev make
 PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-utils cpio busybox-static kmod fdisk e2fsprogs xz-utils \
-	debian-archive-keyring gcc libc6-dev make mmdebstrap uidmap btrfs-progs
+	debian-archive-keyring gcc libc6-dev make mmdebstrap uidmap btrfs-progs valgrind
 
-.PHONY: demo test test-full lint unit conformance e2e boots fuzz lab release packages-demo packages-test packages-lab
+.PHONY: demo test test-full lint unit conformance e2e guard baseline guard-programs boots fuzz lab release packages-demo packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: packages-demo release
@@ -18,7 +18,7 @@ demo: packages-demo release
 
 # Everything CI runs.
 test: packages-test
-	tests/setup/counted $(MAKE) --no-print-directory lint unit conformance e2e
+	tests/setup/counted $(MAKE) --no-print-directory lint unit conformance e2e guard
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
 test-full: packages-demo test release
@@ -48,6 +48,18 @@ e2e: release
 	tests/e2e/quick $(BOXBUILD)
 	tests/e2e/container $(BOXBUILD)
 	tests/e2e/boots
+
+# Instruction counts of the devices' hot paths and of a boot, against benches/baseline.json:
+# over 3 % worse fails (docs/benchmarks.md, "The regression guard").
+guard: guard-programs
+	target/release/boxbuild-guard
+
+# Takes today's counts as the baseline.
+baseline: guard-programs
+	target/release/boxbuild-guard --update
+
+guard-programs: release
+	$(CARGO) build --release --quiet --package boxbuild-vmm --example boot
 
 # Distributions' own kernels, initrds and user space in the micro-VMM, as a normal user.
 boots: packages-test

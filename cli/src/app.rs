@@ -20,6 +20,7 @@ use crate::interrupt::Interrupt;
 use crate::plan::{Folders, Plan, PlanError};
 use crate::progress::{Progress, seconds, size};
 use crate::store::{Store, StoreError};
+use crate::timings;
 
 /// Exit codes, as documented in `--help`.
 mod code {
@@ -219,7 +220,7 @@ fn carry_out(
     if let Some(copy) = &plan.copy_log_to {
         copy_log(&plan.target_dir.join("result.log"), copy)?;
     }
-    match &run.outcome {
+    let result = match &run.outcome {
         Outcome::Built(files) => {
             print_text(&report(&run, files)?)?;
             Ok(code::GOOD)
@@ -228,6 +229,33 @@ fn carry_out(
             complain_of(failure, plan);
             Ok(failure.reason.exit_code())
         }
+    };
+    if let Some(format) = plan.timings {
+        let facts = facts(plan, runner, &run);
+        let text = timings::show(format, &facts, &run.timeline, &plan.target_dir)?;
+        let _ = anstream::stderr().write_all(text.as_bytes());
+    }
+    result
+}
+
+/// What the run was, for `--timings`.
+fn facts(plan: &Plan, runner: Runner<'_>, run: &Run) -> timings::Facts {
+    let engine = match runner {
+        Runner::Machine(engine) => engine.name(),
+        Runner::Container(_) => "podman",
+    };
+    let (good, outcome) = match &run.outcome {
+        Outcome::Built(_) => (true, String::from("built")),
+        Outcome::Failed(failure) => (false, failure.reason.to_string()),
+    };
+    timings::Facts {
+        name: plan.installed.info.name.clone(),
+        engine: engine.to_owned(),
+        description: plan.description.display().to_string(),
+        outcome,
+        good,
+        peak_memory: run.peak_memory,
+        machine: (plan.memory_mib << 20, plan.cpus),
     }
 }
 

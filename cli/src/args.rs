@@ -24,6 +24,7 @@ use crate::engine;
 use crate::global_options::GlobalOptions;
 use crate::kiwi_options;
 use crate::peer_options::PeerOptions;
+use crate::timings;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -157,6 +158,11 @@ pub struct BuildOptions {
     /// Show the build log and the box's console live.
     #[arg(long, short)]
     pub verbose: bool,
+    /// Say where the time went; html also writes a page with charts, timings.html in the target
+    /// directory.
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true,
+        default_missing_value = "text")]
+    pub timings: Option<timings::Format>,
     /// Say what would be run, and stop.
     #[arg(long)]
     pub dry_run: bool,
@@ -287,7 +293,9 @@ fn takes_value(command: &clap::Command, word: &OsStr) -> bool {
     };
     command
         .get_arguments()
-        .any(|arg| arg.get_long() == Some(name) && arg.get_action().takes_values())
+        .filter(|arg| arg.get_long() == Some(name))
+        // An optional value follows behind "=", never as a word of its own.
+        .any(|arg| arg.get_action().takes_values() && !arg.is_require_equals_set())
 }
 
 /// Whether `name` is an option of a build, in front of the separator.

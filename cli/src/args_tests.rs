@@ -126,6 +126,12 @@ const ROWS: &[Row] = &[
     }),
     ("--verbose", |o| o.verbose),
     ("--dry-run", |o| o.dry_run),
+    ("--timings", |o| {
+        o.timings == Some(crate::timings::Format::Text)
+    }),
+    ("--timings=html", |o| {
+        o.timings == Some(crate::timings::Format::Html)
+    }),
     ("--arch=s390x", |o| o.arch() == Some(Arch::S390x)),
     ("--x86_64", |o| o.arch() == Some(Arch::X86_64)),
     ("--aarch64", |o| o.arch() == Some(Arch::Aarch64)),
@@ -176,6 +182,10 @@ fn build(line: &str) -> Result<BuildOptions, clap::Error> {
 
 /// The two spellings of a row: with `=` and with a space.
 fn spellings(row: &str) -> Vec<String> {
+    // An optional value has one only: behind the sign.
+    if row.starts_with("--timings") {
+        return vec![row.to_owned()];
+    }
     vec![row.replacen(['='], " ", 1), row.to_owned()]
 }
 

@@ -27,3 +27,4 @@ pub mod plan;
 pub mod progress;
 pub mod store;
 pub mod target;
+pub mod timings;

@@ -15,9 +15,11 @@ pub mod fuse;
 mod pace;
 pub mod passthrough;
 pub mod server;
+mod traffic;
 pub mod vhost_user;
 
 pub use config::ShareConfig;
 pub use confine::{Confinement, confine_thread};
 pub use passthrough::{PassthroughFs, ShareError};
 pub use server::{Server, ServerError};
+pub use traffic::Traffic;

@@ -17,6 +17,7 @@ use vm_memory::{ByteValued, GuestMemory};
 use crate::descriptor::{self, ChainError, Segments};
 use crate::fuse::abi::{self, InHeader, OutHeader, init, opcode};
 use crate::fuse::filesystem::{Context, FileSystem, errno};
+use crate::traffic::Traffic;
 use request::Args;
 
 /// The largest READ and WRITE in bytes: 256 pages of 4 KiB, `FUSE_MAX_MAX_PAGES` of the Linux
@@ -64,6 +65,8 @@ pub struct Server<F: FileSystem> {
     fs: F,
     /// INIT flags in use, once the guest has negotiated them.
     flags: AtomicU64,
+    /// Contents of files that were read and written.
+    traffic: Traffic,
     #[cfg(any(test, feature = "unchecked-names"))]
     unchecked_names: bool,
 }
@@ -74,6 +77,7 @@ impl<F: FileSystem> Server<F> {
         Self {
             fs,
             flags: AtomicU64::new(0),
+            traffic: Traffic::default(),
             #[cfg(any(test, feature = "unchecked-names"))]
             unchecked_names: false,
         }
@@ -92,6 +96,11 @@ impl<F: FileSystem> Server<F> {
     /// The file system behind it.
     pub fn file_system(&self) -> &F {
         &self.fs
+    }
+
+    /// How much of its files the guest has read and written.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic.clone()
     }
 
     /// Handles one request. Returns the number of bytes written to the chain's writable part,
@@ -209,6 +218,7 @@ impl<F: FileSystem> Server<F> {
             .read(ctx, header.nodeid, args.fh, args.offset, &sink);
         let count = result.as_ref().map_or(0, |count| (*count).min(size));
         writable.mark_dirty(OUT_HEADER, count);
+        self.traffic.add_to_guest(count);
         finish(header, writable, &result.map(|_| ()), count)
     }
 
@@ -241,6 +251,7 @@ impl<F: FileSystem> Server<F> {
             },
             Err(_) => return finish(header, writable, &result.map(|_| ()), 0),
         };
+        self.traffic.add_from_guest(out.size as usize);
         writable.write(OUT_HEADER, out.as_slice())?;
         finish(header, writable, &Ok(()), size_of::<abi::WriteOut>())
     }

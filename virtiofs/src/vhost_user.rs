@@ -22,6 +22,7 @@ use crate::config::ShareConfig;
 use crate::confine::{ConfineError, Confinement, confine_thread};
 use crate::passthrough::{PassthroughFs, ShareError};
 use crate::server::Server;
+use crate::traffic::Traffic;
 use device::{Device, STOP};
 
 /// A share cannot be served.
@@ -53,6 +54,7 @@ pub struct ShareServer {
     thread: Option<JoinHandle<()>>,
     confinement: Confinement,
     fault: Arc<Fault>,
+    traffic: Traffic,
 }
 
 /// Whether the serving has stopped, and why, if it did so by itself.
@@ -132,6 +134,7 @@ impl ShareServer {
         let io = |action| move |source| StartError::Io { action, source };
         let (listener, end) = connection().map_err(io("make a private socket"))?;
         let fault = Arc::new(Fault::default());
+        let traffic = server.traffic();
         let (ready, is_ready) = mpsc::sync_channel(1);
         let serving = Serving {
             config,
@@ -153,6 +156,7 @@ impl ShareServer {
                 thread: Some(thread),
                 confinement,
                 fault,
+                traffic,
             },
             end,
         ))
@@ -161,6 +165,11 @@ impl ShareServer {
     /// Whether the kernel keeps the serving threads inside of the share.
     pub fn confinement(&self) -> Confinement {
         self.confinement
+    }
+
+    /// How much of its files the guest has read and written.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic.clone()
     }
 
     /// Why the share does not work any more: the guest's driver broke the rules of the

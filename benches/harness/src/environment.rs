@@ -16,8 +16,12 @@ pub type Versions = BTreeMap<String, String>;
 /// If it is not there any more.
 pub fn repository() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    root.canonicalize()
-        .with_context(|| format!("{} is gone: run the bench where it was built", root.display()))
+    root.canonicalize().with_context(|| {
+        format!(
+            "{} is gone: run the bench where it was built",
+            root.display()
+        )
+    })
 }
 
 /// The first line that a program prints, or `None` if it cannot be run.

@@ -248,6 +248,10 @@ impl Random {
 
 /// A folder for a workload, in memory where the host has such a file system.
 pub(crate) fn folder() -> io::Result<tempfile::TempDir> {
-    let builder = tempfile::Builder::new().prefix("boxbuild-bench-").to_owned();
-    builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir())
+    let builder = tempfile::Builder::new()
+        .prefix("boxbuild-bench-")
+        .to_owned();
+    builder
+        .tempdir_in("/dev/shm")
+        .or_else(|_| builder.tempdir())
 }

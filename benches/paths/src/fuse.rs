@@ -278,9 +278,7 @@ impl Workload for Create {
         };
         share.call(opcode::CREATE, ROOT_ID, &[create.as_slice(), name], SMALL)?;
         let node = share.reply::<abi::EntryOut>(0)?.nodeid;
-        let fh = share
-            .reply::<abi::OpenOut>(size_of::<abi::EntryOut>())?
-            .fh;
+        let fh = share.reply::<abi::OpenOut>(size_of::<abi::EntryOut>())?.fh;
         let release = abi::ReleaseIn {
             fh,
             ..Default::default()

@@ -146,7 +146,9 @@ impl Guest {
             // The payload is whatever lies behind.
             let part = readable(at, frame.len() + len);
             self.driver.put(TRANSMIT, &[part])?;
-            self.next = self.next.wrapping_add(len as u32 + u32::from(flags & (SYN | FIN) != 0));
+            self.next = self
+                .next
+                .wrapping_add(len as u32 + u32::from(flags & (SYN | FIN) != 0));
         }
         self.driver.notify(TRANSMIT)?;
         self.driver.expect(TRANSMIT, count)

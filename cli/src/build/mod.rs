@@ -20,6 +20,7 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::store::{ContainerImage, StoreError};
 use crate::target::{Target, TargetError};
+use crate::timings::Milestone;
 
 use machine::machine;
 pub use outcome::{Failure, Outcome, Reason, Run};
@@ -27,9 +28,6 @@ use watch::Watch;
 
 /// Events that may wait to be looked at; more, and the guest waits.
 const EVENTS: usize = 64;
-
-/// How often the log is looked at when the machine says nothing.
-const TICK: Duration = Duration::from_millis(200);
 
 /// Time for the engine's process to end in order when it is told to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -127,11 +125,12 @@ pub fn run(
     progress.begin(Phase::Boot.name());
     let mut watch = Watch::new(plan, &target, progress);
     let mut running = runner.start(plan, &target, sender)?;
+    watch.recorder.reach(Milestone::PowerOn);
 
     let mut stop = None;
     let mut hopeless = None;
     let ended = loop {
-        match events.recv_timeout(TICK) {
+        match events.recv_timeout(watch.tick()) {
             Ok(Event::Console(bytes)) => watch.console(&bytes),
             Ok(Event::Control(bytes)) => watch.control(&bytes),
             Ok(Event::Note(text)) => watch.progress.note(&text),
@@ -143,6 +142,7 @@ pub fn run(
             }
         }
         watch.look();
+        watch.recorder.sample(|| running.usage());
         if stop.is_none() {
             stop = hopeless.take().or_else(|| watch.reason_to_stop(interrupt));
             if stop.is_some() {
@@ -156,6 +156,7 @@ pub fn run(
             }
         }
     };
+    watch.recorder.reach(Milestone::Ended);
     let peak_memory = running.peak_memory();
     drop(running);
     watch.end();
@@ -168,6 +169,7 @@ pub fn run(
         reason => reason,
     });
     let phases = watch.phases();
+    let recorder = watch.recorder.clone();
     let last_lines = reason.as_ref().map(|reason| watch.last_lines(reason));
     progress.finish(reason.is_none());
     let outcome = match reason {
@@ -189,6 +191,7 @@ pub fn run(
         phases,
         total,
         peak_memory,
+        timeline: recorder.finish(),
     })
 }
 

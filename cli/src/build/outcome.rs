@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::follow::Phase;
 use crate::progress::seconds;
+use crate::timings::Timeline;
 
 /// A machine that ran.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Run {
     pub total: Duration,
     /// Highest resident memory of the engine in bytes, if known.
     pub peak_memory: Option<u64>,
+    /// Where the time went.
+    pub timeline: Timeline,
 }
 
 /// The verdict on a build.

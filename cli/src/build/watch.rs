@@ -10,12 +10,18 @@ use crate::interrupt::Interrupt;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::target::{ResultCode, Target};
+use crate::timings::{Milestone, Recorder};
 
 /// Console lines that are kept for the report of a failure.
 const LAST_CONSOLE_LINES: usize = 15;
 
 /// Log lines that are kept for the report of a failure.
 const LAST_LOG_LINES: usize = 12;
+
+/// How often the log is looked at when the machine says nothing: until there is a first line,
+/// whose time matters, and later.
+const FIRST_TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_millis(200);
 
 /// Everything observed of a running machine.
 pub(super) struct Watch<'a> {
@@ -35,6 +41,7 @@ pub(super) struct Watch<'a> {
     panic: Option<String>,
     reports: bool,
     done: bool,
+    pub(super) recorder: Recorder,
 }
 
 impl<'a> Watch<'a> {
@@ -57,6 +64,16 @@ impl<'a> Watch<'a> {
             panic: None,
             reports: false,
             done: false,
+            recorder: Recorder::of_this_process(),
+        }
+    }
+
+    /// How long to wait for the machine to say something before the log is looked at.
+    pub(super) fn tick(&self) -> Duration {
+        if self.log_lines.is_empty() {
+            FIRST_TICK
+        } else {
+            TICK
         }
     }
 
@@ -83,7 +100,15 @@ impl<'a> Watch<'a> {
 
     pub(super) fn control(&mut self, bytes: &[u8]) {
         let mut control = std::mem::take(&mut self.control);
-        control.push(bytes, |line| match Report::parse(line) {
+        control.push(bytes, |line| {
+            self.recorder.report(line);
+            self.report(line);
+        });
+        self.control = control;
+    }
+
+    fn report(&mut self, line: &str) {
+        match Report::parse(line) {
             Some(Report::Phase(phase)) => {
                 self.reports = true;
                 self.last_life = Instant::now();
@@ -96,8 +121,7 @@ impl<'a> Watch<'a> {
                 }
             }
             Some(Report::Exit(_)) | None => {}
-        });
-        self.control = control;
+        }
     }
 
     /// Looks at the log.
@@ -117,6 +141,7 @@ impl<'a> Watch<'a> {
     }
 
     fn log_line(&mut self, line: &str) {
+        self.recorder.reach(Milestone::FirstLine);
         if let Some(phase) = phase_of_log_line(line) {
             self.enter(phase);
         }
@@ -135,6 +160,12 @@ impl<'a> Watch<'a> {
     fn enter(&mut self, phase: Phase) {
         if self.reached.last().is_some_and(|(last, _)| *last < phase) {
             self.reached.push((phase, Instant::now()));
+            match phase {
+                Phase::Create => self.recorder.reach(Milestone::Create),
+                Phase::Bundle => self.recorder.reach(Milestone::Bundle),
+                Phase::PowerOff => self.recorder.reach(Milestone::PowerOff),
+                Phase::Boot | Phase::Prepare => {}
+            }
             self.progress.begin(phase.name());
         }
     }

@@ -4,6 +4,7 @@
 //! says how the run ended. What the guest wrote into its shares is judged elsewhere.
 
 pub mod kvm;
+mod process;
 pub mod qemu;
 
 use std::ffi::OsString;
@@ -12,6 +13,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
+
+use boxbuild_virtiofs::Traffic;
 
 use crate::arch::Arch;
 
@@ -228,6 +231,48 @@ pub trait Running: std::fmt::Debug {
     /// # Errors
     /// If the host does not allow it. Some files may be in the folder then.
     fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>>;
+
+    /// What the machine uses now and has used so far, as far as the engine knows.
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+}
+
+/// What a machine uses. `None` is what the engine cannot know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Resident memory of the engine's process now, the guest's included, in bytes.
+    pub memory: Option<u64>,
+    /// Processor time of the engine's process so far.
+    pub processor: Option<Duration>,
+    /// Bytes that went through the root disk so far.
+    pub disk: Option<Moved>,
+    /// Bytes of files in shares.
+    pub shares: Option<Moved>,
+    /// Bytes of frames of the network.
+    pub network: Option<Moved>,
+}
+
+/// Bytes that a guest has moved so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Read, received.
+    pub to_guest: u64,
+    /// Written, sent.
+    pub from_guest: u64,
+}
+
+impl Moved {
+    /// The sum over several devices; `None` if there is none.
+    pub fn sum<'a>(traffic: impl IntoIterator<Item = &'a Traffic>) -> Option<Moved> {
+        traffic.into_iter().fold(None, |sum, traffic| {
+            let sum = sum.unwrap_or_default();
+            Some(Moved {
+                to_guest: sum.to_guest + traffic.to_guest(),
+                from_guest: sum.from_guest + traffic.from_guest(),
+            })
+        })
+    }
 }
 
 /// Names of the engines that can be asked for; `auto` takes the first of the others that works.

@@ -17,6 +17,7 @@ use crate::host_paths::HostPaths;
 use crate::kiwi_options::BuildArgsError;
 use crate::peer_options;
 use crate::store::{Guest, InstalledBox};
+use crate::timings;
 
 pub use folders::Folders;
 use folders::said;
@@ -76,6 +77,8 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// End the build after this time without a sign of life.
     pub timeout_idle: Option<Duration>,
+    /// Say where the time went.
+    pub timings: Option<timings::Format>,
 }
 
 /// How a box is brought up.
@@ -232,6 +235,7 @@ impl Plan {
             cpu_model: options.cpu.clone(),
             timeout: options.timeout,
             timeout_idle: Some(options.timeout_idle).filter(|time| !time.is_zero()),
+            timings: options.timings,
             installed,
         })
     }

@@ -18,7 +18,7 @@ use crate::virtio::console::{Console, Input, Port};
 use crate::virtio::fs::Fs;
 use crate::virtio::net::Net;
 use crate::virtio::rng::Rng;
-use crate::virtio::{Attachment, Device, Failures, VirtioPci};
+use crate::virtio::{Attachment, Device, Failures, Kind, Traffic, VirtioPci};
 
 /// What the devices are made of.
 pub(super) struct Parts {
@@ -29,12 +29,17 @@ pub(super) struct Parts {
     pub(super) failures: Failures,
 }
 
-/// The bus with all devices, and the way to say something to the guest.
-pub(super) fn build(
-    vm: &Arc<Vm>,
-    parts: Parts,
-    events: &Events,
-) -> Result<(Arc<PciRoot>, Input), StartError> {
+/// The machine's devices.
+pub(super) struct Built {
+    pub(super) pci: Arc<PciRoot>,
+    /// The way to say something to the guest.
+    pub(super) input: Input,
+    /// What the guest moves through each.
+    pub(super) traffic: Vec<(Kind, Traffic)>,
+}
+
+/// The bus with all devices.
+pub(super) fn build(vm: &Arc<Vm>, parts: Parts, events: &Events) -> Result<Built, StartError> {
     let output = Arc::clone(events);
     let console = Console::new(Box::new(move |port, bytes| {
         output(match port {
@@ -64,6 +69,10 @@ pub(super) fn build(
     devices.push(Box::new(Rng));
     devices.push(Box::new(Balloon::new()));
 
+    let traffic = devices
+        .iter()
+        .map(|device| (device.kind(), device.traffic()))
+        .collect();
     let attachment = Attachment {
         msi: vm.clone(),
         io_events: vm.clone(),
@@ -75,7 +84,11 @@ pub(super) fn build(
     for device in devices {
         root.add(Box::new(VirtioPci::new(device, attachment.clone())))?;
     }
-    Ok((Arc::new(root), input))
+    Ok(Built {
+        pci: Arc::new(root),
+        input,
+        traffic,
+    })
 }
 
 /// Lets the guest read the registers of the devices without our help, if KVM can do that. It

@@ -91,7 +91,11 @@ pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> 
         shares: config.shares,
         failures: failures(stopped.clone()),
     };
-    let (pci, input) = devices::build(&vm, parts, &events)?;
+    let devices::Built {
+        pci,
+        input,
+        traffic,
+    } = devices::build(&vm, parts, &events)?;
     let mut buses = Buses::default();
     add_ports(&mut buses, &serial, &debug_port)?;
     devices::add_windows(&mut buses, &pci, config.config_ports)?;
@@ -104,7 +108,12 @@ pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> 
         serial,
         events,
     };
-    running::supervise(parts, stopped, receiver, debug_port, input).map_err(StartError::Thread)
+    let handles = running::Handles {
+        debug_port,
+        input,
+        traffic,
+    };
+    running::supervise(parts, stopped, receiver, handles).map_err(StartError::Thread)
 }
 
 /// A device that cannot go on ends the machine.

@@ -8,6 +8,7 @@ use crate::legacy::{DebugPort, Mark, Serial};
 use crate::pci::PciRoot;
 use crate::vcpu::{RunningVcpus, Stopped};
 use crate::virtio::console::Input;
+use crate::virtio::{Kind, Traffic};
 
 /// Something that happened in a running machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,13 +55,20 @@ pub(super) struct Parts {
     pub(super) events: Events,
 }
 
+/// What the outside has to do with while it runs.
+#[derive(Debug)]
+pub(super) struct Handles {
+    pub(super) debug_port: Arc<DebugPort>,
+    pub(super) input: Input,
+    pub(super) traffic: Vec<(Kind, Traffic)>,
+}
+
 /// A machine that runs. Dropping it kills it and waits until nothing of it is left.
 #[derive(Debug)]
 pub struct Running {
     stopped: Sender<Stopped>,
     supervisor: Option<JoinHandle<()>>,
-    debug_port: Arc<DebugPort>,
-    input: Input,
+    handles: Handles,
 }
 
 /// Starts the thread that waits for the end.
@@ -68,8 +76,7 @@ pub(super) fn supervise(
     parts: Parts,
     stopped: Sender<Stopped>,
     receiver: Receiver<Stopped>,
-    debug_port: Arc<DebugPort>,
-    input: Input,
+    handles: Handles,
 ) -> std::io::Result<Running> {
     let supervisor = std::thread::Builder::new()
         .name(String::from("machine"))
@@ -77,8 +84,7 @@ pub(super) fn supervise(
     Ok(Running {
         stopped,
         supervisor: Some(supervisor),
-        debug_port,
-        input,
+        handles,
     })
 }
 
@@ -120,12 +126,17 @@ impl Running {
 
     /// A handle for what the host says to the guest.
     pub fn input(&self) -> Input {
-        self.input.clone()
+        self.handles.input.clone()
     }
 
     /// Moments that the guest marked by writing to port 0x80.
     pub fn marks(&self) -> Vec<Mark> {
-        self.debug_port.marks()
+        self.handles.debug_port.marks()
+    }
+
+    /// What the guest has moved through its devices, one entry for each of them.
+    pub fn traffic(&self) -> &[(Kind, Traffic)] {
+        &self.handles.traffic
     }
 }
 

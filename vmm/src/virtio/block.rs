@@ -9,6 +9,7 @@ use virtio_bindings::virtio_blk as blk;
 
 use super::{
     ActiveQueue, Buffers, Context, Device, DeviceConfig, Fault, Interrupt, Kind, QueueThread,
+    Traffic,
 };
 use crate::disk::{Disk, SECTOR};
 use crate::memory::GuestRam;
@@ -96,6 +97,7 @@ impl Block {
             server: Arc::new(Server {
                 disk,
                 notices,
+                traffic: Traffic::default(),
                 told: AtomicU32::new(0),
                 told_full: AtomicBool::new(false),
             }),
@@ -110,6 +112,7 @@ impl Block {
 struct Server {
     disk: Box<dyn Disk>,
     notices: Notices,
+    traffic: Traffic,
     told: AtomicU32,
     told_full: AtomicBool,
 }
@@ -204,12 +207,14 @@ impl Server {
             blk::VIRTIO_BLK_T_IN => {
                 let offset = self.offset(sector, writable.len() as u64)?;
                 self.disk.read(offset, writable)?;
+                self.traffic.add_to_guest(writable.len());
                 Ok(writable.len())
             }
             blk::VIRTIO_BLK_T_OUT => {
                 self.writable()?;
                 let offset = self.offset(sector, readable.len() as u64)?;
                 self.disk.write(offset, readable)?;
+                self.traffic.add_from_guest(readable.len());
                 Ok(0)
             }
             blk::VIRTIO_BLK_T_FLUSH => {
@@ -298,6 +303,10 @@ impl Device for Block {
 
     fn queue_sizes(&self) -> Vec<u16> {
         vec![QUEUE; usize::from(self.queues)]
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.server.traffic.clone()
     }
 
     fn config(&self) -> Arc<DeviceConfig> {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use boxbuild_virtiofs::Traffic;
+
 use super::{ActiveQueue, DeviceConfig, Interrupt};
 use crate::memory::GuestRam;
 
@@ -129,6 +131,12 @@ pub trait Device: Send + fmt::Debug {
 
     /// Largest size of each of its queues, powers of two.
     fn queue_sizes(&self) -> Vec<u16>;
+
+    /// What the guest moves through it. A device that moves nothing worth counting has the
+    /// numbers of a new [`Traffic`].
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
 
     /// Its configuration space.
     fn config(&self) -> Arc<DeviceConfig>;

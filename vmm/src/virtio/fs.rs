@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use boxbuild_virtiofs::{PassthroughFs, Server, ShareConfig, ShareError, confine_thread};
 
-use super::{Context, Device, DeviceConfig, Fault, Kind};
+use super::{Context, Device, DeviceConfig, Fault, Kind, Traffic};
 
 /// Bytes of a mount tag.
 const TAG: usize = 36;
@@ -67,6 +67,10 @@ impl Device for Fs {
 
     fn queue_sizes(&self) -> Vec<u16> {
         vec![QUEUE; QUEUES]
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.server.traffic()
     }
 
     fn config(&self) -> Arc<DeviceConfig> {

@@ -21,6 +21,7 @@ mod queue_thread;
 pub mod rng;
 mod worker;
 
+pub use boxbuild_virtiofs::Traffic;
 pub use buffers::Buffers;
 pub use config::DeviceConfig;
 pub use device::{Context, Device, Failures, Fault, Kind};

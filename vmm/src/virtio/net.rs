@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use virtio_bindings::virtio_net as net;
 
-use super::{ActiveQueue, Buffers, Context, Device, DeviceConfig, Fault, Kind};
+use super::{ActiveQueue, Buffers, Context, Device, DeviceConfig, Fault, Kind, Traffic};
 use crate::memory::GuestRam;
 use crate::net::{Frame, GUEST_MAC, LARGEST_FRAME, Nat, NetworkConfig, NetworkError, Offloads};
 
@@ -46,6 +46,7 @@ pub struct Net {
     /// The driver takes frames in several buffers.
     mergeable: bool,
     buffer: Vec<u8>,
+    traffic: Traffic,
 }
 
 impl Net {
@@ -62,6 +63,7 @@ impl Net {
             waiting: None,
             mergeable: false,
             buffer: Vec::new(),
+            traffic: Traffic::default(),
         })
     }
 
@@ -97,6 +99,7 @@ impl Net {
                 let mut buffer = std::mem::take(&mut self.buffer);
                 buffer.resize(readable.len(), 0);
                 readable.copy_to(&mut buffer);
+                self.traffic.add_from_guest(buffer.len());
                 self.with(context, |nat| nat.take(&buffer));
                 self.buffer = buffer;
             }
@@ -139,6 +142,7 @@ impl Net {
                 return Ok(());
             };
             put(frame, &room, ram, queue)?;
+            self.traffic.add_to_guest(frame.bytes.len());
             self.waiting = None;
         }
     }
@@ -246,6 +250,10 @@ impl Device for Net {
 
     fn queue_sizes(&self) -> Vec<u16> {
         vec![QUEUE; 2]
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.traffic.clone()
     }
 
     fn config(&self) -> Arc<DeviceConfig> {

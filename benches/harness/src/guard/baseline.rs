@@ -171,7 +171,10 @@ mod tests {
         let before = counted("1", &[("a", 1000)]);
         let judged = verdict(&before, &counted("2", &[("a", 2000)]));
         assert!(!judged.fails());
-        assert_eq!(judged.differences, ["rustc is \"2\", the baseline has \"1\""]);
+        assert_eq!(
+            judged.differences,
+            ["rustc is \"2\", the baseline has \"1\""]
+        );
         assert_eq!(judged.changes[0].percent(), Some(100.0));
     }
 

@@ -20,9 +20,11 @@ use boxbuild_vmm::kvm::KvmError;
 use boxbuild_vmm::machine::{self, Config};
 use boxbuild_vmm::net::NetworkConfig;
 use boxbuild_vmm::smoke;
+use boxbuild_vmm::virtio::Kind;
 
 use super::{
-    Ended, Engine, Event, Machine, Network, Processor, RootDisk, Running, StartError, Unusable,
+    Ended, Engine, Event, Machine, Moved, Network, Processor, RootDisk, Running, StartError,
+    Unusable, Usage, process,
 };
 use crate::arch::Arch;
 
@@ -217,7 +219,22 @@ impl Running for InProcess {
     }
 
     fn peak_memory(&self) -> Option<u64> {
-        peak_memory(&fs::read_to_string("/proc/self/status").ok()?)
+        process::kib(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+    }
+
+    fn usage(&self) -> Usage {
+        let (memory, processor) = process::usage("self");
+        let moved = |wanted: Kind| {
+            let traffic = self.running.traffic().iter();
+            Moved::sum(traffic.filter_map(|(kind, moved)| (*kind == wanted).then_some(moved)))
+        };
+        Usage {
+            memory,
+            processor,
+            disk: moved(Kind::Block),
+            shares: moved(Kind::Fs),
+            network: moved(Kind::Net),
+        }
     }
 
     fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>> {
@@ -232,15 +249,6 @@ impl Drop for InProcess {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::Relaxed);
     }
-}
-
-/// `VmHWM` in bytes (proc_pid_status(5)): with the guest's memory as far as it was used.
-fn peak_memory(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
 }
 
 /// Why there is no KVM, and what would help.
@@ -297,13 +305,6 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-
-    #[test]
-    fn peak_memory_is_in_bytes() {
-        let status = "Name:\tboxbuild\nVmPeak:\t  10 kB\nVmHWM:\t  2048 kB\n";
-        assert_eq!(peak_memory(status), Some(2 << 20));
-        assert_eq!(peak_memory("Name:\tboxbuild\n"), None);
-    }
 
     #[test]
     fn a_missing_permission_names_the_group_or_the_device() {

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::engine::Moved;
+
 /// Bytes of one message that are kept at most.
 const LONGEST_MESSAGE: usize = 1 << 20;
 
@@ -13,6 +15,10 @@ pub(super) struct Monitor {
     pub(super) shutdown: Option<Shutdown>,
     /// The overlay's file system is full.
     pub(super) no_space: bool,
+    /// What went through the disks, as far as it has been asked.
+    pub(super) disk: Option<Moved>,
+    /// A question has not been answered yet.
+    pub(super) asked: bool,
 }
 
 /// The reason of a SHUTDOWN event.
@@ -33,6 +39,10 @@ impl Monitor {
     /// Ends QEMU.
     pub(super) const QUIT: &'static [u8] = b"{\"execute\":\"quit\"}\n";
 
+    /// Asks what went through the disks.
+    pub(super) const BLOCKS: &'static [u8] =
+        b"{\"execute\":\"query-blockstats\",\"id\":\"blocks\"}\n";
+
     /// Takes bytes from the monitor.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         for byte in bytes {
@@ -48,6 +58,10 @@ impl Monitor {
     }
 
     fn message(&mut self, message: &Value) {
+        if message["id"] == "blocks" {
+            self.asked = false;
+            self.disk = message["return"].as_array().map(|disks| moved(disks));
+        }
         let data = &message["data"];
         match message["event"].as_str() {
             Some("SHUTDOWN") => {
@@ -60,6 +74,18 @@ impl Monitor {
             Some("BLOCK_IO_ERROR") => self.no_space |= data["nospace"] == Value::Bool(true),
             _ => {}
         }
+    }
+}
+
+/// The sum over the answer to [`Monitor::BLOCKS`].
+fn moved(disks: &[Value]) -> Moved {
+    let sum = |name: &str| {
+        let bytes = disks.iter().map(|disk| &disk["stats"][name]);
+        bytes.filter_map(Value::as_u64).sum()
+    };
+    Moved {
+        to_guest: sum("rd_bytes"),
+        from_guest: sum("wr_bytes"),
     }
 }
 
@@ -82,6 +108,25 @@ mod tests {
         assert!(!monitor.no_space);
         monitor.push(b"{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"nospace\": true}}\n");
         assert!(monitor.no_space);
+    }
+
+    #[test]
+    fn disks_are_added_up() {
+        let mut monitor = Monitor {
+            asked: true,
+            ..Monitor::default()
+        };
+        monitor.push(
+            b"{\"return\": [{\"device\": \"\", \"stats\": {\"rd_bytes\": 10, \"wr_bytes\": 3}}, \
+              {\"stats\": {\"rd_bytes\": 5}}, 7], \"id\": \"blocks\"}\r\n",
+        );
+        assert!(!monitor.asked);
+        let Some(moved) = monitor.disk else {
+            panic!("no answer");
+        };
+        assert_eq!((moved.to_guest, moved.from_guest), (15, 3));
+        monitor.push(b"{\"error\": {}, \"id\": \"blocks\"}\n");
+        assert_eq!(monitor.disk, None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -14,13 +14,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use boxbuild_virtiofs::Traffic;
 use boxbuild_virtiofs::vhost_user::ShareServer;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use super::monitor::{Monitor, Shutdown};
 use super::{other, overlay};
-use crate::engine::{Ended, Event, Running};
+use crate::engine::{Ended, Event, Moved, Running, Usage, process};
 use crate::follow::plain;
 
 /// How often the child is looked at when it says nothing.
@@ -59,6 +60,8 @@ struct Shared {
     /// The owner is going: nobody takes events any more.
     closing: AtomicBool,
     peak_memory: AtomicU64,
+    disk: Mutex<Option<Moved>>,
+    shares: Vec<Traffic>,
 }
 
 /// A running QEMU.
@@ -105,6 +108,8 @@ impl Child {
             killed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             peak_memory: AtomicU64::new(0),
+            disk: Mutex::new(None),
+            shares: servers.iter().map(ShareServer::traffic).collect(),
         });
         let follower = Follower {
             shared: Arc::clone(&shared),
@@ -151,6 +156,20 @@ impl Running for Child {
             .as_ref()
             .map(|changes| overlay::keep(changes, folder))
             .transpose()
+    }
+
+    fn usage(&self) -> Usage {
+        let pid = self.shared.process().id().to_string();
+        let (memory, processor) = process::usage(&pid);
+        let disk = self.shared.disk.lock();
+        Usage {
+            memory,
+            processor,
+            disk: *disk.unwrap_or_else(PoisonError::into_inner),
+            shares: Moved::sum(&self.shared.shares),
+            // QEMU's user network does not count.
+            network: None,
+        }
     }
 }
 
@@ -341,22 +360,25 @@ impl Follower {
         }
     }
 
-    /// Notes the highest resident memory so far (proc_pid_status(5), VmHWM).
-    fn measure(&self) {
+    /// Notes the highest resident memory so far (proc_pid_status(5), VmHWM), and asks QEMU
+    /// about its disks.
+    fn measure(&mut self) {
+        *self
+            .shared
+            .disk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = self.monitor.disk;
+        // One question at a time: a QEMU that hangs must not fill the socket.
+        if !self.monitor.asked {
+            self.monitor.asked = (&self.shared.monitor).write_all(Monitor::BLOCKS).is_ok();
+        }
         let id = self.shared.process().id();
-        let peak = std::fs::File::open(format!("/proc/{id}/status")).and_then(|mut file| {
-            let mut text = String::new();
-            file.read_to_string(&mut text)?;
-            Ok(text)
-        });
-        let kib = peak.ok().and_then(|text| {
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-            line.split_ascii_whitespace().next()?.parse::<u64>().ok()
-        });
-        if let Some(kib) = kib {
-            self.shared
-                .peak_memory
-                .fetch_max(kib << 10, Ordering::Relaxed);
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"));
+        if let Some(peak) = status
+            .ok()
+            .and_then(|status| process::kib(&status, "VmHWM:"))
+        {
+            self.shared.peak_memory.fetch_max(peak, Ordering::Relaxed);
         }
     }
 
