@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::Signal;
+
 /// Waits for the end of its input, which is the end of this process.
 const SCRIPT: &str = "trap '' INT TERM HUP QUIT; read -r _; exec rm -rf -- \"$1\"";
 
@@ -42,6 +44,24 @@ impl Drop for Guard {
         drop(self.waiting.stdin.take());
         // An error means that it is gone already.
         let _ = self.waiting.wait();
+    }
+}
+
+/// Lets the child get `signal` when this process dies. Set-user-id programs such as sudo
+/// escape this; [`Guard`] does not depend on it.
+pub(crate) fn die_with_parent(command: &mut Command, signal: Signal) {
+    let parent = nix::unistd::getpid();
+    // SAFETY: between fork and exec, only prctl and getppid are called, which are
+    // async-signal-safe.
+    unsafe {
+        command.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(signal)?;
+            // The parent may have died before the call.
+            if nix::unistd::getppid() != parent {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            Ok(())
+        });
     }
 }
 

@@ -6,7 +6,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use nix::sys::signal::Signal;
 use nix::unistd::{AccessFlags, access, getuid};
 
 use super::Mode;
@@ -87,24 +86,6 @@ fn listed(sudo: &Path) -> bool {
         .stdin(Stdio::null())
         .output()
         .is_ok_and(|output| output.status.success())
-}
-
-/// Lets the child get `signal` when this process dies. Set-user-id programs such as sudo
-/// escape this; the guard does not depend on it.
-pub(super) fn die_with_parent(command: &mut Command, signal: Signal) {
-    let parent = nix::unistd::getpid();
-    // SAFETY: between fork and exec, only prctl and getppid are called, which are
-    // async-signal-safe.
-    unsafe {
-        command.pre_exec(move || {
-            nix::sys::prctl::set_pdeathsig(signal)?;
-            // The parent may have died before the call.
-            if nix::unistd::getppid() != parent {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            Ok(())
-        });
-    }
 }
 
 /// Where a program is.

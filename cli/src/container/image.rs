@@ -7,9 +7,9 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::caller::die_with_parent;
 use super::process::last_line;
 use super::{ContainerError, Podman, io_error};
+use crate::guard::die_with_parent;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::store::{ContainerImage, InstalledBox};

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use nix::fcntl::Flock;
 use nix::sys::signal::Signal;
 
-use super::caller::die_with_parent;
 use super::guard::Guard;
 use crate::engine::{Ended, Event, Running};
 use crate::follow::plain;
+use crate::guard::die_with_parent;
 
 /// How often podman is looked at.
 const TICK: Duration = Duration::from_millis(20);

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use super::host::Host;
 use crate::follow::plain;
+use crate::guard::die_with_parent;
 use crate::interrupt::Interrupt;
 
 /// Lines of a program's output that are kept for the report of its failure.
@@ -68,21 +69,30 @@ impl<'a> Runner<'a> {
         args: impl IntoIterator<Item = OsString>,
         environment: &[(&str, PathBuf)],
     ) -> Result<(), CommandError> {
+        let mut command = Command::new(self.host.find(program).unwrap_or_else(|| program.into()));
+        command.args(args).envs(environment.iter().cloned());
+        self.run_command(program, command)
+    }
+
+    /// Runs a command, which messages call `program`, to its end.
+    pub(super) fn run_command(
+        &self,
+        program: &str,
+        mut command: Command,
+    ) -> Result<(), CommandError> {
         let start_error = |source| CommandError::Start {
             program: program.to_owned(),
             source,
         };
-        let mut command = Command::new(self.host.find(program).unwrap_or_else(|| program.into()));
         command
-            .args(args)
-            .envs(environment.iter().cloned())
             .env("PATH", self.host.path())
             .env("LC_ALL", "C.UTF-8")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        die_with_parent(&mut command);
+        // SIGTERM lets it clean up.
+        die_with_parent(&mut command, Signal::SIGTERM);
         let mut child = command.spawn().map_err(start_error)?;
         let (sender, lines) = mpsc::channel();
         let streams: [Option<Box<dyn io::Read + Send>>; 2] = [
@@ -140,23 +150,6 @@ impl<'a> Runner<'a> {
             status,
             output: output.into(),
         })
-    }
-}
-
-/// Lets the child get SIGTERM when this process dies, so that it can clean up.
-fn die_with_parent(command: &mut Command) {
-    let parent = nix::unistd::getpid();
-    // SAFETY: between fork and exec, only prctl and getppid are called, which are
-    // async-signal-safe.
-    unsafe {
-        command.pre_exec(move || {
-            nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
-            // The parent may have died before the call.
-            if nix::unistd::getppid() != parent {
-                return Err(io::Error::other("boxbuild is gone"));
-            }
-            Ok(())
-        });
     }
 }
 

@@ -27,10 +27,6 @@ const PROGRAMS_OF_USERS: &[(&str, &str)] = &[("newuidmap", "uidmap"), ("newgidma
 /// Programs that a box of another architecture needs: mmdebstrap asks it what the host runs.
 const PROGRAMS_FOR_FOREIGN: &[(&str, &str)] = &[("arch-test", "arch-test")];
 
-/// Where the kernel tells of interpreters for foreign programs
-/// (Documentation/admin-guide/binfmt-misc.rst).
-const BINFMT: &str = "/proc/sys/fs/binfmt_misc";
-
 /// The host, found good enough.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -76,13 +72,6 @@ impl Host {
         }
         if !host.root {
             check_subordinate_ids()?;
-        }
-        if arch != Arch::host() && !runs(Path::new(BINFMT), arch) {
-            return Err(CreateError::Host(format!(
-                "this host cannot run programs for {arch}, which making a box of that architecture \
-                 needs ({BINFMT} has no entry for it that is enabled and has the flag F).\n\
-                 On Debian and Ubuntu: sudo apt-get install qemu-user-static binfmt-support"
-            )));
         }
         Ok(host)
     }
@@ -162,32 +151,6 @@ fn check_subordinate_ids() -> Result<(), CreateError> {
     Ok(())
 }
 
-/// Whether the kernel runs programs for `arch` with an interpreter that it holds open, so that it
-/// works in any root folder.
-fn runs(binfmt: &Path, arch: Arch) -> bool {
-    // EI_CLASS, EI_DATA and e_machine of an ELF header (gABI, "ELF Header"), in hexadecimal.
-    let (ident, machine) = match arch {
-        Arch::X86_64 => ("7f454c460201", "3e00"),
-        Arch::Aarch64 => ("7f454c460201", "b700"),
-        Arch::Ppc64le => ("7f454c460201", "1500"),
-        Arch::S390x => ("7f454c460202", "0016"),
-    };
-    // e_machine is the 16-bit word at byte 18.
-    let place = 2 * 18..2 * 20;
-    let Ok(entries) = fs::read_dir(binfmt) else {
-        return false;
-    };
-    entries.filter_map(Result::ok).any(|entry| {
-        let text = fs::read_to_string(entry.path()).unwrap_or_default();
-        let field = |name| text.lines().find_map(|line| line.strip_prefix(name));
-        text.lines().next() == Some("enabled")
-            && field("flags: ").is_some_and(|flags| flags.contains('F'))
-            && field("magic ").is_some_and(|magic| {
-                magic.starts_with(ident) && magic.get(place.clone()) == Some(machine)
-            })
-    })
-}
-
 /// Whether `file` (see subuid(5)) gives the user a range of at least 65536 ids.
 pub(crate) fn has_subordinate_ids(file: &str, name: &str, uid: u32) -> bool {
     has_range(&fs::read_to_string(file).unwrap_or_default(), name, uid)
@@ -208,25 +171,6 @@ fn has_range(text: &str, name: &str, uid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn foreign_programs() {
-        let binfmt = tempfile::tempdir().unwrap();
-        let entry = |state: &str, flags: &str| {
-            let text = format!(
-                "{state}\ninterpreter /usr/bin/any\nflags: {flags}\noffset 0\n\
-                 magic 7f454c460201010000000000000000000200b700\n\
-                 mask ffffffffffffff00fffffffffffffffffeffffff\n"
-            );
-            fs::write(binfmt.path().join("qemu-aarch64"), text).unwrap();
-            runs(binfmt.path(), Arch::Aarch64)
-        };
-        assert!(entry("enabled", "OCF"));
-        assert!(!entry("disabled", "OCF"));
-        assert!(!entry("enabled", "OC"));
-        assert!(!runs(binfmt.path(), Arch::Ppc64le));
-        assert!(!runs(Path::new("/nowhere"), Arch::Aarch64));
-    }
 
     #[test]
     fn subordinate_ids() {

@@ -4,6 +4,7 @@
 //! normal user, the root tree is made in user namespaces with the caller's subordinate ids.
 
 mod command;
+mod foreign;
 mod host;
 mod initrd;
 mod mirror;
@@ -22,6 +23,7 @@ use crate::store::{
 
 pub use command::CommandError;
 use command::Runner;
+use foreign::Programs;
 use host::Host;
 pub(crate) use host::has_subordinate_ids;
 
@@ -111,6 +113,7 @@ pub fn create(
         return Err(StoreError::Exists(name).into());
     }
     let host = Host::examine(arch)?;
+    let programs = Programs::find(&host, arch)?;
     let mirror = match &options.mirror {
         Some(mirror) => mirror.clone(),
         None => mirror::of_host(host.path())?,
@@ -141,7 +144,7 @@ pub fn create(
         arch,
         kiwi,
     };
-    tree.build(&work, &host)?;
+    tree.build(&work, &host, &programs)?;
 
     step("make the container image");
     let container = format!("container.{arch}.tar.gz");

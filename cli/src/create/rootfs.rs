@@ -8,6 +8,7 @@ use std::process::Command;
 
 use boxbuild_firmware::guest;
 
+use super::foreign::Programs;
 use super::host::Host;
 use super::{CommandError, CreateError, Work, initrd};
 use crate::arch::Arch;
@@ -239,7 +240,12 @@ pub(super) struct Rootfs<'a> {
 
 impl Rootfs<'_> {
     /// Makes `root.tar` in the work folder.
-    pub(super) fn build(&self, work: &Work<'_>, host: &Host) -> Result<(), CreateError> {
+    pub(super) fn build(
+        &self,
+        work: &Work<'_>,
+        host: &Host,
+        programs: &Programs,
+    ) -> Result<(), CreateError> {
         let early = work.dir.join("early");
         initrd::write_early(&early).map_err(io_error(&early))?;
         pack(work, &early, "early.tar")?;
@@ -248,23 +254,28 @@ impl Rootfs<'_> {
         pack(work, &files, "files.tar")?;
 
         let temp = Scratch::new(host)?;
-        let environment = [("TMPDIR", temp.path().to_owned())];
-        let result = work
-            .runner
-            .run("mmdebstrap", self.args(work, host), &environment);
+        let name = "mmdebstrap";
+        let program = host.find(name).unwrap_or_else(|| name.into());
+        let mut command = programs.command(host, &program);
+        // In a namespace made here, the caller is root already, and cannot make device nodes.
+        let unshare = programs.in_namespace() || !host.is_root();
+        command
+            .args(self.args(work, host, unshare))
+            .env("TMPDIR", temp.path());
+        let result = work.runner.run_command(name, command);
         drop(temp);
         Ok(result?)
     }
 
-    fn args(&self, work: &Work<'_>, host: &Host) -> Vec<OsString> {
+    fn args(&self, work: &Work<'_>, host: &Host, unshare: bool) -> Vec<OsString> {
         let include = [BASE, BUILD, boot_loaders(self.arch), &[kernel(self.arch)]]
             .concat()
             .join(",");
         let mut args: Vec<OsString> = vec![
-            if host.is_root() {
-                "--mode=root"
-            } else {
+            if unshare {
                 "--mode=unshare"
+            } else {
+                "--mode=root"
             }
             .into(),
             "--variant=minbase".into(),
