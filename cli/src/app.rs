@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::arch::Arch;
 use crate::args::{self, BuildOptions, Command, CreateArgs};
+use crate::batch::{self, BatchError};
 use crate::box_args::BoxCommand;
 use crate::boxes;
 use crate::build::{self, Failure, Outcome, Reason, Run, Runner};
@@ -23,11 +24,12 @@ use crate::store::{Store, StoreError};
 use crate::timings;
 
 /// Exit codes, as documented in `--help`.
-mod code {
-    pub(super) const GOOD: u8 = 0;
-    pub(super) const USAGE: u8 = 2;
-    pub(super) const HOST: u8 = 3;
-    pub(super) const INTERRUPTED: u8 = 130;
+pub(crate) mod code {
+    pub(crate) const GOOD: u8 = 0;
+    pub(crate) const USAGE: u8 = 2;
+    pub(crate) const HOST: u8 = 3;
+    pub(crate) const TIMEOUT: u8 = 124;
+    pub(crate) const INTERRUPTED: u8 = 130;
 }
 
 /// Carries out a command line (without the program's name) and returns the exit code.
@@ -46,6 +48,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let result = match &invocation.cli.command {
         Some(Command::Box(command)) => run_box_command(command),
         Some(Command::Doctor) => run_doctor(),
+        Some(Command::Batch(args)) => batch::run(args),
         None if invocation.cli.build.peer.list_boxes => {
             run_box_command(&BoxCommand::List { json: false })
         }
@@ -66,7 +69,10 @@ fn complain(error: &anyhow::Error) {
     }
 }
 
-fn exit_code(error: &anyhow::Error) -> u8 {
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<BatchError>() {
+        return error.code();
+    }
     let usage = error.is::<PlanError>()
         || matches!(
             error.downcast_ref(),
@@ -135,7 +141,7 @@ fn create_box(store: &Store, args: &CreateArgs) -> Result<()> {
 }
 
 /// Prints to standard output. A reader that has gone away (`| head`) is no error.
-fn print_text(text: &str) -> Result<()> {
+pub(crate) fn print_text(text: &str) -> Result<()> {
     match anstream::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to standard output")
@@ -144,14 +150,19 @@ fn print_text(text: &str) -> Result<()> {
     }
 }
 
-fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<u8> {
-    // First of all: from here on, an interruption is an orderly end.
-    let interrupt = Interrupt::install().context("cannot take over signals")?;
+/// Decides on everything that a build's command line leaves open. Touches nothing.
+pub(crate) fn decide(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<Plan> {
     let kiwi_file = options.kiwi.kiwi_file.as_deref().map(Path::new);
     let folders = Folders::check(build_args, kiwi_file)?;
     let name = options.box_name.as_deref().unwrap_or_default();
     let installed = Store::of_user()?.get_for(name, options.arch())?;
-    let plan = Plan::new(options, folders, installed)?;
+    Ok(Plan::new(options, folders, installed)?)
+}
+
+fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<u8> {
+    // First of all: from here on, an interruption is an orderly end.
+    let interrupt = Interrupt::install().context("cannot take over signals")?;
+    let plan = decide(options, build_args)?;
     if let Some(mode) = plan.container {
         return run_container(&plan, mode, options, &interrupt);
     }
@@ -169,8 +180,9 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
     if let Some(reason) = &selected.passed_over {
         progress.note(&format!(
             "using {}, which is slower ({reason})\n  fast without KVM, though hardly isolated, is \
-             a container: boxbuild --container --box {name} -- …",
-            engine.name()
+             a container: boxbuild --container --box {} -- …",
+            engine.name(),
+            options.box_name.as_deref().unwrap_or_default()
         ));
     }
     carry_out(&plan, Runner::Machine(engine), &interrupt, &mut progress)

@@ -19,6 +19,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::arch::Arch;
+use crate::batch::BatchArgs;
 use crate::box_args::BoxCommand;
 use crate::engine;
 use crate::global_options::GlobalOptions;
@@ -68,6 +69,8 @@ pub enum Command {
     Box(BoxCommand),
     /// Check whether this machine has what builds need, and say how to get what it lacks.
     Doctor,
+    /// Run many builds from one file, several at once.
+    Batch(BatchArgs),
 }
 
 /// Options of `box create`.

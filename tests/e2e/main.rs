@@ -4,11 +4,13 @@
 //! `BOXBUILD_TEST_ENGINE` says under which (qemu unless said). The kvm engine is tested on the
 //! host's own /dev/kvm if that is a true one, else in the lab (docs/lab.md), as a normal user.
 
+mod batch;
 mod failure;
 mod in_lab;
 mod in_place;
 mod input;
 mod interrupt;
+mod several;
 mod success;
 
 use std::process::ExitCode;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         interrupt::TESTS,
         input::TESTS,
         in_place::TESTS,
+        several::TESTS,
+        batch::TESTS,
     ]
     .concat();
     tests.retain(|(name, _)| engine == "qemu" || !OF_QEMU.contains(name));

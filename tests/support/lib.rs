@@ -139,6 +139,15 @@ impl Bench {
         fs::write(self.description().join("script.sh"), script).unwrap();
     }
 
+    /// Another description folder, whose guest runs `script`.
+    pub fn describe(&self, name: &str, script: &str) -> PathBuf {
+        let folder = self.path(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("config.xml"), "<image/>").unwrap();
+        fs::write(folder.join("script.sh"), script).unwrap();
+        folder
+    }
+
     /// boxbuild with `args`, ready to be run.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.boxbuild);
@@ -155,7 +164,7 @@ impl Bench {
     }
 
     /// The folder for temporary files of this bench alone.
-    fn temp(&self) -> PathBuf {
+    pub fn temp(&self) -> PathBuf {
         let temp = self.path("tmp");
         fs::create_dir_all(&temp).unwrap();
         temp
@@ -188,16 +197,16 @@ impl Bench {
 
     /// Runs a build to its end.
     pub fn build(&self, front: &[&str], back: &[&str]) -> Said {
-        Said::from(wait(
+        finish(
             self.build_command(front, back)
                 .spawn()
                 .expect("boxbuild starts"),
-        ))
+        )
     }
 
     /// Runs boxbuild to its end.
     pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Said {
-        Said::from(wait(self.command(args).spawn().expect("boxbuild starts")))
+        finish(self.command(args).spawn().expect("boxbuild starts"))
     }
 
     /// Starts a build and waits until a line on standard error contains `text`. Returns the
@@ -365,6 +374,11 @@ fn find(haystack: &[u8], needle: &[u8]) -> bool {
     haystack
         .windows(needle.len())
         .any(|window| window == needle)
+}
+
+/// Waits for boxbuild, but not for ever.
+pub fn finish(child: Child) -> Said {
+    Said::from(wait(child))
 }
 
 /// Waits for a process, but not for ever.

@@ -1,0 +1,148 @@
+//! Every build of a batch, checked as if it were to be run alone. Nothing is started or changed.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::matrix::Build;
+use crate::app;
+use crate::args;
+use crate::container::Podman;
+use crate::engine;
+use crate::plan::Plan;
+
+/// A build that can be run.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) name: String,
+    /// Its command line, without the program's name.
+    pub(super) argv: Vec<OsString>,
+    pub(super) target_dir: PathBuf,
+    pub(super) box_name: String,
+    pub(super) arch: &'static str,
+    pub(super) engine: String,
+    /// Guest memory in bytes; 0 in a container.
+    pub(super) memory: u64,
+    pub(super) cpus: u32,
+}
+
+/// Builds that can be run, and what the user should know of them.
+#[derive(Debug, Default)]
+pub(super) struct Checked {
+    pub(super) builds: Vec<Ready>,
+    pub(super) notes: Vec<String>,
+}
+
+/// Builds that cannot.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// One for each build.
+    pub(super) errors: Vec<String>,
+    /// The worst exit code among them.
+    pub(super) code: u8,
+}
+
+/// Checks all builds.
+pub(super) fn check(builds: &[Build]) -> Result<Checked, Refused> {
+    let mut checked = Checked::default();
+    let mut engines = Engines::default();
+    let mut targets: BTreeMap<PathBuf, (String, usize)> = BTreeMap::new();
+    let mut refused = Refused {
+        errors: Vec::new(),
+        code: app::code::USAGE,
+    };
+    for build in builds {
+        match one(build, &mut engines) {
+            Ok((ready, notes)) => {
+                let place = (build.name.clone(), build.line);
+                if let Some((other, line)) = targets.insert(ready.target_dir.clone(), place) {
+                    refused.errors.push(format!(
+                        "line {}: {}: builds into {}, as {other} does (line {line}): give each a \
+                         target-dir of its own, for example with {{name}} in it",
+                        build.line,
+                        build.name,
+                        ready.target_dir.display()
+                    ));
+                }
+                for note in notes {
+                    if !checked.notes.contains(&note) {
+                        checked.notes.push(note);
+                    }
+                }
+                checked.builds.push(ready);
+            }
+            Err(error) => {
+                let code = app::exit_code(&error);
+                refused.code = refused.code.max(code);
+                let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+                refused.errors.push(format!(
+                    "line {}: {}: {}",
+                    build.line,
+                    build.name,
+                    causes.join(": ")
+                ));
+            }
+        }
+    }
+    if refused.errors.is_empty() {
+        Ok(checked)
+    } else {
+        Err(refused)
+    }
+}
+
+fn one(build: &Build, engines: &mut Engines) -> anyhow::Result<(Ready, Vec<String>)> {
+    let argv = build.argv();
+    let invocation = args::parse(argv.clone()).map_err(|error| {
+        // What clap says goes over several lines; the usage is not the user's here.
+        let text = error.render().to_string();
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let line = first.trim_start_matches("error: ").replace('\n', " ");
+        crate::plan::PlanError::Option(line)
+    })?;
+    let options = &invocation.cli.build;
+    let plan = app::decide(options, invocation.build_args.as_deref())?;
+    let (engine, note) = engines.of(&plan)?;
+    let mut notes = plan.notes.clone();
+    notes.extend(note);
+    let in_machine = plan.container.is_none();
+    let ready = Ready {
+        name: build.name.clone(),
+        argv,
+        target_dir: plan.target_dir.clone(),
+        box_name: plan.installed.info.name.clone(),
+        arch: plan.installed.info.arch.name(),
+        engine,
+        memory: if in_machine { plan.memory_mib << 20 } else { 0 },
+        cpus: if in_machine { plan.cpus } else { 0 },
+    };
+    Ok((ready, notes))
+}
+
+/// Engines that were looked for already: each is tried once.
+#[derive(Debug, Default)]
+struct Engines {
+    found: BTreeMap<(String, &'static str), (String, Option<String>)>,
+}
+
+impl Engines {
+    /// The engine for a plan, and why a better one was passed over.
+    fn of(&mut self, plan: &Plan) -> anyhow::Result<(String, Option<String>)> {
+        if let Some(mode) = plan.container {
+            return Ok((Podman::find(mode, &plan.image_types)?.describe(), None));
+        }
+        let arch = plan.installed.info.arch;
+        let key = (plan.engine.clone(), arch.name());
+        if let Some(found) = self.found.get(&key) {
+            return Ok(found.clone());
+        }
+        let selected = engine::select(&plan.engine, arch)?;
+        let name = selected.engine.name();
+        let note = selected
+            .passed_over
+            .map(|reason| format!("using {name}, which is slower ({reason})"));
+        let found = (name.to_owned(), note);
+        self.found.insert(key, found.clone());
+        Ok(found)
+    }
+}

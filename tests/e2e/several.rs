@@ -1,0 +1,282 @@
+//! Several builds of one box at once: nothing is shared that could collide, and the box is on
+//! the host once.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use boxbuild_tests::{Bench, Said, engine, finish, names};
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    (
+        "three_builds_of_one_box_side_by_side",
+        three_builds_of_one_box_side_by_side,
+    ),
+    (
+        "b22_a_box_can_go_while_builds_run",
+        b22_a_box_can_go_while_builds_run,
+    ),
+    (
+        "b26_builds_at_once_share_no_port",
+        b26_builds_at_once_share_no_port,
+    ),
+    (
+        "b19_boxes_of_every_architecture_are_reached",
+        b19_boxes_of_every_architecture_are_reached,
+    ),
+];
+
+/// How many builds run at once.
+const COUNT: usize = 3;
+
+/// Says that it is there, and waits to be told to go on.
+const MEET: &str = "touch /bundle/started
+    until ls /bundle | grep -q '^go$'; do sleep 0.2; done
+    rm /bundle/started /bundle/go; cat /etc/hostname /proc/uptime >/result/image 2>/dev/null; :";
+
+/// Builds that have all come as far as their scripts.
+struct Meeting {
+    bench: Bench,
+    builds: Vec<Child>,
+}
+
+impl Meeting {
+    fn of(front: &[&str]) -> Meeting {
+        let bench = Bench::new(MEET);
+        let builds: Vec<Child> = (0..COUNT)
+            .map(|number| {
+                let mut command = bench.command(["--box", "small", "--engine", &engine()]);
+                command.args(front).args(["--", "--description"]);
+                command.arg(bench.description()).arg("--target-dir");
+                command.arg(target(&bench, number)).spawn().unwrap()
+            })
+            .collect();
+        let deadline = Instant::now() + Duration::from_secs(200);
+        let mut meeting = Meeting { bench, builds };
+        for number in 0..COUNT {
+            while !share(&meeting.bench, number).join("started").exists() {
+                let build = &mut meeting.builds[number];
+                if build.try_wait().unwrap().is_some() || Instant::now() > deadline {
+                    let _ = build.kill();
+                    let said = finish(meeting.builds.remove(number));
+                    panic!("build {number} did not come to its script: {said:?}");
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        meeting
+    }
+
+    /// Lets all builds go on, to their ends.
+    fn end(self) -> (Bench, Vec<Said>) {
+        for number in 0..COUNT {
+            fs::write(share(&self.bench, number).join("go"), "").unwrap();
+        }
+        let said = self.builds.into_iter().map(finish).collect();
+        (self.bench, said)
+    }
+
+    /// The processes of all builds.
+    fn processes(&self) -> Vec<PathBuf> {
+        let mut found: Vec<String> = self
+            .builds
+            .iter()
+            .map(|build| build.id().to_string())
+            .collect();
+        let parents: BTreeSet<String> = found.iter().cloned().collect();
+        for entry in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
+            if parent.is_some_and(|parent| parents.contains(parent)) {
+                found.push(name);
+            }
+        }
+        found
+            .iter()
+            .map(|pid| Path::new("/proc").join(pid))
+            .collect()
+    }
+}
+
+fn target(bench: &Bench, number: usize) -> PathBuf {
+    bench.path(&format!("target{number}"))
+}
+
+/// What a guest sees as /bundle.
+fn share(bench: &Bench, number: usize) -> PathBuf {
+    target(bench, number).join(".boxbuild.partial")
+}
+
+fn three_builds_of_one_box_side_by_side() {
+    let meeting = Meeting::of(&[]);
+    assert_eq!(
+        names(&meeting.bench.store()),
+        ["small"],
+        "a build puts no name into the store"
+    );
+    assert_eq!(names(&meeting.bench.temp()), [] as [&str; 0]);
+    assert_no_locks(&meeting);
+    assert_disk_once(&meeting);
+    let (bench, said) = meeting.end();
+    for (number, said) in said.iter().enumerate() {
+        said.expect(0, &[]);
+        assert_eq!(
+            names(&target(&bench, number)),
+            ["image", "result.code", "result.log"]
+        );
+    }
+    bench.assert_nothing_left();
+}
+
+/// No build holds a lock on anything of the box: proc_locks(5).
+fn assert_no_locks(meeting: &Meeting) {
+    let small = meeting.bench.store().join("small");
+    let inodes: BTreeSet<u64> = fs::read_dir(&small)
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().ino())
+        .chain([meeting.bench.store().metadata().unwrap().ino()])
+        .chain([small.metadata().unwrap().ino()])
+        .collect();
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    let pids: BTreeSet<String> = meeting
+        .processes()
+        .iter()
+        .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+        .collect();
+    let mut own = 0;
+    for line in locks.lines() {
+        // 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE START END
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if !words.get(4).is_some_and(|pid| pids.contains(*pid)) {
+            continue;
+        }
+        own += 1;
+        let inode: u64 = words[5].rsplit(':').next().unwrap().parse().unwrap();
+        assert!(!inodes.contains(&inode), "a lock on the box: {line}");
+    }
+    assert!(own >= COUNT, "each build holds its target:\n{locks}");
+}
+
+/// All builds read one file of the host, so that its pages are in memory once; and what they
+/// wrote beside it is their own, and far less than the disk.
+fn assert_disk_once(meeting: &Meeting) {
+    let disk = meeting.bench.store().join("small/disk.qcow2");
+    let inode = disk.metadata().unwrap().ino();
+    let mut holders = 0;
+    for process in meeting.processes() {
+        let Ok(entries) = fs::read_dir(process.join("fd")) else {
+            continue;
+        };
+        let open: Vec<u64> = entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| fs::metadata(entry.path()).ok())
+            .map(|metadata| metadata.ino())
+            .collect();
+        holders += usize::from(open.contains(&inode));
+    }
+    assert!(holders >= COUNT, "only {holders} processes have the disk");
+}
+
+/// The box is replaced and removed while builds of it run: they end well.
+fn b22_a_box_can_go_while_builds_run() {
+    let meeting = Meeting::of(&[]);
+    meeting.bench.run(["box", "rm", "small"]).expect(0, &[]);
+    assert_eq!(names(&meeting.bench.store()), [] as [&str; 0]);
+    let (bench, said) = meeting.end();
+    for (number, said) in said.iter().enumerate() {
+        said.expect(0, &[]);
+        assert!(target(&bench, number).join("image").exists());
+    }
+    assert_eq!(names(&bench.store()), [] as [&str; 0]);
+}
+
+/// The peer's fixed port, and asked for the same one besides.
+fn b26_builds_at_once_share_no_port() {
+    let meeting = Meeting::of(&["--sshfs-sharing"]);
+    let listening: BTreeSet<String> = ["tcp", "tcp6", "udp", "udp6"]
+        .iter()
+        .flat_map(|kind| {
+            let table = fs::read_to_string(format!("/proc/net/{kind}")).unwrap_or_default();
+            table
+                .lines()
+                .skip(1)
+                // State 0A is LISTEN, 07 an unconnected UDP socket (include/net/tcp_states.h).
+                .filter(|line| {
+                    let state = line.split_whitespace().nth(3);
+                    state == Some("0A") || state == Some("07")
+                })
+                .filter_map(|line| line.split_whitespace().nth(9).map(str::to_owned))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    for process in meeting.processes() {
+        let Ok(entries) = fs::read_dir(process.join("fd")) else {
+            continue;
+        };
+        for entry in entries.filter_map(Result::ok) {
+            let Ok(link) = fs::read_link(entry.path()) else {
+                continue;
+            };
+            let link = link.to_string_lossy().into_owned();
+            let inode = link
+                .strip_prefix("socket:[")
+                .and_then(|rest| rest.strip_suffix(']'));
+            assert!(
+                !inode.is_some_and(|inode| listening.contains(inode)),
+                "{} listens on the network",
+                process.display()
+            );
+        }
+    }
+    for said in meeting.end().1 {
+        said.expect(0, &[]);
+    }
+}
+
+/// `--arch` and the peer's flags pick the box, the machine and QEMU's program.
+fn b19_boxes_of_every_architecture_are_reached() {
+    let bench = Bench::new("");
+    let store = bench.store();
+    for (arch, debian, flag, program) in [
+        ("aarch64", "arm64", Some("--aarch64"), "qemu-system-aarch64"),
+        ("ppc64le", "ppc64el", None, "qemu-system-ppc64"),
+        ("s390x", "s390x", None, "qemu-system-s390x"),
+    ] {
+        if arch == std::env::consts::ARCH {
+            continue;
+        }
+        // The box `small`, as if it were for another architecture.
+        let name = format!("small.{arch}");
+        let folder = store.join(&name);
+        fs::create_dir(&folder).unwrap();
+        for entry in fs::read_dir(store.join("small")).unwrap() {
+            let from = entry.unwrap().path();
+            fs::copy(&from, folder.join(from.file_name().unwrap())).unwrap();
+        }
+        let text = fs::read_to_string(folder.join("box.json")).unwrap();
+        let text = text
+            .replace("\"name\": \"small\"", &format!("\"name\": \"{name}\""))
+            .replace(std::env::consts::ARCH, arch);
+        fs::write(folder.join("box.json"), text).unwrap();
+        let mut spellings = vec![vec!["--arch", arch], vec!["--arch", debian]];
+        spellings.extend(flag.map(|flag| vec![flag]));
+        for spelling in spellings {
+            let mut command = bench.command(["--box", "small", "--dry-run"]);
+            command.args(&spelling).args(["--", "--description"]);
+            command.arg(bench.description()).arg("--target-dir");
+            let said = finish(command.arg(bench.target()).spawn().unwrap());
+            if said.code == 0 {
+                for text in [&*name, arch, "engine       qemu"] {
+                    assert!(said.stdout.contains(text), "{spelling:?}: {}", said.stdout);
+                }
+            } else {
+                said.expect(3, &[program, "is not installed"]);
+            }
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
