@@ -119,7 +119,7 @@ fn three_builds_of_one_box_side_by_side() {
         "a build puts no name into the store"
     );
     assert_eq!(names(&meeting.bench.temp()), [] as [&str; 0]);
-    assert_no_locks(&meeting);
+    assert_shared_locks(&meeting);
     assert_disk_once(&meeting);
     let (bench, said) = meeting.end();
     for (number, said) in said.iter().enumerate() {
@@ -132,8 +132,8 @@ fn three_builds_of_one_box_side_by_side() {
     bench.assert_nothing_left();
 }
 
-/// No build holds a lock on anything of the box: proc_locks(5).
-fn assert_no_locks(meeting: &Meeting) {
+/// What a build holds of the box can be held by all of them: proc_locks(5).
+fn assert_shared_locks(meeting: &Meeting) {
     let small = meeting.bench.store().join("small");
     let inodes: BTreeSet<u64> = fs::read_dir(&small)
         .unwrap()
@@ -156,7 +156,10 @@ fn assert_no_locks(meeting: &Meeting) {
         }
         own += 1;
         let inode: u64 = words[5].rsplit(':').next().unwrap().parse().unwrap();
-        assert!(!inodes.contains(&inode), "a lock on the box: {line}");
+        assert!(
+            !inodes.contains(&inode) || words[3] == "READ",
+            "a lock on the box: {line}"
+        );
     }
     assert!(own >= COUNT, "each build holds its target:\n{locks}");
 }
