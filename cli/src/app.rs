@@ -16,7 +16,7 @@ use crate::build::{self, Failure, Outcome, Reason, Run, Runner};
 use crate::container::{self, ContainerError, Podman};
 use crate::create::{self, CommandError, CreateError, CreateOptions};
 use crate::doctor;
-use crate::engine;
+use crate::engine::{self, Unusable};
 use crate::interrupt::Interrupt;
 use crate::plan::{Folders, Plan, PlanError};
 use crate::progress::{Progress, seconds, size};
@@ -166,7 +166,18 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
     if let Some(mode) = plan.container {
         return run_container(&plan, mode, options, &interrupt);
     }
-    let selected = engine::select(&plan.engine, plan.installed.info.arch)?;
+    let name = options.box_name.as_deref().unwrap_or_default();
+    let alternative = format!("is a container: boxbuild --container --box {name} -- …");
+    let selected =
+        engine::select(&plan.engine, plan.installed.info.arch).map_err(|Unusable(reasons)| {
+            if plan.engine == "auto" {
+                Unusable(format!(
+                    "{reasons}\n  without any of them, though hardly isolated, {alternative}"
+                ))
+            } else {
+                Unusable(reasons)
+            }
+        })?;
     let engine = selected.engine.as_ref();
     if options.dry_run {
         print_text(&format!(
@@ -179,10 +190,9 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
     let mut progress = begin(options, &plan);
     if let Some(reason) = &selected.passed_over {
         progress.note(&format!(
-            "using {}, which is slower ({reason})\n  fast without KVM, though hardly isolated, is \
-             a container: boxbuild --container --box {} -- …",
-            engine.name(),
-            options.box_name.as_deref().unwrap_or_default()
+            "using {}, which is slower ({reason})\n  fast without KVM, though hardly isolated, \
+             {alternative}",
+            engine.name()
         ));
     }
     carry_out(&plan, Runner::Machine(engine), &interrupt, &mut progress)
@@ -203,7 +213,7 @@ fn run_container(
     options: &BuildOptions,
     interrupt: &Interrupt,
 ) -> Result<u8> {
-    let mut podman = Podman::find(mode, &plan.image_types)?;
+    let mut podman = Podman::find(mode, plan.installed.info.arch, &plan.image_types)?;
     if options.dry_run {
         print_text(&format!(
             "{}engine       {}\n",

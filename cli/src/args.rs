@@ -22,6 +22,7 @@ use crate::arch::Arch;
 use crate::batch::BatchArgs;
 use crate::box_args::BoxCommand;
 use crate::engine;
+use crate::fetch_options::FetchOptions;
 use crate::global_options::GlobalOptions;
 use crate::kiwi_options;
 use crate::peer_options::PeerOptions;
@@ -172,6 +173,9 @@ pub struct BuildOptions {
     /// Architecture of the box.
     #[arg(long, value_name = "ARCH")]
     pub arch: Option<Arch>,
+    /// What may be fetched.
+    #[command(flatten)]
+    pub fetch: FetchOptions,
     /// Handed on to kiwi-ng.
     #[command(flatten)]
     pub kiwi: GlobalOptions,

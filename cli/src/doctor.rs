@@ -55,13 +55,15 @@ pub fn examine() -> Vec<Finding> {
             engine: false,
         });
     };
-    add(
-        "containers",
-        match container::describe() {
-            Ok(words) => State::Good(words),
-            Err(Unusable(reason)) => State::Lacking(reason),
-        },
-    );
+    for (subject, finding) in container::examine() {
+        add(
+            subject,
+            match finding {
+                Ok(words) => State::Good(words),
+                Err(Unusable(reason)) => State::Lacking(reason),
+            },
+        );
+    }
     add("shared folders", confinement(Confinement::supported()));
     match Store::of_user() {
         Ok(store) => {

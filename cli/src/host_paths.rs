@@ -2,13 +2,15 @@
 //!
 //! They appear in the box under the path that they have on the host: the folder of
 //! `--shared-path`, and read-only what the build arguments name (keys, certificates,
-//! credentials, repositories). Small files travel with the initial ramdisk, so that nothing
-//! else of their folder is seen; folders are shared over virtio-fs.
+//! credentials, repositories). Small files travel with a machine's initial ramdisk, so that
+//! nothing else of their folder is seen; folders are shared over virtio-fs. Into a container,
+//! both are mounted.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::container;
 use crate::engine::Share;
 use crate::plan::Boot;
 
@@ -33,6 +35,7 @@ const TAKEN_TREES: &[&str] = &[
     "/dev",
     "/proc",
     "/result",
+    "/run/boxbuild",
     "/sys",
 ];
 
@@ -74,13 +77,12 @@ impl HostPaths {
         for Named { option, path } in named {
             paths.add(option, path, true)?;
         }
-        if container && !(paths.folders.is_empty() && paths.files.is_empty()) {
-            return Err(String::from(
-                "--container: files of this host are not shared with a container: put them into \
-                 the description folder and write /description/…",
-            ));
-        }
-        if boot == Boot::Compat {
+        if container {
+            let folders = paths.folders.iter().map(|share| share.path.as_path());
+            folders
+                .chain(paths.files.iter().map(PathBuf::as_path))
+                .try_for_each(container::check_place)?;
+        } else if boot == Boot::Compat {
             paths.fits_compat(named)?;
         }
         Ok(paths)
@@ -258,7 +260,10 @@ mod tests {
         refused(None, &named(&key), Boot::Fast, false, "does not exist");
         fs::write(&key, "").unwrap();
         refused(None, &named(&key), Boot::Compat, false, "--signing-key");
-        refused(None, &named(&key), Boot::Fast, true, "--container");
+        assert!(HostPaths::new(None, &named(&key), Boot::Compat, true).is_ok());
+        let unspeakable = dir.path().join("a:,");
+        fs::write(&unspeakable, "").unwrap();
+        refused(None, &named(&unspeakable), Boot::Fast, true, "podman");
         refused(Some(&key), &[], Boot::Fast, false, "not a folder");
         for system in ["/", "/usr", "/proc/self", "/dev"] {
             refused(

@@ -17,6 +17,7 @@ pub mod container;
 pub mod create;
 pub mod doctor;
 pub mod engine;
+pub mod fetch_options;
 pub mod follow;
 pub mod global_options;
 pub mod guard;

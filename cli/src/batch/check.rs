@@ -129,7 +129,10 @@ impl Engines {
     /// The engine for a plan, and why a better one was passed over.
     fn of(&mut self, plan: &Plan) -> anyhow::Result<(String, Option<String>)> {
         if let Some(mode) = plan.container {
-            return Ok((Podman::find(mode, &plan.image_types)?.describe(), None));
+            return Ok((
+                Podman::find(mode, plan.installed.info.arch, &plan.image_types)?.describe(),
+                None,
+            ));
         }
         let arch = plan.installed.info.arch;
         let key = (plan.engine.clone(), arch.name());

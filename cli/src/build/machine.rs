@@ -140,7 +140,7 @@ fn fast_items(plan: &Plan) -> Vec<String> {
 }
 
 /// What the kernel command line of a compat boot says of this box and this build.
-fn compat_items(plan: &Plan) -> Vec<String> {
+pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
     let mut items = plan.installed.info.cmdline.clone();
     // The guest side of a published box reads settings of the form key=_value_.
     items.extend(
@@ -148,11 +148,12 @@ fn compat_items(plan: &Plan) -> Vec<String> {
             .as_ref()
             .map(|version| format!("kiwi_version=_{version}_")),
     );
-    // A container gets its environment from podman.
-    if plan.container.is_none() {
-        let proxies = plan.environment.iter();
-        items.extend(proxies.map(|(name, value)| format!("{name}=_{}_", value.to_string_lossy())));
+    // A container gets its environment and its mounts from podman.
+    if plan.container.is_some() {
+        return items;
     }
+    let proxies = plan.environment.iter();
+    items.extend(proxies.map(|(name, value)| format!("{name}=_{}_", value.to_string_lossy())));
     items.extend(
         plan.host_paths
             .custom_mount()

@@ -22,7 +22,7 @@ use crate::store::{ContainerImage, StoreError};
 use crate::target::{Target, TargetError};
 use crate::timings::Milestone;
 
-use machine::machine;
+use machine::{compat_items, machine};
 pub use outcome::{Failure, Outcome, Reason, Run};
 use watch::Watch;
 
@@ -204,7 +204,7 @@ fn container(plan: &Plan, target: &Target) -> Result<Container, BuildError> {
             cmdline: cmdline::compat(
                 info.arch.name(),
                 &plan.console,
-                &info.cmdline,
+                &compat_items(plan),
                 &plan.kiwi_args,
             )?,
             environment,
@@ -219,6 +219,7 @@ fn container(plan: &Plan, target: &Target) -> Result<Container, BuildError> {
         description: plan.description.clone(),
         description_rw: plan.description_rw,
         bundle: target.share().to_owned(),
+        host_paths: plan.host_paths.clone(),
         network: plan.network,
         devices: plan.image_types.may_need_loop_devices(),
     })

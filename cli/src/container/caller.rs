@@ -18,8 +18,9 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Finds out whether sudo is needed, and that it will not ask in the middle of things.
-    pub(super) fn find(mode: Mode) -> Result<Caller, Unusable> {
+    /// Finds out whether sudo is needed, and that it will not ask in the middle of things. Only
+    /// with `may_ask` it may ask now.
+    pub(super) fn find(mode: Mode, may_ask: bool) -> Result<Caller, Unusable> {
         if mode == Mode::Rootless || getuid().is_root() {
             return Ok(Caller { sudo: None });
         }
@@ -37,6 +38,11 @@ impl Caller {
             .output();
         if quiet.is_ok_and(|output| output.status.success()) || listed(&sudo) {
             return Ok(Caller { sudo: Some(sudo) });
+        }
+        if !may_ask && io::stdin().is_terminal() {
+            return Err(Unusable(format!(
+                "a rootful container needs root, and sudo will ask for your password; {alternative}"
+            )));
         }
         if !io::stdin().is_terminal() {
             return Err(Unusable(format!(
@@ -58,6 +64,11 @@ impl Caller {
     /// Whether programs run through sudo.
     pub(super) fn uses_sudo(&self) -> bool {
         self.sudo.is_some()
+    }
+
+    /// A command as the user would type it.
+    pub(super) fn in_words(&self, command: &str) -> String {
+        format!("{}{command}", if self.uses_sudo() { "sudo " } else { "" })
     }
 
     /// A command that is not a part of the terminal's foreground: Ctrl-C is for boxbuild alone.

@@ -1,7 +1,6 @@
 //! What containers need of the host, and how to get what it lacks.
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -11,6 +10,7 @@ use serde::Deserialize;
 
 use super::Mode;
 use super::caller::{Caller, program};
+use super::loops::Loops;
 use crate::create::has_subordinate_ids;
 use crate::engine::Unusable;
 
@@ -209,136 +209,25 @@ fn check_user() -> Result<(), Unusable> {
     Ok(())
 }
 
-/// The host's loop devices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Loops {
-    /// Device nodes.
-    pub all: usize,
-    /// Those that nothing is attached to.
-    pub free: usize,
-    /// The kernel makes new ones when they are asked for.
-    pub growing: bool,
-}
-
-impl Loops {
-    /// Counts them.
-    pub fn count() -> Loops {
-        Loops::below(Path::new("/"))
-    }
-
-    fn below(root: &Path) -> Loops {
-        let mut loops = Loops {
-            all: 0,
-            free: 0,
-            growing: root.join("dev/loop-control").exists(),
-        };
-        let entries = fs::read_dir(root.join("dev")).into_iter().flatten();
-        for entry in entries.filter_map(Result::ok) {
-            let name = entry.file_name();
-            let Some(number) = name.to_str().and_then(|name| name.strip_prefix("loop")) else {
-                continue;
-            };
-            if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-                continue;
-            }
-            loops.all += 1;
-            let backing = format!("sys/block/loop{number}/loop/backing_file");
-            loops.free += usize::from(!root.join(backing).exists());
-        }
-        loops
-    }
-}
-
-impl std::fmt::Display for Loops {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} of {} loop devices are free: {} disk images can be built at once",
-            self.free,
-            self.all,
-            if self.growing {
-                String::from("that many and, as the kernel makes more, further")
-            } else {
-                self.free.to_string()
-            }
-        )
-    }
-}
-
-/// Refuses an image type that needs a loop device where there is none.
-pub(super) fn check_loops(mode: Mode, image_type: &str) -> Result<(), Unusable> {
-    if mode == Mode::Rootless {
-        return Err(Unusable(format!(
-            "the image type {image_type} needs loop devices, which a rootless container cannot \
-             have: leave out --rootless, or build in a virtual machine (leave out --container)"
-        )));
-    }
-    let loops = Loops::count();
-    if loops.free > 0 || loops.growing {
-        return Ok(());
-    }
-    Err(Unusable(format!(
-        "the image type {image_type} needs a loop device, and none of {} is free: load the module \
-         with 'sudo modprobe loop max_loop=64', or detach unused ones (losetup --list, losetup \
-         --detach)",
-        loops.all
-    )))
-}
-
-/// The state of podman for `boxbuild doctor`; asks for no password.
-///
-/// # Errors
-/// If containers do not work for this user; the text says why and what would help.
-pub fn describe() -> Result<String, Unusable> {
-    let mode = if getuid().is_root() {
-        Mode::Rootful
-    } else {
-        Mode::Rootless
+/// What `boxbuild doctor` tells of containers: the subject and how it is. Asks for no password.
+pub fn examine() -> Vec<(&'static str, Result<String, Unusable>)> {
+    let works = |mode, how: &str| {
+        let caller = Caller::find(mode, false)?;
+        let host = Host::examine(&caller, mode)?;
+        Ok(format!("{}; {how} works", host.describe(&caller)))
     };
-    let caller = Caller::find(mode)?;
-    let host = Host::examine(&caller, mode)?;
-    let mut text = host.describe(&caller);
-    text += match mode {
-        Mode::Rootful => "; --container works",
-        Mode::Rootless => "; --container --rootless works, --container needs sudo",
-    };
-    Ok(format!("{text}\n{}", Loops::count()))
+    let mut findings = vec![("containers", works(Mode::Rootful, "--container"))];
+    if !getuid().is_root() {
+        let rootless = works(Mode::Rootless, "--container --rootless");
+        findings.push(("rootless", rootless));
+    }
+    findings.push(("loop devices", Loops::count().examine()));
+    findings
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn loop_devices_are_counted() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path();
-        fs::create_dir_all(root.join("dev/loopx")).unwrap();
-        for name in ["loop0", "loop1", "loop10", "loop1p1", "null"] {
-            fs::write(root.join("dev").join(name), "").unwrap();
-        }
-        fs::create_dir_all(root.join("sys/block/loop1/loop")).unwrap();
-        fs::write(root.join("sys/block/loop1/loop/backing_file"), "/x\n").unwrap();
-        let loops = Loops::below(root);
-        assert_eq!(
-            loops,
-            Loops {
-                all: 3,
-                free: 2,
-                growing: false
-            }
-        );
-        assert!(loops.to_string().contains("2 of 3"), "{loops}");
-    }
-
-    #[test]
-    fn a_disk_image_is_refused_without_root() {
-        let Unusable(text) = check_loops(Mode::Rootless, "oem").unwrap_err();
-        assert!(
-            text.contains("oem") && text.contains("leave out --rootless"),
-            "{text}"
-        );
-    }
 
     #[test]
     fn limits_are_those_of_this_process_at_most() {

@@ -9,10 +9,13 @@ use nix::unistd::Pid;
 
 use super::process::last_line;
 use super::{ContainerError, Podman, io_error};
+use crate::arch::Arch;
+use crate::fetch_options::Fetch;
 use crate::guard::die_with_parent;
 use crate::interrupt::Interrupt;
+use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::store::{ContainerImage, InstalledBox};
+use crate::store::ContainerImage;
 
 /// Label of the images that boxbuild made, with the name of the box.
 const LABEL: &str = "org.boxbuild.box";
@@ -23,10 +26,11 @@ const TAG: usize = 16;
 /// Brings the image into the store if it is not there. Returns its name.
 pub(super) fn prepare(
     podman: &Podman,
-    installed: &InstalledBox,
+    plan: &Plan,
     interrupt: &Interrupt,
     progress: &mut Progress,
 ) -> Result<String, ContainerError> {
+    let installed = &plan.installed;
     let info = &installed.info;
     match &info.container {
         None => Err(ContainerError::NoImage {
@@ -40,7 +44,8 @@ pub(super) fn prepare(
             }
             progress.begin("import");
             let label = format!("LABEL={LABEL}={}", info.name);
-            let mut args = words(&["import", "--quiet", "--change", &label]);
+            let arch = oci_arch(info.arch);
+            let mut args = words(&["import", "--quiet", "--arch", arch, "--change", &label]);
             args.push(installed.path(file).into());
             args.push(image.clone().into());
             let action = format!("import the container image of the box '{}'", info.name);
@@ -49,28 +54,67 @@ pub(super) fn prepare(
             Ok(image)
         }
         Some(ContainerImage::Registry { registry }) => {
-            progress.begin("pull");
-            let args = words(&["pull", "--quiet", registry]);
-            match run(
-                podman,
-                args,
-                &format!("pull the image {registry}"),
-                interrupt,
-            ) {
-                Ok(_) => {}
-                // An image that is here already will do.
-                Err(ContainerError::Podman { output, .. })
-                    if exists(podman, registry, interrupt)? =>
-                {
-                    progress.note(&format!(
-                        "using the image {registry} as it is on this host (podman cannot pull \
-                         it: {output})"
-                    ));
+            if !is_reference(registry) {
+                return Err(ContainerError::BadImage {
+                    name: info.name.clone(),
+                    image: registry.clone(),
+                });
+            }
+            let here = exists(podman, registry, interrupt)?;
+            let pull = match plan.fetch {
+                Fetch::Newer => true,
+                Fetch::Missing => !here,
+                Fetch::Nothing => false,
+            };
+            let reason = if pull {
+                progress.begin("pull");
+                let arch = oci_arch(info.arch);
+                let pull = words(&["pull", "--quiet", "--arch", arch, registry]);
+                let pulled = collect(podman, pull, interrupt)?;
+                if pulled.status.success() {
+                    return Ok(registry.clone());
                 }
-                Err(error) => return Err(error),
+                format!("podman cannot pull it: {}", last_line(&pulled.stderr))
+            } else {
+                String::from("--offline forbids to fetch it")
+            };
+            if !here {
+                return Err(ContainerError::NotHere {
+                    name: info.name.clone(),
+                    image: registry.clone(),
+                    reason,
+                    command: podman.caller.in_words(&format!("podman pull {registry}")),
+                });
+            }
+            if pull {
+                progress.note(&format!(
+                    "using the image {registry} as it is on this host ({reason})"
+                ));
             }
             Ok(registry.clone())
         }
+    }
+}
+
+/// Whether this is a name with a registry and perhaps a tag or digest, no option and no other
+/// transport of podman's (`docker-archive:/path`): letters, digits and `.-_/:@`, as in the
+/// grammar of github.com/distribution/reference.
+fn is_reference(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.contains('/')
+        && !name.contains(":/")
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ".-_/:@".contains(c))
+}
+
+/// The name of an architecture in OCI images: Go's (image-spec, config.md, "architecture").
+fn oci_arch(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "amd64",
+        Arch::Aarch64 => "arm64",
+        Arch::Ppc64le => "ppc64le",
+        Arch::S390x => "s390x",
     }
 }
 
@@ -176,6 +220,27 @@ fn collect(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_name_of_an_image_gets_to_podman() {
+        for good in [
+            "localhost/box:latest",
+            "registry.example:5000/a/b_c@sha256:00",
+        ] {
+            assert!(is_reference(good), "{good}");
+        }
+        for bad in [
+            "",
+            "-v/:/host",
+            "--privileged",
+            "docker-archive:/tmp/x",
+            "dir:/etc/x",
+            "box",
+            "a/b c",
+        ] {
+            assert!(!is_reference(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn another_archive_is_another_image() {

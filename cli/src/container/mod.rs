@@ -9,6 +9,7 @@ mod caller;
 mod guard;
 mod host;
 mod image;
+mod loops;
 mod process;
 mod types;
 
@@ -23,12 +24,15 @@ use boxbuild_firmware::guest::ContainerBuild;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{getgid, getuid};
 
+use crate::arch::Arch;
+use crate::create::runs_programs_of;
 use crate::engine::{Event, Network, Running, Unusable};
+use crate::host_paths::HostPaths;
 use crate::interrupt::Interrupt;
 use crate::plan::Plan;
 use crate::progress::Progress;
 
-pub use host::{Loops, describe};
+pub use host::examine;
 pub use types::ImageTypes;
 
 use caller::Caller;
@@ -64,6 +68,30 @@ pub enum ContainerError {
         name: String,
         /// Where it comes from.
         origin: String,
+    },
+    /// A registry cannot be reached, or must not be.
+    #[error(
+        "the box '{name}' is the image {image}, which is not on this host, and {reason}. Fetch it \
+         where it can be had, with '{command}', or make a box here, with 'boxbuild box create NAME \
+         --from debian:trixie'"
+    )]
+    NotHere {
+        /// The box.
+        name: String,
+        /// The image, with registry and tag.
+        image: String,
+        /// Why it cannot be had now.
+        reason: String,
+        /// What fetches it.
+        command: String,
+    },
+    /// A name that podman would take for something else.
+    #[error("the box '{name}' names no container image: '{image}'")]
+    BadImage {
+        /// The box.
+        name: String,
+        /// As it stands in the box's description.
+        image: String,
     },
     /// podman did not do its part.
     #[error("podman cannot {action}{}", said(.output))]
@@ -106,6 +134,8 @@ pub struct Container {
     pub description_rw: bool,
     /// Folder for the results.
     pub bundle: PathBuf,
+    /// Files and folders of the host, under the paths that they have there.
+    pub host_paths: HostPaths,
     /// Network of the container.
     pub network: Network,
     /// The host's /dev is visible: loop devices and their partitions.
@@ -145,11 +175,19 @@ impl Podman {
     ///
     /// # Errors
     /// If something is missing; the error says how to get it.
-    pub fn find(mode: Mode, types: &ImageTypes) -> Result<Podman, ContainerError> {
-        let caller = Caller::find(mode)?;
+    pub fn find(mode: Mode, arch: Arch, types: &ImageTypes) -> Result<Podman, ContainerError> {
+        let caller = Caller::find(mode, true)?;
         let host = Host::examine(&caller, mode)?;
+        if !runs_programs_of(arch) {
+            return Err(Unusable(format!(
+                "this host cannot run programs for {arch} (on Debian and Ubuntu: sudo apt-get \
+                 install qemu-user-static binfmt-support): leave out --container, and the box runs \
+                 as a virtual machine"
+            ))
+            .into());
+        }
         if let Some(image_type) = types.with_loop_devices() {
-            host::check_loops(mode, image_type)?;
+            loops::check(mode, image_type)?;
         }
         Ok(Podman {
             caller,
@@ -168,7 +206,7 @@ impl Podman {
         interrupt: &Interrupt,
         progress: &mut Progress,
     ) -> Result<(), ContainerError> {
-        self.image = image::prepare(self, &plan.installed, interrupt, progress)?;
+        self.image = image::prepare(self, plan, interrupt, progress)?;
         Ok(())
     }
 
@@ -190,10 +228,11 @@ impl Podman {
         let folder = self.folder(container, &name)?;
         let guard = Guard::over(&self.caller, &self.host, &name, &folder)
             .map_err(io_error("start a process that watches over the container"))?;
-        let cache = (self.host.mode == Mode::Rootful)
-            .then(|| shared_cache(getuid().is_root()))
-            .flatten();
-        if self.host.mode == Mode::Rootful && cache.is_none() {
+        // A folder that the user shares there comes first: podman refuses two mounts at one place.
+        let wanted = self.host.mode == Mode::Rootful
+            && shared(&container.host_paths).all(|(_, path, _)| path != Path::new(CACHE));
+        let cache = wanted.then(|| shared_cache(getuid().is_root())).flatten();
+        if wanted && cache.is_none() {
             // A note may be lost if nobody waits at the other end yet.
             let _ = events.try_send(Event::Note(format!(
                 "{CACHE} is used by another build, or is not there: going on without it"
@@ -222,6 +261,9 @@ impl Podman {
             fs::DirBuilder::new().mode(0o700).create(&folder)?;
             symlink(&container.description, folder.join("description"))?;
             symlink(&container.bundle, folder.join("bundle"))?;
+            for (link, path, _) in shared(&container.host_paths) {
+                symlink(path, folder.join(link))?;
+            }
             match &container.guest {
                 Guest::Own { args, environment } => {
                     let inside = folder.join("guest");
@@ -255,6 +297,35 @@ impl Podman {
             }
         })?;
         Ok(folder)
+    }
+}
+
+/// What the container sees besides its own folders: the name of a link to it in the private
+/// folder, its path on the host and in the container, and whether it is read-only.
+fn shared(host_paths: &HostPaths) -> impl Iterator<Item = (String, &Path, bool)> {
+    let folders = host_paths.folders.iter();
+    let folders = folders.map(|share| (share.path.as_path(), share.read_only));
+    let files = host_paths.files.iter().map(|file| (file.as_path(), true));
+    folders
+        .chain(files)
+        .enumerate()
+        .map(|(number, (path, read_only))| (format!("shared{number}"), path, read_only))
+}
+
+/// Whether podman can be told of this place in a container. Its options cannot write a colon
+/// and a comma in one path, and it hands paths on as text.
+pub(crate) fn check_place(path: &Path) -> Result<(), String> {
+    let sayable = path
+        .to_str()
+        .is_some_and(|text| !(text.contains(':') && text.contains([',', '"', '\\', '\n'])));
+    if sayable {
+        Ok(())
+    } else {
+        Err(format!(
+            "{}: podman cannot show a file of this name to a container (it has a colon and a \
+             comma, or is not UTF-8): rename it",
+            path.display()
+        ))
     }
 }
 

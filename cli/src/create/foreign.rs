@@ -47,7 +47,7 @@ impl Programs {
     /// # Errors
     /// If they cannot; the error says how to get what is missing.
     pub(super) fn find(host: &Host, arch: Arch) -> Result<Programs, CreateError> {
-        if arch == Arch::host() || runs(Path::new(BINFMT), arch) {
+        if runs_programs_of(arch) {
             return Ok(Programs::Direct);
         }
         let Some(interpreter) = interpreter(host, arch) else {
@@ -102,6 +102,11 @@ impl Programs {
             .env("PATH", host.path());
         command
     }
+}
+
+/// Whether this host's kernel runs programs for `arch`, itself or with an interpreter for all.
+pub(crate) fn runs_programs_of(arch: Arch) -> bool {
+    arch == Arch::host() || runs(Path::new(BINFMT), arch)
 }
 
 /// Whether the kernel runs programs for `arch` with an interpreter that it holds open, so that it

@@ -24,6 +24,7 @@ use crate::store::{
 pub use command::CommandError;
 use command::Runner;
 use foreign::Programs;
+pub(crate) use foreign::runs_programs_of;
 use host::Host;
 pub(crate) use host::has_subordinate_ids;
 

@@ -13,10 +13,11 @@ use nix::unistd::{AccessFlags, access};
 use crate::args::BuildOptions;
 use crate::container::{self, ImageTypes};
 use crate::engine::Network;
+use crate::fetch_options::Fetch;
 use crate::host_paths::HostPaths;
 use crate::kiwi_options::BuildArgsError;
 use crate::peer_options;
-use crate::store::{Guest, InstalledBox};
+use crate::store::{BoxInfo, ContainerImage, Guest, InstalledBox};
 use crate::timings;
 
 pub use folders::Folders;
@@ -69,6 +70,8 @@ pub struct Plan {
     pub machine_type: Option<OsString>,
     /// See `machine_type`.
     pub cpu_model: Option<OsString>,
+    /// What may be fetched before the build.
+    pub fetch: Fetch,
     /// Build in a container instead of a machine.
     pub container: Option<container::Mode>,
     /// Image types that the build may come to.
@@ -197,6 +200,7 @@ impl Plan {
         );
         Ok(Plan {
             boot,
+            fetch: options.fetch.policy(),
             container,
             image_types,
             description: folders.description,
@@ -208,7 +212,7 @@ impl Plan {
                     .to_owned(),
                 None => info.console.clone(),
             },
-            kiwi_version: kiwi_version(options, boot, &info.name)?,
+            kiwi_version: kiwi_version(options, boot, info)?,
             copy_log_to: options.kiwi.copy_log_to().map(log_copy).transpose()?,
             host_paths: HostPaths::new(
                 options.peer.shared_path.as_deref(),
@@ -262,13 +266,19 @@ fn engine(options: &BuildOptions) -> Result<String, PlanError> {
 fn kiwi_version(
     options: &BuildOptions,
     boot: Boot,
-    name: &str,
+    info: &BoxInfo,
 ) -> Result<Option<String>, PlanError> {
     let Some(version) = options.peer.kiwi_version.as_deref() else {
         return Ok(None);
     };
     let version = peer_options::checked_version(version).map_err(PlanError::Option)?;
-    if boot == Boot::Fast || options.container {
+    let by_boxbuild = if options.container {
+        !matches!(info.container, Some(ContainerImage::Registry { .. }))
+    } else {
+        boot == Boot::Fast
+    };
+    if by_boxbuild {
+        let name = &info.name;
         return Err(PlanError::Option(format!(
             "--kiwi-version {version}: the box {name} keeps the KIWI that it was made with, so \
              that builds repeat: make one with that version (boxbuild box create NAME --from … \
