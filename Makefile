@@ -8,7 +8,11 @@ PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs pyt
 	ca-certificates gcc libc6-dev make
 PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-utils cpio busybox-static kmod fdisk e2fsprogs xz-utils \
-	debian-archive-keyring gcc libc6-dev make mmdebstrap uidmap btrfs-progs valgrind
+	debian-archive-keyring gcc libc6-dev make mmdebstrap uidmap btrfs-progs valgrind procps \
+	$(PACKAGES_PODMAN)
+# podman recommends, or has alternatives for, what it needs: runc works with every mode of
+# cgroups, netavark with iptables or nftables makes networks, slirp4netns those of normal users.
+PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
 
 .PHONY: demo test test-full lint unit conformance e2e guard baseline guard-programs boots fuzz lab release packages-demo packages-test packages-lab
 

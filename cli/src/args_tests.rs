@@ -116,6 +116,7 @@ const ROWS: &[Row] = &[
     ("--cpu=max", |o| o.cpu.as_deref() == Some("max".as_ref())),
     ("--no-accel", |o| o.no_accel),
     ("--no-update-check", |o| o.fetch.no_update_check),
+    ("--offline", |o| o.fetch.offline),
     ("--container", |o| o.container),
     ("--container --rootless", |o| o.rootless),
     ("--description-rw", |o| o.description_rw),

@@ -7,10 +7,13 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use nix::unistd::{getgid, getuid};
+
 use super::caller::Caller;
 use super::host::Host;
 
-/// Arguments: container, folder, and podman with its global options. The word on the input is
+/// Arguments: container, private folder, owner of the results (UID:GID, or nothing), and podman
+/// with its global options. The word on the input is
 /// the number of seconds that the container gets to clean up. Without a word, boxbuild was
 /// killed, and podman may be in the middle of starting the container.
 ///
@@ -19,16 +22,16 @@ use super::host::Host;
 /// kernel shows as seen from the container's root, and partition nodes stay if they are not
 /// deleted first. Only root can, and only root's containers have them.
 const SCRIPT: &str = r#"trap '' INT TERM HUP QUIT
-name=$1 folder=$2
-shift 2
+name=$1 folder=$2 owner=$3
+shift 3
 PATH=$PATH:/usr/sbin:/sbin
-remove() { "$@" >/dev/null 2>&1; }
+quietly() { "$@" >/dev/null 2>&1; }
 read -r seconds && said=yes || said= seconds=10
-remove "$@" rm --force --ignore --time "$seconds" "$name"
+quietly "$@" rm --force --ignore --time "$seconds" "$name"
 if [ -z "$said" ]; then
     for try in 1 2 3; do
         sleep 1
-        remove "$@" rm --force --ignore --time 0 "$name"
+        quietly "$@" rm --force --ignore --time 0 "$name"
     done
 fi
 for backing in /sys/block/loop*/loop/backing_file; do
@@ -38,11 +41,12 @@ for backing in /sys/block/loop*/loop/backing_file; do
         */"result-$name"/*)
             device=${backing#/sys/block/}
             device=/dev/${device%%/*}
-            remove partx --delete "$device"
-            remove losetup --detach "$device"
+            quietly partx --delete "$device"
+            quietly losetup --detach "$device"
             ;;
     esac
 done
+[ -z "$owner" ] || quietly chown -hR "$owner" "$folder/bundle/"
 rm -rf -- "$folder"
 "#;
 
@@ -61,12 +65,19 @@ impl Guard {
         container: &str,
         folder: &Path,
     ) -> io::Result<Guard> {
+        // Through sudo, what the container left belongs to somebody else.
+        let owner = if caller.uses_sudo() {
+            format!("{}:{}", getuid(), getgid())
+        } else {
+            String::new()
+        };
         let mut args: Vec<OsString> = vec![
             "-c".into(),
             SCRIPT.into(),
             "boxbuild-guard".into(),
             container.into(),
             folder.into(),
+            owner.into(),
             host.program.clone().into(),
         ];
         args.extend(host.global_options());
