@@ -103,7 +103,7 @@ pub fn report(findings: &[Finding]) -> String {
     text += if can_build(findings) {
         "This machine can build.\n"
     } else {
-        "This machine cannot build: one of the engines must work.\n"
+        "This machine cannot build in a virtual machine: one of the engines must work.\n"
     };
     text
 }

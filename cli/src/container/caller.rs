@@ -32,11 +32,7 @@ impl Caller {
                  boxbuild as root; {alternative}"
             ))
         })?;
-        let quiet = Command::new(&sudo)
-            .args(["-n", "-v"])
-            .stdin(Stdio::null())
-            .output();
-        if quiet.is_ok_and(|output| output.status.success()) || listed(&sudo) {
+        if runs_quietly(&sudo) {
             return Ok(Caller { sudo: Some(sudo) });
         }
         if !may_ask && io::stdin().is_terminal() {
@@ -53,7 +49,7 @@ impl Caller {
         }
         // Asked here and now; what follows never asks.
         let asked = Command::new(&sudo).arg("-v").status();
-        if asked.is_ok_and(|status| status.success()) {
+        if asked.is_ok_and(|status| status.success()) && runs_quietly(&sudo) {
             return Ok(Caller { sudo: Some(sudo) });
         }
         Err(Unusable(format!(
@@ -90,8 +86,9 @@ impl Caller {
     }
 }
 
-/// Whether sudo runs any command without a password (`-v` may want one all the same).
-fn listed(sudo: &Path) -> bool {
+/// Whether sudo runs the guard's shell without a password (`-v` says nothing of commands, and
+/// may want one all the same).
+fn runs_quietly(sudo: &Path) -> bool {
     Command::new(sudo)
         .args(["-n", "--", "/bin/sh", "-c", ":"])
         .stdin(Stdio::null())

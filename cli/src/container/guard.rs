@@ -25,6 +25,10 @@ const SCRIPT: &str = r#"trap '' INT TERM HUP QUIT
 name=$1 folder=$2 owner=$3
 shift 3
 PATH=$PATH:/usr/sbin:/sbin
+parts() {
+    for part in "/sys/block/$1/$1"p*; do [ ! -e "$part" ] || return 0; done
+    return 1
+}
 quietly() { "$@" >/dev/null 2>&1; }
 read -r seconds && said=yes || said= seconds=10
 quietly "$@" rm --force --ignore --time "$seconds" "$name"
@@ -40,9 +44,13 @@ for backing in /sys/block/loop*/loop/backing_file; do
     case $file in
         */"result-$name"/*)
             device=${backing#/sys/block/}
-            device=/dev/${device%%/*}
-            quietly partx --delete "$device"
-            quietly losetup --detach "$device"
+            device=${device%%/*}
+            # What was mounted in the container is busy for some moments more.
+            for try in 1 2 3 4 5; do
+                parts "$device" || break
+                quietly partx --delete "/dev/$device" || sleep 1
+            done
+            quietly losetup --detach "/dev/$device"
             ;;
     esac
 done
