@@ -1,11 +1,14 @@
 //! The box's container image, in podman's own store.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use sha2::{Digest, Sha256};
 
 use super::process::last_line;
 use super::{ContainerError, Podman, io_error};
@@ -15,12 +18,16 @@ use crate::guard::die_with_parent;
 use crate::interrupt::Interrupt;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::store::ContainerImage;
+use crate::store::{ContainerImage, hex};
 
-/// Label of the images that boxbuild made, with the name of the box.
+/// Beginning of the names of images that boxbuild made.
+const REPOSITORY: &str = "localhost/boxbuild/";
+
+/// Label of the images that boxbuild made: the name of the box and its store (see [`label`]).
 const LABEL: &str = "org.boxbuild.box";
 
-/// Hexadecimal digits of an archive's SHA-256 that its image is tagged with.
+/// Hexadecimal digits of an archive's SHA-256 that its image is tagged with, and of the digest
+/// of a store's path.
 const TAG: usize = 16;
 
 /// Brings the image into the store if it is not there. Returns its name.
@@ -43,14 +50,15 @@ pub(super) fn prepare(
                 return Ok(image);
             }
             progress.begin("import");
-            let label = format!("LABEL={LABEL}={}", info.name);
+            let label = label(&info.name, &installed.dir);
+            let change = format!("LABEL={label}");
             let arch = oci_arch(info.arch);
-            let mut args = words(&["import", "--quiet", "--arch", arch, "--change", &label]);
+            let mut args = words(&["import", "--quiet", "--arch", arch, "--change", &change]);
             args.push(installed.path(file).into());
             args.push(image.clone().into());
             let action = format!("import the container image of the box '{}'", info.name);
             run(podman, args, &action, interrupt)?;
-            remove_older(podman, &info.name, &image, interrupt);
+            remove_older(podman, &label, &image, interrupt);
             Ok(image)
         }
         Some(ContainerImage::Registry { registry }) => {
@@ -121,7 +129,7 @@ fn oci_arch(arch: Arch) -> &'static str {
 /// Name of the image made from an archive: another archive is another image.
 fn archive_image(name: &str, sha256: &str) -> String {
     let tag = sha256.get(..TAG).unwrap_or(sha256);
-    format!("localhost/boxbuild/{name}:{tag}")
+    format!("{REPOSITORY}{name}:{tag}")
 }
 
 fn exists(podman: &Podman, image: &str, interrupt: &Interrupt) -> Result<bool, ContainerError> {
@@ -133,20 +141,26 @@ fn exists(podman: &Podman, image: &str, interrupt: &Interrupt) -> Result<bool, C
     }
 }
 
+/// What the images of one box in one store are known by: a box of that name in another store,
+/// perhaps of another user, has images of its own in the same podman.
+fn label(name: &str, dir: &Path) -> String {
+    let digest = hex(&Sha256::digest(dir.as_os_str().as_bytes()));
+    format!("{LABEL}={name}@{}", &digest[..TAG])
+}
+
 /// Removes the images of earlier versions of the box. Those that a container uses stay, which
 /// is why errors are none.
-fn remove_older(podman: &Podman, name: &str, image: &str, interrupt: &Interrupt) {
-    let label = format!("label={LABEL}={name}");
+fn remove_older(podman: &Podman, label: &str, image: &str, interrupt: &Interrupt) {
+    let label = format!("label={label}");
     let format = "{{.Repository}}:{{.Tag}}";
     let list = words(&["images", "--filter", &label, "--format", format]);
     let Ok(output) = collect(podman, list, interrupt) else {
         return;
     };
     let listed = String::from_utf8_lossy(&output.stdout);
-    let prefix = format!("localhost/boxbuild/{name}:");
     for old in listed
         .lines()
-        .filter(|line| line.starts_with(&prefix) && *line != image)
+        .filter(|line| line.starts_with(REPOSITORY) && *line != image)
     {
         let _ = collect(podman, words(&["image", "rm", old]), interrupt);
     }
@@ -240,6 +254,13 @@ mod tests {
         ] {
             assert!(!is_reference(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn another_store_has_images_of_its_own() {
+        let mine = label("debian", Path::new("/home/me/.kiwi_boxes/debian"));
+        let other = label("debian", Path::new("/home/you/.kiwi_boxes/debian"));
+        assert!(mine.starts_with("org.boxbuild.box=debian@") && mine != other);
     }
 
     #[test]
