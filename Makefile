@@ -6,15 +6,16 @@ DEMO ?= demo
 
 PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs python3-pip \
 	ca-certificates gcc libc6-dev make
+PACKAGES_FOREIGN = qemu-system-arm qemu-user-static arch-test
 PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
-PACKAGES_TEST = qemu-system-x86 qemu-utils cpio busybox-static kmod fdisk e2fsprogs xz-utils \
-	debian-archive-keyring gcc libc6-dev make mmdebstrap uidmap btrfs-progs valgrind procps \
+PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static kmod fdisk \
+	e2fsprogs xz-utils debian-archive-keyring gcc libc6-dev make mmdebstrap uidmap btrfs-progs valgrind procps \
 	$(PACKAGES_PODMAN)
 # podman recommends, or has alternatives for, what it needs: runc works with every mode of
 # cgroups, netavark with iptables or nftables makes networks, slirp4netns those of normal users.
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
 
-.PHONY: demo test test-full lint unit conformance e2e guard baseline guard-programs boots fuzz lab release packages-demo packages-test packages-lab
+.PHONY: demo test test-full lint unit conformance e2e guard baseline guard-programs boots fuzz lab release packages-demo packages-foreign packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: packages-demo release
@@ -25,9 +26,10 @@ test: packages-test
 	tests/setup/counted $(MAKE) --no-print-directory lint unit conformance e2e guard
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
-test-full: packages-demo test release
+test-full: packages-demo packages-foreign test release
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	tests/setup/counted tests/e2e/full $(BOXBUILD)
+	tests/setup/counted tests/e2e/full-arch $(BOXBUILD)
 	BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all
 
 lint:
@@ -85,6 +87,9 @@ release:
 
 packages-demo:
 	tests/setup/install-packages $(PACKAGES_DEMO)
+
+packages-foreign:
+	tests/setup/install-packages $(PACKAGES_FOREIGN)
 
 packages-test:
 	tests/setup/install-packages $(PACKAGES_TEST)

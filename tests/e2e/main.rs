@@ -6,6 +6,7 @@
 
 mod batch;
 mod failure;
+mod foreign;
 mod in_lab;
 mod in_place;
 mod input;
@@ -23,6 +24,7 @@ const OF_QEMU: &[&str] = &[
     "qemu_that_does_not_start",
     "a_killed_qemu",
     "what_the_host_lacks_is_named",
+    "a_guest_of_another_architecture",
 ];
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         input::TESTS,
         in_place::TESTS,
         several::TESTS,
+        foreign::TESTS,
         batch::TESTS,
     ]
     .concat();
