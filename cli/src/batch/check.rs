@@ -24,6 +24,15 @@ pub(super) struct Ready {
     /// Guest memory in bytes; 0 in a container.
     pub(super) memory: u64,
     pub(super) cpus: u32,
+    /// It writes into the box's own disk (--no-snapshot).
+    pub(super) in_place: bool,
+}
+
+impl Ready {
+    /// Whether the two cannot run at once: one writes into the disk that the other one uses.
+    pub(super) fn excludes(&self, other: &Ready) -> bool {
+        self.box_name == other.box_name && (self.in_place || other.in_place)
+    }
 }
 
 /// Builds that can be run, and what the user should know of them.
@@ -115,6 +124,7 @@ fn one(build: &Build, engines: &mut Engines) -> anyhow::Result<(Ready, Vec<Strin
         engine,
         memory: if in_machine { plan.memory_mib << 20 } else { 0 },
         cpus: if in_machine { plan.cpus } else { 0 },
+        in_place: plan.in_place,
     };
     Ok((ready, notes))
 }
@@ -147,5 +157,29 @@ impl Engines {
         let found = (name.to_owned(), note);
         self.found.insert(key, found.clone());
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_writes_into_a_box_has_it_alone() {
+        let ready = |box_name: &str, in_place| Ready {
+            name: String::from("name"),
+            argv: Vec::new(),
+            target_dir: PathBuf::from("/target"),
+            box_name: box_name.to_owned(),
+            arch: "x86_64",
+            engine: String::from("qemu"),
+            memory: 0,
+            cpus: 0,
+            in_place,
+        };
+        assert!(!ready("a", false).excludes(&ready("a", false)));
+        assert!(!ready("a", true).excludes(&ready("b", true)));
+        assert!(ready("a", true).excludes(&ready("a", false)));
+        assert!(ready("a", false).excludes(&ready("a", true)));
     }
 }

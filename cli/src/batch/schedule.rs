@@ -58,15 +58,15 @@ pub(super) fn run(
                 .iter()
                 .map(|running| needed(builds[running.number].memory))
                 .sum();
-            if !rules
-                .limits
-                .allow(running.len(), in_use, builds[number].memory)
-            {
+            let build = &builds[number];
+            let in_the_way = running
+                .iter()
+                .any(|running| build.excludes(&builds[running.number]));
+            if in_the_way || !rules.limits.allow(running.len(), in_use, build.memory) {
                 place += 1;
                 continue;
             }
             waiting.remove(place);
-            let build = &builds[number];
             let log = rules.log_dir.join(format!("{}.log", build.name));
             match Running::start(number, build, &log, &sender) {
                 Ok(started) => {
