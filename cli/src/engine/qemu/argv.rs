@@ -312,6 +312,37 @@ mod tests {
         }
     }
 
+    /// Each architecture has its own bus, and nothing of another one's.
+    #[test]
+    fn devices_of_foreign_machines() {
+        for (arch, name, kind, bus) in [
+            (
+                Arch::Aarch64,
+                "qemu-system-aarch64",
+                "virt,gic-version=3",
+                "pci",
+            ),
+            (Arch::Ppc64le, "qemu-system-ppc64", "pseries", "pci"),
+            (Arch::S390x, "qemu-system-s390x", "s390-ccw-virtio", "ccw"),
+        ] {
+            assert_eq!(program(arch), name);
+            let words = words(&machine(arch, Network::User));
+            assert!(words.contains(&format!("{kind},memory-backend=memory")));
+            for device in ["blk", "serial", "net", "rng", "balloon"] {
+                let wanted = format!("virtio-{device}-{bus}");
+                assert!(
+                    words.iter().any(|word| word.starts_with(&wanted)),
+                    "{wanted}: {words:?}"
+                );
+            }
+            let fs = format!("vhost-user-fs-{bus},chardev=share0");
+            assert!(words.iter().any(|word| word.starts_with(&fs)), "{words:?}");
+            // A channel device has no option ROM.
+            let rom = words.iter().any(|word| word.contains("romfile"));
+            assert_eq!(rom, bus == "pci");
+        }
+    }
+
     #[test]
     fn overrides_win() {
         let mut machine = machine(Arch::X86_64, Network::None);
