@@ -373,6 +373,31 @@ mod tests {
         assert_eq!(name.to_str().unwrap(), "/proc/2147483647/uid_map");
     }
 
+    /// A program for aarch64 runs, as root and as a normal user, whether or not the host's kernel
+    /// has an interpreter for it.
+    #[test]
+    fn a_foreign_program_runs() {
+        const PROGRAM: &str = "/usr/lib/arch-test/arm64";
+        let skip = |why: &str| println!("skipped: a_foreign_program_runs: {why}");
+        if !Path::new(PROGRAM).exists() {
+            return skip("arch-test is not installed");
+        }
+        let host = match Host::examine(Arch::Aarch64) {
+            Ok(host) => host,
+            Err(error) => return skip(&error.to_string()),
+        };
+        let programs = match Programs::find(&host, Arch::Aarch64) {
+            Ok(programs) => programs,
+            Err(error) => return skip(&error.to_string()),
+        };
+        let output = programs
+            .command(&host, Path::new(PROGRAM))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(!output.stdout.is_empty());
+    }
+
     /// What a namespace of root's has in it.
     #[test]
     fn root_keeps_all_ids() {
