@@ -97,31 +97,33 @@ impl Running {
             .process_group(0);
         die_with_parent(&mut command, Signal::SIGTERM);
         let mut process = command.spawn()?;
-        let mut readers = Vec::new();
         let streams: [(Stream, Option<Box<dyn Read + Send>>); 2] = [
             (Stream::Out, process.stdout.take().map(|s| Box::new(s) as _)),
             (Stream::Err, process.stderr.take().map(|s| Box::new(s) as _)),
         ];
-        for (stream, pipe) in streams {
-            let Some(pipe) = pipe else { continue };
-            let sender = sender.clone();
-            readers.push(
-                std::thread::Builder::new()
-                    .name(String::from("reader"))
-                    .spawn(move || follow(number, stream, pipe, &sender))?,
-            );
-        }
-        Ok(Running {
+        // From here on, an error stops it.
+        let mut running = Running {
             number,
             started: Instant::now(),
             story: Story::default(),
             process,
-            open: readers.len(),
-            readers,
+            readers: Vec::new(),
+            open: 0,
             log: Some(log),
             stopped: false,
             ended: None,
-        })
+        };
+        for (stream, pipe) in streams {
+            let Some(pipe) = pipe else { continue };
+            let sender = sender.clone();
+            running.readers.push(
+                std::thread::Builder::new()
+                    .name(String::from("reader"))
+                    .spawn(move || follow(number, stream, pipe, &sender))?,
+            );
+            running.open += 1;
+        }
+        Ok(running)
     }
 
     /// Takes a line of it.
@@ -173,6 +175,8 @@ impl Running {
         Some(match (status.code(), status.signal()) {
             (Some(0), _) => Verdict::Built,
             (Some(130), _) if self.stopped => Verdict::Stopped,
+            // It had not come as far as to take the signal over.
+            (None, Some(libc::SIGINT)) if self.stopped => Verdict::Stopped,
             (Some(code), _) => Verdict::Failed(u8::try_from(code).unwrap_or(u8::MAX)),
             (None, signal) => Verdict::Killed(signal.unwrap_or(0)),
         })

@@ -87,7 +87,10 @@ pub(super) fn run(
                     };
                     show.ended(number, &outcome);
                     outcomes[number] = Some(outcome);
-                    stopping |= rules.fail_fast;
+                    if rules.fail_fast {
+                        stopping = true;
+                        running.iter_mut().for_each(Running::stop);
+                    }
                 }
             }
         }
@@ -113,9 +116,7 @@ pub(super) fn run(
             show.ended(number, &outcome);
             if rules.fail_fast && verdict != Verdict::Built && !stopping {
                 stopping = true;
-                for other in &mut running {
-                    other.stop();
-                }
+                running.iter_mut().for_each(Running::stop);
             }
             outcomes[number] = Some(outcome);
         }
@@ -124,9 +125,7 @@ pub(super) fn run(
             stopping = true;
             // The second Ctrl-C of a hasty user reaches each build as its second one.
             for _ in interrupts..asked.min(interrupts + 2) {
-                for other in &mut running {
-                    other.stop();
-                }
+                running.iter_mut().for_each(Running::stop);
             }
             interrupts = asked;
             show.stopping(running.len());
