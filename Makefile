@@ -10,7 +10,7 @@ PACKAGES_FOREIGN = qemu-system-arm qemu-user-static arch-test
 PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static kmod fdisk \
 	e2fsprogs xz-utils debian-archive-keyring gcc libc6-dev make mmdebstrap uidmap btrfs-progs valgrind procps \
-	$(PACKAGES_PODMAN)
+	gpg gpgv $(PACKAGES_PODMAN)
 # podman recommends, or has alternatives for, what it needs: runc works with every mode of
 # cgroups, netavark with iptables or nftables makes networks, slirp4netns those of normal users.
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
@@ -28,6 +28,7 @@ test: packages-test
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
 test-full: packages-demo packages-foreign test release
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
+	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild --test boxes --quiet -- a_killed_update
 	tests/setup/counted tests/e2e/full $(BOXBUILD)
 	tests/setup/counted tests/e2e/full-arch $(BOXBUILD)
 	BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all

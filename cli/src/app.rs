@@ -13,14 +13,18 @@ use crate::batch::{self, BatchError};
 use crate::box_args::BoxCommand;
 use crate::boxes;
 use crate::build::{self, Failure, Outcome, Reason, Run, Runner};
+use crate::catalog::CatalogError;
 use crate::container::{self, ContainerError, Podman};
 use crate::create::{self, CommandError, CreateError, CreateOptions};
 use crate::doctor;
 use crate::engine::{self, Unusable};
+use crate::fetch::SignatureError;
 use crate::interrupt::Interrupt;
+use crate::lockfile::LockError;
 use crate::plan::{Folders, Plan, PlanError};
 use crate::progress::{Progress, seconds, size};
-use crate::store::{Store, StoreError};
+use crate::pull::{self, PullError};
+use crate::store::{InstalledBox, Store, StoreError};
 use crate::timings;
 
 /// Exit codes, as documented in `--help`.
@@ -85,10 +89,18 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
                     | CreateError::Store(StoreError::BadName(_) | StoreError::Exists(_))
             )
         );
-    let interrupted = matches!(
-        error.downcast_ref(),
-        Some(CreateError::Command(CommandError::Interrupted))
-    ) || matches!(error.downcast_ref(), Some(ContainerError::Interrupted));
+    let pulling: Option<&PullError> = error.downcast_ref();
+    let usage = usage
+        || pulling.is_some_and(PullError::is_usage)
+        || error.is::<CatalogError>()
+        || error.is::<LockError>()
+        || error.is::<SignatureError>();
+    let interrupted = pulling.is_some_and(PullError::is_interrupt)
+        || matches!(
+            error.downcast_ref(),
+            Some(CreateError::Command(CommandError::Interrupted))
+        )
+        || matches!(error.downcast_ref(), Some(ContainerError::Interrupted));
     if interrupted {
         code::INTERRUPTED
     } else if usage {
@@ -102,11 +114,7 @@ fn run_box_command(command: &BoxCommand) -> Result<u8> {
     let store = Store::of_user()?;
     match command {
         BoxCommand::Create(args) => create_box(&store, args)?,
-        other => {
-            if let Some(text) = boxes::run(&store, other)? {
-                print_text(&text)?;
-            }
-        }
+        other => print_text(&boxes::run(&store, other)?)?,
     }
     Ok(code::GOOD)
 }
@@ -152,17 +160,38 @@ pub(crate) fn print_text(text: &str) -> Result<()> {
 
 /// Decides on everything that a build's command line leaves open. Touches nothing.
 pub(crate) fn decide(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<Plan> {
+    decide_with(options, build_args, |store, name| {
+        Ok(match pull::preview(store, name, options.arch())? {
+            Some(preview) => preview,
+            None => store.get_for(name, options.arch())?,
+        })
+    })
+}
+
+/// The same with a box that `find` hands over, when everything else is found to be right.
+fn decide_with(
+    options: &BuildOptions,
+    build_args: Option<&[OsString]>,
+    find: impl FnOnce(&Store, &str) -> Result<InstalledBox>,
+) -> Result<Plan> {
     let kiwi_file = options.kiwi.kiwi_file.as_deref().map(Path::new);
     let folders = Folders::check(build_args, kiwi_file)?;
     let name = options.box_name.as_deref().unwrap_or_default();
-    let installed = Store::of_user()?.get_for(name, options.arch())?;
+    let store = Store::of_user()?;
+    let installed = find(&store, name)?;
     Ok(Plan::new(options, folders, installed)?)
 }
 
 fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<u8> {
     // First of all: from here on, an interruption is an orderly end.
     let interrupt = Interrupt::install().context("cannot take over signals")?;
-    let plan = decide(options, build_args)?;
+    let plan = if options.dry_run {
+        decide(options, build_args)?
+    } else {
+        decide_with(options, build_args, |store, name| {
+            fetch_box(store, name, options, &interrupt)
+        })?
+    };
     if let Some(mode) = plan.container {
         return run_container(&plan, mode, options, &interrupt);
     }
@@ -196,6 +225,26 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
         ));
     }
     carry_out(&plan, Runner::Machine(engine), &interrupt, &mut progress)
+}
+
+/// The box, fetched or updated where that is necessary.
+fn fetch_box(
+    store: &Store,
+    name: &str,
+    options: &BuildOptions,
+    interrupt: &Interrupt,
+) -> Result<InstalledBox> {
+    let source = &options.source;
+    let locked = source.locked()?;
+    let request = pull::Request {
+        name,
+        arch: options.arch(),
+        freshness: options.fetch.policy().into(),
+        locked: locked.as_ref(),
+        key: source.key()?,
+    };
+    let mut progress = Progress::new(options.verbose);
+    Ok(pull::ensure(store, &request, interrupt, &mut progress)?)
 }
 
 /// Progress of a build; it begins with what the user should know of the options.

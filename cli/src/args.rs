@@ -20,7 +20,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::arch::Arch;
 use crate::batch::BatchArgs;
-use crate::box_args::BoxCommand;
+use crate::box_args::{BoxCommand, SourceOptions};
 use crate::engine;
 use crate::fetch_options::FetchOptions;
 use crate::global_options::GlobalOptions;
@@ -176,6 +176,9 @@ pub struct BuildOptions {
     /// What may be fetched.
     #[command(flatten)]
     pub fetch: FetchOptions,
+    /// What the box must be.
+    #[command(flatten)]
+    pub source: SourceOptions,
     /// Handed on to kiwi-ng.
     #[command(flatten)]
     pub kiwi: GlobalOptions,

@@ -134,6 +134,13 @@ const ROWS: &[Row] = &[
     ("--timings=html", |o| {
         o.timings == Some(crate::timings::Format::Html)
     }),
+    ("--locked", |o| o.source.locked),
+    ("--lock-file=x.lock", |o| {
+        o.source.lock_file == std::path::Path::new("x.lock")
+    }),
+    ("--signed-by=key.asc", |o| {
+        o.source.signed_by.as_deref() == Some("key.asc".as_ref())
+    }),
     ("--arch=s390x", |o| o.arch() == Some(Arch::S390x)),
     ("--x86_64", |o| o.arch() == Some(Arch::X86_64)),
     ("--aarch64", |o| o.arch() == Some(Arch::Aarch64)),

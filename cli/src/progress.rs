@@ -7,6 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize;
 
+/// Where there is no terminal, a line each of these times says how far a long step is.
+const REPORT: Duration = Duration::from_secs(20);
+
 /// Shows the progress of a run on standard error.
 #[derive(Debug)]
 pub struct Progress {
@@ -19,6 +22,8 @@ pub struct Progress {
 struct Step {
     name: String,
     since: Instant,
+    /// When it was last reported on.
+    reported: Instant,
     bar: Option<ProgressBar>,
 }
 
@@ -49,6 +54,7 @@ impl Progress {
         self.current = Some(Step {
             name: name.to_owned(),
             since: Instant::now(),
+            reported: Instant::now(),
             bar,
         });
     }
@@ -57,6 +63,18 @@ impl Progress {
     pub fn detail(&mut self, text: &str) {
         if let Some(Step { bar: Some(bar), .. }) = &self.current {
             bar.set_message(text.to_owned());
+        }
+    }
+
+    /// Says how far the current step is: in its line on a terminal, else now and then.
+    pub fn report(&mut self, text: &str) {
+        match &mut self.current {
+            Some(Step { bar: Some(bar), .. }) => bar.set_message(text.to_owned()),
+            Some(step) if step.reported.elapsed() > REPORT => {
+                step.reported = Instant::now();
+                print(&format!("  {:<14} {text}", step.name));
+            }
+            _ => {}
         }
     }
 

@@ -1,12 +1,16 @@
 //! `boxbuild box …`: what is shown and done about boxes.
 
 mod list;
+mod verify;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::box_args::BoxCommand;
+use crate::box_args::{BoxCommand, PullArgs};
 use crate::catalog::Catalog;
-use crate::progress::{date, size};
+use crate::interrupt::Interrupt;
+use crate::lockfile::Locked;
+use crate::progress::{Progress, date, size};
+use crate::pull::{self, Freshness, Request};
 use crate::store::{InstalledBox, Store, StoreError};
 
 pub use list::list;
@@ -89,15 +93,60 @@ pub fn describe(installed: &InstalledBox) -> String {
     text
 }
 
-/// The commands are in [`BoxCommand`].
-pub fn run(store: &Store, command: &BoxCommand) -> Result<Option<String>> {
-    Ok(Some(match command {
-        BoxCommand::List { json } => list(store, *json)?,
-        BoxCommand::Info { name, arch } => info(store, name, *arch)?,
+/// Carries out a command, and returns what is to be printed.
+///
+/// # Errors
+/// If it cannot be carried out.
+pub fn run(store: &Store, command: &BoxCommand) -> Result<String> {
+    match command {
+        BoxCommand::List { json } => list(store, *json),
+        BoxCommand::Info { name, arch } => info(store, name, *arch),
         BoxCommand::Rm { name } => {
             store.remove(&store.find(name, None).unwrap_or_else(|| name.clone()))?;
-            return Ok(None);
+            Ok(String::new())
         }
-        BoxCommand::Create(_) => return Ok(None),
-    }))
+        BoxCommand::Pull(args) => pull(store, args),
+        BoxCommand::Verify { names } => verify::verify(store, names),
+        BoxCommand::Lock {
+            names,
+            arch,
+            lock_file,
+        } => {
+            let boxes = names
+                .iter()
+                .map(|name| store.get_for(name, *arch))
+                .collect::<Result<Vec<_>, _>>()?;
+            Locked::update(lock_file, &boxes)?;
+            Ok(format!("{}\n", lock_file.display()))
+        }
+        BoxCommand::Prune => {
+            let bytes = pull::prune(store) + store.prune()?;
+            Ok(format!("{} freed\n", size(bytes)))
+        }
+        BoxCommand::Create(_) => Ok(String::new()),
+    }
+}
+
+/// `box pull`.
+fn pull(store: &Store, args: &PullArgs) -> Result<String> {
+    let interrupt = Interrupt::install().context("cannot take over signals")?;
+    let locked = args.source.locked()?;
+    let mut text = String::new();
+    for name in &args.names {
+        let mut progress = Progress::new(false);
+        let request = Request {
+            name,
+            arch: args.arch,
+            freshness: if args.force {
+                Freshness::Again
+            } else {
+                args.fetch.policy().into()
+            },
+            locked: locked.as_ref(),
+            key: args.source.key()?,
+        };
+        let installed = pull::ensure(store, &request, &interrupt, &mut progress)?;
+        text += &describe(&installed);
+    }
+    Ok(text)
 }

@@ -33,8 +33,12 @@ impl Plan {
         } else {
             ""
         };
+        let to_fetch = self.installed.to_fetch.iter();
+        let to_fetch: String = to_fetch
+            .map(|url| format!("fetch        {url}\n"))
+            .collect();
         format!(
-            "box          {} ({}, {})\n{machine}\ndescription  {}\ntarget-dir   {}\n\
+            "box          {} ({}, {})\n{to_fetch}{machine}\ndescription  {}\ntarget-dir   {}\n\
              {disk}{shared}kiwi-ng      {}\n",
             self.installed.info.name,
             self.installed.info.origin,

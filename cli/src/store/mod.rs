@@ -47,17 +47,20 @@ pub struct InstalledBox {
     /// When its disk was first written in place (`--no-snapshot`): since then, size and
     /// checksum in the description do not hold for it.
     pub changed: Option<SystemTime>,
+    /// Addresses of what a build has to fetch first: none if the box is there.
+    pub to_fetch: Vec<String>,
     /// Keeps the box's files in place though a new version is published meanwhile.
     _hold: Option<Arc<Flock<File>>>,
 }
 
 impl InstalledBox {
     /// A box that is not there: what can be said of one before it is fetched.
-    pub fn prospective(dir: PathBuf, info: BoxInfo) -> InstalledBox {
+    pub fn prospective(dir: PathBuf, info: BoxInfo, to_fetch: Vec<String>) -> InstalledBox {
         InstalledBox {
             dir,
             info,
             changed: None,
+            to_fetch,
             _hold: None,
         }
     }
@@ -67,7 +70,8 @@ impl InstalledBox {
         self.dir.join(&file.name)
     }
 
-    /// Takes down that the box's disk is written in place from now on.
+    /// Takes down that the box's disk is written in place from now on. A disk that is also kiwi's
+    /// (see [`crate::pull`]) gets a copy of its own first.
     ///
     /// # Errors
     /// If the box's folder cannot be written.
@@ -75,6 +79,13 @@ impl InstalledBox {
         let disk = self.path(&self.info.disk);
         if changed_in_place(&disk).is_some() {
             return Ok(());
+        }
+        let linked = fs::metadata(&disk).is_ok_and(|metadata| metadata.nlink() > 1);
+        if linked {
+            let copy = disk.with_extension("copy");
+            fs::copy(&disk, &copy)
+                .and_then(|_| fs::rename(&copy, &disk))
+                .map_err(io_error("copy", &disk))?;
         }
         let path = marker(&disk);
         fs::metadata(&disk)
@@ -201,6 +212,7 @@ impl Store {
             changed: changed_in_place(&dir.join(&info.disk.name)),
             dir,
             info,
+            to_fetch: Vec::new(),
             _hold: hold,
         };
         for file in installed.info.files() {
@@ -236,6 +248,17 @@ impl Store {
         let staging = self.stage()?;
         let grave = staging.path().join("removed");
         fs::rename(&dir, &grave).map_err(io_error("remove", &dir))
+    }
+
+    /// Removes what killed processes and old versions of boxes have left, and says how many bytes
+    /// that was. Nothing that anybody uses is touched.
+    pub fn prune(&self) -> Result<u64, StoreError> {
+        self.sweep();
+        let names = self.names()?;
+        Ok(names
+            .iter()
+            .map(|name| staging::collect(&self.root.join(name)))
+            .sum())
     }
 
     /// A private folder in the store's file system, gone when it is dropped unless it is

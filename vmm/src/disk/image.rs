@@ -163,13 +163,23 @@ impl Image {
         self.len
     }
 
+    /// The file that the image is in.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Whether it is qcow2; else it is raw.
+    pub fn is_qcow2(&self) -> bool {
+        matches!(self.format, Format::Qcow2(_))
+    }
+
     /// Whether there is no disk.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// The place of what is at `offset`, and for how many bytes, at most `len`, this holds.
-    fn place(&self, offset: u64, len: u64) -> io::Result<(Place, u64)> {
+    pub(super) fn place(&self, offset: u64, len: u64) -> io::Result<(Place, u64)> {
         if offset >= self.len {
             return Ok((Place::Zero, len));
         }

@@ -11,6 +11,7 @@ mod image;
 mod in_place;
 mod lock;
 mod overlay;
+mod plain;
 mod qcow2;
 mod raw;
 pub mod unnamed;
