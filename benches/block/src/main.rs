@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use serde::Serialize;
 use vm_memory::{Bytes, GuestAddress};
 
 use ours::Ours;
@@ -46,6 +47,37 @@ struct Options {
     /// Only workloads whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// File for the results.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// One side of a workload, in MB/s.
+#[derive(Debug, Serialize)]
+struct Side {
+    median: f64,
+    /// Distance of the lowest and the highest in percent of the median.
+    spread_percent: f64,
+}
+
+impl Side {
+    /// From values in order.
+    fn new(values: &[f64]) -> Side {
+        let median = values[values.len() / 2];
+        Side {
+            median,
+            spread_percent: (values[values.len() - 1] - values[0]) / median * 100.0,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    workload: String,
+    boxbuild: Side,
+    qemu: Side,
+    /// Median of the rounds' ratios.
+    ratio: f64,
 }
 
 /// What an image is, and what is done to it.
@@ -113,6 +145,7 @@ fn main() -> Result<()> {
     if let Some(image) = &options.image {
         bases.push((Base::Box, "box + overlay", image));
     }
+    let mut rows = Vec::new();
     for (base, label, image) in bases {
         for workload in &WORKLOADS {
             let write = workload.job.action == Action::Write;
@@ -123,9 +156,15 @@ fn main() -> Result<()> {
                 Base::InPlace => write,
             };
             if wanted && name.contains(&options.only) {
-                measure(&options, work.path(), (base, image), workload, &name)?;
+                let row = measure(&options, work.path(), (base, image), workload, &name)?;
+                rows.push(row);
             }
         }
+    }
+    if let Some(path) = &options.json {
+        let file =
+            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        serde_json::to_writer_pretty(file, &rows)?;
     }
     Ok(())
 }
@@ -218,7 +257,7 @@ fn measure(
     (base, image): (Base, &Path),
     workload: &Workload,
     name: &str,
-) -> Result<()> {
+) -> Result<Row> {
     let bytes = match base {
         // The first part of a disk is where its files are.
         Base::Box => 1 << 30,
@@ -277,9 +316,14 @@ fn measure(
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    let [a, b] = &mut all;
-    let (a, b, ratio) = (median(a), median(b), median(&mut ratios));
+    let [ours, qemu] = &mut all;
+    let (a, b, ratio) = (median(ours), median(qemu), median(&mut ratios));
     let (low, high) = (ratios[0], ratios[ratios.len() - 1]);
     println!("{name:<48} {a:>12.1} {b:>12.1} {ratio:>6.2}x {low:>7.2}-{high:.2}");
-    Ok(())
+    Ok(Row {
+        workload: name.to_owned(),
+        boxbuild: Side::new(ours),
+        qemu: Side::new(qemu),
+        ratio,
+    })
 }

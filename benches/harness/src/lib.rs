@@ -2,3 +2,5 @@
 
 pub mod environment;
 pub mod guard;
+pub mod report;
+pub mod suites;

@@ -8,7 +8,7 @@ use super::{Sample, Span, Timeline};
 
 /// Width of a drawing and of the margin for its axis, in units of the drawing.
 const WIDTH: f64 = 960.0;
-const LEFT: f64 = 64.0;
+const LEFT: f64 = 84.0;
 const RIGHT: f64 = 12.0;
 /// Height of a chart's plot, and of what is above and below it.
 const PLOT: f64 = 110.0;
@@ -281,12 +281,13 @@ fn clock(at: f64) -> String {
     }
 }
 
-/// The top of an axis: 1, 2 or 5 times a power of ten, or 4 and 8 where that is nearer.
+/// The top of an axis: 1, 2, 4, 5 or 8 times a power of ten, of binary units as sizes have them.
 fn round_up(most: f64) -> f64 {
     if most <= 0.0 {
         return 1.0;
     }
-    let power = 10_f64.powf(most.log10().floor());
+    let unit = 1024_f64.powf((most.log2() / 10.0).floor().max(0.0));
+    let power = unit * 10_f64.powf((most / unit).log10().floor());
     let part = [1.0, 2.0, 4.0, 5.0, 8.0, 10.0]
         .into_iter()
         .find(|part| most <= part * power * 1.000_001);
@@ -305,7 +306,9 @@ mod tests {
         assert!(ticks(1e6).len() <= 9);
         assert_eq!(clock(90.0), "1:30");
         assert_eq!(clock(0.5), "0.5 s");
-        assert_eq!(round_up(3.2e6), 4e6);
+        assert_eq!(round_up(3.2e6), 4.0 * 1024.0 * 1024.0);
+        assert_eq!(round_up(0.3), 0.4);
+        assert_eq!(round_up(7.0), 8.0);
         assert_eq!(round_up(1.0), 1.0);
         assert_eq!(round_up(0.0), 1.0);
     }

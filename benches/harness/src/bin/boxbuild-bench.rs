@@ -1,0 +1,149 @@
+//! Measures boxbuild and its peers side by side, and writes a report: `make bench`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use boxbuild_bench::environment::{Versions, cpu_level, first_line, libc, repository, rustc};
+use boxbuild_bench::report::{Absent, Report, plot, table};
+use boxbuild_bench::suites::{self, Settings};
+use clap::Parser;
+
+/// Measures boxbuild and its peers side by side, in turn in one run.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Rounds of each workload
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Folder for report.md, report.json and report.svg [default: target/bench]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Build an image with this kiwi-ng, too (`system boxbuild`, KIWI 11 or newer)
+    #[arg(long, value_name = "PROGRAM")]
+    kiwi: Option<String>,
+    /// The box for that
+    #[arg(long = "box", default_value = "debian")]
+    box_name: String,
+    /// What to measure: boot, share, block, build [default: all]
+    suites: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    if let Some(name) = options
+        .suites
+        .iter()
+        .find(|name| !suites::NAMES.contains(&name.as_str()))
+    {
+        bail!("no suite {name:?} ({})", suites::NAMES.join(", "));
+    }
+    let repository = repository()?;
+    let settings = Settings {
+        repository: &repository,
+        rounds: options.rounds.max(1),
+        kiwi: options.kiwi.clone(),
+        box_name: options.box_name.clone(),
+    };
+    let before = load();
+    let mut report = Report {
+        environment: environment(),
+        ..Report::default()
+    };
+    for name in suites::NAMES {
+        if !options.suites.is_empty() && !options.suites.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        eprintln!("== {name}");
+        // One suite that fails must not take the figures of the others away.
+        match suites::run(name, &settings) {
+            Ok(found) => {
+                report.rows.extend(found.rows);
+                report.absent.extend(found.absent);
+            }
+            Err(error) => report.absent.push(Absent {
+                what: name.to_owned(),
+                reason: format!("failed: {error:#}"),
+            }),
+        }
+    }
+    report.load = [before, load()];
+    report.time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let out = options
+        .out
+        .unwrap_or_else(|| repository.join("target/bench"));
+    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let markdown = table(&report);
+    let json = serde_json::to_string_pretty(&report)?;
+    for (name, text) in [
+        ("report.md", &markdown),
+        ("report.json", &json),
+        ("report.svg", &plot(&report)),
+    ] {
+        let path = out.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    print!("{markdown}");
+    eprintln!("written: {}/report.{{md,json,svg}}", out.display());
+    let failed = report
+        .absent
+        .iter()
+        .find(|a| a.reason.starts_with("failed"));
+    if let Some(failed) = failed {
+        bail!("{}: {}", failed.what, failed.reason);
+    }
+    Ok(())
+}
+
+/// How many processes want a processor (proc_loadavg(5)).
+fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let word = text.split(' ').next().unwrap_or_default();
+    word.parse().unwrap_or(0.0)
+}
+
+fn environment() -> Versions {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        (name.trim() == "model name").then(|| value.trim().to_owned())
+    });
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let version = |program: &str| {
+        first_line(program, &["--version"]).unwrap_or_else(|| String::from("not installed"))
+    };
+    let test_bed = if fs::metadata("/dev/kvm").is_ok() {
+        "the lab (emulated; counts instructions) for the boot, this host for the rest; this host \
+         has a /dev/kvm, which is not used"
+    } else {
+        "the lab (emulated; counts instructions) for the boot, this host for the rest; this host \
+         has no /dev/kvm"
+    };
+    [
+        (
+            "processor",
+            format!(
+                "{} x {} ({})",
+                processors,
+                model.unwrap_or_else(|| String::from("unknown")),
+                cpu_level()
+            ),
+        ),
+        (
+            "host kernel",
+            first_line("uname", &["-srm"]).unwrap_or_default(),
+        ),
+        ("test bed", test_bed.to_owned()),
+        ("boxbuild", env!("CARGO_PKG_VERSION").to_owned()),
+        ("rustc", rustc().unwrap_or_default()),
+        ("libc", libc()),
+        ("qemu", version("qemu-system-x86_64")),
+        ("qemu-storage-daemon", version("qemu-storage-daemon")),
+        ("virtiofsd", version("virtiofsd")),
+        ("firecracker", version("firecracker")),
+        ("cloud-hypervisor", version("cloud-hypervisor")),
+        ("passt", version("passt")),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
