@@ -9,13 +9,14 @@ PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs pyt
 PACKAGES_FOREIGN = qemu-system-arm qemu-user-static arch-test
 PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static kmod fdisk \
-	e2fsprogs xz-utils debian-archive-keyring gcc libc6-dev make mmdebstrap uidmap btrfs-progs valgrind procps \
+	e2fsprogs xz-utils debian-archive-keyring gcc libc6-dev make mmdebstrap uidmap btrfs-progs procps \
 	gpg gpgv $(PACKAGES_PODMAN)
 # podman recommends, or has alternatives for, what it needs: runc works with every mode of
 # cgroups, netavark with iptables or nftables makes networks, slirp4netns those of normal users.
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
+PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common
 
-.PHONY: demo test test-full lint unit conformance e2e guard baseline guard-programs boots fuzz lab release packages-demo packages-foreign packages-test packages-lab
+.PHONY: demo test test-full lint unit conformance e2e guard baseline guard-programs bench packages-bench boots fuzz lab release packages-demo packages-foreign packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: packages-demo release
@@ -65,8 +66,17 @@ guard: guard-programs
 baseline: guard-programs
 	target/release/boxbuild-guard --update
 
-guard-programs: release
+# Each by itself, so that no other package's features change what is counted.
+guard-programs:
 	$(CARGO) build --release --quiet --package boxbuild-vmm --example boot
+	$(CARGO) build --release --quiet --package boxbuild-bench-paths
+	$(CARGO) build --release --quiet --package boxbuild-bench-boot --package boxbuild-bench
+
+# boxbuild and its peers side by side, in turn in one run: target/bench/report.{md,json,svg}.
+# BENCH="boot block" measures only these; BENCH="--kiwi PATH build" whole builds.
+bench: packages-bench guard-programs
+	$(CARGO) build --release --quiet --package boxbuild-bench-virtiofs --package boxbuild-bench-block
+	target/release/boxbuild-bench $(BENCH)
 
 # Distributions' own kernels, initrds and user space in the micro-VMM, as a normal user.
 boots: packages-test
@@ -94,6 +104,9 @@ packages-foreign:
 
 packages-test:
 	tests/setup/install-packages $(PACKAGES_TEST)
+
+packages-bench:
+	tests/setup/install-packages $(PACKAGES_BENCH)
 
 packages-lab:
 	tests/setup/install-packages $(PACKAGES_LAB)

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::arch::Arch;
-use crate::args::{self, BuildOptions, Command, CreateArgs};
+use crate::args::{self, BenchArgs, BuildOptions, Command, CreateArgs};
 use crate::batch::{self, BatchError};
+use crate::bench;
 use crate::box_args::BoxCommand;
 use crate::boxes;
 use crate::build::{self, Failure, Outcome, Reason, Run, Runner};
@@ -53,6 +54,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Box(command)) => run_box_command(command),
         Some(Command::Doctor) => run_doctor(),
         Some(Command::Batch(args)) => batch::run(args),
+        Some(Command::Bench(args)) => run_bench(args),
         None if invocation.cli.build.peer.list_boxes => {
             run_box_command(&BoxCommand::List { json: false })
         }
@@ -115,6 +117,49 @@ fn run_box_command(command: &BoxCommand) -> Result<u8> {
     match command {
         BoxCommand::Create(args) => create_box(&store, args)?,
         other => print_text(&boxes::run(&store, other)?)?,
+    }
+    Ok(code::GOOD)
+}
+
+fn run_bench(args: &BenchArgs) -> Result<u8> {
+    let interrupt = Interrupt::install().context("cannot take over signals")?;
+    let mut progress = Progress::new(false);
+    let mut report = bench::Report::new();
+    let installed = Store::of_user()?.names()?.into_iter().next();
+    match args.boot_box.clone().or(installed) {
+        Some(name) => {
+            let engine = &args.boot_engine;
+            let boot = bench::boot(&mut report, &name, engine, &interrupt, &mut progress);
+            match boot {
+                // A box that was not asked for must not take the other figures away.
+                Err(error) if args.boot_box.is_none() => {
+                    report
+                        .skipped
+                        .push(format!("boot of the box {name}: {error}"));
+                }
+                boot => boot?,
+            }
+        }
+        None => report.skipped.push(String::from(
+            "boot: no box is installed (boxbuild box create debian --from debian:trixie)",
+        )),
+    }
+    let mut shown = "";
+    bench::devices(&mut report, args.time, &interrupt, |part| {
+        if part != shown {
+            shown = part;
+            progress.begin(part);
+        }
+    });
+    progress.finish(interrupt.count() == 0);
+    if interrupt.count() > 0 {
+        return Ok(code::INTERRUPTED);
+    }
+    if args.json {
+        let json = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
+        print_text(&format!("{json}\n"))?;
+    } else {
+        print_text(&report.table())?;
     }
     Ok(code::GOOD)
 }

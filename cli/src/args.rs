@@ -72,6 +72,27 @@ pub enum Command {
     Doctor,
     /// Run many builds from one file, several at once.
     Batch(BatchArgs),
+    /// Measure boot, share, disk and network on this machine, in about a minute.
+    Bench(BenchArgs),
+}
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Box to boot [default: the first that is installed].
+    // Not as the build's option: that one is required.
+    #[arg(long = "boot-box", value_name = "NAME")]
+    pub boot_box: Option<String>,
+    /// What boots it; auto takes kvm if it works here, else qemu.
+    #[arg(long = "boot-engine", value_name = "ENGINE", default_value = "auto",
+        value_parser = engine::NAMES)]
+    pub boot_engine: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Time for each figure of share, disk and network.
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
+    pub time: Duration,
 }
 
 /// Options of `box create`.

@@ -8,6 +8,7 @@ pub mod app;
 pub mod arch;
 pub mod args;
 pub mod batch;
+pub mod bench;
 pub mod box_args;
 pub mod box_lock;
 pub mod boxes;

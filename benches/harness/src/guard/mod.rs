@@ -1,4 +1,4 @@
-//! Instruction counts against a committed baseline.
+//! Instruction counts, made in the lab's counting mode (docs/lab.md), against a committed baseline.
 //!
 //! A count repeats to a fraction of a percent where the programs around it are the same, on a
 //! busy machine as on an idle one. Where they differ, nothing follows from a difference, so the
@@ -19,9 +19,9 @@ use crate::environment::Versions;
 /// Something that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// The devices' hot paths, by callgrind.
+    /// The devices' hot paths.
     Paths,
-    /// The boot, in the lab.
+    /// The boot.
     Boot,
 }
 
@@ -40,17 +40,15 @@ impl Part {
     /// What one count is.
     pub fn unit(self) -> &'static str {
         match self {
-            Part::Paths => "instructions in one round",
+            Part::Paths => "instructions of program and kernel in one round",
             Part::Boot => "thousand instructions of monitor, host kernel and guest",
         }
     }
 
     /// What the counts depend on, as it is here; or why nothing can be counted here.
     pub fn environment(self, repository: &Path) -> Result<Versions, String> {
-        match self {
-            Part::Paths => paths::environment(),
-            Part::Boot => boot::environment(repository),
-        }
+        // Both are counted in the lab.
+        boot::environment(repository)
     }
 
     /// Counts.
