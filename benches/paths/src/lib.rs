@@ -1,7 +1,7 @@
 //! The hot paths of devices and file formats, as workloads that do the same in each run.
 //!
 //! Each has a driver-side mock of its queue and calls the device on the calling thread. The
-//! criterion benches time them; the regression guard counts their instructions (callgrind);
+//! criterion benches time them; the regression guard counts their instructions (in the lab);
 //! `boxbuild bench` has longer ones of its own.
 
 mod block;
