@@ -93,6 +93,10 @@ fn normal(line: &str) -> bool {
 const NORMAL: &[&str] = &[
     "CONFIG_IMA_DISABLE_HTABLE is disabled",
     "PCI: Fatal: No config space access function found",
+    "unable to open an initial console",
+    "Failed to set up standard input: No such device",
+    "regulatory.db",
+    "wiki.debian.org/Firmware",
     "amd_pstate: the _CPC object is not present",
     "clocksource: Long readout interval",
     "hrtimer: interrupt took",
