@@ -1,6 +1,8 @@
 //! What the guest's CPUs say they are: the host's CPU as far as KVM can give it, with our
 //! topology.
 
+use std::arch::x86_64::__cpuid;
+
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::{Cap, Kvm};
 
@@ -24,6 +26,9 @@ const TOPOLOGY_V2: u32 = 0x1f;
 const KVM_SIGNATURE: u32 = 0x4000_0000;
 /// Paravirtual features of KVM.
 const KVM_FEATURES: u32 = 0x4000_0001;
+/// Paravirtual end of interrupt (`KVM_FEATURE_PV_EOI`): the guest ends most interrupts without
+/// an exit.
+const PV_EOI: u32 = 1 << 6;
 /// Leaf with TSC and APIC frequencies in kHz, first VMware's, now common to hypervisors.
 const TIMING: u32 = 0x4000_0010;
 /// KVM's APIC timer counts at this frequency: `APIC_BUS_CYCLE_NS` is 1.
@@ -150,8 +155,28 @@ pub(super) fn supported(kvm: &Kvm) -> Result<CpuId, KvmError> {
         if entry.function == FEATURES && deadline {
             entry.ecx |= TSC_DEADLINE;
         }
+        if entry.function == KVM_FEATURES && host_is_emulated() {
+            entry.eax &= !PV_EOI;
+        }
     }
     Ok(cpuid)
+}
+
+/// Whether the host's own processor is one that QEMU emulates (TCG, with SVM).
+///
+/// After an entry with an interrupt, TCG (seen in QEMU 10.0) keeps that interrupt's vector as a
+/// pending exception until the next exit; if another thread stops the CPU for a moment in the
+/// meantime, the guest gets the interrupt a second time, even where it has switched interrupts
+/// off. Ending an interrupt by an exit keeps that time as short as it can be (docs/lab.md).
+fn host_is_emulated() -> bool {
+    const SIGNATURE: [u32; 3] = [
+        u32::from_le_bytes(*b"TCGT"),
+        u32::from_le_bytes(*b"CGTC"),
+        u32::from_le_bytes(*b"GTCG"),
+    ];
+    // Processors without a hypervisor answer something else, or the last leaf that they have.
+    let leaf = __cpuid(KVM_SIGNATURE);
+    [leaf.ebx, leaf.ecx, leaf.edx] == SIGNATURE
 }
 
 /// Whether the paravirtual clock is there; without it a guest has no way to learn the TSC's
