@@ -21,6 +21,7 @@ use crate::doctor;
 use crate::engine::{self, Unusable};
 use crate::fetch::SignatureError;
 use crate::interrupt::Interrupt;
+use crate::kept::{KeptError, commands as kept};
 use crate::lockfile::LockError;
 use crate::plan::{Folders, Plan, PlanError};
 use crate::progress::{Progress, seconds, size};
@@ -55,6 +56,10 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Doctor) => run_doctor(),
         Some(Command::Batch(args)) => batch::run(args),
         Some(Command::Bench(args)) => run_bench(args),
+        Some(Command::Builds { json }) => kept::builds(*json).and_then(|text| said(&text)),
+        Some(Command::Logs(args)) => kept::logs(args).map(|()| code::GOOD),
+        Some(Command::Shell(args)) => kept::shell(args),
+        Some(Command::Prune { ids }) => kept::prune(ids).and_then(|text| said(&text)),
         None if invocation.cli.build.peer.list_boxes => {
             run_box_command(&BoxCommand::List { json: false })
         }
@@ -80,6 +85,10 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
         return error.code();
     }
     let usage = error.is::<PlanError>()
+        || matches!(
+            error.downcast_ref(),
+            Some(KeptError::Unknown { .. } | KeptError::Nothing)
+        )
         || matches!(
             error.downcast_ref(),
             Some(StoreError::Unknown { .. } | StoreError::BadName(_) | StoreError::Exists(_))
@@ -191,6 +200,10 @@ fn create_box(store: &Store, args: &CreateArgs) -> Result<()> {
     });
     progress.finish(result.is_ok());
     print_text(&boxes::describe(&result?))
+}
+
+fn said(text: &str) -> Result<u8> {
+    print_text(text).map(|()| code::GOOD)
 }
 
 /// Prints to standard output. A reader that has gone away (`| head`) is no error.
@@ -415,6 +428,14 @@ fn complain_of(failure: &Failure, plan: &Plan) {
     let _ = writeln!(stderr, "boxbuild: {}", failure.reason);
     if let Some(log) = &failure.log {
         let _ = writeln!(stderr, "  the log is {}", log.display());
+    }
+    if let Some(kept) = &failure.kept {
+        let id = &kept.id;
+        let _ = writeln!(
+            stderr,
+            "  it is kept ({}): boxbuild shell {id}, boxbuild logs {id}, boxbuild prune {id}",
+            size(kept.bytes)
+        );
     }
     let hint = match failure.reason {
         Reason::EarlyPowerOff

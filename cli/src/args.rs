@@ -74,6 +74,43 @@ pub enum Command {
     Batch(BatchArgs),
     /// Measure boot, share, disk and network on this machine, in about a minute.
     Bench(BenchArgs),
+    /// List the failed builds that are kept.
+    Builds {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the log of a failed build.
+    Logs(LogsArgs),
+    /// Enter the box of a failed build: a root shell on its disk, as the build left it. What is
+    /// changed there is thrown away; folders of the host are read-only.
+    Shell(ShellArgs),
+    /// Remove failed builds that are kept.
+    Prune {
+        /// Names of the builds [default: all].
+        #[arg(value_name = "ID")]
+        ids: Vec<String>,
+    },
+}
+
+/// Options of `logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Name of the build (see 'boxbuild builds') [default: the newest].
+    pub id: Option<String>,
+    /// Show what the box wrote to its console instead.
+    #[arg(long)]
+    pub console: bool,
+}
+
+/// Options of `shell`.
+#[derive(Debug, Args)]
+pub struct ShellArgs {
+    /// Name of the build (see 'boxbuild builds') [default: the newest].
+    pub id: Option<String>,
+    /// Guest memory, e.g. 4G [default: the build's].
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+    pub box_memory: Option<Memory>,
 }
 
 /// Options of `bench`.
@@ -151,6 +188,14 @@ pub struct BuildOptions {
     /// stays, for all later builds. No other build can use the box meanwhile.
     #[arg(long, conflicts_with_all = ["container", "disk_size"])]
     pub no_snapshot: bool,
+    /// Keep the disk and the logs of a build that failed, for 'boxbuild shell' and 'boxbuild
+    /// logs': the newest five, at most 32 GiB.
+    #[arg(long, value_name = "WHETHER", default_value = "yes", value_parser = ["yes", "no"])]
+    pub keep_failed: String,
+    /// Keep the box open after the build, failed or not, with a root shell on this terminal.
+    /// Ctrl-] three times ends the box at once.
+    #[arg(long, conflicts_with = "container")]
+    pub box_debug: bool,
     /// Network of the box; user means outgoing connections only.
     #[arg(long, value_name = "MODE", default_value = "user", value_parser = ["user", "none"])]
     pub network: String,

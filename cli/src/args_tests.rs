@@ -108,6 +108,8 @@ const ROWS: &[Row] = &[
     }),
     ("--box-smp-cpus=2", |o| o.box_smp_cpus == Some(2)),
     ("--disk-size=60G", |o| o.disk_size == Some(60 << 30)),
+    ("--keep-failed=no", |o| o.keep_failed == "no"),
+    ("--box-debug", |o| o.box_debug),
     ("--no-snapshot", |o| o.no_snapshot),
     ("--network=none", |o| o.network == "none"),
     ("--machine=q35", |o| {

@@ -148,6 +148,8 @@ pub enum Phase {
     Create,
     /// The result files go to the target directory.
     Bundle,
+    /// The build has ended; somebody sits at the box's console.
+    Shell,
     /// The guest has nothing left to do but to power off.
     PowerOff,
 }
@@ -160,6 +162,7 @@ impl Phase {
             Phase::Prepare => "prepare",
             Phase::Create => "create",
             Phase::Bundle => "bundle",
+            Phase::Shell => "shell",
             Phase::PowerOff => "power off",
         }
     }
@@ -201,6 +204,7 @@ impl Report {
             ("phase", Some("boot" | "mount")) => Report::Phase(Phase::Boot),
             ("phase", Some("build")) => Report::Phase(Phase::Prepare),
             ("phase", Some("bundle")) => Report::Phase(Phase::Bundle),
+            ("phase", Some("shell")) => Report::Phase(Phase::Shell),
             ("phase", Some("done")) => Report::Phase(Phase::PowerOff),
             ("beat", Some(ticks)) => Report::Beat(ticks.parse().ok()?),
             ("exit", Some(code)) => Report::Exit(code.parse().ok()?),

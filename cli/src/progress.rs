@@ -15,6 +15,7 @@ const REPORT: Duration = Duration::from_secs(20);
 pub struct Progress {
     verbose: bool,
     live: bool,
+    muted: bool,
     current: Option<Step>,
 }
 
@@ -33,6 +34,7 @@ impl Progress {
         Progress {
             verbose,
             live: !verbose && std::io::stderr().is_terminal(),
+            muted: false,
             current: None,
         }
     }
@@ -40,7 +42,7 @@ impl Progress {
     /// Begins a step; the one before is done.
     pub fn begin(&mut self, name: &str) {
         self.finish(true);
-        let bar = self.live.then(|| {
+        let bar = (self.live && !self.muted).then(|| {
             let bar = ProgressBar::new_spinner();
             if let Ok(style) =
                 ProgressStyle::with_template("{spinner} {prefix:<14} {elapsed:>6}  {wide_msg:.dim}")
@@ -57,6 +59,11 @@ impl Progress {
             reported: Instant::now(),
             bar,
         });
+    }
+
+    /// Shows nothing but notes while somebody else has the terminal.
+    pub fn mute(&mut self, muted: bool) {
+        self.muted = muted;
     }
 
     /// Says what the current step is at.
@@ -80,7 +87,7 @@ impl Progress {
 
     /// Shows a line of log or console, if everything is to be shown.
     pub fn line(&mut self, text: &str) {
-        if self.verbose {
+        if self.verbose && !self.muted {
             print(text);
         }
     }
@@ -100,6 +107,9 @@ impl Progress {
         };
         if let Some(bar) = step.bar {
             bar.finish_and_clear();
+        }
+        if self.muted {
+            return;
         }
         // anstream drops the colour where it does not belong.
         let mark = if good {

@@ -98,7 +98,7 @@ pub fn fast(
 }
 
 /// For a box whose own init system starts the guest side: the contract of the published
-/// boxes. `args` are the words after `kiwi-ng`.
+/// boxes. `args` are the words after `kiwi-ng`; without any, nothing is built.
 pub fn compat(
     arch: &str,
     console: &str,
@@ -112,7 +112,9 @@ pub fn compat(
     let mut items = vec![format!("console={console}")];
     items.extend(box_items.iter().cloned());
     items.extend(COMMON.iter().copied().map(String::from));
-    items.push(format!("kiwi=\"{}\"", words.join(" ")));
+    if !words.is_empty() {
+        items.push(format!("kiwi=\"{}\"", words.join(" ")));
+    }
     items.push(String::from("sharing_backend=_virtiofs_"));
     checked(arch, &items.join(" "))
 }

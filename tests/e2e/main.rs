@@ -11,6 +11,7 @@ mod in_lab;
 mod in_place;
 mod input;
 mod interrupt;
+mod kept;
 mod several;
 mod success;
 
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         several::TESTS,
         foreign::TESTS,
         batch::TESTS,
+        kept::TESTS,
     ]
     .concat();
     tests.retain(|(name, _)| engine == "qemu" || !OF_QEMU.contains(name));

@@ -5,6 +5,7 @@
 //! a test decides what happens in the guest.
 
 pub mod lab;
+pub mod pty;
 pub mod smoke;
 
 use std::ffi::OsStr;
@@ -185,6 +186,9 @@ impl Bench {
         let mut command = self.command(["--box", "small"]);
         if !front.contains(&"--engine") {
             command.args(["--engine", &engine()]);
+        }
+        if !front.iter().any(|word| word.starts_with("--keep-failed")) {
+            command.arg("--keep-failed=no");
         }
         command
             .args(front)

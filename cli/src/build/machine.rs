@@ -1,5 +1,6 @@
 //! The machine for a plan.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
@@ -8,12 +9,14 @@ use std::path::{Path, PathBuf};
 use boxbuild_firmware::cmdline;
 use boxbuild_firmware::guest::FastBoot;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::{AccessFlags, access};
 
 use super::BuildError;
+use super::shell::ShellOptions;
 use crate::engine::{Machine, Network, Processor, RootDisk, Share};
 use crate::host_paths;
+use crate::kept::{Record, scratch};
 use crate::plan::{Boot, Plan};
+use crate::store::InstalledBox;
 use crate::target::Target;
 
 /// The machine for this plan.
@@ -82,6 +85,92 @@ pub(super) fn machine(
     })
 }
 
+/// A machine for looking at the kept build in `folder`: its disk under a new overlay, a shell,
+/// and folders of the host that it cannot change.
+pub(super) fn of_kept(
+    record: &Record,
+    installed: &InstalledBox,
+    folder: &Path,
+    options: &ShellOptions,
+    processor: Processor,
+) -> Result<Machine, BuildError> {
+    let info = &record.info;
+    let path = installed.path(&info.initrd);
+    let initrd_error = |source| BuildError::Initrd {
+        path: path.clone(),
+        source,
+    };
+    // A folder that is gone is no reason not to look at the rest.
+    let or_own = |path: &OsString| match Path::new(path) {
+        there if there.is_dir() => there.to_owned(),
+        _ => folder.to_owned(),
+    };
+    let read_only = |tag: &str, path: PathBuf| Share {
+        tag: tag.to_owned(),
+        path,
+        read_only: true,
+    };
+    let mut shares = vec![
+        read_only("kiwidescription", or_own(&record.description)),
+        read_only("kiwibundle", or_own(&record.target_dir)),
+    ];
+    let others = record.shares.iter();
+    shares.extend(others.map(|share| read_only(&share.tag, or_own(&share.path))));
+    let (initrd, cmdline) = if record.fast {
+        let part = FastBoot {
+            args: Vec::new(),
+            environment: Vec::new(),
+            network: record.network,
+            folders: record
+                .shares
+                .iter()
+                .map(|share| (share.tag.clone(), PathBuf::from(&share.path), true))
+                .collect(),
+            files: Vec::new(),
+        }
+        .initrd_part();
+        let mut items = info.cmdline.clone();
+        items.push(String::from("boxbuild.shell=only"));
+        let emulated = processor == Processor::Emulated;
+        (
+            concatenate(&path, &part).map_err(initrd_error)?,
+            cmdline::fast(info.arch.name(), emulated, &record.console, &items)?,
+        )
+    } else {
+        let mut items = info.cmdline.clone();
+        items.push(String::from("kiwi-no-halt"));
+        (
+            File::open(&path).map_err(initrd_error)?.into(),
+            cmdline::compat(info.arch.name(), &record.console, &items, &[])?,
+        )
+    };
+    Ok(Machine {
+        name: format!("boxbuild-{}", record.id),
+        arch: info.arch,
+        kernel: installed.path(&info.kernel),
+        kernel_sha256: info.kernel.sha256.clone(),
+        initrd,
+        cmdline,
+        disk: RootDisk::Private {
+            image: installed.path(&info.disk),
+            kept: Some(folder.to_owned()),
+            size: None,
+            scratch: folder.to_owned(),
+        },
+        memory_mib: options.memory_mib.unwrap_or(record.memory_mib),
+        cpus: record.cpus,
+        shares,
+        network: if record.network {
+            Network::User
+        } else {
+            Network::None
+        },
+        host_loopback: false,
+        machine_type: None,
+        cpu_model: None,
+    })
+}
+
 /// The box's disk, as this build uses it.
 fn root_disk(plan: &Plan) -> RootDisk {
     let installed = &plan.installed;
@@ -135,6 +224,11 @@ fn fast_items(plan: &Plan) -> Vec<String> {
     let mut items = plan.installed.info.cmdline.clone();
     if plan.in_place {
         items.push(String::from("boxbuild.keep=always"));
+    } else if plan.keep_failed {
+        items.push(String::from("boxbuild.keep=failed"));
+    }
+    if plan.debug {
+        items.push(String::from("boxbuild.shell=after"));
     }
     items
 }
@@ -154,23 +248,15 @@ pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
     }
     let proxies = plan.environment.iter();
     items.extend(proxies.map(|(name, value)| format!("{name}=_{}_", value.to_string_lossy())));
+    if plan.debug {
+        items.push(String::from("kiwi-no-halt"));
+    }
     items.extend(
         plan.host_paths
             .custom_mount()
             .map(|path| format!("custom_mount=_{}_", path.display())),
     );
     items
-}
-
-/// A folder for a disk's changes, which can grow to the size of an image: the box store, or,
-/// if that belongs to somebody else, the folder for large temporary files.
-fn scratch(store: &Path) -> PathBuf {
-    if access(store, AccessFlags::W_OK | AccessFlags::X_OK).is_ok() {
-        return store.to_owned();
-    }
-    std::env::var_os("TMPDIR")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| PathBuf::from("/var/tmp"))
 }
 
 /// The box's initrd with our part behind it, in memory: nothing of it can be left behind.

@@ -1,13 +1,14 @@
 //! A build: the plan is carried out, followed, and judged.
 
+mod attend;
 mod machine;
 mod outcome;
+pub mod shell;
 mod watch;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
-use std::time::Duration;
+use std::sync::mpsc::{self, SyncSender};
 
 use boxbuild_firmware::cmdline;
 
@@ -16,21 +17,20 @@ use crate::container::{self, Container, ContainerError, Podman};
 use crate::engine::{Ended, Engine, Event, Running};
 use crate::follow::Phase;
 use crate::interrupt::Interrupt;
-use crate::plan::Plan;
+use crate::kept::{Builds, Failed};
+use crate::plan::{Boot, Plan};
 use crate::progress::Progress;
 use crate::store::{ContainerImage, StoreError};
 use crate::target::{Target, TargetError};
 use crate::timings::Milestone;
 
+use attend::{Attach, attend};
 use machine::{compat_items, machine};
-pub use outcome::{Failure, Outcome, Reason, Run};
-use watch::Watch;
+pub use outcome::{Failure, Kept, Outcome, Reason, Run};
+use watch::{Limits, Watch};
 
 /// Events that may wait to be looked at; more, and the guest waits.
 const EVENTS: usize = 64;
-
-/// Time for the engine's process to end in order when it is told to.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// The build could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -123,54 +123,59 @@ pub fn run(
     let target = Target::acquire(&plan.target_dir)?;
     let (sender, events) = mpsc::sync_channel(EVENTS);
     progress.begin(Phase::Boot.name());
-    let mut watch = Watch::new(plan, &target, progress);
+    let limits = Limits {
+        total: plan.timeout,
+        idle: plan.timeout_idle,
+    };
+    let mut watch = Watch::new(&target.log(), limits, progress);
     let mut running = runner.start(plan, &target, sender)?;
     watch.recorder.reach(Milestone::PowerOn);
-
-    let mut stop = None;
-    let mut hopeless = None;
-    let ended = loop {
-        match events.recv_timeout(watch.tick()) {
-            Ok(Event::Console(bytes)) => watch.console(&bytes),
-            Ok(Event::Control(bytes)) => watch.control(&bytes),
-            Ok(Event::Note(text)) => watch.progress.note(&text),
-            Ok(Event::Hopeless(text)) => hopeless = Some(Reason::Engine(text)),
-            Ok(Event::Ended(ended)) => break ended,
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                break Ended::Failed(String::from("it ended without saying how"));
-            }
-        }
-        watch.look();
-        watch.recorder.sample(|| running.usage());
-        if stop.is_none() {
-            stop = hopeless.take().or_else(|| watch.reason_to_stop(interrupt));
-            if stop.is_some() {
-                // A second Ctrl-C does not wait for an orderly end: there is none to lose.
-                let grace = if interrupt.count() > 1 {
-                    Duration::ZERO
-                } else {
-                    GRACE
-                };
-                running.kill(grace);
-            }
-        }
+    let attach = match (plan.debug, plan.boot) {
+        (false, _) => Attach::Never,
+        (true, Boot::Fast) => Attach::ToShell,
+        (true, Boot::Compat) => Attach::AtOnce,
     };
+    let end = attend(&mut watch, running.as_mut(), &events, interrupt, attach);
     watch.recorder.reach(Milestone::Ended);
     let peak_memory = running.peak_memory();
-    drop(running);
-    watch.end();
+    // Who leaves the console when the build has come to its end does not interrupt it.
+    let ended = if end.left && watch.exit_code().is_some() {
+        watch.was_left();
+        Ended::PoweredOff
+    } else {
+        end.ended
+    };
 
     let total = watch.started.elapsed();
-    let reason = stop.or_else(|| match watch.verdict(&ended, &target.result_code()) {
-        Some(Reason::Engine(text)) if matches!(runner, Runner::Container(_)) => {
-            Some(Reason::Container(text))
-        }
-        reason => reason,
-    });
+    let reason = end
+        .stop
+        .or_else(|| match watch.verdict(&ended, &target.result_code()) {
+            Some(Reason::Engine(text)) if matches!(runner, Runner::Container(_)) => {
+                Some(Reason::Container(text))
+            }
+            reason => reason,
+        });
     let phases = watch.phases();
     let recorder = watch.recorder.clone();
     let last_lines = reason.as_ref().map(|reason| watch.last_lines(reason));
+    let kept = match (&reason, runner) {
+        (Some(reason), Runner::Machine(engine)) if plan.keep_failed && reason.leaves_a_disk() => {
+            let failed = Failed {
+                engine: engine.name(),
+                reason: reason.to_string(),
+                exit_code: reason.exit_code(),
+                log: &target.log(),
+                console: watch.transcript(),
+            };
+            let (kept, notes) = keep(plan, running.as_ref(), &failed);
+            for note in notes {
+                watch.progress.note(&note);
+            }
+            kept
+        }
+        _ => None,
+    };
+    drop(running);
     progress.finish(reason.is_none());
     let outcome = match reason {
         None => Outcome::Built(target.publish()?),
@@ -183,6 +188,7 @@ pub fn run(
                 reason,
                 last_lines: last_lines.unwrap_or_default(),
                 log,
+                kept,
             })
         }
     };
@@ -193,6 +199,30 @@ pub fn run(
         peak_memory,
         timeline: recorder.finish(),
     })
+}
+
+/// Keeps what a failed build left, and says what the user should know. That it cannot be kept changes nothing about the build.
+fn keep(plan: &Plan, running: &dyn Running, failed: &Failed<'_>) -> (Option<Kept>, Vec<String>) {
+    let store = plan.installed.dir.parent().unwrap_or(&plan.installed.dir);
+    match Builds::of(store).keep(plan, running, failed) {
+        Ok((build, gone)) => {
+            let kept = Kept {
+                id: build.record.id,
+                bytes: build.bytes,
+            };
+            let note = (!gone.is_empty()).then(|| {
+                let gone = gone.join(", ");
+                format!("older failed builds went to make room: {gone}")
+            });
+            (Some(kept), note.into_iter().collect())
+        }
+        Err(error) => {
+            let cause = std::error::Error::source(&error)
+                .map_or_else(String::new, |cause| format!(": {cause}"));
+            let note = format!("the failed build is not kept: {error}{cause}");
+            (None, vec![note])
+        }
+    }
 }
 
 /// The container for this plan.

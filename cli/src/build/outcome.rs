@@ -40,6 +40,17 @@ pub struct Failure {
     pub last_lines: Vec<String>,
     /// Where the log was published.
     pub log: Option<PathBuf>,
+    /// What is kept of it.
+    pub kept: Option<Kept>,
+}
+
+/// A kept build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its name.
+    pub id: String,
+    /// Bytes that it takes.
+    pub bytes: u64,
 }
 
 /// Why there is no result.
@@ -109,6 +120,14 @@ impl std::fmt::Display for Reason {
 }
 
 impl Reason {
+    /// Whether there is something to look at in what the box wrote.
+    pub fn leaves_a_disk(&self) -> bool {
+        !matches!(
+            self,
+            Reason::Interrupted | Reason::Engine(_) | Reason::Container(_)
+        )
+    }
+
     /// The exit code of boxbuild (see `--help`).
     pub fn exit_code(&self) -> u8 {
         match self {

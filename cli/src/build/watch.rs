@@ -1,15 +1,16 @@
 //! Everything observed of a running box, and the verdict on it.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::outcome::Reason;
 use crate::engine::Ended;
 use crate::follow::{Lines, Phase, Pulse, Report, Tail, phase_of_log_line};
 use crate::interrupt::Interrupt;
-use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::target::{ResultCode, Target};
+use crate::target::ResultCode;
+use crate::terminal::Session;
 use crate::timings::{Milestone, Recorder};
 
 /// Console lines that are kept for the report of a failure.
@@ -22,13 +23,23 @@ const LAST_LOG_LINES: usize = 12;
 /// whose time matters, and later.
 const FIRST_TICK: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(200);
+/// What the box writes to its console is kept up to this length, in bytes.
+const TRANSCRIPT: usize = 1 << 20;
+
+/// When a machine has run for too long.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Limits {
+    /// From its start.
+    pub(super) total: Option<Duration>,
+    /// Without a sign of life.
+    pub(super) idle: Option<Duration>,
+}
 
 /// Everything observed of a running machine.
 pub(super) struct Watch<'a> {
     pub(super) progress: &'a mut Progress,
     pub(super) started: Instant,
-    timeout: Option<Duration>,
-    timeout_idle: Option<Duration>,
+    limits: Limits,
     last_life: Instant,
     reached: Vec<(Phase, Instant)>,
     tail: Tail,
@@ -40,21 +51,23 @@ pub(super) struct Watch<'a> {
     error_lines: VecDeque<String>,
     panic: Option<String>,
     reports: bool,
+    exit: Option<i32>,
     done: bool,
     pub(super) recorder: Recorder,
+    transcript: String,
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(plan: &Plan, target: &Target, progress: &'a mut Progress) -> Watch<'a> {
+    /// Watches a machine that starts now and writes the log `log`.
+    pub(super) fn new(log: &Path, limits: Limits, progress: &'a mut Progress) -> Watch<'a> {
         let now = Instant::now();
         Watch {
             progress,
             started: now,
-            timeout: plan.timeout,
-            timeout_idle: plan.timeout_idle,
+            limits,
             last_life: now,
             reached: vec![(Phase::Boot, now)],
-            tail: Tail::new(&target.log()),
+            tail: Tail::new(log),
             console: Lines::default(),
             control: Lines::default(),
             pulse: Pulse::default(),
@@ -63,7 +76,9 @@ impl<'a> Watch<'a> {
             error_lines: VecDeque::new(),
             panic: None,
             reports: false,
+            exit: None,
             done: false,
+            transcript: String::new(),
             recorder: Recorder::of_this_process(),
         }
     }
@@ -85,6 +100,16 @@ impl<'a> Watch<'a> {
     }
 
     fn console_line(&mut self, line: &str) {
+        self.transcript.push_str(line);
+        self.transcript.push('\n');
+        if self.transcript.len() > TRANSCRIPT {
+            // The second half, from the beginning of a line on.
+            let middle = self.transcript.ceil_char_boundary(TRANSCRIPT / 2);
+            let cut = self.transcript[middle..]
+                .find('\n')
+                .map_or(middle, |at| middle + at + 1);
+            self.transcript.drain(..cut);
+        }
         if self.panic.is_none()
             && let Some((_, what)) = line.split_once("Kernel panic - not syncing: ")
         {
@@ -115,12 +140,40 @@ impl<'a> Watch<'a> {
                 self.done |= phase == Phase::PowerOff;
                 self.enter(phase);
             }
-            Some(Report::Beat(ticks)) => {
-                if self.pulse.beat(ticks) {
-                    self.last_life = Instant::now();
-                }
+            Some(Report::Beat(ticks)) if self.pulse.beat(ticks) => {
+                self.last_life = Instant::now();
             }
-            Some(Report::Exit(_)) | None => {}
+            Some(Report::Beat(_)) => {}
+            Some(Report::Exit(code)) => self.exit = Some(code),
+            None => {}
+        }
+    }
+
+    /// Whether the guest has come to `phase`, or beyond.
+    pub(super) fn reached(&self, phase: Phase) -> bool {
+        self.reached.last().is_some_and(|(last, _)| *last >= phase)
+    }
+
+    /// The build's exit code, if the guest has told it.
+    pub(super) fn exit_code(&self) -> Option<i32> {
+        self.exit
+    }
+
+    /// The build had come to its end when the user stopped the machine.
+    pub(super) fn was_left(&mut self) {
+        self.done = true;
+    }
+
+    /// The end of what the box wrote to its console.
+    pub(super) fn transcript(&self) -> &str {
+        &self.transcript
+    }
+
+    /// Shows a line that the user must see.
+    pub(super) fn note(&mut self, text: &str, session: Option<&Session>) {
+        match session {
+            Some(session) => session.say(text),
+            None => self.progress.note(text),
         }
     }
 
@@ -164,24 +217,30 @@ impl<'a> Watch<'a> {
                 Phase::Create => self.recorder.reach(Milestone::Create),
                 Phase::Bundle => self.recorder.reach(Milestone::Bundle),
                 Phase::PowerOff => self.recorder.reach(Milestone::PowerOff),
-                Phase::Boot | Phase::Prepare => {}
+                Phase::Boot | Phase::Prepare | Phase::Shell => {}
             }
             self.progress.begin(phase.name());
         }
     }
 
-    pub(super) fn reason_to_stop(&self, interrupt: &Interrupt) -> Option<Reason> {
+    /// Why the machine is to be stopped; time only counts if it is `timed`.
+    pub(super) fn reason_to_stop(&self, interrupt: &Interrupt, timed: bool) -> Option<Reason> {
         if interrupt.count() > 0 {
             return Some(Reason::Interrupted);
         }
+        if !timed {
+            return None;
+        }
         if let Some(limit) = self
-            .timeout
+            .limits
+            .total
             .filter(|limit| self.started.elapsed() >= *limit)
         {
             return Some(Reason::Timeout(limit));
         }
         let limit = self
-            .timeout_idle
+            .limits
+            .idle
             .filter(|limit| self.last_life.elapsed() >= *limit)?;
         Some(Reason::Hung(limit))
     }

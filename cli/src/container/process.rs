@@ -15,7 +15,7 @@ use nix::fcntl::Flock;
 use nix::sys::signal::Signal;
 
 use super::guard::Guard;
-use crate::engine::{Ended, Event, Running};
+use crate::engine::{Console, Ended, Event, Running};
 use crate::follow::plain;
 use crate::guard::die_with_parent;
 
@@ -125,6 +125,10 @@ impl Running for Child {
     }
 
     fn peak_memory(&self) -> Option<u64> {
+        None
+    }
+
+    fn console(&self) -> Option<Arc<dyn Console>> {
         None
     }
 

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
@@ -215,6 +216,21 @@ pub trait Engine: std::fmt::Debug {
     ) -> Result<Box<dyn Running>, StartError>;
 }
 
+/// The console of a guest, and the way to tell it of the terminal behind it.
+pub trait Console: Send + Sync + std::fmt::Debug {
+    /// Types `bytes`. What the guest has no room for is lost, as on any terminal.
+    fn send(&self, bytes: &[u8]);
+
+    /// The terminal has this many columns and rows now. Guests that do not follow the control
+    /// port do not learn of it.
+    fn resize(&self, columns: u16, rows: u16);
+}
+
+/// The line on the control port that tells the guest of its terminal (docs/guest-contract.md).
+pub fn size_line(columns: u16, rows: u16) -> String {
+    format!("boxbuild 1 size {columns} {rows}\n")
+}
+
 /// A machine that runs. Dropping it kills it and cleans up.
 pub trait Running: std::fmt::Debug {
     /// Ends the machine now and waits until nothing of it is left (at most `grace` for an
@@ -223,6 +239,9 @@ pub trait Running: std::fmt::Debug {
 
     /// Highest resident memory of the engine in bytes so far, if known.
     fn peak_memory(&self) -> Option<u64>;
+
+    /// A handle for the guest's console, if it can be typed on.
+    fn console(&self) -> Option<Arc<dyn Console>>;
 
     /// Once the machine is gone: gives what it wrote to its private disk names in `folder`,
     /// which is on the file system of [`RootDisk::Private::scratch`]. Returns the bytes that it

@@ -18,6 +18,7 @@ use crate::host_paths::HostPaths;
 use crate::kiwi_options::BuildArgsError;
 use crate::peer_options;
 use crate::store::{BoxInfo, ContainerImage, Guest, InstalledBox};
+use crate::terminal;
 use crate::timings;
 
 pub use folders::Folders;
@@ -60,6 +61,10 @@ pub struct Plan {
     pub disk_size: Option<u64>,
     /// The guest writes into the box's own disk.
     pub in_place: bool,
+    /// What is left of the build is kept if it fails.
+    pub keep_failed: bool,
+    /// The box stays after the build, with a shell on the user's terminal.
+    pub debug: bool,
     /// Network of the guest.
     pub network: Network,
     /// A proxy on the host's loopback is used.
@@ -142,6 +147,10 @@ impl Plan {
                  create {} --from {} --arch {arch}",
                 info.name, info.arch, info.name, info.origin
             )));
+        }
+        if options.box_debug && !options.dry_run {
+            terminal::needed()
+                .map_err(|problem| PlanError::Option(format!("--box-debug {problem}")))?;
         }
         let boot = match (options.boot.as_str(), info.guest) {
             ("auto" | "fast", Guest::Fast) => Boot::Fast,
@@ -233,6 +242,8 @@ impl Plan {
                 .unwrap_or_else(|| host_cpus.min(info.cpus).max(1)),
             disk_size: options.disk_size,
             in_place: options.no_snapshot,
+            keep_failed: options.keep_failed == "yes" && container.is_none(),
+            debug: options.box_debug,
             network,
             engine: engine(options)?,
             machine_type: options.machine.clone(),

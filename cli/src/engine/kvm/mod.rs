@@ -21,10 +21,11 @@ use boxbuild_vmm::machine::{self, Config};
 use boxbuild_vmm::net::NetworkConfig;
 use boxbuild_vmm::smoke;
 use boxbuild_vmm::virtio::Kind;
+use boxbuild_vmm::virtio::console::{Input, Port};
 
 use super::{
-    Ended, Engine, Event, Machine, Moved, Network, Processor, RootDisk, Running, StartError,
-    Unusable, Usage, process,
+    Console, Ended, Engine, Event, Machine, Moved, Network, Processor, RootDisk, Running,
+    StartError, Unusable, Usage, process, size_line,
 };
 use crate::arch::Arch;
 
@@ -237,6 +238,10 @@ impl Running for InProcess {
         }
     }
 
+    fn console(&self) -> Option<Arc<dyn Console>> {
+        Some(Arc::new(Ports(self.running.input())))
+    }
+
     fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>> {
         self.overlay
             .as_ref()
@@ -248,6 +253,21 @@ impl Running for InProcess {
 impl Drop for InProcess {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the host says to the guest.
+#[derive(Debug)]
+struct Ports(Input);
+
+impl Console for Ports {
+    fn send(&self, bytes: &[u8]) {
+        self.0.send(Port::Console, bytes);
+    }
+
+    fn resize(&self, columns: u16, rows: u16) {
+        self.0
+            .send(Port::Control, size_line(columns, rows).as_bytes());
     }
 }
 

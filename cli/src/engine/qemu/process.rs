@@ -18,10 +18,11 @@ use boxbuild_virtiofs::Traffic;
 use boxbuild_virtiofs::vhost_user::ShareServer;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use nix::sys::socket::{MsgFlags, send};
 
 use super::monitor::{Monitor, Shutdown};
 use super::{other, overlay};
-use crate::engine::{Ended, Event, Moved, Running, Usage, process};
+use crate::engine::{Console, Ended, Event, Moved, Running, Usage, process, size_line};
 use crate::follow::plain;
 
 /// How often the child is looked at when it says nothing.
@@ -70,6 +71,7 @@ pub(super) struct Child {
     shared: Arc<Shared>,
     follower: Option<JoinHandle<()>>,
     changes: Option<File>,
+    ports: Ports,
 }
 
 impl Child {
@@ -111,6 +113,10 @@ impl Child {
             disk: Mutex::new(None),
             shares: servers.iter().map(ShareServer::traffic).collect(),
         });
+        let ports = Ports {
+            console: streams.console.try_clone()?,
+            control: streams.control.try_clone()?,
+        };
         let follower = Follower {
             shared: Arc::clone(&shared),
             streams,
@@ -127,6 +133,7 @@ impl Child {
             shared,
             follower: Some(follower),
             changes,
+            ports,
         })
     }
 }
@@ -149,6 +156,11 @@ impl Running for Child {
 
     fn peak_memory(&self) -> Option<u64> {
         Some(self.shared.peak_memory.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    fn console(&self) -> Option<Arc<dyn Console>> {
+        let (console, control) = self.ports.try_clone().ok()?;
+        Some(Arc::new(Ports { console, control }))
     }
 
     fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>> {
@@ -182,6 +194,36 @@ impl Drop for Child {
             let _ = follower.join();
         }
     }
+}
+
+/// What the host says to the guest.
+#[derive(Debug)]
+struct Ports {
+    console: UnixStream,
+    control: UnixStream,
+}
+
+impl Ports {
+    fn try_clone(&self) -> io::Result<(UnixStream, UnixStream)> {
+        Ok((self.console.try_clone()?, self.control.try_clone()?))
+    }
+}
+
+impl Console for Ports {
+    fn send(&self, bytes: &[u8]) {
+        say(&self.console, bytes);
+    }
+
+    fn resize(&self, columns: u16, rows: u16) {
+        say(&self.control, size_line(columns, rows).as_bytes());
+    }
+}
+
+/// Never waits: a guest that does not read holds nothing up.
+fn say(stream: &UnixStream, bytes: &[u8]) {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    // What is not taken is lost.
+    let _ = send(stream.as_raw_fd(), bytes, flags);
 }
 
 impl Shared {
