@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -13,7 +13,7 @@ use crate::batch::{self, BatchError};
 use crate::bench;
 use crate::box_args::BoxCommand;
 use crate::boxes;
-use crate::build::{self, Failure, Outcome, Reason, Run, Runner};
+use crate::build::{self, Outcome, Run, Runner};
 use crate::catalog::CatalogError;
 use crate::container::{self, ContainerError, Podman};
 use crate::create::{self, CommandError, CreateError, CreateOptions};
@@ -21,11 +21,13 @@ use crate::doctor;
 use crate::engine::{self, Unusable};
 use crate::fetch::SignatureError;
 use crate::interrupt::Interrupt;
+use crate::json;
 use crate::kept::{KeptError, commands as kept};
 use crate::lockfile::LockError;
-use crate::plan::{Folders, Plan, PlanError};
-use crate::progress::{Progress, seconds, size};
+use crate::plan::{Chosen, Folders, Plan, PlanError};
+use crate::progress::Progress;
 use crate::pull::{self, PullError};
+use crate::report;
 use crate::store::{InstalledBox, Store, StoreError};
 use crate::timings;
 
@@ -40,8 +42,15 @@ pub(crate) mod code {
 
 /// Carries out a command line (without the program's name) and returns the exit code.
 pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let wants_json = args::wants_json(argv.clone());
     let invocation = match args::parse(argv) {
         Ok(invocation) => invocation,
+        Err(error) if wants_json && error.use_stderr() => {
+            json::error(&error.to_string(), &[]);
+            json::exit(code::USAGE);
+            return code::USAGE;
+        }
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() {
@@ -65,10 +74,23 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
         }
         None => run_build(&invocation.cli.build, invocation.build_args.as_deref()),
     };
-    result.unwrap_or_else(|error| {
-        complain(&error);
+    let is_build = invocation.cli.command.is_none();
+    let options = &invocation.cli.build;
+    let events = is_build && options.json;
+    let code = result.unwrap_or_else(|error| {
+        if events {
+            let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
+            json::error(&error.to_string(), &causes);
+        } else {
+            complain(&error);
+        }
         exit_code(&error)
-    })
+    });
+    // A plan is one object.
+    if events && (code != code::GOOD || !options.dry_run) {
+        json::exit(code);
+    }
+    code
 }
 
 /// Prints an error with its causes, one line each.
@@ -267,12 +289,17 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
         })?;
     let engine = selected.engine.as_ref();
     if options.dry_run {
-        print_text(&format!(
-            "{}engine       {}\n",
-            plan.describe(),
-            engine.name()
-        ))?;
-        return Ok(code::GOOD);
+        let cmdline = build::guest_cmdline(&plan, engine.processor())
+            .context("the box cannot be told what to build")?;
+        return say_plan(
+            options,
+            &plan,
+            &Chosen {
+                engine: engine.name().to_owned(),
+                why: selected.why.clone(),
+                cmdline: Some(cmdline),
+            },
+        );
     }
     let mut progress = begin(options, &plan);
     if let Some(reason) = &selected.passed_over {
@@ -305,9 +332,28 @@ fn fetch_box(
     Ok(pull::ensure(store, &request, interrupt, &mut progress)?)
 }
 
+/// Carries out `--dry-run`.
+fn say_plan(options: &BuildOptions, plan: &Plan, chosen: &Chosen) -> Result<u8> {
+    if options.json {
+        let text = serde_json::to_string_pretty(&plan.to_json(chosen))?;
+        return said(&(text + "\n"));
+    }
+    said(&format!(
+        "{}engine       {} ({})\n",
+        plan.describe(),
+        chosen.engine,
+        chosen.why
+    ))
+}
+
 /// Progress of a build; it begins with what the user should know of the options.
 fn begin(options: &BuildOptions, plan: &Plan) -> Progress {
-    let mut progress = Progress::new(options.verbose || options.kiwi.log_to_stdout());
+    let verbose = options.verbose || options.kiwi.log_to_stdout();
+    let mut progress = if options.json {
+        Progress::json(verbose)
+    } else {
+        Progress::new(verbose)
+    };
     for note in &plan.notes {
         progress.note(note);
     }
@@ -322,12 +368,15 @@ fn run_container(
 ) -> Result<u8> {
     let mut podman = Podman::find(mode, plan.installed.info.arch, &plan.image_types)?;
     if options.dry_run {
-        print_text(&format!(
-            "{}engine       {}\n",
-            plan.describe(),
-            podman.describe()
-        ))?;
-        return Ok(code::GOOD);
+        return say_plan(
+            options,
+            plan,
+            &Chosen {
+                engine: podman.describe(),
+                why: String::from("asked for (--container)"),
+                cmdline: None,
+            },
+        );
     }
     let mut progress = begin(options, plan);
     if options.box_memory.is_some() || options.box_smp_cpus.is_some() {
@@ -351,11 +400,20 @@ fn carry_out(
     }
     let result = match &run.outcome {
         Outcome::Built(files) => {
-            print_text(&report(&run, files)?)?;
+            let files = report::look_at(files)?;
+            if progress.is_json() {
+                report::built_json(&run, &files);
+            } else {
+                print_text(&report::built(&run, &files))?;
+            }
             Ok(code::GOOD)
         }
         Outcome::Failed(failure) => {
-            complain_of(failure, plan);
+            if progress.is_json() {
+                report::failed_json(&run, failure);
+            } else {
+                report::failed(failure, plan);
+            }
             Ok(failure.reason.exit_code())
         }
     };
@@ -396,60 +454,4 @@ fn copy_log(log: &Path, copy: &Path) -> Result<()> {
     fs::copy(log, copy)
         .map(|_| ())
         .with_context(|| format!("cannot copy the log to {} (--logfile)", copy.display()))
-}
-
-/// What was built.
-fn report(run: &Run, files: &[PathBuf]) -> Result<String> {
-    let mut text = String::new();
-    for path in files {
-        let metadata = path
-            .symlink_metadata()
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        text += &format!("{}  {}\n", path.display(), size(metadata.len()));
-    }
-    let phases: Vec<String> = run
-        .phases
-        .iter()
-        .map(|(phase, time)| format!("{} {}", phase.name(), seconds(*time)))
-        .collect();
-    text += &format!("built in {} ({})", seconds(run.total), phases.join(", "));
-    if let Some(memory) = run.peak_memory {
-        text += &format!(", peak memory {}", size(memory));
-    }
-    text.push('\n');
-    Ok(text)
-}
-
-fn complain_of(failure: &Failure, plan: &Plan) {
-    let mut stderr = anstream::stderr();
-    for line in &failure.last_lines {
-        let _ = writeln!(stderr, "  | {line}");
-    }
-    let _ = writeln!(stderr, "boxbuild: {}", failure.reason);
-    if let Some(log) = &failure.log {
-        let _ = writeln!(stderr, "  the log is {}", log.display());
-    }
-    if let Some(kept) = &failure.kept {
-        let id = &kept.id;
-        let _ = writeln!(
-            stderr,
-            "  it is kept ({}): boxbuild shell {id}, boxbuild logs {id}, boxbuild prune {id}",
-            size(kept.bytes)
-        );
-    }
-    let hint = match failure.reason {
-        Reason::EarlyPowerOff
-        | Reason::Hung(_)
-        | Reason::Panic(_)
-        | Reason::Reset
-        | Reason::TripleFault(_) => Some(format!(
-            "see the box's whole console with --verbose; give it more memory than {} MiB with \
-             --box-memory if it ran out",
-            plan.memory_mib
-        )),
-        _ => None,
-    };
-    if let Some(hint) = hint {
-        let _ = writeln!(stderr, "  hint: {hint}");
-    }
 }

@@ -236,6 +236,10 @@ pub struct BuildOptions {
     /// Say what would be run, and stop.
     #[arg(long)]
     pub dry_run: bool,
+    /// For programs: events as JSON, one object a line on standard output; with --dry-run, the
+    /// whole plan as one object.
+    #[arg(long, conflicts_with = "box_debug")]
+    pub json: bool,
     /// Architecture of the box.
     #[arg(long, value_name = "ARCH")]
     pub arch: Option<Arch>,
@@ -291,6 +295,12 @@ pub struct Invocation {
     pub cli: Cli,
     /// What stands behind it; `None` if there is no separator.
     pub build_args: Option<Vec<OsString>>,
+}
+
+/// Whether a command line asks for JSON, right or wrong as it may be otherwise.
+pub fn wants_json(argv: Vec<OsString>) -> bool {
+    let (front, _) = split(argv);
+    front.iter().any(|word| word == "--json")
 }
 
 /// Reads a command line (without the program's name).

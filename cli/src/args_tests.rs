@@ -110,6 +110,7 @@ const ROWS: &[Row] = &[
     ("--disk-size=60G", |o| o.disk_size == Some(60 << 30)),
     ("--keep-failed=no", |o| o.keep_failed == "no"),
     ("--box-debug", |o| o.box_debug),
+    ("--json", |o| o.json),
     ("--no-snapshot", |o| o.no_snapshot),
     ("--network=none", |o| o.network == "none"),
     ("--machine=q35", |o| {

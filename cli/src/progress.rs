@@ -6,6 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize;
+use serde_json::json;
+
+use crate::json::emit;
 
 /// Where there is no terminal, a line each of these times says how far a long step is.
 const REPORT: Duration = Duration::from_secs(20);
@@ -16,6 +19,7 @@ pub struct Progress {
     verbose: bool,
     live: bool,
     muted: bool,
+    json: bool,
     current: Option<Step>,
 }
 
@@ -35,13 +39,33 @@ impl Progress {
             verbose,
             live: !verbose && std::io::stderr().is_terminal(),
             muted: false,
+            json: false,
             current: None,
         }
+    }
+
+    /// Events for programs instead ([`crate::json`]); `verbose` adds every line.
+    pub fn json(verbose: bool) -> Progress {
+        Progress {
+            verbose,
+            live: false,
+            muted: false,
+            json: true,
+            current: None,
+        }
+    }
+
+    /// Whether programs read it.
+    pub fn is_json(&self) -> bool {
+        self.json
     }
 
     /// Begins a step; the one before is done.
     pub fn begin(&mut self, name: &str) {
         self.finish(true);
+        if self.json {
+            emit(&json!({"event": "phase", "phase": name, "state": "started"}));
+        }
         let bar = (self.live && !self.muted).then(|| {
             let bar = ProgressBar::new_spinner();
             if let Ok(style) =
@@ -68,8 +92,12 @@ impl Progress {
 
     /// Says what the current step is at.
     pub fn detail(&mut self, text: &str) {
-        if let Some(Step { bar: Some(bar), .. }) = &self.current {
-            bar.set_message(text.to_owned());
+        match &self.current {
+            Some(Step { bar: Some(bar), .. }) => bar.set_message(text.to_owned()),
+            Some(step) if self.json => {
+                emit(&json!({"event": "progress", "phase": step.name, "text": text}));
+            }
+            _ => {}
         }
     }
 
@@ -87,7 +115,9 @@ impl Progress {
 
     /// Shows a line of log or console, if everything is to be shown.
     pub fn line(&mut self, text: &str) {
-        if self.verbose && !self.muted {
+        if self.json && self.verbose {
+            emit(&json!({"event": "line", "text": text}));
+        } else if self.verbose && !self.muted {
             print(text);
         }
     }
@@ -95,6 +125,7 @@ impl Progress {
     /// Shows a line that the user must see.
     pub fn note(&mut self, text: &str) {
         match &self.current {
+            _ if self.json => emit(&json!({"event": "note", "text": text})),
             Some(Step { bar: Some(bar), .. }) => bar.suspend(|| print(text)),
             _ => print(text),
         }
@@ -107,6 +138,15 @@ impl Progress {
         };
         if let Some(bar) = step.bar {
             bar.finish_and_clear();
+        }
+        if self.json {
+            emit(&json!({
+                "event": "phase",
+                "phase": step.name,
+                "state": if good { "done" } else { "failed" },
+                "seconds": step.since.elapsed().as_secs_f64(),
+            }));
+            return;
         }
         if self.muted {
             return;

@@ -11,6 +11,7 @@ mod in_lab;
 mod in_place;
 mod input;
 mod interrupt;
+mod json;
 mod kept;
 mod several;
 mod success;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         several::TESTS,
         foreign::TESTS,
         batch::TESTS,
+        json::TESTS,
         kept::TESTS,
     ]
     .concat();

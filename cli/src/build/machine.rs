@@ -6,7 +6,7 @@ use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use boxbuild_firmware::cmdline;
+use boxbuild_firmware::cmdline::{self, CmdlineError};
 use boxbuild_firmware::guest::FastBoot;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -32,7 +32,8 @@ pub(super) fn machine(
         path: path.clone(),
         source,
     };
-    let (initrd, cmdline) = match plan.boot {
+    let cmdline = guest_cmdline(plan, processor)?;
+    let initrd = match plan.boot {
         Boot::Fast => {
             let part = FastBoot {
                 args: plan.kiwi_args.clone(),
@@ -47,25 +48,9 @@ pub(super) fn machine(
                 files: host_files(plan)?,
             }
             .initrd_part();
-            (
-                concatenate(&path, &part).map_err(initrd_error)?,
-                cmdline::fast(
-                    info.arch.name(),
-                    processor == Processor::Emulated,
-                    &plan.console,
-                    &fast_items(plan),
-                )?,
-            )
+            concatenate(&path, &part).map_err(initrd_error)?
         }
-        Boot::Compat => (
-            File::open(&path).map_err(initrd_error)?.into(),
-            cmdline::compat(
-                info.arch.name(),
-                &plan.console,
-                &compat_items(plan),
-                &plan.kiwi_args,
-            )?,
-        ),
+        Boot::Compat => File::open(&path).map_err(initrd_error)?.into(),
     };
     Ok(Machine {
         name: format!("boxbuild-{}", info.name),
@@ -83,6 +68,21 @@ pub(super) fn machine(
         machine_type: plan.machine_type.clone(),
         cpu_model: plan.cpu_model.clone(),
     })
+}
+
+/// The guest's kernel command line.
+///
+/// # Errors
+/// If it cannot carry what the box is to be told.
+pub fn guest_cmdline(plan: &Plan, processor: Processor) -> Result<String, CmdlineError> {
+    let arch = plan.installed.info.arch.name();
+    match plan.boot {
+        Boot::Fast => {
+            let emulated = processor == Processor::Emulated;
+            cmdline::fast(arch, emulated, &plan.console, &fast_items(plan))
+        }
+        Boot::Compat => cmdline::compat(arch, &plan.console, &compat_items(plan), &plan.kiwi_args),
+    }
 }
 
 /// A machine for looking at the kept build in `folder`: its disk under a new overlay, a shell,

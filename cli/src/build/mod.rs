@@ -25,6 +25,7 @@ use crate::target::{Target, TargetError};
 use crate::timings::Milestone;
 
 use attend::{Attach, attend};
+pub use machine::guest_cmdline;
 use machine::{compat_items, machine};
 pub use outcome::{Failure, Kept, Outcome, Reason, Run};
 use watch::{Limits, Watch};

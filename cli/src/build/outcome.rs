@@ -120,6 +120,23 @@ impl std::fmt::Display for Reason {
 }
 
 impl Reason {
+    /// A word for programs (docs/json.md).
+    pub fn word(&self) -> &'static str {
+        match self {
+            Reason::Kiwi(_) => "kiwi",
+            Reason::EarlyPowerOff => "early-power-off",
+            Reason::Panic(_) => "panic",
+            Reason::Reset => "reset",
+            Reason::TripleFault(_) => "triple-fault",
+            Reason::Hung(_) => "hung",
+            Reason::Timeout(_) => "timeout",
+            Reason::Interrupted => "interrupted",
+            Reason::Engine(_) => "engine",
+            Reason::Container(_) => "container",
+            Reason::UnreadableCode(_) => "unreadable-code",
+        }
+    }
+
     /// Whether there is something to look at in what the box wrote.
     pub fn leaves_a_disk(&self) -> bool {
         !matches!(

@@ -304,6 +304,8 @@ pub struct Selected {
     pub engine: Box<dyn Engine>,
     /// Why a better one was passed over, in words for the user.
     pub passed_over: Option<String>,
+    /// Why it is this one, in any case.
+    pub why: String,
 }
 
 /// The engine that the user asked for (one of [`NAMES`]), or the best one that works here.
@@ -311,7 +313,7 @@ pub struct Selected {
 /// # Errors
 /// If it does not work here, or none does; with the reason of each.
 pub fn select(wanted: &str, arch: Arch) -> Result<Selected, Unusable> {
-    let mut reasons = Vec::new();
+    let mut reasons: Vec<String> = Vec::new();
     for engine in all() {
         if wanted != "auto" && wanted != engine.name() {
             continue;
@@ -319,6 +321,11 @@ pub fn select(wanted: &str, arch: Arch) -> Result<Selected, Unusable> {
         match engine.probe(arch) {
             Ok(()) => {
                 return Ok(Selected {
+                    why: match (wanted, reasons.last()) {
+                        ("auto", None) => String::from("the fastest engine, and it works here"),
+                        ("auto", Some(reason)) => reason.clone(),
+                        _ => String::from("asked for"),
+                    },
                     engine,
                     // That a foreign guest cannot run on KVM is no news.
                     passed_over: reasons.pop().filter(|_| arch == Arch::host()),

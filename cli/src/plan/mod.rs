@@ -2,6 +2,7 @@
 
 mod describe;
 mod folders;
+mod json;
 mod proxies;
 
 use std::ffi::OsString;
@@ -23,6 +24,7 @@ use crate::timings;
 
 pub use folders::Folders;
 use folders::said;
+pub use json::Chosen;
 use proxies::{only_plain, proxies, wants_loopback};
 
 /// A validated build.
