@@ -16,7 +16,7 @@ PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static k
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common
 
-.PHONY: demo test test-full lint unit conformance e2e guard baseline guard-programs bench packages-bench boots fuzz lab release packages-demo packages-foreign packages-test packages-lab
+.PHONY: docs demo test test-full lint unit conformance e2e guard baseline guard-programs bench packages-bench boots fuzz lab release packages-demo packages-foreign packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: packages-demo release
@@ -33,6 +33,12 @@ test-full: packages-demo packages-foreign test release
 	tests/setup/counted tests/e2e/full $(BOXBUILD)
 	tests/setup/counted tests/e2e/full-arch $(BOXBUILD)
 	BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all
+
+# Manual pages and shell completions.
+docs:
+	$(CARGO) build --quiet --package boxbuild
+	target/debug/boxbuild generate man target/docs/man
+	target/debug/boxbuild generate completions target/docs/completions
 
 lint:
 	$(CARGO) fmt --all --check

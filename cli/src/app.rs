@@ -20,6 +20,7 @@ use crate::create::{self, CommandError, CreateError, CreateOptions};
 use crate::doctor;
 use crate::engine::{self, Unusable};
 use crate::fetch::SignatureError;
+use crate::generate;
 use crate::interrupt::Interrupt;
 use crate::json;
 use crate::kept::{KeptError, commands as kept};
@@ -68,6 +69,9 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Builds { json }) => kept::builds(*json).and_then(|text| said(&text)),
         Some(Command::Logs(args)) => kept::logs(args).map(|()| code::GOOD),
         Some(Command::Shell(args)) => kept::shell(args),
+        Some(Command::Generate { what, dir }) => generate::generate(*what, dir)
+            .with_context(|| format!("cannot write into {}", dir.display()))
+            .map(|_| code::GOOD),
         Some(Command::Prune { ids }) => kept::prune(ids).and_then(|text| said(&text)),
         None if invocation.cli.build.peer.list_boxes => {
             run_box_command(&BoxCommand::List { json: false })

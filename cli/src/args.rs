@@ -13,16 +13,19 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::arch::Arch;
 use crate::batch::BatchArgs;
 use crate::box_args::{BoxCommand, SourceOptions};
 use crate::engine;
+use crate::examples;
 use crate::fetch_options::FetchOptions;
+use crate::generate::What;
 use crate::global_options::GlobalOptions;
 use crate::kiwi_options;
 use crate::peer_options::PeerOptions;
@@ -90,6 +93,14 @@ pub enum Command {
         /// Names of the builds [default: all].
         #[arg(value_name = "ID")]
         ids: Vec<String>,
+    },
+    /// Make manual pages or shell completions in a folder ('make docs').
+    #[command(hide = true)]
+    Generate {
+        /// What to make.
+        what: What,
+        /// Where.
+        dir: PathBuf,
     },
 }
 
@@ -297,6 +308,11 @@ pub struct Invocation {
     pub build_args: Option<Vec<OsString>>,
 }
 
+/// The definition of the command line, with examples for each command.
+pub fn command() -> clap::Command {
+    examples::add(Cli::command())
+}
+
 /// Whether a command line asks for JSON, right or wrong as it may be otherwise.
 pub fn wants_json(argv: Vec<OsString>) -> bool {
     let (front, _) = split(argv);
@@ -306,7 +322,10 @@ pub fn wants_json(argv: Vec<OsString>) -> bool {
 /// Reads a command line (without the program's name).
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
     let (front, build_args) = split(argv.into_iter().collect());
-    let cli = Cli::try_parse_from(std::iter::once(OsString::from("boxbuild")).chain(front))
+    let words = std::iter::once(OsString::from("boxbuild")).chain(front);
+    let cli = command()
+        .try_get_matches_from(words)
+        .and_then(|matches| Cli::from_arg_matches(&matches))
         .map_err(explained)?;
     Ok(Invocation { cli, build_args })
 }

@@ -224,7 +224,7 @@ fn every_option_is_understood_in_both_grammars_and_spellings() {
 }
 
 #[test]
-fn every_global_option_is_forwarded() {
+fn b18_every_global_option_is_forwarded() {
     for row in FORWARDED {
         let expected = words(row);
         for option in [(*row).to_owned(), row.replacen(' ', "=", 1)] {
@@ -289,7 +289,7 @@ fn words_in_the_wrong_place_are_explained() {
 }
 
 #[test]
-fn a_number_without_a_unit_is_remarked_on() {
+fn b20_a_number_without_a_unit_is_remarked_on() {
     let notes = build("--box b --box-memory 8").unwrap().notes();
     assert_eq!(notes.len(), 1);
     assert!(

@@ -45,6 +45,12 @@ const OPTIONS: &[(&str, Value)] = &[
 
 const CA_TARGETS: [&str; 4] = ["suse", "redhat", "debian", "archlinux"];
 
+/// All options of `kiwi-ng system build`.
+#[cfg(test)]
+pub fn names() -> impl Iterator<Item = &'static str> {
+    OPTIONS.iter().map(|(name, _)| *name)
+}
+
 /// Whether `name` is an option of `kiwi-ng system build`.
 pub fn is_option(name: &str) -> bool {
     OPTIONS.iter().any(|(option, _)| *option == name)
@@ -314,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn both_spellings_of_values() {
+    fn b16_both_spellings_of_values() {
         let expected = BuildArgs {
             description: "d".into(),
             target_dir: "t".into(),
@@ -470,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_any_bytes_survive() {
+    fn b13_values_of_any_bytes_survive() {
         let raw = OsString::from_vec(b"--description=/tmp/\xff \n$x".to_vec());
         let parsed = BuildArgs::parse(&[raw, "--target-dir=t".into()]).unwrap();
         assert_eq!(parsed.description.as_os_str().as_bytes(), b"/tmp/\xff \n$x");

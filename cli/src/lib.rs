@@ -19,8 +19,10 @@ pub mod create;
 pub mod doctor;
 pub mod engine;
 pub mod fetch;
+pub mod examples;
 pub mod fetch_options;
 pub mod follow;
+pub mod generate;
 pub mod global_options;
 pub mod guard;
 pub mod host_paths;
@@ -38,3 +40,6 @@ pub mod store;
 pub mod target;
 pub mod terminal;
 pub mod timings;
+
+#[cfg(test)]
+mod options_page_tests;

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_does_not_fit_is_refused_with_its_length() {
+    fn b15_a_line_that_does_not_fit_is_refused_with_its_length() {
         let long: Vec<OsString> = vec!["x".repeat(2100).into()];
         let error = compat("x86_64", "hvc0", &[], &long).unwrap_err();
         assert!(

@@ -14,7 +14,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ),
     ("a_panic_is_a_failure", a_panic_is_a_failure),
     ("a_reboot_is_a_failure", a_reboot_is_a_failure),
-    ("a_hung_guest_is_stopped", a_hung_guest_is_stopped),
+    ("b29_a_hung_guest_is_stopped", b29_a_hung_guest_is_stopped),
     ("the_time_is_over", the_time_is_over),
     ("a_full_disk_in_the_guest", a_full_disk_in_the_guest),
     (
@@ -96,7 +96,7 @@ fn a_reboot_is_a_failure() {
     );
 }
 
-fn a_hung_guest_is_stopped() {
+fn b29_a_hung_guest_is_stopped() {
     fail(
         "touch /bundle/image; sleep 1000",
         &["--timeout-idle", "15s"],

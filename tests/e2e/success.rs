@@ -13,8 +13,8 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         a_build_publishes_its_results,
     ),
     (
-        "arguments_of_any_bytes_and_length_arrive",
-        arguments_of_any_bytes_and_length_arrive,
+        "b14_arguments_of_any_bytes_and_length_arrive",
+        b14_arguments_of_any_bytes_and_length_arrive,
     ),
     ("two_builds_at_once", two_builds_at_once),
     ("paths_of_any_bytes", paths_of_any_bytes),
@@ -101,7 +101,7 @@ fn files_of_the_host_are_seen() {
     bench.assert_nothing_left();
 }
 
-fn arguments_of_any_bytes_and_length_arrive() {
+fn b14_arguments_of_any_bytes_and_length_arrive() {
     let bench = Bench::new("printf '%s\\n' \"$@\" >/result/args");
     let odd = "it's $(odd) \"a,b\" `x` \\ *\tä\nnew line";
     let long = "x".repeat(5000);

@@ -325,3 +325,6 @@ fn kiwi_args(options: &BuildOptions, build: Vec<OsString>) -> Vec<OsString> {
     args.extend(build);
     args
 }
+
+#[cfg(test)]
+mod tests;
