@@ -4,7 +4,7 @@ use boxbuild_tests::{Bench, names};
 use nix::sys::signal::Signal;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
-    ("ctrl_c_stops_the_build", ctrl_c_stops_the_build),
+    ("b30_ctrl_c_stops_the_build", b30_ctrl_c_stops_the_build),
     ("sigterm_stops_the_build", sigterm_stops_the_build),
     ("ctrl_c_twice", ctrl_c_twice),
     ("ctrl_c_while_the_guest_boots", ctrl_c_while_the_guest_boots),
@@ -28,7 +28,7 @@ fn stop_with(signals: &[Signal]) {
     bench.assert_nothing_left();
 }
 
-fn ctrl_c_stops_the_build() {
+fn b30_ctrl_c_stops_the_build() {
     stop_with(&[Signal::SIGINT]);
 }
 
