@@ -267,3 +267,6 @@ fn bytes(folder: &Path) -> u64 {
         .map(|metadata| metadata.blocks() * 512)
         .sum()
 }
+
+#[cfg(test)]
+mod tests;

@@ -327,4 +327,4 @@ fn kiwi_args(options: &BuildOptions, build: Vec<OsString>) -> Vec<OsString> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

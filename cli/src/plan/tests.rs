@@ -9,7 +9,7 @@ use crate::arch::Arch;
 use crate::args;
 use crate::store::{BoxFile, BoxInfo};
 
-fn small_box() -> InstalledBox {
+fn small_box(dir: PathBuf) -> InstalledBox {
     let file = |name: &str| BoxFile {
         name: name.to_owned(),
         size: 0,
@@ -34,10 +34,15 @@ fn small_box() -> InstalledBox {
         container: None,
         published: None,
     };
-    InstalledBox::prospective("/nowhere/small".into(), info)
+    InstalledBox::prospective(dir, info)
 }
 
 fn plan(front: &str) -> Result<Plan, PlanError> {
+    plan_in(front, "/nowhere/small".into())
+}
+
+/// A plan for a box in the folder `dir`, which need not be there.
+pub(crate) fn plan_in(front: &str, box_dir: PathBuf) -> Result<Plan, PlanError> {
     let dir = tempfile::tempdir().unwrap();
     let description = dir.path().join("description");
     fs::create_dir(&description).unwrap();
@@ -51,7 +56,7 @@ fn plan(front: &str) -> Result<Plan, PlanError> {
     let invocation = args::parse(words).unwrap();
     let kiwi_file: Option<&Path> = None;
     let folders = Folders::check(invocation.build_args.as_deref(), kiwi_file)?;
-    Plan::new(&invocation.cli.build, folders, small_box())
+    Plan::new(&invocation.cli.build, folders, small_box(box_dir))
 }
 
 /// A default of the command line hid the configuration's number (bug B17).
