@@ -332,7 +332,7 @@ fn fetch_box(
         locked: locked.as_ref(),
         key: source.key()?,
     };
-    let mut progress = Progress::new(options.verbose);
+    let mut progress = progress(options, options.verbose);
     Ok(pull::ensure(store, &request, interrupt, &mut progress)?)
 }
 
@@ -350,14 +350,18 @@ fn say_plan(options: &BuildOptions, plan: &Plan, chosen: &Chosen) -> Result<u8> 
     ))
 }
 
-/// Progress of a build; it begins with what the user should know of the options.
-fn begin(options: &BuildOptions, plan: &Plan) -> Progress {
-    let verbose = options.verbose || options.kiwi.log_to_stdout();
-    let mut progress = if options.json {
+/// For people or for programs.
+fn progress(options: &BuildOptions, verbose: bool) -> Progress {
+    if options.json {
         Progress::json(verbose)
     } else {
         Progress::new(verbose)
-    };
+    }
+}
+
+/// Progress of a build; it begins with what the user should know of the options.
+fn begin(options: &BuildOptions, plan: &Plan) -> Progress {
+    let mut progress = progress(options, options.verbose || options.kiwi.log_to_stdout());
     for note in &plan.notes {
         progress.note(note);
     }

@@ -88,6 +88,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             "boxbuild batch builds.toml --jobs 2",
         )],
     ),
+    ("bench", &[("What this machine can do", "boxbuild bench")]),
     (
         "builds",
         &[

@@ -141,7 +141,7 @@ impl Record {
             Some(dir) => PathBuf::from(dir),
             None => folder.to_owned(),
         };
-        let installed = InstalledBox::prospective(dir, self.info.clone());
+        let installed = InstalledBox::prospective(dir, self.info.clone(), Vec::new());
         let name = &self.info.name;
         let disk = installed.path(&self.info.disk);
         for file in [&self.info.kernel, &self.info.initrd] {

@@ -47,6 +47,7 @@ impl Plan {
                     self.file("disk", &info.disk),
                 ],
                 "published": info.published,
+                "to_fetch": self.installed.to_fetch,
             },
             "engine": {"name": chosen.engine, "why": chosen.why, "asked": self.engine},
             "container": self.container.map(|mode| match mode {

@@ -34,7 +34,7 @@ fn small_box(dir: PathBuf) -> InstalledBox {
         container: None,
         published: None,
     };
-    InstalledBox::prospective(dir, info)
+    InstalledBox::prospective(dir, info, Vec::new())
 }
 
 fn plan(front: &str) -> Result<Plan, PlanError> {
