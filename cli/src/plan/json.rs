@@ -86,11 +86,13 @@ impl Plan {
     }
 
     fn file(&self, role: &str, file: &BoxFile) -> Value {
+        // Of a box that is still to be fetched, neither is known.
+        let known = self.installed.to_fetch.is_empty();
         json!({
             "role": role,
             "path": path(&self.installed.path(file)),
-            "bytes": file.size,
-            "sha256": file.sha256,
+            "bytes": known.then_some(file.size),
+            "sha256": known.then_some(&file.sha256),
         })
     }
 }
