@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::arch::Arch;
 use crate::args::{self, BenchArgs, BuildOptions, Command, CreateArgs};
 use crate::batch::{self, BatchError};
-use crate::bench;
+use crate::bench::{self, BenchError};
 use crate::box_args::BoxCommand;
 use crate::boxes;
 use crate::build::{self, Outcome, Run, Runner};
@@ -127,7 +127,9 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
             )
         );
     let pulling: Option<&PullError> = error.downcast_ref();
+    let benching: Option<&BenchError> = error.downcast_ref();
     let usage = usage
+        || benching.is_some_and(BenchError::is_usage)
         || pulling.is_some_and(PullError::is_usage)
         || error.is::<CatalogError>()
         || error.is::<LockError>()

@@ -42,6 +42,17 @@ pub enum BenchError {
     Boot(String),
 }
 
+impl BenchError {
+    /// Whether the user asked for something that does not exist.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            BenchError::Plan(_)
+                | BenchError::Store(StoreError::Unknown { .. } | StoreError::BadName(_))
+        )
+    }
+}
+
 /// Boots the box `name` with `engine` (one of [`engine::NAMES`]) as far as kiwi's first line.
 ///
 /// # Errors
