@@ -40,7 +40,8 @@ const COMMON: &[&str] = &["panic=-1"];
 const FAST: &[&str] = &[
     // Ours instead of the initrd's own /init.
     "rdinit=/boxbuild/init",
-    // Errors and panics still reach the console.
+    // Errors and panics still reach the console; boxbuild's init shows the log's last lines when
+    // something goes wrong.
     "quiet",
     // The guest runs one user's build once: there is nothing to protect in it from itself.
     "mitigations=off",
@@ -54,14 +55,18 @@ const FAST: &[&str] = &[
     "randomize_kstack_offset=off",
     "kfence.sample_interval=0",
     "nowatchdog",
-    // Self-tests of the crypto algorithms: two thirds of a small guest's boot.
-    "cryptomgr.notests=1",
     "random.trust_cpu=on",
     // udev's names need udev rules at the right time; there is one interface.
     "net.ifnames=0",
     // Short waits for RCU where the kernel waits for it in series.
     "rcupdate.rcu_expedited=1",
 ];
+
+/// Leaves out the self-tests of the crypto algorithms: two thirds of a small guest's boot.
+const NO_CRYPTO_TESTS: &str = "cryptomgr.notests=1";
+
+/// For a kernel in FIPS mode (Linux, crypto/fips.c). Its self-tests cannot be left out.
+pub const FIPS: &str = "fips=1";
 
 /// The same for x86 guests.
 const FAST_X86: &[&str] = &[
@@ -73,26 +78,40 @@ const FAST_X86: &[&str] = &[
     "8250.nr_uarts=1",
 ];
 
+/// For x86 guests on the host's own processor, whose machine has a serial port: what the kernel
+/// says before there is a driver for the console, above all its last words.
+const FAST_X86_VIRTUALIZED: &[&str] = &["earlycon=uart8250,io,0x3f8"];
+
 /// For x86 guests whose processor is emulated: its time stamp counter does not stop, and every
 /// other clock costs more. On a host's own processor KVM's clock tells which to use.
 const FAST_X86_EMULATED: &[&str] = &["tsc=reliable", "clocksource=tsc"];
 
 /// For a box that is booted by boxbuild's own init (see [`crate::guest::FastBoot`]) on a
-/// processor that is `emulated` or the host's own.
+/// processor that is `emulated` or the host's own, with its kernel in FIPS mode or not.
 pub fn fast(
     arch: &str,
     emulated: bool,
+    fips: bool,
     console: &str,
     box_items: &[String],
 ) -> Result<String, CmdlineError> {
     let mut items = vec![format!("console={console}")];
     items.extend(box_items.iter().cloned());
-    items.extend([COMMON, FAST].concat().into_iter().map(String::from));
+    let crypto = if fips { FIPS } else { NO_CRYPTO_TESTS };
+    items.extend(
+        [COMMON, FAST, &[crypto]]
+            .concat()
+            .into_iter()
+            .map(String::from),
+    );
     if arch == "x86_64" {
         items.extend(FAST_X86.iter().copied().map(String::from));
-        if emulated {
-            items.extend(FAST_X86_EMULATED.iter().copied().map(String::from));
-        }
+        let more = if emulated {
+            FAST_X86_EMULATED
+        } else {
+            FAST_X86_VIRTUALIZED
+        };
+        items.extend(more.iter().copied().map(String::from));
     }
     checked(arch, &items.join(" "))
 }
@@ -190,10 +209,20 @@ mod tests {
     #[test]
     fn the_levers_of_one_architecture_stay_there() {
         assert!(
-            fast("x86_64", true, "hvc0", &[])
+            fast("x86_64", true, false, "hvc0", &[])
                 .unwrap()
                 .contains("tsc=reliable")
         );
-        assert!(!fast("aarch64", true, "hvc0", &[]).unwrap().contains("tsc"));
+        let arm = fast("aarch64", true, false, "hvc0", &[]).unwrap();
+        assert!(!arm.contains("tsc") && arm.contains("cryptomgr.notests=1"));
+    }
+
+    #[test]
+    fn fips_mode_keeps_the_self_tests() {
+        let line = fast("x86_64", false, true, "hvc0", &[]).unwrap();
+        assert!(
+            line.contains("fips=1") && !line.contains("notests"),
+            "{line}"
+        );
     }
 }

@@ -8,6 +8,7 @@
 /// File type bits of a mode (inode(7)).
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
+const CHARACTER_DEVICE: u32 = 0o020_000;
 
 /// An archive that grows.
 #[derive(Debug, Default)]
@@ -24,22 +25,33 @@ impl Archive {
 
     /// Adds a directory that belongs to root. `path` is relative, without a leading slash.
     pub fn directory(&mut self, path: &str, permissions: u32) -> &mut Archive {
-        self.entry(path, DIRECTORY | permissions, &[])
+        self.entry(path, DIRECTORY | permissions, (0, 0), &[])
     }
 
     /// Adds a file that belongs to root. `path` is relative, without a leading slash.
     pub fn file(&mut self, path: &str, permissions: u32, data: &[u8]) -> &mut Archive {
-        self.entry(path, REGULAR | permissions, data)
+        self.entry(path, REGULAR | permissions, (0, 0), data)
+    }
+
+    /// Adds a character device that belongs to root. `number` is major and minor.
+    pub fn device(&mut self, path: &str, permissions: u32, number: (u32, u32)) -> &mut Archive {
+        self.entry(path, CHARACTER_DEVICE | permissions, number, &[])
     }
 
     /// The archive with its trailer, a multiple of four bytes long.
     pub fn finish(&mut self) -> Vec<u8> {
         self.inode = 0;
-        self.entry("TRAILER!!!", 0, &[]);
+        self.entry("TRAILER!!!", 0, (0, 0), &[]);
         std::mem::take(&mut self.bytes)
     }
 
-    fn entry(&mut self, path: &str, mode: u32, data: &[u8]) -> &mut Archive {
+    fn entry(
+        &mut self,
+        path: &str,
+        mode: u32,
+        (major, minor): (u32, u32),
+        data: &[u8],
+    ) -> &mut Archive {
         let inode = self.inode;
         self.inode += 1;
         let name_size = path.len() + 1;
@@ -51,10 +63,10 @@ impl Archive {
             1, // nlink
             0, // mtime
             data.len(),
-            0, // major of the device it is on
-            0, // minor
-            0, // major of the device it is
-            0, // minor
+            0,              // major of the device it is on
+            0,              // minor
+            major as usize, // of the device it is
+            minor as usize,
             name_size,
             0, // checksum: none in this format
         ];

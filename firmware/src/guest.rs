@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use boxinit::job::{self, Job};
+
 use crate::cpio::Archive;
 
 /// A file that a box needs for the contract of the published boxes.
@@ -34,6 +36,42 @@ pub const BOX_FILES: &[BoxFile] = &[
     },
 ];
 
+/// boxbuild's process 1 for a box, if there is one for the architecture of this build of
+/// boxbuild; else empty (build.rs).
+const BOXINIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/boxinit"));
+
+/// What brings up a box in place of its own init.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Init {
+    /// The program `boxinit`: any box.
+    Program,
+    /// Shell scripts: only boxes whose ramdisk has busybox, modprobe and all virtio modules.
+    Scripts,
+}
+
+impl Init {
+    /// The one for boxes of `arch`.
+    pub fn of(arch: &str) -> Init {
+        if arch == std::env::consts::ARCH && !BOXINIT.is_empty() {
+            Init::Program
+        } else {
+            Init::Scripts
+        }
+    }
+
+    /// Tells this one from those of other versions of boxbuild.
+    pub fn fingerprint(self) -> u64 {
+        let bytes = match self {
+            Init::Program => BOXINIT,
+            Init::Scripts => include_bytes!("../guest/init"),
+        };
+        // FNV-1a with 64 bits: no secret depends on it.
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
+}
+
 /// A build in a box that is brought up by boxbuild's own init. Nothing of it is in the box:
 /// it comes with each boot, as a part of the initial ramdisk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,32 +87,75 @@ pub struct FastBoot {
     pub folders: Vec<(String, PathBuf, bool)>,
     /// Files to write before the build: absolute path and content.
     pub files: Vec<(PathBuf, Vec<u8>)>,
+    /// Version of kiwi to install first ([`Init::Program`] only).
+    pub kiwi_version: Option<OsString>,
+    /// The time now, in seconds since the epoch; 0 to say nothing of it.
+    pub time: u64,
+    /// Random hexadecimal digits.
+    pub seed: String,
 }
 
 impl FastBoot {
     /// The part to lay behind the box's own initial ramdisk, at a multiple of four bytes.
-    pub fn initrd_part(&self) -> Vec<u8> {
-        let args = args_file(&self.args);
-        let env = env_file(&self.environment);
+    pub fn initrd_part(&self, init: Init) -> Vec<u8> {
         let mut archive = Archive::new();
-        archive
-            .directory("boxbuild", 0o755)
-            .file("boxbuild/init", 0o755, include_bytes!("../guest/init"))
-            .file("boxbuild/run", 0o755, include_bytes!("../guest/run"))
-            .file("boxbuild/nosync", 0o644, include_bytes!("../guest/nosync"))
-            .file("boxbuild/args", 0o600, &args)
-            .file("boxbuild/env", 0o600, &env)
-            .file("boxbuild/host", 0o600, &self.host_file());
+        archive.directory("boxbuild", 0o755);
+        match init {
+            Init::Program => {
+                // A kernel whose console has no driver yet opens none for process 1, and Rust's
+                // runtime needs something in its place.
+                archive
+                    .directory("dev", 0o755)
+                    .device("dev/console", 0o600, (5, 1))
+                    .device("dev/null", 0o666, (1, 3))
+                    .file("boxbuild/init", 0o755, BOXINIT)
+                    .file("boxbuild/job", 0o600, &self.job().encode());
+            }
+            Init::Scripts => {
+                archive
+                    .file("boxbuild/init", 0o755, include_bytes!("../guest/init"))
+                    .file("boxbuild/run", 0o755, include_bytes!("../guest/run"))
+                    .file("boxbuild/nosync", 0o644, include_bytes!("../guest/nosync"))
+                    .file("boxbuild/args", 0o600, &args_file(&self.args))
+                    .file("boxbuild/env", 0o600, &env_file(&self.environment))
+                    .file("boxbuild/host", 0o600, &self.host_file());
+                if self.network {
+                    archive.file("boxbuild/network", 0o644, b"");
+                }
+            }
+        }
         if !self.files.is_empty() {
             archive.directory("boxbuild/files", 0o700);
         }
         for (number, (_, content)) in self.files.iter().enumerate() {
             archive.file(&format!("boxbuild/files/{number}"), 0o600, content);
         }
-        if self.network {
-            archive.file("boxbuild/network", 0o644, b"");
-        }
         archive.finish()
+    }
+
+    fn job(&self) -> Job {
+        Job {
+            args: self.args.clone(),
+            environment: self
+                .environment
+                .iter()
+                .map(|(name, value)| (name.into(), value.clone()))
+                .collect(),
+            folders: self
+                .folders
+                .iter()
+                .map(|(tag, path, read_only)| job::Folder {
+                    tag: tag.into(),
+                    path: path.clone(),
+                    read_only: *read_only,
+                })
+                .collect(),
+            files: self.files.iter().map(|(path, _)| path.clone()).collect(),
+            network: self.network,
+            kiwi_version: self.kiwi_version.clone(),
+            time: self.time,
+            seed: self.seed.clone().into(),
+        }
     }
 
     /// A script that brings files and folders of the host to their places.
@@ -225,14 +306,22 @@ mod tests {
             network: true,
             folders: vec![("host0".into(), "/srv/it's".into(), true)],
             files: vec![("/a b/key".into(), b"secret".to_vec())],
+            kiwi_version: None,
+            time: 0,
+            seed: String::new(),
         };
-        let part = boot.initrd_part();
+        let part = boot.initrd_part(Init::Scripts);
         let text = String::from_utf8_lossy(&part);
         assert!(text.contains("http_proxy='p'"));
         assert!(!text.contains("reboot"));
         assert!(text.contains("share 'host0' '/srv/it'\\''s' ro\nplace 0 '/a b/key'\n"));
         assert!(text.contains("boxbuild/files/0\0") && text.contains("secret"));
         assert_eq!(part.len() % 4, 0);
+
+        let part = boot.initrd_part(Init::Program);
+        let job = boot.job().encode();
+        assert!(part.windows(job.len()).any(|window| window == job));
+        assert!(String::from_utf8_lossy(&part).contains("boxbuild/files/0\0"));
     }
 
     #[test]

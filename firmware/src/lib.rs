@@ -4,4 +4,5 @@
 pub mod cmdline;
 pub mod cpio;
 pub mod guest;
+pub mod initrd;
 pub mod kernel;

@@ -61,26 +61,44 @@ impl Compression {
     }
 }
 
+/// Unpacks what `packed` begins with. Returns it, and what stands behind it; LZ4, LZO and the
+/// older LZMA take everything.
+///
+/// # Errors
+/// If it is not of a known format, damaged, or too large.
+pub fn unpack_start(packed: &[u8]) -> Result<(Vec<u8>, &[u8]), ExtractError> {
+    let compression = Compression::of(packed)
+        .ok_or_else(|| ExtractError::Unknown(packed[..packed.len().min(8)].to_vec()))?;
+    let all = |unpacked: io::Result<Vec<u8>>| unpacked.map(|unpacked| (unpacked, &[][..]));
+    let unpacked = match compression {
+        Compression::None => Ok((packed.to_vec(), &[][..])),
+        Compression::Gzip => {
+            let mut decoder = flate2::bufread::GzDecoder::new(packed);
+            bounded(&mut decoder).map(|unpacked| (unpacked, decoder.into_inner()))
+        }
+        Compression::Xz => {
+            let mut decoder = liblzma::bufread::XzDecoder::new(packed);
+            bounded(&mut decoder).map(|unpacked| (unpacked, decoder.into_inner()))
+        }
+        Compression::Zstd => zstd::Decoder::with_buffer(packed)
+            .map(zstd::Decoder::single_frame)
+            .and_then(|mut decoder| {
+                bounded(&mut decoder).map(|unpacked| (unpacked, decoder.finish()))
+            }),
+        Compression::Lzma => all(lzma(packed)),
+        Compression::Lz4 => all(lz4(packed)),
+        Compression::Lzo => all(lzo(packed)),
+    };
+    unpacked.map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => ExtractError::TooLarge,
+        _ => ExtractError::Damaged(compression, error),
+    })
+}
+
 /// The ELF file in a payload. What the kernel's build put behind the compressed data (their
 /// unpacked size, four bytes) is no part of them.
 pub(super) fn vmlinux(payload: &[u8]) -> Result<Vec<u8>, ExtractError> {
-    let compression = Compression::of(payload)
-        .ok_or_else(|| ExtractError::Unknown(payload[..payload.len().min(8)].to_vec()))?;
-    let unpacked = match compression {
-        Compression::None => Ok(payload.to_vec()),
-        Compression::Gzip => bounded(flate2::read::GzDecoder::new(payload)),
-        Compression::Xz => bounded(liblzma::read::XzDecoder::new(payload)),
-        Compression::Lzma => lzma(payload),
-        Compression::Zstd => zstd::Decoder::with_buffer(payload)
-            .map(zstd::Decoder::single_frame)
-            .and_then(bounded),
-        Compression::Lz4 => lz4(payload),
-        Compression::Lzo => lzo(payload),
-    };
-    let elf = unpacked.map_err(|error| match error.kind() {
-        io::ErrorKind::FileTooLarge => ExtractError::TooLarge,
-        _ => ExtractError::Damaged(compression, error),
-    })?;
+    let (elf, _) = unpack_start(payload)?;
     if elf.starts_with(b"\x7fELF") {
         Ok(elf)
     } else {

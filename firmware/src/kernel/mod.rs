@@ -1,10 +1,12 @@
 //! Kernel images as distributions ship them.
 
+mod elf;
 mod extract;
 
 use std::ops::Range;
 
-pub use extract::{Compression, ExtractError};
+pub use elf::has_pvh_entry;
+pub use extract::{Compression, ExtractError, unpack_start};
 
 /// Where the x86 boot header's fields are (Linux, Documentation/arch/x86/boot.rst, "The
 /// Real-Mode Kernel Header").

@@ -1,0 +1,203 @@
+//! The build: what the description brings for the box, and kiwi.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+
+use boxinit::job::Job;
+use boxinit::wishes::{Keep, Wishes};
+
+use super::control::Control;
+use super::process::{How, Supervisor};
+use super::shares::{BUNDLE, CODE, DESCRIPTION};
+use super::{Stop, failed};
+
+/// Where kiwi works: on the box's disk.
+const RESULT: &str = "/result";
+const LOG: &str = "/bundle/result.log";
+/// What the box's guest sides run before each build, if it is there.
+const PROFILE: &str = "/etc/boxprofile";
+/// Exit code of a command that was not found, as shells have it.
+const NOT_FOUND: i32 = 127;
+
+type Environment = Vec<(OsString, OsString)>;
+
+/// The environment of everything that runs in the box.
+pub(super) fn environment() -> Environment {
+    [
+        (
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ),
+        ("HOME", "/root"),
+        ("LANG", "C.UTF-8"),
+    ]
+    .map(|(name, value)| (name.into(), value.into()))
+    .into()
+}
+
+/// Runs the build and leaves its verdict for the host: the exit code. An error means that kiwi
+/// did not run.
+pub(super) fn run(
+    job: &Job,
+    wishes: Wishes,
+    supervisor: &mut Supervisor,
+    control: &mut Control,
+) -> Result<i32, Stop> {
+    overlay(supervisor, control)?;
+    let mut environment = profile(supervisor, control)?;
+    let _ = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create("/root/.gnupg");
+    environment.extend(job.environment.iter().cloned());
+    if let Some(version) = &job.kiwi_version {
+        install_kiwi(version, &environment, supervisor, control)?;
+    }
+
+    // A disk that outlives the machine is written to as kiwi wants it.
+    let how = if wishes.keep == Keep::Always {
+        How::Plain
+    } else {
+        How::Impatient
+    };
+    control.mark("kiwi");
+    control.report("phase build");
+    let mut command = kiwi(&environment);
+    command.arg("--logfile").arg(LOG).args(&job.args);
+    command.args(["--description", DESCRIPTION, "--target-dir", RESULT]);
+    // kiwi says everything in its log file, too; what else it says belongs on the console.
+    command.stdout(Stdio::null());
+    let mut code = code(supervisor.run(command, how, control), "kiwi-ng");
+    if code == 0 {
+        control.report("phase bundle");
+        let mut command = kiwi(&environment);
+        command.args(["result", "bundle", "--id", "0", "--target-dir", RESULT]);
+        command.args(["--bundle-dir", BUNDLE]);
+        if let Ok(log) = File::options().append(true).create(true).open(LOG) {
+            command.stdout(log);
+        }
+        code = self::code(supervisor.run(command, how, control), "kiwi-ng");
+    }
+    if code == 0 && supervisor.ending {
+        code = 1;
+    }
+    if code == 0 {
+        // Nothing is held back in the box, but a full disk of the host may show only now.
+        flush().map_err(failed("write the results to the host"))?;
+    }
+    fs::write(CODE, format!("{code}\n")).map_err(failed(format_args!("write {CODE}")))?;
+    control.report(&format!("exit {code}"));
+    Ok(code)
+}
+
+/// Lays `boxroot/` of the description over the box.
+fn overlay(supervisor: &mut Supervisor, control: &mut Control) -> Result<(), Stop> {
+    let boxroot = Path::new(DESCRIPTION).join("boxroot");
+    if !boxroot.is_dir() {
+        return Ok(());
+    }
+    let mut command = command("cp", &environment());
+    command.arg("-a").arg(boxroot.join(".")).arg("/");
+    let status = supervisor.run(command, How::Impatient, control);
+    match code(status, "cp") {
+        0 => Ok(()),
+        code => Err(Stop::Failed(format!(
+            "cannot copy boxroot/ of the description: cp ended with {code}"
+        ))),
+    }
+}
+
+/// Runs the box's profile in a shell; returns the environment that it leaves.
+fn profile(supervisor: &mut Supervisor, control: &mut Control) -> Result<Environment, Stop> {
+    const LEFT: &str = "/run/boxbuild.environment";
+    let environment = environment();
+    if !Path::new(PROFILE).exists() {
+        return Ok(environment);
+    }
+    let mut command = command("/bin/sh", &environment);
+    command
+        .arg("-c")
+        .arg(format!(". {PROFILE}\ncat /proc/self/environ >{LEFT}"));
+    let status = supervisor.run(command, How::Impatient, control);
+    code(status, "/bin/sh");
+    let left = fs::read(LEFT)
+        .map_err(|_| Stop::Failed(format!("{PROFILE} of the box ended the shell that ran it")))?;
+    Ok(left
+        .split(|byte| *byte == 0)
+        .filter_map(|line| {
+            let at = line.iter().position(|byte| *byte == b'=')?;
+            let (name, value) = (&line[..at], &line[at + 1..]);
+            (!name.is_empty()).then(|| {
+                (
+                    OsString::from_vec(name.to_vec()),
+                    OsString::from_vec(value.to_vec()),
+                )
+            })
+        })
+        .collect())
+}
+
+fn install_kiwi(
+    version: &OsStr,
+    environment: &Environment,
+    supervisor: &mut Supervisor,
+    control: &mut Control,
+) -> Result<(), Stop> {
+    let wanted = OsString::from_vec([b"kiwi==", version.as_bytes()].concat());
+    let mut command = command("pip3", environment);
+    command
+        .args(["install", "--break-system-packages"])
+        .arg(&wanted);
+    let status = supervisor.run(command, How::Impatient, control);
+    match code(status, "pip3") {
+        0 => Ok(()),
+        code => Err(Stop::Failed(format!(
+            "cannot install {}: pip3 ended with {code}",
+            wanted.display()
+        ))),
+    }
+}
+
+fn kiwi(environment: &Environment) -> Command {
+    command("kiwi-ng", environment)
+}
+
+fn command(program: &str, environment: &Environment) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .envs(environment.iter().cloned())
+        .current_dir("/");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The exit code of a command, as a shell would have it.
+fn code(status: io::Result<ExitStatus>, program: &str) -> i32 {
+    match status {
+        Ok(status) => status
+            .code()
+            .or_else(|| status.signal().map(|signal| 128 + signal))
+            .unwrap_or(1),
+        Err(error) => {
+            eprintln!("boxbuild: cannot start {program}: {error}");
+            NOT_FOUND
+        }
+    }
+}
+
+fn flush() -> nix::Result<()> {
+    let bundle = File::open(BUNDLE)
+        .map_err(|error| nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    match nix::unistd::syncfs(bundle) {
+        // A server need not know the request.
+        Err(nix::errno::Errno::ENOSYS | nix::errno::Errno::EOPNOTSUPP) => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,256 @@
+//! The system around the build: virtual file systems, console, time, identity, udevd.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::time::{ClockId, clock_settime};
+use nix::unistd::sethostname;
+
+use super::process::Supervisor;
+use super::{Stop, failed, unfit};
+
+/// Lines of the kernel's log that are shown when something went wrong.
+const LAST_LINES: usize = 12;
+
+/// What every program expects, before there is a root.
+pub(super) fn mount_early() -> Result<(), Stop> {
+    let no = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let mounts = [
+        ("/proc", "proc", no | MsFlags::MS_NOEXEC, ""),
+        ("/sys", "sysfs", no | MsFlags::MS_NOEXEC, ""),
+        ("/dev", "devtmpfs", MsFlags::MS_NOSUID, "mode=0755"),
+        ("/run", "tmpfs", no, "mode=0755"),
+    ];
+    for (place, kind, flags, data) in mounts {
+        // The box's own ramdisk has most of these folders.
+        let _ = fs::create_dir(place);
+        mount(Some(kind), place, Some(kind), flags, Some(data))
+            .map_err(unfit(format_args!("mount {place}")))?;
+    }
+    Ok(())
+}
+
+/// What only programs of the root need.
+pub(super) fn mount_late() -> Result<(), Stop> {
+    let no = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let optional = [
+        (
+            "/dev/pts",
+            "devpts",
+            MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+            "gid=5,mode=0620,ptmxmode=0666",
+        ),
+        ("/dev/shm", "tmpfs", no, "mode=1777"),
+        ("/sys/fs/cgroup", "cgroup2", no | MsFlags::MS_NOEXEC, ""),
+    ];
+    for (place, kind, flags, data) in optional {
+        let _ = fs::create_dir(place);
+        if let Err(error) = mount(Some(kind), place, Some(kind), flags, Some(data)) {
+            eprintln!("boxbuild: cannot mount {place}: {error}");
+        }
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        let _ = symlink(target, Path::new("/dev").join(name));
+    }
+    for place in ["/run/lock", "/tmp", "/var/tmp"] {
+        let _ = fs::create_dir_all(place);
+        let _ = fs::set_permissions(place, fs::Permissions::from_mode(0o1777));
+    }
+    static_nodes();
+    Ok(())
+}
+
+/// Device nodes whose first use loads their module, e.g. `loop-control`: kmod-static-nodes(8).
+fn static_nodes() {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let list = Path::new("/lib/modules")
+        .join(release.trim_end())
+        .join("modules.devname");
+    for line in fs::read_to_string(list).unwrap_or_default().lines() {
+        // MODULE NAME TYPEmajor:minor
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [module, name, number] = fields[..] else {
+            continue;
+        };
+        let (kind, number) = number.split_at(1);
+        let kind = match kind {
+            "c" => SFlag::S_IFCHR,
+            "b" => SFlag::S_IFBLK,
+            _ => continue,
+        };
+        let Some((Ok(major), Ok(minor))) = number
+            .split_once(':')
+            .map(|(major, minor)| (major.parse(), minor.parse()))
+        else {
+            continue;
+        };
+        if module.starts_with('#') || name.contains("..") {
+            continue;
+        }
+        let path = Path::new("/dev").join(name);
+        if let Some(folder) = path.parent() {
+            let _ = fs::create_dir_all(folder);
+        }
+        // What is there already is better.
+        let _ = mknod(
+            &path,
+            kind,
+            Mode::from_bits_truncate(0o600),
+            makedev(major, minor),
+        );
+    }
+}
+
+/// Makes the console standard input and output, if it is there by now.
+pub(super) fn open_console() {
+    let Ok(console) = File::options().read(true).write(true).open("/dev/console") else {
+        return;
+    };
+    for fd in 0..3 {
+        // SAFETY: both descriptors are open or numbers of the three standard streams, which
+        // nothing in this program owns.
+        unsafe { libc::dup2(console.as_raw_fd(), fd) };
+    }
+}
+
+/// Random bytes for the kernel's generator.
+pub(super) fn seed(seed: &OsStr) {
+    /// `struct rand_pool_info` (linux/random.h) with its bytes.
+    #[repr(C)]
+    struct Pool {
+        entropy_bits: libc::c_int,
+        size: libc::c_int,
+        bytes: [u8; 64],
+    }
+    /// `RNDADDENTROPY` there: `_IOW('R', 0x03, int[2])`.
+    const ADD: libc::c_ulong = 0x4008_5203;
+    let seed = &seed.as_bytes()[..seed.len().min(64)];
+    if seed.is_empty() {
+        return;
+    }
+    let mut pool = Pool {
+        // Hexadecimal digits: four bits each.
+        entropy_bits: seed.len() as libc::c_int * 4,
+        size: seed.len() as libc::c_int,
+        bytes: [0; 64],
+    };
+    pool.bytes[..seed.len()].copy_from_slice(seed);
+    if let Ok(random) = File::options().write(true).open("/dev/urandom") {
+        // SAFETY: the kernel reads the structure, whose size field is within its bytes.
+        unsafe { libc::ioctl(random.as_raw_fd(), ADD as _, &raw const pool) };
+    }
+}
+
+/// Small things that programs look at.
+pub(super) fn settle(host_time: u64) {
+    // The disk is thrown away: what is dirty stays in memory while there is room.
+    for (name, text) in [
+        ("vm/dirty_background_ratio", "50"),
+        ("vm/dirty_ratio", "80"),
+        ("vm/dirty_expire_centisecs", "60000"),
+        ("vm/dirty_writeback_centisecs", "3000"),
+    ] {
+        let _ = fs::write(Path::new("/proc/sys").join(name), text);
+    }
+    let _ = sethostname("boxbuild");
+    set_clock(host_time);
+    let empty = fs::read_to_string("/etc/machine-id")
+        .map_or(true, |id| matches!(id.trim_end(), "" | "uninitialized"));
+    if empty && let Some(id) = random_id() {
+        let _ = fs::write("/etc/machine-id", id + "\n");
+    }
+}
+
+/// The machine's own clock is the host's; this is for one that has none.
+fn set_clock(host_time: u64) {
+    const DAY: u64 = 24 * 60 * 60;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs());
+    if host_time > 0 && !(host_time..host_time + DAY).contains(&now) {
+        let _ = clock_settime(
+            ClockId::CLOCK_REALTIME,
+            Duration::from_secs(host_time).into(),
+        );
+    }
+}
+
+/// 32 hexadecimal digits, a version 4 UUID without its hyphens (machine-id(5)).
+fn random_id() -> Option<String> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")
+        .ok()?
+        .read_exact(&mut bytes)
+        .ok()?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// kiwi waits for the device nodes of loop partitions, which udev reports. Devices that are
+/// there already are left as they are.
+pub(super) fn start_udevd(supervisor: &mut Supervisor) {
+    const PLACES: [&str; 4] = [
+        "/usr/lib/systemd/systemd-udevd",
+        "/lib/systemd/systemd-udevd",
+        "/sbin/udevd",
+        "/usr/lib/udev/udevd",
+    ];
+    let Some(udevd) = PLACES.iter().find(|path| Path::new(path).exists()) else {
+        return;
+    };
+    let mut command = Command::new(udevd);
+    command.arg("--resolve-names=never");
+    if let Err(error) = supervisor.start_quiet(command) {
+        eprintln!("boxbuild: cannot start {udevd}: {error}");
+    }
+}
+
+/// Everything that was written reaches the disk.
+pub(super) fn write_out() {
+    nix::unistd::sync();
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    if mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).is_err() {
+        nix::unistd::sync();
+    }
+}
+
+/// Shows the last lines of the kernel's log, which was quiet until now.
+pub(super) fn show_kernel_log() {
+    /// `SYSLOG_ACTION_READ_ALL` and the size of a distribution kernel's buffer (syslog(2)).
+    const READ_ALL: libc::c_int = 3;
+    let mut buffer = vec![0_u8; 256 << 10];
+    // SAFETY: the kernel writes at most that many bytes to the buffer.
+    let count = unsafe {
+        libc::klogctl(
+            READ_ALL,
+            buffer.as_mut_ptr().cast(),
+            buffer.len() as libc::c_int,
+        )
+    };
+    let text = String::from_utf8_lossy(&buffer[..usize::try_from(count).unwrap_or(0)]).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
+        // <LEVEL> in front.
+        eprintln!("{}", line.split_once('>').map_or(*line, |(_, line)| line));
+    }
+}
+
+/// Writes a file that programs of the box read.
+pub(super) fn write(path: &str, content: &str) -> Result<(), Stop> {
+    fs::write(path, content).map_err(failed(format_args!("write {path}")))
+}

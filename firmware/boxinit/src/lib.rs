@@ -1,0 +1,13 @@
+//! What boxbuild's process 1 of a box decides without touching anything: the job it is given,
+//! which kernel modules a device needs, where the root file system is. The program itself is
+//! `main.rs` (docs/fast-boot.md).
+
+pub mod cmdline;
+pub mod fstab;
+pub mod job;
+pub mod modules;
+pub mod partition;
+pub mod root;
+pub mod seccomp;
+pub mod superblock;
+pub mod wishes;

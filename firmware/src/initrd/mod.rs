@@ -1,0 +1,11 @@
+//! Initial ramdisks of boxes, taken apart on the host: once for each box instead of in each boot.
+//!
+//! A ramdisk is any number of cpio archives behind each other, each packed or not (Linux,
+//! Documentation/driver-api/early-userspace/buffer-format.rst). [`reduce`] makes one plain
+//! archive of what boxbuild's init needs of it.
+
+mod read;
+mod reduce;
+
+pub use read::{Entry, ReadError, entries, unpack};
+pub use reduce::{FORMAT, reduce};

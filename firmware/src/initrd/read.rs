@@ -1,0 +1,208 @@
+//! Reading archives of the format "newc", and what they are packed into.
+
+use std::borrow::Cow;
+
+use crate::kernel::{ExtractError, unpack_start};
+
+/// Length of an entry's header: a magic number of 6 digits and 13 fields of 8.
+const HEADER: usize = 110;
+/// `070701`, and the same with checksums.
+const MAGICS: [&[u8]; 2] = [b"070701", b"070702"];
+/// Name of the last entry.
+const TRAILER: &[u8] = b"TRAILER!!!";
+/// All archives together may have this size, in bytes: more than any box's.
+const LARGEST: usize = 1 << 30;
+
+/// The ramdisk cannot be taken apart.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A part that cannot be unpacked.
+    #[error("a part of the initial ramdisk cannot be unpacked")]
+    Unpack(#[from] ExtractError),
+    /// A part that ends within an entry, or whose header has other characters than digits.
+    #[error("an archive in the initial ramdisk is damaged")]
+    Damaged,
+    /// It is more than a ramdisk can be.
+    #[error("the initial ramdisk unpacks to more than {} MiB", LARGEST >> 20)]
+    TooLarge,
+}
+
+/// A file, folder or link in an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Path as it is written, without leading `/` and `./`.
+    pub path: &'a [u8],
+    /// Type and permissions (inode(7)).
+    pub mode: u32,
+    /// Content, or the target of a symbolic link.
+    pub data: &'a [u8],
+}
+
+impl Entry<'_> {
+    /// Whether it is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.mode & 0o170_000 == 0o100_000
+    }
+}
+
+/// The archives of a ramdisk, unpacked.
+///
+/// # Errors
+/// If a part is of no known format, damaged, or too large.
+pub fn unpack(ramdisk: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, ReadError> {
+    let mut archives = Vec::new();
+    let mut rest = ramdisk;
+    let mut total = 0_usize;
+    loop {
+        let zeros = rest.iter().take_while(|byte| **byte == 0).count();
+        rest = &rest[zeros..];
+        if rest.is_empty() {
+            return Ok(archives);
+        }
+        let archive = if MAGICS.iter().any(|magic| rest.starts_with(magic)) {
+            let end = end_of_archive(rest)?;
+            let (archive, behind) = rest.split_at(end);
+            rest = behind;
+            Cow::Borrowed(archive)
+        } else {
+            let (unpacked, behind) = unpack_start(rest)?;
+            rest = behind;
+            Cow::Owned(unpacked)
+        };
+        total = total.saturating_add(archive.len());
+        if total > LARGEST {
+            return Err(ReadError::TooLarge);
+        }
+        archives.push(archive);
+    }
+}
+
+/// All entries of an unpacked part, which may be several archives behind each other.
+///
+/// # Errors
+/// If it is damaged.
+pub fn entries(mut part: &[u8]) -> Result<Vec<Entry<'_>>, ReadError> {
+    let mut entries = Vec::new();
+    loop {
+        let zeros = part.iter().take_while(|byte| **byte == 0).count();
+        part = &part[zeros..];
+        if part.is_empty() {
+            return Ok(entries);
+        }
+        let (entry, length) = entry(part)?;
+        part = &part[length.min(part.len())..];
+        if let Some(entry) = entry {
+            entries.push(entry);
+        }
+    }
+}
+
+fn end_of_archive(archive: &[u8]) -> Result<usize, ReadError> {
+    let mut at = 0;
+    loop {
+        let (entry, length) = entry(archive.get(at..).unwrap_or_default())?;
+        at += length;
+        if entry.is_none() {
+            return Ok(at.min(archive.len()));
+        }
+    }
+}
+
+/// The entry that `part` begins with (none for the trailer), and its length with padding.
+fn entry(part: &[u8]) -> Result<(Option<Entry<'_>>, usize), ReadError> {
+    let header = part.get(..HEADER).ok_or(ReadError::Damaged)?;
+    if !MAGICS.iter().any(|magic| header.starts_with(magic)) {
+        return Err(ReadError::Damaged);
+    }
+    let field = |number: usize| {
+        let digits = &header[6 + number * 8..14 + number * 8];
+        std::str::from_utf8(digits)
+            .ok()
+            .filter(|digits| !digits.starts_with('+'))
+            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+            .ok_or(ReadError::Damaged)
+    };
+    let (mode, size, name) = (field(1)?, field(6)? as usize, field(11)? as usize);
+    let data = (HEADER + name).next_multiple_of(4);
+    let end = data.checked_add(size).ok_or(ReadError::Damaged)?;
+    let path = part.get(HEADER..HEADER + name).ok_or(ReadError::Damaged)?;
+    let path = path.strip_suffix(b"\0").ok_or(ReadError::Damaged)?;
+    if path == TRAILER {
+        return Ok((None, end.next_multiple_of(4)));
+    }
+    let path = path.strip_prefix(b".").unwrap_or(path);
+    let entry = Entry {
+        path: path.strip_prefix(b"/").unwrap_or(path),
+        mode,
+        data: part.get(data..end).ok_or(ReadError::Damaged)?,
+    };
+    Ok((Some(entry), end.next_multiple_of(4)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::cpio::Archive;
+
+    fn archive(name: &str) -> Vec<u8> {
+        Archive::new()
+            .directory("a", 0o755)
+            .file(name, 0o644, b"12345")
+            .finish()
+    }
+
+    #[test]
+    fn packed_and_plain_parts_behind_each_other() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&archive("a/gzip")).unwrap();
+        let zstd = zstd::encode_all(&archive("a/zstd")[..], 1).unwrap();
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 0);
+        xz.write_all(&archive("a/xz")).unwrap();
+        let parts = [
+            archive("kernel/x86/microcode"),
+            vec![0; 512],
+            gzip.finish().unwrap(),
+            vec![0; 3],
+            zstd,
+            xz.finish().unwrap(),
+            archive("./a/last"),
+        ];
+        let ramdisk = parts.concat();
+        let mut names = Vec::new();
+        for part in unpack(&ramdisk).unwrap() {
+            for entry in entries(&part).unwrap() {
+                if entry.is_file() {
+                    assert_eq!(entry.data, b"12345");
+                    names.push(String::from_utf8(entry.path.to_vec()).unwrap());
+                }
+            }
+        }
+        assert_eq!(
+            names,
+            ["kernel/x86/microcode", "a/gzip", "a/zstd", "a/xz", "a/last"]
+        );
+    }
+
+    #[test]
+    fn what_is_damaged_is_refused() {
+        let good = archive("a/b");
+        for cut in [1, 6, 109, 112, 150, good.len() - 8] {
+            let result = unpack(&good[..cut]);
+            assert!(result.is_err(), "{cut}");
+        }
+        for (at, byte) in [(0, b'1'), (54, b'f'), (54, b'+'), (94, b'f'), (14, b'x')] {
+            let mut bad = good.clone();
+            bad[at] = byte;
+            assert!(
+                unpack(&bad).is_err()
+                    || unpack(&bad)
+                        .is_ok_and(|parts| { parts.iter().any(|part| entries(part).is_err()) }),
+                "{at}"
+            );
+        }
+        assert!(unpack(b"BZh91AY&SY").is_err());
+        assert!(unpack(&[]).unwrap().is_empty());
+    }
+}
