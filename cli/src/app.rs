@@ -11,6 +11,7 @@ use crate::arch::Arch;
 use crate::args::{self, BenchArgs, BuildOptions, Command, CreateArgs};
 use crate::batch::{self, BatchError};
 use crate::bench::{self, BenchError};
+use crate::boot_memory::{BootMemory, Known};
 use crate::box_args::BoxCommand;
 use crate::boxes;
 use crate::build::{self, Outcome, Run, Runner};
@@ -25,7 +26,7 @@ use crate::interrupt::Interrupt;
 use crate::json;
 use crate::kept::{KeptError, commands as kept};
 use crate::lockfile::LockError;
-use crate::plan::{Chosen, Folders, Plan, PlanError};
+use crate::plan::{Boot, BootChoice, Chosen, Folders, Plan, PlanError};
 use crate::progress::Progress;
 use crate::pull::{self, PullError};
 use crate::report;
@@ -244,40 +245,76 @@ pub(crate) fn print_text(text: &str) -> Result<()> {
     }
 }
 
-/// Decides on everything that a build's command line leaves open. Touches nothing.
-pub(crate) fn decide(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<Plan> {
-    decide_with(options, build_args, |store, name| {
-        Ok(match pull::preview(store, name, options.arch())? {
-            Some(preview) => preview,
-            None => store.get_for(name, options.arch())?,
-        })
-    })
+/// What a build's command line says, for a box that can be booted in more than one way.
+struct Decided<'a> {
+    options: &'a BuildOptions,
+    folders: Folders,
+    installed: InstalledBox,
+    choice: BootChoice,
 }
 
-/// The same with a box that `find` hands over, when everything else is found to be right.
-fn decide_with(
-    options: &BuildOptions,
-    build_args: Option<&[OsString]>,
-    find: impl FnOnce(&Store, &str) -> Result<InstalledBox>,
-) -> Result<Plan> {
-    let kiwi_file = options.kiwi.kiwi_file.as_deref().map(Path::new);
-    let folders = Folders::check(build_args, kiwi_file)?;
-    let name = options.box_name.as_deref().unwrap_or_default();
-    let store = Store::of_user()?;
-    let installed = find(&store, name)?;
-    Ok(Plan::new(options, folders, installed)?)
+impl Decided<'_> {
+    /// With a box that `find` hands over, when everything else is found to be right.
+    fn new<'a>(
+        options: &'a BuildOptions,
+        build_args: Option<&[OsString]>,
+        find: impl FnOnce(&Store, &str) -> Result<InstalledBox>,
+    ) -> Result<Decided<'a>> {
+        let kiwi_file = options.kiwi.kiwi_file.as_deref().map(Path::new);
+        let folders = Folders::check(build_args, kiwi_file)?;
+        let name = options.box_name.as_deref().unwrap_or_default();
+        let installed = find(&Store::of_user()?, name)?;
+        let choice = BootChoice::new(&options.boot, &installed.info)?;
+        Ok(Decided {
+            options,
+            folders,
+            installed,
+            choice,
+        })
+    }
+
+    /// With the box as it is now, or would be fetched.
+    fn untouched<'a>(
+        options: &'a BuildOptions,
+        build_args: Option<&[OsString]>,
+    ) -> Result<Decided<'a>> {
+        Decided::new(options, build_args, |store, name| {
+            Ok(match pull::preview(store, name, options.arch())? {
+                Some(preview) => preview,
+                None => store.get_for(name, options.arch())?,
+            })
+        })
+    }
+
+    /// The plan for a box that is booted like this.
+    fn plan(&self, boot: Boot) -> Result<Plan, PlanError> {
+        Plan::new(
+            self.options,
+            self.folders.clone(),
+            self.installed.clone(),
+            boot,
+        )
+    }
+}
+
+/// Decides on everything that a build's command line leaves open. Touches nothing.
+pub(crate) fn decide(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<Plan> {
+    let decided = Decided::untouched(options, build_args)?;
+    Ok(decided.plan(decided.choice.first())?)
 }
 
 fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<u8> {
     // First of all: from here on, an interruption is an orderly end.
     let interrupt = Interrupt::install().context("cannot take over signals")?;
-    let plan = if options.dry_run {
-        decide(options, build_args)?
+    let decided = if options.dry_run {
+        Decided::untouched(options, build_args)?
     } else {
-        decide_with(options, build_args, |store, name| {
+        Decided::new(options, build_args, |store, name| {
             fetch_box(store, name, options, &interrupt)
         })?
     };
+    let choice = decided.choice;
+    let mut plan = decided.plan(choice.first())?;
     if let Some(mode) = plan.container {
         return run_container(&plan, mode, options, &interrupt);
     }
@@ -294,6 +331,17 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
             }
         })?;
     let engine = selected.engine.as_ref();
+    let memory = BootMemory::of(&plan.installed.info, engine.name());
+    if let (BootChoice::FastFirst, Some(Known::Unfit(reason))) = (choice, memory.recall()) {
+        // What cannot be said to the box's own init is worth another try.
+        if let Ok(mut compat) = decided.plan(Boot::Compat) {
+            compat.notes.push(format!(
+                "booting the box {name} by its own init: {reason} (remembered from an earlier \
+                 build; --boot fast tries again)"
+            ));
+            plan = compat;
+        }
+    }
     if options.dry_run {
         let cmdline = build::guest_cmdline(&plan, engine.processor())
             .context("the box cannot be told what to build")?;
@@ -315,7 +363,34 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
             engine.name()
         ));
     }
-    carry_out(&plan, Runner::Machine(engine), &interrupt, &mut progress)
+    let runner = Runner::Machine(engine);
+    let run = build::run(&plan, runner, &interrupt, &mut progress)?;
+    let Some(reason) = run.boot_failure().filter(|_| plan.boot == Boot::Fast) else {
+        if plan.boot == Boot::Fast && run.came_up {
+            memory.keep(&Known::Fast);
+        }
+        return conclude(&run, &plan, runner, &progress);
+    };
+    if choice != BootChoice::FastFirst {
+        return conclude(&run, &plan, runner, &progress);
+    }
+    let reason = reason.to_string();
+    let compat = match decided.plan(Boot::Compat) {
+        Ok(compat) => compat,
+        Err(error) => {
+            let code = conclude(&run, &plan, runner, &progress)?;
+            complain(&anyhow::Error::from(error).context(
+                "and what this build needs cannot be had in a box that is booted by its own init",
+            ));
+            return Ok(code);
+        }
+    };
+    progress.note(&format!("booting the box {name} by its own init: {reason}"));
+    let run = build::run(&compat, runner, &interrupt, &mut progress)?;
+    if run.came_up && memory.recall() != Some(Known::Fast) {
+        memory.keep(&Known::Unfit(reason));
+    }
+    conclude(&run, &compat, runner, &progress)
 }
 
 /// The box, fetched or updated where that is necessary.
@@ -405,6 +480,11 @@ fn carry_out(
     progress: &mut Progress,
 ) -> Result<u8> {
     let run = build::run(plan, runner, interrupt, progress)?;
+    conclude(&run, plan, runner, progress)
+}
+
+/// Says how a build went; returns the exit code.
+fn conclude(run: &Run, plan: &Plan, runner: Runner<'_>, progress: &Progress) -> Result<u8> {
     if let Some(copy) = &plan.copy_log_to {
         copy_log(&plan.target_dir.join("result.log"), copy)?;
     }
@@ -412,15 +492,15 @@ fn carry_out(
         Outcome::Built(files) => {
             let files = report::look_at(files)?;
             if progress.is_json() {
-                report::built_json(&run, &files);
+                report::built_json(run, &files);
             } else {
-                print_text(&report::built(&run, &files))?;
+                print_text(&report::built(run, &files))?;
             }
             Ok(code::GOOD)
         }
         Outcome::Failed(failure) => {
             if progress.is_json() {
-                report::failed_json(&run, failure);
+                report::failed_json(run, failure);
             } else {
                 report::failed(failure, plan);
             }
@@ -428,7 +508,7 @@ fn carry_out(
         }
     };
     if let Some(format) = plan.timings {
-        let facts = facts(plan, runner, &run);
+        let facts = facts(plan, runner, run);
         let text = timings::show(format, &facts, &run.timeline, &plan.target_dir)?;
         let _ = anstream::stderr().write_all(text.as_bytes());
     }

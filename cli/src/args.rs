@@ -182,10 +182,15 @@ pub struct BuildOptions {
     /// What runs the box; auto takes kvm if it works here, else qemu.
     #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = engine::NAMES)]
     pub engine: String,
-    /// How the box is brought up: by boxbuild's own init (fast) or by the box's (compat).
+    /// How the box is brought up: by boxbuild's own init (fast) or by the box's (compat); auto is
+    /// fast, and compat for boxes where that does not work.
     #[arg(long, value_name = "STYLE", default_value = "auto",
         value_parser = ["auto", "fast", "compat"])]
     pub boot: String,
+    /// Run the box's kernel in FIPS mode (fips=1), with the self-tests of its cryptographic
+    /// algorithms, which a fast boot leaves out otherwise.
+    #[arg(long)]
+    pub fips: bool,
     /// Guest memory, e.g. 4G or 6000M; a bare number means GiB [default: the box's].
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub box_memory: Option<Memory>,

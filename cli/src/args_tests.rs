@@ -103,6 +103,7 @@ const ROWS: &[Row] = &[
     ("--box=debian", |o| o.box_name.as_deref() == Some("debian")),
     ("--engine=qemu", |o| o.engine == "qemu"),
     ("--boot=compat", |o| o.boot == "compat"),
+    ("--fips", |o| o.fips),
     ("--box-memory=8G", |o| {
         o.box_memory.unwrap().bytes == 8 << 30
     }),

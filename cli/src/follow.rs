@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Longest line that is kept; the rest of a longer one is dropped. In bytes.
 const LONGEST_LINE: usize = 16 << 10;
@@ -186,10 +187,16 @@ pub fn phase_of_log_line(line: &str) -> Option<Phase> {
 
 /// A report of the guest on the control port. Unknown ones are `None`: a newer guest side
 /// may say more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
     /// A phase begins.
     Phase(Phase),
+    /// Disk, shares and network are there.
+    SetUp,
+    /// boxbuild's init cannot bring up this box, for this reason.
+    Unfit(String),
+    /// A step of the boot was reached, this time after the kernel's start.
+    Mark(String, Duration),
     /// Sign of life, with the processor time used so far in ticks.
     Beat(u64),
     /// The build's exit code.
@@ -199,13 +206,22 @@ pub enum Report {
 impl Report {
     /// Reads `boxbuild 1 WORD [VALUE]` (docs/guest-contract.md).
     pub fn parse(line: &str) -> Option<Report> {
-        let mut words = line.strip_prefix("boxbuild 1 ")?.split_ascii_whitespace();
+        let text = line.strip_prefix("boxbuild 1 ")?;
+        if let Some(reason) = text.strip_prefix("unfit ") {
+            return Some(Report::Unfit(reason.to_owned()));
+        }
+        let mut words = text.split_ascii_whitespace();
         let report = match (words.next()?, words.next()) {
             ("phase", Some("boot" | "mount")) => Report::Phase(Phase::Boot),
+            ("phase", Some("setup")) => Report::SetUp,
             ("phase", Some("build")) => Report::Phase(Phase::Prepare),
             ("phase", Some("bundle")) => Report::Phase(Phase::Bundle),
             ("phase", Some("shell")) => Report::Phase(Phase::Shell),
             ("phase", Some("done")) => Report::Phase(Phase::PowerOff),
+            ("mark", Some(step)) => Report::Mark(
+                step.to_owned(),
+                Duration::from_millis(words.next()?.parse().ok()?),
+            ),
             ("beat", Some(ticks)) => Report::Beat(ticks.parse().ok()?),
             ("exit", Some(code)) => Report::Exit(code.parse().ok()?),
             _ => return None,
@@ -302,6 +318,14 @@ mod tests {
             Some(Report::Phase(Phase::Bundle))
         );
         assert_eq!(Report::parse("boxbuild 1 exit -1"), Some(Report::Exit(-1)));
+        assert_eq!(
+            Report::parse("boxbuild 1 mark root 412"),
+            Some(Report::Mark("root".into(), Duration::from_millis(412)))
+        );
+        assert_eq!(
+            Report::parse("boxbuild 1 unfit no disk appeared"),
+            Some(Report::Unfit("no disk appeared".into()))
+        );
         for noise in [
             "",
             "boxbuild 2 beat 1",

@@ -9,6 +9,8 @@ pub mod arch;
 pub mod args;
 pub mod batch;
 pub mod bench;
+pub mod boot_cache;
+pub mod boot_memory;
 pub mod box_args;
 pub mod box_lock;
 pub mod boxes;

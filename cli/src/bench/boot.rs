@@ -9,7 +9,7 @@ use crate::args;
 use crate::build::{self, BuildError, Outcome, Runner};
 use crate::engine::{self, Unusable};
 use crate::interrupt::Interrupt;
-use crate::plan::{Folders, Plan, PlanError};
+use crate::plan::{BootChoice, Folders, Plan, PlanError};
 use crate::progress::Progress;
 use crate::store::{Store, StoreError};
 
@@ -75,7 +75,8 @@ pub fn boot(
     let options = &invocation.cli.build;
     let folders = Folders::check(invocation.build_args.as_deref(), None)?;
     let installed = Store::of_user()?.get_for(name, None)?;
-    let plan = Plan::new(options, folders, installed)?;
+    let boot = BootChoice::new(&options.boot, &installed.info)?.first();
+    let plan = Plan::new(options, folders, installed, boot)?;
     let selected = engine::select(&plan.engine, plan.installed.info.arch)?;
     if let Some(reason) = &selected.passed_over {
         report.skipped.push(format!("a better engine: {reason}"));

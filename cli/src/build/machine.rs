@@ -2,21 +2,23 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use boxbuild_firmware::cmdline::{self, CmdlineError};
-use boxbuild_firmware::guest::FastBoot;
+use boxbuild_firmware::guest::{FastBoot, Init};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::BuildError;
 use super::shell::ShellOptions;
+use crate::boot_cache;
 use crate::engine::{Machine, Network, Processor, RootDisk, Share};
 use crate::host_paths;
 use crate::kept::{Record, scratch};
 use crate::plan::{Boot, Plan};
-use crate::store::InstalledBox;
+use crate::store::{BoxInfo, InstalledBox};
 use crate::target::Target;
 
 /// The machine for this plan.
@@ -33,6 +35,7 @@ pub(super) fn machine(
         source,
     };
     let cmdline = guest_cmdline(plan, processor)?;
+    let init = Init::of(info.arch.name());
     let initrd = match plan.boot {
         Boot::Fast => {
             let part = FastBoot {
@@ -46,9 +49,14 @@ pub(super) fn machine(
                     .map(|share| (share.tag.clone(), share.path.clone(), share.read_only))
                     .collect(),
                 files: host_files(plan)?,
+                kiwi_version: plan.kiwi_version.clone().map(Into::into),
+                time: now(),
+                seed: seed().unwrap_or_default(),
             }
-            .initrd_part();
-            concatenate(&path, &part).map_err(initrd_error)?
+            .initrd_part(init);
+            boot_initrd(init, info, installed)
+                .and_then(|own| concatenate(own, &part))
+                .map_err(initrd_error)?
         }
         Boot::Compat => File::open(&path).map_err(initrd_error)?.into(),
     };
@@ -57,6 +65,7 @@ pub(super) fn machine(
         arch: info.arch,
         kernel: installed.path(&info.kernel),
         kernel_sha256: info.kernel.sha256.clone(),
+        unpack_kernel: plan.boot == Boot::Fast,
         initrd,
         cmdline,
         disk: root_disk(plan),
@@ -79,7 +88,7 @@ pub fn guest_cmdline(plan: &Plan, processor: Processor) -> Result<String, Cmdlin
     match plan.boot {
         Boot::Fast => {
             let emulated = processor == Processor::Emulated;
-            cmdline::fast(arch, emulated, &plan.console, &fast_items(plan))
+            cmdline::fast(arch, emulated, plan.fips, &plan.console, &fast_items(plan))
         }
         Boot::Compat => cmdline::compat(arch, &plan.console, &compat_items(plan), &plan.kiwi_args),
     }
@@ -116,6 +125,7 @@ pub(super) fn of_kept(
     ];
     let others = record.shares.iter();
     shares.extend(others.map(|share| read_only(&share.tag, or_own(&share.path))));
+    let init = Init::of(info.arch.name());
     let (initrd, cmdline) = if record.fast {
         let part = FastBoot {
             args: Vec::new(),
@@ -127,14 +137,19 @@ pub(super) fn of_kept(
                 .map(|share| (share.tag.clone(), PathBuf::from(&share.path), true))
                 .collect(),
             files: Vec::new(),
+            kiwi_version: None,
+            time: now(),
+            seed: seed().unwrap_or_default(),
         }
-        .initrd_part();
+        .initrd_part(init);
         let mut items = info.cmdline.clone();
         items.push(String::from("boxbuild.shell=only"));
         let emulated = processor == Processor::Emulated;
         (
-            concatenate(&path, &part).map_err(initrd_error)?,
-            cmdline::fast(info.arch.name(), emulated, &record.console, &items)?,
+            boot_initrd(init, info, installed)
+                .and_then(|own| concatenate(own, &part))
+                .map_err(initrd_error)?,
+            cmdline::fast(info.arch.name(), emulated, false, &record.console, &items)?,
         )
     } else {
         let mut items = info.cmdline.clone();
@@ -149,6 +164,7 @@ pub(super) fn of_kept(
         arch: info.arch,
         kernel: installed.path(&info.kernel),
         kernel_sha256: info.kernel.sha256.clone(),
+        unpack_kernel: record.fast,
         initrd,
         cmdline,
         disk: RootDisk::Private {
@@ -184,6 +200,20 @@ fn root_disk(plan: &Plan) -> RootDisk {
         size: plan.disk_size,
         scratch: scratch(installed.dir.parent().unwrap_or(&installed.dir)),
     }
+}
+
+/// Seconds since the epoch.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
+}
+
+/// 32 random bytes in hexadecimal digits, for the guest's kernel.
+fn seed() -> io::Result<String> {
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The folders that the guest sees.
@@ -236,6 +266,7 @@ fn fast_items(plan: &Plan) -> Vec<String> {
 /// What the kernel command line of a compat boot says of this box and this build.
 pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
     let mut items = plan.installed.info.cmdline.clone();
+    items.extend(plan.fips.then(|| String::from(cmdline::FIPS)));
     // The guest side of a published box reads settings of the form key=_value_.
     items.extend(
         plan.kiwi_version
@@ -259,10 +290,22 @@ pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
     items
 }
 
+/// What a fast boot needs of the box's own initrd.
+fn boot_initrd(init: Init, info: &BoxInfo, installed: &InstalledBox) -> io::Result<File> {
+    let path = installed.path(&info.initrd);
+    match init {
+        Init::Program => {
+            let root = boot_cache::root::kind(&installed.path(&info.disk), &info.cmdline);
+            boot_cache::initrd::open(&path, &info.initrd.sha256, root)
+        }
+        Init::Scripts => File::open(path),
+    }
+}
+
 /// The box's initrd with our part behind it, in memory: nothing of it can be left behind.
-fn concatenate(initrd: &PathBuf, part: &[u8]) -> io::Result<OwnedFd> {
+fn concatenate(mut initrd: File, part: &[u8]) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create("boxbuild-initrd", MFdFlags::MFD_CLOEXEC)?);
-    let length = io::copy(&mut File::open(initrd)?, &mut file)?;
+    let length = io::copy(&mut initrd, &mut file)?;
     // Parts begin at multiples of four bytes (kernel, buffer-format.rst).
     let padding = length.next_multiple_of(4) - length;
     file.write_all(&[0; 3][..padding as usize])?;

@@ -158,6 +158,7 @@ pub fn run(
         });
     let phases = watch.phases();
     let recorder = watch.recorder.clone();
+    let came_up = watch.came_up;
     let last_lines = reason.as_ref().map(|reason| watch.last_lines(reason));
     let kept = match (&reason, runner) {
         (Some(reason), Runner::Machine(engine)) if plan.keep_failed && reason.leaves_a_disk() => {
@@ -199,6 +200,7 @@ pub fn run(
         total,
         peak_memory,
         timeline: recorder.finish(),
+        came_up,
     })
 }
 

@@ -20,6 +20,29 @@ pub struct Run {
     pub peak_memory: Option<u64>,
     /// Where the time went.
     pub timeline: Timeline,
+    /// The box came up: what fails then is the build.
+    pub came_up: bool,
+}
+
+impl Run {
+    /// Why another way to boot may work where this one did not: the box never came up, and
+    /// nobody stopped it.
+    pub fn boot_failure(&self) -> Option<&Reason> {
+        let Outcome::Failed(Failure { reason, .. }) = &self.outcome else {
+            return None;
+        };
+        let of_the_box = matches!(
+            reason,
+            Reason::Unfit(_)
+                | Reason::Kiwi(_)
+                | Reason::EarlyPowerOff
+                | Reason::Panic(_)
+                | Reason::Reset
+                | Reason::TripleFault(_)
+                | Reason::Hung(_)
+        );
+        Some(reason).filter(|_| of_the_box && !self.came_up)
+    }
 }
 
 /// The verdict on a build.
@@ -58,6 +81,8 @@ pub struct Kept {
 pub enum Reason {
     /// kiwi ended with this exit code.
     Kiwi(i32),
+    /// boxbuild's init cannot bring up this box.
+    Unfit(String),
     /// The guest powered off before it gave a verdict.
     EarlyPowerOff,
     /// The guest's kernel panicked.
@@ -86,6 +111,7 @@ impl std::fmt::Display for Reason {
             Reason::Kiwi(code) => {
                 write!(f, "the build failed in the box (kiwi's exit code {code})")
             }
+            Reason::Unfit(why) => write!(f, "the box cannot be booted fast: {why}"),
             Reason::EarlyPowerOff => {
                 f.write_str("the box powered off before the build came to a result")
             }
@@ -124,6 +150,7 @@ impl Reason {
     pub fn word(&self) -> &'static str {
         match self {
             Reason::Kiwi(_) => "kiwi",
+            Reason::Unfit(_) => "unfit",
             Reason::EarlyPowerOff => "early-power-off",
             Reason::Panic(_) => "panic",
             Reason::Reset => "reset",
@@ -141,7 +168,7 @@ impl Reason {
     pub fn leaves_a_disk(&self) -> bool {
         !matches!(
             self,
-            Reason::Interrupted | Reason::Engine(_) | Reason::Container(_)
+            Reason::Unfit(_) | Reason::Interrupted | Reason::Engine(_) | Reason::Container(_)
         )
     }
 

@@ -55,6 +55,8 @@ pub(super) struct Watch<'a> {
     done: bool,
     pub(super) recorder: Recorder,
     transcript: String,
+    unfit: Option<String>,
+    pub(super) came_up: bool,
 }
 
 impl<'a> Watch<'a> {
@@ -80,6 +82,8 @@ impl<'a> Watch<'a> {
             done: false,
             transcript: String::new(),
             recorder: Recorder::of_this_process(),
+            unfit: None,
+            came_up: false,
         }
     }
 
@@ -140,6 +144,15 @@ impl<'a> Watch<'a> {
                 self.done |= phase == Phase::PowerOff;
                 self.enter(phase);
             }
+            Some(Report::SetUp) => {
+                self.last_life = Instant::now();
+                self.came_up = true;
+            }
+            Some(Report::Mark(step, time)) => self.progress.line(&format!(
+                "boxbuild: {step} after {:.3} s in the box",
+                time.as_secs_f64()
+            )),
+            Some(Report::Unfit(reason)) => self.unfit = Some(reason),
             Some(Report::Beat(ticks)) if self.pulse.beat(ticks) => {
                 self.last_life = Instant::now();
             }
@@ -211,6 +224,7 @@ impl<'a> Watch<'a> {
 
     /// Phases only go forward: a log line can come later than the report that overtook it.
     fn enter(&mut self, phase: Phase) {
+        self.came_up |= matches!(phase, Phase::Prepare | Phase::Create | Phase::Bundle);
         if self.reached.last().is_some_and(|(last, _)| *last < phase) {
             self.reached.push((phase, Instant::now()));
             match phase {
@@ -261,6 +275,9 @@ impl<'a> Watch<'a> {
     pub(super) fn verdict(&self, ended: &Ended, code: &ResultCode) -> Option<Reason> {
         if let Ended::Failed(text) = ended {
             return Some(Reason::Engine(text.clone()));
+        }
+        if let Some(reason) = &self.unfit {
+            return Some(Reason::Unfit(reason.clone()));
         }
         if let Some(panic) = &self.panic {
             return Some(Reason::Panic(panic.clone()));

@@ -30,6 +30,8 @@ pub struct Machine {
     pub kernel: PathBuf,
     /// SHA-256 of that in lower-case hex: names it in caches.
     pub kernel_sha256: String,
+    /// The kernel may be unpacked on the host, if the engine can boot it like that.
+    pub unpack_kernel: bool,
     /// The initial ramdisk, complete (the box's own one and our parts behind it), as a
     /// readable file that may have no name any more.
     pub initrd: OwnedFd,

@@ -15,7 +15,7 @@ use crate::kiwi_options::BuildArgs;
 const LEAST_FREE: u64 = 16 << 20;
 
 /// The folders of a build, checked before the box is even looked up.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Folders {
     pub(super) build: BuildArgs,
     pub(super) description: PathBuf,

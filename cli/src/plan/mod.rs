@@ -1,5 +1,6 @@
 //! The plan of a build: everything decided and checked, nothing touched yet.
 
+mod boot;
 mod describe;
 mod folders;
 mod json;
@@ -9,6 +10,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use boxbuild_firmware::guest::Init;
 use nix::unistd::{AccessFlags, access};
 
 use crate::args::BuildOptions;
@@ -18,10 +20,11 @@ use crate::fetch_options::Fetch;
 use crate::host_paths::HostPaths;
 use crate::kiwi_options::BuildArgsError;
 use crate::peer_options;
-use crate::store::{BoxInfo, ContainerImage, Guest, InstalledBox};
+use crate::store::{BoxInfo, ContainerImage, InstalledBox};
 use crate::terminal;
 use crate::timings;
 
+pub use boot::{Boot, BootChoice};
 pub use folders::Folders;
 use folders::said;
 pub use json::Chosen;
@@ -34,6 +37,8 @@ pub struct Plan {
     pub installed: InstalledBox,
     /// How the box is brought up.
     pub boot: Boot,
+    /// The box's kernel runs in FIPS mode.
+    pub fips: bool,
     /// Description folder, absolute.
     pub description: PathBuf,
     /// The box may write into the description folder.
@@ -91,15 +96,6 @@ pub struct Plan {
     pub timings: Option<timings::Format>,
 }
 
-/// How a box is brought up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Boot {
-    /// boxbuild's own init in the box's initrd; the box's init system never runs.
-    Fast,
-    /// The box's own init system and guest script, driven by the kernel command line.
-    Compat,
-}
-
 /// Why there is no plan. All of these are the user's to correct (exit code 2).
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -133,11 +129,12 @@ pub enum PlanError {
     Option(String),
 }
 impl Plan {
-    /// Decides on everything that `options` leaves open.
+    /// Decides on everything that `options` leaves open, for a box that is brought up by `boot`.
     pub fn new(
         options: &BuildOptions,
         folders: Folders,
         installed: InstalledBox,
+        boot: Boot,
     ) -> Result<Plan, PlanError> {
         let info = &installed.info;
         if let Some(reason) = options.kiwi.impossible() {
@@ -154,21 +151,6 @@ impl Plan {
             terminal::needed()
                 .map_err(|problem| PlanError::Option(format!("--box-debug {problem}")))?;
         }
-        let boot = match (options.boot.as_str(), info.guest) {
-            ("auto" | "fast", Guest::Fast) => Boot::Fast,
-            ("auto", Guest::Compat) | ("compat", _) => Boot::Compat,
-            ("fast", Guest::Compat) => {
-                return Err(PlanError::Option(format!(
-                    "--boot fast: the box {} can only be booted by its own init: use --boot compat",
-                    info.name
-                )));
-            }
-            (other, _) => {
-                return Err(PlanError::Option(format!(
-                    "--boot {other}: no such boot style (known: auto, fast, compat)"
-                )));
-            }
-        };
         let network = match options.network.as_str() {
             "user" => Network::User,
             "none" => Network::None,
@@ -212,6 +194,7 @@ impl Plan {
         Ok(Plan {
             boot,
             fetch: options.fetch.policy(),
+            fips: options.fips,
             container,
             image_types,
             description: folders.description,
@@ -288,14 +271,14 @@ fn kiwi_version(
     let by_boxbuild = if options.container {
         !matches!(info.container, Some(ContainerImage::Registry { .. }))
     } else {
-        boot == Boot::Fast
+        boot == Boot::Fast && Init::of(info.arch.name()) == Init::Scripts
     };
     if by_boxbuild {
-        let name = &info.name;
         return Err(PlanError::Option(format!(
-            "--kiwi-version {version}: the box {name} keeps the KIWI that it was made with, so \
-             that builds repeat: make one with that version (boxbuild box create NAME --from … \
-             --kiwi-version {version}), or let the box's own init install it (--boot compat)"
+            "--kiwi-version {version}: the box {name} keeps the KIWI that it was made with: \
+             make one with that version (boxbuild box create NAME --from … \
+             --kiwi-version {version}), or let the box's own init install it (--boot compat)",
+            name = info.name
         )));
     }
     Ok(Some(version.to_owned()))

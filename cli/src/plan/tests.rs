@@ -27,7 +27,7 @@ fn small_box(dir: PathBuf) -> InstalledBox {
         disk_size: 1 << 30,
         cmdline: Vec::new(),
         console: String::from("hvc0"),
-        guest: Guest::Fast,
+        guest: crate::store::Guest::Fast,
         kiwi: None,
         memory_mib: 4096,
         cpus: 1,
@@ -56,7 +56,9 @@ pub(crate) fn plan_in(front: &str, box_dir: PathBuf) -> Result<Plan, PlanError> 
     let invocation = args::parse(words).unwrap();
     let kiwi_file: Option<&Path> = None;
     let folders = Folders::check(invocation.build_args.as_deref(), kiwi_file)?;
-    Plan::new(&invocation.cli.build, folders, small_box(box_dir))
+    let installed = small_box(box_dir);
+    let boot = BootChoice::new(&invocation.cli.build.boot, &installed.info)?.first();
+    Plan::new(&invocation.cli.build, folders, installed, boot)
 }
 
 /// A default of the command line hid the configuration's number (bug B17).

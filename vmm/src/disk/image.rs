@@ -246,7 +246,7 @@ impl Image {
     }
 
     /// The same into memory of this process.
-    pub(super) fn read_bytes(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+    pub fn read_bytes(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         self.said(self.fill_bytes(offset, bytes))
     }
 

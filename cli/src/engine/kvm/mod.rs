@@ -3,8 +3,6 @@
 //! Nothing has to be cleaned up behind it: the machine, its servers and its overlay are
 //! threads, mappings and files without names, and are gone with the process however it ends.
 
-mod kernel;
-
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -28,6 +26,7 @@ use super::{
     StartError, Unusable, Usage, process, size_line,
 };
 use crate::arch::Arch;
+use crate::boot_cache::kernel;
 
 /// The device.
 const DEVICE: &str = "/dev/kvm";

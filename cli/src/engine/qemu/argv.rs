@@ -248,6 +248,7 @@ mod tests {
             arch,
             kernel: "/k,e".into(),
             kernel_sha256: String::new(),
+            unpack_kernel: true,
             initrd: std::fs::File::open("/dev/null").unwrap().into(),
             cmdline: "console=hvc0 kiwi=\"a,b\"".to_owned(),
             disk: RootDisk::InPlace("/d,file=/etc/passwd".into()),

@@ -22,6 +22,7 @@ use boxbuild_virtiofs::vhost_user::ShareServer;
 
 use super::{Engine, Event, Machine, Processor, Running, Share, StartError, Unusable};
 use crate::arch::Arch;
+use crate::boot_cache::kernel;
 use argv::Descriptors;
 use overlay::Disk;
 use process::{Child, Parts, Streams};
@@ -79,7 +80,12 @@ impl Engine for Qemu {
         let program = find_qemu(machine.arch)?;
         let qemu_img =
             find("qemu-img").ok_or_else(|| Unusable("qemu-img is not installed".to_owned()))?;
-        let kernel = File::open(&machine.kernel).map_err(host(format!(
+        let kernel = if machine.unpack_kernel && machine.arch == Arch::X86_64 {
+            kernel::open_for_qemu(&machine.kernel, &machine.kernel_sha256)
+        } else {
+            File::open(&machine.kernel)
+        }
+        .map_err(host(format!(
             "open the kernel {}",
             machine.kernel.display()
         )))?;
