@@ -9,7 +9,7 @@ PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs pyt
 PACKAGES_FOREIGN = qemu-system-arm qemu-user-static arch-test
 PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static kmod fdisk \
-	e2fsprogs xz-utils debian-archive-keyring gcc libc6-dev make mmdebstrap uidmap btrfs-progs procps \
+	e2fsprogs xz-utils debian-archive-keyring dmsetup gcc libc6-dev make mmdebstrap uidmap btrfs-progs procps \
 	gpg gpgv $(PACKAGES_PODMAN)
 # podman recommends, or has alternatives for, what it needs: runc works with every mode of
 # cgroups, netavark with iptables or nftables makes networks, slirp4netns those of normal users.
@@ -30,6 +30,7 @@ test: packages-test
 test-full: packages-demo packages-foreign test release
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild --test boxes --quiet -- a_killed_update
+	tests/setup/counted tests/e2e/fast-guests $(BOXBUILD)
 	tests/setup/counted tests/e2e/full $(BOXBUILD)
 	tests/setup/counted tests/e2e/full-arch $(BOXBUILD)
 	BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all

@@ -53,11 +53,13 @@ pub(crate) fn run(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) 
 fn once(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) -> Ran {
     let mut run = Run::new(std::env::current_exe().expect("this program has a path"))
         .file(boxbuild)
-        .file(&store.join("small"))
         // Bookworm's tmpfs has no user attributes, which shares keep ownership in.
         .lab_options(["--user", "--kernel", "trixie"])
         .lab_options(["--memory", "6144", "--timeout", "1500"])
         .lab_options(["--env".to_owned(), format!("{ONLY}={}", names.join(","))]);
+    for name in boxbuild_tests::boxes(store) {
+        run = run.file(&store.join(name));
+    }
     for name in ["BOXBUILD", "BOXBUILD_TEST_STORE", "BOXBUILD_TEST_ENGINE"] {
         let value = std::env::var(name).expect("checked before");
         run = run.lab_options(["--env".to_owned(), format!("{name}={value}")]);

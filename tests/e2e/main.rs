@@ -5,6 +5,7 @@
 //! host's own /dev/kvm if that is a true one, else in the lab (docs/lab.md), as a normal user.
 
 mod batch;
+mod boot;
 mod failure;
 mod foreign;
 mod in_lab;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let engine = boxbuild_tests::engine();
     let mut tests = [
         success::TESTS,
+        boot::TESTS,
         failure::TESTS,
         interrupt::TESTS,
         input::TESTS,

@@ -202,7 +202,7 @@ fn without_network() {
     bench.build(&[], &[]).expect(0, &[]);
     assert_eq!(
         fs::read_to_string(bench.target().join("interfaces")).unwrap(),
-        "eth0\nlo\n"
+        "lan0\nlo\n"
     );
 }
 

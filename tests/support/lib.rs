@@ -35,6 +35,13 @@ pub fn bed() -> Result<(PathBuf, PathBuf), String> {
     Ok((get("BOXBUILD")?, get("BOXBUILD_TEST_STORE")?))
 }
 
+/// Names of the boxes in `store` (tests/setup/small-box).
+pub fn boxes(store: &Path) -> Vec<String> {
+    let mut names = names(store);
+    names.retain(|name| store.join(name).join("box.json").exists());
+    names
+}
+
 /// The engine that is tested.
 pub fn engine() -> String {
     std::env::var("BOXBUILD_TEST_ENGINE").unwrap_or_else(|_| String::from("qemu"))
@@ -55,6 +62,7 @@ pub struct Bench {
     dir: tempfile::TempDir,
     mark: String,
     boxbuild: PathBuf,
+    box_name: &'static str,
 }
 
 impl Bench {
@@ -63,8 +71,25 @@ impl Bench {
         Bench::named(script, OsStr::new("description"), OsStr::new("target"))
     }
 
+    /// The same with another box than `small`; `None` if there is no such box here.
+    pub fn with_box(name: &'static str, script: &str) -> Option<Bench> {
+        let (_, store) = bed().expect("checked before the tests ran");
+        boxes(&store).iter().any(|known| known == name).then(|| {
+            Bench::of(
+                name,
+                script,
+                OsStr::new("description"),
+                OsStr::new("target"),
+            )
+        })
+    }
+
     /// The same with names of one's choice for the two folders.
     pub fn named(script: &str, description: &OsStr, target: &OsStr) -> Bench {
+        Bench::of("small", script, description, target)
+    }
+
+    fn of(box_name: &'static str, script: &str, description: &OsStr, target: &OsStr) -> Bench {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (boxbuild, store) = bed().expect("checked before the tests ran");
         let dir = tempfile::Builder::new()
@@ -76,6 +101,7 @@ impl Bench {
             mark: format!("{}-{number}", std::process::id()),
             boxbuild,
             dir,
+            box_name,
         };
         fs::create_dir(bench.path("names")).unwrap();
         bench.write_name("description", description);
@@ -84,9 +110,9 @@ impl Bench {
         fs::write(bench.description().join("config.xml"), "<image/>").unwrap();
         bench.script(script);
         // A store of its own, with the box's files linked: what is left in it is seen.
-        let small = bench.store().join("small");
+        let small = bench.store().join(box_name);
         fs::create_dir_all(&small).unwrap();
-        for entry in fs::read_dir(store.join("small")).unwrap() {
+        for entry in fs::read_dir(store.join(box_name)).unwrap() {
             let from = entry.unwrap().path();
             let to = small.join(from.file_name().unwrap());
             fs::hard_link(&from, &to)
@@ -183,7 +209,7 @@ impl Bench {
     }
 
     fn command_to(&self, target: &Path, front: &[&str], back: &[&str]) -> Command {
-        let mut command = self.command(["--box", "small"]);
+        let mut command = self.command(["--box", self.box_name]);
         if !front.contains(&"--engine") {
             command.args(["--engine", &engine()]);
         }
@@ -277,7 +303,7 @@ impl Bench {
         assert_eq!(self.processes(), [] as [&str; 0], "processes are left");
         assert_eq!(
             names(&self.store()),
-            ["small"],
+            [self.box_name],
             "files are left in the store"
         );
         assert_eq!(
