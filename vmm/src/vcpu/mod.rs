@@ -4,8 +4,8 @@
 //! interrupt controllers deliver without us.
 //!
 //! The thread of the first CPU is there before its CPU: it loads what shall run while another one
-//! makes the machine, because KVM_CREATE_VM sleeps for some milliseconds. In the end it takes the
-//! machine apart, so that no thread is there only to wait for that.
+//! makes the machine, because KVM_CREATE_VM takes milliseconds. In the end it takes the machine apart,
+//! so that no thread is there only to wait for that.
 
 mod cpuid;
 mod ending;
