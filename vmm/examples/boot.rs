@@ -50,6 +50,9 @@ struct Args {
     /// Let it reach PCI by ports, too
     #[arg(long)]
     config_ports: bool,
+    /// No console, random numbers and balloon
+    #[arg(long)]
+    serial_only: bool,
     /// Say something to the guest's console
     #[arg(long)]
     input: Option<String>,
@@ -170,6 +173,7 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
             .map(|text| share(text))
             .collect::<Result<_, _>>()?,
         config_ports: args.config_ports,
+        standard_devices: !args.serial_only,
     };
     let (sender, events) = channel();
     let sender = Mutex::new(sender);

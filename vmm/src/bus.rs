@@ -72,6 +72,11 @@ impl Bus {
         Ok(())
     }
 
+    /// Whether nobody is at `address`.
+    pub fn is_free(&self, address: u64) -> bool {
+        self.find(address).is_none()
+    }
+
     fn find(&self, address: u64) -> Option<(u64, &dyn Registers)> {
         let at = self.ranges.partition_point(|range| range.start <= address);
         let range = self.ranges.get(at.checked_sub(1)?)?;
@@ -146,6 +151,8 @@ mod tests {
         let mut data = [0];
         bus.read(15, &mut data);
         assert_eq!(data, [0xff]);
+        assert!(bus.is_free(15) && bus.is_free(20));
+        assert!(!bus.is_free(16) && !bus.is_free(19));
         bus.read(19, &mut data);
         assert_eq!(data, [3]);
         bus.read(u64::MAX, &mut data);

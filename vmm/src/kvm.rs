@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use kvm_bindings::{KVM_MEM_READONLY, kvm_msi, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress, MmapRegion};
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
 use crate::layout;
 use crate::memory::GuestRam;
@@ -68,6 +68,8 @@ pub struct Vm {
     ram: GuestRam,
     /// And the slot behind those of RAM into this.
     read_only: OnceLock<(u64, Arc<MmapRegion>)>,
+    /// Signalled by writes that do nothing; nobody looks at it.
+    unheard: OnceLock<EventFd>,
 }
 
 impl fmt::Debug for Vm {
@@ -106,6 +108,7 @@ impl Vm {
             fd,
             ram,
             read_only: OnceLock::new(),
+            unheard: OnceLock::new(),
         };
         vm.add_slots()?;
         Ok(vm)
@@ -135,15 +138,12 @@ impl Vm {
     /// reaches the buses. Can be done once.
     ///
     /// # Errors
-    /// If KVM refuses, or it has been done.
+    /// If KVM refuses (it cannot, without KVM_CAP_READONLY_MEM), or it has been done.
     pub(crate) fn map_read_only(
         &self,
         address: u64,
         memory: Arc<MmapRegion>,
     ) -> Result<(), KvmError> {
-        if !self.fd.check_extension(Cap::ReadonlyMem) {
-            return Err(KvmError::Missing("KVM_CAP_READONLY_MEM"));
-        }
         self.read_only
             .set((address, memory))
             .map_err(|_| KvmError::Missing("a second range of read-only memory"))?;
@@ -169,6 +169,21 @@ impl Vm {
         };
         // SAFETY: the memory lives in `self`, as the RAM does.
         unsafe { self.fd.set_user_memory_region(slot) }.map_err(failed("map read-only memory"))
+    }
+
+    /// From now on what the guest writes to `port`, in any width, does nothing, and the guest does
+    /// not leave the kernel for it.
+    ///
+    /// # Errors
+    /// If KVM refuses; the writes then still reach the buses.
+    pub(crate) fn ignore_writes(&self, port: u16) -> io::Result<()> {
+        if self.unheard.get().is_none() {
+            // One of two threads may come second; its event is closed again.
+            let _ = self.unheard.set(EventFd::new(EFD_CLOEXEC)?);
+        }
+        let event = self.unheard.get().ok_or(io::ErrorKind::NotFound)?;
+        let address = IoEventAddress::Pio(u64::from(port));
+        Ok(self.fd.register_ioevent(event, &address, NoDatamatch)?)
     }
 
     /// The guest's RAM.

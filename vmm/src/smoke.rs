@@ -173,8 +173,8 @@ pub fn run() -> Result<(), Unusable> {
     let ram = memory::allocate(memory::MIN_MIB)?;
     load(&ram)?;
     let vm = Arc::new(Vm::new(ram.clone())?);
-    let vcpu = vcpu::create(vm, 1, CODE)?;
-    let exit = vcpu.first_exit(LIMIT)?;
+    let vcpu = vcpu::create(vm, 1)?;
+    let exit = vcpu.first_exit(CODE, LIMIT)?;
     if exit != FirstExit::Out(PORT) {
         let step: u64 = ram.read_obj(GuestAddress(DATA + STEP))?;
         let step = usize::try_from(step).ok().and_then(|step| STEPS.get(step));

@@ -27,7 +27,7 @@ use std::ffi::{CStr, CString};
 use std::io::{Error, Result};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, Once, RwLock};
 use std::time::{Duration, SystemTime};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -73,6 +73,16 @@ pub struct PassthroughFs {
     volatile: Mutex<Volatile>,
 }
 
+/// Lets this process open as many files as it may.
+fn raise_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        log::warn!("cannot raise the limit of open files from {soft} to {hard}: {error}");
+    }
+}
+
 impl PassthroughFs {
     /// Opens the directory, and raises this process's limit of open files as far as it may, as
     /// each inode that the guest knows takes one.
@@ -90,12 +100,8 @@ impl PassthroughFs {
         let root = sys::open_path(&path, flags).map_err(failed)?;
         let stat = sys::statx(sys::borrow(&root)).map_err(failed)?;
         let proc = sys::Proc::new().map_err(ShareError::Proc)?;
-        if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-            && soft < hard
-            && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-        {
-            log::warn!("cannot raise the limit of open files from {soft} to {hard}: {error}");
-        }
+        static RAISE_LIMIT: Once = Once::new();
+        RAISE_LIMIT.call_once(raise_limit);
         let probe = proc.getxattr(sys::borrow(&root), override_stat::XATTR, &mut []);
         let user_xattrs = !probe.is_err_and(|e| e.raw_os_error() == Some(libc::EOPNOTSUPP));
         if !user_xattrs {

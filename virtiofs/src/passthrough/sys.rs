@@ -7,6 +7,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// `getxattrat`, Linux 6.13; the same number on all architectures with the generic table and
 /// on x86_64 (`include/uapi/asm-generic/unistd.h`).
@@ -281,6 +282,9 @@ struct XattrArgs {
     flags: u32,
 }
 
+/// Whether the kernel has `getxattrat`, once it has been asked.
+static GETXATTRAT: OnceLock<bool> = OnceLock::new();
+
 impl Proc {
     /// Opens it, and finds out whether the kernel has `getxattrat`.
     pub(super) fn new() -> io::Result<Self> {
@@ -289,12 +293,15 @@ impl Proc {
             dir,
             getxattrat: true,
         };
-        let probe = open_path(c"/proc/self/fd", libc::O_PATH)?;
-        let answer = proc.getxattr(borrow(&probe), c"user.containers.override_stat", &mut []);
-        proc.getxattrat = matches!(
-            answer.map_err(|error| error.raw_os_error()),
-            Ok(_) | Err(Some(libc::ENODATA | libc::EOPNOTSUPP))
-        );
+        let probe = || {
+            let name = c"user.containers.override_stat";
+            let answer = proc.getxattr(borrow(&proc.dir), name, &mut []);
+            matches!(
+                answer.map_err(|error| error.raw_os_error()),
+                Ok(_) | Err(Some(libc::ENODATA | libc::EOPNOTSUPP))
+            )
+        };
+        proc.getxattrat = *GETXATTRAT.get_or_init(probe);
         Ok(proc)
     }
 

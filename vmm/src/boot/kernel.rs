@@ -1,7 +1,8 @@
 //! Loads the kernel itself.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io;
+use std::os::unix::fs::FileExt;
 
 use linux_loader::loader::bootparam::{XLF_KERNEL_64, setup_header};
 use linux_loader::loader::{BzImage, KernelLoader};
@@ -38,15 +39,31 @@ const INITRD_MAX: u64 = 0x7fff_ffff;
 const SLACK: u64 = 2 << 20;
 
 pub(super) fn load(ram: &GuestRam, file: &mut File) -> Result<Loaded, BootError> {
-    let mut start = Vec::with_capacity(ELF_START);
-    file.rewind()
-        .and_then(|()| file.take(ELF_START as u64).read_to_end(&mut start))
-        .map_err(BootError::KernelFile)?;
+    let start = read_start(file).map_err(BootError::KernelFile)?;
     if start.starts_with(b"\x7fELF") {
         elf(ram, file, &start)
     } else {
         bzimage(ram, file)
     }
+}
+
+/// The first bytes of a file, fewer only if it is that short.
+fn read_start(file: &File) -> io::Result<Vec<u8>> {
+    let mut start = vec![0; ELF_START];
+    let mut len = 0;
+    loop {
+        match file.read_at(start.get_mut(len..).unwrap_or_default(), len as u64) {
+            Ok(0) => break,
+            Ok(count) => len += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if len >= start.len() {
+            break;
+        }
+    }
+    start.truncate(len);
+    Ok(start)
 }
 
 /// Bytes of the ELF header, and of the start of the file in which the program headers lie.
@@ -107,7 +124,7 @@ fn elf_headers(start: &[u8]) -> Option<(u64, Vec<Segment>)> {
 }
 
 /// The kernel proper: `startup_64` at the ELF entry point, which is a physical address.
-fn elf(ram: &GuestRam, file: &mut File, start: &[u8]) -> Result<Loaded, BootError> {
+fn elf(ram: &GuestRam, file: &File, start: &[u8]) -> Result<Loaded, BootError> {
     let (entry, segments) = elf_headers(start).ok_or(BootError::Format)?;
     let mut end = 0;
     for segment in &segments {
@@ -125,10 +142,8 @@ fn elf(ram: &GuestRam, file: &mut File, start: &[u8]) -> Result<Loaded, BootErro
     }
     enough(ram, end)?;
     for segment in &segments {
-        file.seek(SeekFrom::Start(segment.offset))
-            .map_err(BootError::KernelFile)?;
-        super::read_into(ram, segment.address, file, segment.file_len)
-            .map_err(BootError::KernelFile)?;
+        let place = (segment.address, segment.file_len);
+        super::read_into(ram, place, file, segment.offset).map_err(BootError::KernelFile)?;
     }
     Ok(Loaded {
         entry,

@@ -8,9 +8,14 @@ mod kernel;
 mod params;
 
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io;
+use std::os::fd::AsRawFd;
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError};
+use vm_memory::bitmap::BitmapSlice;
+use vm_memory::{
+    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, ReadVolatile, VolatileMemoryError,
+    VolatileSlice,
+};
 
 use crate::layout;
 use crate::memory::GuestRam;
@@ -76,7 +81,7 @@ pub struct Boot<'a> {
     /// A bzImage or an ELF file.
     pub kernel: &'a mut File,
     /// Archive for the initial root file system.
-    pub initrd: Option<&'a mut File>,
+    pub initrd: Option<&'a File>,
     /// Kernel command line.
     pub cmdline: &'a str,
     /// Guest address of the ACPI root pointer.
@@ -89,13 +94,19 @@ pub struct Boot<'a> {
 /// # Errors
 /// If something cannot be read, is not what it should be, or does not fit.
 pub fn load(ram: &GuestRam, boot: Boot<'_>) -> Result<u64, BootError> {
-    let kernel = kernel::load(ram, boot.kernel)?;
-    write_cmdline(ram, boot.cmdline, kernel.cmdline_limit)?;
-    let initrd = match boot.initrd {
+    let Boot {
+        kernel,
+        initrd,
+        cmdline,
+        rsdp,
+    } = boot;
+    let kernel = kernel::load(ram, kernel)?;
+    write_cmdline(ram, cmdline, kernel.cmdline_limit)?;
+    let initrd = match initrd {
         Some(file) => Some(load_initrd(ram, file, &kernel)?),
         None => None,
     };
-    params::write(ram, &kernel, boot.cmdline.len(), initrd, boot.rsdp)?;
+    params::write(ram, &kernel, cmdline.len(), initrd, rsdp)?;
     Ok(kernel.entry)
 }
 
@@ -129,14 +140,9 @@ fn write_cmdline(ram: &GuestRam, cmdline: &str, limit: u64) -> Result<(), BootEr
 }
 
 /// Loads the ramdisk as high as the kernel allows, out of the way of its unpacking.
-fn load_initrd(
-    ram: &GuestRam,
-    file: &mut File,
-    kernel: &kernel::Loaded,
-) -> Result<Extent, BootError> {
+fn load_initrd(ram: &GuestRam, file: &File, kernel: &kernel::Loaded) -> Result<Extent, BootError> {
     const PAGE: u64 = 4096;
     let len = file.metadata().map_err(BootError::InitrdFile)?.len();
-    file.rewind().map_err(BootError::InitrdFile)?;
     let top = low_end(ram).min(kernel.initrd_max.saturating_add(1)) & !(PAGE - 1);
     let start = top.saturating_sub(len) & !(PAGE - 1);
     if len > top || start < kernel.end {
@@ -145,18 +151,52 @@ fn load_initrd(
             room: top.saturating_sub(kernel.end),
         });
     }
-    read_into(ram, start, file, len).map_err(BootError::InitrdFile)?;
+    read_into(ram, (start, len), file, 0).map_err(BootError::InitrdFile)?;
     Ok(Extent { start, len })
 }
 
-/// Reads `len` bytes of `file` from where it stands to `address`.
-fn read_into(ram: &GuestRam, address: u64, file: &mut File, len: u64) -> io::Result<()> {
+/// Reads `len` bytes from `offset` of `file` to `address`.
+fn read_into(
+    ram: &GuestRam,
+    (address, len): (u64, u64),
+    file: &File,
+    offset: u64,
+) -> io::Result<()> {
     let len = usize::try_from(len).map_err(io::Error::other)?;
-    ram.read_exact_volatile_from(GuestAddress(address), file, len)
+    let mut source = ReadAt { file, offset };
+    ram.read_exact_volatile_from(GuestAddress(address), &mut source, len)
         .map_err(|error| match error {
             GuestMemoryError::IOError(error) => error,
             other => io::Error::other(other),
         })
+}
+
+/// A file from some offset on; what others do with its position does not matter.
+struct ReadAt<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl ReadVolatile for ReadAt<'_> {
+    fn read_volatile<B: BitmapSlice>(
+        &mut self,
+        slice: &mut VolatileSlice<'_, B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        let guard = slice.ptr_guard_mut();
+        let file = self.file.as_raw_fd();
+        let offset = libc::off_t::try_from(self.offset)
+            .map_err(|error| VolatileMemoryError::IOError(io::Error::other(error)))?;
+        // SAFETY: the guard's range is writable memory as long as it lives; it belongs to the
+        // guest, so nobody relies on what is in it.
+        let read = unsafe { libc::pread(file, guard.as_ptr().cast(), slice.len(), offset) };
+        // Negative: there is an error.
+        let Ok(read) = usize::try_from(read) else {
+            return Err(VolatileMemoryError::IOError(io::Error::last_os_error()));
+        };
+        slice.bitmap().mark_dirty(0, read);
+        self.offset += read as u64;
+        Ok(read)
+    }
 }
 
 #[cfg(test)]

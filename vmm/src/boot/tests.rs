@@ -45,11 +45,11 @@ fn boot<'a>(kernel: &'a mut File, cmdline: &'a str) -> Boot<'a> {
 fn a_bzimage_with_ramdisk_and_command_line() {
     let ram = allocate(128).unwrap();
     let mut kernel = bzimage(|_| {});
-    let mut initrd = file(b"ramdisk");
+    let initrd = file(b"ramdisk");
     let entry = load(
         &ram,
         Boot {
-            initrd: Some(&mut initrd),
+            initrd: Some(&initrd),
             ..boot(&mut kernel, "quiet")
         },
     )
@@ -120,13 +120,13 @@ fn what_does_not_fit_is_refused_by_name() {
         matches!(error, BootError::Memory { need: 76, have: 64 }),
         "{error}"
     );
-    let mut initrd = tempfile::tempfile().unwrap();
+    let initrd = tempfile::tempfile().unwrap();
     initrd.set_len(45 << 20).unwrap();
     let mut kernel = bzimage(|_| {});
     let error = load(
         &ram,
         Boot {
-            initrd: Some(&mut initrd),
+            initrd: Some(&initrd),
             ..boot(&mut kernel, "")
         },
     )

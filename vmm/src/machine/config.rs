@@ -30,6 +30,10 @@ pub struct Config {
     /// that finds them prefers them, and each access leaves the guest twice; any x86-64
     /// kernel of a distribution does without (`CONFIG_PCI_MMCONFIG`).
     pub config_ports: bool,
+    /// Whether it has the devices that every machine has: console, random numbers, balloon.
+    /// Without them [`Running::input`](super::Running::input) reaches nobody. For comparisons
+    /// with machines that have a serial port only.
+    pub standard_devices: bool,
 }
 
 /// One folder shared with the guest.

@@ -22,6 +22,8 @@ use crate::virtio::{Attachment, Device, Failures, Kind, Traffic, VirtioPci};
 
 /// What the devices are made of.
 pub(super) struct Parts {
+    /// See [`Config::standard_devices`](super::Config::standard_devices).
+    pub(super) standard: bool,
     pub(super) cpus: u32,
     pub(super) disks: Vec<Box<dyn Disk>>,
     pub(super) network: Option<NetworkConfig>,
@@ -49,7 +51,10 @@ pub(super) fn build(vm: &Arc<Vm>, parts: Parts, events: &Events) -> Result<Built
     }))
     .map_err(StartError::Console)?;
     let input = console.input();
-    let mut devices: Vec<Box<dyn Device>> = vec![Box::new(console)];
+    let mut devices: Vec<Box<dyn Device>> = Vec::new();
+    if parts.standard {
+        devices.push(Box::new(console));
+    }
     for disk in parts.disks {
         let notices = Arc::clone(events);
         let notices = Arc::new(move |trouble| {
@@ -66,8 +71,10 @@ pub(super) fn build(vm: &Arc<Vm>, parts: Parts, events: &Events) -> Result<Built
     for share in parts.shares {
         devices.push(Box::new(Fs::new(&share.tag, share.config)?));
     }
-    devices.push(Box::new(Rng));
-    devices.push(Box::new(Balloon::new()));
+    if parts.standard {
+        devices.push(Box::new(Rng));
+        devices.push(Box::new(Balloon::new()));
+    }
 
     let traffic = devices
         .iter()
@@ -94,7 +101,7 @@ pub(super) fn build(vm: &Arc<Vm>, parts: Parts, events: &Events) -> Result<Built
 /// Lets the guest read the registers of the devices without our help, if KVM can do that. It
 /// is only faster.
 pub(super) fn show_config_space(vm: &Arc<Vm>, root: &PciRoot) {
-    let memory = match image::memory(root.devices()) {
+    let memory = match image::memory() {
         Ok(memory) => memory,
         Err(error) => return log::debug!("no image of configuration space: {error}"),
     };

@@ -4,18 +4,18 @@ mod config;
 mod devices;
 mod running;
 
+use std::fs::File;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
 
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::bus::RangeError;
 use crate::kvm::{KvmError, Vm};
 use crate::legacy::{Cmos, DebugPort, I8042, Power, Serial, SerialInterrupt, i8042, power};
-use crate::memory::{self, MemoryError};
+use crate::memory::{self, GuestRam, MemoryError};
 use crate::net::NetworkError;
 use crate::pci::PciError;
-use crate::vcpu::{self, Buses, Stopped, VcpuError};
+use crate::vcpu::{self, Buses, Ending, FirstThread, Stopped, VcpuError};
 use crate::virtio::Failures;
 use crate::virtio::fs::FsError;
 use crate::{acpi, boot, layout};
@@ -65,31 +65,25 @@ pub enum StartError {
 ///
 /// # Errors
 /// If the host, a file or the configuration does not allow it; nothing runs then.
-pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> {
+pub fn start(config: Config, events: Events) -> Result<Running, StartError> {
     let debug_port = Arc::new(DebugPort::new());
     let ram = memory::allocate(config.memory_mib)?;
-    let vm = Arc::new(Vm::new(ram.clone())?);
     let rsdp = acpi::write(&ram, u8::try_from(config.cpus).unwrap_or(u8::MAX))
         .map_err(StartError::Acpi)?;
     ram.write_slice(&power::RESET_CODE, GuestAddress(layout::RESET_VECTOR))
         .map_err(StartError::Acpi)?;
-    let entry = boot::load(
-        &ram,
-        boot::Boot {
-            kernel: &mut config.kernel,
-            initrd: config.initrd.as_mut(),
-            cmdline: &config.cmdline,
-            rsdp,
-        },
-    )?;
+    let ending = Ending::new();
+    let files = (config.kernel, config.initrd);
+    let first = load(&ending, ram.clone(), files, config.cmdline, rsdp)?;
+    let vm = Arc::new(Vm::new(ram)?);
     let serial = serial(&vm, &events);
-    let (stopped, receiver) = channel();
     let parts = devices::Parts {
+        standard: config.standard_devices,
         cpus: config.cpus,
         disks: config.disks,
         network: config.network,
         shares: config.shares,
-        failures: failures(stopped.clone()),
+        failures: failures(&ending),
     };
     let devices::Built {
         pci,
@@ -100,28 +94,55 @@ pub fn start(mut config: Config, events: Events) -> Result<Running, StartError> 
     add_ports(&mut buses, &serial, &debug_port)?;
     devices::add_windows(&mut buses, &pci, config.config_ports)?;
     devices::show_config_space(&vm, &pci);
-    let vcpus = vcpu::create(Arc::clone(&vm), config.cpus, entry)?;
-    let vcpus = vcpus.start(&Arc::new(buses), &stopped)?;
-    let parts = running::Parts {
-        vcpus,
-        pci,
-        serial,
-        events,
-    };
+    ignore_absent(&vm, &buses);
+    let vcpus = vcpu::create(vm, config.cpus)?;
+    let vcpus = first.run(vcpus, Arc::new(buses), move |stopped| {
+        pci.stop();
+        serial.flush();
+        events(Event::Ended(stopped.into()));
+    })?;
     let handles = running::Handles {
         debug_port,
         input,
         traffic,
     };
-    running::supervise(parts, stopped, receiver, handles).map_err(StartError::Thread)
+    Ok(Running::new(vcpus, handles))
+}
+
+/// Lets the thread of the first CPU read what shall run: meanwhile, this one makes the machine.
+fn load(
+    ending: &Ending,
+    ram: GuestRam,
+    (mut kernel, initrd): (File, Option<File>),
+    cmdline: String,
+    rsdp: u64,
+) -> Result<FirstThread<StartError>, StartError> {
+    let load = move || {
+        let boot = boot::Boot {
+            kernel: &mut kernel,
+            initrd: initrd.as_ref(),
+            cmdline: &cmdline,
+            rsdp,
+        };
+        Ok(boot::load(&ram, boot)?)
+    };
+    FirstThread::spawn(ending, load).map_err(StartError::Thread)
 }
 
 /// A device that cannot go on ends the machine.
-fn failures(stopped: Sender<Stopped>) -> Failures {
-    Failures::new(move |text| {
-        // Nobody listens any more if the machine is being stopped.
-        let _ = stopped.send(Stopped::Failed(text));
-    })
+fn failures(ending: &Ending) -> Failures {
+    let ending = ending.clone();
+    Failures::new(move |text| ending.end(Stopped::Failed(text)))
+}
+
+/// Lets KVM take the address of a kernel that looks for PCI by ports, which Linux does 40 times before
+/// it knows better. Further ports where nobody is are not worth the call.
+fn ignore_absent(vm: &Vm, buses: &Buses) {
+    if buses.pio.is_free(u64::from(layout::PCI_CONFIG))
+        && let Err(error) = vm.ignore_writes(layout::PCI_CONFIG)
+    {
+        log::debug!("writes of PCI addresses leave the guest: {error}");
+    }
 }
 
 fn serial(vm: &Arc<Vm>, events: &Events) -> Arc<Serial> {

@@ -1,11 +1,8 @@
 //! A machine that runs, and how it ends.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
-use std::thread::JoinHandle;
 
-use crate::legacy::{DebugPort, Mark, Serial};
-use crate::pci::PciRoot;
+use crate::legacy::{DebugPort, Mark};
 use crate::vcpu::{RunningVcpus, Stopped};
 use crate::virtio::console::Input;
 use crate::virtio::{Kind, Traffic};
@@ -47,14 +44,6 @@ pub enum Ended {
 /// waits with its output, and so does the end of the machine.
 pub type Events = Arc<dyn Fn(Event) + Send + Sync>;
 
-/// What the supervisor takes apart in the end.
-pub(super) struct Parts {
-    pub(super) vcpus: RunningVcpus,
-    pub(super) serial: Arc<Serial>,
-    pub(super) pci: Arc<PciRoot>,
-    pub(super) events: Events,
-}
-
 /// What the outside has to do with while it runs.
 #[derive(Debug)]
 pub(super) struct Handles {
@@ -66,48 +55,30 @@ pub(super) struct Handles {
 /// A machine that runs. Dropping it kills it and waits until nothing of it is left.
 #[derive(Debug)]
 pub struct Running {
-    stopped: Sender<Stopped>,
-    supervisor: Option<JoinHandle<()>>,
+    vcpus: RunningVcpus,
     handles: Handles,
 }
 
-/// Starts the thread that waits for the end.
-pub(super) fn supervise(
-    parts: Parts,
-    stopped: Sender<Stopped>,
-    receiver: Receiver<Stopped>,
-    handles: Handles,
-) -> std::io::Result<Running> {
-    let supervisor = std::thread::Builder::new()
-        .name(String::from("machine"))
-        .spawn(move || supervisor(parts, &receiver))?;
-    Ok(Running {
-        stopped,
-        supervisor: Some(supervisor),
-        handles,
-    })
-}
-
-fn supervisor(mut parts: Parts, receiver: &Receiver<Stopped>) {
-    let ended = match receiver.recv() {
-        Ok(Stopped::PowerOff) => Ended::PoweredOff,
-        Ok(Stopped::Reset) => Ended::Reset,
-        Ok(Stopped::TripleFault(text)) => Ended::TripleFault(text),
-        Ok(Stopped::Failed(text)) => Ended::Failed(text),
-        // All senders are gone with the handle.
-        Ok(Stopped::Killed) | Err(_) => Ended::Killed,
-    };
-    parts.vcpus.stop();
-    parts.pci.stop();
-    parts.serial.flush();
-    (parts.events)(Event::Ended(ended));
+impl From<Stopped> for Ended {
+    fn from(stopped: Stopped) -> Ended {
+        match stopped {
+            Stopped::PowerOff => Ended::PoweredOff,
+            Stopped::Reset => Ended::Reset,
+            Stopped::TripleFault(text) => Ended::TripleFault(text),
+            Stopped::Failed(text) => Ended::Failed(text),
+            Stopped::Killed => Ended::Killed,
+        }
+    }
 }
 
 impl Running {
+    pub(super) fn new(vcpus: RunningVcpus, handles: Handles) -> Running {
+        Running { vcpus, handles }
+    }
+
     /// Ends the machine soon: [`Event::Ended`] tells when nothing of it is left.
     pub fn stop(&self) {
-        // It may have ended by itself.
-        let _ = self.stopped.send(Stopped::Killed);
+        self.vcpus.ending().end(Stopped::Killed);
     }
 
     /// Ends the machine now and waits until nothing of it is left.
@@ -118,10 +89,7 @@ impl Running {
 
     /// Waits until the guest ends itself.
     pub fn wait(&mut self) {
-        if let Some(supervisor) = self.supervisor.take() {
-            // A panic there has been printed; there is nothing to add here.
-            let _ = supervisor.join();
-        }
+        self.vcpus.wait();
     }
 
     /// A handle for what the host says to the guest.
@@ -137,11 +105,5 @@ impl Running {
     /// What the guest has moved through its devices, one entry for each of them.
     pub fn traffic(&self) -> &[(Kind, Traffic)] {
         &self.handles.traffic
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.kill();
     }
 }

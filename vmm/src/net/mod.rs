@@ -15,12 +15,14 @@ mod nat;
 mod neighbour;
 mod packet;
 mod resolver;
+mod ring;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod ticker;
 
 pub use addresses::{GATEWAY, GUEST, GUEST_MAC, NAME_SERVER};
-pub(crate) use nat::LARGEST_FRAME;
+pub use nat::LARGEST_FRAME;
 pub use nat::Nat;
 pub use packet::{Frame, Offload, Segmentation};
 

@@ -4,12 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     EthernetFrame, EthernetProtocol, Ipv4Packet, Ipv6Packet, TcpControl, TcpPacket, TcpRepr,
@@ -20,12 +18,11 @@ use super::addresses::{Destination, GATEWAY, PREFIX_6, destination, is_ours};
 use super::datagram::{Association, Kind};
 use super::packet::{self, Frame, ICMP, ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
 use super::tcp::{self, Connection, Fate};
+use super::ticker::Ticker;
 use super::{NetworkConfig, NetworkError, Offloads, dhcp, icmp, limits, neighbour, resolver};
 
 /// The timer's token; sockets have those behind it.
 const TIMER: u64 = 0;
-/// How often the clock is looked at while there is anything.
-const TICK: Duration = Duration::from_millis(250);
 /// Events that are taken at once.
 const EVENTS: usize = 64;
 /// Largest datagram (RFC 768).
@@ -39,10 +36,10 @@ type Key = (u8, SocketAddr, SocketAddr);
 pub struct Nat {
     config: NetworkConfig,
     offloads: Offloads,
-    ipv6: bool,
+    /// Whether the host reaches the IPv6 world, once somebody has asked.
+    ipv6: Option<bool>,
     epoll: Epoll,
-    timer: TimerFd,
-    ticking: bool,
+    ticker: Ticker,
     connections: HashMap<u64, Connection>,
     associations: HashMap<u64, Association>,
     keys: HashMap<Key, u64>,
@@ -53,7 +50,8 @@ pub struct Nat {
     sending: VecDeque<u64>,
     /// Bytes that all connections buffer.
     buffered: usize,
-    most_connections: usize,
+    /// See [`most_connections`](Self::most_connections).
+    most_connections: Option<usize>,
     /// Questions that no name server took.
     failures: usize,
     scratch: Vec<u8>,
@@ -68,22 +66,12 @@ impl Nat {
         let host = |action| move |error: nix::Error| NetworkError::new(action)(error.into());
         let epoll =
             Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(host("cannot wait for sockets"))?;
-        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let timer =
-            TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).map_err(host("cannot make a timer"))?;
-        epoll
-            .add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))
-            .map_err(host("cannot wait for a timer"))?;
-        let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-        let files = usize::try_from(files).unwrap_or(usize::MAX);
-        let routes = std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
         Ok(Nat {
             config,
             offloads: Offloads::default(),
-            ipv6: neighbour::host_has_ipv6(&routes),
+            ipv6: None,
             epoll,
-            timer,
-            ticking: false,
+            ticker: Ticker::default(),
             connections: HashMap::new(),
             associations: HashMap::new(),
             keys: HashMap::new(),
@@ -92,9 +80,7 @@ impl Nat {
             replies: VecDeque::new(),
             sending: VecDeque::new(),
             buffered: 0,
-            most_connections: limits::CONNECTIONS
-                .min(files.saturating_sub(limits::OTHER_FILES + limits::ASSOCIATIONS))
-                .max(1),
+            most_connections: None,
             failures: 0,
             scratch: vec![0; DATAGRAM],
         })
@@ -164,7 +150,7 @@ impl Nat {
         // Only neighbours have not lost a hop (RFC 4861, section 6.1.1).
         if protocol == ICMPV6
             && packet.hop_limit() == u8::MAX
-            && let Some(reply) = neighbour::ndp(from, payload, self.ipv6)
+            && let Some(reply) = neighbour::ndp(from, payload, || self.has_ipv6())
         {
             self.reply(Some(reply));
             return;
@@ -174,6 +160,13 @@ impl Nat {
         if local && !is_ours(IpAddr::V6(from)) {
             self.transport(IpAddr::V6(from), IpAddr::V6(to), protocol, payload, bytes);
         }
+    }
+
+    fn has_ipv6(&mut self) -> bool {
+        *self.ipv6.get_or_insert_with(|| {
+            let routes = std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
+            neighbour::host_has_ipv6(&routes)
+        })
     }
 
     fn transport(&mut self, from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8], packet: &[u8]) {
@@ -206,6 +199,17 @@ impl Nat {
         }
     }
 
+    /// As many connections as this process may have.
+    fn most_connections(&mut self) -> usize {
+        *self.most_connections.get_or_insert_with(|| {
+            let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+            let files = usize::try_from(files).unwrap_or(usize::MAX);
+            limits::CONNECTIONS
+                .min(files.saturating_sub(limits::OTHER_FILES + limits::ASSOCIATIONS))
+                .max(1)
+        })
+    }
+
     /// Connects to where the guest wants to go.
     fn open(&mut self, guest: SocketAddr, remote: SocketAddr, segment: &TcpRepr<'_>) {
         let host = match destination(remote, &self.config) {
@@ -214,7 +218,7 @@ impl Nat {
             Destination::Nobody => return self.refuse(guest, remote, segment),
         };
         let mut first = [0; 4];
-        if self.connections.len() >= self.most_connections || crate::random(&mut first).is_err() {
+        if self.connections.len() >= self.most_connections() || crate::random(&mut first).is_err() {
             return self.refuse(guest, remote, segment);
         }
         let first = u32::from_ne_bytes(first);
@@ -289,10 +293,7 @@ impl Nat {
         self.last = id;
         self.keys.insert(key, id);
         self.names.insert(id, key);
-        if !self.ticking {
-            self.ticking = true;
-            self.set_timer(Some(TICK));
-        }
+        self.ticker.start(&self.epoll, TIMER);
     }
 
     fn remove(&mut self, id: u64) -> Option<Connection> {
@@ -417,7 +418,9 @@ impl Nat {
             if id == TIMER {
                 self.tick(Instant::now());
             } else if self.connections.contains_key(&id) {
-                self.with(id, Connection::host_event);
+                self.with(id, |connection, room| {
+                    connection.host_event(event.events(), room)
+                });
             } else {
                 self.receive(id);
             }
@@ -440,8 +443,7 @@ impl Nat {
     }
 
     fn tick(&mut self, now: Instant) {
-        // It says how often; once is enough.
-        let _ = self.timer.wait();
+        self.ticker.seen();
         let ids: Vec<u64> = self.connections.keys().copied().collect();
         for id in ids {
             self.with(id, |connection, _| connection.tick(now));
@@ -453,21 +455,7 @@ impl Nat {
             self.remove(id);
         }
         if self.names.is_empty() {
-            self.ticking = false;
-            self.set_timer(None);
-        }
-    }
-
-    fn set_timer(&mut self, interval: Option<Duration>) {
-        let set = match interval {
-            Some(interval) => self.timer.set(
-                Expiration::Interval(TimeSpec::from_duration(interval)),
-                TimerSetTimeFlags::empty(),
-            ),
-            None => self.timer.unset(),
-        };
-        if let Err(error) = set {
-            log::warn!("the network's timer cannot be set: {error}");
+            self.ticker.stop();
         }
     }
 
@@ -501,13 +489,13 @@ impl Nat {
     /// Pretends that the host reaches the IPv6 world.
     #[cfg(test)]
     pub(super) fn force_ipv6(&mut self) {
-        self.ipv6 = true;
+        self.ipv6 = Some(true);
     }
 
     /// Fewer connections.
     #[cfg(test)]
     pub(super) fn limit(&mut self, connections: usize) {
-        self.most_connections = connections;
+        self.most_connections = Some(connections);
     }
 
     /// How much is going on: connections, associations, and bytes that are buffered.
@@ -521,4 +509,4 @@ impl Nat {
 }
 
 /// Largest frame that a guest's driver may hand over: the largest IP packet with its header.
-pub(crate) const LARGEST_FRAME: usize = packet::ETHERNET + 65535;
+pub const LARGEST_FRAME: usize = packet::ETHERNET + 65535;

@@ -4,16 +4,17 @@
 //! and nothing to reassemble; what the guest drops by itself is sent again, in order. A
 //! connection buffers at most [`limits::BUFFER`] bytes each way, and only what it must.
 
-use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use nix::sys::epoll::EpollFlags;
 use smoltcp::wire::{TcpControl, TcpRepr};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::packet::{self, Frame, Segment};
+use super::ring::Ring;
 use super::{Offloads, limits};
 
 /// Flags (RFC 9293, section 3.1).
@@ -83,9 +84,11 @@ pub(super) struct Connection {
     /// The socket may have something to read or room to write: edge-triggered.
     readable: bool,
     writable: bool,
+    /// The end is among what there is to read.
+    ending: bool,
     /// From the guest: next sequence number, what the host has not taken yet, and the end.
     next_expected: u32,
-    to_host: VecDeque<u8>,
+    to_host: Ring,
     guest_done: bool,
     host_told: bool,
     /// To the guest: first byte that it has not acknowledged, next to be sent, and everything
@@ -94,7 +97,7 @@ pub(super) struct Connection {
     next: u32,
     /// The furthest that was ever sent.
     furthest: u32,
-    to_guest: VecDeque<u8>,
+    to_guest: Ring,
     host_done: bool,
     end_sent: bool,
     window: u32,
@@ -146,14 +149,15 @@ impl Connection {
             state: State::Connecting,
             readable: false,
             writable: false,
+            ending: false,
             next_expected: (syn.seq_number.0 as u32).wrapping_add(1),
-            to_host: VecDeque::new(),
+            to_host: Ring::default(),
             guest_done: false,
             host_told: false,
             unacknowledged: first,
             next: first,
             furthest: first,
-            to_guest: VecDeque::new(),
+            to_guest: Ring::default(),
             host_done: false,
             end_sent: false,
             window: u32::from(syn.window_len),
@@ -172,22 +176,23 @@ impl Connection {
         self.socket.as_fd()
     }
 
-    /// Bytes that are kept for either side.
+    /// Memory that is kept for what waits for either side, in bytes.
     pub(super) fn buffered(&self) -> usize {
-        self.to_host.len() + self.to_guest.len()
+        self.to_host.capacity() + self.to_guest.capacity()
     }
 
     /// The host's socket has news. `room` is how many bytes all connections may still buffer.
-    pub(super) fn host_event(&mut self, room: usize) -> Fate {
-        self.readable = true;
-        self.writable = true;
+    pub(super) fn host_event(&mut self, news: EpollFlags, room: usize) -> Fate {
+        let failed = news.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
+        self.ending |= failed || news.contains(EpollFlags::EPOLLRDHUP);
+        self.readable |= self.ending || news.contains(EpollFlags::EPOLLIN);
+        self.writable |= failed || news.contains(EpollFlags::EPOLLOUT);
         if self.state == State::Connecting {
-            match self.socket.take_error() {
-                Ok(None) => {}
-                Ok(Some(_)) | Err(_) => return Fate::Reset,
+            if failed {
+                return Fate::Reset;
             }
-            // Nothing has been decided yet if there is no peer.
-            if self.socket.peer_addr().is_err() {
+            // There is no room to write before there is a peer.
+            if !self.writable {
                 return Fate::Stays;
             }
             self.state = State::Answered;
@@ -219,28 +224,18 @@ impl Connection {
     /// Writes to the host what is left for it.
     fn flush(&mut self) -> io::Result<()> {
         while self.writable && !self.to_host.is_empty() {
-            let (first, second) = self.to_host.as_slices();
-            let parts = [IoSlice::new(first), IoSlice::new(second)];
-            match (&self.socket).write_vectored(&parts) {
-                Ok(count) => {
-                    self.to_host.drain(..count);
-                }
+            match (&self.socket).write_vectored(&self.to_host.parts()) {
+                Ok(count) => self.to_host.consume(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        if self.to_host.is_empty() {
-            // An empty buffer of a connection that idles costs nothing.
-            if self.to_host.capacity() > limits::BUFFER / 8 {
-                self.to_host = VecDeque::new();
-            }
-            if self.guest_done && !self.host_told {
-                self.host_told = true;
-                match self.socket.shutdown(Shutdown::Write) {
-                    Err(error) if error.kind() != ErrorKind::NotConnected => return Err(error),
-                    _ => {}
-                }
+        if self.to_host.is_empty() && self.guest_done && !self.host_told {
+            self.host_told = true;
+            match self.socket.shutdown(Shutdown::Write) {
+                Err(error) if error.kind() != ErrorKind::NotConnected => return Err(error),
+                _ => {}
             }
         }
         // The guest waits for room if it was told of little.
@@ -252,14 +247,18 @@ impl Connection {
 
     /// Reads from the host what the guest may get.
     fn fill(&mut self, room: usize) -> io::Result<()> {
-        let mut scratch = [0; 64 << 10];
         // Some of it always, so that none starves where all together buffer too much.
         let most = limits::BUFFER.min(self.to_guest.len() + room.max(usize::from(SEGMENT_4)));
+        let mut socket = &self.socket;
         while self.readable && !self.host_done && self.to_guest.len() < most {
-            let len = scratch.len().min(most - self.to_guest.len());
-            match (&self.socket).read(&mut scratch[..len]) {
-                Ok(0) => self.host_done = true,
-                Ok(count) => self.to_guest.extend(&scratch[..count]),
+            match self
+                .to_guest
+                .read_from(most, |parts| socket.read_vectored(parts))
+            {
+                Ok((0, _)) => self.host_done = true,
+                // What came behind has news of its own, except an end that is known already.
+                Ok((_, true)) if !self.ending => self.readable = false,
+                Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -327,10 +326,7 @@ impl Connection {
         let advanced = acknowledgement.wrapping_sub(self.unacknowledged);
         if advanced > 0 {
             let data = self.to_guest.len().min(advanced as usize);
-            self.to_guest.drain(..data);
-            if self.to_guest.is_empty() && self.to_guest.capacity() > limits::BUFFER / 8 {
-                self.to_guest = VecDeque::new();
-            }
+            self.to_guest.consume(data);
             self.unacknowledged = acknowledgement;
             if before(self.next, acknowledgement) {
                 self.next = acknowledgement;
@@ -395,6 +391,8 @@ impl Connection {
 
     /// Looks at the clock.
     pub(super) fn tick(&mut self, now: Instant) -> Fate {
+        self.to_host.shrink();
+        self.to_guest.shrink();
         // A closed window may have been opened without our noticing.
         let stuck = self.window == 0 && !self.to_guest.is_empty();
         if self.resend_at.is_none() && stuck && self.state == State::Open {
@@ -486,7 +484,7 @@ impl Connection {
             self.resend_at = Some(Instant::now() + RESEND);
         }
         let window = self.tell_window();
-        let payload = slices(&self.to_guest, flight, len);
+        let payload = self.to_guest.range(flight, len);
         Some(packet::tcp(&Segment {
             from: self.remote,
             to: self.guest,
@@ -583,17 +581,4 @@ pub(super) fn reset(
         size: SEGMENT_4,
         offload: offloads.checksum,
     })
-}
-
-/// `len` bytes from `start` on.
-fn slices(bytes: &VecDeque<u8>, start: usize, len: usize) -> (&[u8], &[u8]) {
-    let (first, second) = bytes.as_slices();
-    let end = start + len;
-    let cut = |slice: &'_ [u8], offset: usize| {
-        let from = start.saturating_sub(offset).min(slice.len());
-        let to = end.saturating_sub(offset).min(slice.len());
-        from..to
-    };
-    let (a, b) = (cut(first, 0), cut(second, first.len()));
-    (&first[a], &second[b])
 }

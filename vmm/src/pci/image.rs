@@ -1,17 +1,22 @@
 //! Configuration space as the guest reads it without leaving guest mode.
 //!
 //! A kernel that looks for devices reads some hundred registers, each of which would leave the
-//! guest. So the memory-mapped configuration space of the slots in use is read-only memory of
-//! the guest, kept in step with the registers; only writes leave.
+//! guest. So the memory-mapped configuration space is read-only memory of the guest, kept in step
+//! with the registers; only writes leave.
+//!
+//! A slot without a device reads as ones, as on a real bus. Functions behind the first, which no
+//! device has, read as zeros instead: nobody asks for them, because the first one says that it is alone
+//! (PCI Local Bus Specification 3.0, section 6.2.1, "Header Type"), a vendor 0 is taken for nobody,
+//! too, and ones would be 1 MiB to write.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use vm_memory::{Bytes, GuestMemoryError, MmapRegion, VolatileMemory};
+use vm_memory::{GuestMemoryError, MmapRegion, VolatileMemory};
 
-use super::ConfigSpace;
 use super::config_space::SIZE;
+use super::{ConfigSpace, SLOTS};
 
 /// Bytes of a function in memory-mapped configuration space.
 const FUNCTION: usize = 4096;
@@ -23,7 +28,7 @@ const DEVICE: usize = FUNCTION * FUNCTIONS;
 /// Takes the image out of the guest's memory: reads leave the guest from then on.
 pub type Withdraw = Box<dyn Fn() + Send + Sync>;
 
-/// The bytes of all configuration spaces from device 0 on.
+/// The bytes of all configuration spaces.
 pub struct ConfigImage {
     memory: Arc<MmapRegion>,
     withdraw: Withdraw,
@@ -36,15 +41,16 @@ impl fmt::Debug for ConfigImage {
     }
 }
 
-/// Memory for the image of `devices` devices of which nobody is there: all ones.
+/// Memory for the image of a bus on which there is nobody.
 ///
 /// # Errors
 /// If the host has no memory.
-pub fn memory(devices: usize) -> Result<Arc<MmapRegion>, vm_memory::mmap::MmapRegionError> {
-    let memory = MmapRegion::new(devices * DEVICE)?;
-    // The whole mapping, which was just made: this does not fail.
-    if let Ok(all) = VolatileMemory::get_slice(&memory, 0, memory.size()) {
-        let _ = all.write_slice(&vec![0xff; all.len()], 0);
+pub fn memory() -> Result<Arc<MmapRegion>, vm_memory::mmap::MmapRegionError> {
+    let memory = MmapRegion::new(SLOTS * DEVICE)?;
+    for slot in 0..SLOTS {
+        // The mapping, which was just made, is that large: this does not fail.
+        let _ = VolatileMemory::get_slice(&memory, slot * DEVICE, FUNCTION)
+            .map(|function| function.copy_from(&[0xff_u8; FUNCTION]));
     }
     Ok(Arc::new(memory))
 }
@@ -71,8 +77,11 @@ impl ConfigImage {
     /// As [`show`](Self::show), for a device that is shown for the first time.
     pub fn show_all(&self, device: usize, registers: &ConfigSpace) {
         // Behind the registers come zeros, up to the end of the function.
-        let _ = self.write(device, &[0; FUNCTION]);
-        self.show(device, registers);
+        let mut bytes = [0; FUNCTION];
+        registers.read(0, &mut bytes);
+        if let Err(error) = self.write(device, &bytes) {
+            log::debug!("no image of device {device}: {error}");
+        }
     }
 
     fn write(&self, device: usize, bytes: &[u8]) -> Result<(), GuestMemoryError> {

@@ -80,11 +80,6 @@ impl PciRoot {
         Ok(())
     }
 
-    /// How many slots are in use: they are the first ones.
-    pub fn devices(&self) -> usize {
-        self.slots.len()
-    }
-
     /// From now on keeps `image` in step with the registers. The first one stays.
     pub fn set_image(&self, image: ConfigImage) {
         let image = self.image.get_or_init(|| image);

@@ -2,8 +2,14 @@
 //!
 //! The first CPU starts in the kernel; the others wait for INIT and SIPI, which the kernel's
 //! interrupt controllers deliver without us.
+//!
+//! The thread of the first CPU is there before its CPU: it loads what shall run while another one
+//! makes the machine, because KVM_CREATE_VM takes milliseconds. In the end it takes the machine apart,
+//! so that no thread is there only to wait for that.
 
 mod cpuid;
+mod ending;
+mod first;
 mod registers;
 mod run;
 
@@ -15,7 +21,9 @@ use kvm_ioctls::VcpuFd;
 use crate::bus::Bus;
 use crate::kvm::{KvmError, Vm, failed};
 
-pub use run::{FirstExit, RunningVcpus};
+pub use ending::{Ending, Stopped};
+pub use first::{FirstThread, RunningVcpus};
+pub use run::FirstExit;
 
 /// The most CPUs: their APIC ids must fit the 8 bits of a MADT entry, and 255 means all.
 pub const MAX_CPUS: u32 = 254;
@@ -35,22 +43,6 @@ pub enum VcpuError {
     /// The host has no room for threads.
     #[error("cannot start a thread for a CPU")]
     Thread(#[source] io::Error),
-}
-
-/// Why the CPUs stopped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stopped {
-    /// The guest powered itself off.
-    PowerOff,
-    /// The guest asked for a reset.
-    Reset,
-    /// A CPU met an exception while it delivered a double fault, and cannot go on (Intel SDM
-    /// volume 3, 6.15, "double fault"). Some kernels reset in this way; the text says where.
-    TripleFault(String),
-    /// KVM could not go on; the text says how.
-    Failed(String),
-    /// Somebody outside wants the end.
-    Killed,
 }
 
 /// What the guest's CPUs talk to.
@@ -74,11 +66,11 @@ impl std::fmt::Debug for Vcpus {
     }
 }
 
-/// Makes `count` CPUs, the first one ready to enter the kernel at `entry` (guest address).
+/// Makes `count` CPUs.
 ///
 /// # Errors
 /// If the number is out of range, or KVM or the memory does not allow it.
-pub fn create(vm: Arc<Vm>, count: u32, entry: u64) -> Result<Vcpus, VcpuError> {
+pub fn create(vm: Arc<Vm>, count: u32) -> Result<Vcpus, VcpuError> {
     let count = u8::try_from(count)
         .ok()
         .filter(|&count| count > 0 && u32::from(count) <= MAX_CPUS)
@@ -98,10 +90,17 @@ pub fn create(vm: Arc<Vm>, count: u32, entry: u64) -> Result<Vcpus, VcpuError> {
         vcpu.set_cpuid2(&cpuid::for_cpu(&supported, id, count, tsc_khz))
             .map_err(failed("set the features of a CPU"))?;
         registers::set_msrs(&vcpu)?;
-        if id == 0 {
-            registers::enter(&vcpu, entry)?;
-        }
         fds.push(vcpu);
     }
     Ok(Vcpus { vm, fds })
+}
+
+impl Vcpus {
+    /// Lets the first CPU start at `entry` (guest address), with boot_params in rsi.
+    fn enter_at(&self, entry: u64) -> Result<(), VcpuError> {
+        match self.fds.first() {
+            Some(first) => Ok(registers::enter(first, entry)?),
+            None => Err(VcpuError::Count(0)),
+        }
+    }
 }

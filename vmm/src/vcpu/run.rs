@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use kvm_bindings::KVM_EXIT_INTERNAL_ERROR;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
-use super::{Buses, Stopped, VcpuError, Vcpus};
+use super::{Buses, Ending, Stopped, VcpuError, Vcpus};
 use crate::bus::Effect;
 use crate::kvm::Vm;
 
@@ -59,45 +59,69 @@ impl Drop for Kickable {
     }
 }
 
-/// CPUs that run, each on its thread. Dropping it stops them.
+/// Interrupts KVM_RUN of the CPU that `thread` runs, if it does.
+///
+/// # Safety
+/// The thread must not have been joined, or be about to end by itself.
+pub(super) unsafe fn kick(thread: libc::pthread_t) {
+    // SAFETY: the caller knows that the thread is there; the signal has a handler.
+    unsafe { libc::pthread_kill(thread, kick_signal()) };
+}
+
+fn handle_kicks() -> Result<(), VcpuError> {
+    register_signal_handler(kick_signal(), kicked).map_err(|error| VcpuError::Thread(error.into()))
+}
+
+/// Threads of all CPUs but the first. Dropping it stops them.
 #[derive(Debug)]
-pub struct RunningVcpus {
+pub(super) struct Others {
     threads: Vec<JoinHandle<()>>,
-    stop: Arc<AtomicBool>,
+    ending: Ending,
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        self.ending.end(Stopped::Killed);
+        for thread in &self.threads {
+            // SAFETY: the thread has not been joined, so its handle is valid even if it has ended.
+            unsafe { kick(thread.as_pthread_t()) };
+        }
+        for thread in self.threads.drain(..) {
+            // A panic there has been printed and has ended the guest (`Guard`).
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Vcpus {
-    /// Starts them. The first that ends the guest says why to `stopped`; others may follow.
-    ///
-    /// # Errors
-    /// If the host does not allow that many threads.
-    pub fn start(
+    /// Starts all but the first, which the caller shall run.
+    pub(super) fn start(
         self,
         buses: &Arc<Buses>,
-        stopped: &Sender<Stopped>,
-    ) -> Result<RunningVcpus, VcpuError> {
-        register_signal_handler(kick_signal(), kicked)
-            .map_err(|error| VcpuError::Thread(error.into()))?;
-        let mut running = RunningVcpus {
-            threads: Vec::with_capacity(self.fds.len()),
-            stop: Arc::new(AtomicBool::new(false)),
+        ending: &Ending,
+    ) -> Result<(Runner, Others), VcpuError> {
+        handle_kicks()?;
+        let vm = &self.vm;
+        let mut runners = self.fds.into_iter().enumerate().map(|(id, fd)| Runner {
+            id,
+            fd,
+            buses: Arc::clone(buses),
+            ending: ending.clone(),
+            _vm: Arc::clone(vm),
+        });
+        let first = runners.next().ok_or(VcpuError::Count(0))?;
+        let mut others = Others {
+            threads: Vec::new(),
+            ending: ending.clone(),
         };
-        for (id, fd) in self.fds.into_iter().enumerate() {
-            let runner = Runner {
-                id,
-                fd,
-                buses: Arc::clone(buses),
-                stop: Arc::clone(&running.stop),
-                stopped: stopped.clone(),
-                _vm: Arc::clone(&self.vm),
-            };
+        for runner in runners {
             let thread = std::thread::Builder::new()
-                .name(format!("vcpu{id}"))
+                .name(format!("vcpu{}", runner.id))
                 .spawn(move || runner.main())
                 .map_err(VcpuError::Thread)?;
-            running.threads.push(thread);
+            others.threads.push(thread);
         }
-        Ok(running)
+        Ok((first, others))
     }
 }
 
@@ -113,27 +137,25 @@ pub enum FirstExit {
 }
 
 impl Vcpus {
-    /// Runs the first CPU up to the first exit that concerns us, or for as long as `limit`.
+    /// Runs the first CPU from `entry` (guest address) up to the first exit that concerns us, or for
+    /// as long as `limit`.
     ///
     /// # Errors
     /// If the host does not allow a thread.
-    pub fn first_exit(mut self, limit: Duration) -> Result<FirstExit, VcpuError> {
-        register_signal_handler(kick_signal(), kicked)
-            .map_err(|error| VcpuError::Thread(error.into()))?;
-        if self.fds.is_empty() {
-            return Err(VcpuError::Count(0));
-        }
+    pub fn first_exit(mut self, entry: u64, limit: Duration) -> Result<FirstExit, VcpuError> {
+        handle_kicks()?;
+        self.enter_at(entry)?;
         let mut fd = self.fds.remove(0);
         let vm = Arc::clone(&self.vm);
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let ending = Ending::new();
+        let ended = ending.clone();
         let (sender, receiver) = channel();
         let thread = std::thread::Builder::new()
             .name(String::from("vcpu0"))
             .spawn(move || {
                 let _vm = vm;
                 let _kickable = Kickable::new(&mut fd);
-                while !stopped.load(Ordering::SeqCst) {
+                while !ended.has_come() {
                     let exit = match fd.run() {
                         Ok(VcpuExit::IoOut(port, _)) => FirstExit::Out(port),
                         Ok(VcpuExit::Shutdown) => FirstExit::Other(String::from("triple fault")),
@@ -149,74 +171,49 @@ impl Vcpus {
             })
             .map_err(VcpuError::Thread)?;
         let exit = receiver.recv_timeout(limit).unwrap_or(FirstExit::None);
-        RunningVcpus {
+        drop(Others {
             threads: vec![thread],
-            stop,
-        }
-        .stop();
+            ending,
+        });
         Ok(exit)
     }
 }
 
-impl RunningVcpus {
-    /// Stops all CPUs and waits for their threads.
-    pub fn stop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        for thread in &self.threads {
-            // SAFETY: the thread has not been joined, so its handle is valid even if it has
-            // ended; the signal has a handler.
-            unsafe { libc::pthread_kill(thread.as_pthread_t(), kick_signal()) };
-        }
-        for thread in self.threads.drain(..) {
-            // A panic there has been printed and has ended the guest (`Runner::main`).
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for RunningVcpus {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-struct Runner {
+/// Runs one CPU.
+pub(super) struct Runner {
     id: usize,
     fd: VcpuFd,
     buses: Arc<Buses>,
-    stop: Arc<AtomicBool>,
-    stopped: Sender<Stopped>,
+    ending: Ending,
     /// Keeps the memory that the CPU uses.
     _vm: Arc<Vm>,
 }
 
-/// Reports a thread that panics, so that the others do not wait for it for ever.
-struct Guard<'a>(&'a Sender<Stopped>);
+/// Ends the guest if a thread panics, so that the others do not wait for it for ever.
+struct Guard<'a>(&'a Ending);
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let _ = self
-                .0
-                .send(Stopped::Failed(String::from("a CPU's thread panicked")));
+            let text = String::from("a CPU's thread panicked");
+            self.0.end(Stopped::Failed(text));
         }
     }
 }
 
 impl Runner {
     fn main(mut self) {
-        let stopped = self.stopped.clone();
-        let _guard = Guard(&stopped);
+        let ending = self.ending.clone();
+        let _guard = Guard(&ending);
         if let Some(reason) = self.run() {
-            // Nobody listens any more if the machine is being stopped.
-            let _ = stopped.send(reason);
+            ending.end(reason);
         }
     }
 
     /// Runs the CPU until the guest ends (the reason) or we are told to stop (nothing).
-    fn run(&mut self) -> Option<Stopped> {
+    pub(super) fn run(&mut self) -> Option<Stopped> {
         let _kickable = Kickable::new(&mut self.fd);
-        while !self.stop.load(Ordering::SeqCst) {
+        while !self.ending.has_come() {
             let effect = match self.fd.run() {
                 Ok(VcpuExit::IoOut(port, data)) => self.buses.pio.write(u64::from(port), data),
                 Ok(VcpuExit::IoIn(port, data)) => {

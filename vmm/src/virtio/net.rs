@@ -16,7 +16,7 @@ const TRANSMIT: usize = 1;
 /// Entries of a queue. A frame of 64 KiB takes 43 of a driver that posts 1.5 KiB each.
 const QUEUE: u16 = 1024;
 /// Bytes of `virtio_net_hdr_v1` (section 5.1.6).
-const HEADER: usize = 12;
+pub const HEADER: usize = 12;
 /// Offset of the status in the configuration space (section 5.1.4), and its "link is up".
 const STATUS: usize = 6;
 const LINK_UP: u16 = 1;
@@ -141,8 +141,9 @@ impl Net {
             let Some(room) = room(HEADER + frame.bytes.len(), self.mergeable, ram, queue)? else {
                 return Ok(());
             };
-            put(frame, &room, ram, queue)?;
-            self.traffic.add_to_guest(frame.bytes.len());
+            let len = frame.bytes.len();
+            put(frame, room, ram, queue)?;
+            self.traffic.add_to_guest(len);
             self.waiting = None;
         }
     }
@@ -195,24 +196,26 @@ fn room<'m>(
 /// Writes a frame with its header where there is room for it.
 fn put(
     frame: &Frame,
-    room: &Room<'_>,
+    room: Room<'_>,
     ram: &GuestRam,
     queue: &mut ActiveQueue,
 ) -> Result<(), Fault> {
-    let mut bytes = Vec::with_capacity(HEADER + frame.bytes.len());
-    bytes.extend(header(frame, room.len() as u16));
-    bytes.extend(&frame.bytes);
-    let mut rest = bytes.as_slice();
-    for (head, buffers) in room {
-        let count = buffers.copy_from(rest);
-        rest = rest.get(count..).unwrap_or_default();
-        queue.add_used(ram, *head, count as u32)?;
+    let header = header(frame, room.len() as u16);
+    let (mut header, mut body) = (header.as_slice(), frame.bytes.as_slice());
+    for (head, mut buffers) in room {
+        // A driver may let the header end anywhere.
+        let front = buffers.take_front(header.len().min(buffers.len()))?;
+        let count = front.copy_from(header);
+        header = header.get(count..).unwrap_or_default();
+        let more = buffers.copy_from(body);
+        body = body.get(more..).unwrap_or_default();
+        queue.add_used(ram, head, (count + more) as u32)?;
     }
     Ok(())
 }
 
 /// `virtio_net_hdr_v1` of a frame in `buffers` chains.
-fn header(frame: &Frame, buffers: u16) -> [u8; HEADER] {
+pub fn header(frame: &Frame, buffers: u16) -> [u8; HEADER] {
     let (mut flags, mut kind) = (0, 0);
     let mut words = [0_u16; 5];
     if let Some(offload) = frame.offload {

@@ -148,6 +148,7 @@ fn config(machine: Machine, disk: Box<dyn Disk>) -> Result<(Config, Option<Strin
         }),
         shares,
         config_ports: false,
+        standard_devices: true,
     };
     Ok((config, opened.note))
 }

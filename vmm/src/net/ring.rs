@@ -1,0 +1,215 @@
+//! Bytes of a connection that wait, in a ring that grows with what it has to hold.
+
+use std::io::{self, IoSlice, IoSliceMut};
+
+use super::limits;
+
+/// A ring begins with this many bytes, and grows by this factor: to [`limits::BUFFER`], not beyond.
+const LEAST: usize = 8 << 10;
+const FACTOR: usize = 4;
+
+const _: () = assert!(LEAST * FACTOR * FACTOR * FACTOR == limits::BUFFER);
+
+/// A queue of bytes.
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    /// All of its memory.
+    bytes: Box<[u8]>,
+    start: usize,
+    len: usize,
+}
+
+impl Ring {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Memory that it takes, in bytes.
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// `len` bytes from `from` on, in two pieces; less if there are less.
+    pub(super) fn range(&self, from: usize, len: usize) -> (&[u8], &[u8]) {
+        let from = from.min(self.len);
+        let len = len.min(self.len - from);
+        let (back, front) = self.bytes.split_at(self.start);
+        // Offsets from `start`, around the end of the memory.
+        let end = from + len;
+        (
+            &front[from.min(front.len())..end.min(front.len())],
+            &back[from.saturating_sub(front.len())..end.saturating_sub(front.len())],
+        )
+    }
+
+    /// All of it, to be written.
+    pub(super) fn parts(&self) -> [IoSlice<'_>; 2] {
+        let (first, second) = self.range(0, self.len);
+        [IoSlice::new(first), IoSlice::new(second)]
+    }
+
+    /// Forgets the first `count` bytes.
+    pub(super) fn consume(&mut self, count: usize) {
+        let count = count.min(self.len);
+        self.len -= count;
+        self.start = match self.start + count {
+            // The next bytes lie together again.
+            _ if self.len == 0 => 0,
+            start if start >= self.bytes.len() => start - self.bytes.len(),
+            start => start,
+        };
+    }
+
+    /// Adds `bytes` at the end.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        if self.len + bytes.len() > self.bytes.len() {
+            self.grow(self.len + bytes.len());
+        }
+        let (first, second) = self.room(bytes.len());
+        let (a, b) = bytes.split_at(first.len());
+        first.copy_from_slice(a);
+        second.copy_from_slice(b);
+        self.len += bytes.len();
+    }
+
+    /// Lets `read` fill free memory, so that there are `most` bytes afterwards at most. Returns
+    /// what it returned, and whether there was room for more than that.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub(super) fn read_from(
+        &mut self,
+        most: usize,
+        read: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
+    ) -> io::Result<(usize, bool)> {
+        if self.len == self.bytes.len() {
+            self.grow(self.len + 1);
+        }
+        let free = (self.bytes.len() - self.len).min(most.saturating_sub(self.len));
+        let (first, second) = self.room(free);
+        let count = read(&mut [IoSliceMut::new(first), IoSliceMut::new(second)])?.min(free);
+        self.len += count;
+        Ok((count, count < free))
+    }
+
+    /// Gives memory back if nothing waits.
+    pub(super) fn shrink(&mut self) {
+        if self.is_empty() && self.capacity() > 0 {
+            *self = Ring::default();
+        }
+    }
+
+    /// The first `len` free bytes, in two pieces. There must be as many.
+    fn room(&mut self, len: usize) -> (&mut [u8], &mut [u8]) {
+        let used = self.start + self.len;
+        if let Some(from) = used.checked_sub(self.bytes.len()) {
+            // What waits goes around the end; what is free does not.
+            return (&mut self.bytes[from..from + len], &mut []);
+        }
+        let (back, front) = self.bytes.split_at_mut(used);
+        let first = len.min(front.len());
+        (&mut front[..first], &mut back[..len - first])
+    }
+
+    /// Takes memory for at least `least` bytes.
+    fn grow(&mut self, least: usize) {
+        let mut capacity = self.bytes.len().max(LEAST);
+        while capacity < least {
+            capacity *= FACTOR;
+        }
+        let mut bytes = vec![0; capacity].into_boxed_slice();
+        let (first, second) = self.range(0, self.len);
+        bytes[..first.len()].copy_from_slice(first);
+        bytes[first.len()..self.len].copy_from_slice(second);
+        self.bytes = bytes;
+        self.start = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_ring_takes_no_memory_before_and_after() {
+        let mut ring = Ring::default();
+        assert_eq!((ring.capacity(), ring.range(3, 4)), (0, (&[][..], &[][..])));
+        ring.extend(&[1; 5000]);
+        assert_eq!(ring.capacity(), 8 << 10);
+        ring.shrink();
+        assert_eq!(ring.len(), 5000);
+        ring.consume(6000);
+        ring.shrink();
+        assert_eq!((ring.len(), ring.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn no_more_is_read_than_shall_wait() {
+        let mut ring = Ring::default();
+        let (count, more) = ring
+            .read_from(100, |parts| Ok(parts.iter().map(|part| part.len()).sum()))
+            .unwrap();
+        assert_eq!((count, more), (100, false));
+        let (count, more) = ring.read_from(200, |_| Ok(3)).unwrap();
+        assert_eq!((count, more, ring.len()), (3, true, 103));
+        assert!(
+            ring.read_from(50, |_| Ok(7))
+                .is_ok_and(|(count, _)| count == 0)
+        );
+        assert_eq!(ring.len(), 103);
+        let error = ring.read_from(200, |_| Err(io::ErrorKind::WouldBlock.into()));
+        assert!(error.is_err() && ring.len() == 103);
+    }
+
+    proptest! {
+        /// It does what a queue does.
+        #[test]
+        fn it_is_a_queue(steps in prop::collection::vec((0_u8..3, 0_usize..9000), 1..60)) {
+            let (mut ring, mut queue) = (Ring::default(), VecDeque::new());
+            let mut next = 0_u8;
+            let mut fresh = |count: usize| -> Vec<u8> {
+                (0..count).map(|_| { next = next.wrapping_add(1); next }).collect()
+            };
+            for (kind, count) in steps {
+                match kind {
+                    0 => {
+                        let bytes = fresh(count);
+                        ring.extend(&bytes);
+                        queue.extend(bytes);
+                    }
+                    1 => {
+                        ring.consume(count);
+                        queue.drain(..count.min(queue.len()));
+                    }
+                    _ => {
+                        let most = ring.len() + count;
+                        ring.read_from(most, |parts| {
+                            let mut all = 0;
+                            for part in parts {
+                                let bytes = fresh(part.len());
+                                part.copy_from_slice(&bytes);
+                                queue.extend(bytes);
+                                all += part.len();
+                            }
+                            Ok(all)
+                        }).unwrap();
+                    }
+                }
+                let (from, len) = (count / 3, count / 2);
+                let (a, b) = ring.range(from, len);
+                let seen: Vec<u8> = a.iter().chain(b).copied().collect();
+                let expected: Vec<u8> = queue.iter().skip(from).take(len).copied().collect();
+                prop_assert_eq!(seen, expected);
+                prop_assert_eq!(ring.len(), queue.len());
+            }
+        }
+    }
+}

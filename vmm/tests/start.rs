@@ -1,0 +1,110 @@
+//! How a machine starts and ends, with kernels of a few bytes: any /dev/kvm can run these.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use boxbuild_vmm::machine::{self, Config, Ended, Event, Running, StartError};
+
+/// For what takes milliseconds.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// `jmp` to itself.
+const SPINS: [u8; 2] = [0xeb, 0xfe];
+/// Writes the reset command to the keyboard controller's port.
+const RESETS: [u8; 8] = [0x66, 0xba, 0x64, 0x00, 0xb0, 0xfe, 0xee, 0xf4];
+
+/// An ELF file that begins with `code`.
+fn kernel(code: &[u8]) -> File {
+    const ADDRESS: u64 = 0x100_0000;
+    let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
+    bytes.resize(64 + 56, 0);
+    bytes[18] = 62;
+    bytes[24..32].copy_from_slice(&ADDRESS.to_le_bytes());
+    bytes[32] = 64;
+    bytes[54] = 56;
+    bytes[56] = 1;
+    bytes[64] = 1;
+    let len = code.len() as u64;
+    for (at, value) in [(8, 120), (24, ADDRESS), (32, len), (40, len)] {
+        bytes[64 + at..64 + at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    bytes.extend(code);
+    file(&bytes)
+}
+
+fn file(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+fn start(kernel: File, cpus: u32) -> (Result<Running, StartError>, Receiver<Event>) {
+    let (sender, events) = channel();
+    let sender = Mutex::new(sender);
+    let config = Config {
+        memory_mib: 64,
+        cpus,
+        kernel,
+        initrd: None,
+        cmdline: String::new(),
+        disks: Vec::new(),
+        network: None,
+        shares: Vec::new(),
+        config_ports: false,
+        standard_devices: true,
+    };
+    let hand_on = move |event| {
+        let _ = sender.lock().unwrap().send(event);
+    };
+    (machine::start(config, Arc::new(hand_on)), events)
+}
+
+fn has_kvm() -> bool {
+    let open = File::options().read(true).write(true).open("/dev/kvm");
+    if let Err(error) = &open {
+        println!("skipped: start of a machine: /dev/kvm: {error}");
+    }
+    open.is_ok()
+}
+
+#[test]
+fn the_guest_ends_itself_or_is_ended() {
+    if !has_kvm() {
+        return;
+    }
+    for cpus in [1, 3] {
+        let (running, events) = start(kernel(&RESETS), cpus);
+        let mut running = running.unwrap();
+        assert_eq!(events.recv_timeout(LIMIT), Ok(Event::Ended(Ended::Reset)));
+        running.wait();
+
+        let (running, events) = start(kernel(&SPINS), cpus);
+        let running = running.unwrap();
+        assert!(events.recv_timeout(Duration::from_millis(50)).is_err());
+        running.stop();
+        assert_eq!(events.recv_timeout(LIMIT), Ok(Event::Ended(Ended::Killed)));
+        drop(running);
+        // Nobody is left who could say more.
+        assert!(events.recv().is_err());
+
+        let (running, events) = start(kernel(&SPINS), cpus);
+        drop(running.unwrap());
+        assert_eq!(events.recv(), Ok(Event::Ended(Ended::Killed)));
+    }
+}
+
+#[test]
+fn what_cannot_run_says_so_and_leaves_nothing() {
+    if !has_kvm() {
+        return;
+    }
+    let (running, events) = start(file(b"no kernel"), 2);
+    assert!(matches!(running, Err(StartError::Boot(_))), "{running:?}");
+    assert!(events.recv().is_err());
+    let (running, events) = start(kernel(&SPINS), 1000);
+    assert!(matches!(running, Err(StartError::Vcpu(_))), "{running:?}");
+    assert!(events.recv().is_err());
+}
