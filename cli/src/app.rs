@@ -22,6 +22,7 @@ use crate::doctor;
 use crate::engine::{self, Unusable};
 use crate::fetch::SignatureError;
 use crate::generate;
+use crate::import::ImportError;
 use crate::interrupt::Interrupt;
 use crate::json;
 use crate::kept::{KeptError, commands as kept};
@@ -129,13 +130,16 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
         );
     let pulling: Option<&PullError> = error.downcast_ref();
     let benching: Option<&BenchError> = error.downcast_ref();
+    let importing: Option<&ImportError> = error.downcast_ref();
     let usage = usage
         || benching.is_some_and(BenchError::is_usage)
+        || importing.is_some_and(ImportError::is_usage)
         || pulling.is_some_and(PullError::is_usage)
         || error.is::<CatalogError>()
         || error.is::<LockError>()
         || error.is::<SignatureError>();
     let interrupted = pulling.is_some_and(PullError::is_interrupt)
+        || importing.is_some_and(ImportError::is_interrupt)
         || matches!(
             error.downcast_ref(),
             Some(CreateError::Command(CommandError::Interrupted))

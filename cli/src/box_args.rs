@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::arch::Arch;
-use crate::args::CreateArgs;
+use crate::args::{CreateArgs, Memory, parse_memory, parse_size};
 use crate::fetch::{self, Key, SignatureError};
 use crate::fetch_options::FetchOptions;
+use crate::import::{ImportError, ImportOptions, Material};
 use crate::lockfile::{self, LockError, Locked};
+use crate::peer_options::checked_console;
+use crate::store::Guest;
 
 /// Commands on boxes.
 #[derive(Debug, Subcommand)]
@@ -31,6 +34,8 @@ pub enum BoxCommand {
     },
     /// Fetch published boxes, or update them. Builds do that by themselves.
     Pull(PullArgs),
+    /// Make a box from a disk, a root tree or a container image that is there already.
+    Import(ImportArgs),
     /// Check the files of boxes against their checksums.
     Verify {
         /// Names of the boxes [default: all].
@@ -75,6 +80,98 @@ pub struct PullArgs {
     /// What they must be.
     #[command(flatten)]
     pub source: SourceOptions,
+}
+
+/// Options of `box import`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("material").required(true))]
+pub struct ImportArgs {
+    /// Name of the new box.
+    pub name: String,
+    /// A disk image, raw or qcow2; needs --kernel.
+    #[arg(long, value_name = "FILE", group = "material", requires = "kernel")]
+    pub disk: Option<PathBuf>,
+    /// A root tree: a folder, or a tar archive (also compressed with gzip, xz or zstd).
+    #[arg(long, value_name = "DIR|TAR", group = "material")]
+    pub rootfs: Option<PathBuf>,
+    /// A container image in the OCI layout: a folder, or an archive of one.
+    #[arg(long, value_name = "DIR|TAR", group = "material")]
+    pub oci: Option<PathBuf>,
+    /// Kernel [default: the newest in the root tree].
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// Initial ramdisk [default: the newest in the root tree].
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+    /// Architecture of the box.
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<Arch>,
+    /// Kernel command line [default: root= the partition that is found].
+    #[arg(long, value_name = "WORDS")]
+    pub cmdline: Option<String>,
+    /// Console of the box.
+    #[arg(long, value_name = "TTY", default_value = "hvc0")]
+    pub console: String,
+    /// Guest memory of builds in it.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_memory)]
+    pub memory: Memory,
+    /// Virtual CPUs of builds in it.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub cpus: u32,
+    /// Size of the disk that is made of a root tree, as the guest sees it.
+    #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]
+    pub disk_size: u64,
+    /// How the box can be brought up: by its own init alone (compat), or by boxbuild's as well,
+    /// because its initial ramdisk has busybox, modprobe and the virtio modules (fast).
+    #[arg(long, value_name = "STYLE", default_value = "compat", value_parser = ["compat", "fast"])]
+    pub guest: String,
+    /// Replace a box of that name.
+    #[arg(long)]
+    pub force: bool,
+}
+
+impl ImportArgs {
+    /// What is to be made.
+    ///
+    /// # Errors
+    /// If the console or the command line cannot stand on a kernel command line.
+    pub fn options(&self) -> Result<ImportOptions, ImportError> {
+        checked_console(&self.console).map_err(ImportError::Option)?;
+        let bad = |c: char| c == '"' || (c.is_control() && c != '\t');
+        if let Some(words) = self.cmdline.as_ref().filter(|words| words.contains(bad)) {
+            return Err(ImportError::Option(format!(
+                "--cmdline {}: quotation marks and control characters cannot stand there",
+                words.escape_debug()
+            )));
+        }
+        let material = [
+            self.disk.clone().map(Material::Disk),
+            self.rootfs.clone().map(Material::RootFs),
+            self.oci.clone().map(Material::Oci),
+        ];
+        let material =
+            material.into_iter().flatten().next().ok_or_else(|| {
+                ImportError::Option(String::from("name --disk, --rootfs or --oci"))
+            })?;
+        Ok(ImportOptions {
+            name: self.name.clone(),
+            material,
+            kernel: self.kernel.clone(),
+            initrd: self.initrd.clone(),
+            arch: self.arch.unwrap_or_else(Arch::host),
+            cmdline: self.cmdline.clone(),
+            console: self.console.clone(),
+            memory_mib: self.memory.bytes >> 20,
+            cpus: self.cpus,
+            disk_size: self.disk_size,
+            guest: if self.guest == "fast" {
+                Guest::Fast
+            } else {
+                Guest::Compat
+            },
+            replace: self.force,
+        })
+    }
 }
 
 /// What published boxes must be.

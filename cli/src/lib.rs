@@ -28,6 +28,7 @@ pub mod generate;
 pub mod global_options;
 pub mod guard;
 pub mod host_paths;
+pub mod import;
 pub mod interrupt;
 pub mod json;
 pub mod kept;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::box_args::{BoxCommand, PullArgs};
 use crate::catalog::Catalog;
+use crate::import;
 use crate::interrupt::Interrupt;
 use crate::lockfile::Locked;
 use crate::progress::{Progress, date, size};
@@ -106,6 +107,13 @@ pub fn run(store: &Store, command: &BoxCommand) -> Result<String> {
             Ok(String::new())
         }
         BoxCommand::Pull(args) => pull(store, args),
+        BoxCommand::Import(args) => {
+            let interrupt = Interrupt::install().context("cannot take over signals")?;
+            let mut progress = Progress::new(false);
+            let result = import::import(store, &args.options()?, &interrupt, &mut progress);
+            progress.finish(result.is_ok());
+            Ok(describe(&result?))
+        }
         BoxCommand::Verify { names } => verify::verify(store, names),
         BoxCommand::Lock {
             names,

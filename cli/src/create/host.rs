@@ -21,6 +21,14 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
 ];
 
+/// Programs that make a disk of a root tree.
+const PROGRAMS_FOR_DISKS: &[(&str, &str)] = &[
+    ("mke2fs", "e2fsprogs"),
+    ("sfdisk", "fdisk"),
+    ("tar", "tar"),
+    ("unshare", "util-linux"),
+];
+
 /// Programs that only a normal user needs.
 const PROGRAMS_OF_USERS: &[(&str, &str)] = &[("newuidmap", "uidmap"), ("newgidmap", "uidmap")];
 
@@ -37,6 +45,20 @@ pub(super) struct Host {
 impl Host {
     /// Checks everything that can be checked before anything is done, for a box of `arch`.
     pub(super) fn examine(arch: Arch) -> Result<Host, CreateError> {
+        let foreign = if arch == Arch::host() {
+            &[][..]
+        } else {
+            PROGRAMS_FOR_FOREIGN
+        };
+        Host::examine_for(&[PROGRAMS, foreign])
+    }
+
+    /// The same for what making a disk of a root tree needs.
+    pub(super) fn examine_for_disk() -> Result<Host, CreateError> {
+        Host::examine_for(&[PROGRAMS_FOR_DISKS])
+    }
+
+    fn examine_for(programs: &[&[(&'static str, &'static str)]]) -> Result<Host, CreateError> {
         let host = Host {
             path: search_path(),
             root: getuid().is_root(),
@@ -46,15 +68,11 @@ impl Host {
         } else {
             PROGRAMS_OF_USERS
         };
-        let foreign = if arch == Arch::host() {
-            &[][..]
-        } else {
-            PROGRAMS_FOR_FOREIGN
-        };
-        let missing: Vec<_> = PROGRAMS
+        let missing: Vec<_> = programs
             .iter()
+            .copied()
+            .flatten()
             .chain(users)
-            .chain(foreign)
             .filter(|(program, _)| host.find(program).is_none())
             .collect();
         if !missing.is_empty() {

@@ -4,6 +4,7 @@
 //! normal user, the root tree is made in user namespaces with the caller's subordinate ids.
 
 mod command;
+mod disk;
 mod foreign;
 mod host;
 mod initrd;
@@ -23,6 +24,7 @@ use crate::store::{
 
 pub use command::CommandError;
 use command::Runner;
+pub(crate) use disk::DiskMaker;
 use foreign::Programs;
 pub(crate) use foreign::runs_programs_of;
 use host::Host;

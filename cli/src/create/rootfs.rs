@@ -384,6 +384,30 @@ pub(super) fn make_disk(
     size: u64,
     suite: &str,
 ) -> Result<(), CreateError> {
+    let kernel = "for kernel in tree/boot/vmlinuz-* tree/boot/vmlinux-*; do \
+         [ ! -e \"$kernel\" ] || cp \"$kernel\" kernel; done; \
+         for initrd in tree/boot/initrd.img-*; do [ ! -e \"$initrd\" ] || cp \"$initrd\" initrd; \
+         done; chmod 0644 kernel initrd || :;";
+    format_disk(work, host, size, kernel)?;
+    for what in ["kernel", "initrd"] {
+        if !work.dir.join(what).is_file() {
+            return Err(CreateError::Incomplete {
+                suite: suite.to_owned(),
+                what,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Makes `disk.raw` in the work folder from `root.tar`: one partition with all of it. Shell
+/// commands in `more` see the folder `tree`.
+pub(super) fn format_disk(
+    work: &Work<'_>,
+    host: &Host,
+    size: u64,
+    more: &str,
+) -> Result<(), CreateError> {
     let disk = work.dir.join("disk.raw");
     fs::File::create(&disk)
         .and_then(|file| file.set_len(size))
@@ -397,10 +421,7 @@ pub(super) fn make_disk(
          sfdisk --quiet disk.raw <layout; \
          mke2fs -q -F -t ext4 -d tree -L boxbuild -m 0 -O ^has_journal,^metadata_csum \
          -E offset={PARTITION_START},lazy_itable_init=1,nodiscard,root_owner=0:0 disk.raw {}k; \
-         for kernel in tree/boot/vmlinuz-* tree/boot/vmlinux-*; do \
-         [ ! -e \"$kernel\" ] || cp \"$kernel\" kernel; done; \
-         for initrd in tree/boot/initrd.img-*; do [ ! -e \"$initrd\" ] || cp \"$initrd\" initrd; \
-         done; chmod 0644 kernel initrd || :; rm -rf tree",
+         {more} rm -rf tree",
         (size - PARTITION_START) >> 10
     );
     let mut args: Vec<OsString> = namespace(host);
@@ -416,20 +437,11 @@ pub(super) fn make_disk(
     if result.is_err() {
         remove_in_namespace(host, &work.dir.join("tree"));
     }
-    result?;
-    for what in ["kernel", "initrd"] {
-        if !work.dir.join(what).is_file() {
-            return Err(CreateError::Incomplete {
-                suite: suite.to_owned(),
-                what,
-            });
-        }
-    }
-    Ok(())
+    Ok(result?)
 }
 
 /// The words in front of a command that works on a tree with all its owners.
-fn namespace(host: &Host) -> Vec<OsString> {
+pub(super) fn namespace(host: &Host) -> Vec<OsString> {
     if host.is_root() {
         vec!["env".into()]
     } else {

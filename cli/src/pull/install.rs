@@ -1,16 +1,15 @@
 //! What was fetched becomes a box.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use boxbuild_vmm::disk::Image;
-use sha2::{Digest, Sha256};
 
 use super::{PullError, Puller, destination, io_error};
 use crate::fetch::{Destination, Fetched, Unpacked};
-use crate::store::{BoxFile, InstalledBox, Part, Staging, hex};
+use crate::store::{BoxFile, HashedFile, InstalledBox, Part, Staging};
 
 /// Names in the staging folder before the box's own are given.
 const KERNEL: &str = "kernel";
@@ -101,43 +100,20 @@ impl Puller<'_> {
 /// Writes the disk without compression.
 fn write_plain(image: &Image, staging: &Staging, name: &str) -> Result<BoxFile, PullError> {
     let path = staging.path().join(name);
-    let mut out = Hashed {
-        file: File::create(&path).map_err(io_error("create", &path))?,
-        hash: Sha256::new(),
-        size: 0,
-    };
+    let mut out = HashedFile::create(&path).map_err(io_error("create", &path))?;
     let mut buffered = BufWriter::with_capacity(1 << 20, &mut out);
     image
         .write_plain(&mut buffered)
         .and_then(|()| buffered.flush())
         .map_err(io_error("unpack the disk to", &path))?;
     drop(buffered);
-    Ok(staging.adopt(name, out.size, hex(&out.hash.finalize()))?)
-}
-
-/// A file whose content is hashed as it is written.
-struct Hashed {
-    file: File,
-    hash: Sha256,
-    size: u64,
-}
-
-impl Write for Hashed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.hash.update(&bytes[..count]);
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
+    let (size, sha256) = out.finish();
+    Ok(staging.adopt(name, size, sha256)?)
 }
 
 /// An initial ramdisk with nothing in it, for boxes that mount their root without one: the trailer
 /// of a cpio archive (kernel, buffer-format.rst).
-fn empty_initrd() -> Vec<u8> {
+pub(crate) fn empty_initrd() -> Vec<u8> {
     const TRAILER: &[u8] = b"TRAILER!!!\0";
     let mut bytes = b"070701".to_vec();
     for field in 0..13 {

@@ -28,6 +28,7 @@ use crate::store::{
 };
 
 use fetch_lock::FetchLock;
+pub(crate) use install::empty_initrd;
 
 /// How often progress is shown while bytes arrive.
 const TICK: Duration = Duration::from_millis(100);

@@ -1,6 +1,8 @@
 //! What is known of a box: the file `box.json` in its folder.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -126,6 +128,46 @@ impl BoxInfo {
             files.push(file);
         }
         files
+    }
+}
+
+/// A new file whose content is hashed as it is written.
+#[derive(Debug)]
+pub struct HashedFile {
+    file: File,
+    hash: Sha256,
+    size: u64,
+}
+
+impl HashedFile {
+    /// Makes the file.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn create(path: &Path) -> io::Result<HashedFile> {
+        Ok(HashedFile {
+            file: File::create(path)?,
+            hash: Sha256::new(),
+            size: 0,
+        })
+    }
+
+    /// Bytes written, and their SHA-256 in lower-case hex.
+    pub fn finish(self) -> (u64, String) {
+        (self.size, hex(&self.hash.finalize()))
+    }
+}
+
+impl Write for HashedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -23,8 +23,8 @@ use crate::arch::Arch;
 pub use error::StoreError;
 use error::io_error;
 pub use info::{
-    BoxFile, BoxInfo, ContainerImage, Guest, Part, Published, check_file_name, check_name, hex,
-    name_for, published_name, sha256,
+    BoxFile, BoxInfo, ContainerImage, Guest, HashedFile, Part, Published, check_file_name,
+    check_name, hex, name_for, published_name, sha256,
 };
 pub use staging::Staging;
 

@@ -3,6 +3,7 @@
 mod bench;
 mod crash;
 mod download;
+mod import;
 mod pull;
 mod server;
 mod sets;

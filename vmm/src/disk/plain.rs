@@ -48,6 +48,14 @@ impl Image {
         Ok(false)
     }
 
+    /// Fills `bytes` from `offset` on, both in the disk.
+    ///
+    /// # Errors
+    /// If the image cannot be read.
+    pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.read_bytes(offset, bytes)
+    }
+
     /// Writes the disk as a plain qcow2 image. What is not in use takes no place in it.
     ///
     /// # Errors
