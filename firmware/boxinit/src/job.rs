@@ -17,6 +17,14 @@ pub const FILES: &str = "files";
 /// Name of the virtio-console port for reports.
 pub const CONTROL_PORT: &str = "org.boxbuild.control";
 
+/// Columns and rows, if `line` (without its end) is the host's word on its terminal:
+/// `boxbuild 1 size COLUMNS ROWS`.
+pub fn terminal_size(line: &[u8]) -> Option<(u16, u16)> {
+    let text = std::str::from_utf8(line).ok()?;
+    let (columns, rows) = text.strip_prefix("boxbuild 1 size ")?.split_once(' ')?;
+    Some((columns.parse().ok()?, rows.trim_end().parse().ok()?))
+}
+
 /// What to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Job {
@@ -145,6 +153,14 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_terminals_size_is_columns_and_rows() {
+        assert_eq!(terminal_size(b"boxbuild 1 size 100 30"), Some((100, 30)));
+        for other in ["", "boxbuild 1 size 100", "boxbuild 1 size 1 70000", "x"] {
+            assert_eq!(terminal_size(other.as_bytes()), None);
+        }
+    }
 
     fn job() -> Job {
         Job {

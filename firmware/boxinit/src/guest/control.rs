@@ -37,6 +37,7 @@ impl Control {
             })
             .and_then(|port| {
                 File::options()
+                    .read(true)
                     .write(true)
                     .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
                     .open(Path::new("/dev").join(port.file_name()))
@@ -47,6 +48,11 @@ impl Control {
                 self.report(&line);
             }
         }
+    }
+
+    /// The port, for what the host says.
+    pub(super) fn incoming(&self) -> Option<File> {
+        self.port.as_ref()?.try_clone().ok()
     }
 
     /// Sends `boxbuild 1 TEXT`.
