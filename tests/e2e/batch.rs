@@ -41,8 +41,7 @@ fn bench(text: &str) -> Bench {
     );
     bench.describe("endless", ENDLESS);
     let defaults = format!(
-        "[defaults]\nbox = 'small'\ntarget-dir = 'out/{{name}}'\n\
-         options.engine = '{}'\noptions.keep-failed = 'no'\n",
+        "[defaults]\nbox = 'small'\ntarget-dir = 'out/{{name}}'\noptions = {{ engine = '{}', keep-failed = 'no' }}\n",
         engine()
     );
     fs::write(bench.path("batch.toml"), defaults + text).unwrap();
