@@ -48,7 +48,15 @@ impl Bench {
         let (mut output, input) = std::io::pipe().expect("a pipe");
         let mut command = Command::new(boxbuild);
         command
-            .args(["--engine", "kvm", "--box", "published", "--verbose"])
+            .args([
+                "--engine",
+                "kvm",
+                "--boot",
+                "compat",
+                "--box",
+                "published",
+                "--verbose",
+            ])
             .args(front)
             .arg("--")
             .arg("--description")

@@ -127,6 +127,10 @@ fn bring_up(
         network::configure()?;
     }
     control.mark("shares");
+    if wishes.shell != Some(Shell::Only) && job.kiwi_version.is_none() && !has_kiwi() {
+        // Its own init may start something else in kiwi's place.
+        return Err(Stop::Unfit(String::from("the box has no kiwi-ng")));
+    }
     // From here on, what fails would fail after any boot.
     control.report("phase setup");
     if wishes.shell == Some(Shell::Only) {
@@ -135,6 +139,20 @@ fn bring_up(
     }
     system::start_udevd(supervisor);
     build::run(&job, *wishes, supervisor, control)
+}
+
+/// Whether kiwi is where programs are.
+fn has_kiwi() -> bool {
+    [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ]
+    .into_iter()
+    .any(|folder| Path::new(folder).join("kiwi-ng").exists())
 }
 
 /// The contents of the files that go to their places later: the ramdisk is gone then.
