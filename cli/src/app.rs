@@ -14,7 +14,7 @@ use crate::bench::{self, BenchError};
 use crate::boot_memory::{BootMemory, Known};
 use crate::box_args::BoxCommand;
 use crate::boxes;
-use crate::build::{self, Outcome, Run, Runner};
+use crate::build::{self, Attempt, Outcome, Run, Runner};
 use crate::catalog::CatalogError;
 use crate::container::{self, ContainerError, Podman};
 use crate::create::{self, CommandError, CreateError, CreateOptions};
@@ -368,7 +368,12 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
         ));
     }
     let runner = Runner::Machine(engine);
-    let run = build::run(&plan, runner, &interrupt, &mut progress)?;
+    let attempt = if plan.boot == Boot::Fast && choice == BootChoice::FastFirst {
+        Attempt::First
+    } else {
+        Attempt::Last
+    };
+    let run = build::run(&plan, runner, attempt, &interrupt, &mut progress)?;
     let Some(reason) = run.boot_failure().filter(|_| plan.boot == Boot::Fast) else {
         if plan.boot == Boot::Fast && run.came_up {
             memory.keep(&Known::Fast);
@@ -378,6 +383,7 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
     if choice != BootChoice::FastFirst {
         return conclude(&run, &plan, runner, &progress);
     }
+    let memorable = reason.is_worth_remembering();
     let reason = reason.to_string();
     let compat = match decided.plan(Boot::Compat) {
         Ok(compat) => compat,
@@ -390,8 +396,8 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
         }
     };
     progress.note(&format!("booting the box {name} by its own init: {reason}"));
-    let run = build::run(&compat, runner, &interrupt, &mut progress)?;
-    if run.came_up && memory.recall() != Some(Known::Fast) {
+    let run = build::run(&compat, runner, Attempt::Last, &interrupt, &mut progress)?;
+    if memorable && run.came_up && memory.recall() != Some(Known::Fast) {
         memory.keep(&Known::Unfit(reason));
     }
     conclude(&run, &compat, runner, &progress)
@@ -483,7 +489,7 @@ fn carry_out(
     interrupt: &Interrupt,
     progress: &mut Progress,
 ) -> Result<u8> {
-    let run = build::run(plan, runner, interrupt, progress)?;
+    let run = build::run(plan, runner, Attempt::Last, interrupt, progress)?;
     conclude(&run, plan, runner, progress)
 }
 

@@ -33,7 +33,7 @@ const OF_QEMU: &[&str] = &[
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each test is a machine of its own; more at once than processors only makes all slow.
-    arguments.test_threads = arguments.test_threads.or(Some(2));
+    arguments.test_threads = arguments.test_threads.or(Some(in_lab::AT_ONCE));
     let engine = boxbuild_tests::engine();
     let mut tests = [
         success::TESTS,

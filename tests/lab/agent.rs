@@ -21,6 +21,9 @@ const FILES: u16 = 0xec;
 /// The `isa-debug-exit` device: any write ends QEMU at once.
 const EXIT: u16 = 0xf4;
 
+/// Where a tracepoint's number stands; this one is hit for every interrupt that KVM injects.
+const INJECTED: &str = "/sys/kernel/tracing/events/kvm/kvm_inj_virq/id";
+
 /// The user of `--user`, and the group that may use /dev/kvm (tests/lab/lab, /etc/group).
 const USER: u32 = 1000;
 const KVM: u32 = 104;
@@ -36,6 +39,8 @@ unsafe extern "C" {
     safe fn setuid(uid: u32) -> i32;
     fn setgroups(count: usize, list: *const u32) -> i32;
     fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
+    fn syscall(number: i64, ...) -> i64;
+    fn mmap(at: *mut u8, size: usize, prot: i32, flags: i32, fd: i32, offset: i64) -> *mut u8;
 }
 
 fn main() -> ExitCode {
@@ -51,6 +56,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<i32, String> {
     allow_ports()?;
+    if fs::exists("/lab/exits").unwrap_or(false) {
+        exit_after_injection()?;
+    }
     let arguments = words("/lab/argv")?;
     let (program, rest) = arguments.split_first().ok_or("no command")?;
     let mut command = Command::new(program);
@@ -157,6 +165,91 @@ fn wait_for(pid: i32) -> ExitStatus {
             return ExitStatus::from_raw(status);
         }
     }
+}
+
+/// Makes each interrupt that KVM gives to a guest be followed by an exit, before the guest's
+/// next instruction: QEMU's emulation forgets only there that it has delivered it, and gives
+/// it once more if another thread stops the CPU before (docs/lab.md, "Traps").
+///
+/// A perf event counts KVM's tracepoint and has a reader to wake for each. KVM comes by there
+/// with interrupts off, so the kernel sends the CPU an interrupt of its own (an irq_work), which
+/// ends the guest's run as it begins.
+fn exit_after_injection() -> Result<(), String> {
+    /// Linux, arch/x86/entry/syscalls/syscall_64.tbl.
+    const PERF_EVENT_OPEN: i64 = 298;
+    /// `PERF_FLAG_FD_CLOEXEC`, include/uapi/linux/perf_event.h.
+    const CLOEXEC: i64 = 8;
+    const PROT_READ: i32 = 1;
+    const MAP_SHARED: i32 = 1;
+    const PAGE: usize = 4096;
+    /// The first 64 bytes of `perf_event_attr` (`PERF_ATTR_SIZE_VER0`).
+    #[repr(C)]
+    struct Attributes {
+        kind: u32,
+        size: u32,
+        config: u64,
+        sample_period: u64,
+        sample_type: u64,
+        read_format: u64,
+        flags: u64,
+        wakeup_events: u32,
+        bp_type: u32,
+        config1: u64,
+    }
+    let number = fs::read_to_string(INJECTED).map_err(|e| format!("{INJECTED}: {e}"))?;
+    let attributes = Attributes {
+        kind: 2, // PERF_TYPE_TRACEPOINT
+        size: size_of::<Attributes>() as u32,
+        config: number
+            .trim()
+            .parse()
+            .map_err(|e| format!("{INJECTED}: {e}"))?,
+        sample_period: 1,
+        sample_type: 0,
+        read_format: 0,
+        flags: 0,
+        wakeup_events: 1,
+        bp_type: 0,
+        config1: 0,
+    };
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    for cpu in 0..cpus as i64 {
+        // Of all processes, on this CPU, in no group.
+        // SAFETY: the kernel reads as much of the attributes as they say they have.
+        let fd = unsafe {
+            syscall(
+                PERF_EVENT_OPEN,
+                &raw const attributes,
+                -1_i64,
+                cpu,
+                -1_i64,
+                CLOEXEC,
+            )
+        };
+        if fd < 0 {
+            return Err(format!(
+                "perf_event_open: {}",
+                std::io::Error::last_os_error()
+            ));
+        }
+        // A ring that nobody reads and that may overflow: it is mapped for reading only. Both
+        // stay as long as the machine.
+        // SAFETY: new memory, at an address of the kernel's choice.
+        let ring = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                2 * PAGE,
+                PROT_READ,
+                MAP_SHARED,
+                fd as i32,
+                0,
+            )
+        };
+        if ring.addr() == usize::MAX {
+            return Err(format!("perf event: {}", std::io::Error::last_os_error()));
+        }
+    }
+    Ok(())
 }
 
 fn allow_ports() -> Result<(), String> {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Figure, Report, single};
 use crate::args;
-use crate::build::{self, BuildError, Outcome, Runner};
+use crate::build::{self, Attempt, BuildError, Outcome, Runner};
 use crate::engine::{self, Unusable};
 use crate::interrupt::Interrupt;
 use crate::plan::{BootChoice, Folders, Plan, PlanError};
@@ -83,7 +83,7 @@ pub fn boot(
     }
     report.engine = Some(selected.engine.name().to_owned());
     let runner = Runner::Machine(selected.engine.as_ref());
-    let run = build::run(&plan, runner, interrupt, progress)?;
+    let run = build::run(&plan, runner, Attempt::Last, interrupt, progress)?;
     let Some(first_line) = run.timeline.first_line() else {
         return Err(BenchError::Boot(match &run.outcome {
             Outcome::Failed(failure) => failure.reason.to_string(),

@@ -110,10 +110,20 @@ fn hold(plan: &Plan) -> Result<BoxLock, BuildError> {
     Ok(held)
 }
 
+/// Whether another attempt may follow a failed one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// If the box does not come up, it is booted another way: nothing is kept of that.
+    First,
+    /// What fails is kept.
+    Last,
+}
+
 /// Carries out `plan` with `runner`.
 pub fn run(
     plan: &Plan,
     runner: Runner<'_>,
+    attempt: Attempt,
     interrupt: &Interrupt,
     progress: &mut Progress,
 ) -> Result<Run, BuildError> {
@@ -161,7 +171,11 @@ pub fn run(
     let came_up = watch.came_up;
     let last_lines = reason.as_ref().map(|reason| watch.last_lines(reason));
     let kept = match (&reason, runner) {
-        (Some(reason), Runner::Machine(engine)) if plan.keep_failed && reason.leaves_a_disk() => {
+        (Some(reason), Runner::Machine(engine))
+            if plan.keep_failed
+                && reason.leaves_a_disk()
+                && (attempt == Attempt::Last || !reason.is_of_the_boot(came_up)) =>
+        {
             let failed = Failed {
                 engine: engine.name(),
                 reason: reason.to_string(),

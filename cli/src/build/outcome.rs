@@ -31,17 +31,7 @@ impl Run {
         let Outcome::Failed(Failure { reason, .. }) = &self.outcome else {
             return None;
         };
-        let of_the_box = matches!(
-            reason,
-            Reason::Unfit(_)
-                | Reason::Kiwi(_)
-                | Reason::EarlyPowerOff
-                | Reason::Panic(_)
-                | Reason::Reset
-                | Reason::TripleFault(_)
-                | Reason::Hung(_)
-        );
-        Some(reason).filter(|_| of_the_box && !self.came_up)
+        Some(reason).filter(|reason| reason.is_of_the_boot(self.came_up))
     }
 }
 
@@ -162,6 +152,27 @@ impl Reason {
             Reason::Container(_) => "container",
             Reason::UnreadableCode(_) => "unreadable-code",
         }
+    }
+
+    /// Whether the box never came up (unless `came_up`), and nobody stopped it.
+    pub fn is_of_the_boot(&self, came_up: bool) -> bool {
+        let of_the_box = matches!(
+            self,
+            Reason::Unfit(_)
+                | Reason::Kiwi(_)
+                | Reason::EarlyPowerOff
+                | Reason::Panic(_)
+                | Reason::Reset
+                | Reason::TripleFault(_)
+                | Reason::Hung(_)
+        );
+        of_the_box && !came_up
+    }
+
+    /// Whether the same is to be expected of the next boot: a crash without a word may have
+    /// been an accident.
+    pub fn is_worth_remembering(&self) -> bool {
+        !matches!(self, Reason::Reset | Reason::TripleFault(_))
     }
 
     /// Whether there is something to look at in what the box wrote.
