@@ -157,8 +157,19 @@ pub trait Device: Send + fmt::Debug {
         Ok(())
     }
 
-    /// The driver resets the device, or the machine ends: the guest's memory and the queues are
-    /// not touched any more when this returns.
+    /// The driver resets the device, or the machine ends. What the driver put into the queues
+    /// before that may not have been notified yet: here is the last look at them, for a device
+    /// whose guest does not wait for an answer. Not called for a device that needs a reset.
+    ///
+    /// # Errors
+    /// If the driver's rings are broken.
+    fn stopping(&mut self, context: &mut Context) -> Result<(), Fault> {
+        let _ = context;
+        Ok(())
+    }
+
+    /// The device does nothing any more: the guest's memory and the queues are not touched when
+    /// this returns.
     fn deactivate(&mut self) {}
 
     /// The driver has put something into queue `index`, or has it looked at.

@@ -121,7 +121,7 @@ impl Serving {
                     self.serve(token)?;
                 }
             }
-            Ok(())
+            self.device.stopping(&mut self.context)
         });
         if let Err(fault) = served {
             log::warn!("{}: {fault}", self.device.kind().name());

@@ -267,6 +267,15 @@ impl Device for Console {
         Ok(())
     }
 
+    /// Linux does not wait until what it writes to a port was seen (`port_fops_write` in
+    /// drivers/char/virtio_console.c): the last words of a guest that powers itself off are
+    /// still in the queue.
+    fn stopping(&mut self, context: &mut Context) -> Result<(), Fault> {
+        Port::ALL
+            .into_iter()
+            .try_for_each(|port| self.transmit(port, context))
+    }
+
     fn woken(&mut self, context: &mut Context) -> Result<(), Fault> {
         // Before looking: what comes later signals it again. It may have been read already.
         let _ = self.input.0.event.read();

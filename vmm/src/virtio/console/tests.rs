@@ -1,4 +1,5 @@
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use virtio_bindings::virtio_ring::VRING_DESC_F_WRITE;
 use virtio_queue::desc::{RawDescriptor, split::Descriptor};
@@ -8,6 +9,7 @@ use vm_memory::{Bytes, GuestAddress};
 use super::*;
 use crate::memory::allocate;
 use crate::test_support::{Recorder, context};
+use crate::virtio::worker::Worker;
 
 /// Where queue `index` has its rings, and its buffers behind them.
 fn rings(index: usize) -> GuestAddress {
@@ -144,4 +146,30 @@ fn the_driver_learns_which_ports_there_are() {
     fixture.ram.read_slice(&mut name, at).unwrap();
     assert_eq!(name, CONTROL_PORT.as_bytes());
     assert_eq!(fixture.used(CONTROL_RECEIVE), 6);
+}
+
+#[test]
+fn the_last_words_arrive_though_nobody_was_told_of_them() {
+    let mut fixture = Fixture::new();
+    fixture.add(5, b"first", 0);
+    let Fixture {
+        console,
+        ram,
+        queues,
+        context,
+        output,
+    } = fixture;
+    let worker = Worker::start(Box::new(console), context).unwrap();
+    // It has begun, and listens.
+    while queues[5].used().idx().load() == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(20));
+    ram.write_slice(b"last", GuestAddress(0x5000)).unwrap();
+    let last = Descriptor::new(0x5000, 4, 0, 0).into();
+    queues[5].add_desc_chains(&[last], 1).unwrap();
+    assert!(worker.stop().is_some());
+    let said: Vec<_> = output.try_iter().collect();
+    let words = [b"first".to_vec(), b"last".to_vec()];
+    assert_eq!(said, words.map(|word| (Port::Control, word)));
 }
