@@ -88,6 +88,7 @@ impl Guest {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let device = Net::new(NetworkConfig {
             host_loopback: true,
+            forward: None,
         })?;
         let features = 1 << bits::VIRTIO_NET_F_CSUM
             | 1 << bits::VIRTIO_NET_F_GUEST_CSUM

@@ -1,12 +1,13 @@
 //! A guest that sends frames to the NAT.
 //!
 //! The frames are the fuzzer's, but they stay on this host: addresses of the world become the
-//! gateway's, behind which one port of ours listens, and no name is looked up.
+//! gateway's, behind which one port of ours listens, and no name is looked up. A caller of ours waits
+//! for the guest's port 22.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use crate::net::{GUEST_MAC, Nat, NetworkConfig, Offloads};
+use crate::net::{Forward, GUEST_MAC, Nat, NetworkConfig, Offloads};
 
 /// Bytes of an Ethernet header, of an IPv4 and an IPv6 header without options.
 const ETHERNET: usize = 14;
@@ -27,6 +28,9 @@ const RELATIVE: u8 = 0x04;
 const REPAIR: u8 = 0x08;
 const ANSWER: u8 = 0x10;
 const CLOSE: u8 = 0x20;
+/// To the caller: from port 22 to the first port that callers have.
+const CALLER: u8 = 0x40;
+const CALLER_PORTS: [[u8; 2]; 2] = [22_u16.to_be_bytes(), 49152_u16.to_be_bytes()];
 
 /// Frames: a byte that says what is done to it (0 and 1: which ethertype, see the bits above),
 /// two bytes of length, the bytes behind the Ethernet header.
@@ -36,8 +40,16 @@ pub fn net(mut data: &[u8]) {
     };
     let port = listener.local_addr().map_or(1, |address| address.port());
     let _ = listener.set_nonblocking(true);
+    let Ok(inbound) = TcpListener::bind("127.0.0.1:0") else {
+        return;
+    };
+    let caller = inbound.local_addr().and_then(TcpStream::connect);
     let Ok(mut nat) = Nat::new(NetworkConfig {
         host_loopback: true,
+        forward: Some(Forward {
+            listener: inbound,
+            port: 22,
+        }),
     }) else {
         return;
     };
@@ -47,6 +59,10 @@ pub fn net(mut data: &[u8]) {
         tcp6: true,
     });
     let mut accepted: Vec<TcpStream> = Vec::new();
+    if let Ok(caller) = caller {
+        let _ = caller.set_nonblocking(true);
+        accepted.push(caller);
+    }
     // What the NAT's last segment carried, for acknowledgements that fit.
     let mut sequence = 0;
     for _ in 0..FRAMES {
@@ -156,6 +172,12 @@ fn tamed(what: u8, payload: &[u8], port: u16, sequence: u32) -> Vec<u8> {
         && !bootp
     {
         to.copy_from_slice(&port.to_be_bytes());
+    }
+    if let Some(ports) = frame.get_mut(transport..transport + 4)
+        && what & CALLER != 0
+        && protocol == Some(TCP)
+    {
+        ports.copy_from_slice(CALLER_PORTS.as_flattened());
     }
     if protocol == Some(TCP)
         && what & RELATIVE != 0

@@ -105,7 +105,11 @@ mod tests {
     use super::*;
 
     fn decide(to: &str, host_loopback: bool) -> Destination {
-        destination(to.parse().unwrap(), &NetworkConfig { host_loopback })
+        let config = NetworkConfig {
+            host_loopback,
+            forward: None,
+        };
+        destination(to.parse().unwrap(), &config)
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The guest's network: user-mode NAT in this process.
 //!
-//! No privilege, no interface of the host, no helper, and nothing listens. The guest's TCP
-//! connections end here and are continued by sockets of this process; UDP and ICMP echo have a
-//! socket each while they are in use; ARP, DHCP, NDP and DNS are answered.
+//! No privilege, no interface of the host, no helper, and nothing listens unless it is asked for
+//! ([`Forward`]). The guest's TCP connections end here and are continued by sockets of this process;
+//! UDP and ICMP echo have a socket each while they are in use; ARP, DHCP, NDP and DNS are answered.
 //!
 //! The link between the guest and [`Nat`] loses nothing: what the guest has no room for waits.
 //! All memory is bounded, whatever the guest sends: see [`limits`].
@@ -11,6 +11,7 @@ mod addresses;
 mod datagram;
 mod dhcp;
 mod icmp;
+mod inbound;
 mod nat;
 mod neighbour;
 mod packet;
@@ -21,6 +22,8 @@ mod tcp;
 mod tests;
 mod ticker;
 
+use std::net::TcpListener;
+
 pub use addresses::{GATEWAY, GUEST, GUEST_MAC, NAME_SERVER};
 pub use nat::LARGEST_FRAME;
 pub use nat::Nat;
@@ -30,6 +33,8 @@ pub use packet::{Frame, Offload, Segmentation};
 pub mod limits {
     /// TCP connections; more are refused. Fewer where the process may not open as many files.
     pub const CONNECTIONS: usize = 4096;
+    /// TCP connections into the guest, among those; more wait in the host's backlog.
+    pub const INBOUND: usize = 64;
     /// UDP and ICMP associations; one more takes the place of the one idle for longest.
     pub const ASSOCIATIONS: usize = 512;
     /// Bytes that wait for the guest, and bytes that wait for the host, per TCP connection.
@@ -44,11 +49,23 @@ pub mod limits {
 }
 
 /// How the guest is connected.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct NetworkConfig {
     /// The guest reaches the host's loopback at the gateway's address. Without it, nothing that
     /// listens on the host's loopback alone can be reached.
     pub host_loopback: bool,
+    /// A port of the host that leads into the guest.
+    pub forward: Option<Forward>,
+}
+
+/// A way into the guest: what connects to `listener` is connected to a port of the guest.
+#[derive(Debug)]
+pub struct Forward {
+    /// Listens on an IPv4 address of the host, until the network is gone. Who may connect is up to
+    /// that address: the guest sees its gateway, whoever it is.
+    pub listener: TcpListener,
+    /// Port of the guest's address, [`GUEST`].
+    pub port: u16,
 }
 
 /// What the guest's driver can do with frames.

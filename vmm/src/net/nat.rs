@@ -16,13 +16,15 @@ use smoltcp::wire::{
 
 use super::addresses::{Destination, GATEWAY, PREFIX_6, destination, is_ours};
 use super::datagram::{Association, Kind};
+use super::inbound::Inbound;
 use super::packet::{self, Frame, ICMP, ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
 use super::tcp::{self, Connection, Fate};
 use super::ticker::Ticker;
 use super::{NetworkConfig, NetworkError, Offloads, dhcp, icmp, limits, neighbour, resolver};
 
-/// The timer's token; sockets have those behind it.
+/// Tokens of the timer and of the listener; other sockets have those behind them.
 const TIMER: u64 = 0;
+const LISTENER: u64 = 1;
 /// Events that are taken at once.
 const EVENTS: usize = 64;
 /// Largest datagram (RFC 768).
@@ -42,6 +44,7 @@ pub struct Nat {
     ticker: Ticker,
     connections: HashMap<u64, Connection>,
     associations: HashMap<u64, Association>,
+    inbound: Option<Inbound>,
     keys: HashMap<Key, u64>,
     names: HashMap<u64, Key>,
     last: u64,
@@ -62,10 +65,18 @@ impl Nat {
     ///
     /// # Errors
     /// If the host has no file descriptor left.
-    pub fn new(config: NetworkConfig) -> Result<Nat, NetworkError> {
+    pub fn new(mut config: NetworkConfig) -> Result<Nat, NetworkError> {
         let host = |action| move |error: nix::Error| NetworkError::new(action)(error.into());
         let epoll =
             Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(host("cannot wait for sockets"))?;
+        let inbound = config.forward.take().map(Inbound::new).transpose();
+        let inbound = inbound.map_err(NetworkError::new("cannot use the listening socket"))?;
+        if let Some(inbound) = &inbound {
+            let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+            epoll
+                .add(inbound.fd(), EpollEvent::new(flags, LISTENER))
+                .map_err(host("cannot wait for connections into the guest"))?;
+        }
         Ok(Nat {
             config,
             offloads: Offloads::default(),
@@ -74,9 +85,10 @@ impl Nat {
             ticker: Ticker::default(),
             connections: HashMap::new(),
             associations: HashMap::new(),
+            inbound,
             keys: HashMap::new(),
             names: HashMap::new(),
-            last: TIMER,
+            last: LISTENER,
             replies: VecDeque::new(),
             sending: VecDeque::new(),
             buffered: 0,
@@ -110,6 +122,8 @@ impl Nat {
             EthernetProtocol::Ipv6 => self.ipv6(frame.payload()),
             EthernetProtocol::Unknown(_) => {}
         }
+        // It may have ended a connection that kept another one waiting.
+        self.admit();
     }
 
     fn ipv4(&mut self, bytes: &[u8]) {
@@ -224,25 +238,67 @@ impl Nat {
         let first = u32::from_ne_bytes(first);
         match Connection::connect(guest, remote, host, segment, first) {
             Ok(connection) => {
-                let id = self.last + 1;
-                let flags = EpollFlags::EPOLLIN
-                    | EpollFlags::EPOLLOUT
-                    | EpollFlags::EPOLLRDHUP
-                    | EpollFlags::EPOLLET;
                 if self
-                    .epoll
-                    .add(connection.fd(), EpollEvent::new(flags, id))
+                    .insert(connection, (PROTOCOL_TCP, guest, remote))
                     .is_err()
                 {
-                    return self.refuse(guest, remote, segment);
+                    self.refuse(guest, remote, segment);
                 }
-                self.name(id, (PROTOCOL_TCP, guest, remote));
-                self.connections.insert(id, connection);
             }
             Err(error) => {
                 log::debug!("no connection to {host}: {error}");
                 self.refuse(guest, remote, segment);
             }
+        }
+    }
+
+    /// Watches over a connection from now on.
+    fn insert(&mut self, connection: Connection, key: Key) -> nix::Result<u64> {
+        let id = self.last + 1;
+        let flags = EpollFlags::EPOLLIN
+            | EpollFlags::EPOLLOUT
+            | EpollFlags::EPOLLRDHUP
+            | EpollFlags::EPOLLET;
+        self.epoll
+            .add(connection.fd(), EpollEvent::new(flags, id))?;
+        self.name(id, key);
+        self.connections.insert(id, connection);
+        Ok(id)
+    }
+
+    /// Lets in who waits to be connected to the guest, as far as there is room.
+    fn admit(&mut self) {
+        if self.inbound.is_none() {
+            return;
+        }
+        let most = self.most_connections();
+        while self.connections.len() < most
+            && let Some(inbound) = &mut self.inbound
+            && let Some(socket) = inbound.next()
+        {
+            let guest = inbound.guest();
+            let keys = &self.keys;
+            let caller = inbound.caller(|caller| keys.contains_key(&(PROTOCOL_TCP, guest, caller)));
+            let mut first = [0; 4];
+            let id = match caller {
+                Some(caller) if crate::random(&mut first).is_ok() => {
+                    let first = u32::from_ne_bytes(first);
+                    let connection = Connection::call(guest, caller, socket, first);
+                    self.insert(connection, (PROTOCOL_TCP, guest, caller)).ok()
+                }
+                _ => None,
+            };
+            match id {
+                Some(id) => self.with(id, Connection::exchange),
+                // Its socket is closed.
+                None => self.forget_caller(),
+            }
+        }
+    }
+
+    fn forget_caller(&mut self) {
+        if let Some(inbound) = &mut self.inbound {
+            inbound.closed();
         }
     }
 
@@ -303,6 +359,9 @@ impl Nat {
         self.associations.remove(&id);
         let connection = self.connections.remove(&id)?;
         self.buffered -= connection.buffered();
+        if connection.is_inbound() {
+            self.forget_caller();
+        }
         Some(connection)
     }
 
@@ -417,6 +476,10 @@ impl Nat {
             let id = event.data();
             if id == TIMER {
                 self.tick(Instant::now());
+            } else if id == LISTENER {
+                if let Some(inbound) = &mut self.inbound {
+                    inbound.knock();
+                }
             } else if self.connections.contains_key(&id) {
                 self.with(id, |connection, room| {
                     connection.host_event(event.events(), room)
@@ -425,6 +488,7 @@ impl Nat {
                 self.receive(id);
             }
         }
+        self.admit();
     }
 
     fn receive(&mut self, id: u64) {

@@ -1,4 +1,5 @@
-//! One TCP connection of the guest (RFC 9293), continued by a socket of the host.
+//! One TCP connection of the guest (RFC 9293), continued by a socket of the host. Either side may
+//! have begun it.
 //!
 //! The link to the guest loses nothing and keeps order, so there is no congestion to control
 //! and nothing to reassemble; what the guest drops by itself is sent again, in order. A
@@ -57,6 +58,8 @@ enum State {
     Connecting,
     /// The guest has been answered, and has not said anything yet.
     Answered,
+    /// The host has begun; the guest is called, and has not answered yet.
+    Calling,
     Open,
 }
 
@@ -81,6 +84,8 @@ pub(super) struct Connection {
     guest: SocketAddr,
     remote: SocketAddr,
     state: State,
+    /// The host has begun it.
+    inbound: bool,
     /// The socket may have something to read or room to write: edge-triggered.
     readable: bool,
     writable: bool,
@@ -136,21 +141,40 @@ impl Connection {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
             _ => {}
         }
-        let most = if guest.is_ipv6() {
-            SEGMENT_6
-        } else {
-            SEGMENT_4
-        };
-        let asked = syn.max_seg_size.unwrap_or(DEFAULT_SEGMENT);
-        Ok(Connection {
+        let mut connection = Connection::new(socket, guest, remote, State::Connecting, first);
+        connection.take_options(syn);
+        Ok(connection)
+    }
+
+    /// Begins to call the guest for `socket`, which it shall know as `remote`.
+    pub(super) fn call(
+        guest: SocketAddr,
+        remote: SocketAddr,
+        socket: Socket,
+        first: u32,
+    ) -> Connection {
+        let mut connection = Connection::new(socket, guest, remote, State::Calling, first);
+        connection.owes_acknowledgement = true;
+        connection
+    }
+
+    fn new(
+        socket: Socket,
+        guest: SocketAddr,
+        remote: SocketAddr,
+        state: State,
+        first: u32,
+    ) -> Connection {
+        Connection {
             socket,
             guest,
             remote,
-            state: State::Connecting,
+            state,
+            inbound: state == State::Calling,
             readable: false,
             writable: false,
             ending: false,
-            next_expected: (syn.seq_number.0 as u32).wrapping_add(1),
+            next_expected: 0,
             to_host: Ring::default(),
             guest_done: false,
             host_told: false,
@@ -160,20 +184,44 @@ impl Connection {
             to_guest: Ring::default(),
             host_done: false,
             end_sent: false,
-            window: u32::from(syn.window_len),
-            scale: syn.window_scale.map(|scale| scale.min(MOST_SCALE)),
-            segment_size: asked.clamp(LEAST_SEGMENT, most),
+            window: 0,
+            scale: None,
+            segment_size: DEFAULT_SEGMENT,
             duplicates: 0,
             resend_at: None,
             resends: 0,
             owes_acknowledgement: false,
             told_window: 0,
             queued: false,
-        })
+        }
+    }
+
+    /// Takes what the guest's first segment says of itself.
+    fn take_options(&mut self, syn: &TcpRepr<'_>) {
+        let asked = syn.max_seg_size.unwrap_or(DEFAULT_SEGMENT);
+        self.segment_size = asked.clamp(LEAST_SEGMENT, self.most_segment());
+        self.next_expected = (syn.seq_number.0 as u32).wrapping_add(1);
+        // Not scaled in a SYN (RFC 7323, section 2.2).
+        self.window = u32::from(syn.window_len);
+        self.scale = syn.window_scale.map(|scale| scale.min(MOST_SCALE));
+    }
+
+    /// Bytes of payload in a frame of the link.
+    fn most_segment(&self) -> u16 {
+        if self.guest.is_ipv6() {
+            SEGMENT_6
+        } else {
+            SEGMENT_4
+        }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Whether the host has begun it, not the guest.
+    pub(super) fn is_inbound(&self) -> bool {
+        self.inbound
     }
 
     /// Memory that is kept for what waits for either side, in bytes.
@@ -198,12 +246,20 @@ impl Connection {
             self.state = State::Answered;
             self.owes_acknowledgement = true;
         }
+        if self.state == State::Calling && failed {
+            // Who called is gone. The guest may know nothing of it yet.
+            return if self.next == self.unacknowledged {
+                Fate::Gone
+            } else {
+                Fate::Reset
+            };
+        }
         self.exchange(room)
     }
 
     /// Moves what can be moved between the buffers and the host's socket.
     pub(super) fn exchange(&mut self, room: usize) -> Fate {
-        if self.state == State::Connecting {
+        if matches!(self.state, State::Connecting | State::Calling) {
             return Fate::Stays;
         }
         if self.flush().is_err() || self.fill(room).is_err() {
@@ -270,6 +326,9 @@ impl Connection {
     /// A segment of the guest.
     pub(super) fn guest_segment(&mut self, segment: &TcpRepr<'_>, room: usize) -> Fate {
         let sequence = segment.seq_number.0 as u32;
+        if self.state == State::Calling {
+            return self.called(segment, room);
+        }
         if segment.control == TcpControl::Rst {
             // Only one that fits exactly is believed (RFC 9293, section 3.10.7.4).
             return if sequence == self.next_expected {
@@ -302,6 +361,29 @@ impl Connection {
             self.guest_done = true;
             self.owes_acknowledgement = true;
         }
+        self.exchange(room)
+    }
+
+    /// The guest's answer to our SYN (RFC 9293, section 3.10.7.3).
+    fn called(&mut self, segment: &TcpRepr<'_>, room: usize) -> Fate {
+        let ours = self.unacknowledged.wrapping_add(1);
+        let acknowledged = segment.ack_number.map(|number| number.0 as u32);
+        // What does not fit is old, or forged by a program in the guest; nothing has come of it.
+        if self.next != ours || acknowledged != Some(ours) {
+            return Fate::Stays;
+        }
+        match segment.control {
+            // Nobody listens there.
+            TcpControl::Rst => return Fate::Gone,
+            TcpControl::Syn => {}
+            _ => return Fate::Stays,
+        }
+        self.take_options(segment);
+        self.state = State::Open;
+        self.unacknowledged = ours;
+        self.resend_at = None;
+        self.resends = 0;
+        self.owes_acknowledgement = true;
         self.exchange(room)
     }
 
@@ -408,7 +490,7 @@ impl Connection {
             return Fate::Reset;
         }
         self.resend_at = Some(now + RESEND * (1 << self.resends.min(RESENDS)));
-        if self.state == State::Answered {
+        if matches!(self.state, State::Answered | State::Calling) {
             self.owes_acknowledgement = true;
         } else {
             self.send_again();
@@ -421,7 +503,7 @@ impl Connection {
     pub(super) fn has_segment(&self) -> bool {
         match self.state {
             State::Connecting => false,
-            State::Answered => self.owes_acknowledgement,
+            State::Answered | State::Calling => self.owes_acknowledgement,
             State::Open => self.owes_acknowledgement || self.sendable() > 0 || self.end_is_due(),
         }
     }
@@ -450,8 +532,8 @@ impl Connection {
         if !self.has_segment() {
             return None;
         }
-        if self.state == State::Answered {
-            return Some(self.answer(offloads));
+        if self.state != State::Open {
+            return Some(self.greeting(offloads));
         }
         let large = offloads.checksum
             && if self.guest.is_ipv6() {
@@ -499,16 +581,13 @@ impl Connection {
         }))
     }
 
-    /// The answer to the guest's SYN.
-    fn answer(&mut self, offloads: Offloads) -> Frame {
-        let most = if self.guest.is_ipv6() {
-            SEGMENT_6
-        } else {
-            SEGMENT_4
-        };
-        let [high, low] = most.to_be_bytes();
+    /// Our SYN, in answer to the guest's or not.
+    fn greeting(&mut self, offloads: Offloads) -> Frame {
+        let answers = self.state == State::Answered;
+        let [high, low] = self.most_segment().to_be_bytes();
         let mut options = vec![OPTION_SEGMENT_SIZE, 4, high, low];
-        if self.scale.is_some() {
+        // An answer has it only if the guest's SYN had.
+        if self.scale.is_some() || !answers {
             options.extend([OPTION_NOTHING, OPTION_SCALE, 3, SCALE]);
         }
         self.owes_acknowledgement = false;
@@ -521,8 +600,8 @@ impl Connection {
             from: self.remote,
             to: self.guest,
             sequence: self.unacknowledged,
-            acknowledgement: self.next_expected,
-            flags: SYN | ACK,
+            acknowledgement: if answers { self.next_expected } else { 0 },
+            flags: if answers { SYN | ACK } else { SYN },
             window: u16::MAX,
             options: &options,
             payload: (&[], &[]),

@@ -15,6 +15,8 @@ use super::addresses::{GATEWAY_6, LINK_LOCAL, NAME_SERVER_6, OUR_MAC, PREFIX, PR
 use super::packet::{self, ETHERNET, ICMP, ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
 use super::*;
 
+mod inbound;
+
 const MAC: [u8; 6] = GUEST_MAC;
 
 /// A test that takes longer hangs.
@@ -118,6 +120,7 @@ impl Guest {
     fn loopback(offload: bool) -> Guest {
         let config = NetworkConfig {
             host_loopback: true,
+            forward: None,
         };
         Guest::new(config, offload)
     }

@@ -145,6 +145,7 @@ fn config(machine: Machine, disk: Box<dyn Disk>) -> Result<(Config, Option<Strin
         disks: vec![disk],
         network: (machine.network == Network::User).then_some(NetworkConfig {
             host_loopback: machine.host_loopback,
+            forward: None,
         }),
         shares,
         config_ports: false,
