@@ -31,6 +31,7 @@ use crate::plan::{Boot, BootChoice, Chosen, Folders, Plan, PlanError};
 use crate::progress::Progress;
 use crate::pull::{self, PullError};
 use crate::report;
+use crate::ssh::Ssh;
 use crate::store::{InstalledBox, Store, StoreError};
 use crate::timings;
 
@@ -314,6 +315,10 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
         Decided::untouched(options, build_args)?
     } else {
         Decided::new(options, build_args, |store, name| {
+            // Before anything is fetched; the build takes the port for itself.
+            if let Some(ssh) = Ssh::wanted(options).map_err(PlanError::Option)? {
+                ssh.listen()?;
+            }
             fetch_box(store, name, options, &interrupt)
         })?
     };
@@ -396,6 +401,13 @@ fn run_build(options: &BuildOptions, build_args: Option<&[OsString]>) -> Result<
         }
     };
     progress.note(&format!("booting the box {name} by its own init: {reason}"));
+    for note in compat
+        .notes
+        .iter()
+        .filter(|note| !plan.notes.contains(note))
+    {
+        progress.note(note);
+    }
     let run = build::run(&compat, runner, Attempt::Last, &interrupt, &mut progress)?;
     if memorable && run.came_up && memory.recall() != Some(Known::Fast) {
         memory.keep(&Known::Unfit(reason));

@@ -164,7 +164,9 @@ const ROWS: &[Row] = &[
     }),
     ("--sshfs-sharing", |o| o.notes().len() == 1),
     ("--ssh-key=id_rsa", |o| o.notes().len() == 1),
-    ("--ssh-port=10022", |o| o.notes().len() == 1),
+    ("--ssh-port=10022", |o| {
+        o.peer.ssh_port == Some(10022) && o.notes().is_empty()
+    }),
     ("--logfile=stdout", |o| o.kiwi.log_to_stdout()),
     ("--logsocket=/tmp/s", |o| {
         o.kiwi.impossible().unwrap().contains("--logsocket")

@@ -201,6 +201,19 @@ pub enum Report {
     Beat(u64),
     /// The build's exit code.
     Exit(i32),
+    /// What came of the box's sshd.
+    Sshd(Sshd),
+}
+
+/// Whether the box can be reached by ssh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sshd {
+    /// It can.
+    Ready,
+    /// It has no sshd.
+    None,
+    /// It has one that does not start.
+    Failed,
 }
 
 impl Report {
@@ -223,6 +236,9 @@ impl Report {
                 Duration::from_millis(words.next()?.parse().ok()?),
             ),
             ("beat", Some(ticks)) => Report::Beat(ticks.parse().ok()?),
+            ("ssh", Some("ready")) => Report::Sshd(Sshd::Ready),
+            ("ssh", Some("none")) => Report::Sshd(Sshd::None),
+            ("ssh", Some("failed")) => Report::Sshd(Sshd::Failed),
             ("exit", Some(code)) => Report::Exit(code.parse().ok()?),
             _ => return None,
         };
@@ -319,6 +335,10 @@ mod tests {
         );
         assert_eq!(Report::parse("boxbuild 1 exit -1"), Some(Report::Exit(-1)));
         assert_eq!(
+            Report::parse("boxbuild 1 ssh none"),
+            Some(Report::Sshd(Sshd::None))
+        );
+        assert_eq!(
             Report::parse("boxbuild 1 mark root 412"),
             Some(Report::Mark("root".into(), Duration::from_millis(412)))
         );
@@ -331,6 +351,7 @@ mod tests {
             "boxbuild 2 beat 1",
             "boxbuild 1",
             "boxbuild 1 beat x",
+            "boxbuild 1 ssh ssh root@elsewhere",
             "hello",
         ] {
             assert_eq!(Report::parse(noise), None, "{noise}");

@@ -39,6 +39,7 @@ pub mod plan;
 pub mod progress;
 pub mod pull;
 pub mod report;
+pub mod ssh;
 pub mod store;
 pub mod target;
 pub mod terminal;

@@ -41,11 +41,13 @@ pub struct PeerOptions {
     /// Accepted; folders are always shared over virtio-fs.
     #[arg(long)]
     pub sshfs_sharing: bool,
-    /// Accepted without effect: no ssh is needed to share folders.
-    #[arg(long, value_name = "NAME")]
+    /// With --ssh-port: the public key that opens the box; a file, or a name in ~/.ssh [default:
+    /// your own there].
+    #[arg(long, value_name = "FILE", conflicts_with = "container")]
     pub ssh_key: Option<OsString>,
-    /// Accepted without effect: nothing listens on the host.
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Lead this port of 127.0.0.1 to the box's sshd while the box runs, for root with a key; 0
+    /// takes any free port. Without it, nothing of a box listens on this host.
+    #[arg(long, value_name = "PORT", conflicts_with = "container")]
     pub ssh_port: Option<u16>,
 }
 
@@ -70,18 +72,12 @@ impl PeerOptions {
             let text = "folders are shared over virtio-fs, which needs nothing on the host";
             (option, given, text)
         })
-        .chain([
-            (
-                "--ssh-key",
-                self.ssh_key.is_some(),
-                "has no effect: virtio-fs shares folders without ssh",
-            ),
-            (
-                "--ssh-port",
-                self.ssh_port.is_some(),
-                "has no effect: nothing of a box listens on the host",
-            ),
-        ])
+        .chain([(
+            "--ssh-key",
+            self.ssh_key.is_some() && self.ssh_port.is_none(),
+            "has no effect without --ssh-port: nothing of the box listens on this host, and folders \
+             are shared without ssh",
+        )])
         .filter(|(_, given, _)| *given)
         .map(|(option, _, text)| format!("{option}: {text}"))
         .collect()
@@ -125,13 +121,13 @@ mod tests {
     fn an_option_without_effect_says_so() {
         let options = PeerOptions {
             p9_sharing: true,
-            ssh_port: Some(10022),
+            ssh_key: Some("id_rsa".into()),
             ..PeerOptions::default()
         };
         let notes = options.notes();
         assert_eq!(notes.len(), 2);
         assert!(notes[0].starts_with("--9p-sharing: ") && notes[0].contains("virtio-fs"));
-        assert!(notes[1].starts_with("--ssh-port: "));
+        assert!(notes[1].starts_with("--ssh-key: "));
         assert!(PeerOptions::default().notes().is_empty());
     }
 

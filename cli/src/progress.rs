@@ -2,6 +2,7 @@
 //! lines elsewhere, everything with `--verbose`.
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,6 +10,7 @@ use owo_colors::OwoColorize;
 use serde_json::json;
 
 use crate::json::emit;
+use crate::ssh;
 
 /// Where there is no terminal, a line each of these times says how far a long step is.
 const REPORT: Duration = Duration::from_secs(20);
@@ -128,6 +130,15 @@ impl Progress {
             _ if self.json => emit(&json!({"event": "note", "text": text})),
             Some(Step { bar: Some(bar), .. }) => bar.suspend(|| print(text)),
             _ => print(text),
+        }
+    }
+
+    /// Says which address of this host leads to the box's sshd.
+    pub fn listening(&mut self, address: SocketAddr) {
+        if self.json {
+            emit(&json!({"event": "ssh", "address": address.ip(), "port": address.port()}));
+        } else {
+            self.note(&format!("{address} leads to port {} of the box", ssh::SSHD));
         }
     }
 

@@ -89,6 +89,9 @@ pub struct FastBoot {
     pub files: Vec<(PathBuf, Vec<u8>)>,
     /// Version of kiwi to install first ([`Init::Program`] only).
     pub kiwi_version: Option<OsString>,
+    /// Who may log in as root while the box runs: a line of an `authorized_keys` file. The box's
+    /// sshd is started for them.
+    pub ssh_key: Option<String>,
     /// The time now, in seconds since the epoch; 0 to say nothing of it.
     pub time: u64,
     /// Random hexadecimal digits.
@@ -119,6 +122,9 @@ impl FastBoot {
                     .file("boxbuild/args", 0o600, &args_file(&self.args))
                     .file("boxbuild/env", 0o600, &env_file(&self.environment))
                     .file("boxbuild/host", 0o600, &self.host_file());
+                if let Some(key) = &self.ssh_key {
+                    archive.file("boxbuild/authorized_keys", 0o600, key.as_bytes());
+                }
                 if self.network {
                     archive.file("boxbuild/network", 0o644, b"");
                 }
@@ -153,6 +159,7 @@ impl FastBoot {
             files: self.files.iter().map(|(path, _)| path.clone()).collect(),
             network: self.network,
             kiwi_version: self.kiwi_version.clone(),
+            ssh_key: self.ssh_key.clone().map(Into::into),
             time: self.time,
             seed: self.seed.clone().into(),
         }
@@ -307,6 +314,7 @@ mod tests {
             folders: vec![("host0".into(), "/srv/it's".into(), true)],
             files: vec![("/a b/key".into(), b"secret".to_vec())],
             kiwi_version: None,
+            ssh_key: Some("ssh-ed25519 AAAA\n".into()),
             time: 0,
             seed: String::new(),
         };
@@ -316,6 +324,7 @@ mod tests {
         assert!(!text.contains("reboot"));
         assert!(text.contains("share 'host0' '/srv/it'\\''s' ro\nplace 0 '/a b/key'\n"));
         assert!(text.contains("boxbuild/files/0\0") && text.contains("secret"));
+        assert!(text.contains("boxbuild/authorized_keys\0"));
         assert_eq!(part.len() % 4, 0);
 
         let part = boot.initrd_part(Init::Program);

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,18 +15,20 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::BuildError;
 use super::shell::ShellOptions;
 use crate::boot_cache;
-use crate::engine::{Machine, Network, Processor, RootDisk, Share};
+use crate::engine::{Forward, Machine, Network, Processor, RootDisk, Share};
 use crate::host_paths;
 use crate::kept::{Record, scratch};
 use crate::plan::{Boot, Plan};
+use crate::ssh;
 use crate::store::{BoxInfo, InstalledBox};
 use crate::target::Target;
 
-/// The machine for this plan.
+/// The machine for this plan, which is reached through the port that `ssh` holds.
 pub(super) fn machine(
     plan: &Plan,
     target: &Target,
     processor: Processor,
+    ssh: Option<TcpListener>,
 ) -> Result<Machine, BuildError> {
     let installed = &plan.installed;
     let info = &installed.info;
@@ -50,6 +53,10 @@ pub(super) fn machine(
                     .collect(),
                 files: host_files(plan)?,
                 kiwi_version: plan.kiwi_version.clone().map(Into::into),
+                ssh_key: plan
+                    .ssh
+                    .as_ref()
+                    .and_then(|ssh| Some(ssh.key.as_ref()?.line())),
                 time: now(),
                 seed: seed().unwrap_or_default(),
             }
@@ -74,6 +81,10 @@ pub(super) fn machine(
         shares: shares(plan, target),
         network: plan.network,
         host_loopback: plan.host_loopback,
+        forward: ssh.map(|listener| Forward {
+            listener,
+            port: ssh::SSHD,
+        }),
         machine_type: plan.machine_type.clone(),
         cpu_model: plan.cpu_model.clone(),
     })
@@ -138,6 +149,7 @@ pub(super) fn of_kept(
                 .collect(),
             files: Vec::new(),
             kiwi_version: None,
+            ssh_key: None,
             time: now(),
             seed: seed().unwrap_or_default(),
         }
@@ -182,6 +194,7 @@ pub(super) fn of_kept(
             Network::None
         },
         host_loopback: false,
+        forward: None,
         machine_type: None,
         cpu_model: None,
     })
@@ -277,6 +290,14 @@ pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
     if plan.container.is_some() {
         return items;
     }
+    // The published boxes' own side takes it; sshd is up to the box.
+    let key = plan.ssh.as_ref().and_then(|ssh| ssh.key.as_ref());
+    items.extend(key.into_iter().flat_map(|key| {
+        [
+            format!("ssh_key=_{}_", key.data),
+            format!("ssh_key_type=_{}_", key.kind),
+        ]
+    }));
     let proxies = plan.environment.iter();
     items.extend(proxies.map(|(name, value)| format!("{name}=_{}_", value.to_string_lossy())));
     if plan.debug {

@@ -7,6 +7,7 @@ pub mod shell;
 mod watch;
 
 use std::io;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, SyncSender};
 
@@ -20,6 +21,7 @@ use crate::interrupt::Interrupt;
 use crate::kept::{Builds, Failed};
 use crate::plan::{Boot, Plan};
 use crate::progress::Progress;
+use crate::ssh::{PortError, Ssh};
 use crate::store::{ContainerImage, StoreError};
 use crate::target::{Target, TargetError};
 use crate::timings::Milestone;
@@ -42,6 +44,9 @@ pub enum BuildError {
     /// The box.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The port that shall lead into the box.
+    #[error(transparent)]
+    Port(#[from] PortError),
     /// The target directory.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -88,11 +93,12 @@ impl Runner<'_> {
         self,
         plan: &Plan,
         target: &Target,
+        ssh: Option<TcpListener>,
         events: SyncSender<Event>,
     ) -> Result<Box<dyn Running>, BuildError> {
         match self {
             Runner::Machine(engine) => {
-                let machine = machine(plan, target, engine.processor())?;
+                let machine = machine(plan, target, engine.processor(), ssh)?;
                 Ok(engine.start(machine, events)?)
             }
             Runner::Container(podman) => Ok(podman.start(&container(plan, target)?, events)?),
@@ -127,6 +133,8 @@ pub fn run(
     interrupt: &Interrupt,
     progress: &mut Progress,
 ) -> Result<Run, BuildError> {
+    // Before anything is changed.
+    let ssh = plan.ssh.as_ref().map(Ssh::listen).transpose()?;
     let _held = match runner {
         Runner::Machine(_) => Some(hold(plan)?),
         Runner::Container(_) => None,
@@ -139,7 +147,12 @@ pub fn run(
         idle: plan.timeout_idle,
     };
     let mut watch = Watch::new(&target.log(), limits, progress);
-    let mut running = runner.start(plan, &target, sender)?;
+    let port = ssh.as_ref().and_then(|ssh| ssh.local_addr().ok());
+    watch.ssh = port.and_then(|port| Some(plan.ssh.as_ref()?.command(port.port())));
+    let mut running = runner.start(plan, &target, ssh, sender)?;
+    if let Some(port) = port {
+        watch.progress.listening(port);
+    }
     watch.recorder.reach(Milestone::PowerOn);
     let attach = match (plan.debug, plan.boot) {
         (false, _) => Attach::Never,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::outcome::Reason;
 use crate::engine::Ended;
-use crate::follow::{Lines, Phase, Pulse, Report, Tail, phase_of_log_line};
+use crate::follow::{Lines, Phase, Pulse, Report, Sshd, Tail, phase_of_log_line};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::target::ResultCode;
@@ -57,6 +57,8 @@ pub(super) struct Watch<'a> {
     transcript: String,
     unfit: Option<String>,
     pub(super) came_up: bool,
+    /// The command that leads into the box, until the box has said whether it does.
+    pub(super) ssh: Option<String>,
 }
 
 impl<'a> Watch<'a> {
@@ -84,6 +86,7 @@ impl<'a> Watch<'a> {
             recorder: Recorder::of_this_process(),
             unfit: None,
             came_up: false,
+            ssh: None,
         }
     }
 
@@ -158,6 +161,22 @@ impl<'a> Watch<'a> {
             }
             Some(Report::Beat(_)) => {}
             Some(Report::Exit(code)) => self.exit = Some(code),
+            // The guest says which; the words are ours, and they are said once.
+            Some(Report::Sshd(sshd)) => {
+                if let Some(command) = self.ssh.take() {
+                    self.progress.note(&match sshd {
+                        Sshd::Ready => format!("the box is open: {command}"),
+                        Sshd::None => String::from(
+                            "--ssh-port: the box has no sshd: install openssh-server in it, or bring \
+                             one in boxroot/ of the description",
+                        ),
+                        Sshd::Failed => String::from(
+                            "--ssh-port: the sshd of the box does not start; why is on its console \
+                             (--verbose)",
+                        ),
+                    });
+                }
+            }
             None => {}
         }
     }

@@ -9,6 +9,7 @@ pub mod qemu;
 
 use std::ffi::OsString;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub struct Machine {
     pub network: Network,
     /// The guest reaches the host's loopback through the network's gateway.
     pub host_loopback: bool,
+    /// Ways into the guest over that network.
+    pub forward: Option<Forward>,
     /// Overrides of the machine type and CPU model (engine qemu only).
     pub machine_type: Option<OsString>,
     /// See `machine_type`.
@@ -105,10 +108,20 @@ pub struct Share {
 /// What the guest's network interface reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// User-mode NAT: outgoing connections only, nothing listens on the host.
+    /// User-mode NAT: outgoing connections only; nothing listens on the host but
+    /// [`Machine::forward`].
     User,
     /// No interface at all.
     None,
+}
+
+/// A port of the host that leads to one of the guest while the machine runs.
+#[derive(Debug)]
+pub struct Forward {
+    /// Holds the host's port, on its loopback.
+    pub listener: TcpListener,
+    /// The guest's port.
+    pub port: u16,
 }
 
 /// What executes the guest's instructions.

@@ -28,6 +28,14 @@ impl Plan {
         let shared: String = folders
             .chain(files.map(|file| format!("shared       {} (a copy)\n", file.display())))
             .collect();
+        let ssh = self.ssh.as_ref().map_or_else(String::new, |ssh| {
+            let key = ssh.key.as_ref();
+            let key = key.map_or_else(
+                || String::from("no key"),
+                |key| format!("key {}", key.path.display()),
+            );
+            format!("ssh          127.0.0.1:{}, {key}\n", ssh.port)
+        });
         let disk = if self.in_place {
             "disk         written in place (--no-snapshot)\n"
         } else {
@@ -39,7 +47,7 @@ impl Plan {
             .collect();
         format!(
             "box          {} ({}, {})\n{to_fetch}{machine}\ndescription  {}\ntarget-dir   {}\n\
-             {disk}{shared}kiwi-ng      {}\n",
+             {ssh}{disk}{shared}kiwi-ng      {}\n",
             self.installed.info.name,
             self.installed.info.origin,
             self.installed.info.arch,

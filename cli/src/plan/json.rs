@@ -68,6 +68,10 @@ impl Plan {
                 Network::User => "user",
                 Network::None => "none",
             },
+            "ssh": self.ssh.as_ref().map(|ssh| json!({
+                "port": ssh.port,
+                "key": ssh.key.as_ref().map(|key| path(&key.path)),
+            })),
             "console": self.console,
             "cmdline": chosen.cmdline,
             "shares": own.into_iter().chain(shares).collect::<Vec<_>>(),

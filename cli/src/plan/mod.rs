@@ -20,6 +20,7 @@ use crate::fetch_options::Fetch;
 use crate::host_paths::HostPaths;
 use crate::kiwi_options::BuildArgsError;
 use crate::peer_options;
+use crate::ssh::Ssh;
 use crate::store::{BoxInfo, ContainerImage, InstalledBox};
 use crate::terminal;
 use crate::timings;
@@ -76,6 +77,8 @@ pub struct Plan {
     pub network: Network,
     /// A proxy on the host's loopback is used.
     pub host_loopback: bool,
+    /// How the box is reached from this host.
+    pub ssh: Option<Ssh>,
     /// Engine that the user asked for (one of [`crate::engine::NAMES`]).
     pub engine: String,
     /// Machine type and CPU model for the qemu engine.
@@ -176,6 +179,8 @@ impl Plan {
         });
         let mut environment = proxies(std::env::vars_os(), network, container.is_none());
         let mut notes = options.notes();
+        let ssh = Ssh::wanted(options).map_err(PlanError::Option)?;
+        notes.extend(ssh.iter().flat_map(|ssh| ssh.notes(boot)));
         if boot == Boot::Compat && container.is_none() {
             notes.extend(only_plain(&mut environment));
         }
@@ -218,6 +223,7 @@ impl Plan {
             kiwi_args: kiwi_args(options, folders.build.rest),
             host_loopback: wants_loopback(&environment),
             environment,
+            ssh,
             notes,
             memory_mib: options
                 .box_memory

@@ -40,6 +40,8 @@ pub struct Job {
     pub network: bool,
     /// Version of kiwi to install first.
     pub kiwi_version: Option<OsString>,
+    /// Who may log in as root while the box runs: a line of an `authorized_keys` file.
+    pub ssh_key: Option<OsString>,
     /// The host's time when the job was made, in seconds since the epoch; 0 if it is not told.
     pub time: u64,
     /// Random bytes for the kernel, as text.
@@ -101,6 +103,9 @@ impl Job {
         if let Some(version) = &self.kiwi_version {
             entry("kiwi-version", &[version]);
         }
+        if let Some(key) = &self.ssh_key {
+            entry("ssh-key", &[key]);
+        }
         entry("time", &[OsStr::new(&self.time.to_string())]);
         entry("seed", &[&self.seed]);
         out
@@ -137,6 +142,7 @@ impl Job {
                 Some("file") => job.files.push(value()?.into()),
                 Some("network") => job.network = true,
                 Some("kiwi-version") => job.kiwi_version = Some(value()?),
+                Some("ssh-key") => job.ssh_key = Some(value()?),
                 Some("time") => {
                     let text = value()?;
                     let time = text.to_str().and_then(|text| text.parse().ok());
@@ -185,6 +191,7 @@ mod tests {
             files: vec!["/a b/key".into(), "/etc/x".into()],
             network: true,
             kiwi_version: Some("10.2.1".into()),
+            ssh_key: Some("ssh-ed25519 AAAA\n".into()),
             time: 1_700_000_000,
             seed: "0123".into(),
         }

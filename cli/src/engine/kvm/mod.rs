@@ -16,7 +16,7 @@ use boxbuild_virtiofs::config::ShareConfig;
 use boxbuild_vmm::disk::{Disk, Image, ImageError, Overlay, open_in_place};
 use boxbuild_vmm::kvm::KvmError;
 use boxbuild_vmm::machine::{self, Config};
-use boxbuild_vmm::net::NetworkConfig;
+use boxbuild_vmm::net::{Forward, NetworkConfig};
 use boxbuild_vmm::smoke;
 use boxbuild_vmm::virtio::Kind;
 use boxbuild_vmm::virtio::console::{Input, Port};
@@ -145,7 +145,10 @@ fn config(machine: Machine, disk: Box<dyn Disk>) -> Result<(Config, Option<Strin
         disks: vec![disk],
         network: (machine.network == Network::User).then_some(NetworkConfig {
             host_loopback: machine.host_loopback,
-            forward: None,
+            forward: machine.forward.map(|forward| Forward {
+                listener: forward.listener,
+                port: forward.port,
+            }),
         }),
         shares,
         config_ports: false,

@@ -5,12 +5,13 @@
 //! path goes through QEMU's own option syntax.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
 use serde_json::json;
 
 use crate::arch::Arch;
-use crate::engine::{Machine, Network};
+use crate::engine::{Forward, Machine, Network};
 
 /// Size of a virtio-fs queue: the largest that QEMU takes.
 const FS_QUEUE_SIZE: u32 = 1024;
@@ -169,7 +170,11 @@ pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
         );
     }
     if machine.network == Network::User {
-        argv.option("-netdev", "user,id=net");
+        let forward = machine.forward.as_ref().and_then(hostfwd);
+        argv.option(
+            "-netdev",
+            format!("user,id=net{}", forward.unwrap_or_default()),
+        );
         let rom = if bus == "pci" { ",romfile=" } else { "" };
         argv.option("-device", format!("virtio-net-{bus},netdev=net{rom}"));
     }
@@ -179,6 +184,19 @@ pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
         format!("virtio-balloon-{bus},free-page-reporting=on"),
     );
     argv.words
+}
+
+/// The port that leads into the guest; it must be free again by then.
+fn hostfwd(forward: &Forward) -> Option<String> {
+    let SocketAddr::V4(host) = forward.listener.local_addr().ok()? else {
+        return None;
+    };
+    Some(format!(
+        ",hostfwd=tcp:{}:{}-:{}",
+        host.ip(),
+        host.port(),
+        forward.port
+    ))
 }
 
 /// The root disk: images one over the other, from the bottom up, each in the file descriptor
@@ -257,6 +275,7 @@ mod tests {
             shares: vec![share("one"), share("two")],
             network,
             host_loopback: false,
+            forward: None,
             machine_type: None,
             cpu_model: None,
         }
@@ -291,6 +310,16 @@ mod tests {
         assert!(words.contains(&"socket,id=share1,fd=18".to_owned()));
         let append = words.iter().position(|word| word == "-append").unwrap();
         assert_eq!(words[append + 1], "console=hvc0 kiwi=\"a,b\"");
+    }
+
+    #[test]
+    fn a_port_of_the_loopback_leads_into_the_guest() {
+        let mut machine = machine(Arch::X86_64, Network::User);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        machine.forward = Some(Forward { listener, port: 22 });
+        let netdev = format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22");
+        assert!(words(&machine).contains(&netdev));
     }
 
     #[test]

@@ -124,6 +124,8 @@ impl Engine for Qemu {
             shares: share_ends.iter().map(AsRawFd::as_raw_fd).collect(),
         };
         let arguments = argv::arguments(&machine, &descriptors);
+        // Its port was held until now; QEMU takes no listening socket, only the number.
+        drop(machine.forward);
         let mut inherited: Vec<OwnedFd> = vec![
             kernel.into(),
             disk.top.into(),

@@ -15,7 +15,7 @@ use boxinit::wishes::{Keep, Wishes};
 use super::control::Control;
 use super::process::{How, Supervisor};
 use super::shares::{BUNDLE, CODE, DESCRIPTION};
-use super::{Stop, failed};
+use super::{Stop, failed, sshd};
 
 /// Where kiwi works: on the box's disk.
 const RESULT: &str = "/result";
@@ -50,6 +50,10 @@ pub(super) fn run(
     control: &mut Control,
 ) -> Result<i32, Stop> {
     overlay(supervisor, control)?;
+    // What the description brings may be the sshd, or what it is configured by.
+    if let Some(key) = &job.ssh_key {
+        sshd::start(key, supervisor, control);
+    }
     let mut environment = profile(supervisor, control)?;
     let _ = fs::DirBuilder::new()
         .recursive(true)

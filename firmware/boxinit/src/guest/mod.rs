@@ -10,6 +10,7 @@ mod process;
 mod rootfs;
 mod shares;
 mod shell;
+mod sshd;
 mod system;
 
 use std::fmt;
