@@ -50,6 +50,18 @@ fn wrong_words_are_refused() {
         ),
         (&["--logfile", "/nowhere/log"], &[], &["does not exist"]),
         (&["--box-console", "hvc0 init=x"], &[], &["not a console"]),
+        (
+            &["--ssh-port", "0", "--network", "none"],
+            &[],
+            &["--network none"],
+        ),
+        (
+            &["--ssh-port", "0", "--ssh-key", "/nowhere/key"],
+            &[],
+            &["--ssh-key", "no such key"],
+        ),
+        (&["--ssh-port", "0", "--container"], &[], &["--container"]),
+        (&["--ssh-port", "65536"], &[], &["65536"]),
     ];
     for (front, back, texts) in cases {
         bench.build(front, back).expect(2, texts);

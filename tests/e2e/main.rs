@@ -15,6 +15,7 @@ mod interrupt;
 mod json;
 mod kept;
 mod several;
+mod ssh;
 mod success;
 
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         batch::TESTS,
         json::TESTS,
         kept::TESTS,
+        ssh::TESTS,
     ]
     .concat();
     tests.retain(|(name, _)| engine == "qemu" || !OF_QEMU.contains(name));

@@ -331,6 +331,11 @@ impl std::fmt::Debug for Started {
 }
 
 impl Started {
+    /// What it had said on standard error when it was started.
+    pub fn said(&self) -> &str {
+        &self.said
+    }
+
     /// Sends a signal to boxbuild, and only to it.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());

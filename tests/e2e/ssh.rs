@@ -1,0 +1,186 @@
+//! The way into a box while it runs: `--ssh-port` and `--ssh-key`.
+//!
+//! The small box has no sshd. The description brings a stand-in: it keeps the words that it was called
+//! with, and serves port 22 with a greeting and an echo.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use boxbuild_tests::{Bench, Started};
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    (
+        "a_port_leads_to_the_boxs_sshd",
+        a_port_leads_to_the_boxs_sshd,
+    ),
+    (
+        "a_box_booted_by_its_own_init_gets_the_key",
+        a_box_booted_by_its_own_init_gets_the_key,
+    ),
+    ("a_box_without_sshd_says_so", a_box_without_sshd_says_so),
+    (
+        "b26_a_port_in_use_is_said_before_anything_is_changed",
+        b26_a_port_in_use_is_said_before_anything_is_changed,
+    ),
+];
+
+/// A public key of OpenSSH; its private half is nowhere.
+const KEY: &str = "ssh-ed25519 \
+                   AAAAC3NzaC1lZDI1NTE5AAAAIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH";
+
+/// Serves one connection, and lets the build come to its end.
+const SERVE: &str = "#!/bin/sh
+echo hello
+cat
+touch /tmp/served
+";
+
+const SSHD: &str = "#!/bin/sh
+printf '%s\\n' \"$@\" >/tmp/words
+nc -ll -p 22 -e /usr/local/bin/serve </dev/null >/dev/null 2>&1 &
+";
+
+const WAIT: &str = "while [ ! -e /tmp/served ]; do sleep 0.1; done
+cp /tmp/words /result/words
+cp /run/boxbuild/authorized_keys /result/keys
+stat -c %u:%a /run/boxbuild/authorized_keys >>/result/keys";
+
+fn key(bench: &Bench) -> PathBuf {
+    let path = bench.path("key.pub");
+    fs::write(&path, format!("{KEY} me@here\n")).unwrap();
+    path
+}
+
+fn bring(bench: &Bench, place: &str, script: &str) {
+    let path = bench.description().join("boxroot").join(place);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The port that the build says.
+fn port(build: &Started) -> u16 {
+    let said = build.said();
+    let (before, _) = said.split_once(" leads to port 22 of the box").unwrap();
+    let (_, port) = before.rsplit_once("127.0.0.1:").unwrap();
+    port.parse().unwrap()
+}
+
+/// Speaks with the box behind `port`: as soon as it answers, a megabyte goes there and back.
+fn speak(port: u16) {
+    let start = Instant::now();
+    let (mut stream, mut greeting) = loop {
+        assert!(start.elapsed() < Duration::from_secs(200), "no answer");
+        let greeted = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).and_then(|mut stream| {
+            let mut greeting = [0; 6];
+            stream.read_exact(&mut greeting)?;
+            Ok((stream, greeting.to_vec()))
+        });
+        match greeted {
+            Ok(greeted) => break greeted,
+            // Nobody listens there yet.
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    };
+    let data: Vec<u8> = (0..1 << 20).map(|at| (at / 7 % 251) as u8).collect();
+    let writer = {
+        let mut stream = stream.try_clone().unwrap();
+        let data = data.clone();
+        std::thread::spawn(move || {
+            stream.write_all(&data).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        })
+    };
+    stream.read_to_end(&mut greeting).unwrap();
+    writer.join().unwrap();
+    assert_eq!(&greeting[..6], b"hello\n");
+    assert!(greeting[6..] == data, "{} bytes came back", greeting.len());
+}
+
+fn a_port_leads_to_the_boxs_sshd() {
+    let bench = Bench::new(WAIT);
+    bring(&bench, "usr/sbin/sshd", SSHD);
+    bring(&bench, "usr/local/bin/serve", SERVE);
+    // It is not made again where there is one.
+    bring(&bench, "etc/ssh/ssh_host_ed25519_key", "");
+    let key = key(&bench);
+    let front = ["--boot", "fast", "--ssh-port", "0", "--ssh-key"];
+    let build = bench.start_until(
+        &[&front[..], &[key.to_str().unwrap()]].concat(),
+        "leads to port 22",
+    );
+    let port = port(&build);
+    // On no other address than this one.
+    assert!(TcpStream::connect(("127.0.0.2", port)).is_err());
+    speak(port);
+    let command = format!("the box is open: ssh -p {port} ");
+    build.finish().expect(0, &[&command]);
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+    let words = fs::read_to_string(bench.target().join("words")).unwrap();
+    for word in [
+        "AuthorizedKeysFile=/run/boxbuild/authorized_keys",
+        "AuthenticationMethods=publickey",
+    ] {
+        assert!(words.contains(word), "{words}");
+    }
+    assert_eq!(
+        fs::read_to_string(bench.target().join("keys")).unwrap(),
+        format!("{KEY}\n0:600\n")
+    );
+    bench.assert_nothing_left();
+}
+
+fn a_box_booted_by_its_own_init_gets_the_key() {
+    let bench = Bench::new(
+        "cat /proc/cmdline >/result/cmdline
+         ip address add 10.0.2.15/24 dev eth0 && ip link set eth0 up
+         chmod 0755 /tmp
+         printf '#!/bin/sh\\necho hello\\ncat\\n' >/tmp/serve
+         chmod 0755 /tmp/serve
+         nc -l -p 22 -e /tmp/serve",
+    );
+    let key = key(&bench);
+    let front = ["--boot", "compat", "--ssh-port", "0", "--ssh-key"];
+    let build = bench.start_until(
+        &[&front[..], &[key.to_str().unwrap()]].concat(),
+        "leads to port 22",
+    );
+    speak(port(&build));
+    build.finish().expect(0, &["passwords may open it as well"]);
+    let cmdline = fs::read_to_string(bench.target().join("cmdline")).unwrap();
+    let (kind, data) = KEY.split_once(' ').unwrap();
+    for item in [
+        format!("ssh_key=_{data}_"),
+        format!("ssh_key_type=_{kind}_"),
+    ] {
+        assert!(cmdline.contains(&item), "{cmdline}");
+    }
+    bench.assert_nothing_left();
+}
+
+fn a_box_without_sshd_says_so() {
+    let bench = Bench::new("touch /result/x");
+    let key = key(&bench);
+    let front = ["--boot", "fast", "--ssh-port", "0", "--ssh-key"];
+    let said = bench.build(&[&front[..], &[key.to_str().unwrap()]].concat(), &[]);
+    said.expect(0, &["leads to port 22", "the box has no sshd"]);
+    assert!(!said.stderr.contains("is open"), "{}", said.stderr);
+    bench.assert_nothing_left();
+}
+
+/// A second build died of the first one's port, and counted as a success (bugs B26, B1).
+fn b26_a_port_in_use_is_said_before_anything_is_changed() {
+    let bench = Bench::new("touch /result/x");
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let number = taken.local_addr().unwrap().port().to_string();
+    bench
+        .build(&["--ssh-port", &number], &[])
+        .expect(3, &[&address, "another", "in use"]);
+    assert!(!bench.target().exists());
+    bench.assert_nothing_left();
+}
