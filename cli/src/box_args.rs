@@ -121,8 +121,9 @@ pub struct ImportArgs {
     /// Size of the disk that is made of a root tree, as the guest sees it.
     #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]
     pub disk_size: u64,
-    /// How the box can be brought up: by its own init alone (compat), or by boxbuild's as well,
-    /// because its initial ramdisk has busybox, modprobe and the virtio modules (fast).
+    /// Only for a box of another architecture than this host's: how it can be brought up. By its
+    /// own init alone (compat), or by boxbuild's as well, because its initial ramdisk has busybox,
+    /// modprobe and the virtio modules (fast). Boxes of this host's need nothing for that.
     #[arg(long, value_name = "STYLE", default_value = "compat", value_parser = ["compat", "fast"])]
     pub guest: String,
     /// Replace a box of that name.

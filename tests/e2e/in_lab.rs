@@ -1,8 +1,9 @@
 //! Running these tests in the lab, as a normal user in group kvm.
 //!
-//! The emulated machine dies now and then, and so do guests in it (docs/lab.md, "Traps"). So
-//! what did not pass runs again in a new lab, until all has passed or a test has failed, or was
-//! running as the lab died, three times. The run's summary names what was repeated.
+//! An emulated machine of several CPUs dies now and then, and so do guests in it (docs/lab.md,
+//! "Traps"). So there are several labs of one CPU, side by side, which share the tests; and what
+//! did not pass runs again in a new lab, until all has passed or a test has failed, or was running
+//! as its lab died, three times. The run's summary names what was repeated.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -17,7 +18,7 @@ pub(crate) const ONLY: &str = "BOXBUILD_TEST_ONLY";
 /// What fails in so many labs does not fail by accident.
 const ATTEMPTS: u32 = 3;
 
-/// More tests than this do not fail by accident in one run.
+/// More tests than this do not fail by accident in one lab and those that follow it.
 const ACCIDENTS: usize = 6;
 
 /// What tests/lab/lab exits with if the lab itself failed.
@@ -33,9 +34,34 @@ struct Ran {
     failed: Vec<String>,
 }
 
+/// Labs that run side by side at most: each has memory of its own.
+const LABS: usize = 3;
+
 /// Runs the tests called `names` in the lab.
 pub(crate) fn run(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) -> ExitCode {
-    let mut left = names.to_vec();
+    let labs = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(LABS);
+    let share = |first: usize| names.iter().skip(first).step_by(labs).copied().collect();
+    let passed = std::thread::scope(|scope| {
+        let shares: Vec<_> = (0..labs)
+            .map(share)
+            .map(|names| scope.spawn(move || run_share(lab, boxbuild, store, names)))
+            .collect();
+        let mut ended = shares
+            .into_iter()
+            .map(|share| share.join().unwrap_or(false));
+        ended.all(|passed| passed)
+    });
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Whether those called `left` passed in one lab and those that followed it.
+fn run_share(lab: &TestBed, boxbuild: &Path, store: &Path, mut left: Vec<&str>) -> bool {
     let mut failures: HashMap<&str, u32> = HashMap::new();
     let mut accidents = 0;
     loop {
@@ -58,7 +84,7 @@ pub(crate) fn run(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) 
         }
         let hopeless = failures.values().any(|&times| times >= ATTEMPTS);
         if broken.is_empty() || hopeless || accidents > ACCIDENTS {
-            return ExitCode::FAILURE;
+            return false;
         }
         println!("once more, in a new lab: {}", broken.join(" "));
     }
@@ -70,7 +96,7 @@ pub(crate) fn run(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) 
             times + 1
         );
     }
-    ExitCode::SUCCESS
+    true
 }
 
 fn once(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) -> Ran {
@@ -78,7 +104,7 @@ fn once(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) -> Ran {
         .file(boxbuild)
         // Bookworm's tmpfs has no user attributes, which shares keep ownership in.
         .lab_options(["--user", "--kernel", "trixie"])
-        .lab_options(["--memory", "6144", "--timeout", "1500"])
+        .lab_options(["--memory", "4096", "--timeout", "1500"])
         .lab_options(["--env".to_owned(), format!("{ONLY}={}", names.join(","))]);
     for name in boxbuild_tests::boxes(store) {
         run = run.file(&store.join(name));

@@ -8,6 +8,7 @@ mod batch;
 mod boot;
 mod failure;
 mod foreign;
+mod imported;
 mod in_lab;
 mod in_place;
 mod input;
@@ -29,6 +30,9 @@ const OF_QEMU: &[&str] = &[
     "a_killed_qemu",
     "what_the_host_lacks_is_named",
     "a_guest_of_another_architecture",
+    // They need e2fsprogs, which the lab has not.
+    "an_imported_disk_builds",
+    "an_imported_root_tree_builds",
 ];
 
 fn main() -> ExitCode {
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         in_place::TESTS,
         several::TESTS,
         foreign::TESTS,
+        imported::TESTS,
         batch::TESTS,
         json::TESTS,
         kept::TESTS,
