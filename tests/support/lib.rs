@@ -20,7 +20,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Far more than any of these runs needs on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+fn patience() -> Duration {
+    Duration::from_secs(patient(240).into())
+}
 
 /// Marks all processes of one test in their environment.
 const MARK: &str = "BOXBUILD_TEST_MARK";
@@ -421,7 +423,7 @@ fn wait(child: Child) -> Output {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let (sender, done) = std::sync::mpsc::channel::<()>();
     let guard = std::thread::spawn(move || {
-        if done.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+        if done.recv_timeout(patience()) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             let _ = kill(pid, Signal::SIGKILL);
         }
     });
