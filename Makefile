@@ -14,7 +14,7 @@ PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static k
 # podman recommends, or has alternatives for, what it needs: runc works with every mode of
 # cgroups, netavark with iptables or nftables makes networks, slirp4netns those of normal users.
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
-PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common
+PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
 .PHONY: docs demo test test-full lint unit conformance e2e guard baseline guard-programs bench packages-bench boots fuzz lab release packages-demo packages-foreign packages-test packages-lab
 
@@ -82,7 +82,8 @@ guard-programs:
 # boxbuild and its peers side by side, in turn in one run: target/bench/report.{md,json,svg}.
 # BENCH="boot block" measures only these; BENCH="--kiwi PATH build" whole builds.
 bench: packages-bench guard-programs
-	$(CARGO) build --release --quiet --package boxbuild-bench-virtiofs --package boxbuild-bench-block
+	$(CARGO) build --release --quiet --package boxbuild-bench-virtiofs --package boxbuild-bench-block \
+	--package boxbuild-bench-net
 	target/release/boxbuild-bench $(BENCH)
 
 # Distributions' own kernels, initrds and user space in the micro-VMM, as a normal user.

@@ -78,6 +78,8 @@ struct Row {
     qemu: Side,
     /// Median of the rounds' ratios.
     ratio: f64,
+    /// The lowest and the highest of them.
+    ratio_range: [f64; 2],
 }
 
 /// What an image is, and what is done to it.
@@ -325,5 +327,6 @@ fn measure(
         boxbuild: Side::new(ours),
         qemu: Side::new(qemu),
         ratio,
+        ratio_range: [low, high],
     })
 }

@@ -57,6 +57,14 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .find(executable)
 }
 
+/// Where a peer's program is: `variable` of the environment names it, or it is in `PATH`.
+pub fn peer(variable: &str, program: &str) -> Option<PathBuf> {
+    match std::env::var(variable) {
+        Ok(named) => find(&named),
+        Err(_) => find(program),
+    }
+}
+
 /// The compiler of this program's neighbours.
 ///
 /// # Errors

@@ -1,14 +1,14 @@
 //! What is measured side by side. Each suite is a program of its own under `benches/`, which
 //! takes turns between the sides; here they are started, and their results read.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::environment::{find, output};
-use crate::report::{Absent, Row};
+use crate::environment::{find, output, peer};
+use crate::report::{Absent, Row, Side};
 
 /// What a suite found.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ pub struct Settings<'a> {
 }
 
 /// Names of the suites, in the order in which they run.
-pub const NAMES: [&str; 4] = ["boot", "share", "block", "build"];
+pub const NAMES: [&str; 5] = ["boot", "share", "block", "net", "build"];
 
 /// Runs one of [`NAMES`].
 ///
@@ -53,6 +53,7 @@ pub fn run(name: &str, settings: &Settings<'_>) -> Result<Found> {
         "boot" => boot(settings),
         "share" => share(settings),
         "block" => block(settings),
+        "net" => net(settings),
         "build" => build(settings),
         _ => bail!("no suite {name:?} ({})", NAMES.join(", ")),
     }
@@ -64,17 +65,44 @@ type Boot = (
     &'static str,
     &'static [(&'static str, &'static str)],
 );
-const BOOTS: [Boot; 2] = [
+const BOOTS: [Boot; 3] = [
     (
         "vmlinux, exec to the guest's first line",
         "elf",
-        &[("QEMU microvm", "microvm-elf")],
+        &[
+            (MICROVM, "microvm-elf"),
+            (FIRECRACKER, "fc-elf"),
+            (CLOUD_HYPERVISOR, "ch-elf"),
+        ],
     ),
     (
         "bzImage, exec to the guest's first line",
         "bz",
-        &[("QEMU microvm", "microvm-bz"), ("QEMU q35", "q35-bz")],
+        &[
+            (MICROVM, "microvm-bz"),
+            ("QEMU q35", "q35-bz"),
+            (FIRECRACKER, "fc-bz"),
+            (CLOUD_HYPERVISOR, "ch-bz"),
+        ],
     ),
+    (
+        "vmlinux, no crypto self-tests, plain ramdisk, exec to the guest's first line",
+        "levers",
+        &[
+            (MICROVM, "microvm-levers"),
+            (FIRECRACKER, "fc-levers"),
+            (CLOUD_HYPERVISOR, "ch-levers"),
+        ],
+    ),
+];
+const MICROVM: &str = "QEMU microvm";
+const FIRECRACKER: &str = "firecracker";
+const CLOUD_HYPERVISOR: &str = "cloud-hypervisor";
+
+/// Peers that are not in distributions, and the variable that names each one's program.
+pub const BY_VARIABLE: [(&str, &str); 2] = [
+    (FIRECRACKER, "FIRECRACKER"),
+    (CLOUD_HYPERVISOR, "CLOUD_HYPERVISOR"),
 ];
 
 fn boot(settings: &Settings<'_>) -> Result<Found> {
@@ -84,17 +112,19 @@ fn boot(settings: &Settings<'_>) -> Result<Found> {
         found.without("boot", format!("the lab cannot be used here: {error}"));
         return Ok(found);
     }
-    for peer in ["firecracker", "cloud-hypervisor"] {
-        let reason = match find(peer) {
-            None => "not installed",
-            Some(_) => "benches/boot/run has no row for it",
-        };
-        found.without(peer, reason);
+    let mut missing = Vec::new();
+    for (name, variable) in BY_VARIABLE {
+        if peer(variable, name).is_none() {
+            missing.push(name);
+            let reason = format!("not installed: neither in PATH nor named by {variable}");
+            found.without(name, reason);
+        }
     }
+    let here = |(who, _): &&(&str, &str)| !missing.contains(who);
     let mut wanted = Vec::new();
     for (_, ours, peers) in BOOTS {
         wanted.push(ours);
-        wanted.extend(peers.iter().map(|(_, row)| *row));
+        wanted.extend(peers.iter().filter(here).map(|(_, row)| *row));
     }
     let mut command = Command::new(settings.repository.join("benches/boot/run"));
     // A row that does not come up ends with an error; the others are told all the same.
@@ -111,15 +141,15 @@ fn boot(settings: &Settings<'_>) -> Result<Found> {
             found.without(&format!("boot: {name}"), format!("no figure: {said}"));
             continue;
         };
-        let mut figures = vec![("boxbuild", own, None)];
-        for (peer, row) in peers {
+        let mut sides = vec![Side::once("boxbuild", own)];
+        for (who, row) in peers.iter().filter(here) {
             match first_line(&text, row) {
-                Some(time) => figures.push((*peer, time, None)),
-                None => found.without(&format!("{peer}, {name}"), "its guest said nothing"),
+                Some(time) => sides.push(Side::once(who, time)),
+                None => found.without(&format!("{who}, {name}"), "its guest said nothing"),
             }
         }
         let unit = ("million instructions", false);
-        found.rows.push(Row::new("boot", name, unit, &figures));
+        found.rows.push(Row::new("boot", name, unit, &sides));
     }
     Ok(found)
 }
@@ -147,12 +177,17 @@ fn with_json(program: &Path, arguments: &[&str]) -> Result<Value> {
     Ok(serde_json::from_slice(&std::fs::read(&file)?)?)
 }
 
+/// The Rust virtiofsd, where docs/benchmarks.md has it installed or in `PATH`.
+pub fn virtiofsd(repository: &Path) -> Option<PathBuf> {
+    let tool = repository.join("target/tools/bin/virtiofsd");
+    Some(tool)
+        .filter(|path| path.exists())
+        .or_else(|| find("virtiofsd"))
+}
+
 fn share(settings: &Settings<'_>) -> Result<Found> {
     let mut found = Found::default();
-    let tool = settings.repository.join("target/tools/bin/virtiofsd");
-    let peer = Some(tool)
-        .filter(|path| path.exists())
-        .or_else(|| find("virtiofsd"));
+    let peer = virtiofsd(settings.repository);
     let rounds = settings.rounds.to_string();
     let mut arguments = vec!["--rounds", &rounds];
     let path = peer.as_ref().map(|path| path.display().to_string());
@@ -166,19 +201,54 @@ fn share(settings: &Settings<'_>) -> Result<Found> {
     let result = with_json(&program, &arguments)?;
     for row in result["rows"].as_array().context("no rows")? {
         let entries = row["entries"].as_array().context("no entries")?;
-        let mut figures = Vec::new();
-        for entry in entries {
-            figures.push((
-                entry["server"].as_str().context("server")?,
-                entry["rate"]["median"].as_f64().context("median")?,
-                entry["rate"]["spread_percent"].as_f64(),
-            ));
-        }
+        let sides: Result<Vec<_>> = entries.iter().map(side).collect();
         let name = row["workload"].as_str().context("workload")?;
         let unit = format!("{}/s", row["unit"].as_str().context("unit")?);
         found
             .rows
-            .push(Row::new("share", name, (&unit, true), &figures));
+            .push(Row::new("share", name, (&unit, true), &sides?));
+    }
+    Ok(found)
+}
+
+/// One server of a row, as benches/virtiofs and benches/net tell it.
+fn side(entry: &Value) -> Result<Side<'_>> {
+    let number = |value: &Value| value.as_f64();
+    let range = &entry["ratio_range"];
+    let ratios = || {
+        Some([
+            number(&entry["ratio_rate"])?,
+            number(&range[0])?,
+            number(&range[1])?,
+        ])
+    };
+    Ok(Side {
+        who: entry["server"].as_str().context("server")?,
+        median: number(&entry["rate"]["median"]).context("median")?,
+        spread_percent: number(&entry["rate"]["spread_percent"]),
+        ratios: ratios(),
+    })
+}
+
+fn net(settings: &Settings<'_>) -> Result<Found> {
+    let mut found = Found::default();
+    let program = settings
+        .repository
+        .join("target/release/boxbuild-bench-net");
+    let rounds = settings.rounds.to_string();
+    let result = with_json(&program, &["--rounds", &rounds])?;
+    for skipped in result["skipped"].as_array().context("no list of skipped")? {
+        let text = |name: &str| skipped[name].as_str().unwrap_or_default();
+        found.without(&format!("net: {}", text("what")), text("reason"));
+    }
+    for row in result["rows"].as_array().context("no rows")? {
+        let entries = row["entries"].as_array().context("no entries")?;
+        let sides: Result<Vec<_>> = entries.iter().map(side).collect();
+        let name = row["workload"].as_str().context("workload")?;
+        let unit = row["unit"].as_str().context("unit")?;
+        found
+            .rows
+            .push(Row::new("net", name, (unit, true), &sides?));
     }
     Ok(found)
 }
@@ -197,19 +267,25 @@ fn block(settings: &Settings<'_>) -> Result<Found> {
     let rounds = settings.rounds.to_string();
     let result = with_json(&program, &["--rounds", &rounds, "--mib", "128"])?;
     for row in result.as_array().context("no rows")? {
-        let figure = |side: &str| -> Result<(f64, Option<f64>)> {
-            let median = row[side]["median"].as_f64().context("median")?;
-            Ok((median, row[side]["spread_percent"].as_f64()))
+        let side = |key: &str, who: &'static str| -> Result<Side<'_>> {
+            Ok(Side {
+                spread_percent: row[key]["spread_percent"].as_f64(),
+                ..Side::once(who, row[key]["median"].as_f64().context("median")?)
+            })
         };
-        let (ours, peer) = (figure("boxbuild")?, figure("qemu")?);
-        let name = row["workload"].as_str().context("workload")?;
-        let figures = [
-            ("boxbuild", ours.0, ours.1),
-            ("qemu-storage-daemon", peer.0, peer.1),
+        let range = &row["ratio_range"];
+        let ratios = [&row["ratio"], &range[0], &range[1]];
+        let sides = [
+            side("boxbuild", "boxbuild")?,
+            Side {
+                ratios: Some(ratios.map(|ratio| ratio.as_f64().unwrap_or(f64::NAN))),
+                ..side("qemu", "qemu-storage-daemon")?
+            },
         ];
+        let name = row["workload"].as_str().context("workload")?;
         found
             .rows
-            .push(Row::new("block", name, ("MB/s", true), &figures));
+            .push(Row::new("block", name, ("MB/s", true), &sides));
     }
     Ok(found)
 }
@@ -236,11 +312,11 @@ fn build(settings: &Settings<'_>) -> Result<Found> {
         let line = line.with_context(|| format!("{who} has no time in {text:?}"))?;
         Ok(line.trim().trim_end_matches('s').trim().parse()?)
     };
-    let figures = [
-        ("boxbuild", time("boxbuild ")?, None),
-        ("kiwi-ng system boxbuild", time("peer ")?, None),
+    let sides = [
+        Side::once("boxbuild", time("boxbuild ")?),
+        Side::once("kiwi-ng system boxbuild", time("peer ")?),
     ];
-    let row = Row::new("build", "tests/descriptions/mini", ("s", false), &figures);
+    let row = Row::new("build", "tests/descriptions/mini", ("s", false), &sides);
     found.rows.push(row);
     Ok(found)
 }
@@ -248,6 +324,21 @@ fn build(settings: &Settings<'_>) -> Result<Found> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_with_and_without_ratios_of_rounds() -> Result<()> {
+        let mut entry = serde_json::json!({
+            "server": "pasta",
+            "rate": { "median": 3.5, "spread_percent": 20.0 },
+            "ratio_rate": 1.5,
+        });
+        assert_eq!(side(&entry)?.ratios, None);
+        entry["ratio_range"] = serde_json::json!([0.5, 2.5]);
+        assert_eq!(side(&entry)?.ratios, Some([1.5, 0.5, 2.5]));
+        entry["rate"]["median"] = Value::Null;
+        assert!(side(&entry).is_err());
+        Ok(())
+    }
 
     #[test]
     fn the_first_line_of_a_row_is_found() {

@@ -7,14 +7,18 @@
 
 mod backend;
 mod ours;
+mod report;
 mod tap;
 mod traffic;
 mod world;
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use backend::{Backend, Kind};
+use report::{Report, Row};
 use traffic::{Measured, Server, Workload};
 use world::World;
 
@@ -32,6 +36,9 @@ struct Options {
     /// Only workloads whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// File for the results.
+    #[arg(long)]
+    json: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -49,11 +56,29 @@ fn main() -> Result<()> {
     if let Some(Command::Serve { tap }) = options.command {
         return ours::serve(tap);
     }
+    let report = measure(&options)?;
+    for skipped in &report.skipped {
+        println!("skipped: net: {}: {}", skipped.what, skipped.reason);
+    }
+    options
+        .json
+        .as_deref()
+        .map_or(Ok(()), |path| write(&report, path))
+}
+
+fn write(report: &Report, path: &Path) -> Result<()> {
+    let file =
+        std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(serde_json::to_writer_pretty(file, report)?)
+}
+
+fn measure(options: &Options) -> Result<Report> {
+    let mut report = Report::default();
     let world = match World::enter() {
         Ok(world) => world,
         Err(error) => {
-            println!("skipped: net: no namespaces of its own: {error:#}");
-            return Ok(());
+            report.skip("all", format!("no namespaces of its own: {error:#}"));
+            return Ok(report);
         }
     };
     let mut kinds = Vec::new();
@@ -61,18 +86,16 @@ fn main() -> Result<()> {
         match Backend::start(kind, &world).and_then(|backend| backend.version()) {
             Ok(version) => {
                 println!("{}: {version}", kind.name());
+                report.versions.insert(kind.name(), version);
                 kinds.push(kind);
             }
-            Err(error) => println!("skipped: net: {}: {error:#}", kind.name()),
+            Err(error) => report.skip(kind.name(), format!("{error:#}")),
         }
     }
-    let Some((&ours, peers)) = kinds
-        .split_first()
-        .filter(|(first, _)| **first == Kind::Ours)
-    else {
-        println!("skipped: net: boxbuild's own NAT does not work here");
-        return Ok(());
-    };
+    if kinds.first() != Some(&Kind::Ours) {
+        return Ok(report);
+    }
+    let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
     let server = Server::start(&world)?;
     for workload in Workload::all(options.millis) {
         if workload.name().contains(&options.only) {
@@ -81,10 +104,12 @@ fn main() -> Result<()> {
             for round in 0..=options.rounds {
                 rounds.push(one_round(&world, &server, workload, &kinds, round)?);
             }
-            report(workload, ours, peers, rounds.get(1..).unwrap_or_default());
+            let row = Row::new(workload, &names, rounds.get(1..).unwrap_or_default());
+            row.print();
+            report.rows.push(row);
         }
     }
-    Ok(())
+    Ok(report)
 }
 
 /// Each kind in a guest of its own, beginning with another one each time.
@@ -102,40 +127,4 @@ fn one_round(
         measured[index] = workload.run(&backend, server)?;
     }
     Ok(measured)
-}
-
-fn report(workload: Workload, ours: Kind, peers: &[Kind], rounds: &[Vec<Measured>]) {
-    let unit = workload.unit();
-    let rates = |index: usize| rounds.iter().map(move |round| round[index].rate);
-    let costs = |index: usize| rounds.iter().map(move |round| round[index].cost());
-    println!("\n{}", workload.name());
-    println!(
-        "  {:<18} {:>9.2} {unit}, processor {:>6.0} us a {}",
-        ours.name(),
-        median(rates(0)),
-        median(costs(0)),
-        workload.piece()
-    );
-    for (index, peer) in (1..).zip(peers) {
-        let mut ratios: Vec<f64> = rates(0).zip(rates(index)).map(|(a, b)| a / b).collect();
-        ratios.sort_by(f64::total_cmp);
-        println!(
-            "  {:<18} {:>9.2} {unit}, processor {:>6.0} us a {}; boxbuild is {:.2} times as fast \
-             ({:.2}-{:.2}), and takes {:.2} times the processor",
-            peer.name(),
-            median(rates(index)),
-            median(costs(index)),
-            workload.piece(),
-            median(ratios.iter().copied()),
-            ratios.first().unwrap_or(&f64::NAN),
-            ratios.last().unwrap_or(&f64::NAN),
-            median(costs(0)) / median(costs(index)),
-        );
-    }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -1,11 +1,11 @@
 //! Measures boxbuild and its peers side by side, and writes a report: `make bench`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use boxbuild_bench::environment::{Versions, cpu_level, first_line, libc, repository, rustc};
+use boxbuild_bench::environment::{Versions, cpu_level, first_line, libc, peer, repository, rustc};
 use boxbuild_bench::report::{Absent, Report, plot, table};
 use boxbuild_bench::suites::{self, Settings};
 use clap::Parser;
@@ -25,7 +25,7 @@ struct Options {
     /// The box for that
     #[arg(long = "box", default_value = "debian")]
     box_name: String,
-    /// What to measure: boot, share, block, build [default: all]
+    /// What to measure: boot, share, block, net, build [default: all]
     suites: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     };
     let before = load();
     let mut report = Report {
-        environment: environment(),
+        environment: environment(&repository),
         ..Report::default()
     };
     for name in suites::NAMES {
@@ -102,7 +102,7 @@ fn load() -> f64 {
     word.parse().unwrap_or(0.0)
 }
 
-fn environment() -> Versions {
+fn environment(repository: &Path) -> Versions {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
@@ -111,6 +111,17 @@ fn environment() -> Versions {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let version = |program: &str| {
         first_line(program, &["--version"]).unwrap_or_else(|| String::from("not installed"))
+    };
+    let virtiofsd = suites::virtiofsd(repository)
+        .and_then(|path| first_line(path, &["--version"]))
+        .unwrap_or_else(|| String::from("not installed"));
+    let named = |program: &str| {
+        let peers = suites::BY_VARIABLE
+            .iter()
+            .find(|(name, _)| *name == program);
+        let path = peers.and_then(|(name, variable)| peer(variable, name));
+        path.and_then(|path| first_line(path, &["--version"]))
+            .unwrap_or_else(|| String::from("not installed"))
     };
     let test_bed = if fs::metadata("/dev/kvm").is_ok() {
         "the lab (emulated; counts instructions) for the boot, this host for the rest; this host \
@@ -139,10 +150,11 @@ fn environment() -> Versions {
         ("libc", libc()),
         ("qemu", version("qemu-system-x86_64")),
         ("qemu-storage-daemon", version("qemu-storage-daemon")),
-        ("virtiofsd", version("virtiofsd")),
-        ("firecracker", version("firecracker")),
-        ("cloud-hypervisor", version("cloud-hypervisor")),
+        ("virtiofsd", virtiofsd),
+        ("firecracker", named("firecracker")),
+        ("cloud-hypervisor", named("cloud-hypervisor")),
         ("passt", version("passt")),
+        ("slirp4netns", version("slirp4netns")),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()

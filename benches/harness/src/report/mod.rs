@@ -20,8 +20,37 @@ pub struct Figure {
     /// Distance of the quartiles (or of the extremes, for fewer than four rounds) in percent of
     /// the median, if there was more than one round.
     pub spread_percent: Option<f64>,
-    /// How many times better boxbuild is; above 1 is better for boxbuild. 1 for boxbuild.
+    /// How many times better boxbuild is; above 1 is better for boxbuild. 1 for boxbuild. The
+    /// median of the rounds' ratios, where the suite tells them, else the ratio of the medians.
     pub ratio: f64,
+    /// The lowest and the highest ratio of a round, where the suite tells them.
+    pub ratio_range: Option<[f64; 2]>,
+}
+
+/// What a suite says of one side.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    /// "boxbuild", or a peer's name.
+    pub who: &'a str,
+    /// The median of the rounds.
+    pub median: f64,
+    /// See [`Figure::spread_percent`].
+    pub spread_percent: Option<f64>,
+    /// boxbuild's rate to this one's in the rounds: median, lowest, highest. Only where more is
+    /// better.
+    pub ratios: Option<[f64; 3]>,
+}
+
+impl<'a> Side<'a> {
+    /// A side of one round.
+    pub fn once(who: &'a str, median: f64) -> Side<'a> {
+        Side {
+            who,
+            median,
+            spread_percent: None,
+            ratios: None,
+        }
+    }
 }
 
 /// One thing that was measured.
@@ -40,23 +69,24 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row of `ours` and peers, each a median and its spread.
+    /// A row of boxbuild, which is first, and peers.
     pub fn new(
         suite: &str,
         name: &str,
         (unit, more_is_better): (&str, bool),
-        figures: &[(&str, f64, Option<f64>)],
+        sides: &[Side<'_>],
     ) -> Row {
-        let ours = figures.first().map_or(f64::NAN, |(_, median, _)| *median);
-        let figures = figures.iter().map(|(who, median, spread)| Figure {
-            who: (*who).to_owned(),
-            median: *median,
-            spread_percent: *spread,
-            ratio: if more_is_better {
-                ours / median
-            } else {
-                median / ours
+        let ours = sides.first().map_or(f64::NAN, |side| side.median);
+        let figures = sides.iter().map(|side| Figure {
+            who: side.who.to_owned(),
+            median: side.median,
+            spread_percent: side.spread_percent,
+            ratio: match side.ratios {
+                Some([median, _, _]) => median,
+                None if more_is_better => ours / side.median,
+                None => side.median / ours,
             },
+            ratio_range: side.ratios.map(|[_, low, high]| [low, high]),
         });
         Row {
             suite: suite.to_owned(),
@@ -106,15 +136,25 @@ pub(crate) mod tests {
                     "boot",
                     "vmlinux",
                     ("ms", false),
-                    &[("boxbuild", 100.0, None), ("QEMU microvm", 150.0, None)],
+                    &[
+                        Side::once("boxbuild", 100.0),
+                        Side::once("QEMU microvm", 150.0),
+                    ],
                 ),
                 Row::new(
                     "share",
                     "lookup & forget",
                     ("1/s", true),
                     &[
-                        ("boxbuild", 3000.0, Some(4.0)),
-                        ("virtiofsd", 6000.0, Some(2.5)),
+                        Side {
+                            spread_percent: Some(4.0),
+                            ..Side::once("boxbuild", 3000.0)
+                        },
+                        Side {
+                            spread_percent: Some(2.5),
+                            ratios: Some([0.5, 0.25, 1.5]),
+                            ..Side::once("virtiofsd", 6000.0)
+                        },
                     ],
                 ),
             ],

@@ -9,7 +9,7 @@ pub fn table(report: &Report) -> String {
     let mut text = String::from("# Side by side\n\n");
     text += "Each row was measured in turn in one run, on the same kernel, image and files. \
              \"better\" is boxbuild against that peer: above 1, boxbuild is faster or smaller. \
-             Compare within a row; times of another machine, or of another day on this one, are \
+             In parentheses: the lowest and the highest of the rounds. Compare within a row; times of another machine, or of another day on this one, are \
              other times.\n";
     let mut suite = "";
     for row in &report.rows {
@@ -46,9 +46,10 @@ fn rows(text: &mut String, row: &Row) {
         let spread = figure
             .spread_percent
             .map_or(String::new(), |spread| format!("± {:.1} %", spread / 2.0));
-        let ratio = match number {
-            0 => String::new(),
-            _ => format!("{:.2}x", figure.ratio),
+        let ratio = match (number, figure.ratio_range) {
+            (0, _) => String::new(),
+            (_, None) => format!("{:.2}x", figure.ratio),
+            (_, Some([low, high])) => format!("{:.2}x ({low:.2}-{high:.2})", figure.ratio),
         };
         let _ = writeln!(
             text,
@@ -87,7 +88,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("|  | QEMU microvm | 150.0 ms |  | 1.50x |"));
-        assert!(text.contains("|  | virtiofsd | 6000 1/s | ± 1.2 % | 0.50x |"));
+        assert!(text.contains("|  | virtiofsd | 6000 1/s | ± 1.2 % | 0.50x (0.25-1.50) |"));
         assert!(text.contains("| firecracker | not installed |"));
     }
 }
