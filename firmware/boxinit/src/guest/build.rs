@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use boxinit::job::Job;
@@ -100,9 +100,14 @@ pub(super) fn run(
     Ok(code)
 }
 
+/// Where the description has files of its own for the box.
+pub(super) fn boxroot() -> PathBuf {
+    Path::new(DESCRIPTION).join("boxroot")
+}
+
 /// Lays `boxroot/` of the description over the box.
 fn overlay(supervisor: &mut Supervisor, control: &mut Control) -> Result<(), Stop> {
-    let boxroot = Path::new(DESCRIPTION).join("boxroot");
+    let boxroot = boxroot();
     if !boxroot.is_dir() {
         return Ok(());
     }

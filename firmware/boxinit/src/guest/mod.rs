@@ -142,18 +142,21 @@ fn bring_up(
     build::run(&job, *wishes, supervisor, control)
 }
 
-/// Whether kiwi is where programs are.
+/// Whether kiwi is where programs are, or will be there once the description's own files are.
 fn has_kiwi() -> bool {
-    [
-        "/usr/local/sbin",
-        "/usr/local/bin",
-        "/usr/sbin",
-        "/usr/bin",
-        "/sbin",
-        "/bin",
-    ]
-    .into_iter()
-    .any(|folder| Path::new(folder).join("kiwi-ng").exists())
+    let folders = [
+        "usr/local/sbin",
+        "usr/local/bin",
+        "usr/sbin",
+        "usr/bin",
+        "sbin",
+        "bin",
+    ];
+    [Path::new("/"), &build::boxroot()].into_iter().any(|root| {
+        folders
+            .iter()
+            .any(|folder| root.join(folder).join("kiwi-ng").exists())
+    })
 }
 
 /// The contents of the files that go to their places later: the ramdisk is gone then.
