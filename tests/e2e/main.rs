@@ -18,6 +18,7 @@ mod kept;
 mod several;
 mod ssh;
 mod success;
+mod timings;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         json::TESTS,
         kept::TESTS,
         ssh::TESTS,
+        timings::TESTS,
     ]
     .concat();
     tests.retain(|(name, _)| engine == "qemu" || !OF_QEMU.contains(name));
