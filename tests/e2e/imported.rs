@@ -20,7 +20,6 @@ fn imported_builds(material: [&str; 2]) {
     import.arg("--initrd").arg(small("initrd"));
     Said::from(import.output().unwrap()).expect(0, &[]);
     bench.run(["box", "verify", "mine"]).expect(0, &[]);
-    bench.run(["box", "rm", "small"]).expect(0, &[]);
     for (style, process) in [("auto", "init\n"), ("compat", "box-init\n")] {
         let mut build = bench.command(["--box", "mine", "--engine", &engine(), "--boot", style]);
         build.env("XDG_CACHE_HOME", bench.path("cache"));
@@ -33,6 +32,7 @@ fn imported_builds(material: [&str; 2]) {
         let who = fs::read_to_string(bench.target().join("who")).unwrap_or_default();
         assert_eq!(who, process, "{style}");
     }
+    bench.run(["box", "rm", "mine"]).expect(0, &[]);
     bench.assert_nothing_left();
 }
 
