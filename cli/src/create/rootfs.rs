@@ -303,11 +303,14 @@ impl Rootfs<'_> {
         hook("essential", &format!("tar-in {} /", place("early.tar")));
         hook("customize", &format!("tar-in {} /", place("files.tar")));
         hook("customize", &format!("copy-in {} /opt", place("wheels")));
+        // mmdebstrap sets back the times of new files: Python would find its compiled modules out of
+        // date and compile them again in each build. With this variable it compares contents
+        // instead (docs.python.org, py_compile.PycInvalidationMode).
         hook(
             "customize",
             &format!(
-                "chroot \"$1\" python3 -m pip install --quiet --no-index --find-links /opt/wheels \
-                 --break-system-packages --root-user-action=ignore kiwi=={}",
+                "chroot \"$1\" env SOURCE_DATE_EPOCH=\"$(date +%s)\" python3 -m pip install --quiet \
+                 --no-index --find-links /opt/wheels --break-system-packages --root-user-action=ignore kiwi=={}",
                 self.kiwi
             ),
         );
