@@ -1,16 +1,17 @@
 //! The way into a box while it runs: `--ssh-port` and `--ssh-key`.
 //!
-//! The small box has no sshd. The description brings a stand-in: it keeps the words that it was called
-//! with, and serves port 22 with a greeting and an echo.
+//! The small box has no sshd. The description brings the distribution's (tests/setup/sshd), or a
+//! stand-in: it keeps the words that it was called with, and serves port 22 with a greeting and an echo.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use boxbuild_tests::{Bench, Started};
+use boxbuild_tests::{Bench, Said, Started};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     (
@@ -20,6 +21,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     (
         "a_box_booted_by_its_own_init_gets_the_key",
         a_box_booted_by_its_own_init_gets_the_key,
+    ),
+    (
+        "a_real_sshd_lets_in_the_key_alone",
+        a_real_sshd_lets_in_the_key_alone,
     ),
     ("a_box_without_sshd_says_so", a_box_without_sshd_says_so),
     (
@@ -108,7 +113,13 @@ fn a_port_leads_to_the_boxs_sshd() {
     // It is not made again where there is one.
     bring(&bench, "etc/ssh/ssh_host_ed25519_key", "");
     let key = key(&bench);
-    let front = ["--boot", "fast", "--ssh-port", "0", "--ssh-key"];
+    let front = [
+        "--boot",
+        "fast",
+        "--timeout=20m",
+        "--ssh-port=0",
+        "--ssh-key",
+    ];
     let build = bench.start_until(
         &[&front[..], &[key.to_str().unwrap()]].concat(),
         "leads to port 22",
@@ -144,7 +155,13 @@ fn a_box_booted_by_its_own_init_gets_the_key() {
          nc -l -p 22 -e /tmp/serve",
     );
     let key = key(&bench);
-    let front = ["--boot", "compat", "--ssh-port", "0", "--ssh-key"];
+    let front = [
+        "--boot",
+        "compat",
+        "--timeout=20m",
+        "--ssh-port=0",
+        "--ssh-key",
+    ];
     let build = bench.start_until(
         &[&front[..], &[key.to_str().unwrap()]].concat(),
         "leads to port 22",
@@ -159,6 +176,78 @@ fn a_box_booted_by_its_own_init_gets_the_key() {
     ] {
         assert!(cmdline.contains(&item), "{cmdline}");
     }
+    bench.assert_nothing_left();
+}
+
+/// Whatever the box says of passwords, of root and of other keys.
+fn a_real_sshd_lets_in_the_key_alone() {
+    let skipped = |why: &str| println!("skipped: a_real_sshd_lets_in_the_key_alone: {why}");
+    let sshd = std::env::var_os("BOXBUILD_TEST_SSHD").map(PathBuf::from);
+    let Some(sshd) = sshd.filter(|sshd| sshd.exists()) else {
+        return skipped("there is no sshd for the box here (tests/setup/sshd)");
+    };
+    if Command::new("ssh").arg("-V").output().is_err() {
+        return skipped("the program ssh is not installed");
+    }
+    let bench = Bench::new("while [ ! -e /tmp/served ]; do sleep 0.1; done; touch /result/x");
+    let boxroot = bench.description().join("boxroot");
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(sshd)
+        .arg(&boxroot)
+        .status();
+    assert!(copied.unwrap().success());
+    let [key, other] = ["key", "other"].map(|name| {
+        let path = bench.path(name);
+        let mut keygen = Command::new("ssh-keygen");
+        keygen
+            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+            .arg(&path);
+        assert!(keygen.status().unwrap().success());
+        path
+    });
+    let config = "PermitRootLogin no\nPasswordAuthentication yes\nPermitEmptyPasswords yes\n";
+    fs::write(boxroot.join("etc/ssh/sshd_config"), config).unwrap();
+    fs::create_dir_all(boxroot.join("root/.ssh")).unwrap();
+    fs::copy(
+        other.with_extension("pub"),
+        boxroot.join("root/.ssh/authorized_keys"),
+    )
+    .unwrap();
+
+    let front = [
+        "--boot",
+        "fast",
+        "--timeout=20m",
+        "--ssh-port=0",
+        "--ssh-key",
+    ];
+    let build = bench.start_until(
+        &[&front[..], &[key.to_str().unwrap()]].concat(),
+        "the box is open: ",
+    );
+    let port = port(&build).to_string();
+    let ssh = |key: &Path, command: &str| {
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-F", "none", "-p", &port, "-o", "BatchMode=yes"]);
+        ssh.args(["-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=120"]);
+        ssh.args(["-o", "NoHostAuthenticationForLocalhost=yes", "-i"]);
+        ssh.arg(key).args(["root@127.0.0.1", command]);
+        Said::from(ssh.output().unwrap())
+    };
+    let said = ssh(&other, "id -u");
+    assert_eq!(said.code, 255, "{said:?}");
+    assert!(
+        said.stderr.contains("Permission denied (publickey)"),
+        "{said:?}"
+    );
+    let said = ssh(&key, "id -u; cat /proc/1/comm; touch /tmp/served");
+    assert_eq!(
+        (said.code, said.stdout.as_str()),
+        (0, "0\ninit\n"),
+        "{said:?}"
+    );
+    build.finish().expect(0, &[]);
     bench.assert_nothing_left();
 }
 

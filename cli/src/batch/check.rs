@@ -26,12 +26,17 @@ pub(super) struct Ready {
     pub(super) cpus: u32,
     /// It writes into the box's own disk (--no-snapshot).
     pub(super) in_place: bool,
+    /// The port of this host that leads into its box (--ssh-port); 0 is any.
+    pub(super) ssh_port: Option<u16>,
 }
 
 impl Ready {
-    /// Whether the two cannot run at once: one writes into the disk that the other one uses.
+    /// Whether the two cannot run at once: one writes into the disk that the other one uses, or
+    /// both take the same port.
     pub(super) fn excludes(&self, other: &Ready) -> bool {
-        self.box_name == other.box_name && (self.in_place || other.in_place)
+        let port = self.ssh_port.filter(|port| *port != 0);
+        (self.box_name == other.box_name && (self.in_place || other.in_place))
+            || (port.is_some() && port == other.ssh_port)
     }
 }
 
@@ -125,6 +130,7 @@ fn one(build: &Build, engines: &mut Engines) -> anyhow::Result<(Ready, Vec<Strin
         memory: if in_machine { plan.memory_mib << 20 } else { 0 },
         cpus: if in_machine { plan.cpus } else { 0 },
         in_place: plan.in_place,
+        ssh_port: plan.ssh.as_ref().map(|ssh| ssh.port),
     };
     Ok((ready, notes))
 }
@@ -165,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_writes_into_a_box_has_it_alone() {
+    fn who_writes_into_a_box_or_takes_a_port_has_it_alone() {
         let ready = |box_name: &str, in_place| Ready {
             name: String::from("name"),
             argv: Vec::new(),
@@ -176,10 +182,19 @@ mod tests {
             memory: 0,
             cpus: 0,
             in_place,
+            ssh_port: None,
         };
         assert!(!ready("a", false).excludes(&ready("a", false)));
         assert!(!ready("a", true).excludes(&ready("b", true)));
         assert!(ready("a", true).excludes(&ready("a", false)));
         assert!(ready("a", false).excludes(&ready("a", true)));
+        let at = |port| Ready {
+            ssh_port: Some(port),
+            ..ready("a", false)
+        };
+        assert!(at(10022).excludes(&at(10022)));
+        assert!(!at(10022).excludes(&at(10023)));
+        assert!(!at(0).excludes(&at(0)));
+        assert!(!ready("a", false).excludes(&ready("a", false)));
     }
 }
