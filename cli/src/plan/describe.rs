@@ -34,7 +34,11 @@ impl Plan {
                 || String::from("no key"),
                 |key| format!("key {}", key.path.display()),
             );
-            format!("ssh          127.0.0.1:{}, {key}\n", ssh.port)
+            let port = match ssh.port {
+                0 => String::from("a free port"),
+                port => port.to_string(),
+            };
+            format!("ssh          127.0.0.1:{port}, {key}\n")
         });
         let disk = if self.in_place {
             "disk         written in place (--no-snapshot)\n"
