@@ -29,6 +29,7 @@ const BASE: &[&str] = &[
     "zstd",
     "iproute2",
     "ca-certificates",
+    "openssh-server",
 ];
 
 /// What KIWI and an apt-based build of archives, containers, squashfs and disk images need.
@@ -332,6 +333,12 @@ impl Rootfs<'_> {
         hook(
             "customize",
             &format!("chroot \"$1\" systemctl --quiet mask {}", MASKED.join(" ")),
+        );
+        // It runs when somebody asks for it (--ssh-port), with keys of that run.
+        hook(
+            "customize",
+            "chroot \"$1\" sh -c 'for unit in ssh.service ssh.socket; do systemctl --quiet disable \
+             $unit 2>/dev/null; done; rm -f /etc/ssh/ssh_host_*'",
         );
         args.extend([
             self.suite.into(),
