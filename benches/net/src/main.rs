@@ -95,16 +95,17 @@ fn measure(options: &Options) -> Result<Report> {
     if kinds.first() != Some(&Kind::Ours) {
         return Ok(report);
     }
-    let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
     let server = Server::start(&world)?;
     for workload in Workload::all(options.millis) {
         if workload.name().contains(&options.only) {
-            let mut rounds = Vec::new();
-            // The first round warms up.
-            for round in 0..=options.rounds {
-                rounds.push(one_round(&world, &server, workload, &kinds, round)?);
-            }
-            let row = Row::new(workload, &names, rounds.get(1..).unwrap_or_default());
+            let row = rounds(
+                &world,
+                &server,
+                workload,
+                kinds.clone(),
+                options.rounds,
+                &mut report,
+            )?;
             row.print();
             report.rows.push(row);
         }
@@ -112,19 +113,49 @@ fn measure(options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// Each kind in a guest of its own, beginning with another one each time.
+/// All rounds of a workload. A peer that fails at it is left out, with a word in the report.
+fn rounds(
+    world: &World,
+    server: &Server,
+    workload: Workload,
+    mut kinds: Vec<Kind>,
+    rounds: usize,
+    report: &mut Report,
+) -> Result<Row> {
+    'again: loop {
+        let mut measured = Vec::new();
+        // The first round warms up.
+        for round in 0..=rounds {
+            match one_round(world, server, workload, &kinds, round) {
+                Ok(round) => measured.push(round),
+                Err((Kind::Ours, error)) => return Err(error.context("boxbuild's NAT")),
+                Err((kind, error)) => {
+                    report.skip(kind.name(), format!("{}: {error:#}", workload.name()));
+                    kinds.retain(|known| *known != kind);
+                    continue 'again;
+                }
+            }
+        }
+        let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
+        let measured = measured.get(1..).unwrap_or_default();
+        return Ok(Row::new(workload, &names, measured));
+    }
+}
+
+/// Each kind in a guest of its own, beginning with another one each time. An error names the kind.
 fn one_round(
     world: &World,
     server: &Server,
     workload: Workload,
     kinds: &[Kind],
     round: usize,
-) -> Result<Vec<Measured>> {
+) -> Result<Vec<Measured>, (Kind, anyhow::Error)> {
     let mut measured = vec![Measured::default(); kinds.len()];
     for turn in 0..kinds.len() {
         let index = (turn + round) % kinds.len();
-        let backend = Backend::start(kinds[index], world)?;
-        measured[index] = workload.run(&backend, server)?;
+        let kind = kinds[index];
+        let one = Backend::start(kind, world).and_then(|backend| workload.run(&backend, server));
+        measured[index] = one.map_err(|error| (kind, error))?;
     }
     Ok(measured)
 }
