@@ -56,6 +56,7 @@ impl Bench {
                 "--box",
                 "published",
                 "--verbose",
+                "--keep-failed=no",
             ])
             .args(front)
             .arg("--")
