@@ -106,6 +106,13 @@ fn speak(port: u16) {
     assert!(greeting[6..] == data, "{} bytes came back", greeting.len());
 }
 
+/// Starts a fast boot that `key` opens on any port, and waits until boxbuild says `until`.
+fn start_open(bench: &Bench, key: &Path, until: &str) -> Started {
+    let key = key.to_str().expect("a path of ours");
+    let front = ["--boot=fast", "--timeout=20m", "--ssh-port=0", "--ssh-key"];
+    bench.start_until(&[&front[..], &[key]].concat(), until)
+}
+
 fn a_port_leads_to_the_boxs_sshd() {
     let bench = Bench::new(WAIT);
     bring(&bench, "usr/sbin/sshd", SSHD);
@@ -113,17 +120,7 @@ fn a_port_leads_to_the_boxs_sshd() {
     // It is not made again where there is one.
     bring(&bench, "etc/ssh/ssh_host_ed25519_key", "");
     let key = key(&bench);
-    let front = [
-        "--boot",
-        "fast",
-        "--timeout=20m",
-        "--ssh-port=0",
-        "--ssh-key",
-    ];
-    let build = bench.start_until(
-        &[&front[..], &[key.to_str().unwrap()]].concat(),
-        "leads to port 22",
-    );
+    let build = start_open(&bench, &key, "leads to port 22");
     let port = port(&build);
     // On no other address than this one.
     assert!(TcpStream::connect(("127.0.0.2", port)).is_err());
@@ -215,17 +212,7 @@ fn a_real_sshd_lets_in_the_key_alone() {
     )
     .unwrap();
 
-    let front = [
-        "--boot",
-        "fast",
-        "--timeout=20m",
-        "--ssh-port=0",
-        "--ssh-key",
-    ];
-    let build = bench.start_until(
-        &[&front[..], &[key.to_str().unwrap()]].concat(),
-        "the box is open: ",
-    );
+    let build = start_open(&bench, &key, "the box is open: ");
     let port = port(&build).to_string();
     let ssh = |key: &Path, command: &str| {
         let mut ssh = Command::new("ssh");
