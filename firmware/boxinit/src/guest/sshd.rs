@@ -9,6 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use super::build::environment;
 use super::control::Control;
@@ -38,6 +40,10 @@ const OPTIONS: [&str; 7] = [
     "AllowUsers=root",
     "Port=22",
 ];
+
+/// How often, and how long apart, it is looked for where it listens: ten seconds.
+const TRIES: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Starts it for the holder of `key`, a line of an `authorized_keys` file, and tells the host how
 /// that went. A build goes on without it.
@@ -69,8 +75,9 @@ pub(super) fn start(key: &OsStr, supervisor: &mut Supervisor, control: &mut Cont
         for option in OPTIONS {
             command.args(["-o", option]);
         }
-        // It goes to the background by itself, when it has found its configuration to be right.
-        run(command)
+        // It goes to the background by itself, when it has found its configuration to be right,
+        // and only then listens.
+        Ok(run(command)? && listens())
     });
     if let Err(error) = &started {
         eprintln!("boxbuild: cannot start {sshd}: {error}");
@@ -79,6 +86,29 @@ pub(super) fn start(key: &OsStr, supervisor: &mut Supervisor, control: &mut Cont
         Ok(true) => "ssh ready",
         Ok(false) | Err(_) => "ssh failed",
     });
+}
+
+/// Waits until somebody listens on port 22; not for ever.
+fn listens() -> bool {
+    let table = |path| fs::read_to_string(path).unwrap_or_default();
+    (0..TRIES).any(|_| {
+        let there = listens_in(&table("/proc/net/tcp")) || listens_in(&table("/proc/net/tcp6"));
+        if !there {
+            thread::sleep(PAUSE);
+        }
+        there
+    })
+}
+
+/// Whether a listening socket of port 22 is in a table of Linux's (proc_net_tcp.rst in its
+/// documentation: number, local and remote address as hexadecimal digits, state, of which 0A
+/// is listening).
+fn listens_in(table: &str) -> bool {
+    table.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        let local = words.nth(1).unwrap_or_default();
+        local.ends_with(":0016") && words.nth(1) == Some("0A")
+    })
 }
 
 fn authorize(key: &OsStr) -> io::Result<()> {
@@ -102,4 +132,29 @@ fn has_host_key() -> bool {
             let name = name.as_bytes();
             name.starts_with(b"ssh_host_") && name.ends_with(b"_key")
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_found_in_linuxs_table() {
+        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt\n";
+        let line = |local: &str, state: &str| {
+            format!(
+                "{head}   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000\n"
+            )
+        };
+        assert!(listens_in(&line("00000000:0016", "0A")));
+        assert!(listens_in(&line(
+            "00000000000000000000000000000000:0016",
+            "0A"
+        )));
+        // Connected; another port; nobody.
+        assert!(!listens_in(&line("0100007F:0016", "01")));
+        assert!(!listens_in(&line("00000000:0017", "0A")));
+        assert!(!listens_in(head));
+        assert!(!listens_in(""));
+    }
 }
