@@ -34,14 +34,17 @@ struct Ran {
     failed: Vec<String>,
 }
 
-/// Labs that run side by side at most: each has memory of its own.
+/// Labs that run side by side at most.
 const LABS: usize = 3;
+
+/// Memory of a lab in MiB, all of which it may come to touch.
+const MEMORY: usize = 4096;
 
 /// Runs the tests called `names` in the lab.
 pub(crate) fn run(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) -> ExitCode {
-    let labs = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(LABS);
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let labs = [cpus, LABS, available_memory() / MEMORY, names.len()];
+    let labs = labs.into_iter().min().unwrap_or(1).max(1);
     let share = |first: usize| names.iter().skip(first).step_by(labs).copied().collect();
     let passed = std::thread::scope(|scope| {
         let shares: Vec<_> = (0..labs)
@@ -58,6 +61,16 @@ pub(crate) fn run(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) 
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// MiB that the host has left, as it says.
+fn available_memory() -> usize {
+    let table = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = table
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    kib.map_or(usize::MAX, |kib| kib / 1024)
 }
 
 /// Whether those called `left` passed in one lab and those that followed it.
@@ -104,7 +117,7 @@ fn once(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) -> Ran {
         .file(boxbuild)
         // Bookworm's tmpfs has no user attributes, which shares keep ownership in.
         .lab_options(["--user", "--kernel", "trixie"])
-        .lab_options(["--memory", "4096", "--timeout", "1500"])
+        .lab_options(["--memory", &MEMORY.to_string(), "--timeout", "1500"])
         .lab_options(["--env".to_owned(), format!("{ONLY}={}", names.join(","))]);
     for name in boxbuild_tests::boxes(store) {
         run = run.file(&store.join(name));
