@@ -65,6 +65,17 @@ const FAST: &[&str] = &[
 /// Leaves out the self-tests of the crypto algorithms: two thirds of a small guest's boot.
 const NO_CRYPTO_TESTS: &str = "cryptomgr.notests=1";
 
+/// Start-up functions of the kernel that do work of which a build sees nothing; one that a kernel
+/// does not have is no error. Together a third of a small guest's boot:
+///
+/// - `jent_mod_init` tests the jitter random number generator (crypto/jitterentropy-kcapi.c);
+///   there is the processor's, and virtio-rng.
+/// - `trace_eval_init` puts numbers for names into the formats of some thousand trace events, and
+///   `ftrace_check_for_weak_functions` looks up each function's name (kernel/trace): for people who
+///   trace the kernel.
+const NO_INITCALLS: &str =
+    "initcall_blacklist=jent_mod_init,trace_eval_init,ftrace_check_for_weak_functions";
+
 /// For a kernel in FIPS mode (Linux, crypto/fips.c). Its self-tests cannot be left out.
 pub const FIPS: &str = "fips=1";
 
@@ -99,9 +110,13 @@ pub fn fast(
 ) -> Result<String, CmdlineError> {
     let mut items = vec![format!("console={console}")];
     items.extend(box_items.iter().cloned());
-    let crypto = if fips { FIPS } else { NO_CRYPTO_TESTS };
+    let policy: &[&str] = if fips {
+        &[FIPS]
+    } else {
+        &[NO_CRYPTO_TESTS, NO_INITCALLS]
+    };
     items.extend(
-        [COMMON, FAST, &[crypto]]
+        [COMMON, FAST, policy]
             .concat()
             .into_iter()
             .map(String::from),
@@ -231,6 +246,10 @@ mod tests {
         assert!(
             line.contains("fips=1") && !line.contains("notests"),
             "{line}"
+        );
+        assert!(
+            !line.contains("jent"),
+            "the jitter RNG is part of it: {line}"
         );
     }
 }

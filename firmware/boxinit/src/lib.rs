@@ -9,5 +9,6 @@ pub mod modules;
 pub mod partition;
 pub mod root;
 pub mod seccomp;
+pub mod signature;
 pub mod superblock;
 pub mod wishes;
