@@ -41,6 +41,11 @@ pub(super) enum Programs {
     Registered(OsString),
 }
 
+/// Runs its arguments so that what root mounts on the way goes with the processes, however these
+/// end; root of a container may not be allowed to.
+const OWN_MOUNTS: &str =
+    r#"unshare --mount -- true 2>/dev/null && exec unshare --mount -- "$@"; exec "$@""#;
+
 impl Programs {
     /// How programs for `arch` can be run here. Changes nothing.
     ///
@@ -84,7 +89,15 @@ impl Programs {
     /// `program`, able to run programs for the architecture; its arguments can be added.
     pub(super) fn command(&self, host: &Host, program: &Path) -> Command {
         let Programs::Registered(registration) = self else {
-            return Command::new(program);
+            if !host.is_root() {
+                return Command::new(program);
+            }
+            let mut command = Command::new("sh");
+            command
+                .args(["-c", OWN_MOUNTS, "sh"])
+                .arg(program)
+                .env("PATH", host.path());
+            return command;
         };
         let mut command = if host.is_root() {
             let mut command = Command::new("sh");
