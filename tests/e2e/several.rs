@@ -54,7 +54,7 @@ impl Meeting {
                 command.arg(target(&bench, number)).spawn().unwrap()
             })
             .collect();
-        let deadline = Instant::now() + Duration::from_secs(200);
+        let deadline = Instant::now() + Duration::from_secs(500);
         let mut meeting = Meeting { bench, builds };
         for number in 0..COUNT {
             while !share(&meeting.bench, number).join("started").exists() {
