@@ -33,7 +33,7 @@ test-full: packages-demo packages-foreign test release
 	tests/setup/counted tests/e2e/fast-guests $(BOXBUILD)
 	tests/setup/counted tests/e2e/full $(BOXBUILD)
 	tests/setup/counted tests/e2e/full-arch $(BOXBUILD)
-	BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all
+	BOXBUILD=$(BOXBUILD) BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all
 
 # Manual pages and shell completions.
 docs:
@@ -62,7 +62,7 @@ conformance:
 e2e: release
 	tests/e2e/quick $(BOXBUILD)
 	tests/e2e/container $(BOXBUILD)
-	tests/e2e/boots
+	BOXBUILD=$(BOXBUILD) tests/e2e/boots
 
 # Instruction counts of the devices' hot paths and of a boot, against benches/baseline.json:
 # over 3 % worse fails (docs/benchmarks.md, "The regression guard").
