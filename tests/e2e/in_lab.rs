@@ -117,7 +117,7 @@ fn once(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) -> Ran {
         .file(boxbuild)
         // Bookworm's tmpfs has no user attributes, which shares keep ownership in.
         .lab_options(["--user", "--kernel", "trixie"])
-        .lab_options(["--memory", &MEMORY.to_string(), "--timeout", "1500"])
+        .lab_options(["--memory", &MEMORY.to_string(), "--timeout", "3000"])
         .lab_options(["--env".to_owned(), format!("{ONLY}={}", names.join(","))]);
     for name in boxbuild_tests::boxes(store) {
         run = run.file(&store.join(name));
