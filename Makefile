@@ -27,6 +27,7 @@ test: packages-test
 	tests/setup/counted $(MAKE) --no-print-directory lint unit conformance e2e guard
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
+test-full: export BOXBUILD_TEST_LAB = all
 test-full: packages-demo packages-foreign test release
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild --test boxes --quiet -- a_killed_update

@@ -15,6 +15,50 @@ use boxbuild_tests::lab::{Run, TestBed};
 /// Names of the tests to run, separated by commas, where not all are.
 pub(crate) const ONLY: &str = "BOXBUILD_TEST_ONLY";
 
+/// With `all`, the lab leaves nothing out.
+const HOW_MANY: &str = "BOXBUILD_TEST_LAB";
+
+/// What says little about an engine: what the program does before a machine runs, after it ended, or
+/// with any machine. It runs under the qemu engine, and under kvm on real hardware and in `make
+/// test-full`: in the lab, which is slow, it takes more time than everything else of `make test`.
+const NOT_OF_THE_ENGINE: &[&str] = &[
+    "a_batch_builds_goes_on_and_sums_up",
+    "a_batch_is_checked_before_anything_starts",
+    "a_batch_that_shall_stop_at_the_first_failure",
+    "a_box_booted_by_its_own_init_gets_the_key",
+    "a_box_without_sshd_says_so",
+    "a_closed_pipe_is_no_error",
+    "a_forged_verdict_does_not_count",
+    "a_full_disk_in_the_guest",
+    "a_killed_boxbuild_keeps_nothing",
+    "a_ramdisk_without_a_driver_falls_back",
+    "a_result_that_cannot_be_bundled",
+    "a_target_in_use_is_refused",
+    "an_earlier_result_is_replaced",
+    "an_imported_root_tree_builds",
+    "b19_boxes_of_every_architecture_are_reached",
+    "b22_a_box_can_go_while_builds_run",
+    "b26_a_port_in_use_is_said_before_anything_is_changed",
+    "b26_builds_at_once_share_no_port",
+    "boxes_are_listed_shown_and_removed",
+    "ctrl_c_ends_a_batch_in_order",
+    "ctrl_c_twice",
+    "events_as_json",
+    "files_of_the_host_are_seen",
+    "kill_9_of_a_batch_leaves_nothing",
+    "paths_of_any_bytes",
+    "the_console_needs_a_terminal",
+    "the_plan_as_json",
+    "the_terminal_is_restored",
+    "the_time_is_over",
+    "timings_of_a_boot_by_the_boxs_init",
+    "what_is_kept_is_bounded_and_held",
+    "what_the_boxs_init_cannot_be_told_is_said",
+    "what_the_host_lacks_is_named",
+    "wrong_folders_are_refused",
+    "wrong_words_are_refused",
+];
+
 /// What fails in so many labs does not fail by accident.
 const ATTEMPTS: u32 = 3;
 
@@ -42,6 +86,18 @@ const MEMORY: usize = 4096;
 
 /// Runs the tests called `names` in the lab.
 pub(crate) fn run(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) -> ExitCode {
+    let all = std::env::var(HOW_MANY).is_ok_and(|which| which == "all");
+    let (left_out, names): (Vec<&str>, Vec<&str>) = names
+        .iter()
+        .copied()
+        .partition(|name| !all && NOT_OF_THE_ENGINE.contains(name));
+    if !left_out.is_empty() {
+        println!(
+            "skipped: {} end-to-end tests under the kvm engine, in the lab: they are of the program and not \
+             of the engine, and ran under qemu ({HOW_MANY}=all and make test-full run them here, too)",
+            left_out.len()
+        );
+    }
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let labs = [cpus, LABS, available_memory() / MEMORY, names.len()];
     let labs = labs.into_iter().min().unwrap_or(1).max(1);
