@@ -64,7 +64,13 @@ impl Machine {
         } else {
             ""
         };
-        let line = format!("{first}console=hvc0 root={root} panic=-1 {words}");
+        // Where the lab is slow, udev comes later than the 90 s for which systemd waits for a device
+        // (systemd(1), "Kernel command line"): without hvc0 there would be no login.
+        let patience = PATIENCE.as_secs();
+        let line = format!(
+            "{first}console=hvc0 root={root} panic=-1 systemd.default_device_timeout_sec={patience} \
+             systemd.default_timeout_start_sec={patience} {words}"
+        );
         Machine::bare(&guest.join("kernel"))
             .arg("--initrd", guest.join("initrd"))
             .arg("--disk", disk)
