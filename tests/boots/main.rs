@@ -52,6 +52,9 @@ const GUESTS: &[([&str; 4], &[Size])] = &[
     (["trixie", "amd64", "dracut", "ext4"], &[size(1, 4096)]),
 ];
 
+/// `all`, or anything else for the first guest on the first of its machines.
+const WHICH: &str = "BOXBUILD_BOOTS";
+
 /// In the inner run: the guest's folder, and which of [`GUESTS`] it is.
 const GUEST: &str = "BOXBUILD_BOOTS_GUEST";
 const NUMBER: &str = "BOXBUILD_BOOTS_NUMBER";
@@ -83,6 +86,7 @@ fn outer(programs: &[(&str, PathBuf)]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let all = all();
+    let which = if all { "all" } else { "first" };
     let scribbler = match said_by("boots/scribbler", &[]) {
         Ok(path) => path,
         Err(reason) => {
@@ -120,14 +124,7 @@ fn outer(programs: &[(&str, PathBuf)]) -> ExitCode {
                 .lab_options(["--memory", &(largest + 3072).to_string()])
                 .lab_options(["--env", &format!("{GUEST}={}", guest.display())])
                 .lab_options(["--env", &format!("{NUMBER}={number}")])
-                .lab_options([
-                    "--env",
-                    if all {
-                        "BOXBUILD_BOOTS=all"
-                    } else {
-                        "BOXBUILD_BOOTS=first"
-                    },
-                ])
+                .lab_options(["--env", &format!("{WHICH}={which}")])
                 .file(&scribbler)
                 .lab_options([
                     "--env",
@@ -171,7 +168,7 @@ fn outer(programs: &[(&str, PathBuf)]) -> ExitCode {
 
 /// Whether every guest is wanted, on each of its machines.
 fn all() -> bool {
-    std::env::var("BOXBUILD_BOOTS").is_ok_and(|which| which == "all")
+    std::env::var(WHICH).is_ok_and(|which| which == "all")
 }
 
 /// The path that a script of the tests prints.

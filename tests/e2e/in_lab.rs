@@ -15,12 +15,12 @@ use boxbuild_tests::lab::{Run, TestBed};
 /// Names of the tests to run, separated by commas, where not all are.
 pub(crate) const ONLY: &str = "BOXBUILD_TEST_ONLY";
 
-/// With `all`, the lab leaves nothing out.
+/// With `all`, or where tests are named by [`ONLY`], the lab leaves nothing out.
 const HOW_MANY: &str = "BOXBUILD_TEST_LAB";
 
 /// What says little about an engine: what the program does before a machine runs, after it ended, or
 /// with any machine. It runs under the qemu engine, and under kvm on real hardware and in `make
-/// test-full`: in the lab, which is slow, it takes more time than everything else of `make test`.
+/// test-full`: the lab is slow.
 const NOT_OF_THE_ENGINE: &[&str] = &[
     "a_batch_builds_goes_on_and_sums_up",
     "a_batch_is_checked_before_anything_starts",
@@ -86,7 +86,8 @@ const MEMORY: usize = 4096;
 
 /// Runs the tests called `names` in the lab.
 pub(crate) fn run(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) -> ExitCode {
-    let all = std::env::var(HOW_MANY).is_ok_and(|which| which == "all");
+    let all = std::env::var(HOW_MANY).is_ok_and(|which| which == "all")
+        || std::env::var_os(ONLY).is_some();
     let (left_out, names): (Vec<&str>, Vec<&str>) = names
         .iter()
         .copied()
@@ -94,7 +95,7 @@ pub(crate) fn run(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) 
     if !left_out.is_empty() {
         println!(
             "skipped: {} end-to-end tests under the kvm engine, in the lab: they are of the program and not \
-             of the engine, and ran under qemu ({HOW_MANY}=all and make test-full run them here, too)",
+             of the engine, and run under qemu ({HOW_MANY}=all and make test-full run them here, too)",
             left_out.len()
         );
     }
