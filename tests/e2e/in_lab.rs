@@ -35,7 +35,6 @@ const NOT_OF_THE_ENGINE: &[&str] = &[
     "a_result_that_cannot_be_bundled",
     "a_target_in_use_is_refused",
     "an_earlier_result_is_replaced",
-    "an_imported_root_tree_builds",
     "b19_boxes_of_every_architecture_are_reached",
     "b22_a_box_can_go_while_builds_run",
     "b26_a_port_in_use_is_said_before_anything_is_changed",
@@ -54,7 +53,6 @@ const NOT_OF_THE_ENGINE: &[&str] = &[
     "timings_of_a_boot_by_the_boxs_init",
     "what_is_kept_is_bounded_and_held",
     "what_the_boxs_init_cannot_be_told_is_said",
-    "what_the_host_lacks_is_named",
     "wrong_folders_are_refused",
     "wrong_words_are_refused",
 ];
