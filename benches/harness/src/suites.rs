@@ -126,18 +126,26 @@ fn boot(settings: &Settings<'_>) -> Result<Found> {
         wanted.push(ours);
         wanted.extend(peers.iter().filter(here).map(|(_, row)| *row));
     }
-    let mut command = Command::new(settings.repository.join("benches/boot/run"));
-    // A row that does not come up ends with an error; the others are told all the same.
-    let result = command
-        .args(wanted)
-        .env("TIMES_ONLY", "1")
-        .output()
-        .context("cannot start benches/boot/run")?;
-    let text = String::from_utf8_lossy(&result.stdout);
+    let (mut text, mut said) = (String::new(), String::new());
+    // A counted guest dies now and then (docs/lab.md, "Traps"): what said nothing has another try.
+    for _ in 0..2 {
+        wanted.retain(|row| first_line(&text, row).is_none());
+        if wanted.is_empty() {
+            break;
+        }
+        let mut command = Command::new(settings.repository.join("benches/boot/run"));
+        // A row that does not come up ends with an error; the others are told all the same.
+        let result = command
+            .args(&wanted)
+            .env("TIMES_ONLY", "1")
+            .output()
+            .context("cannot start benches/boot/run")?;
+        text += &String::from_utf8_lossy(&result.stdout);
+        said += &String::from_utf8_lossy(&result.stderr);
+    }
     for (name, ours, peers) in BOOTS {
         let Some(own) = first_line(&text, ours) else {
-            let said = String::from_utf8_lossy(&result.stderr);
-            let said = said.lines().last().unwrap_or_default();
+            let said = why(&said, ours);
             found.without(&format!("boot: {name}"), format!("no figure: {said}"));
             continue;
         };
@@ -154,14 +162,26 @@ fn boot(settings: &Settings<'_>) -> Result<Found> {
     Ok(found)
 }
 
+/// What was said of `row`, or said last.
+fn why<'a>(said: &'a str, row: &str) -> &'a str {
+    let start = format!("{row}: ");
+    let mut of_it = said.lines().filter(|line| line.starts_with(&start));
+    of_it
+        .next_back()
+        .or(said.lines().next_back())
+        .unwrap_or_default()
+}
+
 /// `init` of the line of `row`, in virtual milliseconds.
 fn first_line(text: &str, row: &str) -> Option<f64> {
     let start = format!("{row}: ");
-    let line = text.lines().find_map(|line| line.strip_prefix(&start))?;
-    let mut words = line.split_whitespace();
-    words.find(|word| *word == "init")?;
-    let value: f64 = words.next()?.parse().ok()?;
-    Some(value).filter(|value| *value > 0.0)
+    let of_it = text.lines().filter_map(|line| line.strip_prefix(&start));
+    let mut values = of_it.filter_map(|line| {
+        let mut words = line.split_whitespace();
+        words.find(|word| *word == "init")?;
+        words.next()?.parse::<f64>().ok()
+    });
+    values.find(|value| *value > 0.0)
 }
 
 /// Runs a program that writes its results into the file that `--json` names.
@@ -347,5 +367,13 @@ mod tests {
         assert_eq!(first_line(text, "elf"), Some(1386.0));
         assert_eq!(first_line(text, "microvm-elf"), None);
         assert_eq!(first_line(text, "bz"), None);
+        let again =
+            format!("{text}microvm-elf: entry 3.0 init 1464.0 guest-uptime 1267.3 exit 1528.0\n");
+        assert_eq!(first_line(&again, "microvm-elf"), Some(1464.0));
+        let said = "bz: no end\nqemu: something\n";
+        assert_eq!(
+            (why(said, "bz"), why(said, "elf")),
+            ("bz: no end", "qemu: something")
+        );
     }
 }
