@@ -1,8 +1,8 @@
 //! Boots of real distributions in the micro-VMM: stock kernels, stock initrds, systemd.
 //!
 //! This program runs twice: on the host it makes guests (tests/lab/guest), and runs itself with
-//! each where /dev/kvm is true, as a normal user. `BOXBUILD_BOOTS=all` takes all guests, else
-//! the first. `BOXBUILD_BOOT` is the program that boots: vmm/examples/boot.rs, in release, and
+//! each where /dev/kvm is true, as a normal user. `BOXBUILD_BOOTS=all` takes all guests, a number from
+//! 0 that one, else the first. `BOXBUILD_BOOT` is the program that boots: vmm/examples/boot.rs, in release, and
 //! `BOXBUILD` is boxbuild.
 
 mod ends;
@@ -52,7 +52,8 @@ const GUESTS: &[([&str; 4], &[Size])] = &[
     (["trixie", "amd64", "dracut", "ext4"], &[size(1, 4096)]),
 ];
 
-/// `all`, or anything else for the first guest on the first of its machines.
+/// `all`, or the number of a guest for this one on all of its machines, or anything else for the first
+/// guest on the first of its machines.
 const WHICH: &str = "BOXBUILD_BOOTS";
 
 /// In the inner run: the guest's folder, and which of [`GUESTS`] it is.
@@ -85,8 +86,15 @@ fn outer(programs: &[(&str, PathBuf)]) -> ExitCode {
         println!("skipped: boots of distributions: {reason}");
         return ExitCode::SUCCESS;
     }
-    let all = all();
-    let which = if all { "all" } else { "first" };
+    let which = std::env::var(WHICH).unwrap_or_default();
+    let only = which.parse::<usize>().ok();
+    if only.is_some_and(|only| only >= GUESTS.len()) {
+        eprintln!(
+            "{WHICH}={which}: there are guests 0 to {}",
+            GUESTS.len() - 1
+        );
+        return ExitCode::FAILURE;
+    }
     let scribbler = match said_by("boots/scribbler", &[]) {
         Ok(path) => path,
         Err(reason) => {
@@ -97,8 +105,8 @@ fn outer(programs: &[(&str, PathBuf)]) -> ExitCode {
     let seconds = std::env::var(hostile::SECONDS).unwrap_or_else(|_| "10".to_owned());
     let mut good = true;
     for (number, (words, sizes)) in GUESTS.iter().enumerate() {
-        if number > 0 && !all {
-            break;
+        if only.map_or(number > 0 && !all(), |only| only != number) {
+            continue;
         }
         let guest = match said_by("lab/guest", words) {
             Ok(guest) => guest,
@@ -166,9 +174,9 @@ fn outer(programs: &[(&str, PathBuf)]) -> ExitCode {
     }
 }
 
-/// Whether every guest is wanted, on each of its machines.
+/// Whether guests are wanted on each of their machines.
 fn all() -> bool {
-    std::env::var(WHICH).is_ok_and(|which| which == "all")
+    std::env::var(WHICH).is_ok_and(|which| which == "all" || which.parse::<usize>().is_ok())
 }
 
 /// The path that a script of the tests prints.

@@ -8,9 +8,9 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use boxbuild_virtiofs::ShareConfig;
 use boxbuild_vmm::disk::{Disk, Image, Overlay, RawDisk};
@@ -18,6 +18,9 @@ use boxbuild_vmm::machine::{self, Config, Ended, Event, Share};
 use boxbuild_vmm::net::NetworkConfig;
 use boxbuild_vmm::virtio::console::{Input, Port};
 use clap::Parser;
+
+/// How long a console that is to be answered may say nothing.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// Boots a kernel over /dev/kvm.
 #[derive(Parser)]
@@ -56,7 +59,8 @@ struct Args {
     /// Say something to the guest's console
     #[arg(long)]
     input: Option<String>,
-    /// When the console says TEXT, type REPLY and a line feed: TEXT=REPLY. Each once, in order
+    /// When the console says TEXT, type REPLY and a line feed: TEXT=REPLY. Each once, in order. A line
+    /// feed alone after each 15 s of silence: a prompt that something else was written into comes again
     #[arg(long)]
     answer: Vec<String>,
     /// Say how long it took
@@ -135,6 +139,13 @@ impl Answers {
         })
     }
 
+    /// Nothing was said for [`SILENCE`].
+    fn nothing(&self, input: &Input) {
+        if !self.left.is_empty() && !self.said.is_empty() {
+            input.send(Port::Console, b"\n");
+        }
+    }
+
     fn hear(&mut self, bytes: &[u8], input: &Input) {
         self.said.extend(bytes);
         if let Some((text, reply)) = self.left.front()
@@ -190,7 +201,15 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
         running.input().send(Port::Console, input.as_bytes());
     }
     let mut out = std::io::stdout();
-    for event in events {
+    loop {
+        let event = match events.recv_timeout(SILENCE) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) => {
+                answers.nothing(&running.input());
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         match event {
             Event::Serial(bytes) => {
                 out.write_all(&bytes)?;
