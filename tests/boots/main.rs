@@ -1,9 +1,9 @@
 //! Boots of real distributions in the micro-VMM: stock kernels, stock initrds, systemd.
 //!
 //! This program runs twice: on the host it makes guests (tests/lab/guest), and runs itself with
-//! each where /dev/kvm is true, as a normal user. `BOXBUILD_BOOTS=all` takes all guests, a number from
-//! 0 that one, else the first. `BOXBUILD_BOOT` is the program that boots: vmm/examples/boot.rs, in release, and
-//! `BOXBUILD` is boxbuild.
+//! each where /dev/kvm is true, as a normal user. `BOXBUILD_BOOTS=all` takes all guests, a number
+//! from 0 that one, else the first. `BOXBUILD_BOOT` is the program that boots:
+//! vmm/examples/boot.rs, in release, and `BOXBUILD` is boxbuild.
 
 mod ends;
 mod hostile;
