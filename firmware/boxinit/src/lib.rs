@@ -7,6 +7,7 @@ pub mod fstab;
 pub mod job;
 pub mod modules;
 pub mod partition;
+pub mod patience;
 pub mod root;
 pub mod seccomp;
 pub mod signature;
