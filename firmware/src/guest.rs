@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use boxinit::job::{self, Job};
+use boxinit::patience;
 
 use crate::cpio::Archive;
 
@@ -119,6 +120,11 @@ impl FastBoot {
                     .file("boxbuild/init", 0o755, include_bytes!("../guest/init"))
                     .file("boxbuild/run", 0o755, include_bytes!("../guest/run"))
                     .file("boxbuild/nosync", 0o644, include_bytes!("../guest/nosync"))
+                    .file(
+                        &format!("boxbuild/{}", patience::FILE),
+                        0o644,
+                        patience::PROGRAM.as_bytes(),
+                    )
                     .file("boxbuild/args", 0o600, &args_file(&self.args))
                     .file("boxbuild/env", 0o600, &env_file(&self.environment))
                     .file("boxbuild/host", 0o600, &self.host_file());
@@ -211,6 +217,7 @@ impl ContainerBuild {
         vec![
             (Self::SCRIPT, include_bytes!("../guest/container").to_vec()),
             ("nosync", include_bytes!("../guest/nosync").to_vec()),
+            (patience::FILE, patience::PROGRAM.as_bytes().to_vec()),
             ("args", args_file(&self.args)),
             ("env", env_file(&self.environment)),
             ("name", format!("{}\n", self.name).into_bytes()),

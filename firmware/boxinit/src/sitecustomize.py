@@ -5,11 +5,13 @@ managers byte by byte, and asks for each byte whether there is one, on both pipe
 of 0.1 ms each. A package manager that says more than a pipe holds is slowed down to some 7 kB/s on
 any machine, and where the processor is emulated, kiwi takes one for itself.
 
-Python imports this file before it runs kiwi, because boxbuild's init puts its folder first in
-PYTHONPATH. It takes that back for everybody else, lets the box's own sitecustomize come, and gives
-kiwi's iterator pipes that read what is there at once and wait until there is something. The
-iterator itself stays as it is: same lines, same order within a pipe, same end. A kiwi that is
-built in another way is left alone.
+This file gives kiwi's iterator pipes that read what is there at once and wait until there is
+something. The iterator itself stays as it is: same lines, same order within a pipe, same end. A kiwi
+that is built in another way is left alone.
+
+Python imports the file before it runs kiwi, because boxbuild's init puts its folder first in
+PYTHONPATH; it takes that back for everybody else, and lets the box's own sitecustomize come. Or a
+program runs it that then runs kiwi.
 """
 
 import os
@@ -162,6 +164,7 @@ class Finder:
         return spec
 
 
-take_back()
-own_sitecustomize()
+if __name__ == "sitecustomize":
+    take_back()
+    own_sitecustomize()
 sys.meta_path.insert(0, Finder)

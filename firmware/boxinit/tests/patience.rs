@@ -85,6 +85,32 @@ fn kiwi_gets_the_same_and_asks_for_nothing_in_vain() {
     assert_eq!(patient["asked"], 0);
 }
 
+/// As in containers and in boxes of other architectures.
+#[test]
+fn the_program_that_runs_kiwi_can_bring_it() {
+    if !python("the_program_that_runs_kiwi_can_bring_it") {
+        return;
+    }
+    let folder = Folder::new("brought");
+    let nosync = folder.python().join("nosync");
+    fs::copy(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../guest/nosync"),
+        &nosync,
+    )
+    .expect("a file can be copied");
+    let work = folder.0.join("work");
+    let args = [
+        "-E".as_ref(),
+        nosync.as_os_str(),
+        KIWI_LIKE.as_ref(),
+        work.as_os_str(),
+    ];
+    let said: serde_json::Value = serde_json::from_str(&run(None, &args)).expect("JSON");
+    assert_eq!(said["improved"], true);
+    assert_eq!(said["asked"], 0);
+    assert_eq!(said["results"][0][0].as_array().map(Vec::len), Some(9999));
+}
+
 #[test]
 fn nobody_else_notices() {
     if !python("nobody_else_notices") {

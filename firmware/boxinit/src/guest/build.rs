@@ -24,7 +24,7 @@ const LOG: &str = "/bundle/result.log";
 /// What the box's guest sides run before each build, if it is there.
 const PROFILE: &str = "/etc/boxprofile";
 /// Where kiwi's Python looks first.
-const PYTHON: &str = "/run/boxbuild/python";
+const PYTHON: &str = "/run/boxbuild";
 /// Exit code of a command that was not found, as shells have it.
 const NOT_FOUND: i32 = 127;
 
