@@ -1,6 +1,7 @@
 //! Cleans up behind a boxbuild that was killed: a process that cannot be killed with it waits
 //! for its end.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -9,8 +10,13 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-/// Waits for the end of its input, which is the end of this process.
-const SCRIPT: &str = "trap '' INT TERM HUP QUIT; read -r _; exec rm -rf -- \"$1\"";
+/// Waits for the end of its input, which is the end of this process. Programs that this process had
+/// started and that get a signal at its end may still work in the folder, so that it tries for some
+/// time.
+const SCRIPT: &str = "trap '' INT TERM HUP QUIT; read -r _; folder=$1; shift; tries=0; \
+     while [ -e \"$folder\" ] && [ $tries -lt 20 ]; do \
+     \"$@\" rm -rf --one-file-system -- \"$folder\"; tries=$((tries + 1)); \
+     [ ! -e \"$folder\" ] || sleep 1; done";
 
 /// Removes a folder as soon as this value is dropped or this process is gone, however it went.
 #[derive(Debug)]
@@ -25,12 +31,32 @@ impl Guard {
     /// # Errors
     /// If no process can be started.
     pub fn over(folder: &Path, lock: &File) -> io::Result<Guard> {
+        Guard::start(folder, &[], Some(lock))
+    }
+
+    /// Starts to watch a folder with files of other owners: `words` in front of a command let it
+    /// remove them.
+    ///
+    /// # Errors
+    /// If no process can be started.
+    pub fn over_tree(folder: &Path, words: &[OsString]) -> io::Result<Guard> {
+        Guard::start(folder, words, None)
+    }
+
+    fn start(folder: &Path, words: &[OsString], lock: Option<&File>) -> io::Result<Guard> {
+        let hold = match lock {
+            Some(lock) => lock.try_clone()?.into(),
+            None => Stdio::null(),
+        };
         let waiting = Command::new("/bin/sh")
+            // `env` changes nothing, and there is a word in any case.
             .args(["-c", SCRIPT, "boxbuild-guard"])
             .arg(folder)
+            .arg("env")
+            .args(words)
             .current_dir("/")
             .stdin(Stdio::piped())
-            .stdout(lock.try_clone()?)
+            .stdout(hold)
             .stderr(Stdio::null())
             // What is sent to the terminal's foreground processes is not for it.
             .process_group(0)
@@ -79,5 +105,25 @@ mod tests {
         assert!(folder.exists());
         drop(guard);
         assert!(!folder.exists());
+    }
+    #[test]
+    fn a_folder_goes_although_somebody_still_writes_into_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("tree");
+        std::fs::create_dir(&folder).unwrap();
+        let words = ["env", "GUARDED=yes"].map(OsString::from);
+        let guard = Guard::over_tree(&folder, &words).unwrap();
+        let mut writer = Command::new("/bin/sh")
+            .args([
+                "-c",
+                "for i in 1 2 3 4 5 6 7 8 9; do mkdir -p \"$i/a/b\"; sleep 0.1; done",
+            ])
+            .current_dir(&folder)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        drop(guard);
+        assert!(!folder.exists());
+        writer.wait().unwrap();
     }
 }

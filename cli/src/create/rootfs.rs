@@ -12,6 +12,7 @@ use super::foreign::Programs;
 use super::host::Host;
 use super::{CommandError, CreateError, Work, initrd};
 use crate::arch::Arch;
+use crate::guard::Guard;
 
 /// First byte of the only partition: the usual alignment of 1 MiB.
 const PARTITION_START: u64 = 1 << 20;
@@ -443,11 +444,10 @@ pub(super) fn format_disk(
         work.dir.clone().into(),
     ]);
     let program = args.remove(0).to_string_lossy().into_owned();
-    let result = work.runner.run(&program, args, &[]);
-    if result.is_err() {
-        remove_in_namespace(host, &work.dir.join("tree"));
-    }
-    Ok(result?)
+    // Whatever ends this: what belongs to other owners goes.
+    let tree = work.dir.join("tree");
+    let _guard = Guard::over_tree(&tree, &namespace(host)).map_err(io_error(&tree))?;
+    Ok(work.runner.run(&program, args, &[])?)
 }
 
 /// The words in front of a command that works on a tree with all its owners.
@@ -461,28 +461,16 @@ pub(super) fn namespace(host: &Host) -> Vec<OsString> {
     }
 }
 
-/// Removes what belongs to subordinate ids. Best effort: it runs on the way out of an error.
-fn remove_in_namespace(host: &Host, path: &Path) {
-    if path.exists() {
-        let mut args = namespace(host);
-        args.extend(["rm".into(), "-rf".into(), path.into()]);
-        let program = args.remove(0);
-        let _ = Command::new(program)
-            .args(args)
-            .env("PATH", host.path())
-            .status();
-    }
-}
-
 /// A folder for mmdebstrap's own tree: subordinate ids must reach it, so it cannot be below
 /// a home folder.
-struct Scratch<'a> {
-    dir: Option<tempfile::TempDir>,
-    host: &'a Host,
+struct Scratch {
+    /// Removes it with the owners that its files have.
+    _guard: Guard,
+    dir: tempfile::TempDir,
 }
 
-impl<'a> Scratch<'a> {
-    fn new(host: &'a Host) -> Result<Scratch<'a>, CreateError> {
+impl Scratch {
+    fn new(host: &Host) -> Result<Scratch, CreateError> {
         let place = Path::new("/var/tmp");
         host.check_space(place, super::NEEDED_SPACE / 3)?;
         let dir = tempfile::Builder::new()
@@ -490,27 +478,12 @@ impl<'a> Scratch<'a> {
             .permissions(fs::Permissions::from_mode(0o711))
             .tempdir_in(place)
             .map_err(io_error(place))?;
-        Ok(Scratch {
-            dir: Some(dir),
-            host,
-        })
+        let guard = Guard::over_tree(dir.path(), &namespace(host)).map_err(io_error(dir.path()))?;
+        Ok(Scratch { _guard: guard, dir })
     }
 
     fn path(&self) -> &Path {
-        self.dir
-            .as_ref()
-            .map_or(Path::new("/var/tmp"), |dir| dir.path())
-    }
-}
-
-impl Drop for Scratch<'_> {
-    fn drop(&mut self) {
-        if let Some(dir) = self.dir.take() {
-            let path = dir.path().to_owned();
-            if dir.close().is_err() {
-                remove_in_namespace(self.host, &path);
-            }
-        }
+        self.dir.path()
     }
 }
 

@@ -19,6 +19,7 @@ use std::time::SystemTime;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::arch::Arch;
+use crate::guard::Guard;
 
 pub use error::StoreError;
 use error::io_error;
@@ -277,7 +278,13 @@ impl Store {
         let lock = File::open(dir.path()).map_err(io_error("open", dir.path()))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| io_error("lock", dir.path())(errno.into()))?;
-        Ok(Staging { dir, _lock: lock })
+        let guard = Guard::over(dir.path(), &lock)
+            .map_err(io_error("start a process that guards", dir.path()))?;
+        Ok(Staging {
+            _guard: guard,
+            dir,
+            _lock: lock,
+        })
     }
 
     /// Removes staging folders that nobody holds any more.

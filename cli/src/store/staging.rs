@@ -13,6 +13,7 @@ use super::{
     BoxFile, BoxInfo, ContainerImage, DESCRIPTION, InstalledBox, Store, StoreError, check_name,
     marker, sha256,
 };
+use crate::guard::Guard;
 
 /// Hex digits of a file's hash that go into its name.
 const HASH_IN_NAME: usize = 12;
@@ -20,6 +21,8 @@ const HASH_IN_NAME: usize = 12;
 /// A box in the making.
 #[derive(Debug)]
 pub struct Staging {
+    /// Ends before the lock does.
+    pub(super) _guard: Guard,
     pub(super) dir: tempfile::TempDir,
     pub(super) _lock: Flock<File>,
 }
