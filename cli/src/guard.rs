@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 /// time.
 const SCRIPT: &str = "trap '' INT TERM HUP QUIT; read -r _; folder=$1; shift; tries=0; \
      while [ -e \"$folder\" ] && [ $tries -lt 20 ]; do \
-     \"$@\" rm -rf --one-file-system -- \"$folder\"; tries=$((tries + 1)); \
+     \"$@\" -- \"$folder\"; tries=$((tries + 1)); \
      [ ! -e \"$folder\" ] || sleep 1; done";
 
 /// Removes a folder as soon as this value is dropped or this process is gone, however it went.
@@ -31,29 +31,27 @@ impl Guard {
     /// # Errors
     /// If no process can be started.
     pub fn over(folder: &Path, lock: &File) -> io::Result<Guard> {
-        Guard::start(folder, &[], Some(lock))
+        Guard::start(folder, &["rm", "-rf"].map(OsString::from), Some(lock))
     }
 
-    /// Starts to watch a folder with files of other owners: `words` in front of a command let it
-    /// remove them.
+    /// Starts to watch a folder with files of other owners. `remove` and the folder are a command
+    /// that can remove them.
     ///
     /// # Errors
     /// If no process can be started.
-    pub fn over_tree(folder: &Path, words: &[OsString]) -> io::Result<Guard> {
-        Guard::start(folder, words, None)
+    pub fn over_tree(folder: &Path, remove: &[OsString]) -> io::Result<Guard> {
+        Guard::start(folder, remove, None)
     }
 
-    fn start(folder: &Path, words: &[OsString], lock: Option<&File>) -> io::Result<Guard> {
+    fn start(folder: &Path, remove: &[OsString], lock: Option<&File>) -> io::Result<Guard> {
         let hold = match lock {
             Some(lock) => lock.try_clone()?.into(),
             None => Stdio::null(),
         };
         let waiting = Command::new("/bin/sh")
-            // `env` changes nothing, and there is a word in any case.
             .args(["-c", SCRIPT, "boxbuild-guard"])
             .arg(folder)
-            .arg("env")
-            .args(words)
+            .args(remove)
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(hold)
@@ -111,8 +109,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("tree");
         std::fs::create_dir(&folder).unwrap();
-        let words = ["env", "GUARDED=yes"].map(OsString::from);
-        let guard = Guard::over_tree(&folder, &words).unwrap();
+        let remove = ["env", "rm", "-rf"].map(OsString::from);
+        let guard = Guard::over_tree(&folder, &remove).unwrap();
         let mut writer = Command::new("/bin/sh")
             .args([
                 "-c",
