@@ -446,7 +446,9 @@ pub(super) fn format_disk(
     let program = args.remove(0).to_string_lossy().into_owned();
     // Whatever ends this: what belongs to other owners goes.
     let tree = work.dir.join("tree");
-    let _guard = Guard::over_tree(&tree, &namespace(host)).map_err(io_error(&tree))?;
+    let mut remove = namespace(host);
+    remove.extend(["rm", "-rf"].map(OsString::from));
+    let _guard = Guard::over_tree(&tree, &remove).map_err(io_error(&tree))?;
     Ok(work.runner.run(&program, args, &[])?)
 }
 
@@ -478,7 +480,10 @@ impl Scratch {
             .permissions(fs::Permissions::from_mode(0o711))
             .tempdir_in(place)
             .map_err(io_error(place))?;
-        let guard = Guard::over_tree(dir.path(), &namespace(host)).map_err(io_error(dir.path()))?;
+        // Where mounts are not mmdebstrap's own, they are not entered.
+        let mut remove = namespace(host);
+        remove.extend(["rm", "-rf", "--one-file-system"].map(OsString::from));
+        let guard = Guard::over_tree(dir.path(), &remove).map_err(io_error(dir.path()))?;
         Ok(Scratch { _guard: guard, dir })
     }
 
