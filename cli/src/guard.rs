@@ -104,6 +104,7 @@ mod tests {
         drop(guard);
         assert!(!folder.exists());
     }
+
     #[test]
     fn a_folder_goes_although_somebody_still_writes_into_it() {
         let dir = tempfile::tempdir().unwrap();
