@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use boxinit::job::{self, Job};
-use boxinit::patience;
+use boxinit::{host_xz, patience};
 
 use crate::cpio::Archive;
 
@@ -125,6 +125,8 @@ impl FastBoot {
                         0o644,
                         patience::PROGRAM.as_bytes(),
                     )
+                    .directory("boxbuild/bin", 0o755)
+                    .file("boxbuild/bin/xz", 0o755, host_xz::PROGRAM.as_bytes())
                     .file("boxbuild/args", 0o600, &args_file(&self.args))
                     .file("boxbuild/env", 0o600, &env_file(&self.environment))
                     .file("boxbuild/host", 0o600, &self.host_file());

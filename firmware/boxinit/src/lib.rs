@@ -4,6 +4,7 @@
 
 pub mod cmdline;
 pub mod fstab;
+pub mod host_xz;
 pub mod job;
 pub mod modules;
 pub mod partition;

@@ -8,6 +8,8 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
+use boxinit::host_xz;
+use boxinit::job::CONTROL_PORT;
 use serde_json::json;
 
 use crate::arch::Arch;
@@ -30,6 +32,8 @@ pub(super) struct Descriptors {
     pub(super) console: RawFd,
     pub(super) control: RawFd,
     pub(super) monitor: RawFd,
+    /// Where the box has things compressed.
+    pub(super) xz: RawFd,
     /// One vhost-user connection per share, in the order of the shares.
     pub(super) shares: Vec<RawFd>,
 }
@@ -148,6 +152,7 @@ pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
         ("monitor", fds.monitor),
         ("console", fds.console),
         ("control", fds.control),
+        ("xz", fds.xz),
     ] {
         argv.option("-chardev", format!("socket,id={name},fd={fd}"));
     }
@@ -156,7 +161,11 @@ pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
     argv.option("-device", "virtconsole,chardev=console");
     argv.option(
         "-device",
-        "virtserialport,chardev=control,name=org.boxbuild.control",
+        format!("virtserialport,chardev=control,name={CONTROL_PORT}"),
+    );
+    argv.option(
+        "-device",
+        format!("virtserialport,chardev=xz,name={}", host_xz::PORT),
     );
 
     for (number, (share, fd)) in machine.shares.iter().zip(&fds.shares).enumerate() {
@@ -291,6 +300,7 @@ mod tests {
             console: 14,
             control: 15,
             monitor: 16,
+            xz: 19,
             shares: vec![17, 18],
         };
         arguments(machine, &fds)

@@ -1,10 +1,11 @@
 //! The qemu engine: QEMU TCG, for foreign architectures and hosts without usable KVM.
 //!
 //! QEMU is a child that dies with boxbuild. The folders are served by threads of boxbuild
-//! over connections that exist before QEMU starts. One thread follows the child and turns
-//! what it says into events.
+//! over connections that exist before QEMU starts; so is what the box has compressed. One thread
+//! follows the child and turns what it says into events.
 
 mod argv;
+mod compress;
 mod monitor;
 mod overlay;
 mod process;
@@ -24,6 +25,7 @@ use super::{Engine, Event, Machine, Processor, Running, Share, StartError, Unusa
 use crate::arch::Arch;
 use crate::boot_cache::kernel;
 use argv::Descriptors;
+use compress::{Compressor, Limits};
 use overlay::Disk;
 use process::{Child, Parts, Streams};
 
@@ -100,6 +102,14 @@ impl Engine for Qemu {
         let (console, console_end) = pair()?;
         let (control, control_end) = pair()?;
         let (monitor, monitor_end) = pair()?;
+        // What xz in the box could have taken: its processors, and a part of its memory.
+        let limits = Limits {
+            threads: machine.cpus,
+            memory: (machine.memory_mib << 20) / 4,
+        };
+        let (compressor, xz_end) = Compressor::start(limits).map_err(host(
+            "start the thread that compresses for the box".to_owned(),
+        ))?;
         let (servers, share_ends) = serve(&machine.shares)?;
         if !servers
             .iter()
@@ -121,6 +131,7 @@ impl Engine for Qemu {
             console: console_end.as_raw_fd(),
             control: control_end.as_raw_fd(),
             monitor: monitor_end.as_raw_fd(),
+            xz: xz_end.as_raw_fd(),
             shares: share_ends.iter().map(AsRawFd::as_raw_fd).collect(),
         };
         let arguments = argv::arguments(&machine, &descriptors);
@@ -132,6 +143,7 @@ impl Engine for Qemu {
             console_end.into(),
             control_end.into(),
             monitor_end.into(),
+            xz_end.into(),
             machine.initrd,
         ];
         inherited.extend(disk.bases.into_iter().map(OwnedFd::from));
@@ -145,6 +157,7 @@ impl Engine for Qemu {
             inherited,
             streams,
             servers,
+            compressor,
             changes,
         };
         let child = Child::spawn(&program, arguments, parts, events)

@@ -20,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, send};
 
+use super::compress::Compressor;
 use super::monitor::{Monitor, Shutdown};
 use super::{other, overlay};
 use crate::engine::{Console, Ended, Event, Moved, Running, Usage, process, size_line};
@@ -48,6 +49,8 @@ pub(super) struct Parts {
     pub(super) streams: Streams,
     /// What serves its shares.
     pub(super) servers: Vec<ShareServer>,
+    /// What compresses for it.
+    pub(super) compressor: Compressor,
     /// The private image that takes what the guest writes to its disk, if there is one.
     pub(super) changes: Option<File>,
 }
@@ -72,6 +75,8 @@ pub(super) struct Child {
     follower: Option<JoinHandle<()>>,
     changes: Option<File>,
     ports: Ports,
+    /// Ends when QEMU has.
+    _compressor: Compressor,
 }
 
 impl Child {
@@ -86,6 +91,7 @@ impl Child {
             inherited,
             mut streams,
             servers,
+            compressor,
             changes,
         } = parts;
         let mut command = Command::new(program);
@@ -134,6 +140,7 @@ impl Child {
             follower: Some(follower),
             changes,
             ports,
+            _compressor: compressor,
         })
     }
 }

@@ -4,16 +4,16 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use boxinit::job::Job;
-use boxinit::patience;
 use boxinit::wishes::{Keep, Wishes};
+use boxinit::{host_xz, patience};
 
-use super::control::Control;
+use super::control::{Control, port};
 use super::process::{How, Supervisor};
 use super::shares::{BUNDLE, CODE, DESCRIPTION};
 use super::{Stop, failed, sshd};
@@ -25,6 +25,8 @@ const LOG: &str = "/bundle/result.log";
 const PROFILE: &str = "/etc/boxprofile";
 /// Where kiwi's Python looks first.
 const PYTHON: &str = "/run/boxbuild";
+/// Where kiwi's children look for programs first.
+const PROGRAMS: &str = "/run/boxbuild/bin";
 /// Exit code of a command that was not found, as shells have it.
 const NOT_FOUND: i32 = 127;
 
@@ -189,7 +191,30 @@ fn kiwi(environment: &Environment) -> Command {
             .map(|(_, value)| value.as_os_str());
         command.env(patience::VARIABLE, patience::search_path(PYTHON, before));
     }
+    if let Some(path) = host_xz(environment) {
+        command.env("PATH", path);
+    }
     command
+}
+
+/// Where the host compresses for the box: has its xz in front of the box's own. Returns the search
+/// path for programs, or nothing where all stays as it is.
+fn host_xz(environment: &Environment) -> Option<OsString> {
+    port(host_xz::PORT)?;
+    let folder = Path::new(PROGRAMS);
+    let program = folder.join("xz");
+    if !Path::new(host_xz::INTERPRETER).exists() {
+        return None;
+    }
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::write(&program, host_xz::PROGRAM))
+        .and_then(|()| fs::set_permissions(&program, fs::Permissions::from_mode(0o755)))
+        .ok()?;
+    let (_, others) = environment.iter().rfind(|(name, _)| name == "PATH")?;
+    let mut path = OsString::from(PROGRAMS);
+    path.push(":");
+    path.push(others);
+    Some(path)
 }
 
 fn command(program: &str, environment: &Environment) -> Command {

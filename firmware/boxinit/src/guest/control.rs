@@ -4,13 +4,25 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use boxinit::job::CONTROL_PORT;
 use nix::poll::{PollFd, PollFlags, poll};
 
 /// How long a report waits for a host that does not read, in milliseconds.
 const PATIENCE: u16 = 5000;
+
+/// The device of the virtio-console port `name`, if the machine has it.
+pub(super) fn port(name: &str) -> Option<PathBuf> {
+    fs::read_dir("/sys/class/virtio-ports")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .find(|port| {
+            fs::read_to_string(port.path().join("name")).is_ok_and(|found| found.trim_end() == name)
+        })
+        .map(|port| Path::new("/dev").join(port.file_name()))
+}
 
 /// The port; without one, reports go nowhere.
 #[derive(Debug, Default)]
@@ -26,23 +38,14 @@ impl Control {
         if self.port.is_some() {
             return;
         }
-        let ports = fs::read_dir("/sys/class/virtio-ports");
-        self.port = ports
-            .into_iter()
-            .flatten()
-            .flatten()
-            .find(|port| {
-                fs::read_to_string(port.path().join("name"))
-                    .is_ok_and(|name| name.trim_end() == CONTROL_PORT)
-            })
-            .and_then(|port| {
-                File::options()
-                    .read(true)
-                    .write(true)
-                    .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-                    .open(Path::new("/dev").join(port.file_name()))
-                    .ok()
-            });
+        self.port = port(CONTROL_PORT).and_then(|device| {
+            File::options()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+                .open(device)
+                .ok()
+        });
         if self.port.is_some() {
             for line in std::mem::take(&mut self.early) {
                 self.report(&line);
