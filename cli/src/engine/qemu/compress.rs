@@ -7,6 +7,8 @@
 use std::io::{self, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use boxinit::host_xz::{BEGIN, DATA, END, ERROR, FRAME, Frame, HEAD, READY};
@@ -23,10 +25,15 @@ pub(super) struct Limits {
     pub(super) memory: u64,
 }
 
+/// How long liblzma may be busy with a block before it is asked whether it should go on, in
+/// milliseconds (the program xz takes 300).
+const LOOK_UP: u32 = 300;
+
 /// The thread that compresses. It ends with the machine, or when this is dropped.
 #[derive(Debug)]
 pub(super) struct Compressor {
     stream: UnixStream,
+    stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -38,16 +45,19 @@ impl Compressor {
     pub(super) fn start(limits: Limits) -> io::Result<(Compressor, UnixStream)> {
         let (stream, end) = UnixStream::pair()?;
         let served = stream.try_clone()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name(String::from("xz"))
             .spawn(move || {
                 // A box that breaks the rules, or that is gone: its next xz is its own.
-                let _ = serve(&served, limits);
+                let _ = serve(&served, limits, &stopped);
                 let _ = served.shutdown(Shutdown::Both);
             })?;
         Ok((
             Compressor {
                 stream,
+                stop,
                 thread: Some(thread),
             },
             end,
@@ -57,6 +67,7 @@ impl Compressor {
 
 impl Drop for Compressor {
     fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
         let _ = self.stream.shutdown(Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             // A panic of it has been printed.
@@ -65,8 +76,8 @@ impl Drop for Compressor {
     }
 }
 
-/// One conversation after the other, until the connection ends.
-fn serve(stream: &UnixStream, limits: Limits) -> io::Result<()> {
+/// One conversation after the other, until the connection ends or `stop` is set.
+fn serve(stream: &UnixStream, limits: Limits, stop: &AtomicBool) -> io::Result<()> {
     let mut incoming = BufReader::with_capacity(2 * FRAME, stream);
     let mut job: Option<Job<'_>> = None;
     loop {
@@ -81,6 +92,7 @@ fn serve(stream: &UnixStream, limits: Limits) -> io::Result<()> {
                         session: frame.session,
                         encoder,
                         sink: stream,
+                        stop,
                     });
                     (READY, Vec::new())
                 }
@@ -135,7 +147,7 @@ impl Order {
         let check = Check::Crc64;
         let stream = if self.blocks {
             let mut builder = MtStreamBuilder::new();
-            builder.preset(self.preset).check(check);
+            builder.preset(self.preset).check(check).timeout_ms(LOOK_UP);
             let threads = (1..=limits.threads)
                 .rev()
                 .find(|threads| builder.threads(*threads).memusage() <= limits.memory)
@@ -153,6 +165,7 @@ struct Job<'a> {
     session: u64,
     encoder: Stream,
     sink: &'a UnixStream,
+    stop: &'a AtomicBool,
 }
 
 impl Job<'_> {
@@ -164,6 +177,9 @@ impl Job<'_> {
             if matches!(action, Action::Run) && done == input.len() {
                 return Ok(());
             }
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(other("the machine is gone"));
+            }
             let mut output = Vec::with_capacity(FRAME - HEAD);
             let status = self
                 .encoder
@@ -172,8 +188,11 @@ impl Job<'_> {
             if !output.is_empty() {
                 send(self.sink, DATA, self.session, output)?;
             }
-            if matches!(status, Status::StreamEnd) {
-                return Ok(());
+            match status {
+                Status::Ok | Status::GetCheck => {}
+                Status::StreamEnd => return Ok(()),
+                // liblzma's word for "no progress", which cannot be: there is room and input.
+                Status::MemNeeded => return Err(other("liblzma does not go on")),
             }
         }
     }
@@ -210,7 +229,7 @@ fn send(mut stream: &UnixStream, kind: u32, session: u64, payload: Vec<u8>) -> i
 mod tests {
     use std::os::fd::OwnedFd;
     use std::process::{Command, Stdio};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use liblzma::read::XzDecoder;
 
@@ -273,7 +292,7 @@ mod tests {
     #[test]
     fn one_thread_makes_one_block() {
         let content = content();
-        for (order, blocks) in [(&b"0 0 0"[..], 3), (b"0 0 1", 1)] {
+        for (order, blocks) in [(&b"0 0 0"[..], 3), (b"0 0 1", 1), (b"9 0 0", 1)] {
             let (_compressor, end) = start();
             send(&end, BEGIN, 1, order.to_vec()).unwrap();
             for part in content.chunks(FRAME - HEAD) {
@@ -372,6 +391,28 @@ mod tests {
             }
         }
         drop(compressor);
+    }
+
+    /// In the middle of a block, which takes seconds, and in the worst case minutes.
+    #[test]
+    fn it_does_not_finish_a_block_first() {
+        let content = content();
+        let begin = || {
+            let (compressor, end) = start();
+            send(&end, BEGIN, 1, b"9 1 0".to_vec()).unwrap();
+            for part in content.chunks(FRAME - HEAD) {
+                send(&end, DATA, 1, part.to_vec()).unwrap();
+            }
+            send(&end, END, 1, Vec::new()).unwrap();
+            (compressor, end, Instant::now())
+        };
+        let (_compressor, end, start) = begin();
+        assert_eq!(listen(&end, 1).1, END);
+        let whole = start.elapsed();
+        let (compressor, _end, start) = begin();
+        drop(compressor);
+        let stopped = start.elapsed();
+        assert!(stopped < whole / 2, "{stopped:?}, {whole:?}");
     }
 
     /// The box's program in a Python of the host, with a connection in the place of its port.
