@@ -185,8 +185,9 @@ impl Job<'_> {
                 .encoder
                 .process_vec(&input[done..], &mut output, action)
                 .map_err(|error| other(error.to_string()))?;
-            if !output.is_empty() {
-                send(self.sink, DATA, self.session, output)?;
+            // A vector may have more room than was asked for.
+            for part in output.chunks(FRAME - HEAD) {
+                send(self.sink, DATA, self.session, part.to_vec())?;
             }
             match status {
                 Status::Ok | Status::GetCheck => {}
