@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use boxbuild_virtiofs::{PassthroughFs, Server, ShareConfig, confine_thread};
+use rustix::mount::MountFlags;
 use virtio_bindings::bindings::virtio_ring::VRING_DESC_F_WRITE;
 use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use virtio_queue::mock::MockSplitQueue;
@@ -35,20 +36,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
         device.as_raw_fd()
     );
-    let (target, options) = (CString::new(target)?, CString::new(options)?);
-    // SAFETY: all strings are NUL-terminated.
-    let mounted = unsafe {
-        libc::mount(
-            c"boxbuild".as_ptr(),
-            target.as_ptr(),
-            c"fuse".as_ptr(),
-            0,
-            options.as_ptr().cast(),
-        )
-    };
-    if mounted != 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
+    let options = CString::new(options)?;
+    let flags = MountFlags::empty();
+    rustix::mount::mount("boxbuild", target, "fuse", flags, Some(options.as_c_str()))?;
     if let Some(uid) = args.next() {
         let uid: u32 = uid.parse()?;
         nix::unistd::setgroups(&[])?;

@@ -7,7 +7,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use virtio_queue::DescriptorChain;
 use vm_memory::bitmap::{BS, BitmapSlice};
@@ -261,19 +261,8 @@ impl<'a> GuestSource<'a> {
     ///
     /// # Errors
     /// What pwritev(2) reports, when nothing could be written at all.
-    pub fn write_to(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
-        transfer(&self.iovecs, offset, |iovecs, offset| {
-            // SAFETY: the iovecs point to readable memory that lives for 'a and the kernel
-            // checks each address; iovecs.len() is at most MAX_IOVECS.
-            unsafe {
-                libc::pwritev(
-                    file.as_raw_fd(),
-                    iovecs.as_ptr(),
-                    iovecs.len() as i32,
-                    offset,
-                )
-            }
-        })
+    pub fn write_to(&self, file: impl AsFd, offset: u64) -> io::Result<usize> {
+        transfer(libc::pwritev, file.as_fd(), &self.iovecs, offset)
     }
 }
 
@@ -314,28 +303,26 @@ impl<'a> GuestSink<'a> {
     ///
     /// # Errors
     /// What preadv(2) reports, when nothing could be read at all.
-    pub fn read_from(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
-        transfer(&self.iovecs, offset, |iovecs, offset| {
-            // SAFETY: the iovecs point to writable memory that lives for 'a and is only ever
-            // used as volatile bytes (or borrowed mutably, from_slice); the kernel checks each
-            // address; iovecs.len() is at most MAX_IOVECS.
-            unsafe {
-                libc::preadv(
-                    file.as_raw_fd(),
-                    iovecs.as_ptr(),
-                    iovecs.len() as i32,
-                    offset,
-                )
-            }
-        })
+    pub fn read_from(&self, file: impl AsFd, offset: u64) -> io::Result<usize> {
+        transfer(libc::preadv, file.as_fd(), &self.iovecs, offset)
     }
 }
 
+/// preadv(2) or pwritev(2). rustix has both, but for slices, which memory that a guest writes to
+/// meanwhile must not be borrowed as.
+type Vectored = unsafe extern "C" fn(
+    libc::c_int,
+    *const libc::iovec,
+    libc::c_int,
+    libc::off_t,
+) -> libc::ssize_t;
+
 /// Runs `call` over all of `iovecs`, at most [`MAX_IOVECS`] at a time, until it comes up short.
 fn transfer(
+    call: Vectored,
+    file: BorrowedFd<'_>,
     iovecs: &[libc::iovec],
     offset: u64,
-    call: impl Fn(&[libc::iovec], i64) -> isize,
 ) -> io::Result<usize> {
     let mut done = 0_usize;
     for chunk in iovecs.chunks(MAX_IOVECS) {
@@ -344,7 +331,19 @@ fn transfer(
             .and_then(|position| i64::try_from(position).ok())
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         let wanted: usize = chunk.iter().map(|iovec| iovec.iov_len).sum();
-        let Ok(count) = usize::try_from(call(chunk, position)) else {
+        // SAFETY: the iovecs come from a GuestSource or GuestSink and point to memory that lives
+        // for its 'a, readable for the one and writable for the other. It is only ever used as
+        // volatile bytes (or borrowed for 'a, from_slice), and the kernel checks each address.
+        // There are at most MAX_IOVECS.
+        let result = unsafe {
+            call(
+                file.as_raw_fd(),
+                chunk.as_ptr(),
+                chunk.len() as libc::c_int,
+                position,
+            )
+        };
+        let Ok(count) = usize::try_from(result) else {
             let error = io::Error::last_os_error();
             return if done > 0 { Ok(done) } else { Err(error) };
         };

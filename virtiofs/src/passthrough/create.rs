@@ -5,6 +5,8 @@ use std::io::Result;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, XattrFlags};
+
 use super::acl::Acl;
 use super::metadata::host_mode;
 use super::override_stat::{Override, Special};
@@ -24,8 +26,8 @@ pub(super) struct Birth {
 
 impl Birth {
     /// Permission bits on the host.
-    pub(super) fn host_mode(&self) -> u32 {
-        host_mode(self.directory, self.want.mode)
+    pub(super) fn host_mode(&self) -> Mode {
+        Mode::from_bits_retain(host_mode(self.directory, self.want.mode))
     }
 
     /// Permission and set-id bits for the guest.
@@ -83,14 +85,14 @@ impl PassthroughFs {
 
     /// Makes a new inode on the host what it is to be, and known to the guest.
     pub(super) fn born(&self, fd: OwnedFd, birth: &Birth) -> Result<(Entry, Arc<Inode>)> {
-        let stat = sys::statx(sys::borrow(&fd))?;
+        let stat = sys::statx(&fd)?;
         let inode = self.inodes.found(fd, &stat);
         self.bring_up(&inode, stat, birth)
             .map(|entry| (entry, Arc::clone(&inode)))
             .inspect_err(|_| self.inodes.forget(inode.id, 1))
     }
 
-    fn bring_up(&self, inode: &Inode, stat: libc::statx, birth: &Birth) -> Result<Entry> {
+    fn bring_up(&self, inode: &Inode, stat: Statx, birth: &Birth) -> Result<Entry> {
         // A new inode has no attributes yet.
         let mut meta = self.without_override(stat);
         let mut changed = false;
@@ -112,7 +114,8 @@ impl PassthroughFs {
         ];
         for (name, list) in lists {
             if let Some(list) = list {
-                self.proc.setxattr(sys::borrow(&inode.fd), name, list, 0)?;
+                self.proc
+                    .setxattr(&inode.fd, name, list, XattrFlags::empty())?;
                 changed = true;
             }
         }
@@ -129,16 +132,16 @@ impl PassthroughFs {
     /// A new inode that has just got a name. It loses the name again if it cannot be what it is
     /// to be.
     fn born_named(&self, parent: &Inode, name: Name<'_>, birth: &Birth) -> Result<Entry> {
-        let dir = sys::borrow(&parent.fd);
-        let result = sys::open_beneath(dir, name.as_c_str(), libc::O_PATH, 0)
+        let dir = &parent.fd;
+        let result = sys::open_beneath(dir, name.as_c_str(), OFlags::PATH, Mode::empty())
             .and_then(|fd| self.born(fd, birth));
         match result {
             Ok((entry, _)) => Ok(entry),
             Err(error) => {
                 let flags = if birth.directory {
-                    libc::AT_REMOVEDIR
+                    AtFlags::REMOVEDIR
                 } else {
-                    0
+                    AtFlags::empty()
                 };
                 let _ = self.remove(parent, name, flags);
                 Err(error)
@@ -160,7 +163,7 @@ impl PassthroughFs {
         };
         let birth = self.birth(ctx, parent, &new)?;
         self.with_access(&[parent], || {
-            sys::symlink(target, sys::borrow(&parent.fd), name.as_c_str())
+            Ok(rustix::fs::symlinkat(target, &parent.fd, name.as_c_str())?)
         })?;
         self.born_named(parent, name, &birth)
     }
@@ -174,7 +177,11 @@ impl PassthroughFs {
     ) -> Result<Entry> {
         let birth = self.birth(ctx, parent, new)?;
         self.with_access(&[parent], || {
-            sys::mkdir(sys::borrow(&parent.fd), name.as_c_str(), birth.host_mode())
+            Ok(rustix::fs::mkdirat(
+                &parent.fd,
+                name.as_c_str(),
+                birth.host_mode(),
+            )?)
         })?;
         self.born_named(parent, name, &birth)
     }
@@ -196,28 +203,31 @@ impl PassthroughFs {
             _ => return Err(errno(libc::EINVAL)),
         };
         let mut birth = self.birth(ctx, parent, new)?;
-        let dir = sys::borrow(&parent.fd);
-        let mode = birth.host_mode();
+        let dir = &parent.fd;
+        let host = birth.host_mode();
         let pipe_or_socket = kind == libc::S_IFIFO || kind == libc::S_IFSOCK;
         // A stand-in remembers its owner and mode; the real thing is better if it need not.
         let plain = Override {
             uid: self.config.guest_uid,
             gid: self.config.guest_gid,
-            mode,
+            mode: host.bits(),
             special: None,
         };
         if pipe_or_socket && (!self.user_xattrs || birth.want == plain && birth.access.is_none()) {
             birth.access = None;
-            self.with_access(&[parent], || sys::mknod(dir, name.as_c_str(), kind | mode))?;
+            let kind = FileType::from_raw_mode(kind);
+            self.with_access(&[parent], || {
+                Ok(rustix::fs::mknodat(dir, name.as_c_str(), kind, host, 0)?)
+            })?;
             return self.born_named(parent, name, &birth);
         }
         birth.want.special = Special::new(kind, new.rdev);
         if birth.want.special.is_some() && !self.user_xattrs {
             return Err(errno(libc::EPERM));
         }
-        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
         drop(self.with_access(&[parent], || {
-            sys::open_beneath(dir, name.as_c_str(), flags, mode)
+            sys::open_beneath(dir, name.as_c_str(), flags, host)
         })?);
         self.born_named(parent, name, &birth)
     }

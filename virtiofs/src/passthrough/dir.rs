@@ -4,6 +4,8 @@ use std::ffi::CStr;
 use std::io::Result;
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags, SeekFrom};
+
 use super::table::{Inode, OpenFile};
 use super::{PassthroughFs, sys};
 use crate::fuse::abi::fopen;
@@ -55,9 +57,9 @@ impl<'a> Record<'a> {
 
 impl PassthroughFs {
     pub(super) fn open_directory(&self, inode: Arc<Inode>) -> Result<Opened> {
-        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let file = self.with_access(&[&inode], || {
-            self.proc.reopen(sys::borrow(&inode.fd), flags, 0)
+            self.proc.reopen(&inode.fd, flags, Mode::empty())
         })?;
         let mut flags = 0;
         if self.config.keep_cache && !self.config.timeout.is_zero() {
@@ -79,7 +81,7 @@ impl PassthroughFs {
         if !open.inode.is_dir() {
             return Err(errno(libc::ENOTDIR));
         }
-        let dir = sys::borrow(&open.file);
+        let dir = &open.file;
         let mut reading = open.reading();
         let reading = &mut *reading;
         if offset != reading.position || offset == 0 {
@@ -90,7 +92,7 @@ impl PassthroughFs {
         loop {
             if reading.start == reading.end {
                 if reading.host != reading.position || reading.position == 0 {
-                    sys::seek(dir, reading.position, libc::SEEK_SET)?;
+                    rustix::fs::seek(dir, SeekFrom::Start(reading.position))?;
                 }
                 reading.buffer.resize(BUFFER, 0);
                 (reading.start, reading.end) = (0, 0);

@@ -4,6 +4,8 @@ use std::io::Result;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::fs::{AtFlags, Mode, OFlags};
+
 use super::table::{Inode, NO_CAPABILITY, NO_SET_ID};
 use super::{PassthroughFs, sys};
 use crate::fuse::abi::fopen;
@@ -15,20 +17,20 @@ impl PassthroughFs {
     ///
     /// `O_APPEND` is the guest's business, which says where each write goes. `O_DIRECT` would
     /// ask for aligned guest memory, and `O_NOATIME` for the owner.
-    fn open_flags(&self, flags: u32) -> Result<i32> {
-        let flags = flags.cast_signed();
-        let mut host = flags & (libc::O_TRUNC | libc::O_SYNC | libc::O_DSYNC);
-        let access = flags & libc::O_ACCMODE;
-        if self.config.read_only && (access != libc::O_RDONLY || host & libc::O_TRUNC != 0) {
+    fn open_flags(&self, flags: u32) -> Result<OFlags> {
+        let flags = OFlags::from_bits_retain(flags);
+        let host = flags & (OFlags::TRUNC | OFlags::SYNC | OFlags::DSYNC);
+        let access = flags & OFlags::RWMODE;
+        if self.config.read_only && (access != OFlags::RDONLY || host.contains(OFlags::TRUNC)) {
             return Err(errno(libc::EROFS));
         }
-        host |= match access {
-            // The guest's page cache also reads what it writes parts of.
-            libc::O_WRONLY if self.config.writeback => libc::O_RDWR,
-            libc::O_RDONLY | libc::O_WRONLY | libc::O_RDWR => access,
-            _ => return Err(errno(libc::EINVAL)),
-        };
-        Ok(host)
+        Ok(host
+            | match access {
+                // The guest's page cache also reads what it writes parts of.
+                OFlags::WRONLY if self.config.writeback => OFlags::RDWR,
+                OFlags::RDONLY | OFlags::WRONLY | OFlags::RDWR => access,
+                _ => return Err(errno(libc::EINVAL)),
+            })
     }
 
     fn opened(&self, file: OwnedFd, inode: Arc<Inode>) -> Opened {
@@ -57,9 +59,9 @@ impl PassthroughFs {
             _ => return Err(errno(libc::ENXIO)),
         }
         let file = self.with_access(&[inode], || {
-            self.proc.reopen(sys::borrow(&inode.fd), flags, 0)
+            self.proc.reopen(&inode.fd, flags, Mode::empty())
         })?;
-        if flags & libc::O_TRUNC != 0 {
+        if flags.contains(OFlags::TRUNC) {
             self.drop_privileges(inode, kill_priv)?;
         }
         Ok(self.opened(file, Arc::clone(inode)))
@@ -77,8 +79,8 @@ impl PassthroughFs {
         let host_flags = self.open_flags(flags)?;
         let birth = self.birth(ctx, parent, new)?;
         let created = self.with_access(&[parent], || {
-            let dir = sys::borrow(&parent.fd);
-            let flags = libc::O_CREAT | libc::O_EXCL | host_flags;
+            let dir = &parent.fd;
+            let flags = OFlags::CREATE | OFlags::EXCL | host_flags;
             sys::open_beneath(dir, name.as_c_str(), flags, birth.host_mode())
         });
         let file = match created {
@@ -99,7 +101,7 @@ impl PassthroughFs {
             Err(error) => return Err(error),
         };
         self.born_open(file, &birth).inspect_err(|_| {
-            let _ = self.remove(parent, name, 0);
+            let _ = self.remove(parent, name, AtFlags::empty());
         })
     }
 
@@ -111,21 +113,19 @@ impl PassthroughFs {
         flags: u32,
     ) -> Result<(Entry, Opened)> {
         // O_TMPFILE cannot be read-only (open(2)).
-        let mut host_flags = self.open_flags(flags)? & !libc::O_TRUNC;
-        if host_flags & libc::O_ACCMODE == libc::O_RDONLY {
-            host_flags |= libc::O_RDWR;
+        let mut host_flags = self.open_flags(flags)? - OFlags::TRUNC;
+        if host_flags & OFlags::RWMODE == OFlags::RDONLY {
+            host_flags |= OFlags::RDWR;
         }
         let birth = self.birth(ctx, parent, new)?;
-        let flags = host_flags | libc::O_TMPFILE;
-        let file = self
-            .proc
-            .reopen(sys::borrow(&parent.fd), flags, birth.host_mode())?;
+        let flags = host_flags | OFlags::TMPFILE;
+        let file = self.proc.reopen(&parent.fd, flags, birth.host_mode())?;
         self.born_open(file, &birth)
     }
 
     /// A new file that is open already, as an answer to the guest.
     fn born_open(&self, file: OwnedFd, birth: &super::create::Birth) -> Result<(Entry, Opened)> {
-        let fd = self.proc.reopen(sys::borrow(&file), libc::O_PATH, 0)?;
+        let fd = self.proc.reopen(&file, OFlags::PATH, Mode::empty())?;
         let (entry, inode) = self.born(fd, birth)?;
         inode.learn(NO_CAPABILITY);
         if birth.mode() & (libc::S_ISUID | libc::S_ISGID) == 0 {

@@ -2,9 +2,11 @@
 
 use std::ffi::CStr;
 use std::io::Result;
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd;
 use std::sync::PoisonError;
 use std::time::SystemTime;
+
+use rustix::fs::{Statx, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags};
 
 use super::override_stat::{self, Override, Special, encode_dev};
 use super::table::{FastMap, Inode, NO_CAPABILITY, NO_SET_ID};
@@ -23,7 +25,7 @@ type Identity = (u64, u64, u64);
 /// Owners and modes of inodes that cannot have extended attributes.
 pub(super) type Volatile = FastMap<Identity, Override>;
 
-fn identity(stat: &libc::statx) -> Identity {
+fn identity(stat: &Statx) -> Identity {
     let dev = (u64::from(stat.stx_dev_major) << 32) | u64::from(stat.stx_dev_minor);
     let born = stat.stx_btime.tv_sec.cast_unsigned() << 30;
     (dev, stat.stx_ino, born ^ u64::from(stat.stx_btime.tv_nsec))
@@ -31,7 +33,7 @@ fn identity(stat: &libc::statx) -> Identity {
 
 /// An inode's stat on the host and what the guest is to see instead.
 pub(super) struct Metadata {
-    pub(super) stat: libc::statx,
+    pub(super) stat: Statx,
     pub(super) replaced: Option<Override>,
     /// What the guest sees.
     pub(super) seen: Override,
@@ -66,12 +68,12 @@ fn without_set_id(mode: u32) -> u32 {
 impl PassthroughFs {
     /// An inode's present metadata.
     pub(super) fn stat(&self, inode: &Inode) -> Result<Metadata> {
-        let stat = sys::statx(sys::borrow(&inode.fd))?;
+        let stat = sys::statx(&inode.fd)?;
         self.metadata(inode, stat)
     }
 
     /// The metadata of an inode whose stat is known.
-    pub(super) fn metadata(&self, inode: &Inode, stat: libc::statx) -> Result<Metadata> {
+    pub(super) fn metadata(&self, inode: &Inode, stat: Statx) -> Result<Metadata> {
         let replaced = if !inode.has_xattrs() {
             let volatile = self.volatile.lock().unwrap_or_else(PoisonError::into_inner);
             if volatile.is_empty() {
@@ -107,7 +109,7 @@ impl PassthroughFs {
 
     fn read_override(&self, inode: &Inode) -> Result<Option<Override>> {
         let mut value = [0; override_stat::MAX_LEN];
-        let fd = sys::borrow(&inode.fd);
+        let fd = &inode.fd;
         match self.proc.getxattr(fd, override_stat::XATTR, &mut value) {
             Ok(len) => Ok(value.get(..len).and_then(Override::parse)),
             // ERANGE: too long to be one. EACCES: the host user may not read the file, and
@@ -120,7 +122,7 @@ impl PassthroughFs {
     }
 
     /// The metadata of an inode that has no override for sure.
-    pub(super) fn without_override(&self, stat: libc::statx) -> Metadata {
+    pub(super) fn without_override(&self, stat: Statx) -> Metadata {
         Metadata {
             seen: self.plain(&stat),
             replaced: None,
@@ -129,7 +131,7 @@ impl PassthroughFs {
     }
 
     /// What the guest sees of a file without override.
-    fn plain(&self, stat: &libc::statx) -> Override {
+    fn plain(&self, stat: &Statx) -> Override {
         let own = stat.stx_uid == self.host_uid;
         Override {
             uid: if own {
@@ -205,7 +207,7 @@ impl PassthroughFs {
 
     /// Makes the guest see `want` from now on.
     pub(super) fn store(&self, inode: &Inode, meta: &Metadata, want: Override) -> Result<()> {
-        let fd = sys::borrow(&inode.fd);
+        let fd = &inode.fd;
         if !inode.has_xattrs() {
             return self.store_volatile(inode, meta, want);
         }
@@ -223,7 +225,12 @@ impl PassthroughFs {
             }
             if want != want_host {
                 let value = want.format(inode.is_dir());
-                return match self.proc.setxattr(fd, override_stat::XATTR, &value, 0) {
+                return match self.proc.setxattr(
+                    fd,
+                    override_stat::XATTR,
+                    &value,
+                    XattrFlags::empty(),
+                ) {
                     Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => Err(errno(libc::EPERM)),
                     result => result,
                 };
@@ -259,20 +266,21 @@ impl PassthroughFs {
         }
         drop(volatile);
         if native && meta.host_mode() != host_mode(false, want.mode) {
-            self.proc
-                .chmod(sys::borrow(&inode.fd), host_mode(false, want.mode))?;
+            self.proc.chmod(&inode.fd, host_mode(false, want.mode))?;
         } else {
             // Lets the change time move: sets the access time to what it is.
-            let atime = libc::timespec {
-                tv_sec: meta.stat.stx_atime.tv_sec,
-                tv_nsec: meta.stat.stx_atime.tv_nsec.into(),
-            };
-            let mtime = libc::timespec {
-                tv_sec: 0,
-                tv_nsec: libc::UTIME_OMIT,
+            let times = Timestamps {
+                last_access: Timespec {
+                    tv_sec: meta.stat.stx_atime.tv_sec,
+                    tv_nsec: meta.stat.stx_atime.tv_nsec.into(),
+                },
+                last_modification: Timespec {
+                    tv_sec: 0,
+                    tv_nsec: UTIME_OMIT,
+                },
             };
             // Only for the looks; the files of other users refuse it.
-            let _ = self.proc.utimens(sys::borrow(&inode.fd), &[atime, mtime]);
+            let _ = self.proc.utimens(&inode.fd, &times);
         }
         Ok(())
     }
@@ -287,19 +295,19 @@ impl PassthroughFs {
             self.change_owner(ctx, inode, set)?;
         }
         if valid(fattr::ATIME | fattr::MTIME | fattr::ATIME_NOW | fattr::MTIME_NOW) {
-            let time = |explicit, now, secs: u64, nanos: u32| libc::timespec {
+            let time = |explicit, now, secs: u64, nanos: u32| Timespec {
                 tv_sec: secs.cast_signed(),
                 tv_nsec: match (valid(now), valid(explicit)) {
-                    (true, _) => libc::UTIME_NOW,
+                    (true, _) => UTIME_NOW,
                     (_, true) => nanos.into(),
-                    _ => libc::UTIME_OMIT,
+                    _ => UTIME_OMIT,
                 },
             };
-            let times = [
-                time(fattr::ATIME, fattr::ATIME_NOW, set.atime, set.atimensec),
-                time(fattr::MTIME, fattr::MTIME_NOW, set.mtime, set.mtimensec),
-            ];
-            self.proc.utimens(sys::borrow(&inode.fd), &times)?;
+            let times = Timestamps {
+                last_access: time(fattr::ATIME, fattr::ATIME_NOW, set.atime, set.atimensec),
+                last_modification: time(fattr::MTIME, fattr::MTIME_NOW, set.mtime, set.mtimensec),
+            };
+            self.proc.utimens(&inode.fd, &times)?;
         }
         Ok(())
     }
@@ -315,11 +323,9 @@ impl PassthroughFs {
         self.drop_privileges(inode, set.valid & fattr::KILL_SUIDGID != 0)?;
         if set.valid & fattr::FH != 0 {
             let open = self.handles.get(set.fh, inode.id)?;
-            return sys::ftruncate(sys::borrow(&open.file), set.size);
+            return Ok(rustix::fs::ftruncate(&open.file, set.size)?);
         }
-        self.with_access(&[inode], || {
-            self.proc.truncate(sys::borrow(&inode.fd), set.size)
-        })
+        self.with_access(&[inode], || self.proc.truncate(&inode.fd, set.size))
     }
 
     fn change_owner(&self, _: Context, inode: &Inode, set: &SetattrIn) -> Result<()> {
@@ -429,11 +435,7 @@ impl PassthroughFs {
     }
 
     /// A stand-in's type for the guest, of a directory entry that is a regular file on the host.
-    pub(super) fn entry_special(
-        &self,
-        dir: BorrowedFd<'_>,
-        name: &CStr,
-    ) -> Option<Option<Special>> {
+    pub(super) fn entry_special(&self, dir: impl AsFd, name: &CStr) -> Option<Option<Special>> {
         if !self.user_xattrs {
             return Some(None);
         }
@@ -442,7 +444,7 @@ impl PassthroughFs {
     }
 
     /// The override of what has this name now, or `None` if that cannot be told by name.
-    fn override_in(&self, dir: BorrowedFd<'_>, name: &CStr) -> Option<Option<Override>> {
+    fn override_in(&self, dir: impl AsFd, name: &CStr) -> Option<Option<Override>> {
         let mut value = [0; override_stat::MAX_LEN];
         match self
             .proc
@@ -463,17 +465,17 @@ impl PassthroughFs {
     pub(super) fn foresee(
         &self,
         inode: &Inode,
-        stat: libc::statx,
+        stat: Statx,
         (parent, name): (&Inode, &CStr),
         since: SystemTime,
-    ) -> Result<libc::statx> {
+    ) -> Result<Statx> {
         if !self.user_xattrs || !inode.has_xattrs() || inode.replaced(&stat).is_some() {
             return Ok(stat);
         }
-        let Some(replaced) = self.override_in(sys::borrow(&parent.fd), name) else {
+        let Some(replaced) = self.override_in(&parent.fd, name) else {
             return Ok(stat);
         };
-        let stat = sys::statx(sys::borrow(&inode.fd))?;
+        let stat = sys::statx(&inode.fd)?;
         inode.remember(&stat, since, replaced);
         Ok(stat)
     }

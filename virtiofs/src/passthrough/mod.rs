@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex, Once, RwLock};
 use std::time::{Duration, SystemTime};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, SeekFrom, Statx};
 
 use crate::config::ShareConfig;
 use crate::descriptor::{GuestSink, GuestSource};
@@ -96,13 +97,13 @@ impl PassthroughFs {
         };
         let path = CString::new(config.root.as_os_str().as_bytes())
             .map_err(|_| failed(errno(libc::EINVAL)))?;
-        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
         let root = sys::open_path(&path, flags).map_err(failed)?;
-        let stat = sys::statx(sys::borrow(&root)).map_err(failed)?;
+        let stat = sys::statx(&root).map_err(failed)?;
         let proc = sys::Proc::new().map_err(ShareError::Proc)?;
         static RAISE_LIMIT: Once = Once::new();
         RAISE_LIMIT.call_once(raise_limit);
-        let probe = proc.getxattr(sys::borrow(&root), override_stat::XATTR, &mut []);
+        let probe = proc.getxattr(&root, override_stat::XATTR, &mut []);
         let user_xattrs = !probe.is_err_and(|e| e.raw_os_error() == Some(libc::EOPNOTSUPP));
         if !user_xattrs {
             log::info!(
@@ -152,7 +153,7 @@ impl PassthroughFs {
     }
 
     /// An inode whose lookup is counted already, as an answer to the guest.
-    fn known_entry(&self, inode: &Inode, stat: &libc::statx) -> Result<Entry> {
+    fn known_entry(&self, inode: &Inode, stat: &Statx) -> Result<Entry> {
         match self.metadata(inode, *stat) {
             Ok(meta) => {
                 let attr = self.attr(&meta);
@@ -172,15 +173,25 @@ impl PassthroughFs {
     fn find(&self, parent: &Inode, name: &CStr) -> Result<Entry> {
         let since = SystemTime::now();
         let fd = self.with_access(&[parent], || {
-            sys::open_beneath(sys::borrow(&parent.fd), name, libc::O_PATH, 0)
+            sys::open_beneath(&parent.fd, name, OFlags::PATH, Mode::empty())
         })?;
-        let stat = sys::statx(sys::borrow(&fd))?;
+        let stat = sys::statx(&fd)?;
         let inode = self.inodes.found(fd, &stat);
         let stat = self
             .foresee(&inode, stat, (parent, name), since)
             .inspect_err(|_| self.inodes.forget(inode.id, 1))?;
         self.known_entry(&inode, &stat)
     }
+}
+
+/// fsync(2) or fdatasync(2).
+fn sync(open: &table::OpenFile, data_only: bool) -> Result<()> {
+    let result = if data_only {
+        rustix::fs::fdatasync(&open.file)
+    } else {
+        rustix::fs::fsync(&open.file)
+    };
+    Ok(result?)
 }
 
 impl FileSystem for PassthroughFs {
@@ -234,7 +245,7 @@ impl FileSystem for PassthroughFs {
         if inode.kind != libc::S_IFLNK {
             return Err(errno(libc::EINVAL));
         }
-        sys::readlink(sys::borrow(&inode.fd))
+        sys::readlink(&inode.fd)
     }
 
     fn symlink(&self, ctx: Context, dir: NodeId, name: Name<'_>, target: &CStr) -> Result<Entry> {
@@ -254,12 +265,12 @@ impl FileSystem for PassthroughFs {
 
     fn unlink(&self, _: Context, parent: NodeId, name: Name<'_>) -> Result<()> {
         self.check_writable()?;
-        self.remove(&*self.directory(parent)?, name, 0)
+        self.remove(&*self.directory(parent)?, name, AtFlags::empty())
     }
 
     fn rmdir(&self, _: Context, parent: NodeId, name: Name<'_>) -> Result<()> {
         self.check_writable()?;
-        self.remove(&*self.directory(parent)?, name, libc::AT_REMOVEDIR)
+        self.remove(&*self.directory(parent)?, name, AtFlags::REMOVEDIR)
     }
 
     fn rename(
@@ -318,7 +329,7 @@ impl FileSystem for PassthroughFs {
         sink: &GuestSink<'_>,
     ) -> Result<usize> {
         let open = self.handles.get(handle, node)?;
-        sink.read_from(sys::borrow(&open.file), offset)
+        sink.read_from(&open.file, offset)
     }
 
     fn write(
@@ -333,12 +344,12 @@ impl FileSystem for PassthroughFs {
         self.check_writable()?;
         let open = self.handles.get(handle, node)?;
         self.drop_privileges(&open.inode, kill_priv)?;
-        source.write_to(sys::borrow(&open.file), offset)
+        source.write_to(&open.file, offset)
     }
 
     fn statfs(&self, _: Context, node: NodeId) -> Result<StatfsOut> {
         let inode = self.inodes.get(node)?;
-        let stat = sys::statvfs(sys::borrow(&inode.fd))?;
+        let stat = rustix::fs::fstatvfs(&inode.fd)?;
         let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         Ok(StatfsOut {
             blocks: stat.f_blocks,
@@ -359,7 +370,7 @@ impl FileSystem for PassthroughFs {
 
     fn fsync(&self, _: Context, node: NodeId, handle: Handle, data_only: bool) -> Result<()> {
         let open = self.handles.get(handle, node)?;
-        sys::sync(sys::borrow(&open.file), data_only)
+        sync(&open, data_only)
     }
 
     fn setxattr(
@@ -420,7 +431,7 @@ impl FileSystem for PassthroughFs {
 
     fn fsyncdir(&self, _: Context, node: NodeId, handle: Handle, data_only: bool) -> Result<()> {
         let open = self.handles.get(handle, node)?;
-        sys::sync(sys::borrow(&open.file), data_only)
+        sync(&open, data_only)
     }
 
     fn access(&self, ctx: Context, node: NodeId, mask: u32) -> Result<()> {
@@ -439,7 +450,8 @@ impl FileSystem for PassthroughFs {
     ) -> Result<()> {
         self.check_writable()?;
         let open = self.handles.get(handle, node)?;
-        sys::fallocate(sys::borrow(&open.file), mode, offset, length)
+        let mode = FallocateFlags::from_bits_retain(mode);
+        Ok(rustix::fs::fallocate(&open.file, mode, offset, length)?)
     }
 
     fn lseek(
@@ -450,21 +462,23 @@ impl FileSystem for PassthroughFs {
         offset: u64,
         whence: u32,
     ) -> Result<u64> {
-        let whence @ (libc::SEEK_DATA | libc::SEEK_HOLE) = whence.cast_signed() else {
-            return Err(errno(libc::EINVAL));
+        let target = match whence.cast_signed() {
+            libc::SEEK_DATA => SeekFrom::Data(offset),
+            libc::SEEK_HOLE => SeekFrom::Hole(offset),
+            _ => return Err(errno(libc::EINVAL)),
         };
         let open = self.handles.get(handle, node)?;
         if !open.inode.is_file() {
             return Err(errno(libc::EINVAL));
         }
-        sys::seek(sys::borrow(&open.file), offset, whence)
+        sys::seek_sparse(&open.file, offset, target)
     }
 
     fn copy_file_range(
         &self,
         _: Context,
-        (node_in, handle_in, off_in): (NodeId, Handle, u64),
-        (node_out, handle_out, off_out): (NodeId, Handle, u64),
+        (node_in, handle_in, mut off_in): (NodeId, Handle, u64),
+        (node_out, handle_out, mut off_out): (NodeId, Handle, u64),
         len: u64,
         flags: u64,
     ) -> Result<usize> {
@@ -478,17 +492,19 @@ impl FileSystem for PassthroughFs {
         // The reply counts in 32 bits; 1 GiB at a time also keeps a worker from being busy for
         // long.
         let len = len.min(1 << 30) as usize;
-        sys::copy_file_range(
-            (sys::borrow(&from.file), off_in),
-            (sys::borrow(&to.file), off_out),
+        Ok(rustix::fs::copy_file_range(
+            &from.file,
+            Some(&mut off_in),
+            &to.file,
+            Some(&mut off_out),
             len,
-        )
+        )?)
     }
 
     fn syncfs(&self, _: Context, _: NodeId) -> Result<()> {
         let root = self.inodes.root();
-        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-        let open = self.proc.reopen(sys::borrow(&root.fd), flags, 0)?;
-        sys::syncfs(sys::borrow(&open))
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let open = self.proc.reopen(&root.fd, flags, Mode::empty())?;
+        Ok(rustix::fs::syncfs(&open)?)
     }
 }

@@ -3,15 +3,17 @@
 use std::io::Result;
 use std::sync::Arc;
 
+use rustix::fs::{AtFlags, RenameFlags};
+
 use super::table::Inode;
 use super::{PassthroughFs, sys};
 use crate::fuse::filesystem::{Entry, errno};
 use crate::fuse::name::Name;
 
 impl PassthroughFs {
-    pub(super) fn remove(&self, parent: &Inode, name: Name<'_>, flags: i32) -> Result<()> {
+    pub(super) fn remove(&self, parent: &Inode, name: Name<'_>, flags: AtFlags) -> Result<()> {
         self.with_access(&[parent], || {
-            sys::unlink(sys::borrow(&parent.fd), name.as_c_str(), flags)
+            Ok(rustix::fs::unlinkat(&parent.fd, name.as_c_str(), flags)?)
         })
     }
 
@@ -24,12 +26,14 @@ impl PassthroughFs {
         flags: u32,
     ) -> Result<()> {
         // RENAME_WHITEOUT would leave a device on the host.
-        if flags & !(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE) != 0 {
+        let flags = RenameFlags::from_bits_retain(flags);
+        if !(RenameFlags::NOREPLACE | RenameFlags::EXCHANGE).contains(flags) {
             return Err(errno(libc::EINVAL));
         }
         self.with_access(&[from, to], || {
-            let (from, to) = (sys::borrow(&from.fd), sys::borrow(&to.fd));
-            sys::rename(from, name.as_c_str(), to, new_name.as_c_str(), flags)
+            let (from, to) = (&from.fd, &to.fd);
+            let (name, new_name) = (name.as_c_str(), new_name.as_c_str());
+            Ok(rustix::fs::renameat_with(from, name, to, new_name, flags)?)
         })
     }
 
@@ -42,9 +46,8 @@ impl PassthroughFs {
         if inode.is_dir() {
             return Err(errno(libc::EPERM));
         }
-        let fd = sys::borrow(&inode.fd);
-        self.proc
-            .link(fd, sys::borrow(&dir.fd), new_name.as_c_str())?;
+        let fd = &inode.fd;
+        self.proc.link(fd, &dir.fd, new_name.as_c_str())?;
         let stat = sys::statx(fd)?;
         self.inodes.again(inode);
         self.known_entry(inode, &stat)

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::Statx;
+
 use super::override_stat::Override;
 use crate::fuse::abi::ROOT_ID;
 use crate::fuse::filesystem::{NodeId, errno};
@@ -49,7 +51,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn new(stat: &libc::statx) -> Self {
+    pub(super) fn new(stat: &Statx) -> Self {
         let dev = (u64::from(stat.stx_dev_major) << 32) | u64::from(stat.stx_dev_minor);
         Self {
             dev,
@@ -120,14 +122,14 @@ impl Inode {
 
     /// The override that was [remembered](Self::remember), if the inode has not changed since:
     /// whatever sets an extended attribute moves the change time. `None` if it is to be read.
-    pub(super) fn replaced(&self, stat: &libc::statx) -> Option<Option<Override>> {
+    pub(super) fn replaced(&self, stat: &Statx) -> Option<Option<Override>> {
         let (time, replaced) = (*lock(&self.replaced))?;
         (time == change_time(stat)).then_some(replaced)
     }
 
     /// Remembers the override that was read after `stat` at the time `now`, unless a change that
     /// is yet to come could leave the same change time.
-    pub(super) fn remember(&self, stat: &libc::statx, now: SystemTime, found: Option<Override>) {
+    pub(super) fn remember(&self, stat: &Statx, now: SystemTime, found: Option<Override>) {
         let (seconds, nanos) = change_time(stat);
         let changed = u64::try_from(seconds).map(|seconds| Duration::new(seconds, nanos));
         let age = now
@@ -151,7 +153,7 @@ impl Inode {
     }
 }
 
-fn change_time(stat: &libc::statx) -> Time {
+fn change_time(stat: &Statx) -> Time {
     (stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec)
 }
 
@@ -217,7 +219,7 @@ pub(super) struct Inodes {
 
 impl Inodes {
     /// A table that knows the root, which stays known for ever.
-    pub(super) fn new(root: OwnedFd, stat: &libc::statx) -> Self {
+    pub(super) fn new(root: OwnedFd, stat: &Statx) -> Self {
         let root = Arc::new(Inode {
             id: ROOT_ID,
             fd: root,
@@ -270,7 +272,7 @@ impl Inodes {
     }
 
     /// The inode that `fd` is, known from now on; counts one lookup.
-    pub(super) fn found(&self, fd: OwnedFd, stat: &libc::statx) -> Arc<Inode> {
+    pub(super) fn found(&self, fd: OwnedFd, stat: &Statx) -> Arc<Inode> {
         let key = Key::new(stat);
         let mut shard = lock(self.shard(key));
         if let Some(inode) = shard.get(&key) {

@@ -6,10 +6,12 @@
 use std::ffi::{CStr, CString};
 use std::io::Result;
 
+use rustix::fs::XattrFlags;
+
+use super::PassthroughFs;
 use super::acl::Acl;
 use super::override_stat::{self, Override};
 use super::table::{Inode, NO_CAPABILITY, NO_SET_ID};
-use super::{PassthroughFs, sys};
 use crate::fuse::filesystem::{Context, XattrReply, errno};
 
 const PREFIX: &[u8] = b"user.virtiofs.";
@@ -83,7 +85,7 @@ impl PassthroughFs {
     }
 
     fn value(&self, inode: &Inode, name: &CStr) -> Result<Vec<u8>> {
-        let fd = sys::borrow(&inode.fd);
+        let fd = &inode.fd;
         // Most values are small; a larger one costs a second call.
         let mut value = vec![0; 256];
         loop {
@@ -114,7 +116,7 @@ impl PassthroughFs {
         if !inode.has_xattrs() {
             return Ok(Vec::new());
         }
-        let list = match self.proc.listxattr(sys::borrow(&inode.fd)) {
+        let list = match self.proc.listxattr(&inode.fd) {
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(Vec::new()),
             list => list?,
         };
@@ -155,7 +157,7 @@ impl PassthroughFs {
             _ => {}
         }
         self.proc
-            .setxattr(sys::borrow(&inode.fd), &host, value, flags.cast_signed())
+            .setxattr(&inode.fd, &host, value, XattrFlags::from_bits_retain(flags))
     }
 
     pub(super) fn remove_attribute(&self, inode: &Inode, name: &CStr) -> Result<()> {
@@ -164,7 +166,7 @@ impl PassthroughFs {
             Place::Reserved => Err(errno(libc::EPERM)),
             Place::Host(_) if !inode.has_xattrs() => Err(errno(libc::ENODATA)),
             Place::Host(host) => {
-                let fd = sys::borrow(&inode.fd);
+                let fd = &inode.fd;
                 self.with_access(&[inode], || self.proc.removexattr(fd, &host))
             }
         }
@@ -172,14 +174,15 @@ impl PassthroughFs {
 
     /// An access list also sets the mode's bits, and is not kept if it says no more than them.
     fn set_access_acl(&self, inode: &Inode, value: &[u8], kill_sgid: bool) -> Result<()> {
-        let fd = sys::borrow(&inode.fd);
+        let fd = &inode.fd;
         let Some(acl) = Acl::parse(value)? else {
             return absent_is_fine(self.proc.removexattr(fd, STORED_ACCESS_ACL));
         };
         if acl.is_mode_only() {
             absent_is_fine(self.proc.removexattr(fd, STORED_ACCESS_ACL))?;
         } else {
-            self.proc.setxattr(fd, STORED_ACCESS_ACL, value, 0)?;
+            self.proc
+                .setxattr(fd, STORED_ACCESS_ACL, value, XattrFlags::empty())?;
         }
         let meta = self.stat(inode)?;
         let mut mode = meta.seen.mode & !0o777 | acl.mode();
@@ -194,9 +197,11 @@ impl PassthroughFs {
         if !inode.is_dir() {
             return Err(errno(libc::EACCES));
         }
-        let fd = sys::borrow(&inode.fd);
+        let fd = &inode.fd;
         match Acl::parse(value)? {
-            Some(_) => self.proc.setxattr(fd, STORED_DEFAULT_ACL, value, 0),
+            Some(_) => self
+                .proc
+                .setxattr(fd, STORED_DEFAULT_ACL, value, XattrFlags::empty()),
             None => absent_is_fine(self.proc.removexattr(fd, STORED_DEFAULT_ACL)),
         }
     }
@@ -215,7 +220,7 @@ impl PassthroughFs {
             Some(acl) => {
                 let value = acl.chmod(mode).format();
                 self.proc
-                    .setxattr(sys::borrow(&inode.fd), STORED_ACCESS_ACL, &value, 0)
+                    .setxattr(&inode.fd, STORED_ACCESS_ACL, &value, XattrFlags::empty())
             }
         }
     }
@@ -224,7 +229,7 @@ impl PassthroughFs {
         if !self.user_xattrs {
             return Ok(());
         }
-        let fd = sys::borrow(&inode.fd);
+        let fd = &inode.fd;
         // Asking first is cheaper: removing takes locks and a journal even if there is nothing.
         if self.proc.getxattr(fd, STORED_CAPABILITY, &mut []).is_err() {
             return Ok(());
