@@ -38,6 +38,16 @@ fn signed(offset: u64) -> io::Result<i64> {
     i64::try_from(offset).map_err(|_| Errno::INVAL.into())
 }
 
+/// Turns the error for an attribute that is not there into success.
+pub(super) fn ignore_absent(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODATA | libc::EOPNOTSUPP)) => {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
 /// Opens any path. Only for the share's root and `/proc/self/fd`, never for a guest's name.
 pub(super) fn open_path(path: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC;

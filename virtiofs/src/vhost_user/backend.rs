@@ -1,4 +1,4 @@
-//! The device as vhost-user sees it.
+//! The device behind the vhost-user protocol: requests from queues to the FUSE server.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,32 +13,33 @@ use virtio_queue::{QueueOwnedT, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
-use super::Fault;
-use crate::pace::Pace;
+use super::fault::Fault;
+use super::poll_window::PollWindow;
 use crate::passthrough::PassthroughFs;
 use crate::server::Server;
 
 /// One queue for urgent requests, one for all others (virtio 1.2, section 5.11.2).
 const QUEUES: usize = 2;
 
-/// Number of the event that ends the worker threads; up to [`QUEUES`] they are taken.
+/// Number of the event that stops the queue worker. The queues have the numbers below, and
+/// vhost-user-backend has [`QUEUES`] itself.
 pub(super) const STOP: u16 = QUEUES as u16 + 1;
 
 /// Largest queue that QEMU offers for this device.
 const QUEUE_SIZE: usize = 1024;
 
-/// Answers the requests in the device's queues, all of them in one thread.
-pub(super) struct Device {
+/// Serves all queues of the device in one thread.
+pub(super) struct Backend {
     server: Server<PassthroughFs>,
     memory: GuestMemoryAtomic<GuestMemoryMmap>,
     event_idx: AtomicBool,
-    /// How long to look out for the next request, and since when there is none.
-    pace: Mutex<(Pace, Instant)>,
+    /// How long to poll for the next request, and when the last one was done.
+    poll: Mutex<(PollWindow, Instant)>,
     fault: Arc<Fault>,
 }
 
-impl Device {
-    /// A device in a machine with this many processors.
+impl Backend {
+    /// Creates the device for a machine with this many processors.
     pub(super) fn new(
         server: Server<PassthroughFs>,
         memory: GuestMemoryAtomic<GuestMemoryMmap>,
@@ -49,13 +50,13 @@ impl Device {
             server,
             memory,
             event_idx: AtomicBool::new(false),
-            pace: Mutex::new((Pace::new(processors), Instant::now())),
+            poll: Mutex::new((PollWindow::new(processors), Instant::now())),
             fault,
         }
     }
 }
 
-impl VhostUserBackend for Device {
+impl VhostUserBackend for Backend {
     type Bitmap = ();
     type Vring = VringRwLock;
 
@@ -89,7 +90,7 @@ impl VhostUserBackend for Device {
         Ok(())
     }
 
-    // There is no `exit_event`: vhost-user-backend 0.24.0 never closes that one's descriptor.
+    // No `exit_event`: vhost-user-backend 0.24.0 never closes its descriptor.
 
     fn handle_event(
         &self,
@@ -105,14 +106,14 @@ impl VhostUserBackend for Device {
             return Ok(());
         }
         if let Err(error) = self.serve(vrings) {
-            // What is in the ring cannot be trusted any more.
+            // The queues cannot be trusted any more.
             self.fault.set(error);
         }
         Ok(())
     }
 }
 
-/// Whether the driver has set the queue up, and wants it to be served.
+/// Whether the driver has set the queue up and enabled it.
 fn is_live(state: &VringState) -> bool {
     state.is_enabled() && state.get_queue().ready()
 }
@@ -121,38 +122,44 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-impl Device {
-    /// Serves all queues, in turns, until there is nothing to do for a while.
+impl Backend {
+    /// Serves all queues in turns until there was nothing to do for the poll window.
     fn serve(&self, vrings: &[VringRwLock]) -> Result<(), String> {
         if !self.event_idx.load(Ordering::Relaxed) {
             return self.drain(vrings);
         }
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        let (pace, idle_since) = &mut *pace;
-        pace.woken_after(idle_since.elapsed());
+        let mut poll = self.poll.lock().unwrap_or_else(PoisonError::into_inner);
+        let (window, idle_since) = &mut *poll;
+        window.woken_after(idle_since.elapsed());
         loop {
-            self.notifications(vrings, false)?;
+            self.set_notifications(vrings, Notifications::Off)?;
             loop {
                 self.drain(vrings)?;
                 *idle_since = Instant::now();
-                if pace.window().is_zero() {
+                if window.get().is_zero() {
                     break;
                 }
-                let found = self.watch(vrings, *idle_since, pace.window())?;
-                pace.watched(found);
-                if !found {
+                let hit = self.poll_for(vrings, *idle_since, window.get())?;
+                window.polled(hit);
+                if !hit {
                     break;
                 }
             }
-            // Something may have come between the last look and the enabling.
-            if !self.notifications(vrings, true)? || self.fault.is_stopped() {
+            // A request may have come after the last poll and before the notifications were on.
+            let pending = self.set_notifications(vrings, Notifications::On)?;
+            if !pending || self.fault.is_stopped() {
                 return Ok(());
             }
         }
     }
 
-    /// Lets the driver tell of new requests or not; whether there are any already.
-    fn notifications(&self, vrings: &[VringRwLock], enable: bool) -> Result<bool, String> {
+    /// Turns the driver's notifications of new requests on or off. Returns whether there are
+    /// requests already, if on.
+    fn set_notifications(
+        &self,
+        vrings: &[VringRwLock],
+        notifications: Notifications,
+    ) -> Result<bool, String> {
         let memory = self.memory.memory();
         let mut pending = false;
         for vring in vrings {
@@ -161,17 +168,18 @@ impl Device {
                 continue;
             }
             let queue = state.get_queue_mut();
-            if enable {
-                pending |= queue.enable_notification(&*memory).map_err(text)?;
-            } else {
-                queue.disable_notification(&*memory).map_err(text)?;
+            match notifications {
+                Notifications::On => {
+                    pending |= queue.enable_notification(&*memory).map_err(text)?;
+                }
+                Notifications::Off => queue.disable_notification(&*memory).map_err(text)?,
             }
         }
         Ok(pending)
     }
 
-    /// Looks out for a request until the time is up; whether there is one.
-    fn watch(
+    /// Polls the queues for `time` from `start` on; returns whether there is a request.
+    fn poll_for(
         &self,
         vrings: &[VringRwLock],
         start: Instant,
@@ -179,7 +187,7 @@ impl Device {
     ) -> Result<bool, String> {
         let memory = self.memory.memory();
         loop {
-            // Reading the clock takes about as long as a few looks.
+            // Reading the clock takes about as long as a few polls.
             for _ in 0..4 {
                 for vring in vrings {
                     let state = vring.get_ref();
@@ -200,13 +208,12 @@ impl Device {
         }
     }
 
-    /// Answers every request that is in the queues. A busy queue does not keep the others
-    /// waiting.
+    /// Serves every request in the queues, one queue after the other in turns.
     fn drain(&self, vrings: &[VringRwLock]) -> Result<(), String> {
         loop {
             let mut idle = true;
             for vring in vrings {
-                idle &= !self.answer_one(vring)?;
+                idle &= !self.serve_one(vring)?;
             }
             if idle || self.fault.is_stopped() {
                 return Ok(());
@@ -214,8 +221,8 @@ impl Device {
         }
     }
 
-    /// Answers one request; whether there was one.
-    fn answer_one(&self, vring: &VringRwLock) -> Result<bool, String> {
+    /// Serves the next request of a queue; returns whether there was one.
+    fn serve_one(&self, vring: &VringRwLock) -> Result<bool, String> {
         let memory = self.memory.memory();
         let chain = {
             let mut state = vring.get_mut();
@@ -238,4 +245,11 @@ impl Device {
         }
         Ok(true)
     }
+}
+
+/// Whether the driver shall tell the device of new requests.
+#[derive(Debug, Clone, Copy)]
+enum Notifications {
+    On,
+    Off,
 }

@@ -1,4 +1,4 @@
-//! Decodes FUSE requests, lets a [`FileSystem`] answer them, encodes the replies.
+//! Decodes FUSE requests, has a [`FileSystem`] answer them, and encodes the replies.
 
 mod dispatch;
 mod request;
@@ -23,22 +23,22 @@ use request::Args;
 /// The largest READ and WRITE in bytes: 256 pages of 4 KiB, `FUSE_MAX_MAX_PAGES` of the Linux
 /// guest driver (before 6.13 its fixed limit).
 pub const MAX_TRANSFER: u32 = 1 << 20;
-/// The same in pages, as INIT tells it.
+/// The same in pages, for INIT.
 const MAX_PAGES: u16 = 256;
-/// The largest request apart from the data of a WRITE: a BATCH_FORGET that fills the guest's
-/// largest buffer.
+/// The largest request in bytes without the data of a WRITE: a BATCH_FORGET that fills the
+/// guest's largest buffer.
 const MAX_REQUEST: usize = MAX_TRANSFER as usize + 4096;
-/// Requests that a guest may have under way in the background (readahead, asynchronous I/O)
+/// Requests that a guest may have in flight in the background (readahead, asynchronous I/O)
 /// before it waits; far above the guest's default of 12, so that the queue's size decides.
 const MAX_BACKGROUND: u16 = 1024;
 
 const IN_HEADER: usize = size_of::<InHeader>();
 const OUT_HEADER: usize = size_of::<OutHeader>();
 
-/// A request that has no reply because the chain itself is wrong; the device is to stop.
+/// A request that has no reply because its descriptor chain is invalid; the device shall stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The buffers are not usable.
+    /// The buffers cannot be used.
     #[error(transparent)]
     Chain(#[from] ChainError),
     /// The header states a length that is shorter than itself or longer than the buffers.
@@ -49,13 +49,13 @@ pub enum ServerError {
         /// Bytes in the chain.
         have: usize,
     },
-    /// More than any request needs.
-    #[error("a FUSE request has {0} bytes apart from file data; more than any request needs")]
+    /// The request is longer than any valid one; bytes.
+    #[error("a FUSE request has {0} bytes apart from file data; no valid request has so many")]
     TooLarge(usize),
 }
 
 thread_local! {
-    // One request and one reply buffer for each serving thread, to allocate nothing per request.
+    // A request and a reply buffer per serving thread, so that no request allocates.
     static SCRATCH: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
@@ -63,16 +63,16 @@ thread_local! {
 #[derive(Debug)]
 pub struct Server<F: FileSystem> {
     fs: F,
-    /// INIT flags in use, once the guest has negotiated them.
+    /// Negotiated INIT flags; 0 before INIT.
     flags: AtomicU64,
-    /// Contents of files that were read and written.
+    /// Bytes of file data that were read and written.
     traffic: Traffic,
     #[cfg(any(test, feature = "unchecked-names"))]
     unchecked_names: bool,
 }
 
 impl<F: FileSystem> Server<F> {
-    /// A server for `fs`, which waits for the guest's INIT.
+    /// Creates a server for `fs` that expects the guest's INIT.
     pub fn new(fs: F) -> Self {
         Self {
             fs,
@@ -83,7 +83,8 @@ impl<F: FileSystem> Server<F> {
         }
     }
 
-    /// A server that does not check names. For the test that Landlock alone closes the share.
+    /// Creates a server that does not check names. For the test that Landlock alone closes the
+    /// share.
     #[cfg(any(test, feature = "unchecked-names"))]
     #[doc(hidden)]
     pub fn with_unchecked_names(fs: F) -> Self {
@@ -93,12 +94,12 @@ impl<F: FileSystem> Server<F> {
         }
     }
 
-    /// The file system behind it.
+    /// Returns the file system that answers the requests.
     pub fn file_system(&self) -> &F {
         &self.fs
     }
 
-    /// How much of its files the guest has read and written.
+    /// Returns how much of its files the guest has read and written.
     pub fn traffic(&self) -> Traffic {
         self.traffic.clone()
     }
@@ -107,8 +108,8 @@ impl<F: FileSystem> Server<F> {
     /// 0 for requests that have no reply (FORGET, BATCH_FORGET, INTERRUPT).
     ///
     /// # Errors
-    /// Only for a chain that is no FUSE request at all. Whatever a file system refuses is a
-    /// reply, not an error.
+    /// If the chain is not a FUSE request at all. A request that the file system refuses has a
+    /// reply and is no error.
     pub fn handle<M, D>(&self, mem: &M, chain: DescriptorChain<D>) -> Result<u32, ServerError>
     where
         M: GuestMemory,
@@ -125,11 +126,11 @@ impl<F: FileSystem> Server<F> {
                 have: readable.len(),
             });
         }
-        let silent = matches!(
+        let no_reply = matches!(
             header.opcode,
             opcode::FORGET | opcode::BATCH_FORGET | opcode::INTERRUPT
         );
-        if !silent && writable.len() < OUT_HEADER {
+        if !no_reply && writable.len() < OUT_HEADER {
             return Err(ChainError::Short {
                 have: writable.len(),
                 need: OUT_HEADER,
@@ -143,18 +144,19 @@ impl<F: FileSystem> Server<F> {
         match header.opcode {
             opcode::READ => self.read(ctx, &header, &readable, &writable),
             opcode::WRITE => self.write(ctx, &header, &readable, &writable),
-            _ => self.copied(ctx, &header, silent, &readable, &writable),
+            _ if no_reply => self.handle_buffered(ctx, &header, &readable, None),
+            _ => self.handle_buffered(ctx, &header, &readable, Some(&writable)),
         }
     }
 
-    /// Every request but READ and WRITE: copied out of the guest, answered, copied back.
-    fn copied<B: BitmapSlice>(
+    /// Handles any request but READ and WRITE: copied out of the guest, answered, and the reply
+    /// copied back, unless there is none (`writable` is `None`).
+    fn handle_buffered<B: BitmapSlice>(
         &self,
         ctx: Context,
         header: &InHeader,
-        silent: bool,
         readable: &Segments<'_, B>,
-        writable: &Segments<'_, B>,
+        writable: Option<&Segments<'_, B>>,
     ) -> Result<u32, ServerError> {
         let len = header.len as usize - IN_HEADER;
         if len > MAX_REQUEST {
@@ -166,11 +168,11 @@ impl<F: FileSystem> Server<F> {
             readable.read(IN_HEADER, body)?;
             reply.clear();
             reply.resize(OUT_HEADER, 0);
-            let room = writable.len().saturating_sub(OUT_HEADER);
-            let result = self.dispatch(ctx, header, &mut self.args(body), room, reply);
-            if silent {
+            let capacity = writable.map_or(0, |writable| writable.len() - OUT_HEADER);
+            let result = self.dispatch(ctx, header, &mut self.args(body), capacity, reply);
+            let Some(writable) = writable else {
                 return Ok(0);
-            }
+            };
             let error = match result {
                 Ok(()) => 0,
                 Err(error) => {
@@ -200,7 +202,7 @@ impl<F: FileSystem> Server<F> {
         Args::new(body)
     }
 
-    /// READ: from the file right into the guest's pages.
+    /// READ: from the file into the guest's pages, without a copy.
     fn read<B: BitmapSlice>(
         &self,
         ctx: Context,
@@ -210,8 +212,8 @@ impl<F: FileSystem> Server<F> {
     ) -> Result<u32, ServerError> {
         let mut args = abi::ReadIn::default();
         readable.read(IN_HEADER, args.as_mut_slice())?;
-        let room = writable.len() - OUT_HEADER;
-        let size = (args.size.min(MAX_TRANSFER) as usize).min(room);
+        let capacity = writable.len() - OUT_HEADER;
+        let size = (args.size.min(MAX_TRANSFER) as usize).min(capacity);
         let sink = writable.sink(OUT_HEADER, size)?;
         let result = self
             .fs
@@ -219,10 +221,10 @@ impl<F: FileSystem> Server<F> {
         let count = result.as_ref().map_or(0, |count| (*count).min(size));
         writable.mark_dirty(OUT_HEADER, count);
         self.traffic.add_to_guest(count);
-        finish(header, writable, &result.map(|_| ()), count)
+        write_header(header, writable, &result.map(|_| ()), count)
     }
 
-    /// WRITE: from the guest's pages right into the file.
+    /// WRITE: from the guest's pages into the file, without a copy.
     fn write<B: BitmapSlice>(
         &self,
         ctx: Context,
@@ -244,16 +246,16 @@ impl<F: FileSystem> Server<F> {
                 .write(ctx, header.nodeid, args.fh, args.offset, &source, kill)
         };
         let out = match &result {
-            // Not more than `size`, which is an u32.
+            // At most `size`, which is a u32.
             Ok(count) => abi::WriteOut {
                 size: *count as u32,
                 padding: 0,
             },
-            Err(_) => return finish(header, writable, &result.map(|_| ()), 0),
+            Err(_) => return write_header(header, writable, &result.map(|_| ()), 0),
         };
         self.traffic.add_from_guest(out.size as usize);
         writable.write(OUT_HEADER, out.as_slice())?;
-        finish(header, writable, &Ok(()), size_of::<abi::WriteOut>())
+        write_header(header, writable, &Ok(()), size_of::<abi::WriteOut>())
     }
 
     /// INIT: agrees on version, flags and limits.
@@ -263,7 +265,7 @@ impl<F: FileSystem> Server<F> {
             if start.major < abi::KERNEL_VERSION {
                 return Err(errno(libc::EPROTO));
             }
-            // The guest starts again with the major version that it is told.
+            // The guest starts again with the major version of this reply.
             let out = abi::InitOut {
                 major: abi::KERNEL_VERSION,
                 minor: abi::KERNEL_MINOR_VERSION,
@@ -280,7 +282,7 @@ impl<F: FileSystem> Server<F> {
             let more: abi::InitExtIn = args.take()?;
             offered |= u64::from(more.flags2) << 32;
         }
-        // What the server itself can do, whatever the file system.
+        // Features of the server itself, independent of the file system.
         let own = init::ASYNC_READ
             | init::BIG_WRITES
             | init::PARALLEL_DIROPS
@@ -307,14 +309,14 @@ impl<F: FileSystem> Server<F> {
         Ok(())
     }
 
-    /// Whether this INIT flag is in use.
+    /// Whether this INIT flag was negotiated.
     fn negotiated(&self, flag: u64) -> bool {
         self.flags.load(Ordering::Acquire) & flag != 0
     }
 }
 
-/// Writes the header of a reply whose `count` bytes are in the guest already.
-fn finish<B: BitmapSlice>(
+/// Writes the header of a reply whose `count` bytes are in guest memory already.
+fn write_header<B: BitmapSlice>(
     header: &InHeader,
     writable: &Segments<'_, B>,
     result: &io::Result<()>,
@@ -334,8 +336,8 @@ fn finish<B: BitmapSlice>(
     Ok(out.len)
 }
 
-/// The errno to send: positive, and never one that the FUSE client takes for a broken reply
-/// (it accepts -511..=0, Linux `fs/fuse/dev.c`).
+/// Returns the errno to send: positive, and within the range that the FUSE client accepts in a
+/// reply (-511..=0, Linux `fs/fuse/dev.c`).
 fn error_number(error: &io::Error) -> i32 {
     match error.raw_os_error() {
         Some(number @ 1..=511) => number,

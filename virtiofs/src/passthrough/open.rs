@@ -1,4 +1,4 @@
-//! Opening and creating regular files.
+//! OPEN, CREATE and TMPFILE: opening and creating regular files.
 
 use std::io::Result;
 use std::os::fd::OwnedFd;
@@ -6,36 +6,38 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::table::{Inode, NO_CAPABILITY, NO_SET_ID};
-use super::{PassthroughFs, sys};
+use super::create::NewInode;
+use super::fs::PassthroughFs;
+use super::inodes::{Inode, NO_CAPABILITY, NO_SET_ID};
+use super::sys;
 use crate::fuse::abi::fopen;
 use crate::fuse::filesystem::{Context, Entry, NewNode, Opened, errno};
 use crate::fuse::name::Name;
 
 impl PassthroughFs {
-    /// The flags for the host of those that the guest opens with.
+    /// Returns the host's flags for the guest's `open(2)` flags.
     ///
-    /// `O_APPEND` is the guest's business, which says where each write goes. `O_DIRECT` would
-    /// ask for aligned guest memory, and `O_NOATIME` for the owner.
+    /// Not passed on: `O_APPEND`, because the guest says where each write goes; `O_DIRECT`,
+    /// which would need aligned guest memory; `O_NOATIME`, which only the owner may use.
     fn open_flags(&self, flags: u32) -> Result<OFlags> {
         let flags = OFlags::from_bits_retain(flags);
         let host = flags & (OFlags::TRUNC | OFlags::SYNC | OFlags::DSYNC);
         let access = flags & OFlags::RWMODE;
-        if self.config.read_only && (access != OFlags::RDONLY || host.contains(OFlags::TRUNC)) {
+        if self.share.read_only && (access != OFlags::RDONLY || host.contains(OFlags::TRUNC)) {
             return Err(errno(libc::EROFS));
         }
-        Ok(host
-            | match access {
-                // The guest's page cache also reads what it writes parts of.
-                OFlags::WRONLY if self.config.writeback => OFlags::RDWR,
-                OFlags::RDONLY | OFlags::WRONLY | OFlags::RDWR => access,
-                _ => return Err(errno(libc::EINVAL)),
-            })
+        let access = match access {
+            // With a writeback cache, the guest also reads pages that it writes only parts of.
+            OFlags::WRONLY if self.share.writeback => OFlags::RDWR,
+            OFlags::RDONLY | OFlags::WRONLY | OFlags::RDWR => access,
+            _ => return Err(errno(libc::EINVAL)),
+        };
+        Ok(host | access)
     }
 
     fn opened(&self, file: OwnedFd, inode: Arc<Inode>) -> Opened {
         let mut flags = fopen::NOFLUSH;
-        if self.config.keep_cache {
+        if self.share.keep_cache {
             flags |= fopen::KEEP_CACHE;
         }
         Opened {
@@ -72,16 +74,15 @@ impl PassthroughFs {
         ctx: Context,
         parent: &Inode,
         name: Name<'_>,
-        new: &NewNode,
+        node: &NewNode,
         flags: u32,
         kill_priv: bool,
     ) -> Result<(Entry, Opened)> {
         let host_flags = self.open_flags(flags)?;
-        let birth = self.birth(ctx, parent, new)?;
+        let new = self.new_inode(ctx, parent, node)?;
         let created = self.with_access(&[parent], || {
-            let dir = &parent.fd;
             let flags = OFlags::CREATE | OFlags::EXCL | host_flags;
-            sys::open_beneath(dir, name.as_c_str(), flags, birth.host_mode())
+            sys::open_beneath(&parent.fd, name.as_c_str(), flags, new.host_mode())
         });
         let file = match created {
             Ok(file) => file,
@@ -89,8 +90,8 @@ impl PassthroughFs {
                 if error.raw_os_error() == Some(libc::EEXIST)
                     && flags.cast_signed() & libc::O_EXCL == 0 =>
             {
-                // Somebody else was faster.
-                let entry = self.find(parent, name.as_c_str())?;
+                // The name was created since the guest looked it up.
+                let entry = self.lookup_child(parent, name.as_c_str())?;
                 let opened = self
                     .inodes
                     .get(entry.node)
@@ -100,16 +101,16 @@ impl PassthroughFs {
             }
             Err(error) => return Err(error),
         };
-        self.born_open(file, &birth).inspect_err(|_| {
+        self.insert_new_open(file, &new).inspect_err(|_| {
             let _ = self.remove(parent, name, AtFlags::empty());
         })
     }
 
-    pub(super) fn create_unnamed(
+    pub(super) fn create_tmpfile(
         &self,
         ctx: Context,
         parent: &Inode,
-        new: &NewNode,
+        node: &NewNode,
         flags: u32,
     ) -> Result<(Entry, Opened)> {
         // O_TMPFILE cannot be read-only (open(2)).
@@ -117,19 +118,19 @@ impl PassthroughFs {
         if host_flags & OFlags::RWMODE == OFlags::RDONLY {
             host_flags |= OFlags::RDWR;
         }
-        let birth = self.birth(ctx, parent, new)?;
+        let new = self.new_inode(ctx, parent, node)?;
         let flags = host_flags | OFlags::TMPFILE;
-        let file = self.proc.reopen(&parent.fd, flags, birth.host_mode())?;
-        self.born_open(file, &birth)
+        let file = self.proc.reopen(&parent.fd, flags, new.host_mode())?;
+        self.insert_new_open(file, &new)
     }
 
-    /// A new file that is open already, as an answer to the guest.
-    fn born_open(&self, file: OwnedFd, birth: &super::create::Birth) -> Result<(Entry, Opened)> {
+    /// Inserts a file that was created open.
+    fn insert_new_open(&self, file: OwnedFd, new: &NewInode) -> Result<(Entry, Opened)> {
         let fd = self.proc.reopen(&file, OFlags::PATH, Mode::empty())?;
-        let (entry, inode) = self.born(fd, birth)?;
-        inode.learn(NO_CAPABILITY);
-        if birth.mode() & (libc::S_ISUID | libc::S_ISGID) == 0 {
-            inode.learn(NO_SET_ID);
+        let (entry, inode) = self.insert_new(fd, new)?;
+        inode.set_facts(NO_CAPABILITY);
+        if new.mode() & (libc::S_ISUID | libc::S_ISGID) == 0 {
+            inode.set_facts(NO_SET_ID);
         }
         Ok((entry, self.opened(file, inode)))
     }
