@@ -77,7 +77,7 @@ baseline: guard-programs
 # Each by itself, so that no other package's features change what is counted.
 guard-programs:
 	$(CARGO) build --release --quiet --package boxbuild-vmm --example boot
-	$(CARGO) build --release --quiet --package boxbuild-bench-paths
+	$(CARGO) build --release --quiet --package boxbuild-workloads
 	$(CARGO) build --release --quiet --package boxbuild-bench-boot --package boxbuild-bench
 
 # boxbuild and its peers side by side, in turn in one run: target/bench/report.{md,json,svg}.

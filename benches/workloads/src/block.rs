@@ -5,11 +5,12 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use boxbuild_vmm::disk::{Image, Overlay};
 use boxbuild_vmm::virtio::block::Block;
+use boxbuild_vmm_driver::Buffer;
 use tempfile::TempDir;
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT};
 
-use crate::driver::{BUFFERS, Driver, Random, folder, readable, writable};
-use crate::{Path, Workload, qcow2};
+use crate::driver::{BUFFERS, DeviceDriver, Random, folder};
+use crate::{Rounds, Workload, qcow2};
 
 /// Requests at a time.
 const REQUESTS: usize = 16;
@@ -22,22 +23,22 @@ const LARGE: usize = 256 << 10;
 const HEADERS: u64 = BUFFERS;
 const DATA: u64 = BUFFERS + 0x1_0000;
 
-pub(crate) const PATHS: &[Path] = &[
-    Path {
+pub(crate) const WORKLOADS: &[Workload] = &[
+    Workload {
         name: "block/read-4k",
         count: REQUESTS as u64,
         unit: "requests",
         bytes: Some((REQUESTS * PAGE) as u64),
         make: || make(VIRTIO_BLK_T_IN, PAGE),
     },
-    Path {
+    Workload {
         name: "block/write-4k",
         count: REQUESTS as u64,
         unit: "requests",
         bytes: Some((REQUESTS * PAGE) as u64),
         make: || make(VIRTIO_BLK_T_OUT, PAGE),
     },
-    Path {
+    Workload {
         name: "block/read-256k",
         count: REQUESTS as u64,
         unit: "requests",
@@ -48,20 +49,20 @@ pub(crate) const PATHS: &[Path] = &[
 
 /// Requests of one kind and size, at random places that are multiples of it.
 struct Requests {
-    driver: Driver,
+    driver: DeviceDriver,
     random: Random,
     kind: u32,
     size: usize,
     _folder: TempDir,
 }
 
-fn make(kind: u32, size: usize) -> Result<Box<dyn Workload>> {
+fn make(kind: u32, size: usize) -> Result<Box<dyn Rounds>> {
     let folder = folder()?;
     let path = folder.path().join("image");
     qcow2::write(&path, CLUSTERS)?;
     let overlay = Overlay::new(Image::open(&path)?, None, folder.path())?;
     let device = Block::new(Box::new(overlay), 1, Arc::new(|_| {}));
-    let mut driver = Driver::new(Box::new(device), 1 << VIRTIO_BLK_F_FLUSH)?;
+    let mut driver = DeviceDriver::new(Box::new(device), 1 << VIRTIO_BLK_F_FLUSH)?;
     driver.activate()?;
     let mut requests = Requests {
         driver,
@@ -78,7 +79,7 @@ fn make(kind: u32, size: usize) -> Result<Box<dyn Workload>> {
     Ok(Box::new(requests))
 }
 
-impl Workload for Requests {
+impl Rounds for Requests {
     fn round(&mut self) -> Result<()> {
         for number in 0..REQUESTS as u64 {
             let header = HEADERS + 32 * number;
@@ -91,10 +92,14 @@ impl Workload for Requests {
             self.driver.write(&bytes, header)?;
             let data = DATA + (LARGE as u64) * number;
             let data = match self.kind {
-                VIRTIO_BLK_T_IN => writable(data, self.size),
-                _ => readable(data, self.size),
+                VIRTIO_BLK_T_IN => Buffer::writable(data, self.size as u32),
+                _ => Buffer::readable(data, self.size as u32),
             };
-            let parts = [readable(header, 16), data, writable(header + 16, 1)];
+            let parts = [
+                Buffer::readable(header, 16),
+                data,
+                Buffer::writable(header + 16, 1),
+            ];
             self.driver.put(0, &parts)?;
         }
         self.driver.notify(0)?;

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use boxbuild_vmm::net::{GATEWAY, GUEST, GUEST_MAC, NetworkConfig};
 use boxbuild_vmm::virtio::net::Net;
+use boxbuild_vmm_driver::Buffer;
 use virtio_bindings::virtio_net as bits;
 
-use crate::driver::{BUFFERS, Driver, readable, writable};
-use crate::{Path, Workload};
+use crate::driver::{BUFFERS, DeviceDriver};
+use crate::{Rounds, Workload};
 
 /// Queues.
 const RECEIVE: usize = 0;
@@ -37,29 +38,29 @@ const SYN: u8 = 2;
 const PSH: u8 = 8;
 const ACK: u8 = 16;
 
-pub(crate) const PATHS: &[Path] = &[
-    Path {
+pub(crate) const WORKLOADS: &[Workload] = &[
+    Workload {
         name: "net/send-1460",
         count: FRAMES as u64,
         unit: "segments",
         bytes: Some((FRAMES * SEGMENT) as u64),
         make: || Ok(Box::new(Send(Guest::new()?, SEGMENT, FRAMES))),
     },
-    Path {
+    Workload {
         name: "net/send-32k",
         count: 1,
         unit: "segment",
         bytes: Some(LARGE as u64),
         make: || Ok(Box::new(Send(Guest::new()?, LARGE, 1))),
     },
-    Path {
+    Workload {
         name: "net/receive-32k",
         count: 1,
         unit: "segment",
         bytes: Some(LARGE as u64),
         make: || Ok(Box::new(Receive(Guest::new()?, vec![0x64; LARGE]))),
     },
-    Path {
+    Workload {
         name: "net/connect",
         count: 1,
         unit: "connection",
@@ -70,7 +71,7 @@ pub(crate) const PATHS: &[Path] = &[
 
 /// A guest with one connection to a listener of ours.
 struct Guest {
-    driver: Driver,
+    driver: DeviceDriver,
     listener: TcpListener,
     stream: Option<TcpStream>,
     /// The guest's port, and what it has sent and received: sequence numbers.
@@ -95,7 +96,7 @@ impl Guest {
             | 1 << bits::VIRTIO_NET_F_GUEST_TSO4
             | 1 << bits::VIRTIO_NET_F_HOST_TSO4
             | 1 << bits::VIRTIO_NET_F_MRG_RXBUF;
-        let mut driver = Driver::new(Box::new(device), features)?;
+        let mut driver = DeviceDriver::new(Box::new(device), features)?;
         driver.activate()?;
         for number in 0..ROOM {
             driver.put(RECEIVE, &[buffer(number)])?;
@@ -145,7 +146,7 @@ impl Guest {
             let at = SENT + 0x1_0000 * number as u64;
             self.driver.write(&frame, at)?;
             // The payload is whatever lies behind.
-            let part = readable(at, frame.len() + len);
+            let part = Buffer::readable(at, (frame.len() + len) as u32);
             self.driver.put(TRANSMIT, &[part])?;
             self.next = self
                 .next
@@ -220,14 +221,14 @@ impl Guest {
     }
 }
 
-fn buffer(number: usize) -> crate::driver::Part {
-    writable(RECEIVED + (number * PAGE) as u64, PAGE)
+fn buffer(number: usize) -> Buffer {
+    Buffer::writable(RECEIVED + (number * PAGE) as u64, PAGE as u32)
 }
 
 /// So many segments of one size from the guest to the host.
 struct Send(Guest, usize, usize);
 
-impl Workload for Send {
+impl Rounds for Send {
     fn round(&mut self) -> Result<()> {
         let Send(guest, len, count) = self;
         let mut left = *len * *count;
@@ -251,7 +252,7 @@ impl Workload for Send {
 /// Data from the host to the guest.
 struct Receive(Guest, Vec<u8>);
 
-impl Workload for Receive {
+impl Rounds for Receive {
     fn round(&mut self) -> Result<()> {
         let Receive(guest, data) = self;
         let (mut unsent, mut left) = (data.as_slice(), data.len());
@@ -273,7 +274,7 @@ impl Workload for Receive {
 /// A connection that ends again, from both sides.
 struct Connect(Guest);
 
-impl Workload for Connect {
+impl Rounds for Connect {
     fn round(&mut self) -> Result<()> {
         let guest = &mut self.0;
         // The one before: the guest is done, the host is done.

@@ -6,7 +6,7 @@ use boxbuild_vmm::disk::Image;
 use tempfile::TempDir;
 
 use crate::driver::folder;
-use crate::{Path, Workload, qcow2};
+use crate::{Rounds, Workload, qcow2};
 
 /// Files of the archive, and bytes of each.
 const FILES: u64 = 64;
@@ -14,8 +14,8 @@ const FILE: usize = 4 << 10;
 /// Clusters of the image: 8 MiB.
 const CLUSTERS: u64 = 128;
 
-pub(crate) const PATHS: &[Path] = &[
-    Path {
+pub(crate) const WORKLOADS: &[Workload] = &[
+    Workload {
         name: "formats/cpio",
         count: FILES,
         unit: "files of 4 KiB",
@@ -29,7 +29,7 @@ pub(crate) const PATHS: &[Path] = &[
             }))
         },
     },
-    Path {
+    Workload {
         name: "formats/qcow2-open",
         count: 1,
         unit: "image",
@@ -44,7 +44,7 @@ struct Cpio {
     data: Vec<u8>,
 }
 
-impl Workload for Cpio {
+impl Rounds for Cpio {
     fn round(&mut self) -> Result<()> {
         let mut archive = Archive::new();
         for name in &self.names {
@@ -67,7 +67,7 @@ impl Open {
     }
 }
 
-impl Workload for Open {
+impl Rounds for Open {
     fn round(&mut self) -> Result<()> {
         let image = Image::open_qcow2(&self.0.path().join("image"))?;
         ensure!(image.len() == CLUSTERS << 16, "a wrong size");

@@ -7,11 +7,12 @@ use anyhow::{Context, Result, bail};
 use boxbuild_virtiofs::ShareConfig;
 use boxbuild_virtiofs::fuse::abi::{self, InHeader, OutHeader, ROOT_ID, init, opcode};
 use boxbuild_vmm::virtio::fs::Fs;
+use boxbuild_vmm_driver::Buffer;
 use tempfile::TempDir;
 use vm_memory::ByteValued;
 
-use crate::driver::{BUFFERS, Driver, folder, readable, writable};
-use crate::{Path, Workload};
+use crate::driver::{BUFFERS, DeviceDriver, folder};
+use crate::{Rounds, Workload};
 
 /// The queue of ordinary requests.
 const QUEUE: usize = 1;
@@ -25,15 +26,15 @@ const REPLY: u64 = BUFFERS + 0x20_0000;
 /// Room for a reply without data.
 const SMALL: usize = 256;
 
-pub(crate) const PATHS: &[Path] = &[
-    Path {
+pub(crate) const WORKLOADS: &[Workload] = &[
+    Workload {
         name: "fuse/lookup-forget",
         count: FILES as u64,
         unit: "names",
         bytes: None,
         make: || Ok(Box::new(Lookup(Share::new()?))),
     },
-    Path {
+    Workload {
         name: "fuse/getattr",
         count: FILES as u64,
         unit: "files",
@@ -44,35 +45,35 @@ pub(crate) const PATHS: &[Path] = &[
             Ok(Box::new(Getattr { share, nodes }))
         },
     },
-    Path {
+    Workload {
         name: "fuse/readdirplus",
         count: FILES as u64,
         unit: "entries",
         bytes: None,
         make: || Ok(Box::new(List(Share::new()?))),
     },
-    Path {
+    Workload {
         name: "fuse/create-unlink",
         count: 1,
         unit: "file",
         bytes: None,
         make: || Ok(Box::new(Create(Share::new()?))),
     },
-    Path {
+    Workload {
         name: "fuse/read-4k",
         count: 1,
         unit: "request",
         bytes: Some(PAGE as u64),
         make: || Ok(Box::new(Transfer::new(PAGE, false)?)),
     },
-    Path {
+    Workload {
         name: "fuse/write-4k",
         count: 1,
         unit: "request",
         bytes: Some(PAGE as u64),
         make: || Ok(Box::new(Transfer::new(PAGE, true)?)),
     },
-    Path {
+    Workload {
         name: "fuse/read-256k",
         count: 1,
         unit: "request",
@@ -83,7 +84,7 @@ pub(crate) const PATHS: &[Path] = &[
 
 /// A share with [`FILES`] small files and a large one, and its client.
 struct Share {
-    driver: Driver,
+    driver: DeviceDriver,
     names: Vec<CString>,
     folder: TempDir,
 }
@@ -101,7 +102,7 @@ impl Share {
         let names = names.into_iter().map(CString::new);
         let device = Fs::new("share", ShareConfig::new(root))?;
         let mut share = Share {
-            driver: Driver::new(Box::new(device), 0)?,
+            driver: DeviceDriver::new(Box::new(device), 0)?,
             names: names.collect::<Result<_, _>>()?,
             folder,
         };
@@ -134,12 +135,15 @@ impl Share {
         let mut address = REQUEST;
         for part in [header.as_slice()].iter().chain(body) {
             self.driver.write(part, address)?;
-            parts.push(readable(address, part.len()));
+            parts.push(Buffer::readable(address, part.len() as u32));
             address = (address + part.len() as u64).next_multiple_of(64);
         }
         if room > 0 {
-            parts.push(writable(REPLY, size_of::<OutHeader>()));
-            parts.push(writable(REPLY + size_of::<OutHeader>() as u64, room));
+            parts.push(Buffer::writable(REPLY, size_of::<OutHeader>() as u32));
+            parts.push(Buffer::writable(
+                REPLY + size_of::<OutHeader>() as u64,
+                room as u32,
+            ));
         }
         self.driver.put(QUEUE, &parts)
     }
@@ -192,7 +196,7 @@ impl Share {
 
 struct Lookup(Share);
 
-impl Workload for Lookup {
+impl Rounds for Lookup {
     fn round(&mut self) -> Result<()> {
         for node in self.0.lookup_all()? {
             self.0.forget(node, 1)?;
@@ -206,7 +210,7 @@ struct Getattr {
     nodes: Vec<u64>,
 }
 
-impl Workload for Getattr {
+impl Rounds for Getattr {
     fn round(&mut self) -> Result<()> {
         let get = abi::GetattrIn::default();
         for node in &self.nodes {
@@ -219,7 +223,7 @@ impl Workload for Getattr {
 
 struct List(Share);
 
-impl Workload for List {
+impl Rounds for List {
     fn round(&mut self) -> Result<()> {
         let share = &mut self.0;
         let open = abi::OpenIn::default();
@@ -266,7 +270,7 @@ impl Workload for List {
 
 struct Create(Share);
 
-impl Workload for Create {
+impl Rounds for Create {
     fn round(&mut self) -> Result<()> {
         let share = &mut self.0;
         let name: &[u8] = b"new-file\0";
@@ -321,7 +325,7 @@ impl Transfer {
     }
 }
 
-impl Workload for Transfer {
+impl Rounds for Transfer {
     fn round(&mut self) -> Result<()> {
         let (fh, offset, size) = (self.fh, self.offset, self.size);
         self.offset = (self.offset + u64::from(size)) % (1 << 20);

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use boxbuild_vmm::virtio::{Context, Device, DeviceConfig, Fault, Kind};
+use boxbuild_vmm_driver::Buffer;
 
-use crate::driver::{BUFFERS, Driver, readable, writable};
-use crate::{Path, Workload};
+use crate::driver::{BUFFERS, DeviceDriver};
+use crate::{Rounds, Workload};
 
 /// Chains at a time.
 const CHAINS: usize = 32;
 
-pub(crate) const PATHS: &[Path] = &[Path {
+pub(crate) const WORKLOADS: &[Workload] = &[Workload {
     name: "queue/drain",
     count: CHAINS as u64,
     unit: "chains of 3 parts",
@@ -46,21 +47,21 @@ impl Device for Null {
     }
 }
 
-struct Drain(Driver);
+struct Drain(DeviceDriver);
 
 impl Drain {
     fn new() -> Result<Drain> {
         let device = Null(Arc::new(DeviceConfig::new(Vec::new(), 0..0)));
-        Ok(Drain(Driver::new(Box::new(device), 0)?))
+        Ok(Drain(DeviceDriver::new(Box::new(device), 0)?))
     }
 }
 
-impl Workload for Drain {
+impl Rounds for Drain {
     fn round(&mut self) -> Result<()> {
         let parts = [
-            readable(BUFFERS, 16),
-            writable(BUFFERS + 0x1000, 4096),
-            writable(BUFFERS + 0x2000, 1),
+            Buffer::readable(BUFFERS, 16),
+            Buffer::writable(BUFFERS + 0x1000, 4096),
+            Buffer::writable(BUFFERS + 0x2000, 1),
         ];
         for _ in 0..CHAINS {
             self.0.put(0, &parts)?;
