@@ -344,11 +344,23 @@ impl DriverQueue {
     where
         M: GuestMemory + ?Sized,
     {
+        Ok(self.ready(memory)? != 0)
+    }
+
+    /// How many used chains can be collected without another look at the device's index; looks at
+    /// it if there are none. As the device says: it may be more than the queue has.
+    ///
+    /// # Errors
+    /// If the used ring is not in guest memory.
+    pub fn ready<M>(&mut self, memory: &M) -> Result<u16, Error>
+    where
+        M: GuestMemory + ?Sized,
+    {
         if self.used == self.collected {
             let index: u16 = memory.load(self.layout.used_index(), Ordering::Acquire)?;
             self.used = u16::from_le(index);
         }
-        Ok(self.used != self.collected)
+        Ok(self.used.wrapping_sub(self.collected))
     }
 
     /// Collects the next chain that the device has used, in the order of the used ring; `None` if

@@ -211,7 +211,7 @@ fn translate(ended: machine::Ended) -> Ended {
 /// A machine in this process.
 #[derive(Debug)]
 struct InProcess {
-    running: machine::Running,
+    running: machine::Handle,
     overlay: Option<Arc<Overlay>>,
     closing: Arc<AtomicBool>,
 }
