@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use boxbuild_virtiofs::ShareConfig;
 use boxbuild_virtiofs::vhost_user::ShareServer;
+use boxbuild_virtiofs::{MountTag, Share};
 use boxbuild_virtiofs_client::Client;
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
@@ -109,7 +109,7 @@ impl Running {
         };
         let client = Client::connect(stream, DEPTH).and_then(|mut client| {
             client.init().map_err(std::io::Error::from_raw_os_error)?;
-            client.wait_for_ever();
+            client.disable_timeout();
             Ok(client)
         });
         let client = client.with_context(|| {
@@ -179,7 +179,7 @@ fn connect(socket: &Path, process: &mut Process) -> Result<UnixStream> {
 
 /// The server's side: serves until the standard input is closed.
 pub(crate) fn serve(dir: &Path) -> Result<()> {
-    let (_server, stream) = ShareServer::start(ShareConfig::new(dir))?;
+    let (_server, stream) = ShareServer::start(Share::new(MountTag::new("share")?, dir))?;
     let control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let descriptors = [stream.as_raw_fd()];
     let message = [ControlMessage::ScmRights(&descriptors)];

@@ -251,7 +251,7 @@ fn lookup_deep(guest: &mut Client) -> Answer {
         node: dir,
         body: &bodies[(number % NAMES) as usize],
         data: 0,
-        room: size_of::<abi::EntryOut>() as u32,
+        capacity: size_of::<abi::EntryOut>() as u32,
     })
 }
 
@@ -384,7 +384,7 @@ fn read_deep(guest: &mut Client) -> Answer {
             node,
             body: &bodies[number as usize],
             data: 0,
-            room: 4 * KIB,
+            capacity: 4 * KIB,
         })
     })
 }

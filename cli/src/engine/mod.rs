@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use boxbuild_virtiofs::Traffic;
+use boxbuild_virtiofs::{MountTag, Traffic};
 
 use crate::arch::Arch;
 
@@ -103,6 +103,22 @@ pub struct Share {
     pub path: PathBuf,
     /// The guest cannot change anything below it.
     pub read_only: bool,
+}
+
+impl Share {
+    /// What a virtio-fs device serves for it.
+    ///
+    /// # Errors
+    /// If the tag is not valid.
+    pub fn to_device(&self) -> Result<boxbuild_virtiofs::Share, StartError> {
+        let tag = MountTag::new(&*self.tag).map_err(|error| StartError::Share {
+            path: self.path.clone(),
+            source: Box::new(error),
+        })?;
+        let mut share = boxbuild_virtiofs::Share::new(tag, &self.path);
+        share.read_only = self.read_only;
+        Ok(share)
+    }
 }
 
 /// What the guest's network interface reaches.

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
-use boxbuild_virtiofs::config::ShareConfig;
 use boxbuild_vmm::disk::{Disk, Image, ImageError, Overlay, open_in_place};
 use boxbuild_vmm::kvm::KvmError;
 use boxbuild_vmm::machine::{self, Config};
@@ -22,7 +21,7 @@ use boxbuild_vmm::virtio::Kind;
 use boxbuild_vmm::virtio::console::{Input, Port};
 
 use super::{
-    Console, Ended, Engine, Event, Machine, Moved, Network, Processor, RootDisk, Running,
+    Console, Ended, Engine, Event, Machine, Moved, Network, Processor, RootDisk, Running, Share,
     StartError, Unusable, Usage, process, size_line,
 };
 use crate::arch::Arch;
@@ -126,16 +125,9 @@ fn config(machine: Machine, disk: Box<dyn Disk>) -> Result<(Config, Option<Strin
     )))?;
     let shares = machine
         .shares
-        .into_iter()
-        .map(|share| {
-            let mut config = ShareConfig::new(share.path);
-            config.read_only = share.read_only;
-            machine::Share {
-                tag: share.tag,
-                config,
-            }
-        })
-        .collect();
+        .iter()
+        .map(Share::to_device)
+        .collect::<Result<_, _>>()?;
     let config = Config {
         memory_mib: machine.memory_mib,
         cpus: machine.cpus,
