@@ -10,4 +10,5 @@ mod operation;
 mod operations;
 mod plain;
 mod read_only;
+mod serve;
 mod support;

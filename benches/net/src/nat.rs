@@ -1,8 +1,8 @@
-//! Our NAT behind a TAP, as the virtio network card drives it.
+//! The process that serves a TAP with boxbuild's NAT, as the virtio network card does.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsFd, FromRawFd};
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use boxbuild_vmm::net::{LARGEST_FRAME, Nat, NetworkConfig, Offloads};
@@ -12,14 +12,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 
-/// As many frames are taken before the guest gets answers.
+/// The most frames that are read before frames for the guest are sent.
 const BATCH: usize = 64;
 
-/// Serves the TAP with the descriptor `tap`, which is ours now, until it or the bench is gone.
-pub(crate) fn serve(tap: i32) -> Result<()> {
+/// Serves the TAP that is the standard input until it is gone or the bench ends.
+pub(crate) fn serve() -> Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
-    // SAFETY: whoever started us gave us this descriptor, and nobody else here knows of it.
-    let mut tap = unsafe { File::from_raw_fd(tap) };
+    let mut tap = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     fcntl(&tap, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     let mut nat = Nat::new(NetworkConfig::default())?;
     nat.set_offloads(Offloads {
@@ -49,7 +48,7 @@ pub(crate) fn serve(tap: i32) -> Result<()> {
         while let Some(frame) = nat.next_frame() {
             let header = header(&frame, 1);
             let parts = [IoSlice::new(&header), IoSlice::new(&frame.bytes)];
-            // What a TAP does not take is lost, as on any link.
+            // A frame that the TAP refuses is lost, as on any link.
             let _ = tap.write_vectored(&parts);
         }
     }
