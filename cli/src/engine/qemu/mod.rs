@@ -112,7 +112,7 @@ impl Engine for Qemu {
         let (servers, share_ends) = serve(&machine.shares)?;
         if !servers
             .iter()
-            .all(|server| server.confinement().is_enforced())
+            .all(|server| server.status().confinement().is_enforced())
         {
             // Nobody waits at the other end yet if the channel is that small; a note may be lost.
             let _ = events.try_send(Event::Note(String::from(

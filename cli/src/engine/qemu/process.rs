@@ -117,7 +117,10 @@ impl Child {
             closing: AtomicBool::new(false),
             peak_memory: AtomicU64::new(0),
             disk: Mutex::new(None),
-            shares: servers.iter().map(ShareServer::traffic).collect(),
+            shares: servers
+                .iter()
+                .map(|server| server.status().traffic())
+                .collect(),
         });
         let ports = Ports {
             console: streams.console.try_clone()?,
@@ -317,7 +320,7 @@ impl Follower {
                 break status;
             }
             // The guest would wait for ever for answers that do not come.
-            self.fault = servers.iter().find_map(ShareServer::fault);
+            self.fault = servers.iter().find_map(|server| server.status().fault());
             if self.monitor.no_space || self.fault.is_some() {
                 let _ = self.shared.process().kill();
             }
