@@ -16,13 +16,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc::SyncSender;
 
 use boxbuild_virtiofs::config::ShareConfig;
 use boxbuild_virtiofs::vhost_user::ShareServer;
 
-use super::{Engine, Event, Machine, Processor, Running, Share, StartError, Unusable};
 use crate::boot_cache::kernel;
+use crate::channel::EventSender;
+use crate::engine::{Engine, Processor};
+use crate::error::StartError;
+use crate::handle::Running;
+use crate::machine::{Machine, Share};
+use crate::unusable::Unusable;
 use argv::Descriptors;
 use boxbuild_host::arch::Arch;
 use compress::{Compressor, Limits};
@@ -73,11 +77,7 @@ impl Engine for Qemu {
         }
     }
 
-    fn start(
-        &self,
-        machine: Machine,
-        events: SyncSender<Event>,
-    ) -> Result<Box<dyn Running>, StartError> {
+    fn start(&self, machine: Machine, events: EventSender) -> Result<Box<dyn Running>, StartError> {
         let host = |action: String| move |source| StartError::Host { action, source };
         let program = find_qemu(machine.arch)?;
         let qemu_img =
@@ -115,11 +115,10 @@ impl Engine for Qemu {
             .iter()
             .all(|server| server.confinement().is_enforced())
         {
-            // Nobody waits at the other end yet if the channel is that small; a note may be lost.
-            let _ = events.try_send(Event::Note(String::from(
+            events.note(String::from(
                 "this host's kernel has no usable Landlock (Linux 5.19 or newer): the shared \
                  folders are closed by name checks alone",
-            )));
+            ));
         }
 
         let descriptors = Descriptors {

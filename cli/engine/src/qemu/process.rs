@@ -9,7 +9,6 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,7 +22,10 @@ use nix::sys::socket::{MsgFlags, send};
 use super::compress::Compressor;
 use super::monitor::{Monitor, Shutdown};
 use super::{other, overlay};
-use crate::{Console, Ended, Event, Moved, Running, Usage, size_line, usage};
+use crate::channel::{EventGate, EventSender};
+use crate::event::{Ended, Event};
+use crate::handle::{Console, Moved, Running, Usage, size_line};
+use crate::usage;
 use boxbuild_host::text::plain;
 
 /// How often the child is looked at when it says nothing.
@@ -61,8 +63,6 @@ struct Shared {
     process: Mutex<std::process::Child>,
     monitor: UnixStream,
     killed: AtomicBool,
-    /// The owner is going: nobody takes events any more.
-    closing: AtomicBool,
     peak_memory: AtomicU64,
     disk: Mutex<Option<Moved>>,
     shares: Vec<Traffic>,
@@ -75,6 +75,8 @@ pub(super) struct Child {
     follower: Option<JoinHandle<()>>,
     changes: Option<File>,
     ports: Ports,
+    /// `None` once the channel of events is abandoned.
+    gate: Option<EventGate>,
     /// Ends when QEMU has.
     _compressor: Compressor,
 }
@@ -85,7 +87,7 @@ impl Child {
         program: &Path,
         arguments: Vec<OsString>,
         parts: Parts,
-        events: SyncSender<Event>,
+        events: EventSender,
     ) -> io::Result<Child> {
         let Parts {
             inherited,
@@ -114,7 +116,6 @@ impl Child {
             process: Mutex::new(process),
             monitor: streams.monitor.try_clone()?,
             killed: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
             peak_memory: AtomicU64::new(0),
             disk: Mutex::new(None),
             shares: servers.iter().map(ShareServer::traffic).collect(),
@@ -123,6 +124,7 @@ impl Child {
             console: streams.console.try_clone()?,
             control: streams.control.try_clone()?,
         };
+        let (events, gate) = events.gated();
         let follower = Follower {
             shared: Arc::clone(&shared),
             streams,
@@ -140,6 +142,7 @@ impl Child {
             follower: Some(follower),
             changes,
             ports,
+            gate: Some(gate),
             _compressor: compressor,
         })
     }
@@ -194,7 +197,7 @@ impl Running for Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::Relaxed);
+        self.gate = None;
         self.kill(Duration::ZERO);
         if let Some(follower) = self.follower.take() {
             // A panic of the follower has been printed; there is nothing to add here.
@@ -281,7 +284,7 @@ struct Follower {
     monitor: Monitor,
     /// Why a share does not work any more.
     fault: Option<String>,
-    events: SyncSender<Event>,
+    events: EventSender,
 }
 
 /// One of the things QEMU writes to.
@@ -329,7 +332,7 @@ impl Follower {
         // The shares are still before the end is told: what is in them is final.
         drop(servers);
         let ended = self.judge(status);
-        self.send(Event::Ended(ended));
+        self.events.end(ended);
     }
 
     /// Waits up to `patience` for QEMU to say something, and takes it. Returns whether there
@@ -380,31 +383,13 @@ impl Follower {
 
     fn take(&mut self, source: Source, bytes: &[u8]) {
         match source {
-            Source::Console => self.send(Event::Console(bytes.to_vec())),
-            Source::Control => self.send(Event::Control(bytes.to_vec())),
+            Source::Console => self.events.send(Event::Console(bytes.to_vec())),
+            Source::Control => self.events.send(Event::Control(bytes.to_vec())),
             Source::Monitor => self.monitor.push(bytes),
             Source::Errors => {
                 self.last_words.extend_from_slice(bytes);
                 let excess = self.last_words.len().saturating_sub(LAST_WORDS);
                 self.last_words.drain(..excess);
-            }
-        }
-    }
-
-    /// Hands an event over. The owner takes them as fast as it can; a guest that floods its
-    /// console waits for it. When the owner goes, events go nowhere.
-    fn send(&self, event: Event) {
-        let mut event = event;
-        loop {
-            match self.events.try_send(event) {
-                Ok(()) | Err(TrySendError::Disconnected(_)) => return,
-                Err(TrySendError::Full(back)) => {
-                    if self.shared.closing.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    event = back;
-                    std::thread::sleep(Duration::from_millis(2));
-                }
             }
         }
     }
