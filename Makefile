@@ -16,7 +16,7 @@ PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static k
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
-.PHONY: docs demo test test-full lint unit conformance e2e guard baseline guard-programs bench packages-bench boots fuzz lab release packages-demo packages-foreign packages-test packages-lab
+.PHONY: docs demo test test-full cross-check lint unit conformance e2e guard baseline guard-programs bench packages-bench boots fuzz lab release packages-demo packages-foreign packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: packages-demo release
@@ -28,13 +28,18 @@ test: packages-test
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
 test-full: export BOXBUILD_TEST_LAB = all
-test-full: packages-demo packages-foreign test release
+test-full: packages-demo packages-foreign test release cross-check
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild --test boxes --quiet -- a_killed_update
 	tests/setup/counted tests/e2e/fast-guests $(BOXBUILD)
 	tests/setup/counted tests/e2e/full $(BOXBUILD)
 	tests/setup/counted tests/e2e/full-arch $(BOXBUILD)
 	BOXBUILD=$(BOXBUILD) BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all
+
+# Everything that goes into the program compiles for aarch64, with rustup's target or in a root
+# of Debian made for it.
+cross-check: packages-demo
+	tests/setup/cross-check
 
 # Manual pages and shell completions.
 docs:
@@ -77,7 +82,7 @@ baseline: guard-programs
 # Each by itself, so that no other package's features change what is counted.
 guard-programs:
 	$(CARGO) build --release --quiet --package boxbuild-vmm --example boot
-	$(CARGO) build --release --quiet --package boxbuild-bench-paths
+	$(CARGO) build --release --quiet --package boxbuild-workloads
 	$(CARGO) build --release --quiet --package boxbuild-bench-boot --package boxbuild-bench
 
 # boxbuild and its peers side by side, in turn in one run: target/bench/report.{md,json,svg}.

@@ -17,7 +17,6 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use boxbuild_virtiofs::config::ShareConfig;
 use boxbuild_virtiofs::vhost_user::ShareServer;
 
 use crate::boot_cache::kernel;
@@ -170,12 +169,11 @@ fn serve(shares: &[Share]) -> Result<(Vec<ShareServer>, Vec<UnixStream>), StartE
     let mut servers = Vec::new();
     let mut ends = Vec::new();
     for share in shares {
-        let mut config = ShareConfig::new(&share.path);
-        config.read_only = share.read_only;
-        let (server, end) = ShareServer::start(config).map_err(|source| StartError::Share {
-            path: share.path.clone(),
-            source: Box::new(source),
-        })?;
+        let (server, end) =
+            ShareServer::start(share.to_device()?).map_err(|source| StartError::Share {
+                path: share.path.clone(),
+                source: Box::new(source),
+            })?;
         servers.push(server);
         ends.push(end);
     }
