@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::NetworkConfig;
+use super::config::NetworkConfig;
 
 /// The network is 10.0.2.0/24, as people know it from QEMU's user network.
 pub(super) const PREFIX: u8 = 24;

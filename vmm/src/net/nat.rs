@@ -15,12 +15,14 @@ use smoltcp::wire::{
 };
 
 use super::addresses::{Destination, GATEWAY, PREFIX_6, destination, is_ours};
+use super::config::{NetworkConfig, Offloads};
 use super::datagram::{Association, Kind};
-use super::inbound::Inbound;
+use super::error::NetworkError;
 use super::packet::{self, Frame, ICMP, ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
+use super::port_forward::PortForward;
 use super::tcp::{self, Connection, Fate};
-use super::ticker::Ticker;
-use super::{NetworkConfig, NetworkError, Offloads, dhcp, icmp, limits, neighbour, resolver};
+use super::timer::Timer;
+use super::{dhcp, icmp, limits, neighbour, resolver};
 
 /// Tokens of the timer and of the listener; other sockets have those behind them.
 const TIMER: u64 = 0;
@@ -41,10 +43,10 @@ pub struct Nat {
     /// Whether the host reaches the IPv6 world, once somebody has asked.
     ipv6: Option<bool>,
     epoll: Epoll,
-    ticker: Ticker,
+    timer: Timer,
     connections: HashMap<u64, Connection>,
     associations: HashMap<u64, Association>,
-    inbound: Option<Inbound>,
+    port_forward: Option<PortForward>,
     keys: HashMap<Key, u64>,
     names: HashMap<u64, Key>,
     last: u64,
@@ -69,12 +71,13 @@ impl Nat {
         let host = |action| move |error: nix::Error| NetworkError::new(action)(error.into());
         let epoll =
             Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(host("cannot wait for sockets"))?;
-        let inbound = config.forward.take().map(Inbound::new).transpose();
-        let inbound = inbound.map_err(NetworkError::new("cannot use the listening socket"))?;
-        if let Some(inbound) = &inbound {
+        let port_forward = config.forward.take().map(PortForward::new).transpose();
+        let port_forward =
+            port_forward.map_err(NetworkError::new("cannot use the listening socket"))?;
+        if let Some(port_forward) = &port_forward {
             let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
             epoll
-                .add(inbound.fd(), EpollEvent::new(flags, LISTENER))
+                .add(port_forward.fd(), EpollEvent::new(flags, LISTENER))
                 .map_err(host("cannot wait for connections into the guest"))?;
         }
         Ok(Nat {
@@ -82,10 +85,10 @@ impl Nat {
             offloads: Offloads::default(),
             ipv6: None,
             epoll,
-            ticker: Ticker::default(),
+            timer: Timer::default(),
             connections: HashMap::new(),
             associations: HashMap::new(),
-            inbound,
+            port_forward,
             keys: HashMap::new(),
             names: HashMap::new(),
             last: LISTENER,
@@ -268,17 +271,18 @@ impl Nat {
 
     /// Lets in who waits to be connected to the guest, as far as there is room.
     fn admit(&mut self) {
-        if self.inbound.is_none() {
+        if self.port_forward.is_none() {
             return;
         }
         let most = self.most_connections();
         while self.connections.len() < most
-            && let Some(inbound) = &mut self.inbound
-            && let Some(socket) = inbound.next()
+            && let Some(port_forward) = &mut self.port_forward
+            && let Some(socket) = port_forward.next()
         {
-            let guest = inbound.guest();
+            let guest = port_forward.guest();
             let keys = &self.keys;
-            let caller = inbound.caller(|caller| keys.contains_key(&(PROTOCOL_TCP, guest, caller)));
+            let caller =
+                port_forward.caller(|caller| keys.contains_key(&(PROTOCOL_TCP, guest, caller)));
             let mut first = [0; 4];
             let id = match caller {
                 Some(caller) if crate::random(&mut first).is_ok() => {
@@ -297,8 +301,8 @@ impl Nat {
     }
 
     fn forget_caller(&mut self) {
-        if let Some(inbound) = &mut self.inbound {
-            inbound.closed();
+        if let Some(port_forward) = &mut self.port_forward {
+            port_forward.closed();
         }
     }
 
@@ -349,7 +353,7 @@ impl Nat {
         self.last = id;
         self.keys.insert(key, id);
         self.names.insert(id, key);
-        self.ticker.start(&self.epoll, TIMER);
+        self.timer.start(&self.epoll, TIMER);
     }
 
     fn remove(&mut self, id: u64) -> Option<Connection> {
@@ -477,8 +481,8 @@ impl Nat {
             if id == TIMER {
                 self.tick(Instant::now());
             } else if id == LISTENER {
-                if let Some(inbound) = &mut self.inbound {
-                    inbound.knock();
+                if let Some(port_forward) = &mut self.port_forward {
+                    port_forward.knock();
                 }
             } else if self.connections.contains_key(&id) {
                 self.with(id, |connection, room| {
@@ -507,7 +511,7 @@ impl Nat {
     }
 
     fn tick(&mut self, now: Instant) {
-        self.ticker.seen();
+        self.timer.seen();
         let ids: Vec<u64> = self.connections.keys().copied().collect();
         for id in ids {
             self.with(id, |connection, _| connection.tick(now));
@@ -519,7 +523,7 @@ impl Nat {
             self.remove(id);
         }
         if self.names.is_empty() {
-            self.ticker.stop();
+            self.timer.stop();
         }
     }
 

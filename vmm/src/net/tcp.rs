@@ -14,9 +14,10 @@ use nix::sys::epoll::EpollFlags;
 use smoltcp::wire::{TcpControl, TcpRepr};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::config::Offloads;
+use super::limits;
 use super::packet::{self, Frame, Segment};
 use super::ring::Ring;
-use super::{Offloads, limits};
 
 /// Flags (RFC 9293, section 3.1).
 pub(super) const FIN: u8 = 1 << 0;

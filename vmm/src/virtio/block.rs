@@ -7,12 +7,19 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use virtio_bindings::virtio_blk as blk;
 
-use super::{
-    ActiveQueue, Buffers, Context, Device, DeviceConfig, Fault, Interrupt, Kind, QueueThread,
-    Traffic,
-};
+use super::chain::split_chain;
+use super::config::DeviceConfig;
+use super::device::Context;
+use super::device::Device;
+use super::fault::Fault;
+use super::interrupt::Interrupt;
+use super::kind::Kind;
+use super::queue::ActiveQueue;
+use super::queue_thread::QueueThread;
 use crate::disk::{Disk, SECTOR};
+use crate::guest_io::Buffers;
 use crate::memory::GuestRam;
+use boxbuild_virtiofs::Traffic;
 
 /// Entries of the queue.
 const QUEUE: u16 = 256;
@@ -34,12 +41,12 @@ const SERIAL: usize = blk::VIRTIO_BLK_ID_BYTES as usize;
 pub const MOST_QUEUES: u16 = 4;
 /// Physical blocks have this power of two of sectors: 4 KiB, the pages of both kernels.
 const PHYSICAL_BLOCK: u8 = 3;
-/// Failures of one disk that are told; a guest that goes on trying is not news.
+/// FailureSink of one disk that are told; a guest that goes on trying is not news.
 const MOST_NOTICES: u32 = 4;
 
 /// The host is in the disk's way, in words for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum DiskError {
     /// There is no room for what the guest writes, on the file system or in the user's quota.
     /// Told once; everything that the guest writes from now on can fail.
     StorageFull(String),
@@ -48,7 +55,7 @@ pub enum Trouble {
 }
 
 /// Tells the user of a machine that the host is in the disk's way.
-pub type Notices = Arc<dyn Fn(Trouble) + Send + Sync>;
+pub type Notices = Arc<dyn Fn(DiskError) + Send + Sync>;
 
 /// A disk device: one queue for each CPU, and a thread for each queue.
 pub struct Block {
@@ -128,7 +135,7 @@ impl Server {
         write_back: bool,
     ) -> Result<(), Fault> {
         queue.drain(ram, interrupt, |chain| {
-            let (readable, writable) = Buffers::split(ram, chain)?;
+            let (readable, writable) = split_chain(ram, chain)?;
             self.serve(readable, writable, write_back)
         })
     }
@@ -159,9 +166,9 @@ impl Server {
         };
         let text = format!("the guest cannot {action} its disk: {error}");
         (self.notices)(if full {
-            Trouble::StorageFull(text)
+            DiskError::StorageFull(text)
         } else {
-            Trouble::Other(text)
+            DiskError::Other(text)
         });
     }
 

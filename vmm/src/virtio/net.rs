@@ -6,9 +6,17 @@ use std::sync::Arc;
 
 use virtio_bindings::virtio_net as net;
 
-use super::{ActiveQueue, Buffers, Context, Device, DeviceConfig, Fault, Kind, Traffic};
+use super::chain::split_chain;
+use super::config::DeviceConfig;
+use super::device::Context;
+use super::device::Device;
+use super::fault::Fault;
+use super::kind::Kind;
+use super::queue::ActiveQueue;
+use crate::guest_io::Buffers;
 use crate::memory::GuestRam;
 use crate::net::{Frame, GUEST_MAC, LARGEST_FRAME, Nat, NetworkConfig, NetworkError, Offloads};
+use boxbuild_virtiofs::Traffic;
 
 /// Queues: what the guest receives, what it transmits.
 const RECEIVE: usize = 0;
@@ -92,7 +100,7 @@ impl Net {
         };
         let interrupt = context.interrupt.clone();
         let drained = queue.drain(&ram, &interrupt, |chain| {
-            let (mut readable, _) = Buffers::split(&ram, chain)?;
+            let (mut readable, _) = split_chain(&ram, chain)?;
             // Offloads need no undoing: nobody looks at checksums or sizes on the way.
             readable.take_front(HEADER)?;
             if readable.len() <= LARGEST_FRAME {
@@ -166,7 +174,7 @@ fn room<'m>(
         match queue.pop(ram)? {
             Some(chain) => {
                 let head = chain.head_index();
-                let (_, writable) = Buffers::split(ram, chain)?;
+                let (_, writable) = split_chain(ram, chain)?;
                 if writable.is_empty() {
                     return Err(Fault::Request(String::from("no room for a frame")));
                 }

@@ -7,7 +7,11 @@ use std::thread::JoinHandle;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::{Context, Device, Failures, Fault, Interrupt};
+use super::device::Context;
+use super::device::Device;
+use super::failure_sink::FailureSink;
+use super::fault::Fault;
+use super::interrupt::Interrupt;
 
 /// What an event means: the first queue's number follows.
 const STOP: u64 = 0;
@@ -99,7 +103,7 @@ struct Serving {
 pub(super) struct Guard {
     pub(super) interrupt: Interrupt,
     pub(super) name: String,
-    pub(super) failures: Failures,
+    pub(super) failures: FailureSink,
 }
 
 impl Drop for Guard {

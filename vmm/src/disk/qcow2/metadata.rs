@@ -12,11 +12,11 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 
 use super::compressed::Unpacker;
-use super::header::LARGEST_L1;
+use super::header::{Header, LARGEST_L1};
 use super::refcounts::{Home, Refcounts};
-use super::{COMPRESSED, COPIED, Header, OFFSET, ZERO, damaged, read_table};
-use crate::disk::image::ImageError;
-use crate::disk::volatile::punch_or_write;
+use super::table::{COMPRESSED, COPIED, OFFSET, ZERO, damaged, read_table};
+use crate::disk::error::ImageError;
+use crate::disk::file_io::punch_or_write;
 
 /// Where the data of a cluster are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,7 +223,7 @@ impl Metadata {
             }
             Cluster::Shared(old) => {
                 let mut data = vec![0; self.cluster() as usize];
-                crate::disk::volatile::read_at(file, &mut data, old)?;
+                crate::disk::file_io::read_at(file, &mut data, old)?;
                 self.replace(file, first, &data)
             }
             Cluster::Compressed(entry) => {

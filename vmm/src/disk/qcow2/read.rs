@@ -5,8 +5,10 @@ use std::io::{self, ErrorKind};
 use std::sync::{Arc, OnceLock};
 
 use super::compressed::Unpacker;
-use super::{COMPRESSED, Header, OFFSET, ZERO, damaged, read_table};
-use crate::disk::image::{ImageError, Place};
+use super::header::Header;
+use super::table::{COMPRESSED, OFFSET, ZERO, damaged, read_table};
+use crate::disk::error::ImageError;
+use crate::disk::place::Place;
 
 /// The tables of an image.
 #[derive(Debug)]

@@ -140,13 +140,13 @@ fn the_image_follows_the_registers_until_it_is_withdrawn() {
 
     use vm_memory::{Bytes, VolatileMemory};
 
-    use crate::pci::{ConfigImage, image};
+    use crate::pci::{ConfigShadow, config_shadow};
 
     let root = bus();
-    let memory = image::memory().unwrap();
+    let memory = config_shadow::memory().unwrap();
     let withdrawn = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&withdrawn);
-    root.set_image(ConfigImage::new(
+    root.set_shadow(ConfigShadow::new(
         Arc::clone(&memory),
         Box::new(move || {
             count.fetch_add(1, Ordering::Relaxed);

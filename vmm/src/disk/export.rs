@@ -7,7 +7,8 @@
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 
-use super::image::{Image, Place};
+use super::image::Image;
+use super::place::Place;
 use super::qcow2::MAGIC;
 
 /// 64 KiB, as `qemu-img` makes them.
