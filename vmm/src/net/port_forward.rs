@@ -21,7 +21,7 @@ pub(super) struct PortForward {
     guest: SocketAddr,
     /// Connections of this listener that there are.
     open: usize,
-    /// Somebody may be in the listener's backlog: edge-triggered.
+    /// A caller may be in the listener's backlog: edge-triggered.
     ready: bool,
     last_port: u16,
 }

@@ -1,4 +1,4 @@
-//! A clock that ticks while somebody needs it.
+//! A clock that ticks while it is needed.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl Timer {
         if !self.ticks {
             match self.try_start(epoll, token) {
                 Ok(()) => self.ticks = true,
-                // Whoever comes next tries again.
+                // The next caller tries again.
                 Err(error) => log::warn!("the network's timer cannot be set: {error}"),
             }
         }
