@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::unistd::{SysconfVar, sysconf};
 
+use crate::namespaces::{Guest, HostNamespace, ip};
 use crate::tap;
-use crate::world::{Guest, World, ip};
 
 /// How long a peer may take to make its TAP.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -57,8 +57,8 @@ pub(crate) struct Backend {
 
 impl Backend {
     /// A new guest whose network is served by a new process.
-    pub(crate) fn start(kind: Kind, world: &World) -> Result<Backend> {
-        let guest = world.guest()?;
+    pub(crate) fn start(kind: Kind, host: &HostNamespace) -> Result<Backend> {
+        let guest = host.guest()?;
         // Only until the process has it.
         let mut tap = None;
         let mut command = match kind {

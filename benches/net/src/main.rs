@@ -6,11 +6,11 @@
 //! TAP). All of it happens in namespaces of its own, without root (docs/benchmarks.md).
 
 mod backend;
+mod namespaces;
 mod ours;
 mod report;
 mod tap;
 mod traffic;
-mod world;
 
 use std::path::{Path, PathBuf};
 
@@ -18,9 +18,9 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use backend::{Backend, Kind};
+use namespaces::HostNamespace;
 use report::{Report, Row};
 use traffic::{Measured, Server, Workload};
-use world::World;
 
 /// Measures the guest's network against passt and libslirp.
 #[derive(Debug, Parser)]
@@ -74,8 +74,8 @@ fn write(report: &Report, path: &Path) -> Result<()> {
 
 fn measure(options: &Options) -> Result<Report> {
     let mut report = Report::default();
-    let world = match World::enter() {
-        Ok(world) => world,
+    let host = match HostNamespace::enter() {
+        Ok(host) => host,
         Err(error) => {
             report.skip("all", format!("no namespaces of its own: {error:#}"));
             return Ok(report);
@@ -83,7 +83,7 @@ fn measure(options: &Options) -> Result<Report> {
     };
     let mut kinds = Vec::new();
     for kind in Kind::ALL {
-        match Backend::start(kind, &world).and_then(|backend| backend.version()) {
+        match Backend::start(kind, &host).and_then(|backend| backend.version()) {
             Ok(version) => {
                 println!("{}: {version}", kind.name());
                 report.versions.insert(kind.name(), version);
@@ -95,11 +95,11 @@ fn measure(options: &Options) -> Result<Report> {
     if kinds.first() != Some(&Kind::Ours) {
         return Ok(report);
     }
-    let server = Server::start(&world)?;
+    let server = Server::start(&host)?;
     for workload in Workload::all(options.millis) {
         if workload.name().contains(&options.only) {
             let row = rounds(
-                &world,
+                &host,
                 &server,
                 workload,
                 kinds.clone(),
@@ -115,7 +115,7 @@ fn measure(options: &Options) -> Result<Report> {
 
 /// All rounds of a workload. A peer that fails at it is left out, with a word in the report.
 fn rounds(
-    world: &World,
+    host: &HostNamespace,
     server: &Server,
     workload: Workload,
     mut kinds: Vec<Kind>,
@@ -126,7 +126,7 @@ fn rounds(
         let mut measured = Vec::new();
         // The first round warms up.
         for round in 0..=rounds {
-            match one_round(world, server, workload, &kinds, round) {
+            match one_round(host, server, workload, &kinds, round) {
                 Ok(round) => measured.push(round),
                 Err((Kind::Ours, error)) => return Err(error.context("boxbuild's NAT")),
                 Err((kind, error)) => {
@@ -144,7 +144,7 @@ fn rounds(
 
 /// Each kind in a guest of its own, beginning with another one each time. An error names the kind.
 fn one_round(
-    world: &World,
+    host: &HostNamespace,
     server: &Server,
     workload: Workload,
     kinds: &[Kind],
@@ -154,7 +154,7 @@ fn one_round(
     for turn in 0..kinds.len() {
         let index = (turn + round) % kinds.len();
         let kind = kinds[index];
-        let one = Backend::start(kind, world).and_then(|backend| workload.run(&backend, server));
+        let one = Backend::start(kind, host).and_then(|backend| workload.run(&backend, server));
         measured[index] = one.map_err(|error| (kind, error))?;
     }
     Ok(measured)

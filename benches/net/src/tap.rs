@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use boxbuild_vmm::net::GUEST_MAC;
 use boxbuild_vmm::virtio::net::HEADER;
 
-use crate::world::{Guest, ip};
+use crate::namespaces::{Guest, ip};
 
 /// Its name.
 const NAME: &[u8] = b"tap0";

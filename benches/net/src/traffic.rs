@@ -1,4 +1,4 @@
-//! What flows: a server in the world, and the guest's side of each workload.
+//! What flows: a server in the host, and the guest's side of each workload.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::backend::Backend;
-use crate::world::{SERVER, World};
+use crate::namespaces::{HostNamespace, SERVER};
 
 /// Bytes of one call.
 const CHUNK: usize = 128 << 10;
@@ -198,7 +198,7 @@ fn pour(stream: &mut TcpStream, time: Duration) -> Result<()> {
     Ok(stream.shutdown(Shutdown::Write)?)
 }
 
-/// Does in the world what the guest asks for.
+/// Does on the host what the guest asks for.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
@@ -207,7 +207,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(_world: &World) -> Result<Server> {
+    pub(crate) fn start(_host: &HostNamespace) -> Result<Server> {
         let listener = TcpListener::bind((SERVER, 0))?;
         let address = listener.local_addr()?;
         let (sender, received) = channel();

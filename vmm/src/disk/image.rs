@@ -10,8 +10,8 @@ use vm_memory::bitmap::BitmapSlice;
 use super::error::{ImageError, with_context};
 use super::file_io::read_at;
 use super::lock;
+use super::mapping::Mapping;
 use super::overlay::changes::Changes;
-use super::place::Place;
 use super::qcow2::{MAGIC, Qcow2};
 use crate::guest_io::Cursor;
 
@@ -129,26 +129,26 @@ impl Image {
     }
 
     /// The place of what is at `offset`, and for how many bytes, at most `len`, this holds.
-    pub(super) fn place(&self, offset: u64, len: u64) -> io::Result<(Place, u64)> {
+    pub(super) fn map(&self, offset: u64, len: u64) -> io::Result<(Mapping, u64)> {
         if offset >= self.len {
-            return Ok((Place::Zero, len));
+            return Ok((Mapping::Zero, len));
         }
         let mut len = len.min(self.len - offset);
         if let Some(changes) = &self.changes {
             let (changed, count) = changes.run(offset, len);
             if changed {
-                return Ok((Place::Changes(offset), count));
+                return Ok((Mapping::Changes(offset), count));
             }
             len = count;
         }
         // The image itself may be shorter than what was written over it.
         if offset >= self.own_len {
-            return Ok((Place::Zero, len));
+            return Ok((Mapping::Zero, len));
         }
         len = len.min(self.own_len - offset);
         match &self.format {
-            Format::Raw => Ok((Place::File(offset), len)),
-            Format::Qcow2(qcow2) => qcow2.place(&self.file, offset, len),
+            Format::Raw => Ok((Mapping::File(offset), len)),
+            Format::Qcow2(qcow2) => qcow2.map(&self.file, offset, len),
         }
     }
 
@@ -179,12 +179,12 @@ impl Image {
     ) -> io::Result<()> {
         let mut done = 0;
         while done < len {
-            let (place, count) = self.place(offset + done, len - done)?;
-            match place {
-                Place::File(at) => buffers.fill_from(&self.file, at, count)?,
-                Place::Changes(at) => buffers.fill_from(self.changed()?, at, count)?,
-                Place::Zero => buffers.zero(count)?,
-                Place::Compressed { entry, within } => {
+            let (mapping, count) = self.map(offset + done, len - done)?;
+            match mapping {
+                Mapping::File(at) => buffers.fill_from(&self.file, at, count)?,
+                Mapping::Changes(at) => buffers.fill_from(self.changed()?, at, count)?,
+                Mapping::Zero => buffers.zero(count)?,
+                Mapping::Compressed { entry, within } => {
                     let cluster = self.unpacked(entry)?;
                     let start = within as usize;
                     buffers.fill(&cluster[start..start + count as usize])?;
@@ -203,13 +203,13 @@ impl Image {
     fn fill_bytes(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         let mut done = 0;
         while done < bytes.len() {
-            let (place, count) = self.place(offset + done as u64, (bytes.len() - done) as u64)?;
+            let (mapping, count) = self.map(offset + done as u64, (bytes.len() - done) as u64)?;
             let part = &mut bytes[done..done + count as usize];
-            match place {
-                Place::File(at) => read_at(&self.file, part, at)?,
-                Place::Changes(at) => read_at(self.changed()?, part, at)?,
-                Place::Zero => part.fill(0),
-                Place::Compressed { entry, within } => {
+            match mapping {
+                Mapping::File(at) => read_at(&self.file, part, at)?,
+                Mapping::Changes(at) => read_at(self.changed()?, part, at)?,
+                Mapping::Zero => part.fill(0),
+                Mapping::Compressed { entry, within } => {
                     let start = within as usize;
                     part.copy_from_slice(&self.unpacked(entry)?[start..start + part.len()]);
                 }

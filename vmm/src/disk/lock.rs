@@ -68,7 +68,7 @@ fn fcntl(
         return Ok(lock);
     }
     match io::Error::last_os_error() {
-        // Somebody has a lock of the other kind, which QEMU never takes.
+        // There is a lock of the other kind, which QEMU never takes.
         error
             if matches!(
                 error.kind(),

@@ -20,7 +20,7 @@ use crate::virtio::rng::Rng;
 use crate::virtio::{Attachment, Device, FailureSink, Kind, Traffic, VirtioPci};
 
 /// The devices that a machine shall have on its PCI bus.
-pub(super) struct Wanted {
+pub(super) struct DeviceList {
     /// See [`Config::standard_devices`](super::Config::standard_devices).
     pub(super) standard: bool,
     pub(super) cpus: u32,
@@ -42,7 +42,7 @@ pub(super) struct PciDevices {
 /// The bus with all devices.
 pub(super) fn build(
     vm: &Arc<Vm>,
-    wanted: Wanted,
+    wanted: DeviceList,
     events: &Events,
 ) -> Result<PciDevices, StartError> {
     let output = Arc::clone(events);

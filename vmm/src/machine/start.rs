@@ -34,7 +34,7 @@ pub fn start(config: Config, events: Events) -> Result<Handle, StartError> {
     let platform = Platform::new(&vm, start, serial_output(&events));
     let built = devices::build(
         &vm,
-        devices::Wanted {
+        devices::DeviceList {
             standard: config.standard_devices,
             cpus: config.cpus,
             disks: config.disks,

@@ -78,7 +78,7 @@ impl Net {
     /// Does something with the NAT. If that panics, the link goes down, and nothing else.
     fn with<T>(&mut self, context: &Context, act: impl FnOnce(&mut Nat) -> T) -> Option<T> {
         let nat = self.nat.as_mut()?;
-        // It is dropped, so nobody sees what is half done.
+        // It is dropped, so nothing sees what is half done.
         match catch_unwind(AssertUnwindSafe(|| act(nat))) {
             Ok(result) => Some(result),
             Err(_) => {
@@ -101,7 +101,7 @@ impl Net {
         let interrupt = context.interrupt.clone();
         let drained = queue.drain(&ram, &interrupt, |chain| {
             let (mut readable, _) = split_chain(&ram, chain)?;
-            // Offloads need no undoing: nobody looks at checksums or sizes on the way.
+            // Offloads need no undoing: nothing looks at checksums or sizes on the way.
             readable.take_front(HEADER)?;
             if readable.len() <= LARGEST_FRAME {
                 let mut buffer = std::mem::take(&mut self.buffer);
@@ -158,17 +158,17 @@ impl Net {
 }
 
 /// Buffers that the driver has for a frame, with the heads of their chains.
-type Room<'m> = Vec<(u16, Buffers<'m>)>;
+type ReceiveBuffers<'m> = Vec<(u16, Buffers<'m>)>;
 
-/// Room for `len` bytes; nothing if the driver has not put in as much, which then notifies us
+/// ReceiveBuffers for `len` bytes; nothing if the driver has not put in as much, which then notifies us
 /// of more.
 fn room<'m>(
     len: usize,
     mergeable: bool,
     ram: &'m GuestRam,
     queue: &mut ActiveQueue,
-) -> Result<Option<Room<'m>>, Fault> {
-    let mut room = Room::new();
+) -> Result<Option<ReceiveBuffers<'m>>, Fault> {
+    let mut room = ReceiveBuffers::new();
     let mut found = 0;
     loop {
         match queue.pop(ram)? {
@@ -204,7 +204,7 @@ fn room<'m>(
 /// Writes a frame with its header where there is room for it.
 fn put(
     frame: &Frame,
-    room: Room<'_>,
+    room: ReceiveBuffers<'_>,
     ram: &GuestRam,
     queue: &mut ActiveQueue,
 ) -> Result<(), Fault> {

@@ -11,7 +11,7 @@ use super::failure_sink::FailureSink;
 use super::fault::Fault;
 use super::interrupt::Interrupt;
 use super::queue::ActiveQueue;
-use super::worker::{Guard, event};
+use super::worker::{PanicNotifier, event};
 
 const STOP: u64 = 0;
 const QUEUE: u64 = 1;
@@ -46,7 +46,7 @@ impl QueueThread {
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
-                let _guard = Guard {
+                let _guard = PanicNotifier {
                     interrupt: interrupt.clone(),
                     name: name.clone(),
                     failures,

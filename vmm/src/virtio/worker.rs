@@ -38,7 +38,7 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(String::from(device.kind().name()))
             .spawn(move || {
-                let _guard = Guard {
+                let _guard = PanicNotifier {
                     interrupt: context.interrupt.clone(),
                     name: device.kind().name().to_owned(),
                     failures: context.failures.clone(),
@@ -100,13 +100,13 @@ struct Serving {
 
 /// A thread that panics leaves a device that needs a reset, not one that hangs, and ends the
 /// machine: a guest without its disk would not get far, and might wait for ever.
-pub(super) struct Guard {
+pub(super) struct PanicNotifier {
     pub(super) interrupt: Interrupt,
     pub(super) name: String,
     pub(super) failures: FailureSink,
 }
 
-impl Drop for Guard {
+impl Drop for PanicNotifier {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.failures

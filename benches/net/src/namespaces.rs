@@ -1,4 +1,4 @@
-//! Namespaces: one that stands for the host and the world, and one for each guest.
+//! Namespaces: one that stands for the host and its network, and one for each guest.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -15,7 +15,7 @@ pub(crate) const SERVER: &str = "198.51.100.1";
 
 /// The host's side.
 #[derive(Debug)]
-pub(crate) struct World {
+pub(crate) struct HostNamespace {
     folder: tempfile::TempDir,
 }
 
@@ -26,9 +26,9 @@ pub(crate) struct Guest {
     path: PathBuf,
 }
 
-impl World {
-    /// Moves this process, which must have one thread, into a world of its own.
-    pub(crate) fn enter() -> Result<World> {
+impl HostNamespace {
+    /// Moves this process, which must have one thread, into namespaces of its own.
+    pub(crate) fn enter() -> Result<HostNamespace> {
         let (uid, gid) = (getuid(), getgid());
         unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
             .context("unshare")?;
@@ -56,7 +56,7 @@ impl World {
         ip("link set out0 up")?;
         ip("route add default via 192.0.2.2 dev out0")?;
         let folder = tempfile::tempdir()?;
-        Ok(World { folder })
+        Ok(HostNamespace { folder })
     }
 
     /// A guest without an interface.

@@ -2,7 +2,7 @@
 
 /// Where the data of a range are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::disk) enum Place {
+pub(in crate::disk) enum Mapping {
     /// At this offset of the file.
     File(u64),
     /// At this offset of what was written over the image.
