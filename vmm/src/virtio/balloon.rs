@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::chain::split_chain;
 use super::config::DeviceConfig;
-use super::device::Context;
-use super::device::Device;
+use super::device::{Context, Device};
 use super::fault::Fault;
 use super::kind::Kind;
 use crate::memory::{self, GuestRam};

@@ -2,24 +2,26 @@
 
 use std::fmt;
 use std::io;
+use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use boxbuild_virtiofs::Traffic;
 use virtio_bindings::virtio_blk as blk;
+use vm_memory::ByteValued;
 
 use super::chain::split_chain;
 use super::config::DeviceConfig;
-use super::device::Context;
-use super::device::Device;
+use super::device::{Context, Device};
 use super::fault::Fault;
 use super::interrupt::Interrupt;
 use super::kind::Kind;
 use super::queue::ActiveQueue;
 use super::queue_thread::QueueThread;
+use super::wire::BlockConfig;
 use crate::disk::{Disk, SECTOR};
 use crate::guest_io::Buffers;
 use crate::memory::GuestRam;
-use boxbuild_virtiofs::Traffic;
 
 /// Entries of the queue.
 const QUEUE: u16 = 256;
@@ -41,7 +43,7 @@ const SERIAL: usize = blk::VIRTIO_BLK_ID_BYTES as usize;
 pub const MOST_QUEUES: u16 = 4;
 /// Physical blocks have this power of two of sectors: 4 KiB, the pages of both kernels.
 const PHYSICAL_BLOCK: u8 = 3;
-/// FailureSink of one disk that are told; a guest that goes on trying is not news.
+/// Failures of one disk that are told; a guest that goes on trying is not news.
 const MOST_NOTICES: u32 = 4;
 
 /// The host is in the disk's way, in words for the user.
@@ -80,26 +82,7 @@ impl Block {
     /// [`MOST_QUEUES`]. The guest sees I/O errors where the host fails; `notices` gets why.
     pub fn new(disk: Box<dyn Disk>, cpus: u32, notices: Notices) -> Block {
         let queues = cpus.clamp(1, u32::from(MOST_QUEUES)) as u16;
-        // struct virtio_blk_config, section 5.2.4.
-        let mut config = vec![0; 60];
-        let mut put = |at: usize, value: &[u8]| {
-            for (byte, value) in config.iter_mut().skip(at).zip(value) {
-                *byte = *value;
-            }
-        };
-        put(0, &(disk.size() / SECTOR).to_le_bytes());
-        put(12, &SEGMENTS.to_le_bytes());
-        put(20, &(SECTOR as u32).to_le_bytes());
-        // Topology: physical block, offset of the first, least and best I/O (0: any).
-        put(24, &[PHYSICAL_BLOCK, 0, 1 << PHYSICAL_BLOCK, 0]);
-        put(34, &queues.to_le_bytes());
-        for at in [36, 48] {
-            put(at, &MOST_SECTORS.to_le_bytes());
-            put(at + 4, &(MOST_RANGES as u32).to_le_bytes());
-        }
-        put(44, &DISCARD_ALIGNMENT.to_le_bytes());
-        // Zeroed sectors may be given back.
-        put(56, &[1]);
+        let config = config(disk.size() / SECTOR, queues);
         Block {
             server: Arc::new(Server {
                 disk,
@@ -113,6 +96,29 @@ impl Block {
             threads: Vec::new(),
         }
     }
+}
+
+/// Configuration space of a disk of so many sectors.
+fn config(sectors: u64, queues: u16) -> Vec<u8> {
+    let config = BlockConfig(blk::virtio_blk_config {
+        capacity: sectors.to_le(),
+        seg_max: SEGMENTS.to_le(),
+        blk_size: (SECTOR as u32).to_le(),
+        physical_block_exp: PHYSICAL_BLOCK,
+        min_io_size: (1_u16 << PHYSICAL_BLOCK).to_le(),
+        num_queues: queues.to_le(),
+        max_discard_sectors: MOST_SECTORS.to_le(),
+        max_discard_seg: (MOST_RANGES as u32).to_le(),
+        discard_sector_alignment: DISCARD_ALIGNMENT.to_le(),
+        max_write_zeroes_sectors: MOST_SECTORS.to_le(),
+        max_write_zeroes_seg: (MOST_RANGES as u32).to_le(),
+        // Zeroed sectors may be given back.
+        write_zeroes_may_unmap: 1,
+        ..blk::virtio_blk_config::default()
+    });
+    // Without the fields of features that are not offered: secure erase, zones.
+    let end = offset_of!(blk::virtio_blk_config, max_secure_erase_sectors);
+    config.as_slice().get(..end).unwrap_or_default().to_vec()
 }
 
 /// Answers requests, on any thread.

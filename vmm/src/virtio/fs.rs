@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use boxbuild_virtiofs::{PassthroughFs, Server, ShareConfig, ShareError, confine_thread};
+use boxbuild_virtiofs::{PassthroughFs, Server, ShareConfig, ShareError, Traffic, confine_thread};
 
 use super::config::DeviceConfig;
-use super::device::Context;
-use super::device::Device;
+use super::device::{Context, Device};
 use super::fault::Fault;
 use super::kind::Kind;
-use boxbuild_virtiofs::Traffic;
 
 /// Bytes of a mount tag.
 const TAG: usize = 36;

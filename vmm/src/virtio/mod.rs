@@ -23,6 +23,7 @@ mod queue;
 mod queue_thread;
 pub mod rng;
 mod status;
+mod wire;
 mod worker;
 
 pub use boxbuild_virtiofs::Traffic;

@@ -11,8 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::common::{self, Common, Request};
 use super::config::DeviceConfig;
-use super::device::Context;
-use super::device::Device;
+use super::device::{Context, Device};
 use super::failure_sink::FailureSink;
 use super::fault::Fault;
 use super::interrupt::Interrupt;

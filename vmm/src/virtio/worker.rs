@@ -7,8 +7,7 @@ use std::thread::JoinHandle;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::device::Context;
-use super::device::Device;
+use super::device::{Context, Device};
 use super::failure_sink::FailureSink;
 use super::fault::Fault;
 use super::interrupt::Interrupt;
