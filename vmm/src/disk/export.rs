@@ -7,7 +7,8 @@
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 
-use super::image::{Image, Place};
+use super::image::Image;
+use super::mapping::Mapping;
 use super::qcow2::MAGIC;
 
 /// 64 KiB, as `qemu-img` makes them.
@@ -39,8 +40,8 @@ impl Image {
     pub fn is_compressed(&self) -> io::Result<bool> {
         let mut offset = 0;
         while offset < self.len() {
-            let (place, count) = self.place(offset, self.len() - offset)?;
-            if matches!(place, Place::Compressed { .. }) {
+            let (mapping, count) = self.map(offset, self.len() - offset)?;
+            if matches!(mapping, Mapping::Compressed { .. }) {
                 return Ok(true);
             }
             offset += count;
@@ -85,11 +86,11 @@ impl Image {
         };
         let mut offset = 0;
         while offset < self.len() {
-            let (place, count) = self.place(offset, self.len() - offset)?;
-            match place {
-                Place::Zero => {}
-                Place::Compressed { .. } | Place::Changes(_) => take(offset, offset + count),
-                Place::File(at) => {
+            let (mapping, count) = self.map(offset, self.len() - offset)?;
+            match mapping {
+                Mapping::Zero => {}
+                Mapping::Compressed { .. } | Mapping::Changes(_) => take(offset, offset + count),
+                Mapping::File(at) => {
                     // Of what has a place in the file, some may be holes of the file.
                     let mut position = at;
                     while let Some((from, to)) = self.data(position, at + count)? {

@@ -5,9 +5,9 @@
 //! with the registers; only writes leave.
 //!
 //! A slot without a device reads as ones, as on a real bus. Functions behind the first, which no
-//! device has, read as zeros instead: nobody asks for them, because the first one says that it is alone
-//! (PCI Local Bus Specification 3.0, section 6.2.1, "Header Type"), a vendor 0 is taken for nobody,
-//! too, and ones would be 1 MiB to write.
+//! device has, read as zeros instead: no kernel asks for them, because the first one says that it is alone
+//! (PCI Local Bus Specification 3.0, section 6.2.1, "Header Type"), a vendor 0 is taken for no
+//! device, too, and ones would be 1 MiB to write.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use vm_memory::{GuestMemoryError, MmapRegion, VolatileMemory};
 
-use super::config_space::SIZE;
-use super::{ConfigSpace, SLOTS};
+use super::config_space::{ConfigSpace, SIZE};
+use super::function::SLOTS;
 
 /// Bytes of a function in memory-mapped configuration space.
 const FUNCTION: usize = 4096;
@@ -25,23 +25,23 @@ const FUNCTIONS: usize = 8;
 /// Bytes of a device.
 const DEVICE: usize = FUNCTION * FUNCTIONS;
 
-/// Takes the image out of the guest's memory: reads leave the guest from then on.
+/// Takes the shadow out of the guest's memory: reads leave the guest from then on.
 pub type Withdraw = Box<dyn Fn() + Send + Sync>;
 
 /// The bytes of all configuration spaces.
-pub struct ConfigImage {
+pub struct ConfigShadow {
     memory: Arc<MmapRegion>,
     withdraw: Withdraw,
     withdrawn: AtomicBool,
 }
 
-impl fmt::Debug for ConfigImage {
+impl fmt::Debug for ConfigShadow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ConfigImage of {:#x} bytes", self.memory.size())
+        write!(f, "ConfigShadow of {:#x} bytes", self.memory.size())
     }
 }
 
-/// Memory for the image of a bus on which there is nobody.
+/// Memory for the shadow of an empty bus.
 ///
 /// # Errors
 /// If the host has no memory.
@@ -55,10 +55,10 @@ pub fn memory() -> Result<Arc<MmapRegion>, vm_memory::mmap::MmapRegionError> {
     Ok(Arc::new(memory))
 }
 
-impl ConfigImage {
-    /// The image in `memory`, which the guest sees until `withdraw` is called.
-    pub fn new(memory: Arc<MmapRegion>, withdraw: Withdraw) -> ConfigImage {
-        ConfigImage {
+impl ConfigShadow {
+    /// The shadow in `memory`, which the guest sees until `withdraw` is called.
+    pub fn new(memory: Arc<MmapRegion>, withdraw: Withdraw) -> ConfigShadow {
+        ConfigShadow {
             memory,
             withdraw,
             withdrawn: AtomicBool::new(false),
@@ -70,7 +70,7 @@ impl ConfigImage {
         let mut bytes = [0; SIZE];
         registers.read(0, &mut bytes);
         if let Err(error) = self.write(device, &bytes) {
-            log::debug!("no image of device {device}: {error}");
+            log::debug!("no shadow of device {device}: {error}");
         }
     }
 
@@ -80,7 +80,7 @@ impl ConfigImage {
         let mut bytes = [0; FUNCTION];
         registers.read(0, &mut bytes);
         if let Err(error) = self.write(device, &bytes) {
-            log::debug!("no image of device {device}: {error}");
+            log::debug!("no shadow of device {device}: {error}");
         }
     }
 

@@ -235,7 +235,7 @@ fn answers_that_do_not_fit_change_nothing() {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.write_all(b"hello").unwrap();
     stream.set_nonblocking(true).unwrap();
-    // Nothing has been asked yet: whoever answers guesses.
+    // Nothing has been asked yet: an answer is a guess.
     guest.nat.poll();
     guest.send(49152, SYN | ACK, 7, 1);
     let syn = guest.next_segment("the call");

@@ -1,4 +1,4 @@
-//! A clock that ticks while somebody needs it.
+//! A clock that ticks while it is needed.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// The clock; it takes a descriptor when it first ticks.
 #[derive(Debug, Default)]
-pub(super) struct Ticker {
+pub(super) struct Timer {
     timer: Option<TimerFd>,
     ticks: bool,
 }
 
-impl Ticker {
+impl Timer {
     /// From now on it ticks: an event of `epoll` with this token.
     pub(super) fn start(&mut self, epoll: &Epoll, token: u64) {
         if !self.ticks {
             match self.try_start(epoll, token) {
                 Ok(()) => self.ticks = true,
-                // Whoever comes next tries again.
+                // The next caller tries again.
                 Err(error) => log::warn!("the network's timer cannot be set: {error}"),
             }
         }
@@ -70,17 +70,17 @@ mod tests {
     #[test]
     fn it_ticks_only_when_asked_to() {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
-        let mut ticker = Ticker::default();
-        ticker.seen();
-        ticker.stop();
+        let mut timer = Timer::default();
+        timer.seen();
+        timer.stop();
         let mut events = [EpollEvent::empty()];
         for _ in 0..2 {
-            ticker.start(&epoll, 7);
-            ticker.start(&epoll, 7);
+            timer.start(&epoll, 7);
+            timer.start(&epoll, 7);
             assert_eq!(epoll.wait(&mut events, 5000_u16), Ok(1));
             assert_eq!(events[0].data(), 7);
-            ticker.seen();
-            ticker.stop();
+            timer.seen();
+            timer.stop();
             assert_eq!(epoll.wait(&mut events, EpollTimeout::ZERO), Ok(0));
         }
     }

@@ -1,9 +1,24 @@
-//! The buffers of one chain, checked and split into what is read and what is written.
+//! The buffers of a request.
 
-use vm_memory::{GuestMemory, Permissions, VolatileSlice};
+use vm_memory::{VolatileMemoryError, VolatileSlice};
 
-use super::{Chain, Fault};
-use crate::memory::GuestRam;
+use super::cursor::Cursor;
+
+/// Fewer bytes than a request needs.
+#[derive(Debug, thiserror::Error)]
+pub enum BuffersError {
+    /// The buffers are too short.
+    #[error("{have} bytes where {need} are needed")]
+    Short {
+        /// Bytes that are needed.
+        need: usize,
+        /// Bytes that there are.
+        have: usize,
+    },
+    /// A part of a buffer is not memory.
+    #[error(transparent)]
+    Memory(#[from] VolatileMemoryError),
+}
 
 /// A scattered range of guest memory.
 #[derive(Debug, Default)]
@@ -13,31 +28,8 @@ pub struct Buffers<'m> {
 }
 
 impl<'m> Buffers<'m> {
-    /// The readable and the writable part of `chain`.
-    ///
-    /// # Errors
-    /// If a buffer is not in `ram`, or a readable one follows a writable one.
-    pub fn split(ram: &'m GuestRam, chain: Chain<'_>) -> Result<(Self, Self), Fault> {
-        let (mut readable, mut writable) = (Buffers::default(), Buffers::default());
-        for descriptor in chain {
-            let (part, access) = if descriptor.is_write_only() {
-                (&mut writable, Permissions::Write)
-            } else if writable.slices.is_empty() {
-                (&mut readable, Permissions::Read)
-            } else {
-                return Err(Fault::Request(String::from(
-                    "a readable buffer follows a writable one",
-                )));
-            };
-            let len = descriptor.len() as usize;
-            for slice in GuestMemory::get_slices(ram, descriptor.addr(), len, access)? {
-                part.push(slice?);
-            }
-        }
-        Ok((readable, writable))
-    }
-
-    fn push(&mut self, slice: VolatileSlice<'m>) {
+    /// Adds memory at the end.
+    pub fn push(&mut self, slice: VolatileSlice<'m>) {
         self.len += slice.len();
         self.slices.push(slice);
     }
@@ -52,6 +44,11 @@ impl<'m> Buffers<'m> {
         self.len == 0
     }
 
+    /// A position at the start.
+    pub fn cursor(&self) -> Cursor<'_, ()> {
+        Cursor::new(&self.slices)
+    }
+
     /// The pieces, in order.
     pub fn slices(&self) -> &[VolatileSlice<'m>] {
         &self.slices
@@ -61,19 +58,22 @@ impl<'m> Buffers<'m> {
     ///
     /// # Errors
     /// If there are fewer.
-    pub fn take_front(&mut self, len: usize) -> Result<Buffers<'m>, Fault> {
+    pub fn take_front(&mut self, len: usize) -> Result<Buffers<'m>, BuffersError> {
         if len > self.len {
-            return Err(short(len, self.len));
+            return Err(BuffersError::Short {
+                need: len,
+                have: self.len,
+            });
         }
         let mut front = Buffers::default();
         let mut rest = Buffers::default();
         for slice in self.slices.drain(..) {
             let here = slice.len().min(len - front.len);
             if here > 0 {
-                front.push(slice.subslice(0, here).map_err(volatile)?);
+                front.push(slice.subslice(0, here)?);
             }
             if here < slice.len() {
-                rest.push(slice.offset(here).map_err(volatile)?);
+                rest.push(slice.offset(here)?);
             }
         }
         *self = rest;
@@ -84,11 +84,11 @@ impl<'m> Buffers<'m> {
     ///
     /// # Errors
     /// If there are fewer.
-    pub fn take_back(&mut self, len: usize) -> Result<Buffers<'m>, Fault> {
-        let front = self
-            .len
-            .checked_sub(len)
-            .ok_or_else(|| short(len, self.len))?;
+    pub fn take_back(&mut self, len: usize) -> Result<Buffers<'m>, BuffersError> {
+        let front = self.len.checked_sub(len).ok_or(BuffersError::Short {
+            need: len,
+            have: self.len,
+        })?;
         let front = self.take_front(front)?;
         Ok(std::mem::replace(self, front))
     }
@@ -116,12 +116,4 @@ impl<'m> Buffers<'m> {
         }
         done
     }
-}
-
-fn short(need: usize, have: usize) -> Fault {
-    Fault::Request(format!("{have} bytes where {need} are needed"))
-}
-
-fn volatile(error: vm_memory::volatile_memory::Error) -> Fault {
-    Fault::Memory(error.into())
 }

@@ -8,29 +8,30 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::Socket;
 
 use super::addresses::{GATEWAY, GUEST};
-use super::{Forward, limits};
+use super::config::Forward;
+use super::limits;
 
 /// Ports that callers have for the guest (RFC 6335, section 6: the dynamic ports).
 const PORTS: RangeInclusive<u16> = 49152..=65535;
 
 /// The listener and what has come of it.
 #[derive(Debug)]
-pub(super) struct Inbound {
+pub(super) struct PortForward {
     listener: TcpListener,
     guest: SocketAddr,
     /// Connections of this listener that there are.
     open: usize,
-    /// Somebody may be in the listener's backlog: edge-triggered.
+    /// A caller may be in the listener's backlog: edge-triggered.
     ready: bool,
     last_port: u16,
 }
 
-impl Inbound {
+impl PortForward {
     /// # Errors
     /// If the listener cannot be told not to wait.
-    pub(super) fn new(forward: Forward) -> io::Result<Inbound> {
+    pub(super) fn new(forward: Forward) -> io::Result<PortForward> {
         forward.listener.set_nonblocking(true)?;
-        Ok(Inbound {
+        Ok(PortForward {
             listener: forward.listener,
             guest: SocketAddr::from((GUEST, forward.port)),
             open: 0,
@@ -114,9 +115,9 @@ mod tests {
     #[test]
     fn callers_have_ports_that_are_free() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let mut inbound = Inbound::new(Forward { listener, port: 22 }).unwrap();
+        let mut port_forward = PortForward::new(Forward { listener, port: 22 }).unwrap();
         let mut port = |taken: &[u16]| {
-            let caller = inbound.caller(|caller| taken.contains(&caller.port()));
+            let caller = port_forward.caller(|caller| taken.contains(&caller.port()));
             caller.map(|caller| caller.port())
         };
         assert_eq!(port(&[]), Some(49152));
@@ -125,6 +126,6 @@ mod tests {
             assert!(port(&[]).is_some());
         }
         assert_eq!(port(&[]), Some(49152));
-        assert_eq!(inbound.caller(|_| true), None);
+        assert_eq!(port_forward.caller(|_| true), None);
     }
 }

@@ -1,35 +1,23 @@
-//! An overlay that outlives its machine, to be looked at.
+//! What an overlay had in it, kept in a folder to be looked at.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter};
+use std::io::{self, BufReader};
 use std::path::Path;
 
 use super::bitmap::Bitmap;
-use super::{BLOCK, LONGEST, Overlay};
-use crate::disk::unnamed;
 
-/// The blocks, at their offsets on the disk.
-const BLOCKS: &str = "changes";
-/// Which blocks these are.
-const MAP: &str = "changes.map";
+/// File with the blocks, at their offsets on the disk.
+pub(super) const BLOCKS: &str = "changes";
+/// File that says which blocks these are.
+pub(super) const MAP: &str = "changes.map";
 
-impl Overlay {
-    /// Gives what was written names in `folder`, which must be on the overlay's file system.
-    /// Returns the bytes that it takes on the host.
-    ///
-    /// # Errors
-    /// If the host does not allow it. There may be some of the files in the folder then.
-    pub fn keep(&self, folder: &Path) -> io::Result<u64> {
-        let mut map = BufWriter::new(File::create_new(folder.join(MAP))?);
-        self.written.save(&mut map)?;
-        map.into_inner()?.sync_all()?;
-        self.file.sync_all()?;
-        unnamed::link(&self.file, &folder.join(BLOCKS))?;
-        self.allocated()
-    }
-}
+/// The unit in which blocks go from the image to the overlay, in bytes: that of page caches and
+/// of the file systems in guests, whose writes therefore never need the old data.
+pub(super) const BLOCK: u64 = 4096;
+/// Longest disk in bytes: the longest file of ext4 with 4 KiB blocks.
+pub(super) const LONGEST: u64 = 16 << 40;
 
-/// What an overlay had in it: the blocks over an image that [`Overlay::keep`] left in a folder.
+/// What an overlay had in it: the blocks over an image that [`Overlay::keep`](super::Overlay::keep) left in a folder.
 #[derive(Debug)]
 pub(in crate::disk) struct Changes {
     pub(in crate::disk) file: File,

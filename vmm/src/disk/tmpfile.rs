@@ -1,4 +1,4 @@
-//! Files without a name, which are gone with whoever holds them open unless they get one.
+//! Files without a name (`O_TMPFILE`), which are gone when they are closed unless they get one.
 
 use std::fs::{File, OpenOptions};
 use std::io;
