@@ -1,8 +1,12 @@
-# The two commands of the README: make demo, make test.
+# The commands of the README: make demo, make check, make test. How tests are run one by one:
+# docs/testing.md.
 
+SHELL = /bin/bash
 CARGO ?= cargo
 BOXBUILD = target/release/boxbuild
 DEMO ?= demo
+# Cargo says what it compiles where this is empty.
+QUIET = --quiet
 
 PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs python3-pip \
 	ca-certificates gcc libc6-dev make
@@ -16,25 +20,36 @@ PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static k
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
-.PHONY: docs demo test test-full cross-check lint unit conformance e2e guard baseline guard-programs bench packages-bench boots fuzz lab release packages-demo packages-foreign packages-test packages-lab
+.PHONY: docs demo check test test-full cross-check lint unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench boots boots-first fuzz lab release packages-demo packages-foreign packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
+demo: QUIET =
 demo: packages-demo release
 	tests/setup/demo $(BOXBUILD) $(DEMO)
 
+COUNTED = tests/setup/counted $(MAKE) --no-print-directory
+
+# The daily loop: under five minutes where all has been compiled before.
+check: packages-test
+	$(COUNTED) timed-lint timed-unit timed-e2e
+
 # Everything CI runs.
 test: packages-test
-	tests/setup/counted $(MAKE) --no-print-directory lint unit conformance e2e guard
+	$(COUNTED) timed-lint timed-unit timed-e2e timed-release timed-conformance timed-e2e-kvm \
+	timed-boots-first timed-guard
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
 test-full: export BOXBUILD_TEST_LAB = all
 test-full: packages-demo packages-foreign test release cross-check
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild --test boxes --quiet -- a_killed_update
-	tests/setup/counted tests/e2e/fast-guests $(BOXBUILD)
-	tests/setup/counted tests/e2e/full $(BOXBUILD)
-	tests/setup/counted tests/e2e/full-arch $(BOXBUILD)
-	BOXBUILD=$(BOXBUILD) BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all
+	$(COUNTED) full
+	BOXBUILD_SCRIBBLE_SECONDS=60 BOXBUILD_BOOTS=all tests/setup/counted $(BOOT_TESTS)
+
+# A target, and how long it took: by the clock, and of all processors.
+timed-%:
+	@TIMEFORMAT='time: $*: %0R s, of processors %0U s for programs and %0S s for the kernel'; \
+	time $(MAKE) --no-print-directory $*
 
 # Everything that goes into the program compiles for aarch64, with rustup's target or in a root
 # of Debian made for it.
@@ -58,17 +73,32 @@ lint:
 	else echo "skipped: cargo deny, advisories: their database cannot be fetched here"; fi; fi
 
 unit:
-	$(CARGO) test --workspace --exclude boxbuild-tests --quiet
+	$(CARGO) test --workspace --quiet
 
 # Published file system tests against a share (pjdfstest, fsx).
 conformance:
 	tests/conformance/run
 
-# A small guest under QEMU: the real kernel of a distribution, the real engine.
-e2e: release
-	tests/e2e/quick $(BOXBUILD)
-	tests/e2e/container $(BOXBUILD)
-	BOXBUILD=$(BOXBUILD) tests/e2e/boots
+E2E_TESTS = $(CARGO) test --quiet --workspace --test e2e
+BOOT_TESTS = $(CARGO) test --quiet --workspace --test boots
+
+# A small guest under QEMU, with the real kernel of a distribution, and containers under podman.
+# TEST=NAME runs the tests whose names contain that.
+e2e:
+	$(E2E_TESTS) -- $(TEST)
+
+# The same under the kvm engine: on the host's own /dev/kvm if it is a true one, else in the lab
+# (docs/lab.md).
+e2e-kvm: release
+	BOXBUILD=$(abspath $(BOXBUILD)) BOXBUILD_TEST_ENGINE=kvm $(E2E_TESTS) -- $(TEST)
+
+# Real boxes and real images: half an hour and more.
+full: release
+	BOXBUILD=$(abspath $(BOXBUILD)) $(E2E_TESTS) -- --ignored $(TEST)
+
+# The first of the distributions' own guests, in the micro-VMM.
+boots-first:
+	$(BOOT_TESTS)
 
 # Instruction counts of the devices' hot paths and of a boot, against benches/baseline.json:
 # over 3 % worse fails (docs/benchmarks.md, "The regression guard").
@@ -92,9 +122,9 @@ bench: packages-bench guard-programs
 	--package boxbuild-bench-net
 	target/release/boxbuild-bench $(BENCH)
 
-# Distributions' own kernels, initrds and user space in the micro-VMM, as a normal user.
+# All of them, as a normal user.
 boots: packages-test
-	BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all
+	BOXBUILD_SCRIBBLE_SECONDS=60 BOXBUILD_BOOTS=all tests/setup/counted $(BOOT_TESTS)
 
 # What a guest can send, under libFuzzer (docs/fuzzing.md).
 FUZZ_SECONDS ?= 60
@@ -108,7 +138,7 @@ lab: packages-lab
 	tests/setup/counted tests/lab/selftest target/release/examples/kvm-selftest
 
 release:
-	$(CARGO) build --release --quiet
+	$(CARGO) build --release $(QUIET) --package boxbuild
 
 packages-demo:
 	tests/setup/install-packages $(PACKAGES_DEMO)
