@@ -4,9 +4,16 @@
 //! The box runs `script.sh` of the description in place of kiwi (tests/setup/small-box), so
 //! a test decides what happens in the guest.
 
+pub mod command;
+pub mod debian;
+pub mod interrupt;
 pub mod lab;
 pub mod pty;
+pub mod publish;
+pub mod small_box;
 pub mod smoke;
+pub mod sshd;
+pub mod tree;
 
 use std::ffi::OsStr;
 use std::fs;
