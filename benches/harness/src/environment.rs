@@ -1,6 +1,7 @@
 //! What a figure depends on besides the code that is measured.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -55,6 +56,16 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin", "/usr/libexec"].map(PathBuf::from))
         .map(|folder| folder.join(program))
         .find(executable)
+}
+
+/// `PATH` with a folder in front.
+///
+/// # Errors
+/// If the folder's name has a colon.
+pub fn search_path_with(folder: &Path) -> Result<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
+    std::env::join_paths(folders).with_context(|| format!("{} in PATH", folder.display()))
 }
 
 /// Where a peer's program is: `variable` of the environment names it, or it is in `PATH`.

@@ -7,8 +7,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::boot::Options;
 use crate::environment::{find, output, peer};
 use crate::report::{Absent, Row, Side};
+use crate::whole_build::{self, VIRTIOFSD};
 
 /// What a suite found.
 #[derive(Debug, Default)]
@@ -59,7 +61,7 @@ pub fn run(name: &str, settings: &Settings<'_>) -> Result<Found> {
     }
 }
 
-/// What is booted, our row of benches/boot/run, and the rows of peers on the same kernel file.
+/// What is booted, our row of [`crate::boot`], and the rows of peers on the same kernel file.
 type Boot = (
     &'static str,
     &'static str,
@@ -131,13 +133,9 @@ fn boot(settings: &Settings<'_>) -> Result<Found> {
         if wanted.is_empty() {
             continue;
         }
-        let mut command = Command::new(settings.repository.join("benches/boot/run"));
+        let mut lab = Options::times_of(wanted).prepare(settings.repository)?;
         // A row that does not come up ends with an error; the others are told all the same.
-        let result = command
-            .args(&wanted)
-            .env("TIMES_ONLY", "1")
-            .output()
-            .context("cannot start benches/boot/run")?;
+        let result = lab.command.output().context("cannot start the lab")?;
         text += &String::from_utf8_lossy(&result.stdout);
         said += &String::from_utf8_lossy(&result.stderr);
     }
@@ -317,22 +315,16 @@ fn build(settings: &Settings<'_>) -> Result<Found> {
         );
         return Ok(found);
     };
-    let boxbuild = settings.repository.join("target/release/boxbuild");
-    let mut command = Command::new(settings.repository.join("benches/whole-build"));
-    let text = output(
-        command
-            .arg(&boxbuild)
-            .arg(&kiwi)
-            .args([&settings.box_name, "1"]),
-    )?;
-    let time = |who: &str| -> Result<f64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(who));
-        let line = line.with_context(|| format!("{who} has no time in {text:?}"))?;
-        Ok(line.trim().trim_end_matches('s').trim().parse()?)
-    };
+    if !Path::new(VIRTIOFSD).exists() {
+        let reason = format!("it finds no {VIRTIOFSD} (cargo install virtiofsd)");
+        found.without("kiwi-ng system boxbuild", reason);
+        return Ok(found);
+    }
+    let options = whole_build::Options::once(&kiwi, &settings.box_name);
+    let times = whole_build::run(settings.repository, &options)?;
     let sides = [
-        Side::once("boxbuild", time("boxbuild ")?),
-        Side::once("kiwi-ng system boxbuild", time("peer ")?),
+        Side::once("boxbuild", times.boxbuild[0]),
+        Side::once("kiwi-ng system boxbuild", times.peer[0]),
     ];
     let row = Row::new("build", "tests/descriptions/mini", ("s", false), &sides);
     found.rows.push(row);
