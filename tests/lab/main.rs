@@ -1,7 +1,7 @@
 //! The lab: runs commands on an emulated machine that has a true /dev/kvm, and makes kernels and
 //! guests for it (docs/lab.md).
 
-mod guest;
+mod guests;
 mod kernel;
 mod machine;
 mod options;
@@ -43,7 +43,7 @@ enum Task {
     /// Print the folder of an unpacked kernel package of Debian
     Kernel(kernel::Options),
     /// Print the folder of a guest made of a Debian release's own packages
-    Guest(guest::Options),
+    Guest(guests::Options),
     /// Test the lab: says what it measured
     Selftest {
         /// The program that tells whether /dev/kvm is a true one (tests/lab/kvm-selftest.rs)
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
             });
         }
         Some(Task::Kernel(options)) => kernel::run(&options).map(|path| print_path(&path)),
-        Some(Task::Guest(options)) => guest::run(&options).map(|path| print_path(&path)),
+        Some(Task::Guest(options)) => guests::run(&options).map(|path| print_path(&path)),
         Some(Task::Selftest { program }) => selftest::run(&program),
         Some(Task::SmallBox { store, arch }) => small_box::make(&store, arch.as_deref()),
         Some(Task::Sshd { folder }) => sshd::make(&folder).map(|why_not| {

@@ -249,10 +249,15 @@ mod tests {
 
     use super::*;
 
+    #[derive(Debug, Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: Options,
+    }
+
     fn request(words: &[&str]) -> Result<Request> {
         let words = ["lab"].iter().chain(words);
-        let arguments = crate::Arguments::try_parse_from(words)?;
-        arguments.run.request()
+        Arguments::try_parse_from(words)?.options.request()
     }
 
     fn error(words: &[&str]) -> String {
