@@ -223,7 +223,7 @@ fn tell(job: &Job, release: &str, how: Ended, mut channels: Channels) -> Result<
     Ok(code.into())
 }
 
-/// What the agent said of the command's end.
+/// What the agent reports of the command.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Report {
     exit: Option<u8>,

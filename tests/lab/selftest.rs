@@ -73,7 +73,7 @@ fn good(what: &str) {
     println!("lab: ok: {what}");
 }
 
-/// Fails with what the lab said, unless `holds`.
+/// Fails with the lab's output, unless `holds`.
 fn check(holds: bool, what: &str, ran: &Ran) -> Result<()> {
     if !holds {
         bail!(
@@ -123,12 +123,12 @@ impl Test {
 
     fn kvm_is_true(&self) -> Result<()> {
         let ran = self.lab(&["--user", "--verbose", "--", &self.probe()])?;
-        let said = ran
+        let line = ran
             .stdout
             .lines()
             .any(|line| line.starts_with("/dev/kvm is true"));
         check(
-            ran.code == Some(0) && said,
+            ran.code == Some(0) && line,
             "the self-test of /dev/kvm",
             &ran,
         )?;
@@ -317,19 +317,19 @@ impl Test {
                 "console=ttyS0 reboot=t panic=-1 quiet cryptomgr.notests=1",
             ]);
             let ran = self.lab(&words)?;
-            let said = ran
+            let line = ran
                 .stdout
                 .lines()
                 .find(|line| line.starts_with("guest: up"));
             let name = suite.name();
             check(
-                ran.code == Some(0) && said.is_some(),
+                ran.code == Some(0) && line.is_some(),
                 &format!("QEMU microvm with the kernel of {name}"),
                 &ran,
             )?;
             good(&format!(
                 "QEMU microvm boots the kernel of {name} on it: {} ({})",
-                said.unwrap_or_default().trim_end(),
+                line.unwrap_or_default().trim_end(),
                 ran.seconds()
             ));
         }

@@ -273,7 +273,7 @@ pub fn text(path: &Path) -> Result<&str> {
         .with_context(|| format!("{}: a name that is not UTF-8", path.display()))
 }
 
-/// A mode with which everybody can read, and run what its owner can.
+/// The mode plus permission for all to read, and to execute if anyone may.
 fn readable(mode: u32) -> u32 {
     let run = if mode & 0o111 == 0 { 0 } else { 0o111 };
     mode & 0o7777 | 0o444 | run

@@ -1,4 +1,4 @@
-//! Boots the box `debian` once, until kiwi says something, and prints a line of figures
+//! Boots the box `debian` once, to kiwi's first line, and prints a line of figures
 //! (docs/benchmarks.md, "A box's boot, to kiwi's first line"). On the host, or in the lab.
 //!
 //!     fast-boot-probe BOXBUILD ENGINE STYLE DESCRIPTION TARGET
@@ -13,10 +13,10 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// A guest that says nothing for so many milliseconds is dead. What is idle runs fast in the lab.
+/// A guest that shows no progress for so many milliseconds is dead. What is idle runs fast in the lab.
 const LIMIT: u64 = 3_000_000;
 
-/// How often is looked; figures of the host are rounded up to it.
+/// The interval between looks; figures of the host are rounded up to it.
 const STEP: Duration = Duration::from_millis(50);
 
 fn main() -> Result<()> {
@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     let [boxbuild, engine, style, description, target] = &arguments[..] else {
         bail!("usage: fast-boot-probe BOXBUILD ENGINE STYLE DESCRIPTION TARGET");
     };
-    let said = tempfile::NamedTempFile::new()?;
+    let log = tempfile::NamedTempFile::new()?;
     let before = Moment::now()?;
     let child = Command::new(boxbuild)
         .args(["--engine", engine, "--boot", style, "--box", "debian"])
@@ -32,14 +32,14 @@ fn main() -> Result<()> {
         .args(["--description", description, "--target-dir", target])
         .args(["--set-repo", "http://127.0.0.1:1/debian,apt-deb,x"])
         .stdin(Stdio::null())
-        .stdout(said.reopen()?)
-        .stderr(said.reopen()?)
+        .stdout(log.reopen()?)
+        .stderr(log.reopen()?)
         .spawn()
         .with_context(|| format!("cannot start {boxbuild}"))?;
     let mut build = Build { child, before };
     let files = Path::new(target).join(".boxbuild.partial");
     let line = measure(&mut build, &files)
-        .inspect_err(|_| eprintln!("{}", fs::read_to_string(said.path()).unwrap_or_default()))?;
+        .inspect_err(|_| eprintln!("{}", fs::read_to_string(log.path()).unwrap_or_default()))?;
     // Outside of the lab, the host's clock counts other things than instructions.
     let of_host = |value: u64| match engine.as_str() {
         "kvm" => value.to_string(),

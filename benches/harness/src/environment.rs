@@ -25,14 +25,14 @@ pub fn repository() -> Result<PathBuf> {
     })
 }
 
-/// The first line that a program prints, or `None` if it cannot be run.
+/// Returns the first line that a program prints, or `None` if it cannot be run.
 pub fn first_line(program: impl AsRef<Path>, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program.as_ref())
         .args(arguments)
         .stdin(Stdio::null())
         .output()
         .ok()?;
-    // Some say it on standard error.
+    // Some print it on standard error.
     [output.stdout, output.stderr].iter().find_map(|text| {
         let text = String::from_utf8_lossy(text);
         let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
@@ -111,7 +111,7 @@ pub fn libc() -> String {
 /// Runs a command and returns its standard output.
 ///
 /// # Errors
-/// If it cannot be started or fails; with what it said.
+/// If it cannot be started or fails, with the last lines of its standard error.
 pub fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().display().to_string();
     let output = command

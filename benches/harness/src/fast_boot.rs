@@ -46,7 +46,7 @@ impl Style {
 /// its kernel's start to kiwi's. guest-line: the same (busy) to kiwi's first line; the guest looks for
 /// it every 100 ms, which takes it 1 or 2 ms each time.
 ///
-/// A counted guest dies now and then (docs/lab.md, "Traps"): what it said is told, and the next one
+/// A counted guest dies now and then (docs/lab.md, "Traps"): its output is printed, and the next one
 /// is booted.
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -207,7 +207,7 @@ impl Bench<'_> {
     }
 }
 
-/// Lets everybody read a folder: the lab's user is another one.
+/// Makes a folder readable for all: the lab's user is another one.
 fn readable(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

@@ -1,4 +1,4 @@
-//! What the programs of this package share.
+//! The harness of the benchmarks: suites against peers, counted boots, the regression guard.
 
 pub mod boot;
 pub mod environment;

@@ -1,4 +1,4 @@
-//! The guest: busybox and a program that says how late it is.
+//! The guest: busybox and a program that prints its uptime.
 
 use std::fs;
 use std::io::Write;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::rows::Row;
 
-/// Ends a monitor whose guest says nothing, or never ends: 10 s of the counted clock are several
+/// Ends a monitor whose guest prints nothing, or never ends: 10 s of the counted clock are several
 /// times what any takes. The limit's end takes the monitor, too.
 const LIMITED: &str = "limited() {
     timeout 10 \"$@\" && return
@@ -42,7 +42,7 @@ pub(super) fn of(rows: &[Row], probe: &Path, times_only: bool) -> String {
             }
         }
         line(format!(
-            "else echo '{name}: no end, or no word of the guest' >&2; fi"
+            "else echo '{name}: no end, or no output of the guest' >&2; fi"
         ));
     }
     script

@@ -52,7 +52,7 @@ fn kernel(repository: &Path) -> Result<String> {
 pub(super) fn count(repository: &Path) -> Result<Counts> {
     let mut lab = Options::times_of([ROW]).prepare(repository)?;
     let text = output(&mut lab.command)?;
-    parse(&text).with_context(|| format!("the lab said {text:?}"))
+    parse(&text).with_context(|| format!("the lab printed {text:?}"))
 }
 
 /// Reads `elf: entry 38.5 init 1363.9 guest-uptime 1261.7 exit 1389.1`: virtual milliseconds,
