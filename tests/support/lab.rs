@@ -70,7 +70,7 @@ impl TestBed {
                 Some(command)
             }
             TestBed::Lab { .. } => {
-                let mut command = Command::new(script("lab"));
+                let mut command = Command::new(program());
                 command.args(&run.options).arg("--").arg(&run.program);
                 command.args(&run.arguments);
                 Some(command)
@@ -123,12 +123,17 @@ impl Run {
 /// The folder of an unpacked kernel package of Debian: `vmlinuz`, `lib/modules`. `suite` is
 /// `bookworm` or `trixie`, `flavour` `cloud-amd64` or `amd64`.
 pub fn kernel(suite: &str, flavour: &str) -> Result<PathBuf, String> {
-    let said = say(Command::new(script("kernel")).args([suite, flavour]))?;
+    let said = say(Command::new(program()).args(["kernel", suite, flavour]))?;
     Ok(PathBuf::from(said.trim_end()))
 }
 
-fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("lab").join(name)
+/// The lab's program, which cargo builds beside the tests; elsewhere the script that builds it first.
+fn program() -> PathBuf {
+    let tests = std::env::current_exe().ok();
+    let beside = tests.and_then(|path| Some(path.parent()?.parent()?.join("lab")));
+    beside
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/lab"))
 }
 
 fn choose(
@@ -178,7 +183,7 @@ fn host_kvm() -> Result<(), String> {
 
 /// Has the lab what it needs?
 fn lab() -> Result<(), String> {
-    say(Command::new(script("lab")).arg("--check")).map(|_| ())
+    say(Command::new(program()).arg("--check")).map(|_| ())
 }
 
 fn say(command: &mut Command) -> Result<String, String> {
