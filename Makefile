@@ -11,7 +11,7 @@ QUIET = --quiet
 PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs python3-pip \
 	ca-certificates gcc libc6-dev make
 PACKAGES_FOREIGN = qemu-system-arm qemu-user-static arch-test
-PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
+PACKAGES_LAB = qemu-system-x86 busybox-static kmod debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static kmod fdisk \
 	e2fsprogs xz-utils debian-archive-keyring dmsetup gcc libc6-dev make mmdebstrap uidmap btrfs-progs procps \
 	gpg gpgv openssh-client $(PACKAGES_PODMAN)
@@ -135,7 +135,7 @@ fuzz:
 lab: packages-lab
 	$(CARGO) test --quiet --package boxbuild-tests --lib
 	$(CARGO) build --quiet --release --package boxbuild-tests --example kvm-selftest
-	tests/setup/counted tests/lab/selftest target/release/examples/kvm-selftest
+	tests/setup/counted tests/lab/lab selftest target/release/examples/kvm-selftest
 
 release:
 	$(CARGO) build --release $(QUIET) --package boxbuild
