@@ -10,13 +10,13 @@ PACKAGES_FOREIGN = qemu-system-arm qemu-user-static arch-test
 PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static kmod fdisk \
 	e2fsprogs xz-utils debian-archive-keyring dmsetup gcc libc6-dev make mmdebstrap uidmap btrfs-progs procps \
-	gpg gpgv openssh-client $(PACKAGES_PODMAN)
+	gpg gpgv openssh-client shellcheck $(PACKAGES_PODMAN)
 # podman recommends, or has alternatives for, what it needs: runc works with every mode of
 # cgroups, netavark with iptables or nftables makes networks, slirp4netns those of normal users.
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
-.PHONY: docs demo test test-full lint unit conformance e2e guard baseline guard-programs bench packages-bench boots fuzz lab release packages-demo packages-foreign packages-test packages-lab
+.PHONY: docs demo test test-full lint msrv unit conformance e2e guard baseline guard-programs bench packages-bench boots fuzz lab release packages-demo packages-foreign packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: packages-demo release
@@ -24,7 +24,7 @@ demo: packages-demo release
 
 # Everything CI runs.
 test: packages-test
-	tests/setup/counted $(MAKE) --no-print-directory lint unit conformance e2e guard
+	tests/setup/counted $(MAKE) --no-print-directory lint msrv unit conformance e2e guard
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
 test-full: export BOXBUILD_TEST_LAB = all
@@ -46,12 +46,24 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	$(CARGO) run --quiet --package boxbuild-layers
+	@if ! command -v shellcheck >/dev/null; then \
+	echo "skipped: shellcheck: not installed (make packages-test)"; else \
+	shellcheck --severity=warning $$(git grep -lE '^#!/bin/(ba)?sh' -- ':!*.rs' ':!*.md'); fi
+	@if ! command -v typos >/dev/null; then \
+	echo "skipped: typos: not installed (cargo install typos-cli)"; else typos; fi
 	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
 	echo "skipped: cargo deny: not installed (cargo install cargo-deny)"; else \
 	$(CARGO) deny --log-level error --all-features check bans licenses sources || exit; \
 	if timeout 60 $(CARGO) deny --log-level off fetch db >/dev/null 2>&1; then \
 	$(CARGO) deny --log-level error --all-features check --disable-fetch advisories; \
 	else echo "skipped: cargo deny, advisories: their database cannot be fetched here"; fi; fi
+
+# With the oldest Rust that the packages name (rust-version in Cargo.toml).
+msrv:
+	@version=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	if rustup run $$version cargo --version >/dev/null 2>&1; then \
+	CARGO_TARGET_DIR=target/msrv rustup run $$version cargo check --workspace --all-targets --quiet; \
+	else echo "skipped: msrv: Rust $$version is not installed (rustup toolchain install $$version)"; fi
 
 unit:
 	$(CARGO) test --workspace --exclude boxbuild-tests --quiet
