@@ -26,8 +26,8 @@ type Ends = (usize, usize);
 struct Arrow {
     /// Each name once, with the first line that uses it.
     names: BTreeMap<String, usize>,
-    /// Whether one of them is imported by a `use`.
-    imported: bool,
+    /// Whether one of them is named by a `use` or a path from `crate`, `self` or `super`.
+    anchored: bool,
 }
 
 /// Files or modules that lead to each other.
@@ -76,7 +76,8 @@ impl Arrows {
                             name.push_str("::*");
                         }
                         let arrow = found.arrows.entry((module.file, file)).or_default();
-                        arrow.imported |= mention.kind != MentionKind::Code;
+                        arrow.anchored |= mention.kind != MentionKind::Code
+                            || matches!(mention.path[0].as_str(), "crate" | "self" | "super");
                         let line = arrow.names.entry(name).or_insert(mention.line);
                         *line = mention.line.min(*line);
                     }
@@ -116,7 +117,7 @@ impl Arrows {
         let imports: BTreeSet<_> = self
             .arrows
             .iter()
-            .filter(|(ends, arrow)| arrow.imported && !used.contains(ends))
+            .filter(|(ends, arrow)| arrow.anchored && !used.contains(ends))
             .map(|(ends, _)| *ends)
             .collect();
         for members in components(imports.iter().copied()) {

@@ -20,7 +20,8 @@ pub struct Dependency {
 pub struct Packages {
     /// Their names.
     pub names: Vec<String>,
-    /// Each `[dependencies]`, `[build-dependencies]` and `[dev-dependencies]` line that names one of them.
+    /// Each `[dependencies]`, `[build-dependencies]` and `[dev-dependencies]` line that names one
+    /// of them.
     pub dependencies: Vec<Dependency>,
 }
 
@@ -44,8 +45,8 @@ impl Packages {
         packages
     }
 
-    /// Returns one message for each dependency that does not point downward, each package that has no
-    /// place in `layers`, and each line of the table that nothing needs any more.
+    /// Returns one message for each dependency that does not point downward, each package that has
+    /// no place in `layers`, and each line of the table that nothing needs any more.
     pub fn check(&self, layers: &[Layer], exceptions: &[Exception]) -> Vec<String> {
         let mut found = Vec::new();
         for name in &self.names {

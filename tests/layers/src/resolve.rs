@@ -17,9 +17,9 @@ pub(crate) enum Target {
 type Seen = BTreeSet<(usize, String)>;
 
 impl Tree {
-    /// Returns what `path`, written in `module`, leads to: nothing for another crate, a local variable
-    /// or a type parameter. What a known module does not seem to define (a macro made it) counts as an
-    /// item of its file.
+    /// Returns what `path`, written in `module`, leads to: nothing for another crate, a local
+    /// variable or a type parameter. What a known module does not seem to define (a macro made it)
+    /// counts as an item of its file.
     pub(crate) fn resolve(&self, module: usize, path: &[String]) -> Vec<Target> {
         self.resolve_path(module, path, &mut Seen::new())
             .unwrap_or_default()

@@ -1,7 +1,7 @@
 //! The order of the packages, written once.
 //!
-//! A package depends on packages of the rows above its own, and on no other of this workspace.
-//! A new package is entered here, in the lowest row that has all it needs above it.
+//! A package depends on packages of the rows above its own, and on no other of this workspace. A
+//! new package is entered here, in the lowest row that has all it needs above it.
 
 /// One row of the order.
 #[derive(Debug, Clone, Copy)]
