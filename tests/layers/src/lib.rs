@@ -4,21 +4,13 @@
 //! **Packages.** [`table::LAYERS`] is the order, from the bottom to the top. A package depends on
 //! packages of lower rows only, which also separates those of one row from each other.
 //!
-//! **Inside a package** there is an arrow from one file to another where its code names something
-//! that the other defines, by a `use` or by a path (`crate::`, `super::`, `self::`, or a module in
-//! scope). Two kinds of circle are errors, because none of their members can be read, tested or
-//! moved alone:
+//! **Inside a package** no files import each other in a circle: none of them could be read, tested or
+//! moved alone. There is an arrow from one file to another where its code names something that the
+//! other defines, by a `use` or by a path (`crate::`, `super::`, `self::`, or a module in scope).
 //!
-//! - *Modules side by side*, those with the same parent, each taken with all below it, name each
-//!   other.
-//! - *Files import each other*, a module and its children among them, by `use` or by a path from
-//!   `crate`, `self` or `super`.
-//!
-//! So a module may call its children by their names (`params::write(…)`) while they use what it
-//! defines, which is how Rust is written; it may not import from them what imports from it.
-//!
-//! In detail:
-//!
+//! - A module may call its children by their names (`params::write(…)`) while they use what it
+//!   defines, which is how Rust is written: such a path is no arrow. A module may not import from its
+//!   children what imports from it.
 //! - An arrow goes to the file that *defines* the name. Re-exports are followed, globs too.
 //! - `mod child;` and a re-export (`pub use`, `pub(crate) use`) are no arrows: they are a module's
 //!   table of contents. Where the code of the same file uses what it re-exports, that is one.

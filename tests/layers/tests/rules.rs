@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use boxbuild_layers::circles::{Arrows, Circle, CircleKind};
+use boxbuild_layers::circles::{Arrows, Circle};
 use boxbuild_layers::modules::Tree;
 use boxbuild_layers::packages::{Dependency, Packages};
 use boxbuild_layers::table::{EXCEPTIONS, Exception, LAYERS, Layer};
@@ -23,11 +23,10 @@ fn assert_none(files: &[(&str, &str)]) {
 }
 
 /// Expects one circle, of these files.
-fn assert_circle(files: &[(&str, &str)], kind: CircleKind, members: &[&str]) -> Circle {
+fn assert_circle(files: &[(&str, &str)], members: &[&str]) -> Circle {
     let [circle] = circles(files).try_into().expect("one circle");
-    assert_eq!(circle.kind, kind);
     assert_eq!(
-        circle.members,
+        circle.files,
         members.iter().map(Path::new).collect::<Vec<_>>()
     );
     circle
@@ -47,7 +46,7 @@ fn a_wrong_import_is_named_with_its_place() {
 
     let mut wrong = right;
     wrong[1].1 = "use crate::disk::run;\n\npub struct Queue;\npub fn go() { run(Queue) }\n";
-    let circle = assert_circle(&wrong, CircleKind::Siblings, &["disk.rs", "queue.rs"]);
+    let circle = assert_circle(&wrong, &["disk.rs", "queue.rs"]);
     assert_eq!(
         circle.arrows,
         ["disk.rs:1 → queue.rs: Queue", "queue.rs:1 → disk.rs: run"]
@@ -64,7 +63,7 @@ fn paths_without_use_count() {
             ("a.rs", &a),
             ("b.rs", "pub fn go() { let _ = crate::a::A; }\n"),
         ];
-        assert_circle(&files, CircleKind::Siblings, &["a.rs", "b.rs"]);
+        assert_circle(&files, &["a.rs", "b.rs"]);
     }
 }
 
@@ -79,7 +78,6 @@ fn a_path_in_a_macro_counts() {
             ),
             ("b.rs", "pub const B: u8 = crate::a::A;\n"),
         ],
-        CircleKind::Siblings,
         &["a.rs", "b.rs"],
     );
 }
@@ -103,32 +101,10 @@ fn an_arrow_goes_to_the_file_that_defines_the_name() {
     assert_none(&files);
     let mut wrong = files;
     wrong[2].1 = "pub struct Name;\nimpl Name { fn f(self) { crate::b::b(self) } }\n";
-    let circle = assert_circle(&wrong, CircleKind::Siblings, &["a/mod.rs", "b.rs"]);
+    let circle = assert_circle(&wrong, &["a/deep.rs", "b.rs"]);
     assert_eq!(
         circle.arrows,
-        [
-            "a/deep.rs:2 → b.rs: b",
-            "b.rs:1 → a/deep.rs: Name",
-            "b.rs:1 → a/user.rs: user"
-        ]
-    );
-}
-
-#[test]
-fn modules_side_by_side_are_taken_with_all_below_them() {
-    // No two files lead to each other, the folders do.
-    assert_circle(
-        &[
-            ("lib.rs", "mod a;\nmod b;\n"),
-            ("a.rs", "pub mod low;\npub mod high;\n"),
-            ("a/low.rs", "pub struct Low;\n"),
-            ("a/high.rs", "use crate::b::high::B;\npub fn a(_: B) {}\n"),
-            ("b.rs", "pub mod low;\npub mod high;\n"),
-            ("b/low.rs", "use crate::a::low::Low;\npub fn b(_: Low) {}\n"),
-            ("b/high.rs", "pub struct B;\n"),
-        ],
-        CircleKind::Siblings,
-        &["a.rs", "b.rs"],
+        ["a/deep.rs:2 → b.rs: b", "b.rs:1 → a/deep.rs: Name"]
     );
 }
 
@@ -148,11 +124,7 @@ fn a_module_calls_its_children_by_path_but_does_not_import_what_imports_it() {
     assert_none(&files);
     let mut wrong = files;
     wrong[1].1 = "mod params;\nuse params::write;\npub struct Error;\npub fn boot() { write() }\n";
-    assert_circle(
-        &wrong,
-        CircleKind::Imports,
-        &["boot/mod.rs", "boot/params.rs"],
-    );
+    assert_circle(&wrong, &["boot/mod.rs", "boot/params.rs"]);
 }
 
 #[test]
@@ -163,7 +135,6 @@ fn a_glob_counts_and_so_does_what_comes_through_it() {
             ("a.rs", "use super::b::*;\npub struct A;\nfn f(_: B) {}\n"),
             ("b.rs", "pub struct B;\nfn f(_: crate::a::A) {}\n"),
         ],
-        CircleKind::Siblings,
         &["a.rs", "b.rs"],
     );
     assert_eq!(circle.arrows[0], "a.rs:1 → b.rs: B (3), b::*");
@@ -185,7 +156,7 @@ fn tests_and_other_crates_do_not_count() {
     let mut shipped = files;
     let text = tests.replace("all(test, unix)", "any(test, unix)");
     shipped[1].1 = &text;
-    assert_circle(&shipped, CircleKind::Siblings, &["a.rs", "b.rs"]);
+    assert_circle(&shipped, &["a.rs", "b.rs"]);
 }
 
 #[test]
