@@ -19,7 +19,9 @@ PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns
 .PHONY: docs demo test test-full lint msrv unit conformance e2e guard baseline guard-programs bench packages-bench boots fuzz lab release packages-demo packages-foreign packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
-demo: packages-demo release
+demo: packages-demo
+	@echo "== compile boxbuild (once; some minutes)"
+	$(CARGO) build --release
 	tests/setup/demo $(BOXBUILD) $(DEMO)
 
 # Everything CI runs.
