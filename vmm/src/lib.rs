@@ -12,6 +12,7 @@ pub mod bus;
 pub mod disk;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+pub mod guest_io;
 pub mod kvm;
 pub mod machine;
 pub mod memory;

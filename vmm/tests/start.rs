@@ -87,7 +87,7 @@ fn the_guest_ends_itself_or_is_ended() {
         running.stop();
         assert_eq!(events.recv_timeout(LIMIT), Ok(Event::Ended(Ended::Killed)));
         drop(running);
-        // Nobody is left who could say more.
+        // The machine is gone: no event can follow.
         assert!(events.recv().is_err());
 
         let (running, events) = start(kernel(&SPINS), cpus);

@@ -11,7 +11,7 @@ use boxbuild_vmm::kvm::{IoEvents, MsiSink};
 use boxbuild_vmm::memory::{self, GuestRam};
 use boxbuild_vmm::pci::{Function, msix};
 use boxbuild_vmm::virtio::block::Block;
-use boxbuild_vmm::virtio::{Attachment, Failures, VirtioPci};
+use boxbuild_vmm::virtio::{Attachment, FailureSink, VirtioPci};
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_MQ};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use vmm_sys_util::eventfd::EventFd;
@@ -78,7 +78,7 @@ impl Ours {
             msi: wires.clone(),
             io_events: wires.clone(),
             ram: ram.clone(),
-            failures: Failures::new(|text| eprintln!("the device failed: {text}")),
+            failures: FailureSink::new(|text| eprintln!("the device failed: {text}")),
         };
         let notices = Arc::new(|trouble| eprintln!("{trouble:?}"));
         let block = Block::new(disk, u32::from(queues), notices);

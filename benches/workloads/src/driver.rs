@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use boxbuild_vmm::kvm::MsiSink;
 use boxbuild_vmm::memory::{self, GuestRam};
 use boxbuild_vmm::pci::msix::Msix;
-use boxbuild_vmm::virtio::{ActiveQueue, Context, Device, Failures, Interrupt};
+use boxbuild_vmm::virtio::{ActiveQueue, Context, Device, FailureSink, Interrupt};
 use boxbuild_vmm_driver::{Buffer, DriverQueue, QueueLayout};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use vm_memory::{Bytes, GuestAddress};
@@ -65,7 +65,7 @@ impl DeviceDriver {
             features: features | 1 << VIRTIO_F_VERSION_1,
             queues: active,
             interrupt: Interrupt::new(msix, count),
-            failures: Failures::new(|text| eprintln!("the device failed: {text}")),
+            failures: FailureSink::new(|text| eprintln!("the device failed: {text}")),
         };
         Ok(DeviceDriver {
             device,

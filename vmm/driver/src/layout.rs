@@ -3,7 +3,7 @@
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestAddress;
 
-use crate::Error;
+use crate::error::Error;
 
 /// Bytes of a descriptor (virtio 1.2, section 2.7.5).
 const DESCRIPTOR: u64 = 16;

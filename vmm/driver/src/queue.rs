@@ -9,7 +9,9 @@ use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemory};
 
-use crate::{Buffer, Error, QueueLayout};
+use crate::buffer::Buffer;
+use crate::error::Error;
+use crate::layout::QueueLayout;
 
 const NEXT: u16 = VRING_DESC_F_NEXT as u16;
 const INDIRECT: u16 = VRING_DESC_F_INDIRECT as u16;

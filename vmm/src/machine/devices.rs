@@ -11,24 +11,24 @@ use crate::bus::{Buses, RangeError};
 use crate::disk::Disk;
 use crate::kvm::Vm;
 use crate::net::NetworkConfig;
-use crate::pci::{ConfigImage, ConfigWindow, HostBridge, MemoryWindow, PciRoot, image};
+use crate::pci::{ConfigShadow, ConfigWindow, HostBridge, MemoryWindow, PciRoot, config_shadow};
 use crate::virtio::balloon::Balloon;
-use crate::virtio::block::{Block, Trouble};
+use crate::virtio::block::{Block, DiskError};
 use crate::virtio::console::{Console, Input, Port};
 use crate::virtio::fs::Fs;
 use crate::virtio::net::Net;
 use crate::virtio::rng::Rng;
-use crate::virtio::{Attachment, Device, Failures, Kind, Traffic, VirtioPci};
+use crate::virtio::{Attachment, Device, FailureSink, Kind, Traffic, VirtioPci};
 
 /// The devices that a machine shall have on its PCI bus.
-pub(super) struct Wanted {
+pub(super) struct DeviceList {
     /// See [`Config::standard_devices`](super::Config::standard_devices).
     pub(super) standard: bool,
     pub(super) cpus: u32,
     pub(super) disks: Vec<Box<dyn Disk>>,
     pub(super) network: Option<NetworkConfig>,
     pub(super) shares: Vec<Share>,
-    pub(super) failures: Failures,
+    pub(super) failures: FailureSink,
 }
 
 /// The PCI bus with its devices.
@@ -43,7 +43,7 @@ pub(super) struct PciDevices {
 /// The bus with all devices.
 pub(super) fn build(
     vm: &Arc<Vm>,
-    wanted: Wanted,
+    wanted: DeviceList,
     events: &Events,
 ) -> Result<PciDevices, StartError> {
     let output = Arc::clone(events);
@@ -63,8 +63,8 @@ pub(super) fn build(
         let notices = Arc::clone(events);
         let notices = Arc::new(move |trouble| {
             notices(match trouble {
-                Trouble::StorageFull(text) => Event::StorageFull(text),
-                Trouble::Other(text) => Event::Notice(text),
+                DiskError::StorageFull(text) => Event::StorageFull(text),
+                DiskError::Other(text) => Event::Notice(text),
             });
         });
         devices.push(Box::new(Block::new(disk, wanted.cpus, notices)));
@@ -105,9 +105,9 @@ pub(super) fn build(
 /// Lets the guest read the registers of the devices without our help, if KVM can do that. It
 /// is only faster.
 pub(super) fn show_config_space(vm: &Arc<Vm>, root: &PciRoot) {
-    let memory = match image::memory() {
+    let memory = match config_shadow::memory() {
         Ok(memory) => memory,
-        Err(error) => return log::debug!("no image of configuration space: {error}"),
+        Err(error) => return log::debug!("no shadow of configuration space: {error}"),
     };
     let shown = Arc::downgrade(vm);
     let withdraw = move || {
@@ -117,7 +117,7 @@ pub(super) fn show_config_space(vm: &Arc<Vm>, root: &PciRoot) {
             log::warn!("configuration space cannot be read any more: {error}");
         }
     };
-    root.set_image(ConfigImage::new(Arc::clone(&memory), Box::new(withdraw)));
+    root.set_shadow(ConfigShadow::new(Arc::clone(&memory), Box::new(withdraw)));
     if let Err(error) = vm.map_read_only(layout::ECAM, memory) {
         log::debug!("reads of configuration space leave the guest: {error}");
     }

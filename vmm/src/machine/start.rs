@@ -16,7 +16,7 @@ use crate::bus::Buses;
 use crate::kvm::Vm;
 use crate::memory::{self, GuestRam};
 use crate::vcpu::{self, BootCpu, Ended, Stop};
-use crate::virtio::Failures;
+use crate::virtio::FailureSink;
 
 /// Builds a machine and lets it run. `events` gets all that happens, [`Event::Ended`] last.
 ///
@@ -34,7 +34,7 @@ pub fn start(config: Config, events: Events) -> Result<Handle, StartError> {
     let platform = Platform::new(&vm, start, serial_output(&events));
     let built = devices::build(
         &vm,
-        devices::Wanted {
+        devices::DeviceList {
             standard: config.standard_devices,
             cpus: config.cpus,
             disks: config.disks,
@@ -90,9 +90,9 @@ fn load(
 }
 
 /// A device that cannot go on ends the machine.
-fn failures(stop: &Stop) -> Failures {
+fn failures(stop: &Stop) -> FailureSink {
     let stop = stop.clone();
-    Failures::new(move |text| stop.request(Ended::Failed(text)))
+    FailureSink::new(move |text| stop.request(Ended::Failed(text)))
 }
 
 fn serial_output(events: &Events) -> Box<dyn FnMut(Vec<u8>) + Send> {

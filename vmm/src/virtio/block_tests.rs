@@ -281,14 +281,14 @@ fn the_user_hears_of_a_full_host_but_not_for_ever() {
     let told = troubles(io::ErrorKind::ConnectionReset);
     assert_eq!(told.len(), MOST_NOTICES as usize);
     for trouble in &told {
-        let Trouble::Other(text) = trouble else {
+        let DiskError::Other(text) = trouble else {
             panic!("{trouble:?}");
         };
         assert!(text.contains("cannot write to its disk"), "{text}");
     }
     for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
         let told = troubles(kind);
-        assert!(matches!(&told[..], [Trouble::StorageFull(_)]), "{told:?}");
+        assert!(matches!(&told[..], [DiskError::StorageFull(_)]), "{told:?}");
     }
 }
 

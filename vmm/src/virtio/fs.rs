@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use boxbuild_virtiofs::{PassthroughFs, Server, Share, ShareError, confine_thread};
+use boxbuild_virtiofs::{PassthroughFs, Server, Share, ShareError, Traffic, confine_thread};
 
-use super::{Context, Device, DeviceConfig, Fault, Kind, Traffic};
+use super::config::DeviceConfig;
+use super::device::{Context, Device};
+use super::fault::Fault;
+use super::kind::Kind;
 
 /// Queues: urgent requests, all others.
 const QUEUES: usize = 2;

@@ -1,13 +1,12 @@
 //! A queue that the driver has enabled.
 
-use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{Fault, Interrupt};
+use super::chain::Chain;
+use super::fault::Fault;
+use super::interrupt::Interrupt;
 use crate::memory::GuestRam;
-
-/// What a driver puts into a queue: buffers to read, then buffers to write.
-pub type Chain<'m> = DescriptorChain<&'m GuestRam>;
 
 /// A queue in use.
 #[derive(Debug)]
@@ -76,7 +75,7 @@ impl ActiveQueue {
     /// Meanwhile the driver need not notify.
     ///
     /// A guest can let a device write its own ring, so that there is always one more chain.
-    /// After as many as the queue has entries it is somebody else's turn, such as the event
+    /// After as many as the queue has entries other events get their turn, such as the one
     /// that stops the device; the queue's own event then continues here.
     ///
     /// # Errors

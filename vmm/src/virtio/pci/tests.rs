@@ -56,7 +56,7 @@ impl Driver {
             msi: recorder.clone(),
             io_events: recorder.clone(),
             ram: ram.clone(),
-            failures: Failures::new(move |text| {
+            failures: FailureSink::new(move |text| {
                 let _ = sender.send(text);
             }),
         };

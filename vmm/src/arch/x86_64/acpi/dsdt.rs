@@ -20,15 +20,15 @@ const PCI_DSM: &str = "E5C937D0-3553-4D7A-9117-EA4D19C3434D";
 const DSM_KEEP_CONFIGURATION: u8 = 5;
 
 /// A finished table.
-pub(super) struct Table(Sdt);
+pub(super) struct Dsdt(Sdt);
 
-impl Aml for Table {
+impl Aml for Dsdt {
     fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
         sink.vec(self.0.as_slice());
     }
 }
 
-pub(super) fn table(cpus: u8) -> Table {
+pub(super) fn table(cpus: u8) -> Dsdt {
     let mut body = Vec::new();
     pci(&mut body);
     serial(&mut body);
@@ -41,7 +41,7 @@ pub(super) fn table(cpus: u8) -> Table {
     .to_aml_bytes(&mut body);
     let mut sdt = Sdt::new(*b"DSDT", HEADER, 6, OEM, TABLE, REVISION);
     sdt.append_slice(&body);
-    Table(sdt)
+    Dsdt(sdt)
 }
 
 fn path(name: &str) -> Path {

@@ -29,7 +29,7 @@ const NO_CMOS_RTC: u16 = 1 << 5;
 /// # Errors
 /// If they do not fit between [`layout::ACPI_TABLES`] and [`layout::RESET_VECTOR`].
 pub fn write(ram: &GuestRam, cpus: u8) -> Result<u64, GuestMemoryError> {
-    let mut area = Area {
+    let mut area = TableArea {
         start: layout::ACPI_TABLES,
         bytes: vec![0; Rsdp::len()],
     };
@@ -57,12 +57,12 @@ pub fn write(ram: &GuestRam, cpus: u8) -> Result<u64, GuestMemoryError> {
 }
 
 /// Tables behind each other.
-struct Area {
+struct TableArea {
     start: u64,
     bytes: Vec<u8>,
 }
 
-impl Area {
+impl TableArea {
     /// Adds a table and returns its guest address.
     fn add(&mut self, table: &dyn Aml) -> u64 {
         self.bytes.resize(self.bytes.len().next_multiple_of(16), 0);

@@ -14,7 +14,7 @@ use crate::memory::{GuestRam, read_from_file};
 
 /// A kernel in memory.
 #[derive(Debug)]
-pub(super) struct Loaded {
+pub(super) struct LoadedKernel {
     /// Where the first CPU starts.
     pub(super) entry: u64,
     /// End of what it occupies, unpacked.
@@ -44,7 +44,7 @@ pub(super) fn low_end(ram: &GuestRam) -> u64 {
         .map_or(0, GuestMemoryRegion::len)
 }
 
-pub(super) fn load(ram: &GuestRam, file: &mut File) -> Result<Loaded, BootError> {
+pub(super) fn load(ram: &GuestRam, file: &mut File) -> Result<LoadedKernel, BootError> {
     let start = read_start(file).map_err(BootError::KernelFile)?;
     if start.starts_with(b"\x7fELF") {
         elf(ram, file, &start)
@@ -130,7 +130,7 @@ fn elf_headers(start: &[u8]) -> Option<(u64, Vec<Segment>)> {
 }
 
 /// The kernel proper: `startup_64` at the ELF entry point, which is a physical address.
-fn elf(ram: &GuestRam, file: &File, start: &[u8]) -> Result<Loaded, BootError> {
+fn elf(ram: &GuestRam, file: &File, start: &[u8]) -> Result<LoadedKernel, BootError> {
     let (entry, segments) = elf_headers(start).ok_or(BootError::Format)?;
     let mut end = 0;
     for segment in &segments {
@@ -151,7 +151,7 @@ fn elf(ram: &GuestRam, file: &File, start: &[u8]) -> Result<Loaded, BootError> {
         let place = (segment.address, segment.file_len);
         read_from_file(ram, place, file, segment.offset).map_err(BootError::KernelFile)?;
     }
-    Ok(Loaded {
+    Ok(LoadedKernel {
         entry,
         end,
         initrd_max: INITRD_MAX,
@@ -161,7 +161,7 @@ fn elf(ram: &GuestRam, file: &File, start: &[u8]) -> Result<Loaded, BootError> {
 }
 
 /// A kernel that unpacks itself from where it is loaded.
-fn bzimage(ram: &GuestRam, file: &mut File) -> Result<Loaded, BootError> {
+fn bzimage(ram: &GuestRam, file: &mut File) -> Result<LoadedKernel, BootError> {
     let start = layout::KERNEL;
     let loaded = BzImage::load(ram, Some(GuestAddress(start)), file, None).map_err(|error| {
         use linux_loader::loader::{Error, bzimage::Error as Image};
@@ -177,7 +177,7 @@ fn bzimage(ram: &GuestRam, file: &mut File) -> Result<Loaded, BootError> {
     }
     let end = (start + u64::from(header.init_size)).max(loaded.kernel_end);
     enough(ram, end)?;
-    Ok(Loaded {
+    Ok(LoadedKernel {
         entry: start + ENTRY_64,
         end,
         initrd_max: u64::from(header.initrd_addr_max),

@@ -5,8 +5,8 @@ use std::fs::File;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
 use super::error::BootError;
-use super::kernel::{self, low_end};
-use super::params::{self, Extent};
+use super::kernel::{self, LoadedKernel, low_end};
+use super::params::{self, InitrdRange};
 use crate::arch::x86_64::acpi;
 use crate::arch::x86_64::layout;
 use crate::arch::x86_64::legacy::power;
@@ -80,7 +80,11 @@ fn write_cmdline(ram: &GuestRam, cmdline: &str, limit: u64) -> Result<(), BootEr
 }
 
 /// Loads the ramdisk as high as the kernel allows, out of the way of its unpacking.
-fn load_initrd(ram: &GuestRam, file: &File, kernel: &kernel::Loaded) -> Result<Extent, BootError> {
+fn load_initrd(
+    ram: &GuestRam,
+    file: &File,
+    kernel: &LoadedKernel,
+) -> Result<InitrdRange, BootError> {
     const PAGE: u64 = 4096;
     let len = file.metadata().map_err(BootError::InitrdFile)?.len();
     let top = low_end(ram).min(kernel.initrd_max.saturating_add(1)) & !(PAGE - 1);
@@ -92,7 +96,7 @@ fn load_initrd(ram: &GuestRam, file: &File, kernel: &kernel::Loaded) -> Result<E
         });
     }
     read_from_file(ram, (start, len), file, 0).map_err(BootError::InitrdFile)?;
-    Ok(Extent { start, len })
+    Ok(InitrdRange { start, len })
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use linux_loader::loader::bootparam::{
 use vm_memory::{ByteValued, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::error::BootError;
-use super::kernel::Loaded;
+use super::kernel::LoadedKernel;
 use crate::arch::x86_64::layout;
 use crate::memory::GuestRam;
 
 /// A part of guest memory.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Extent {
+pub(super) struct InitrdRange {
     pub(super) start: u64,
     pub(super) len: u64,
 }
@@ -32,9 +32,9 @@ const SEED: usize = 32;
 
 pub(super) fn write(
     ram: &GuestRam,
-    kernel: &Loaded,
+    kernel: &LoadedKernel,
     cmdline_len: usize,
-    initrd: Option<Extent>,
+    initrd: Option<InitrdRange>,
     rsdp: u64,
 ) -> Result<(), BootError> {
     write_seed(ram)?;
