@@ -10,6 +10,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use boxbuild_protocol::paths;
+use boxbuild_protocol::share::{CUSTOM_TAG, host_tag};
+
 use crate::container;
 use crate::engine::Share;
 use crate::plan::Boot;
@@ -17,9 +20,6 @@ use crate::plan::Boot;
 /// Largest total of the files that travel in the initial ramdisk, in bytes. Keys and
 /// certificates have kilobytes; what is larger would cost guest memory.
 const MOST_BYTES: u64 = 16 << 20;
-
-/// Tag of the folder that the published boxes mount at `custom_mount`.
-const CUSTOM_TAG: &str = "custompath";
 
 /// Folders that make up a running system or the contract of a build: to lay something over
 /// them would break the box.
@@ -30,12 +30,12 @@ const TAKEN: &[&str] = &[
 
 /// Trees of which nothing can be laid over.
 const TAKEN_TREES: &[&str] = &[
-    "/bundle",
-    "/description",
+    paths::BUNDLE,
+    paths::DESCRIPTION,
     "/dev",
     "/proc",
-    "/result",
-    "/run/boxbuild",
+    paths::TARGET,
+    paths::RUN,
     "/sys",
 ];
 
@@ -115,7 +115,7 @@ impl HostPaths {
         if metadata.is_dir() {
             let tag = match read_only {
                 false => String::from(CUSTOM_TAG),
-                true => format!("host{}", self.folders.len()),
+                true => host_tag(self.folders.len()),
             };
             self.folders.push(Share {
                 tag,

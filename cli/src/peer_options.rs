@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use boxbuild_protocol::kernel_args;
 use clap::Args;
 
 use crate::arch::Arch;
@@ -87,12 +88,7 @@ impl PeerOptions {
 /// A version of KIWI that can stand on the box's kernel command line, where its guest side
 /// evaluates it in a shell.
 pub fn checked_version(text: &str) -> Result<&str, String> {
-    let good = !text.is_empty()
-        && text.starts_with(|c: char| c.is_ascii_digit())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || ".+-".contains(c));
-    if good {
+    if kernel_args::is_kiwi_version(text) {
         Ok(text)
     } else {
         Err(format!(
@@ -103,8 +99,7 @@ pub fn checked_version(text: &str) -> Result<&str, String> {
 
 /// A console that can stand on a kernel command line.
 pub fn checked_console(text: &str) -> Result<&str, String> {
-    let good = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == ',');
-    if good {
+    if kernel_args::is_console(text) {
         Ok(text)
     } else {
         Err(format!(

@@ -33,7 +33,7 @@ pub enum CmdlineError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Processor {
     /// The host's own, through KVM.
-    Host,
+    Virtualized,
     /// An emulated one.
     Emulated,
 }
@@ -108,7 +108,7 @@ const FAST_X86: &[&str] = &[
 
 /// For x86 guests on the host's own processor, whose machine has a serial port: the kernel's
 /// messages before there is a driver for the console, above all a panic.
-const FAST_X86_HOST: &[&str] = &["earlycon=uart8250,io,0x3f8"];
+const FAST_X86_VIRTUALIZED: &[&str] = &["earlycon=uart8250,io,0x3f8"];
 
 /// For x86 guests on an emulated processor: its time stamp counter does not stop, and every other
 /// clock costs more. On a host's own processor KVM's clock decides. QEMU's machine has a keyboard
@@ -134,7 +134,7 @@ impl FastCmdline<'_> {
         if self.arch == "x86_64" {
             add(FAST_X86);
             add(match self.processor {
-                Processor::Host => FAST_X86_HOST,
+                Processor::Virtualized => FAST_X86_VIRTUALIZED,
                 Processor::Emulated => FAST_X86_EMULATED,
             });
         }
@@ -261,14 +261,14 @@ mod tests {
             emulated.starts_with("console=hvc0 root=/dev/vda1 panic=-1 rdinit=/boxbuild/init ")
         );
         // Our own machine says by ACPI that it has no keyboard controller; the kernel has to read it.
-        assert!(!fast("x86_64", Processor::Host, Crypto::Untested).contains("i8042.nopnp"));
+        assert!(!fast("x86_64", Processor::Virtualized, Crypto::Untested).contains("i8042.nopnp"));
         let arm = fast("aarch64", Processor::Emulated, Crypto::Untested);
         assert!(!arm.contains("tsc") && arm.contains("cryptomgr.notests=1"));
     }
 
     #[test]
     fn fips_mode_keeps_the_self_tests() {
-        let line = fast("x86_64", Processor::Host, Crypto::Fips);
+        let line = fast("x86_64", Processor::Virtualized, Crypto::Fips);
         assert!(
             line.contains("fips=1") && !line.contains("notests"),
             "{line}"

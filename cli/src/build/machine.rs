@@ -8,8 +8,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use boxbuild_firmware::cmdline::{self, CmdlineError};
+use boxbuild_firmware::cmdline::{self, CmdlineError, Crypto, FastCmdline};
 use boxbuild_firmware::guest::{FastBoot, Init};
+use boxbuild_protocol::boot_options::{BootOptions, KeepDisk, Shell};
+use boxbuild_protocol::kernel_args;
+use boxbuild_protocol::share::{Access, BUNDLE_TAG, DESCRIPTION_TAG, SharedFolder};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::BuildError;
@@ -49,7 +52,15 @@ pub(super) fn machine(
                     .host_paths
                     .folders
                     .iter()
-                    .map(|share| (share.tag.clone(), share.path.clone(), share.read_only))
+                    .map(|share| SharedFolder {
+                        tag: share.tag.clone(),
+                        path: share.path.clone(),
+                        access: if share.read_only {
+                            Access::ReadOnly
+                        } else {
+                            Access::ReadWrite
+                        },
+                    })
                     .collect(),
                 files: host_files(plan)?,
                 kiwi_version: plan.kiwi_version.clone().map(Into::into),
@@ -97,11 +108,26 @@ pub(super) fn machine(
 pub fn guest_cmdline(plan: &Plan, processor: Processor) -> Result<String, CmdlineError> {
     let arch = plan.installed.info.arch.name();
     match plan.boot {
-        Boot::Fast => {
-            let emulated = processor == Processor::Emulated;
-            cmdline::fast(arch, emulated, plan.fips, &plan.console, &fast_items(plan))
+        Boot::Fast => FastCmdline {
+            arch,
+            processor: cmdline_processor(processor),
+            crypto: if plan.fips {
+                Crypto::Fips
+            } else {
+                Crypto::Untested
+            },
+            console: &plan.console,
+            words: &fast_items(plan),
         }
+        .build(),
         Boot::Compat => cmdline::compat(arch, &plan.console, &compat_items(plan), &plan.kiwi_args),
+    }
+}
+
+fn cmdline_processor(processor: Processor) -> cmdline::Processor {
+    match processor {
+        Processor::Emulated => cmdline::Processor::Emulated,
+        Processor::Virtualized => cmdline::Processor::Virtualized,
     }
 }
 
@@ -131,8 +157,8 @@ pub(super) fn of_kept(
         read_only: true,
     };
     let mut shares = vec![
-        read_only("kiwidescription", or_own(&record.description)),
-        read_only("kiwibundle", or_own(&record.target_dir)),
+        read_only(DESCRIPTION_TAG, or_own(&record.description)),
+        read_only(BUNDLE_TAG, or_own(&record.target_dir)),
     ];
     let others = record.shares.iter();
     shares.extend(others.map(|share| read_only(&share.tag, or_own(&share.path))));
@@ -145,7 +171,11 @@ pub(super) fn of_kept(
             folders: record
                 .shares
                 .iter()
-                .map(|share| (share.tag.clone(), PathBuf::from(&share.path), true))
+                .map(|share| SharedFolder {
+                    tag: share.tag.clone(),
+                    path: PathBuf::from(&share.path),
+                    access: Access::ReadOnly,
+                })
                 .collect(),
             files: Vec::new(),
             kiwi_version: None,
@@ -155,13 +185,23 @@ pub(super) fn of_kept(
         }
         .initrd_part(init);
         let mut items = info.cmdline.clone();
-        items.push(String::from("boxbuild.shell=only"));
-        let emulated = processor == Processor::Emulated;
+        let options = BootOptions {
+            keep: KeepDisk::Never,
+            shell: Some(Shell::InsteadOfBuild),
+        };
+        items.extend(options.words());
         (
             boot_initrd(init, info, installed)
                 .and_then(|own| concatenate(own, &part))
                 .map_err(initrd_error)?,
-            cmdline::fast(info.arch.name(), emulated, false, &record.console, &items)?,
+            FastCmdline {
+                arch: info.arch.name(),
+                processor: cmdline_processor(processor),
+                crypto: Crypto::Untested,
+                console: &record.console,
+                words: &items,
+            }
+            .build()?,
         )
     } else {
         let mut items = info.cmdline.clone();
@@ -233,12 +273,12 @@ fn seed() -> io::Result<String> {
 fn shares(plan: &Plan, target: &Target) -> Vec<Share> {
     let own = [
         Share {
-            tag: String::from("kiwidescription"),
+            tag: String::from(DESCRIPTION_TAG),
             path: plan.description.clone(),
             read_only: !plan.description_rw,
         },
         Share {
-            tag: String::from("kiwibundle"),
+            tag: String::from(BUNDLE_TAG),
             path: target.share().to_owned(),
             read_only: false,
         },
@@ -264,22 +304,25 @@ fn host_files(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>, BuildError> {
 /// What the kernel command line of a fast boot says of this box and this build
 /// (docs/guest-contract.md).
 fn fast_items(plan: &Plan) -> Vec<String> {
+    let options = BootOptions {
+        keep: if plan.in_place {
+            KeepDisk::Always
+        } else if plan.keep_failed {
+            KeepDisk::OnFailure
+        } else {
+            KeepDisk::Never
+        },
+        shell: plan.debug.then_some(Shell::AfterBuild),
+    };
     let mut items = plan.installed.info.cmdline.clone();
-    if plan.in_place {
-        items.push(String::from("boxbuild.keep=always"));
-    } else if plan.keep_failed {
-        items.push(String::from("boxbuild.keep=failed"));
-    }
-    if plan.debug {
-        items.push(String::from("boxbuild.shell=after"));
-    }
+    items.extend(options.words());
     items
 }
 
 /// What the kernel command line of a compat boot says of this box and this build.
 pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
     let mut items = plan.installed.info.cmdline.clone();
-    items.extend(plan.fips.then(|| String::from(cmdline::FIPS)));
+    items.extend(plan.fips.then(|| String::from(kernel_args::FIPS)));
     // The guest side of a published box reads settings of the form key=_value_.
     items.extend(
         plan.kiwi_version

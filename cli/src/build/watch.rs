@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use boxbuild_protocol::report::{GuestPhase, Report, Sshd};
+
 use super::outcome::Reason;
 use crate::engine::Ended;
-use crate::follow::{Lines, Phase, Pulse, Report, Sshd, Tail, phase_of_log_line};
+use crate::follow::{Lines, Phase, Pulse, Tail, phase_of_log_line};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::target::ResultCode;
@@ -133,36 +135,38 @@ impl<'a> Watch<'a> {
     pub(super) fn control(&mut self, bytes: &[u8]) {
         let mut control = std::mem::take(&mut self.control);
         control.push(bytes, |line| {
-            self.recorder.report(line);
-            self.report(line);
+            if let Some(report) = Report::parse(line) {
+                self.recorder.report(&report);
+                self.report(report);
+            }
         });
         self.control = control;
     }
 
-    fn report(&mut self, line: &str) {
-        match Report::parse(line) {
-            Some(Report::Phase(phase)) => {
-                self.reports = true;
-                self.last_life = Instant::now();
-                self.done |= phase == Phase::PowerOff;
-                self.enter(phase);
-            }
-            Some(Report::SetUp) => {
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Phase(GuestPhase::Setup) => {
                 self.last_life = Instant::now();
                 self.came_up = true;
             }
-            Some(Report::Mark(step, time)) => self.progress.line(&format!(
+            Report::Phase(phase) => {
+                self.reports = true;
+                self.last_life = Instant::now();
+                self.done |= phase == GuestPhase::Done;
+                self.enter(phase.into());
+            }
+            Report::Mark(step, time) => self.progress.line(&format!(
                 "boxbuild: {step} after {:.3} s in the box",
                 time.as_secs_f64()
             )),
-            Some(Report::Unfit(reason)) => self.unfit = Some(reason),
-            Some(Report::Beat(ticks)) if self.pulse.beat(ticks) => {
+            Report::Unfit(reason) => self.unfit = Some(reason.to_string()),
+            Report::Beat(ticks) if self.pulse.beat(ticks) => {
                 self.last_life = Instant::now();
             }
-            Some(Report::Beat(_)) => {}
-            Some(Report::Exit(code)) => self.exit = Some(code),
+            Report::Beat(_) => {}
+            Report::Exit(code) => self.exit = Some(code),
             // The guest says which; the words are ours, and they are said once.
-            Some(Report::Sshd(sshd)) => {
+            Report::Sshd(sshd) => {
                 if let Some(command) = self.ssh.take() {
                     self.progress.note(&match sshd {
                         Sshd::Ready => format!("the box is open: {command}"),
@@ -177,7 +181,6 @@ impl<'a> Watch<'a> {
                     });
                 }
             }
-            None => {}
         }
     }
 

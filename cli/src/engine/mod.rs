@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
+use boxbuild_protocol::host_message::HostMessage;
 use boxbuild_virtiofs::Traffic;
 
 use crate::arch::Arch;
@@ -243,7 +244,7 @@ pub trait Console: Send + Sync + std::fmt::Debug {
 
 /// The line on the control port that tells the guest of its terminal (docs/guest-contract.md).
 pub fn size_line(columns: u16, rows: u16) -> String {
-    format!("boxbuild 1 size {columns} {rows}\n")
+    format!("{}\n", HostMessage::TerminalSize { columns, rows })
 }
 
 /// A machine that runs. Dropping it kills it and cleans up.

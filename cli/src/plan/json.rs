@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use boxbuild_protocol::share::{BUNDLE_TAG, DESCRIPTION_TAG};
 use serde_json::{Value, json};
 
 use super::{Boot, Plan};
@@ -29,9 +30,9 @@ impl Plan {
             json!({"tag": share.tag, "path": path(&share.path), "read_only": share.read_only})
         });
         let own = [
-            json!({"tag": "kiwidescription", "path": path(&self.description),
+            json!({"tag": DESCRIPTION_TAG, "path": path(&self.description),
                 "read_only": !self.description_rw}),
-            json!({"tag": "kiwibundle", "path": path(&self.target_dir), "read_only": false}),
+            json!({"tag": BUNDLE_TAG, "path": path(&self.target_dir), "read_only": false}),
         ];
         json!({
             "box": {

@@ -1,5 +1,5 @@
 //! xz for the box, on the host's processor: what an emulated one compresses in minutes takes
-//! seconds here. The protocol is `boxinit::host_xz`'s.
+//! seconds here. The protocol is `boxbuild_protocol::xz`.
 //!
 //! What comes from the box is never decoded, only compressed, and what it asks for costs no more
 //! memory than xz in the box could have taken.
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use boxinit::host_xz::{BEGIN, DATA, END, ERROR, FRAME, Frame, HEAD, READY};
+use boxbuild_protocol::xz::{BEGIN, DATA, END, ERROR, FRAME, Frame, HEAD, READY};
 use liblzma::stream::{Action, Check, MtStreamBuilder, PRESET_EXTREME, Status, Stream};
 
 use super::other;
@@ -216,14 +216,12 @@ fn read(stream: &mut impl Read) -> io::Result<Frame> {
 
 /// Waits for a box that does not read; its end of the connection goes with it.
 fn send(mut stream: &UnixStream, kind: u32, session: u64, payload: Vec<u8>) -> io::Result<()> {
-    stream.write_all(
-        &Frame {
-            kind,
-            session,
-            payload,
-        }
-        .bytes(),
-    )
+    let frame = Frame {
+        kind,
+        session,
+        payload,
+    };
+    stream.write_all(&frame.encode().map_err(|error| other(error.to_string()))?)
 }
 
 #[cfg(test)]
