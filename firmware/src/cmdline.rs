@@ -53,7 +53,7 @@ pub enum Crypto {
 pub struct FastCmdline<'a> {
     /// The guest's architecture, as `uname -m` prints it.
     pub arch: &'a str,
-    /// What runs it.
+    /// The processor that runs it.
     pub processor: Processor,
     /// Its kernel's mode.
     pub crypto: Crypto,

@@ -2,12 +2,14 @@
 //! where a nanosecond is an instruction (docs/benchmarks.md, "Boot, counted").
 //!
 //!     boot-probe LABEL [--exits | --syscalls] -- COMMAND...
+//!     boot-probe --levers
 //!
 //! Times: milliseconds from before the monitor is started to its first entry into the guest,
 //! to the guest's first line ("INIT", with the guest's own uptime), to the monitor's end. With
 //! `--exits` it counts VM exits instead, all and those that reach user space: counting costs
 //! instructions itself. With `--syscalls` it counts the system calls before the first entry, and
-//! names those that took longest. Memory: what the monitor has beyond the guest's RAM when the guest says
+//! names those that took longest. `--levers` prints the words on the kernel command line with which a
+//! fast boot leaves work out. Memory: what the monitor has beyond the guest's RAM when the guest says
 //! "IDLE", and what of it is private and dirty.
 
 use std::collections::BTreeMap;
@@ -16,6 +18,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use boxbuild_protocol::kernel_args::{NO_CRYPTO_TESTS, NO_INITCALLS};
 use nix::time::{ClockId, clock_gettime};
 
 /// Where the kernel's trace events are.
@@ -26,6 +29,10 @@ const GUEST_KIB: u64 = 128 << 10;
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let label = arguments.next().context("no label")?;
+    if label == "--levers" {
+        println!("{NO_CRYPTO_TESTS} {NO_INITCALLS}");
+        return Ok(());
+    }
     let mut measure: fn(&str, &mut Command) -> Result<()> = time;
     for argument in arguments.by_ref() {
         match argument.as_str() {

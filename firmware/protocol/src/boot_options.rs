@@ -1,4 +1,4 @@
-//! What the host asks of boxbuild's init on the kernel command line of a fast boot.
+//! Options for boxbuild's init on the kernel command line of a fast boot.
 
 use crate::kernel_args::value;
 

@@ -1,4 +1,4 @@
-//! What the host tells the guest on the control port, one line each.
+//! Messages of the host on the control port, one line each.
 
 use std::fmt;
 

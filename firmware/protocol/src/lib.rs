@@ -1,4 +1,4 @@
-//! What boxbuild on the host and its guest side say to each other, in both directions, written once
+//! The protocol between boxbuild on the host and its guest side, in both directions, written once
 //! (docs/guest-contract.md): the host's packages and `boxinit`, process 1 of the guest, use the same
 //! types.
 //!

@@ -1,4 +1,4 @@
-//! What the guest reports on the control port, one line each.
+//! Reports of the guest on the control port, one line each.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub enum Report {
     /// `beat TICKS`: sign of life every five seconds, with the processor time used so far in
     /// 1/100 s.
     Beat(u64),
-    /// `ssh STATE`: what came of the guest's sshd, if it was asked for.
+    /// `ssh STATE`: the state of the guest's sshd, if it was asked for.
     Sshd(Sshd),
     /// `exit CODE`: the build's exit code.
     Exit(i32),

@@ -15,7 +15,7 @@ pub fn host_tag(index: usize) -> String {
     format!("host{index}")
 }
 
-/// What the guest may do with a shared folder.
+/// The guest's access to a shared folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Read.

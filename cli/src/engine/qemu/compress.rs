@@ -19,7 +19,7 @@ use super::other;
 /// What a box may take of the host.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Threads of one conversation, at least 1.
+    /// Threads of one session, at least 1.
     pub(super) threads: u32,
     /// Bytes of memory for more than one thread.
     pub(super) memory: u64,
@@ -76,7 +76,7 @@ impl Drop for Compressor {
     }
 }
 
-/// One conversation after the other, until the connection ends or `stop` is set.
+/// One session after the other, until the connection ends or `stop` is set.
 fn serve(stream: &UnixStream, limits: Limits, stop: &AtomicBool) -> io::Result<()> {
     let mut incoming = BufReader::with_capacity(2 * FRAME, stream);
     let mut job: Option<Job<'_>> = None;
@@ -160,7 +160,7 @@ impl Order {
     }
 }
 
-/// A conversation.
+/// A session with a box.
 struct Job<'a> {
     session: u64,
     encoder: Stream,
