@@ -204,9 +204,10 @@ mod tests {
     fn a_named_description_file_must_be_there() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("other.kiwi"), "").unwrap();
+        let target = tempfile::tempdir().unwrap();
         let words: Vec<OsString> = ["--description".into(), dir.path().into()]
             .into_iter()
-            .chain(["--target-dir".into(), "/tmp/x/y".into()])
+            .chain(["--target-dir".into(), target.path().join("x/y").into()])
             .collect();
         assert!(Folders::check(Some(&words), Some(Path::new("other.kiwi"))).is_ok());
         assert!(
