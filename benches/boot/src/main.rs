@@ -1,15 +1,13 @@
-//! Runs a machine monitor and says when its guest did what. Meant for the lab's counting mode,
+//! Runs a machine monitor and measures when its guest did what. Meant for the lab's counting mode,
 //! where a nanosecond is an instruction (docs/benchmarks.md, "Boot, counted").
 //!
 //!     boot-probe LABEL [--exits | --syscalls] -- COMMAND...
-//!     boot-probe --levers
 //!
 //! Times: milliseconds from before the monitor is started to its first entry into the guest,
 //! to the guest's first line ("INIT", with the guest's own uptime), to the monitor's end. With
 //! `--exits` it counts VM exits instead, all and those that reach user space: counting costs
 //! instructions itself. With `--syscalls` it counts the system calls before the first entry, and
-//! names those that took longest. `--levers` prints the words on the kernel command line with which a
-//! fast boot leaves work out. Memory: what the monitor has beyond the guest's RAM when the guest says
+//! names those that took longest. Memory: what the monitor has beyond the guest's RAM when the guest says
 //! "IDLE", and what of it is private and dirty.
 
 use std::collections::BTreeMap;
@@ -18,7 +16,6 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use boxbuild_protocol::kernel_args::{NO_CRYPTO_TESTS, NO_INITCALLS};
 use nix::time::{ClockId, clock_gettime};
 
 /// Where the kernel's trace events are.
@@ -29,10 +26,6 @@ const GUEST_KIB: u64 = 128 << 10;
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let label = arguments.next().context("no label")?;
-    if label == "--levers" {
-        println!("{NO_CRYPTO_TESTS} {NO_INITCALLS}");
-        return Ok(());
-    }
     let mut measure: fn(&str, &mut Command) -> Result<()> = time;
     for argument in arguments.by_ref() {
         match argument.as_str() {
@@ -59,7 +52,7 @@ fn write(file: &str, text: &str) -> Result<()> {
     fs::write(&path, text).with_context(|| format!("cannot write {text:?} to {path}"))
 }
 
-/// Seen in a run.
+/// What a run showed.
 #[derive(Debug, Default)]
 struct Seen {
     start: f64,
@@ -121,7 +114,7 @@ fn time(label: &str, command: &mut Command) -> Result<()> {
         );
     }
     if seen.init.is_none() {
-        bail!("{label}: the guest said nothing");
+        bail!("{label}: the guest printed nothing");
     }
     Ok(())
 }

@@ -5,14 +5,13 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use boxbuild_virtiofs::config::ShareConfig;
 use boxbuild_vmm::disk::{Disk, Image, ImageError, Overlay, open_in_place};
-use boxbuild_vmm::machine::{self, Config};
+use boxbuild_vmm::machine::Config;
 use boxbuild_vmm::net::{Forward, NetworkConfig};
 
 use crate::boot_cache::kernel;
 use crate::error::StartError;
-use crate::machine::{Machine, Network, RootDisk};
+use crate::machine::{Machine, Network, RootDisk, Share};
 
 /// A machine whose files are open.
 pub(super) struct Opened {
@@ -81,16 +80,9 @@ fn config(machine: Machine, disk: Box<dyn Disk>) -> Result<(Config, Option<Strin
     )))?;
     let shares = machine
         .shares
-        .into_iter()
-        .map(|share| {
-            let mut config = ShareConfig::new(share.path);
-            config.read_only = share.read_only;
-            machine::Share {
-                tag: share.tag,
-                config,
-            }
-        })
-        .collect();
+        .iter()
+        .map(Share::to_device)
+        .collect::<Result<_, _>>()?;
     let config = Config {
         memory_mib: machine.memory_mib,
         cpus: machine.cpus,

@@ -18,7 +18,7 @@ use crate::usage;
 /// A machine in this process.
 #[derive(Debug)]
 pub(super) struct InProcess {
-    pub(super) running: machine::Running,
+    pub(super) running: machine::Handle,
     pub(super) overlay: Option<Arc<Overlay>>,
     /// `None` once the channel of events is abandoned.
     pub(super) gate: Option<EventGate>,
