@@ -46,7 +46,7 @@ impl Fs {
     /// Shares a folder under `tag`.
     ///
     /// # Errors
-    /// If the tag is none, or the folder cannot be opened.
+    /// If the tag is empty or too long, or the folder cannot be opened.
     pub fn new(tag: &str, share: ShareConfig) -> Result<Fs, FsError> {
         if tag.is_empty() || tag.len() > TAG || tag.contains('\0') {
             return Err(FsError::Tag(tag.to_owned()));
