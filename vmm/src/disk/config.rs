@@ -113,3 +113,86 @@ impl OverlayConfig {
         Overlay::over(image, self.len, file, name).map_err(OpenError::Changes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use vm_memory::VolatileSlice;
+
+    use super::*;
+    use crate::disk::tmpfile;
+    use crate::guest_io::Cursor;
+
+    fn overlay(image: &Path, format: ImageFormat, kept: Option<KeptChanges>) -> DiskConfig {
+        let folder = image.parent().unwrap();
+        DiskConfig::Overlay(OverlayConfig {
+            image: NamedFile {
+                file: File::open(image).unwrap(),
+                name: image.to_owned(),
+            },
+            format,
+            kept,
+            len: Some(8192),
+            changes: NamedFile {
+                file: tmpfile::create(folder).unwrap(),
+                name: folder.to_owned(),
+            },
+        })
+    }
+
+    fn bytes(overlay: &Overlay, offset: u64) -> [u8; 4] {
+        let mut bytes = [0xff; 4];
+        let slices = [VolatileSlice::from(&mut bytes[..])];
+        overlay.read_at(offset, &mut Cursor::new(&slices)).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn an_overlay_is_put_together_from_open_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        std::fs::write(&image, [7; 4096]).unwrap();
+        let open = overlay(&image, ImageFormat::Any, None).open().unwrap();
+        let first = open.overlay.unwrap();
+        assert_eq!(open.disk.size(), 8192);
+        let mut data = [1, 2, 3, 4];
+        let slices = [VolatileSlice::from(&mut data[..])];
+        first.write_at(4096, &mut Cursor::new(&slices)).unwrap();
+        let kept = folder.path().join("kept");
+        std::fs::create_dir(&kept).unwrap();
+        first.keep(&kept).unwrap();
+
+        let kept = KeptChanges::open(&kept).unwrap();
+        let open = overlay(&image, ImageFormat::Any, Some(kept))
+            .open()
+            .unwrap();
+        let second = open.overlay.unwrap();
+        assert_eq!(bytes(&second, 0), [7; 4]);
+        assert_eq!(bytes(&second, 4096), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn an_image_that_has_lost_its_first_bytes_is_not_a_raw_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        std::fs::write(&image, [7; 4096]).unwrap();
+        let refused = overlay(&image, ImageFormat::Qcow2, None).open();
+        assert!(matches!(
+            refused,
+            Err(OpenError::Image(ImageError::NotQcow2))
+        ));
+    }
+
+    #[test]
+    fn only_what_has_an_overlay_can_be_kept() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1024).unwrap();
+        let raw = DiskConfig::Raw {
+            file,
+            read_only: true,
+        };
+        let open = raw.open().unwrap();
+        assert!(open.disk.is_read_only() && open.overlay.is_none());
+    }
+}
