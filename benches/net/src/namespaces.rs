@@ -1,4 +1,4 @@
-//! Namespaces: one that stands for the host and its network, and one for each guest.
+//! Network namespaces: one for the host and its servers, and one for each guest.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -10,25 +10,25 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{getgid, getuid};
 
-/// Where the servers are: an address of the host, but none that pasta gives to its guest.
+/// Address of the servers: one of the host's, but not one that pasta gives to its guest.
 pub(crate) const SERVER: &str = "198.51.100.1";
 
-/// The host's side.
+/// The namespace of the host and its servers.
 #[derive(Debug)]
-pub(crate) struct HostNamespace {
+pub(crate) struct HostNetwork {
     folder: tempfile::TempDir,
 }
 
-/// The guest's side: a network namespace, and a path of it.
+/// The namespace of a guest, and its path.
 #[derive(Debug)]
 pub(crate) struct Guest {
     namespace: OwnedFd,
     path: PathBuf,
 }
 
-impl HostNamespace {
-    /// Moves this process, which must have one thread, into namespaces of its own.
-    pub(crate) fn enter() -> Result<HostNamespace> {
+impl HostNetwork {
+    /// Moves this process, which must have one thread, into new namespaces.
+    pub(crate) fn enter() -> Result<HostNetwork> {
         let (uid, gid) = (getuid(), getgid());
         unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
             .context("unshare")?;
@@ -56,10 +56,10 @@ impl HostNamespace {
         ip("link set out0 up")?;
         ip("route add default via 192.0.2.2 dev out0")?;
         let folder = tempfile::tempdir()?;
-        Ok(HostNamespace { folder })
+        Ok(HostNetwork { folder })
     }
 
-    /// A guest without an interface.
+    /// Creates a guest without an interface.
     pub(crate) fn guest(&self) -> Result<Guest> {
         let path = self.folder.path().join("guest");
         File::create(&path)?;
@@ -90,7 +90,7 @@ fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
 }
 
 impl Guest {
-    /// Does something in the guest.
+    /// Runs `act` in the guest's namespace.
     pub(crate) fn run<T: Send>(&self, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         std::thread::scope(|scope| {
             join(scope.spawn(|| {
@@ -107,13 +107,13 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // The mount namespace, and with it this, goes with us at the latest.
+        // At the latest, it ends with the process's mount namespace.
         let _ = umount2(&self.path, MntFlags::MNT_DETACH);
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Runs `ip` with these words.
+/// Runs `ip` with these arguments, separated by spaces.
 pub(crate) fn ip(words: &str) -> Result<()> {
     let output = Command::new("ip")
         .args(words.split(' '))

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs;
 
 use anyhow::{Context, Result, bail};
-use boxbuild_virtiofs::ShareConfig;
+use boxbuild_virtiofs::MountTag;
 use boxbuild_virtiofs::fuse::abi::{self, InHeader, OutHeader, ROOT_ID, init, opcode};
 use boxbuild_vmm::virtio::fs::Fs;
 use boxbuild_vmm_driver::Buffer;
@@ -100,7 +100,8 @@ impl Share {
         }
         fs::write(root.join("large"), vec![0x61; 1 << 20])?;
         let names = names.into_iter().map(CString::new);
-        let device = Fs::new("share", ShareConfig::new(root))?;
+        let tag = MountTag::new("share")?;
+        let device = Fs::new(boxbuild_virtiofs::Share::new(tag, root))?;
         let mut share = Share {
             driver: DeviceDriver::new(Box::new(device), 0)?,
             names: names.collect::<Result<_, _>>()?,

@@ -180,15 +180,9 @@ impl DriverQueue {
         M: GuestMemory + ?Sized,
     {
         let head = self.first_free;
-        if buffers.is_empty() {
-            return Err(Error::EmptyChain);
-        }
         let count = self.reserve(1)?;
-        write_consecutive(memory, table, 0, buffers)?;
         let next = self.next[usize::from(head)];
-        let bytes = 16 * buffers.len() as u32;
-        let descriptor = Descriptor::new(table.0, bytes, INDIRECT, 0);
-        self.write_descriptor(memory, head, descriptor)?;
+        self.write_indirect_chain(memory, head, table, buffers)?;
         self.take(memory, head, count, next)
     }
 
@@ -227,6 +221,31 @@ impl DriverQueue {
         M: GuestMemory + ?Sized,
     {
         write_consecutive(memory, self.layout.descriptors(), first, buffers)
+    }
+
+    /// Writes an indirect table of `buffers` at `table` (virtio 1.2, section 2.7.5.3), 16 bytes for
+    /// each, and the descriptor `head` that leads there. It stays there, to be made available with
+    /// [`Self::publish`].
+    ///
+    /// # Errors
+    /// If there are no buffers, or one of the tables is not in guest memory.
+    pub fn write_indirect_chain<M>(
+        &self,
+        memory: &M,
+        head: u16,
+        table: GuestAddress,
+        buffers: &[Buffer],
+    ) -> Result<(), Error>
+    where
+        M: GuestMemory + ?Sized,
+    {
+        if buffers.is_empty() {
+            return Err(Error::EmptyChain);
+        }
+        write_consecutive(memory, table, 0, buffers)?;
+        let bytes = 16 * buffers.len() as u32;
+        let descriptor = Descriptor::new(table.0, bytes, INDIRECT, 0);
+        self.write_descriptor(memory, head, descriptor)
     }
 
     /// Writes entry `index` of the descriptor table: any descriptor, sensible or not.

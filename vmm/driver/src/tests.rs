@@ -82,6 +82,12 @@ fn an_indirect_chain_takes_one_descriptor() {
     assert_eq!(served.len(), buffers.len());
     assert_eq!(served[19], (0x8000 + 16 * 19, 16, true));
     driver.next_used(&memory).unwrap().unwrap();
+    driver
+        .write_indirect_chain(&memory, 5, table, &buffers[..2])
+        .unwrap();
+    driver.publish(&memory, 5).unwrap();
+    assert_eq!(serve(&mut device, &memory, 0).len(), 2);
+    assert_eq!(driver.next_used(&memory).unwrap().unwrap().head, 5);
     assert_eq!(driver.free(), SIZE);
 }
 

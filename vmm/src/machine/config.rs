@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use boxbuild_virtiofs::ShareConfig;
+use boxbuild_virtiofs::Share;
 
 use crate::disk::DiskConfig;
 use crate::net::NetworkConfig;
@@ -35,13 +35,4 @@ pub struct Config {
     /// Without them what is written to [`Handle::input`](super::Handle::input) is lost. For
     /// comparisons with machines that have a serial port only.
     pub standard_devices: bool,
-}
-
-/// One folder shared with the guest.
-#[derive(Debug, Clone)]
-pub struct Share {
-    /// Mount tag, at most 36 bytes.
-    pub tag: String,
-    /// The folder and how it is shared.
-    pub config: ShareConfig,
 }

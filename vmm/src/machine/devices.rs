@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::config::Share;
+use boxbuild_virtiofs::Share;
+
 use super::error::StartError;
 use super::event::{Event, Events};
 use crate::arch::host::layout;
@@ -72,7 +73,7 @@ pub(super) fn build(
         devices.push(Box::new(Net::new(network)?));
     }
     for share in wanted.shares {
-        devices.push(Box::new(Fs::new(&share.tag, share.config)?));
+        devices.push(Box::new(Fs::new(share)?));
     }
     if wanted.standard {
         devices.push(Box::new(Rng));

@@ -1,5 +1,6 @@
 //! Why a machine cannot be started.
 
+use boxbuild_virtiofs::ShareError;
 use vm_memory::GuestMemoryError;
 
 use crate::arch::host::boot::BootError;
@@ -10,7 +11,6 @@ use crate::memory::MemoryError;
 use crate::net::NetworkError;
 use crate::pci::PciError;
 use crate::vcpu::VcpuError;
-use crate::virtio::fs::FsError;
 
 /// The machine could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +41,7 @@ pub enum StartError {
     Pci(#[from] PciError),
     /// A folder cannot be shared.
     #[error(transparent)]
-    Share(#[from] FsError),
+    Share(#[from] ShareError),
     /// See [`NetworkError`].
     #[error(transparent)]
     Network(#[from] NetworkError),

@@ -7,7 +7,8 @@ mod event;
 mod handle;
 mod start;
 
-pub use config::{Config, Share};
+pub use boxbuild_virtiofs::Share;
+pub use config::Config;
 pub use error::StartError;
 pub use event::{Event, Events};
 pub use handle::Handle;

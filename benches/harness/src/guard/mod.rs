@@ -1,8 +1,8 @@
 //! Instruction counts, made in the lab's counting mode (docs/lab.md), against a committed baseline.
 //!
 //! A count repeats to a fraction of a percent where the programs around it are the same, on a
-//! busy machine as on an idle one. Where they differ, nothing follows from a difference, so the
-//! comparison is shown and called *skipped*.
+//! busy machine as on an idle one. Where they differ, counts do not compare: the figures are shown
+//! and the result is *skipped*.
 
 mod baseline;
 mod boot;

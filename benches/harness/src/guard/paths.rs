@@ -18,7 +18,7 @@ pub(super) fn count(repository: &Path) -> Result<Counts> {
             .arg(&program)
             .args(["--", "/bin/sh", "-c", &script]),
     )?;
-    parse(&text).with_context(|| format!("the lab said {text:?}"))
+    parse(&text).with_context(|| format!("the lab printed {text:?}"))
 }
 
 /// Reads lines of a name and a count.

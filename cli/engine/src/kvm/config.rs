@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use boxbuild_virtiofs::config::ShareConfig;
 use boxbuild_vmm::disk::{
     DiskConfig, ImageError, ImageFormat, KeptChanges, NamedFile, OpenError, OverlayConfig, tmpfile,
 };
@@ -14,7 +13,7 @@ use boxbuild_vmm::net::{Forward, NetworkConfig};
 
 use crate::boot_cache::kernel;
 use crate::error::StartError;
-use crate::machine::{Machine, Network, RootDisk};
+use crate::machine::{Machine, Network, RootDisk, Share};
 
 /// A machine whose files are open.
 pub(super) struct Opened {
@@ -115,16 +114,9 @@ fn config(machine: Machine, disk: DiskConfig) -> Result<(Config, Option<String>)
     )))?;
     let shares = machine
         .shares
-        .into_iter()
-        .map(|share| {
-            let mut config = ShareConfig::new(share.path);
-            config.read_only = share.read_only;
-            machine::Share {
-                tag: share.tag,
-                config,
-            }
-        })
-        .collect();
+        .iter()
+        .map(Share::to_device)
+        .collect::<Result<_, _>>()?;
     let config = Config {
         memory_mib: machine.memory_mib,
         cpus: machine.cpus,
