@@ -1,6 +1,15 @@
 //! `sitecustomize.py` in a real Python: the same output for kiwi, without asking for it all the
 //! time; nothing of it for anybody else.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;

@@ -6,6 +6,8 @@
 //! each page of data), and can put anything else into the queues as well. It panics where a test
 //! would fail anyway: if the server violates the protocol, or does not answer.
 
+#![allow(clippy::expect_used, reason = "a test's or measurement's other side")]
+
 mod client;
 mod files;
 mod operations;
