@@ -4,6 +4,15 @@
 //! runs itself with each where /dev/kvm is true, as a normal user. `BOXBUILD_BOOTS=all` takes all
 //! guests, a number from 0 that one, else the first.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
 mod ends;
 mod hostile;
 mod machine;

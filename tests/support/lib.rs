@@ -5,6 +5,15 @@
 //! The box `small` runs `script.sh` of the description in place of kiwi (tests/setup/small-box),
 //! so a test decides what happens in the guest.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "for tests only"
+)]
+
 pub mod command;
 pub mod debian;
 pub mod env;
