@@ -5,11 +5,12 @@
 //! ends with 128 and the signal's number.
 
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -57,15 +58,16 @@ fn caught(signal: i32) {
     CAUGHT.store(signal, Ordering::SeqCst);
     let child = CHILD.load(Ordering::SeqCst);
     if child != 0 {
-        let _ = kill(Pid::from_raw(child), Signal::SIGTERM);
+        let _ = killpg(Pid::from_raw(child), Signal::SIGTERM);
     }
 }
 
-/// A child that ends when a signal is caught. One at a time.
+/// A child in a process group of its own, which is ended when a signal is caught: mmdebstrap passes
+/// none on to its own children. One at a time.
 #[derive(Debug)]
 pub struct Running(Child);
 
-/// Starts a command.
+/// Starts a command in a process group of its own.
 ///
 /// # Errors
 /// If it cannot be started, or a signal has been caught.
@@ -73,11 +75,11 @@ pub fn start(command: &mut Command) -> io::Result<Running> {
     if CAUGHT.load(Ordering::SeqCst) != 0 {
         return Err(io::ErrorKind::Interrupted.into());
     }
-    let child = command.spawn()?;
+    let child = command.process_group(0).spawn()?;
     CHILD.store(child.id().cast_signed(), Ordering::SeqCst);
     // One that came in between found no child to end.
     if CAUGHT.load(Ordering::SeqCst) != 0 {
-        let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+        let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
     }
     Ok(Running(child))
 }
