@@ -14,14 +14,14 @@ use crate::whole_build::{self, VIRTIOFSD};
 
 /// The results of a suite.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct SuiteResult {
     /// What was measured.
     pub rows: Vec<Row>,
     /// What was not.
     pub absent: Vec<Absent>,
 }
 
-impl Found {
+impl SuiteResult {
     fn without(&mut self, what: &str, reason: impl Into<String>) {
         self.absent.push(Absent {
             what: what.to_owned(),
@@ -49,8 +49,8 @@ pub const NAMES: [&str; 5] = ["boot", "share", "block", "net", "build"];
 /// Runs one of [`NAMES`].
 ///
 /// # Errors
-/// If what is there does not work; what is not there is in [`Found::absent`].
-pub fn run(name: &str, settings: &Settings<'_>) -> Result<Found> {
+/// If what is there does not work; what is not there is in [`SuiteResult::absent`].
+pub fn run(name: &str, settings: &Settings<'_>) -> Result<SuiteResult> {
     match name {
         "boot" => boot(settings),
         "share" => share(settings),
@@ -107,8 +107,8 @@ pub const BY_VARIABLE: [(&str, &str); 2] = [
     (CLOUD_HYPERVISOR, "CLOUD_HYPERVISOR"),
 ];
 
-fn boot(settings: &Settings<'_>) -> Result<Found> {
-    let mut found = Found::default();
+fn boot(settings: &Settings<'_>) -> Result<SuiteResult> {
+    let mut found = SuiteResult::default();
     let lab = settings.repository.join("tests/lab/lab");
     if let Err(error) = output(Command::new(lab).arg("--check")) {
         found.without("boot", format!("the lab cannot be used here: {error}"));
@@ -201,8 +201,8 @@ pub fn virtiofsd(repository: &Path) -> Option<PathBuf> {
         .or_else(|| find("virtiofsd"))
 }
 
-fn share(settings: &Settings<'_>) -> Result<Found> {
-    let mut found = Found::default();
+fn share(settings: &Settings<'_>) -> Result<SuiteResult> {
+    let mut found = SuiteResult::default();
     let peer = virtiofsd(settings.repository);
     let rounds = settings.rounds.to_string();
     let mut arguments = vec!["--rounds", &rounds];
@@ -246,8 +246,8 @@ fn side(entry: &Value) -> Result<Side<'_>> {
     })
 }
 
-fn net(settings: &Settings<'_>) -> Result<Found> {
-    let mut found = Found::default();
+fn net(settings: &Settings<'_>) -> Result<SuiteResult> {
+    let mut found = SuiteResult::default();
     let program = settings
         .repository
         .join("target/release/boxbuild-bench-net");
@@ -269,8 +269,8 @@ fn net(settings: &Settings<'_>) -> Result<Found> {
     Ok(found)
 }
 
-fn block(settings: &Settings<'_>) -> Result<Found> {
-    let mut found = Found::default();
+fn block(settings: &Settings<'_>) -> Result<SuiteResult> {
+    let mut found = SuiteResult::default();
     for program in ["qemu-img", "qemu-storage-daemon"] {
         if find(program).is_none() {
             found.without("block", format!("{program} is not installed"));
@@ -306,8 +306,8 @@ fn block(settings: &Settings<'_>) -> Result<Found> {
     Ok(found)
 }
 
-fn build(settings: &Settings<'_>) -> Result<Found> {
-    let mut found = Found::default();
+fn build(settings: &Settings<'_>) -> Result<SuiteResult> {
+    let mut found = SuiteResult::default();
     let Some(kiwi) = settings.kiwi.as_deref().and_then(find) else {
         found.without(
             "kiwi-ng system boxbuild",

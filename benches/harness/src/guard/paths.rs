@@ -9,7 +9,7 @@ use super::Counts;
 use crate::environment::output;
 
 pub(super) fn count(repository: &Path) -> Result<Counts> {
-    let program = repository.join("target/release/boxbuild-bench-paths");
+    let program = repository.join("target/release/boxbuild-workloads");
     // The network's paths connect to the machine itself.
     let script = format!("ip link set lo up && exec {} --count", program.display());
     let text = output(
