@@ -95,3 +95,57 @@ impl Running {
         output
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Set in the process that is interrupted: where it works.
+    const FOLDER: &str = "BOXBUILD_TEST_INTERRUPTED";
+
+    fn work_and_clean_up(folder: &Path) {
+        let _unwind = Unwind::begin().unwrap();
+        let _work = tempfile::tempdir_in(folder).unwrap();
+        // A grandchild, too, as package managers have.
+        let script = "sleep 1000 & echo $! >\"$0.new\"; mv \"$0.new\" \"$0\"; wait";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(folder.join("child"));
+        start(&mut command).unwrap().wait_with_output().unwrap();
+    }
+
+    #[test]
+    fn a_signal_ends_children_and_leaves_nothing() {
+        if let Some(folder) = std::env::var_os(FOLDER) {
+            return work_and_clean_up(Path::new(&folder));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mut interrupted = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "interrupt::tests::a_signal_ends_children_and_leaves_nothing",
+            ])
+            .env(FOLDER, folder.path())
+            .spawn()
+            .unwrap();
+        let child = folder.path().join("child");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !child.exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let pid = Pid::from_raw(interrupted.id().cast_signed());
+        nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+        let status = interrupted.wait().unwrap();
+        assert_eq!(status.code(), Some(128 + SIGTERM));
+        assert_eq!(crate::names(folder.path()), ["child"]);
+        let grandchild = std::fs::read_to_string(child).unwrap();
+        let words = format!("/proc/{}/cmdline", grandchild.trim());
+        // A zombie has none.
+        while std::fs::read(&words).is_ok_and(|words| !words.is_empty()) {
+            assert!(Instant::now() < deadline, "a process is left");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
