@@ -84,7 +84,7 @@ fn broken(root: &Path) {
     let loops = Descriptor::new(0, 64, VRING_DESC_F_NEXT as u16, 0);
     ring.queue().write_descriptor(memory, 0, loops).unwrap();
     ring.submit(memory, 0);
-    while server.fault().is_none() {
+    while server.status().fault().is_none() {
         std::thread::yield_now();
     }
 }

@@ -6,6 +6,9 @@
 //! each page of data), and can put anything else into the queues as well. It panics where a test
 //! would fail anyway: if the server violates the protocol, or does not answer.
 
+// A failed expectation is a failed test.
+#![allow(clippy::expect_used, clippy::panic)]
+
 mod client;
 mod files;
 mod operations;
