@@ -6,13 +6,13 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::names;
+use crate::{command, names, small_box, sshd};
 
 /// The program under test; without it, the one of the workspace is built.
 pub const BOXBUILD: &str = "BOXBUILD";
 /// The store with the small boxes; without it, they are made.
 pub const STORE: &str = "BOXBUILD_TEST_STORE";
-/// The folder with the distribution's sshd (tests/setup/sshd).
+/// The folder with the distribution's sshd ([`crate::sshd`]).
 pub const SSHD: &str = "BOXBUILD_TEST_SSHD";
 /// The engine under test: `qemu` or `kvm` for machines, `podman` for containers.
 pub const ENGINE: &str = "BOXBUILD_TEST_ENGINE";
@@ -106,12 +106,18 @@ pub fn cargo_build(profile: &str, words: &[&str]) -> Result<PathBuf, String> {
 /// Makes the small boxes that are not there yet, and sshd for them.
 fn make_small_boxes() -> Result<PathBuf, String> {
     let store = target().join("test-boxes");
-    setup("small-box", [&store])?;
-    let is_amd64 = std::env::consts::ARCH == "x86_64";
-    if is_amd64 && which("qemu-system-aarch64").is_some() {
-        setup("small-box", [store.as_os_str(), OsStr::new("arm64")])?;
-    }
-    setup("sshd", [&sshd()])?;
+    let make = || -> anyhow::Result<()> {
+        small_box::make(&store, None)?;
+        let is_amd64 = std::env::consts::ARCH == "x86_64";
+        if is_amd64 && which("qemu-system-aarch64").is_some() {
+            small_box::make(&store, Some("arm64"))?;
+        }
+        if let Some(reason) = sshd::make(&sshd())? {
+            eprintln!("no sshd for the tests: {reason}");
+        }
+        Ok(())
+    };
+    make().map_err(|error| format!("{error:#}"))?;
     Ok(store)
 }
 
@@ -187,13 +193,9 @@ pub fn print_line<S: AsRef<OsStr>>(
         .to_owned())
 }
 
-/// Looks for a program in `PATH`.
+/// Looks for a program in `PATH` and the folders of system programs.
 pub fn which(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+    command::find(program).ok()
 }
 
 /// Prints that `test` cannot run here, on a line of its own, which tests/setup/counted counts.

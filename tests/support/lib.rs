@@ -2,7 +2,7 @@
 //! each test, programs that run with a deadline ([`process`]), and what must not be left of them
 //! ([`leftovers`]).
 //!
-//! The box `small` runs `script.sh` of the description in place of kiwi (tests/setup/small-box),
+//! The box `small` runs `script.sh` of the description in place of kiwi ([`small_box`]),
 //! so a test decides what happens in the guest.
 
 #![allow(
