@@ -60,6 +60,7 @@ docs:
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) clippy --workspace --test e2e --test boots --quiet -- -D warnings
 	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
 	echo "skipped: cargo deny: not installed (cargo install cargo-deny)"; else \
 	$(CARGO) deny --log-level error --all-features check bans licenses sources || exit; \
