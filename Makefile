@@ -11,7 +11,7 @@ QUIET = --quiet
 PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs python3-pip \
 	ca-certificates gcc libc6-dev make
 PACKAGES_FOREIGN = qemu-system-arm qemu-user-static arch-test
-PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
+PACKAGES_LAB = qemu-system-x86 busybox-static kmod debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static kmod fdisk \
 	e2fsprogs xz-utils debian-archive-keyring dmsetup gcc libc6-dev make mmdebstrap uidmap btrfs-progs procps \
 	gpg gpgv openssh-client $(PACKAGES_PODMAN)
@@ -20,7 +20,7 @@ PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static k
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
-.PHONY: docs demo check test test-full lint unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench boots boots-first fuzz lab release packages-demo packages-foreign packages-test packages-lab
+.PHONY: docs demo check test test-full cross-check lint unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench boots boots-first fuzz lab release packages-demo packages-foreign packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: QUIET =
@@ -40,7 +40,7 @@ test: packages-test
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
 test-full: export BOXBUILD_TEST_LAB = all
-test-full: packages-demo packages-foreign test release
+test-full: packages-demo packages-foreign test release cross-check
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild --test boxes --quiet -- a_killed_update
 	$(COUNTED) full
@@ -50,6 +50,11 @@ test-full: packages-demo packages-foreign test release
 timed-%:
 	@TIMEFORMAT='time: $*: %0R s, of processors %0U s for programs and %0S s for the kernel'; \
 	time $(MAKE) --no-print-directory $*
+
+# Everything that goes into the program compiles for aarch64, with rustup's target or in a root
+# of Debian made for it.
+cross-check: packages-demo
+	tests/setup/cross-check
 
 # Manual pages and shell completions.
 docs:
@@ -108,7 +113,7 @@ baseline: guard-programs
 # Each by itself, so that no other package's features change what is counted.
 guard-programs:
 	$(CARGO) build --release --quiet --package boxbuild-vmm --example boot
-	$(CARGO) build --release --quiet --package boxbuild-bench-paths
+	$(CARGO) build --release --quiet --package boxbuild-workloads
 	$(CARGO) build --release --quiet --package boxbuild-bench-boot --package boxbuild-bench
 
 # boxbuild and its peers side by side, in turn in one run: target/bench/report.{md,json,svg}.
@@ -131,7 +136,7 @@ fuzz:
 lab: packages-lab
 	$(CARGO) test --quiet --package boxbuild-tests --lib
 	$(CARGO) build --quiet --release --package boxbuild-tests --example kvm-selftest
-	tests/setup/counted tests/lab/selftest target/release/examples/kvm-selftest
+	tests/setup/counted tests/lab/lab selftest target/release/examples/kvm-selftest
 
 release:
 	$(CARGO) build --release $(QUIET) --package boxbuild

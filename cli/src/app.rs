@@ -7,33 +7,33 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::arch::Arch;
+use boxbuild_host::arch::Arch;
 use crate::args::{self, BenchArgs, BuildOptions, Command, CreateArgs};
-use crate::batch::{self, BatchError};
-use crate::bench::{self, BenchError};
-use crate::boot_memory::{BootMemory, Known};
-use crate::box_args::BoxCommand;
-use crate::boxes;
-use crate::build::{self, Attempt, Outcome, Run, Runner};
-use crate::catalog::CatalogError;
-use crate::container::{self, ContainerError, Podman};
-use crate::create::{self, CommandError, CreateError, CreateOptions};
-use crate::doctor;
-use crate::engine::{self, Unusable};
-use crate::fetch::SignatureError;
-use crate::generate;
-use crate::import::ImportError;
-use crate::interrupt::Interrupt;
-use crate::json;
-use crate::kept::{KeptError, commands as kept};
-use crate::lockfile::LockError;
-use crate::plan::{Boot, BootChoice, Chosen, Folders, Plan, PlanError};
-use crate::progress::Progress;
-use crate::pull::{self, PullError};
-use crate::report;
-use crate::ssh::Ssh;
-use crate::store::{InstalledBox, Store, StoreError};
-use crate::timings;
+use crate::commands::batch::{self, BatchError};
+use crate::commands::bench::{self, BenchError};
+use boxbuild_core::boot_history::{BootMemory, Known};
+use crate::args::boxes::BoxCommand;
+use crate::commands::boxes;
+use boxbuild_core::run::{self, Attempt, Outcome, Run, Runner};
+use boxbuild_boxes::catalog::CatalogError;
+use boxbuild_engine::podman::{self, ContainerError, Podman};
+use boxbuild_boxes::source::debian::{self, CommandError, CreateError, CreateOptions};
+use crate::commands::doctor;
+use boxbuild_engine::{self, Unusable};
+use boxbuild_boxes::fetch::SignatureError;
+use crate::commands::generate;
+use boxbuild_boxes::source::import::ImportError;
+use boxbuild_host::interrupt::Interrupt;
+use crate::output::json;
+use boxbuild_core::failed_builds::{KeptError, commands as kept};
+use boxbuild_boxes::lock_file::LockError;
+use boxbuild_core::plan::{Boot, BootChoice, Chosen, Folders, Plan, PlanError};
+use crate::output::progress::Progress;
+use boxbuild_boxes::source::published::{self, PullError};
+use crate::output::report;
+use boxbuild_core::ssh::Ssh;
+use boxbuild_boxes::store::{InstalledBox, Store, StoreError};
+use crate::output::timings;
 
 /// Exit codes, as documented in `--help`.
 pub(crate) mod code {
@@ -45,7 +45,7 @@ pub(crate) mod code {
 }
 
 /// Carries out a command line (without the program's name) and returns the exit code.
-pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
+pub(crate) fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let argv: Vec<OsString> = argv.into_iter().collect();
     let wants_json = args::wants_json(argv.clone());
     let invocation = match args::parse(argv) {

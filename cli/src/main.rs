@@ -1,7 +1,10 @@
-//! The program `boxbuild`.
+//! The program `boxbuild`: words in, words out.
 
-use std::process::ExitCode;
+mod args;
+mod commands;
+mod exit_code;
+mod output;
 
-fn main() -> ExitCode {
-    ExitCode::from(boxbuild::app::run(std::env::args_os().skip(1)))
+fn main() -> std::process::ExitCode {
+    commands::run(std::env::args_os().skip(1).collect()).into()
 }

@@ -70,7 +70,7 @@ impl TestBed {
                 Some(command)
             }
             TestBed::Lab { .. } => {
-                let mut command = Command::new(script("lab"));
+                let mut command = Command::new(program());
                 command.args(&run.options).arg("--").arg(&run.program);
                 command.args(&run.arguments);
                 Some(command)
@@ -126,18 +126,20 @@ impl Run {
 /// # Errors
 /// If the package cannot be had.
 pub fn kernel(suite: &str, flavour: &str) -> Result<PathBuf, String> {
-    let line = stdout_of(Command::new(script("kernel")).args([suite, flavour]))?;
+    let line = stdout_of(Command::new(program()).args(["kernel", suite, flavour]))?;
     Ok(PathBuf::from(line.trim_end()))
 }
 
 /// Returns the folder of a guest made of a Debian release's packages, which the first call makes in
 /// minutes. The words are suite, kernel flavour, what makes the initrd, and file system
-/// (tests/lab/guest).
+/// (tests/lab/guests).
 ///
 /// # Errors
 /// If it cannot be made.
 pub fn guest(words: [&str; 4]) -> Result<PathBuf, String> {
-    crate::env::print_line(&script("guest"), words).map(PathBuf::from)
+    let mut command = Command::new(program());
+    command.arg("guest").args(words);
+    Ok(PathBuf::from(stdout_of(&mut command)?.trim_end()))
 }
 
 /// Returns why the lab cannot be used here, if it cannot.
@@ -145,11 +147,16 @@ pub fn guest(words: [&str; 4]) -> Result<PathBuf, String> {
 /// # Errors
 /// The reason.
 pub fn check() -> Result<(), String> {
-    stdout_of(Command::new(script("lab")).arg("--check")).map(|_| ())
+    stdout_of(Command::new(program()).arg("--check")).map(|_| ())
 }
 
-fn script(name: &str) -> PathBuf {
-    crate::env::tests().join("lab").join(name)
+/// The lab's program, which cargo builds beside the tests; elsewhere the script that builds it first.
+fn program() -> PathBuf {
+    let tests = std::env::current_exe().ok();
+    let beside = tests.and_then(|path| Some(path.parent()?.parent()?.join("lab")));
+    beside
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| crate::env::tests().join("lab/lab"))
 }
 
 fn choose(

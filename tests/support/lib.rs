@@ -5,13 +5,20 @@
 //! The box `small` runs `script.sh` of the description in place of kiwi (tests/setup/small-box),
 //! so a test decides what happens in the guest.
 
+pub mod command;
+pub mod debian;
 pub mod env;
+pub mod interrupt;
 pub mod lab;
 pub mod leftovers;
 pub mod process;
 pub mod pty;
+pub mod publish;
 pub mod sandbox;
+pub mod small_box;
 pub mod smoke;
+pub mod sshd;
+pub mod tree;
 
 use std::fs;
 use std::path::Path;

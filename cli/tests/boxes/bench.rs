@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use boxbuild::arch::Arch;
-use boxbuild::store::{InstalledBox, Store};
+use boxbuild_boxes::store::{InstalledBox, Store};
+use boxbuild_host::arch::Arch;
 
 use crate::server::Server;
 use crate::sets;

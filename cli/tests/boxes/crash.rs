@@ -16,7 +16,7 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 #[test]
-fn b22_eight_processes_make_one_download() {
+fn eight_processes_make_one_download() {
     let bench = Bench::new();
     let set = Set::new(1, 400_000);
     set.publish(&bench.server);
@@ -59,7 +59,7 @@ fn an_interrupted_fetch_goes_on_later() {
     let child = bench.command(&["box", "pull", "test"]).spawn().unwrap();
     let part = bench
         .root()
-        .join(format!(".fetch-test.{}", boxbuild::arch::Arch::host()))
+        .join(format!(".fetch-test.{}", boxbuild_host::arch::Arch::host()))
         .join(format!("{}.part", disk_name()));
     let start = Instant::now();
     while fs::metadata(&part).map_or(0, |metadata| metadata.len()) < 100_000 {
@@ -88,7 +88,7 @@ fn kills() -> u32 {
 }
 
 #[test]
-fn b22_a_killed_update_leaves_the_old_box_or_the_new_one() {
+fn a_killed_update_leaves_the_old_box_or_the_new_one() {
     let bench = Bench::new();
     let mut seed = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -129,7 +129,7 @@ fn b22_a_killed_update_leaves_the_old_box_or_the_new_one() {
         let child = bench.command(&["box", "pull", "test"]).spawn().unwrap();
         let fetch = bench
             .root()
-            .join(format!(".fetch-test.{}", boxbuild::arch::Arch::host()));
+            .join(format!(".fetch-test.{}", boxbuild_host::arch::Arch::host()));
         let kept = || -> u64 {
             let names = [disk_name(), kernel_name()];
             let sizes = names

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use boxbuild::catalog::Location;
-use boxbuild::fetch::{
+use boxbuild_boxes::catalog::Location;
+use boxbuild_boxes::fetch::{
     self, Algorithm, Checksum, Client, Destination, FetchError, Fetched, Job, Meter, Patience,
 };
-use boxbuild::interrupt::Interrupt;
+use boxbuild_host::interrupt::Interrupt;
 
 use crate::bench::names;
 use crate::server::{Fault, Server};
@@ -93,7 +93,7 @@ fn a_file_is_fetched_once() {
 }
 
 #[test]
-fn b25_a_page_that_says_404_is_not_a_file() {
+fn a_page_that_says_404_is_not_a_file() {
     let download = Download::new();
     for status in [404, 403, 410] {
         download.server.fault("/f", Some(1), Fault::Status(status));
@@ -141,7 +141,7 @@ fn redirects_are_followed_but_not_in_circles() {
 }
 
 #[test]
-fn b25_what_broke_off_goes_on_where_it_ended() {
+fn what_broke_off_goes_on_where_it_ended() {
     for fault in [
         Fault::Truncate(100_000),
         Fault::Reset(100_000),
@@ -223,7 +223,7 @@ fn bytes_that_a_crash_of_the_host_spoilt_are_fetched_again() {
 }
 
 #[test]
-fn b24_a_wrong_checksum_leaves_nothing_behind() {
+fn a_wrong_checksum_leaves_nothing_behind() {
     let mut download = Download::new();
     download.expected.hex = sha256(b"something else");
     let error = download.run().unwrap_err();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use boxbuild::store::{Guest, InstalledBox, Store};
+use boxbuild_boxes::store::{Guest, InstalledBox, Store};
 
 use crate::bench::{Bench, Said};
 use crate::sets::{Set, noise, sha256};

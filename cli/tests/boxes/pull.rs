@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
-use boxbuild::arch::Arch;
+use boxbuild_host::arch::Arch;
 
 use crate::bench::{Bench, Said, names};
 use crate::server::Fault;
@@ -133,7 +133,7 @@ fn what_is_missing_is_said() {
 }
 
 #[test]
-fn b21_the_cache_folder_need_not_be_there() {
+fn the_cache_folder_need_not_be_there() {
     let bench = Bench::new();
     let set = Set::new(1, 10_000);
     set.publish(&bench.server);
@@ -151,7 +151,7 @@ fn b21_the_cache_folder_need_not_be_there() {
 }
 
 #[test]
-fn b24_a_mirror_that_is_behind_is_passed_by() {
+fn a_mirror_that_is_behind_is_passed_by() {
     let bench = Bench::new();
     let (old, new) = (Set::new(1, 50_000), Set::new(2, 50_000));
     old.publish_at(&bench.server, "/mirror");
@@ -170,7 +170,7 @@ fn b24_a_mirror_that_is_behind_is_passed_by() {
 }
 
 #[test]
-fn b24_a_file_that_no_mirror_has_yet() {
+fn a_file_that_no_mirror_has_yet() {
     let bench = Bench::new();
     let set = Set::new(1, 50_000);
     set.publish(&bench.server);
@@ -184,7 +184,7 @@ fn b24_a_file_that_no_mirror_has_yet() {
 }
 
 #[test]
-fn b24_a_wrong_set_is_never_installed() {
+fn a_wrong_set_is_never_installed() {
     let bench = Bench::new();
     let (old, new) = (Set::new(1, 50_000), Set::new(2, 50_000));
     old.publish(&bench.server);
@@ -204,7 +204,7 @@ fn b24_a_wrong_set_is_never_installed() {
 }
 
 #[test]
-fn b24_the_checksum_counts_and_not_the_list_of_packages() {
+fn the_checksum_counts_and_not_the_list_of_packages() {
     let bench = Bench::new();
     let mut set = Set::new(1, 20_000);
     set.publish(&bench.server);
@@ -364,7 +364,7 @@ fn checksums_must_be_signed_where_there_is_a_key() {
 }
 
 #[test]
-fn b12_a_list_in_the_working_folder_does_not_take_over_a_box() {
+fn a_list_in_the_working_folder_does_not_take_over_a_box() {
     let bench = Bench::new();
     let (mine, theirs) = (Set::new(1, 10_000), Set::new(2, 10_000));
     mine.publish(&bench.server);
@@ -555,7 +555,7 @@ fn a_cache_that_kiwi_filled_is_used_as_it_is() {
 }
 
 #[test]
-fn b24_a_spoilt_cache_of_kiwi_is_not_used() {
+fn a_spoilt_cache_of_kiwi_is_not_used() {
     let bench = Bench::new();
     let set = Set::new(1, 50_000);
     let dir = fill_as_kiwi_does(&bench, &set);

@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 
-use boxbuild::arch::Arch;
-use boxbuild::store::hex;
+use boxbuild_host::arch::Arch;
+use boxbuild_host::digest::hex;
 use boxbuild_vmm::disk::Image;
 use sha2::{Digest, Sha256, Sha512};
 

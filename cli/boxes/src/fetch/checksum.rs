@@ -1,0 +1,260 @@
+//! Checksum files, in every form in which they occur.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256, Sha512};
+
+use boxbuild_host::digest::hex;
+
+/// First line of a clear-signed message (RFC 9580, section 7).
+pub(super) const SIGNED_MESSAGE: &str = "-----BEGIN PGP SIGNED MESSAGE-----";
+/// First line of its signature.
+const SIGNATURE: &str = "-----BEGIN PGP SIGNATURE-----";
+
+/// A hash function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// SHA-256.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+impl Algorithm {
+    /// Ending of the names of checksum files, without the dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Algorithm::Sha256 => "sha256",
+            Algorithm::Sha512 => "sha512",
+        }
+    }
+
+    /// Characters of a hash in hex.
+    fn hex_len(self) -> usize {
+        match self {
+            Algorithm::Sha256 => 64,
+            Algorithm::Sha512 => 128,
+        }
+    }
+}
+
+/// A hash of a file's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checksum {
+    /// By which function.
+    pub algorithm: Algorithm,
+    /// In lower-case hex.
+    pub hex: String,
+}
+
+impl fmt::Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.algorithm.extension(), self.hex)
+    }
+}
+
+/// A text holds no checksum.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChecksumError {
+    /// Not one.
+    #[error("there is no {} in it (it begins with '{begin}')", .algorithm.extension())]
+    None {
+        /// What was looked for.
+        algorithm: Algorithm,
+        /// How the text begins.
+        begin: String,
+    },
+    /// Several, none of which is said to belong to the file.
+    #[error("it has the checksums of several files, and none is named {0}")]
+    Ambiguous(String),
+    /// A signature without end or beginning.
+    #[error("its signature is cut off")]
+    CutOff,
+}
+
+impl Checksum {
+    /// Finds the checksum of the file `name` in the text of a checksum file: a bare hash, lines as
+    /// `sha256sum` writes them (the name there may have a version that `name` lacks), or as
+    /// `sha256sum --tag` does, also clear-signed.
+    ///
+    /// # Errors
+    /// If there is none, or none of several belongs to the file.
+    pub fn parse(text: &str, name: &str, algorithm: Algorithm) -> Result<Checksum, ChecksumError> {
+        let body = signed_part(text)?;
+        let found: Vec<(String, &str)> = body
+            .lines()
+            .filter_map(|line| entry(line, algorithm))
+            .collect();
+        let hex = match found.as_slice() {
+            [] => {
+                return Err(ChecksumError::None {
+                    algorithm,
+                    begin: text.trim().chars().take(40).collect(),
+                });
+            }
+            [(hex, _)] => hex,
+            several => {
+                let first = &several[0].0;
+                let named = several
+                    .iter()
+                    .find(|(_, named)| named.rsplit('/').next().unwrap_or_default() == name);
+                match named {
+                    Some((hex, _)) => hex,
+                    None if several.iter().all(|(hex, _)| hex == first) => first,
+                    None => return Err(ChecksumError::Ambiguous(name.to_owned())),
+                }
+            }
+        };
+        Ok(Checksum {
+            algorithm,
+            hex: hex.clone(),
+        })
+    }
+}
+
+/// The lines that a clear-signed message signs; another text as a whole.
+fn signed_part(text: &str) -> Result<String, ChecksumError> {
+    let Some(rest) = text.trim_start().strip_prefix(SIGNED_MESSAGE) else {
+        return Ok(text.to_owned());
+    };
+    // Headers such as "Hash: SHA256" end with an empty line.
+    let body: Vec<&str> = rest
+        .lines()
+        .skip(1)
+        .skip_while(|line| !line.trim().is_empty())
+        .skip(1)
+        .collect();
+    let end = body
+        .iter()
+        .position(|line| line.trim_end() == SIGNATURE)
+        .ok_or(ChecksumError::CutOff)?;
+    let lines: Vec<&str> = body[..end]
+        .iter()
+        // Lines that begin with a dash are escaped.
+        .map(|line| line.strip_prefix("- ").unwrap_or(line))
+        .collect();
+    Ok(lines.join("\n"))
+}
+
+/// Hash and file name of a line.
+fn entry(line: &str, algorithm: Algorithm) -> Option<(String, &str)> {
+    let line = line.trim();
+    let is_hash = |word: &str| {
+        word.len() == algorithm.hex_len() && word.bytes().all(|b| b.is_ascii_hexdigit())
+    };
+    let (first, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    if is_hash(first) {
+        let name = rest.trim_start();
+        return Some((
+            first.to_ascii_lowercase(),
+            name.strip_prefix('*').unwrap_or(name),
+        ));
+    }
+    // SHA256 (name) = hash
+    let (front, hash) = line.rsplit_once(") = ")?;
+    let (tag, name) = front.split_once(" (")?;
+    (tag.eq_ignore_ascii_case(algorithm.extension()) && is_hash(hash))
+        .then(|| (hash.to_ascii_lowercase(), name))
+}
+
+/// Hashes what is fetched: always by SHA-256, and by what the publisher uses.
+#[derive(Debug, Clone)]
+pub(super) struct Hasher {
+    sha256: Sha256,
+    sha512: Option<Sha512>,
+}
+
+impl Hasher {
+    pub(super) fn new(algorithm: Algorithm) -> Hasher {
+        Hasher {
+            sha256: Sha256::new(),
+            sha512: (algorithm == Algorithm::Sha512).then(Sha512::new),
+        }
+    }
+
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        if let Some(sha512) = &mut self.sha512 {
+            sha512.update(bytes);
+        }
+    }
+
+    /// SHA-256, and SHA-512 if that was asked for, in lower-case hex.
+    pub(super) fn finish(self) -> (String, Option<String>) {
+        (
+            hex(&self.sha256.finalize()),
+            self.sha512.map(|hash| hex(&hash.finalize())),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    const OTHER: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+    const NAME: &str = "Leap-Box.x86_64-System.qcow2";
+
+    fn parse(text: &str) -> Result<String, ChecksumError> {
+        Checksum::parse(text, NAME, Algorithm::Sha256).map(|checksum| checksum.hex)
+    }
+
+    #[test]
+    fn every_form_that_occurs() {
+        let signed = format!(
+            "{SIGNED_MESSAGE}\nHash: SHA256\n\n{HASH}  a.qcow2\n- -- {OTHER}\n{SIGNATURE}\n\n\
+             iQE{OTHER}\n-----END PGP SIGNATURE-----\n"
+        );
+        for text in [
+            HASH.to_owned(),
+            format!("{HASH}\n"),
+            format!("{HASH}  Leap-Box.x86_64-1.2.3-System-Build4.5.qcow2\n"),
+            format!("{} *{NAME}\r\n", HASH.to_uppercase()),
+            format!("SHA256 ({NAME}) = {HASH}\n"),
+            format!("{OTHER}  else.tar.xz\n{HASH}  ./{NAME}\n"),
+            format!("{HASH}  a\n{HASH}  b\n"),
+            // As kiwi writes it: blocks and block size behind the hash.
+            format!("{HASH} 1234 8192\n"),
+            signed,
+        ] {
+            assert_eq!(parse(&text).as_deref(), Ok(HASH), "{text}");
+        }
+        let long = HASH.repeat(2);
+        let sha512 = Checksum::parse(&format!("{long}  x"), NAME, Algorithm::Sha512).unwrap();
+        assert_eq!(sha512.hex, long);
+    }
+
+    #[test]
+    fn what_is_no_checksum() {
+        for text in [
+            "",
+            "<html>404</html>",
+            &HASH[1..],
+            &format!("x{HASH}"),
+            &HASH.repeat(2),
+        ] {
+            assert!(
+                matches!(parse(text), Err(ChecksumError::None { .. })),
+                "{text}"
+            );
+        }
+        assert!(matches!(
+            parse(&format!("{OTHER}  a\n{HASH}  b\n")),
+            Err(ChecksumError::Ambiguous(_))
+        ));
+        assert_eq!(
+            parse(&format!("{SIGNED_MESSAGE}\nHash: SHA256\n\n{HASH}  a\n")),
+            Err(ChecksumError::CutOff)
+        );
+    }
+
+    #[test]
+    fn hashes() {
+        let mut hasher = Hasher::new(Algorithm::Sha512);
+        hasher.update(b"abc");
+        let (sha256, sha512) = hasher.finish();
+        assert!(sha256.starts_with("ba7816bf8f01cfea"));
+        assert!(sha512.unwrap().starts_with("ddaf35a193617aba"));
+    }
+}

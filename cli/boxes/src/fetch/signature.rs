@@ -1,0 +1,179 @@
+//! Signatures over checksum files, checked by `gpgv` (GnuPG): it does nothing else, knows no
+//! network and no trust database, and every distribution has it.
+
+use boxbuild_host::error::{Classify, ErrorClass};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use base64::Engine;
+
+use super::checksum::SIGNED_MESSAGE;
+
+/// First line of a public key in text form (RFC 9580, section 6.2).
+const PUBLIC_KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
+
+/// Names the file with the publisher's public key, if it is set.
+pub const VARIABLE: &str = "BOXBUILD_SIGNED_BY";
+
+/// The publisher's public key: checksum files must be signed by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// As the user named it.
+    path: PathBuf,
+    /// The key ring in binary form.
+    ring: Vec<u8>,
+}
+
+/// A checksum file is not signed as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum SignatureError {
+    /// The key is none.
+    #[error("{path} is no public key of OpenPGP: {problem}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// There is no signature.
+    #[error("it is not signed: there is no {0}, and no signature in it")]
+    Missing(String),
+    /// `gpgv` does not run.
+    #[error("cannot run gpgv, which checks signatures (Debian: package gpgv): {0}")]
+    NoProgram(io::Error),
+    /// The signature is not good.
+    #[error("its signature is not that of {key}: {said}")]
+    Bad {
+        /// File of the key.
+        key: PathBuf,
+        /// What gpgv says.
+        said: String,
+    },
+}
+
+impl Classify for SignatureError {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Usage
+    }
+}
+
+impl Key {
+    /// The key in a file, as text or in binary form.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn read(path: &Path) -> Result<Key, SignatureError> {
+        let problem = |problem: String| SignatureError::Key {
+            path: path.to_owned(),
+            problem,
+        };
+        let bytes = fs::read(path).map_err(|error| problem(error.to_string()))?;
+        let ring = match std::str::from_utf8(&bytes) {
+            Ok(text) if text.contains(PUBLIC_KEY) => {
+                unarmored(text).ok_or_else(|| problem(String::from("its text is damaged")))?
+            }
+            _ => bytes,
+        };
+        // A packet's first byte has the highest bit set (RFC 9580, section 4.2).
+        if ring.first().is_none_or(|byte| byte & 0x80 == 0) {
+            return Err(problem(String::from("it has no packets")));
+        }
+        Ok(Key {
+            path: path.to_owned(),
+            ring,
+        })
+    }
+
+    /// What is signed in `text`, which is clear-signed, or has `detached` as its signature.
+    ///
+    /// # Errors
+    /// If it is not signed by this key.
+    pub(super) fn verified(
+        &self,
+        text: &str,
+        detached: Option<&str>,
+        name: &str,
+    ) -> Result<String, SignatureError> {
+        let dir = tempfile::tempdir().map_err(SignatureError::NoProgram)?;
+        let put = |name: &str, content: &[u8]| {
+            let path = dir.path().join(name);
+            fs::write(&path, content).map_err(SignatureError::NoProgram)?;
+            Ok(path)
+        };
+        let ring = put("ring", &self.ring)?;
+        let signed = put("signed", text.as_bytes())?;
+        let mut command = Command::new("gpgv");
+        command.arg("--homedir").arg(dir.path());
+        command.arg("--keyring").arg(ring);
+        let clear = text.trim_start().starts_with(SIGNED_MESSAGE);
+        match detached {
+            _ if clear => {
+                // Only what gpgv gives out is signed.
+                command.args(["--output", "-"]).arg(signed);
+            }
+            Some(signature) => {
+                command
+                    .arg(put("signature", signature.as_bytes())?)
+                    .arg(signed);
+            }
+            None => return Err(SignatureError::Missing(format!("{name}.asc"))),
+        }
+        let output = command
+            .stdin(Stdio::null())
+            .env("LC_ALL", "C")
+            .output()
+            .map_err(SignatureError::NoProgram)?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(SignatureError::Bad {
+                key: self.path.clone(),
+                said: said.trim().replace('\n', "; "),
+            });
+        }
+        Ok(if clear {
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        } else {
+            text.to_owned()
+        })
+    }
+}
+
+/// The bytes of a key in text form (RFC 9580, section 6.2): behind the headers, in base 64, up to
+/// the checksum, which begins with `=`.
+fn unarmored(text: &str) -> Option<Vec<u8>> {
+    let body: String = text
+        .lines()
+        .map(str::trim)
+        .skip_while(|line| *line != PUBLIC_KEY)
+        .skip(1)
+        .skip_while(|line| !line.is_empty())
+        .skip(1)
+        .take_while(|line| !(line.starts_with("-----") || line.starts_with('=') && line.len() == 5))
+        .collect();
+    base64::engine::general_purpose::STANDARD.decode(body).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let read = |content: &str| {
+            fs::write(&path, content).unwrap();
+            Key::read(&path).map(|key| key.ring)
+        };
+        assert!(read("nonsense").is_err());
+        assert!(read("").is_err());
+        assert!(read(&format!("{PUBLIC_KEY}\n\n!!!\n-----END")).is_err());
+        let good = format!(
+            "{PUBLIC_KEY}\nComment: x\n\nmQ==\n=AbCd\n-----END PGP PUBLIC KEY BLOCK-----\n"
+        );
+        assert_eq!(read(&good).unwrap(), [0x99]);
+        assert!(Key::read(Path::new("/nonexistent")).is_err());
+    }
+}

@@ -1,0 +1,253 @@
+//! `boxbuild.lock`: what boxes consist of, so that a build can insist on it.
+
+use boxbuild_host::error::{Classify, ErrorClass};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::fetch::{Algorithm, Checksum};
+use crate::store::{InstalledBox, Part};
+use boxbuild_host::arch::Arch;
+
+/// Name of the file, in the working folder.
+pub const FILE_NAME: &str = "boxbuild.lock";
+
+/// The file, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    format: u32,
+    boxes: Vec<LockedBox>,
+}
+
+/// A box.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LockedBox {
+    /// Its name in the store.
+    name: String,
+    arch: Arch,
+    origin: String,
+    /// The archive with the kernel and the disk as they are published; for a box of one's own
+    /// making, kernel, initial ramdisk and disk, without addresses.
+    parts: Vec<Part>,
+}
+
+/// A lock file that was read.
+#[derive(Debug, Clone)]
+pub struct Locked {
+    path: PathBuf,
+    boxes: Vec<LockedBox>,
+}
+
+/// The lock file is in the way.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// It is not there.
+    #[error("there is no {0}: write one with 'boxbuild box lock NAME'")]
+    Missing(PathBuf),
+    /// It cannot be read or written.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is not one.
+    #[error("{path} is no lock file of this boxbuild: {problem}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The box is not in it.
+    #[error("{path} does not have the box '{name}': add it with 'boxbuild box lock {name}'")]
+    Unlocked {
+        /// The file.
+        path: PathBuf,
+        /// Name of the box.
+        name: String,
+    },
+    /// The box is another one.
+    #[error(
+        "the box '{name}' {place} is not the one in {path} ({found} instead of {wanted}): take it \
+         with 'boxbuild box lock {name}', or build without --locked"
+    )]
+    Differs {
+        /// The file.
+        path: PathBuf,
+        /// Name of the box.
+        name: String,
+        /// Where the box is.
+        place: &'static str,
+        /// Its hash.
+        found: String,
+        /// As in the file.
+        wanted: String,
+    },
+}
+
+impl Classify for LockError {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Usage
+    }
+}
+
+impl Locked {
+    /// Reads a lock file.
+    ///
+    /// # Errors
+    /// If it is not there or is not one.
+    pub fn read(path: &Path) -> Result<Locked, LockError> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(LockError::Missing(path.to_owned()));
+            }
+            Err(source) => {
+                return Err(LockError::Io {
+                    action: "read",
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        let invalid = |problem: String| LockError::Invalid {
+            path: path.to_owned(),
+            problem,
+        };
+        let file: File = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        if file.format != 1 {
+            return Err(invalid(format!("it has format {}", file.format)));
+        }
+        Ok(Locked {
+            path: path.to_owned(),
+            boxes: file.boxes,
+        })
+    }
+
+    /// Adds boxes to a lock file, or replaces them in it; the file appears as a whole.
+    ///
+    /// # Errors
+    /// If there is something else in its place, or it cannot be written.
+    pub fn update(path: &Path, installed: &[InstalledBox]) -> Result<(), LockError> {
+        let mut boxes = match Locked::read(path) {
+            Ok(locked) => locked.boxes,
+            Err(LockError::Missing(_)) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        for one in installed {
+            boxes.retain(|locked| locked.name != one.info.name);
+            boxes.push(LockedBox {
+                name: one.info.name.clone(),
+                arch: one.info.arch,
+                origin: one.info.origin.clone(),
+                parts: parts(one),
+            });
+        }
+        boxes.sort_by(|a, b| a.name.cmp(&b.name));
+        let write = || {
+            let folder = path.parent().filter(|folder| *folder != Path::new(""));
+            let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+            serde_json::to_writer_pretty(&mut file, &File { format: 1, boxes })?;
+            io::Write::write_all(&mut file, b"\n")?;
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            file.as_file().set_permissions(mode)?;
+            file.as_file().sync_all()?;
+            file.persist(path)?;
+            Ok(())
+        };
+        write().map_err(|source| LockError::Io {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    fn find(&self, name: &str) -> Result<&LockedBox, LockError> {
+        self.boxes
+            .iter()
+            .find(|locked| locked.name == name)
+            .ok_or_else(|| LockError::Unlocked {
+                path: self.path.clone(),
+                name: name.to_owned(),
+            })
+    }
+
+    /// Insists on what is installed.
+    ///
+    /// # Errors
+    /// If the box is not in the lock file, or is another one.
+    pub fn check(&self, installed: &InstalledBox) -> Result<(), LockError> {
+        let name = &installed.info.name;
+        let locked = self.find(name)?;
+        let own = parts(installed);
+        if own.len() != locked.parts.len() {
+            return Err(self.differs(name, "on this machine", "", &locked.origin));
+        }
+        match own
+            .iter()
+            .zip(&locked.parts)
+            .find(|(own, locked)| own.sha256 != locked.sha256)
+        {
+            None => Ok(()),
+            Some((own, locked)) => {
+                Err(self.differs(name, "on this machine", &own.sha256, &locked.sha256))
+            }
+        }
+    }
+
+    /// Insists on what is published now.
+    pub(crate) fn check_published(
+        &self,
+        name: &str,
+        checksums: &[Checksum; 2],
+    ) -> Result<(), LockError> {
+        let locked = self.find(name)?;
+        for (part, checksum) in locked.parts.iter().zip(checksums) {
+            let wanted = match checksum.algorithm {
+                Algorithm::Sha256 => Some(&part.sha256),
+                Algorithm::Sha512 => part.sha512.as_ref(),
+            };
+            if wanted != Some(&checksum.hex) {
+                let wanted = wanted.unwrap_or(&part.sha256);
+                return Err(self.differs(name, "that is published now", &checksum.hex, wanted));
+            }
+        }
+        Ok(())
+    }
+
+    fn differs(&self, name: &str, place: &'static str, found: &str, wanted: &str) -> LockError {
+        LockError::Differs {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            place,
+            found: found.to_owned(),
+            wanted: wanted.to_owned(),
+        }
+    }
+}
+
+/// What a box consists of.
+fn parts(installed: &InstalledBox) -> Vec<Part> {
+    let info = &installed.info;
+    match &info.published {
+        Some(published) => vec![published.kernel.clone(), published.disk.clone()],
+        None => [&info.kernel, &info.initrd, &info.disk]
+            .into_iter()
+            .map(|file| Part {
+                url: String::new(),
+                size: file.size,
+                sha256: file.sha256.clone(),
+                sha512: None,
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,5 @@
+//! Where boxes come from.
+
+pub mod debian;
+pub mod import;
+pub mod published;

@@ -1,0 +1,166 @@
+//! Boxes come, change and go.
+
+use super::*;
+
+fn info(name: &str, staging: &Staging) -> BoxInfo {
+    for file in ["kernel", "initrd", "disk"] {
+        fs::write(staging.path().join(file), file).unwrap();
+    }
+    BoxInfo {
+        format: BoxInfo::FORMAT,
+        name: name.to_owned(),
+        origin: "debian:trixie".to_owned(),
+        arch: Arch::X86_64,
+        created: 0,
+        kernel: staging.describe("kernel").unwrap(),
+        initrd: staging.describe("initrd").unwrap(),
+        disk: staging.describe("disk").unwrap(),
+        disk_size: 1 << 30,
+        cmdline: vec!["root=/dev/vda1".to_owned()],
+        console: "hvc0".to_owned(),
+        guest: Guest::Fast,
+        kiwi: None,
+        memory_mib: 4096,
+        cpus: 4,
+        container: None,
+        published: None,
+    }
+}
+
+fn publish(store: &Store, name: &str, replace: bool) -> Result<InstalledBox, StoreError> {
+    let staging = store.stage().unwrap();
+    let info = info(name, &staging);
+    staging.publish(store, info, replace)
+}
+
+fn entries(store: &Store) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(store.root())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_box_appears_is_replaced_and_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::at(dir.path().join("boxes"));
+    assert_eq!(store.names().unwrap(), [] as [&str; 0]);
+    publish(&store, "one", false).unwrap();
+    assert!(matches!(
+        publish(&store, "one", false),
+        Err(StoreError::Exists(_))
+    ));
+    publish(&store, "one", true).unwrap();
+    publish(&store, "two", false).unwrap();
+    assert_eq!(entries(&store), ["one", "two"]);
+    let error = store.get("tvo").unwrap_err().to_string();
+    assert!(error.contains("did you mean 'two'?"), "{error}");
+    let error = store.get("../one").unwrap_err().to_string();
+    assert!(error.contains("there are: one, two"), "{error}");
+    store.remove("one").unwrap();
+    assert!(store.remove("one").is_err());
+    assert_eq!(entries(&store), ["two"]);
+}
+
+#[test]
+fn a_damaged_box_is_recognised() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::at(dir.path().to_owned());
+    let installed = publish(&store, "one", false).unwrap();
+    fs::write(installed.path(&installed.info.disk), "shorter or longer").unwrap();
+    assert!(matches!(store.get("one"), Err(StoreError::Damaged { .. })));
+    // A disk may be written in place, until there is a new one.
+    installed.mark_changed().unwrap();
+    installed.mark_changed().unwrap();
+    let changed = store.get("one").unwrap();
+    assert!(changed.changed.is_some() && installed.changed.is_none());
+    let disk = installed.path(&installed.info.disk);
+    fs::write(installed.dir.join("new"), "disk").unwrap();
+    fs::rename(installed.dir.join("new"), &disk).unwrap();
+    assert!(store.get("one").unwrap().changed.is_none());
+    fs::write(installed.dir.join("box.json"), "{").unwrap();
+    assert!(matches!(store.get("one"), Err(StoreError::Damaged { .. })));
+    store.remove("one").unwrap();
+}
+
+#[test]
+fn leftovers_are_swept_and_running_work_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::at(dir.path().to_owned());
+    let running = store.stage().unwrap();
+    let leftover = dir.path().join(format!("{STAGING_PREFIX}old"));
+    fs::create_dir(&leftover).unwrap();
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    for path in [&leftover, running.path()] {
+        File::open(path).unwrap().set_modified(old).unwrap();
+    }
+    drop(store.stage().unwrap());
+    assert!(!leftover.exists());
+    assert!(running.path().exists());
+}
+
+#[test]
+fn names() {
+    for bad in ["", ".x", "../x", "a b", "A", "-x", "a/b", &"x".repeat(65)] {
+        assert!(check_name(bad).is_err(), "{bad}");
+    }
+    assert!(check_name("debian-13.1_x").is_ok());
+}
+
+/// A box whose disk says `content`.
+fn publish_disk(store: &Store, content: &str) -> InstalledBox {
+    let staging = store.stage().unwrap();
+    let mut info = info("one", &staging);
+    fs::write(staging.path().join("disk"), content).unwrap();
+    info.disk = staging.describe("disk").unwrap();
+    staging.publish(store, info, true).unwrap()
+}
+
+#[test]
+fn an_update_does_not_touch_what_a_build_uses() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::at(dir.path().to_owned());
+    let disk = |installed: &InstalledBox| fs::read_to_string(installed.path(&installed.info.disk));
+    let old = publish_disk(&store, "old");
+    let new = publish_disk(&store, "new");
+    assert_eq!(disk(&old).unwrap(), "old");
+    assert_eq!(disk(&new).unwrap(), "new");
+    // Both versions have this kernel: it is there once.
+    assert_eq!(old.path(&old.info.kernel), new.path(&new.info.kernel));
+    let gone = old.path(&old.info.disk);
+    drop((old, new));
+    let newest = publish_disk(&store, "newest");
+    assert!(!gone.exists());
+    assert_eq!(disk(&store.get("one").unwrap()).unwrap(), "newest");
+    assert_eq!(fs::read_dir(&newest.dir).unwrap().count(), 4);
+}
+
+#[test]
+fn what_is_not_ours_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::at(dir.path().to_owned());
+    let cache = dir.path().join("one");
+    fs::create_dir(&cache).unwrap();
+    fs::write(cache.join("Leap-Box.x86_64-System.qcow2"), "").unwrap();
+    assert!(matches!(
+        publish(&store, "one", true),
+        Err(StoreError::Foreign(_))
+    ));
+    assert_eq!(fs::read_dir(&cache).unwrap().count(), 1);
+}
+
+#[test]
+fn one_name_for_the_boxes_of_all_architectures() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::at(dir.path().to_owned());
+    publish(&store, "leap.aarch64", false).unwrap();
+    let published = published_name("leap", Arch::host());
+    publish(&store, &published, false).unwrap();
+    let found = |arch| store.get_for("leap", arch).unwrap().info.name;
+    assert_eq!(found(None), published);
+    assert_eq!(found(Some(Arch::Aarch64)), "leap.aarch64");
+    assert!(store.get_for("leap", Some(Arch::S390x)).is_err());
+    assert_eq!(store.find("../leap.aarch64", None), None);
+}

@@ -1,0 +1,475 @@
+//! The options of `kiwi-ng system build`, checked before anything is started.
+//!
+//! The set is that of KIWI 10.3 and 11.1 (`kiwi-ng system build --help`).
+
+use boxbuild_host::error::{Classify, ErrorClass};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use crate::host_paths::Named;
+
+/// What follows an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Value {
+    /// Nothing.
+    None,
+    /// A value; the option may stand once.
+    Once,
+    /// A value; the option may be repeated.
+    Repeat,
+}
+
+const OPTIONS: &[(&str, Value)] = &[
+    ("--description", Value::Once),
+    ("--target-dir", Value::Once),
+    ("--allow-existing-root", Value::None),
+    ("--clear-cache", Value::None),
+    ("--ignore-repos", Value::None),
+    ("--ignore-repos-used-for-build", Value::None),
+    ("--set-repo", Value::Once),
+    ("--set-repo-credentials", Value::Once),
+    ("--add-repo", Value::Repeat),
+    ("--add-repo-credentials", Value::Repeat),
+    ("--add-package", Value::Repeat),
+    ("--add-bootstrap-package", Value::Repeat),
+    ("--ca-cert", Value::Repeat),
+    ("--ca-target-distribution", Value::Once),
+    ("--delete-package", Value::Repeat),
+    ("--set-container-derived-from", Value::Once),
+    ("--set-container-tag", Value::Once),
+    ("--add-container-label", Value::Repeat),
+    ("--set-type-attr", Value::Repeat),
+    ("--set-release-version", Value::Once),
+    ("--signing-key", Value::Repeat),
+];
+
+const CA_TARGETS: [&str; 4] = ["suse", "redhat", "debian", "archlinux"];
+
+/// All options of `kiwi-ng system build`.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    OPTIONS.iter().map(|(name, _)| *name)
+}
+
+/// Whether `name` is an option of `kiwi-ng system build`.
+pub fn is_option(name: &str) -> bool {
+    OPTIONS.iter().any(|(option, _)| *option == name)
+}
+
+/// Arguments of `kiwi-ng system build`, understood as far as boxbuild needs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildArgs {
+    /// The value of `--description`.
+    pub description: PathBuf,
+    /// The value of `--target-dir`.
+    pub target_dir: PathBuf,
+    /// All other options in their order, as `--option`, `value` words; paths of the host are
+    /// absolute.
+    pub rest: Vec<OsString>,
+    /// Paths of the host in them.
+    pub host_paths: Vec<Named>,
+}
+
+/// The build arguments are wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BuildArgsError {
+    /// No such option.
+    #[error("'kiwi-ng system build' has no option {option}{}", hint(.nearest))]
+    Unknown {
+        /// As typed.
+        option: String,
+        /// The option that was probably meant.
+        nearest: Option<&'static str>,
+    },
+    /// A word that is no option.
+    #[error("unexpected word '{0}' among the build options: options start with --")]
+    Word(String),
+    /// The value is missing.
+    #[error("the build option {0} needs a value")]
+    NoValue(&'static str),
+    /// A flag with a value.
+    #[error("the build option {0} takes no value")]
+    UnexpectedValue(&'static str),
+    /// Given twice.
+    #[error("the build option {0} can be given only once")]
+    Twice(&'static str),
+    /// A required option is missing.
+    #[error("the build option {0} is missing: write it behind --")]
+    Missing(&'static str),
+    /// A value that kiwi refuses.
+    #[error("{value} is no value for {option} (known: {known})")]
+    BadValue {
+        /// The option.
+        option: &'static str,
+        /// As typed.
+        value: String,
+        /// The values there are.
+        known: String,
+    },
+}
+
+impl Classify for BuildArgsError {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Usage
+    }
+}
+
+fn hint(nearest: &Option<&'static str>) -> String {
+    match nearest {
+        Some(option) => format!("; did you mean {option}?"),
+        None => String::from("; see 'kiwi-ng system build --help'"),
+    }
+}
+
+impl BuildArgs {
+    /// Reads the words behind the separator.
+    pub fn parse(words: &[OsString]) -> Result<BuildArgs, BuildArgsError> {
+        let mut description = None;
+        let mut target_dir = None;
+        let mut rest = Vec::new();
+        let mut host_paths = Vec::new();
+        let mut seen: Vec<&str> = Vec::new();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let (name, attached) = split_assignment(word);
+            let (option, kind) = find(name)?;
+            let value = match (kind, attached) {
+                (Value::None, None) => None,
+                (Value::None, Some(_)) => return Err(BuildArgsError::UnexpectedValue(option)),
+                (_, Some(value)) => Some(value.to_owned()),
+                (_, None) => Some(
+                    words
+                        .next()
+                        .filter(|next| find(split_assignment(next).0).is_err())
+                        .ok_or(BuildArgsError::NoValue(option))?
+                        .clone(),
+                ),
+            };
+            if kind == Value::Once && seen.contains(&option) {
+                return Err(BuildArgsError::Twice(option));
+            }
+            seen.push(option);
+            match (option, value) {
+                ("--description", Some(value)) => description = Some(non_empty(option, value)?),
+                ("--target-dir", Some(value)) => target_dir = Some(non_empty(option, value)?),
+                (_, value) => {
+                    let value = match value {
+                        Some(value) => {
+                            check_value(option, &value)?;
+                            Some(host_value(option, value, &mut host_paths))
+                        }
+                        None => None,
+                    };
+                    rest.push(option.into());
+                    rest.extend(value);
+                }
+            }
+        }
+        Ok(BuildArgs {
+            description: description.ok_or(BuildArgsError::Missing("--description"))?,
+            target_dir: target_dir.ok_or(BuildArgsError::Missing("--target-dir"))?,
+            rest,
+            host_paths,
+        })
+    }
+}
+
+fn non_empty(option: &'static str, value: OsString) -> Result<PathBuf, BuildArgsError> {
+    if value.is_empty() {
+        return Err(BuildArgsError::NoValue(option));
+    }
+    Ok(PathBuf::from(value))
+}
+
+fn split_assignment(word: &OsStr) -> (&OsStr, Option<&OsStr>) {
+    let bytes = word.as_bytes();
+    match bytes.iter().position(|byte| *byte == b'=') {
+        Some(at) if bytes.starts_with(b"--") => (
+            OsStr::from_bytes(&bytes[..at]),
+            Some(OsStr::from_bytes(&bytes[at + 1..])),
+        ),
+        _ => (word, None),
+    }
+}
+
+fn find(name: &OsStr) -> Result<(&'static str, Value), BuildArgsError> {
+    if let Some((option, kind)) = OPTIONS.iter().find(|(option, _)| name == *option) {
+        return Ok((option, *kind));
+    }
+    let typed = name.to_string_lossy().into_owned();
+    if !typed.starts_with('-') {
+        return Err(BuildArgsError::Word(typed));
+    }
+    let nearest = OPTIONS
+        .iter()
+        .map(|(option, _)| (strsim::damerau_levenshtein(option, &typed), *option))
+        .min()
+        .filter(|(distance, _)| *distance <= 4)
+        .map(|(_, option)| option);
+    Err(BuildArgsError::Unknown {
+        option: typed,
+        nearest,
+    })
+}
+
+/// Refuses what would only fail later, in the box.
+fn check_value(option: &'static str, value: &OsStr) -> Result<(), BuildArgsError> {
+    let text = value.to_string_lossy();
+    if option == "--ca-target-distribution" && !CA_TARGETS.contains(&&*text) {
+        return Err(BuildArgsError::BadValue {
+            option,
+            value: text.into_owned(),
+            known: CA_TARGETS.join(", "),
+        });
+    }
+    Ok(())
+}
+
+/// Notes the paths of the host in a value, and makes them absolute, as the box has another
+/// working directory.
+fn host_value(option: &'static str, value: OsString, paths: &mut Vec<Named>) -> OsString {
+    let mut note = |path: &str| -> Option<String> {
+        // Three slashes begin an absolute path in a URI; more mean the same.
+        let path = if path.starts_with('/') {
+            format!("/{}", path.trim_start_matches('/'))
+        } else {
+            std::path::absolute(path).ok()?.to_str()?.to_owned()
+        };
+        if !in_box(&path) {
+            paths.push(Named {
+                option,
+                path: PathBuf::from(&path),
+            });
+        }
+        Some(path)
+    };
+    let Some(text) = value.to_str() else {
+        return value;
+    };
+    match option {
+        "--signing-key" | "--ca-cert" => match text.strip_prefix("file://") {
+            Some(path) => {
+                note(path);
+                value
+            }
+            None if text.contains("://") => value,
+            None => note(text).map_or(value, OsString::from),
+        },
+        "--set-repo" | "--add-repo" => {
+            let source = text.split(',').next().unwrap_or_default();
+            if let Some(path) = local(source) {
+                note(path);
+            }
+            // Keys of the repository stand in braces, {URI;URI}.
+            let braces = text.split('{').skip(1);
+            for keys in braces.filter_map(|rest| rest.split('}').next()) {
+                for path in keys.split(';').filter_map(local) {
+                    note(path);
+                }
+            }
+            value
+        }
+        // A file with credentials, or the credentials.
+        "--set-repo-credentials" | "--add-repo-credentials"
+            if std::path::Path::new(text).is_file() =>
+        {
+            note(text).map_or(value, OsString::from)
+        }
+        // An archive of the image to derive from.
+        "--set-container-derived-from" => {
+            if let Some(path) = local(text) {
+                note(path);
+            }
+            value
+        }
+        // A package is a name, or a file for the package manager.
+        "--add-package" | "--add-bootstrap-package" if text.starts_with('/') => {
+            note(text).map_or(value, OsString::from)
+        }
+        _ => value,
+    }
+}
+
+/// The path in a source that is one of this host.
+fn local(source: &str) -> Option<&str> {
+    ["dir://", "file://", "dir:", "file:"]
+        .iter()
+        .find_map(|scheme| source.strip_prefix(scheme))
+        .or(Some(source))
+        .filter(|path| path.starts_with('/'))
+}
+
+/// Whether a path is one that exists in the box: in the description, or of the box itself.
+fn in_box(path: &str) -> bool {
+    ["/description/", "/usr/", "/etc/"]
+        .iter()
+        .any(|place| path.starts_with(place))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<BuildArgs, BuildArgsError> {
+        BuildArgs::parse(&words.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn both_spellings_of_values() {
+        let expected = BuildArgs {
+            description: "d".into(),
+            target_dir: "t".into(),
+            rest: vec!["--add-package".into(), "a=b".into(), "--clear-cache".into()],
+            host_paths: Vec::new(),
+        };
+        let with_spaces = ["--description", "d", "--add-package", "a=b"];
+        let tail = ["--clear-cache", "--target-dir", "t"];
+        assert_eq!(
+            parse(&[&with_spaces[..], &tail].concat()).unwrap(),
+            expected
+        );
+        let with_equals = ["--description=d", "--add-package=a=b"];
+        let tail = ["--clear-cache", "--target-dir=t"];
+        assert_eq!(
+            parse(&[&with_equals[..], &tail].concat()).unwrap(),
+            expected
+        );
+    }
+
+    #[test]
+    fn a_misspelt_option_gets_the_nearest_one() {
+        let error = parse(&["--description", "d", "--add-pakage", "foo"]).unwrap_err();
+        assert!(
+            error.to_string().contains("did you mean --add-package?"),
+            "{error}"
+        );
+        let error = parse(&["--frobnicate-the-image"]).unwrap_err();
+        assert!(!error.to_string().contains("did you mean"), "{error}");
+    }
+
+    #[test]
+    fn every_option_in_both_spellings() {
+        for (option, kind) in OPTIONS {
+            // What files and values are allowed is tested apart.
+            let value = match *option {
+                "--ca-target-distribution" => "debian",
+                "--signing-key" | "--ca-cert" => "/description/key",
+                _ => "value",
+            };
+            let attached = format!("{option}={value}");
+            let (spellings, forwarded) = match kind {
+                Value::None => (vec![vec![*option]], vec![*option]),
+                _ => (
+                    vec![vec![*option, value], vec![attached.as_str()]],
+                    vec![*option, value],
+                ),
+            };
+            let folders: Vec<String> = ["--description", "--target-dir"]
+                .into_iter()
+                .filter(|folder| folder != option)
+                .map(|folder| format!("{folder}=value"))
+                .collect();
+            let folders: Vec<&str> = folders.iter().map(String::as_str).collect();
+            for spelling in spellings {
+                let once = parse(&[&spelling[..], &folders].concat());
+                let once = once.unwrap_or_else(|error| panic!("{spelling:?}: {error}"));
+                if folders.len() == 2 {
+                    assert_eq!(once.rest, forwarded, "{spelling:?}");
+                }
+                let twice = parse(&[&spelling[..], &spelling, &folders].concat());
+                match kind {
+                    Value::Once => assert_eq!(twice, Err(BuildArgsError::Twice(option))),
+                    _ => assert_eq!(twice.unwrap().rest, [&forwarded[..], &forwarded].concat()),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn missing_things_are_named() {
+        assert_eq!(parse(&[]), Err(BuildArgsError::Missing("--description")));
+        assert_eq!(
+            parse(&["--target-dir", "t", "--description"]),
+            Err(BuildArgsError::NoValue("--description"))
+        );
+        assert_eq!(
+            parse(&["--description", "--target-dir", "t"]),
+            Err(BuildArgsError::NoValue("--description"))
+        );
+        assert_eq!(
+            parse(&["--description=d", "--description=e"]),
+            Err(BuildArgsError::Twice("--description"))
+        );
+        assert_eq!(
+            parse(&["--clear-cache=yes"]),
+            Err(BuildArgsError::UnexpectedValue("--clear-cache"))
+        );
+        assert_eq!(
+            parse(&["--description="]),
+            Err(BuildArgsError::NoValue("--description"))
+        );
+        assert_eq!(parse(&["word"]), Err(BuildArgsError::Word("word".into())));
+    }
+
+    #[test]
+    fn paths_of_the_host_are_found() {
+        let folders = ["--description=d", "--target-dir=t"];
+        let of = |option: &'static str, value: &str| {
+            let parsed = parse(&[&[option, value], &folders[..]].concat()).unwrap();
+            let paths = parsed.host_paths.into_iter();
+            (
+                paths
+                    .map(|named| named.path.to_str().unwrap().to_owned())
+                    .collect::<Vec<_>>(),
+                parsed.rest[1].to_str().unwrap().to_owned(),
+            )
+        };
+        for (option, value, paths) in [
+            (
+                "--signing-key",
+                "/home/me/key.asc",
+                &["/home/me/key.asc"][..],
+            ),
+            ("--signing-key", "file:///home/key", &["/home/key"]),
+            ("--ca-cert", "/srv/ca.pem", &["/srv/ca.pem"]),
+            ("--add-repo", "dir:///srv/repo,rpm-dir", &["/srv/repo"]),
+            (
+                "--add-repo",
+                "http://m/r,rpm-md,a,,,,{file:///k/1;/k/2}",
+                &["/k/1", "/k/2"],
+            ),
+            ("--set-repo", "/srv/repo", &["/srv/repo"]),
+            (
+                "--set-container-derived-from",
+                "file:///srv/c.tar",
+                &["/srv/c.tar"],
+            ),
+            ("--set-container-derived-from", "docker://x/y:1", &[]),
+            ("--add-bootstrap-package", "/srv/a.rpm", &["/srv/a.rpm"]),
+            ("--add-package", "vim", &[]),
+            ("--set-repo-credentials", "user:password", &[]),
+            ("--signing-key", "/description/key.asc", &[]),
+            ("--signing-key", "file:///usr/share/keyrings/k.gpg", &[]),
+            ("--add-repo", "http://mirror.example/debian,apt-deb", &[]),
+        ] {
+            let (found, kept) = of(option, value);
+            assert_eq!(found, paths, "{option} {value}");
+            assert_eq!(kept, value, "{option}");
+        }
+        let (found, absolute) = of("--signing-key", "keys/a.asc");
+        assert_eq!(found, std::slice::from_ref(&absolute));
+        assert!(absolute.starts_with('/') && absolute.ends_with("/keys/a.asc"));
+        // A file with credentials, if there is one of that name.
+        let (found, absolute) = of("--add-repo-credentials", "Cargo.toml");
+        assert_eq!(found, [absolute]);
+    }
+
+    #[test]
+    fn values_of_any_bytes_survive() {
+        let raw = OsString::from_vec(b"--description=/tmp/\xff \n$x".to_vec());
+        let parsed = BuildArgs::parse(&[raw, "--target-dir=t".into()]).unwrap();
+        assert_eq!(parsed.description.as_os_str().as_bytes(), b"/tmp/\xff \n$x");
+    }
+}

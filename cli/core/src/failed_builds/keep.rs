@@ -1,0 +1,141 @@
+//! Keeping a build that has just failed.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use super::builds::{FailedBuild, FailedBuilds, bytes};
+use super::error::FailedBuildError;
+use super::record::Record;
+use crate::plan::Plan;
+use boxbuild_engine::Running;
+use boxbuild_host::error::IoError;
+use boxbuild_host::reaper::Reaper;
+
+/// A file system with less free space than this part of it is too full to keep a disk on.
+const LEAST_FREE_PERCENT: u64 = 5;
+
+/// Beginning of the names of folders in the making.
+const MAKING: &str = ".making-";
+
+/// What is said of the failure.
+#[derive(Debug)]
+pub struct Failed<'a> {
+    /// Name of the engine.
+    pub engine: &'a str,
+    /// Why, in words.
+    pub reason: String,
+    /// boxbuild's exit code.
+    pub exit_code: u8,
+    /// kiwi's log, if there is one.
+    pub log: &'a Path,
+    /// The end of what the box wrote to its console.
+    pub console: &'a str,
+}
+
+impl FailedBuilds {
+    /// Keeps the build by `plan` whose machine was `running`. Returns it, and the names of older
+    /// ones that went to make room.
+    ///
+    /// # Errors
+    /// If it cannot be kept; nothing of it is left then.
+    pub fn keep(
+        &self,
+        plan: &Plan,
+        running: &dyn Running,
+        failed: &Failed<'_>,
+    ) -> Result<(FailedBuild, Vec<String>), FailedBuildError> {
+        self.make()?;
+        self.room()?;
+        let making = tempfile::Builder::new()
+            .prefix(MAKING)
+            .tempdir_in(&self.folder)
+            .map_err(IoError::on("create a folder in", &self.folder))?;
+        let folder = making.path();
+        // Nothing is left behind if this process is killed right now.
+        let reaper = File::open(folder)
+            .and_then(|handle| Reaper::watch(folder, &handle))
+            .map_err(IoError::on("monitor over", folder))?;
+        let mut record = Record::new(plan, failed.engine, failed.reason.clone(), failed.exit_code);
+        record.disk = running
+            .keep_disk(folder)
+            .map_err(IoError::on("keep the disk in", folder))?;
+        if record.disk.is_some() && link_box(plan, folder).is_ok() {
+            record.box_folder = None;
+        }
+        match fs::copy(failed.log, folder.join("result.log")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(IoError::on("copy the log", failed.log)(error).into());
+            }
+            _ => {}
+        }
+        let console = folder.join("console.log");
+        fs::write(&console, failed.console).map_err(IoError::on("write", &console))?;
+        let place = self.publish(folder, &mut record)?;
+        let _ = making.keep();
+        drop(reaper);
+        let gone = self.limit()?;
+        let build = FailedBuild {
+            bytes: bytes(&place),
+            folder: place,
+            record,
+        };
+        Ok((build, gone))
+    }
+
+    /// Whether there is room for what may still be in memory of this host.
+    fn room(&self) -> Result<(), FailedBuildError> {
+        let stat = nix::sys::statvfs::statvfs(&self.folder).map_err(|errno| {
+            IoError::on("look at the file system of", &self.folder)(errno.into())
+        })?;
+        if stat.blocks_available() * 100 < stat.blocks() * LEAST_FREE_PERCENT {
+            let error = io::Error::other("its file system is nearly full");
+            return Err(IoError::on("keep the build in", &self.folder)(error).into());
+        }
+        Ok(())
+    }
+
+    /// Gives the folder the name of a build that there is not.
+    fn publish(
+        &self,
+        folder: &Path,
+        record: &mut Record,
+    ) -> Result<std::path::PathBuf, FailedBuildError> {
+        let name = record.info.name.clone();
+        let number = |id: &String| {
+            id.strip_prefix(&name)?
+                .strip_prefix('-')?
+                .parse::<u32>()
+                .ok()
+        };
+        let mut next = self.ids()?.iter().filter_map(number).max().unwrap_or(0) + 1;
+        loop {
+            record.id = format!("{name}-{next}");
+            // The last step but one may have been taken before.
+            let _ = fs::remove_file(folder.join(super::record::NAME));
+            record
+                .write(folder)
+                .map_err(IoError::on("write the description in", folder))?;
+            let place = self.folder.join(&record.id);
+            let flags = RenameFlags::RENAME_NOREPLACE;
+            match renameat2(AT_FDCWD, folder, AT_FDCWD, &place, flags) {
+                Ok(()) => return Ok(place),
+                Err(Errno::EEXIST) => next += 1,
+                Err(errno) => return Err(IoError::on("create", &place)(errno.into()).into()),
+            }
+        }
+    }
+}
+
+/// Holds the box's files as they are, whatever becomes of the box.
+fn link_box(plan: &Plan, folder: &Path) -> io::Result<()> {
+    let installed = &plan.installed;
+    let info = &installed.info;
+    for file in [&info.kernel, &info.initrd, &info.disk] {
+        fs::hard_link(installed.path(file), folder.join(&file.name))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! What is known of a kept build.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::boot::Boot;
+use crate::plan::Plan;
+use boxbuild_boxes::store::{BoxFile, BoxInfo, InstalledBox};
+use boxbuild_engine::Network;
+
+/// Name of the file.
+pub(super) const NAME: &str = "build.json";
+
+/// `build.json`. Paths may have any bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Version of this description, [`Record::FORMAT`].
+    pub format: u32,
+    /// Name of the build.
+    pub id: String,
+    /// When it failed, seconds since the epoch.
+    pub failed: u64,
+    /// Why, in words.
+    pub reason: String,
+    /// boxbuild's exit code.
+    pub exit_code: u8,
+    /// The engine that ran it.
+    pub engine: String,
+    /// The box.
+    pub info: BoxInfo,
+    /// The folder of the box's files, if they are not in the build's own.
+    pub box_folder: Option<OsString>,
+    /// Length of the box's disk image, and time of its last change in nanoseconds: what was
+    /// written over it fits no other.
+    pub base: (u64, i128),
+    /// Bytes of the disk's changes; `None` if the disk could not be kept.
+    pub disk: Option<u64>,
+    /// The box was brought up by boxbuild's own init.
+    pub fast: bool,
+    /// `console=` of the guest.
+    pub console: String,
+    /// Guest memory in MiB.
+    pub memory_mib: u64,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// There was a network.
+    pub network: bool,
+    /// The description folder.
+    pub description: OsString,
+    /// The target folder.
+    pub target_dir: OsString,
+    /// Other folders of the host.
+    pub shares: Vec<KeptShare>,
+}
+
+/// A folder of the host that a build saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptShare {
+    /// virtio-fs tag.
+    pub tag: String,
+    /// The folder, on the host and in the box.
+    pub path: OsString,
+}
+
+impl Record {
+    /// The `format` this program writes and reads.
+    pub const FORMAT: u32 = 1;
+
+    /// What is to be said of a build by `plan` that failed now.
+    pub(super) fn new(plan: &Plan, engine: &str, reason: String, exit_code: u8) -> Record {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let installed = &plan.installed;
+        Record {
+            format: Record::FORMAT,
+            id: String::new(),
+            failed: now.map_or(0, |time| time.as_secs()),
+            reason,
+            exit_code,
+            engine: engine.to_owned(),
+            info: installed.info.clone(),
+            box_folder: Some(installed.dir.clone().into()),
+            base: mark(&installed.path(&installed.info.disk)).unwrap_or_default(),
+            disk: None,
+            fast: plan.boot() == Some(Boot::Fast),
+            console: plan.console.clone(),
+            memory_mib: plan.memory_mib,
+            cpus: plan.cpus,
+            network: plan.network == Network::User,
+            description: plan.description.clone().into(),
+            target_dir: plan.target_dir.clone().into(),
+            shares: plan
+                .host_paths
+                .folders
+                .iter()
+                .map(|share| KeptShare {
+                    tag: share.tag.clone(),
+                    path: share.path.clone().into(),
+                })
+                .collect(),
+        }
+    }
+
+    /// When it failed.
+    pub fn time(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.failed)
+    }
+
+    pub(super) fn write(&self, folder: &Path) -> std::io::Result<()> {
+        let mut file = File::create_new(folder.join(NAME))?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        file.sync_all()
+    }
+
+    /// What is in `folder`, or what is wrong with it.
+    pub(super) fn read(folder: &Path) -> Result<Record, String> {
+        let text = fs::read(folder.join(NAME)).map_err(|error| error.to_string())?;
+        let record: Record = serde_json::from_slice(&text)
+            .map_err(|error| format!("{NAME}, perhaps of another version of boxbuild: {error}"))?;
+        let outside = |file: &&BoxFile| file.name.contains('/') || file.name.starts_with('.');
+        if record.format != Record::FORMAT {
+            return Err(format!("{NAME} has format {}", record.format));
+        }
+        if let Some(file) = record.info.files().into_iter().find(outside) {
+            return Err(format!("{NAME} names the file '{}'", file.name));
+        }
+        Ok(record)
+    }
+
+    /// The box that the build in `folder` ran in, if it is still the same.
+    ///
+    /// # Errors
+    /// In words for the user, if it is not.
+    pub fn installed(&self, folder: &Path) -> Result<InstalledBox, String> {
+        let dir = match &self.box_folder {
+            Some(dir) => PathBuf::from(dir),
+            None => folder.to_owned(),
+        };
+        let installed = InstalledBox::prospective(dir, self.info.clone(), Vec::new());
+        let name = &self.info.name;
+        let disk = installed.path(&self.info.disk);
+        for file in [&self.info.kernel, &self.info.initrd] {
+            let path = installed.path(file);
+            if !fs::metadata(&path).is_ok_and(|metadata| metadata.len() == file.size) {
+                return Err(format!(
+                    "the box {name} was updated or removed since ({} is gone or another)",
+                    path.display()
+                ));
+            }
+        }
+        match mark(&disk) {
+            Some(mark) if mark == self.base => Ok(installed),
+            Some(_) => Err(format!(
+                "the disk of the box {name} was changed since (by a build with --no-snapshot?), and \
+                 what this build wrote lies over it as it was"
+            )),
+            None => Err(format!("the box {name} was updated or removed since")),
+        }
+    }
+}
+
+/// Length and time of the last change of a file.
+fn mark(path: &Path) -> Option<(u64, i128)> {
+    let metadata = fs::metadata(path).ok()?;
+    let time = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    Some((metadata.len(), time))
+}

@@ -1,0 +1,158 @@
+//! Keeping builds, with a machine that only has a disk to keep.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::builds::{FOLDER, MOST};
+use super::*;
+use crate::plan::tests::plan_in;
+use boxbuild_engine::{Console, Running, Usage};
+
+#[derive(Debug)]
+struct Gone;
+
+impl Running for Gone {
+    fn kill(&mut self, _grace: Duration) {}
+
+    fn peak_memory(&self) -> Option<u64> {
+        None
+    }
+
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+
+    fn console(&self) -> Option<Arc<dyn Console>> {
+        None
+    }
+
+    fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>> {
+        fs::write(folder.join("changes"), vec![1; 100_000])?;
+        Ok(Some(100_000))
+    }
+}
+
+struct Sandbox {
+    dir: tempfile::TempDir,
+    plan: crate::plan::Plan,
+    builds: FailedBuilds,
+}
+
+impl Sandbox {
+    fn new() -> Sandbox {
+        let dir = tempfile::tempdir().unwrap();
+        let small = dir.path().join("small");
+        fs::create_dir(&small).unwrap();
+        for file in ["kernel", "initrd", "disk"] {
+            fs::write(small.join(file), "").unwrap();
+        }
+        fs::write(dir.path().join("log"), "why").unwrap();
+        Sandbox {
+            plan: plan_in(small, |_| {}).unwrap(),
+            builds: FailedBuilds::of(dir.path()),
+            dir,
+        }
+    }
+
+    fn keep(&self) -> (FailedBuild, Vec<String>) {
+        let failed = Failed {
+            engine: "qemu",
+            reason: String::from("it failed"),
+            exit_code: 1,
+            log: &self.dir.path().join("log"),
+            console: "said",
+        };
+        self.builds.keep(&self.plan, &Gone, &failed).unwrap()
+    }
+
+    fn left(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.dir.path().join(FOLDER))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn a_build_is_kept_as_a_whole_and_found() {
+    let sandbox = Sandbox::new();
+    assert!(matches!(
+        sandbox.builds.get(None),
+        Err(FailedBuildError::Nothing)
+    ));
+    let (build, gone) = sandbox.keep();
+    assert!(gone.is_empty() && build.bytes >= 100_000);
+    assert_eq!(build.record.id, "small-1");
+    sandbox.keep();
+    assert_eq!(sandbox.builds.ids().unwrap(), ["small-1", "small-2"]);
+    assert_eq!(
+        sandbox.left(),
+        ["small-1", "small-2"],
+        "nothing else is left"
+    );
+    let newest = sandbox.builds.get(None).unwrap();
+    assert_eq!(newest.record.id, "small-2");
+    let read = |name: &str| fs::read_to_string(newest.folder.join(name)).unwrap();
+    assert_eq!(
+        (read("result.log").as_str(), read("console.log").as_str()),
+        ("why", "said")
+    );
+    let error = sandbox.builds.get(Some("smal-1")).unwrap_err().to_string();
+    assert!(error.contains("did you mean 'small-1'?"), "{error}");
+    // Who uses it keeps it.
+    let held = newest.hold().unwrap();
+    assert!(matches!(
+        sandbox.builds.remove("small-2"),
+        Err(FailedBuildError::InUse(_))
+    ));
+    drop(held);
+    assert!(sandbox.builds.remove("small-2").unwrap() >= 100_000);
+    assert_eq!(sandbox.left(), ["small-1"]);
+}
+
+#[test]
+fn the_box_may_go_but_not_change() {
+    let sandbox = Sandbox::new();
+    let (build, _) = sandbox.keep();
+    fs::remove_dir_all(&sandbox.plan.installed.dir).unwrap();
+    let installed = build.record.installed(&build.folder).unwrap();
+    assert_eq!(installed.dir, build.folder);
+    fs::write(build.folder.join("disk"), "written in place").unwrap();
+    let problem = build.record.installed(&build.folder).unwrap_err();
+    assert!(problem.contains("changed since"), "{problem}");
+    fs::remove_file(build.folder.join("kernel")).unwrap();
+    let problem = build.record.installed(&build.folder).unwrap_err();
+    assert!(problem.contains("updated or removed"), "{problem}");
+}
+
+#[test]
+fn the_oldest_go() {
+    let sandbox = Sandbox::new();
+    for number in 1..=MOST {
+        assert!(sandbox.keep().1.is_empty(), "{number}");
+        // Ages are told by times.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(sandbox.keep().1, ["small-1"]);
+    assert_eq!(sandbox.builds.ids().unwrap().len(), MOST);
+}
+
+#[test]
+fn a_damaged_record_is_said() {
+    let sandbox = Sandbox::new();
+    let (build, _) = sandbox.keep();
+    let path = build.folder.join(record::NAME);
+    let good = fs::read_to_string(&path).unwrap();
+    for bad in ["{", &good.replace("\"kernel\",", "\"../../kernel\",")] {
+        fs::write(&path, bad).unwrap();
+        let error = sandbox.builds.get(None).unwrap_err().to_string();
+        assert!(error.contains("boxbuild prune small-1"), "{error}");
+    }
+    sandbox.builds.remove("small-1").unwrap();
+}

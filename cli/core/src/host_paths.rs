@@ -1,0 +1,302 @@
+//! Files and folders of the host that a build sees besides its description.
+//!
+//! They appear in the box under the path that they have on the host: the folder of
+//! `--shared-path`, and read-only what the build arguments name (keys, certificates,
+//! credentials, repositories). Small files travel with a machine's initial ramdisk, so that
+//! nothing else of their folder is seen; folders are shared over virtio-fs. Into a container,
+//! both are mounted.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::boot::{Boot, RunsAs};
+use boxbuild_engine::Share;
+use boxbuild_engine::podman::{self, Mount};
+
+/// Largest total of the files that travel in the initial ramdisk, in bytes. Keys and
+/// certificates have kilobytes; what is larger would cost guest memory.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// Tag of the folder that the published boxes mount at `custom_mount`.
+const CUSTOM_TAG: &str = "custompath";
+
+/// Folders that make up a running system or the contract of a build: to lay something over
+/// them would break the box.
+const TAKEN: &[&str] = &[
+    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root",
+    "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var",
+];
+
+/// Trees of which nothing can be laid over.
+const TAKEN_TREES: &[&str] = &[
+    "/bundle",
+    "/description",
+    "/dev",
+    "/proc",
+    "/result",
+    "/run/boxbuild",
+    "/sys",
+];
+
+/// A path of the host in a build argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The option.
+    pub option: &'static str,
+    /// Absolute.
+    pub path: PathBuf,
+}
+
+/// What the box shall see.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostPaths {
+    /// Folders; their place in the box is their path.
+    pub folders: Vec<Share>,
+    /// Files, in the same way.
+    pub files: Vec<PathBuf>,
+}
+
+impl HostPaths {
+    /// Decides how each path reaches a box that runs as `runs_as`.
+    ///
+    /// # Errors
+    /// In words for the user, if one does not exist or cannot be had.
+    pub fn new(
+        shared: Option<&Path>,
+        named: &[Named],
+        runs_as: RunsAs,
+    ) -> Result<HostPaths, String> {
+        let mut paths = HostPaths::default();
+        if let Some(shared) = shared {
+            let path = std::path::absolute(shared)
+                .map_err(|error| format!("--shared-path {}: {error}", shared.display()))?;
+            paths.add("--shared-path", &path, false)?;
+        }
+        for Named { option, path } in named {
+            paths.add(option, path, true)?;
+        }
+        match runs_as {
+            RunsAs::Container(_) => {
+                let folders = paths.folders.iter().map(|share| share.path.as_path());
+                folders
+                    .chain(paths.files.iter().map(PathBuf::as_path))
+                    .try_for_each(podman::check_place)?;
+            }
+            RunsAs::Machine(Boot::Compat) => paths.fits_compat(named)?,
+            RunsAs::Machine(Boot::Fast) => {}
+        }
+        Ok(paths)
+    }
+
+    fn add(&mut self, option: &str, path: &Path, read_only: bool) -> Result<(), String> {
+        let problem = |problem: &str| Err(format!("{option} {}: {problem}", path.display()));
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return problem(
+                    "does not exist on this host (in the box, files of the description are below \
+                     /description)",
+                );
+            }
+            Err(error) => return problem(&error.to_string()),
+        };
+        if TAKEN.iter().any(|taken| path == Path::new(taken))
+            || TAKEN_TREES.iter().any(|tree| path.starts_with(tree))
+        {
+            return problem("a folder of the system cannot be shared: choose one below it");
+        }
+        if self
+            .folders
+            .iter()
+            .any(|known| path.starts_with(&known.path))
+        {
+            return Ok(());
+        }
+        if metadata.is_dir() {
+            let tag = match read_only {
+                false => String::from(CUSTOM_TAG),
+                true => format!("host{}", self.folders.len()),
+            };
+            self.folders.push(Share {
+                tag,
+                path: path.to_owned(),
+                read_only,
+            });
+        } else if !read_only {
+            return problem("is not a folder");
+        } else if !metadata.is_file() {
+            return problem("is neither a file nor a folder");
+        } else if !self.files.iter().any(|known| known == path) {
+            if let Err(error) = File::open(path) {
+                return problem(&error.to_string());
+            }
+            self.files.push(path.to_owned());
+            let total: u64 = self
+                .files
+                .iter()
+                .filter_map(|file| file.metadata().ok())
+                .map(|metadata| metadata.len())
+                .sum();
+            if total > MOST_BYTES {
+                return problem(
+                    "files of more than 16 MiB are not handed over one by one: share their folder \
+                     with --shared-path",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// A published box mounts one folder besides its own.
+    fn fits_compat(&mut self, named: &[Named]) -> Result<(), String> {
+        let option_of = |path: &Path| {
+            named
+                .iter()
+                .find(|named| named.path == path)
+                .map_or("--shared-path", |named| named.option)
+        };
+        let left_over = self
+            .files
+            .first()
+            .map(PathBuf::as_path)
+            .or_else(|| self.folders.get(1).map(|share| share.path.as_path()));
+        if let Some(path) = left_over {
+            return Err(format!(
+                "{} {}: a box that is booted by its own init sees only one folder besides the \
+                 description: share one that holds all such files with --shared-path",
+                option_of(path),
+                path.display()
+            ));
+        }
+        let Some(share) = self.folders.first_mut() else {
+            return Ok(());
+        };
+        CUSTOM_TAG.clone_into(&mut share.tag);
+        // The guest side evaluates the path in a shell.
+        let plain = share.path.to_str().is_some_and(|path| {
+            path.chars()
+                .all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c))
+        });
+        if plain {
+            Ok(())
+        } else {
+            Err(format!(
+                "{} {}: such a path cannot reach a box that is booted by its own init: use one of \
+                 letters, digits, '/', '.', '_', '-' and '+'",
+                option_of(&share.path),
+                share.path.display()
+            ))
+        }
+    }
+
+    /// All of them, as a container sees them.
+    pub fn mounts(&self) -> Vec<Mount> {
+        let folders = self.folders.iter().map(|share| Mount {
+            path: share.path.clone(),
+            read_only: share.read_only,
+        });
+        let files = self.files.iter().map(|file| Mount {
+            path: file.clone(),
+            read_only: true,
+        });
+        folders.chain(files).collect()
+    }
+
+    /// Where a published box mounts the folder.
+    pub fn custom_mount(&self) -> Option<&Path> {
+        self.folders
+            .iter()
+            .find(|share| share.tag == CUSTOM_TAG)
+            .map(|share| share.path.as_path())
+    }
+}
+
+/// Reads a file of [`HostPaths::files`].
+///
+/// # Errors
+/// If it cannot be read, or has grown beyond all bounds since it was looked at.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut data = Vec::new();
+    File::open(path)?
+        .take(MOST_BYTES + 1)
+        .read_to_end(&mut data)?;
+    if data.len() as u64 > MOST_BYTES {
+        return Err(io::Error::other("it has grown beyond 16 MiB"));
+    }
+    Ok(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use boxbuild_engine::podman::Mode;
+
+    const FAST: RunsAs = RunsAs::Machine(Boot::Fast);
+    const COMPAT: RunsAs = RunsAs::Machine(Boot::Compat);
+
+    fn named(path: &Path) -> Vec<Named> {
+        vec![Named {
+            option: "--signing-key",
+            path: path.to_owned(),
+        }]
+    }
+
+    #[test]
+    fn files_travel_and_folders_are_shared() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, repo) = (dir.path().join("key"), dir.path().join("repo"));
+        fs::write(&key, "secret").unwrap();
+        fs::create_dir_all(repo.join("sub")).unwrap();
+        let several = [
+            named(&key),
+            named(&key),
+            named(&repo),
+            named(&repo.join("sub")),
+        ]
+        .concat();
+        let paths = HostPaths::new(None, &several, FAST).unwrap();
+        assert_eq!(paths.files, std::slice::from_ref(&key));
+        assert_eq!(paths.folders.len(), 1);
+        assert!(paths.folders[0].read_only);
+        assert_eq!(read(&key).unwrap(), b"secret");
+        // What lies below the shared folder is seen there.
+        let paths = HostPaths::new(Some(dir.path()), &several, COMPAT).unwrap();
+        assert_eq!(paths.files, [] as [PathBuf; 0]);
+        assert_eq!(paths.custom_mount(), Some(dir.path()));
+        assert!(!paths.folders[0].read_only);
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("key");
+        let refused = |shared: Option<&Path>, named: &[Named], runs_as, text: &str| {
+            let error = HostPaths::new(shared, named, runs_as).unwrap_err();
+            assert!(error.contains(text), "{error}");
+        };
+        refused(None, &named(&key), FAST, "does not exist");
+        fs::write(&key, "").unwrap();
+        refused(None, &named(&key), COMPAT, "--signing-key");
+        assert!(HostPaths::new(None, &named(&key), RunsAs::Container(Mode::Rootless)).is_ok());
+        let unspeakable = dir.path().join("a:,");
+        fs::write(&unspeakable, "").unwrap();
+        refused(
+            None,
+            &named(&unspeakable),
+            RunsAs::Container(Mode::Rootless),
+            "podman",
+        );
+        refused(Some(&key), &[], FAST, "not a folder");
+        for system in ["/", "/usr", "/proc/self", "/dev"] {
+            refused(Some(Path::new(system)), &[], FAST, "of the system");
+        }
+        let odd = dir.path().join("a b");
+        fs::create_dir(&odd).unwrap();
+        refused(Some(&odd), &[], COMPAT, "cannot reach");
+        assert!(HostPaths::new(Some(&odd), &[], FAST).is_ok());
+        File::create(&key).unwrap().set_len(MOST_BYTES + 1).unwrap();
+        refused(None, &named(&key), FAST, "16 MiB");
+        assert!(read(&key).is_err());
+    }
+}

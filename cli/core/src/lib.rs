@@ -1,0 +1,17 @@
+//! One build, from the request to its published results.
+
+pub mod boot;
+pub mod boot_history;
+pub mod build_args;
+pub mod failed_builds;
+pub mod host_facts;
+pub mod host_paths;
+pub mod kiwi_log;
+pub mod output_dir;
+pub mod plan;
+pub mod request;
+pub mod resolve;
+pub mod run;
+pub mod ssh;
+pub mod terminal;
+pub mod timeline;

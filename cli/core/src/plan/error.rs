@@ -1,0 +1,34 @@
+//! Why there is no plan.
+
+use boxbuild_host::error::{Classify, ErrorClass};
+use std::path::PathBuf;
+
+/// Why there is no plan. All of these are the user's to correct (exit code 2).
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The description cannot be used.
+    #[error("--description {path}: {problem}")]
+    Description {
+        /// As typed.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The target directory cannot be used.
+    #[error("--target-dir {path}: {problem}")]
+    Target {
+        /// As typed.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// An option's value is wrong or cannot be had with this box.
+    #[error("{0}")]
+    Option(String),
+}
+
+impl Classify for PlanError {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Usage
+    }
+}

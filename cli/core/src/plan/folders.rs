@@ -1,0 +1,207 @@
+//! The folders of a build, checked before the box is even looked up.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
+
+use super::error::PlanError;
+use crate::request::BuildRequest;
+
+/// Least free space below the target directory, in bytes. An image is larger; this only
+/// recognises a file system that is full.
+const LEAST_FREE: u64 = 16 << 20;
+
+/// The folders of a build, checked before the box is even looked up.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    pub(super) description: PathBuf,
+    pub(super) target_dir: PathBuf,
+}
+
+impl Folders {
+    /// Checks the folders that `request` names.
+    ///
+    /// # Errors
+    /// Fails if one cannot be used.
+    pub fn check(request: &BuildRequest) -> Result<Folders, PlanError> {
+        let file = request.kiwi.description_file.as_deref();
+        let description = check_description(&request.build.description, file)?;
+        let target_dir = check_target(&request.build.target_dir, &description)?;
+        Ok(Folders {
+            description,
+            target_dir,
+        })
+    }
+}
+
+fn check_description(path: &Path, kiwi_file: Option<&Path>) -> Result<PathBuf, PlanError> {
+    let problem = |problem: String| PlanError::Description {
+        path: path.to_owned(),
+        problem,
+    };
+    let metadata = fs::metadata(path).map_err(|error| problem(describe(&error)))?;
+    if !metadata.is_dir() {
+        return Err(problem(
+            "not a folder: name the folder that holds the description".into(),
+        ));
+    }
+    let entries = fs::read_dir(path).map_err(|error| problem(describe(&error)))?;
+    match kiwi_file {
+        Some(file) if !path.join(file).is_file() => {
+            return Err(problem(format!(
+                "there is no file {} (--kiwi-file)",
+                file.display()
+            )));
+        }
+        Some(_) => {}
+        None => {
+            let found = entries.filter_map(Result::ok).any(|entry| {
+                let name = PathBuf::from(entry.file_name());
+                name.extension().is_some_and(|extension| {
+                    ["kiwi", "xml", "yml", "yaml"]
+                        .iter()
+                        .any(|known| extension == *known)
+                })
+            });
+            if !found {
+                return Err(problem(
+                    "there is no KIWI description in it (config.xml, *.kiwi, *.yml)".into(),
+                ));
+            }
+        }
+    }
+    fs::canonicalize(path).map_err(|error| problem(describe(&error)))
+}
+
+fn check_target(path: &Path, description: &Path) -> Result<PathBuf, PlanError> {
+    let problem = |problem: String| PlanError::Target {
+        path: path.to_owned(),
+        problem,
+    };
+    let absolute = std::path::absolute(path).map_err(|error| problem(describe(&error)))?;
+    // The nearest existing ancestor decides whether the folder can be made.
+    let mut existing = absolute.as_path();
+    let found = loop {
+        match fs::metadata(existing) {
+            Ok(metadata) if metadata.is_dir() => break existing,
+            Ok(_) => return Err(problem(format!("{} is not a folder", existing.display()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if fs::symlink_metadata(existing).is_ok() {
+                    return Err(problem(format!(
+                        "{} is a symbolic link to nowhere",
+                        existing.display()
+                    )));
+                }
+                existing = existing.parent().ok_or_else(|| problem(describe(&error)))?;
+            }
+            Err(error) => return Err(problem(describe(&error))),
+        }
+    };
+    let missing = absolute.strip_prefix(found).unwrap_or(Path::new(""));
+    if missing
+        .components()
+        .any(|component| component == std::path::Component::ParentDir)
+    {
+        return Err(problem(
+            "has '..' below a folder that does not exist".into(),
+        ));
+    }
+    let mut resolved = fs::canonicalize(found).map_err(|error| problem(describe(&error)))?;
+    if access(&resolved, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
+        return Err(problem(format!(
+            "you cannot write into {}",
+            resolved.display()
+        )));
+    }
+    if let Ok(stat) = nix::sys::statvfs::statvfs(&resolved) {
+        let free = stat.blocks_available() * stat.fragment_size();
+        if free < LEAST_FREE {
+            return Err(problem(format!(
+                "only {} KiB are free on the file system of {}",
+                free >> 10,
+                resolved.display()
+            )));
+        }
+    }
+    if missing != Path::new("") {
+        resolved.push(missing);
+    }
+    if resolved.starts_with(description) {
+        return Err(problem(
+            "lies inside the description folder: choose another one".into(),
+        ));
+    }
+    if description.starts_with(&resolved) {
+        return Err(problem(
+            "contains the description folder: choose another one".into(),
+        ));
+    }
+    Ok(resolved)
+}
+
+/// An error in words that complete the name of a file.
+pub(super) fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => String::from("does not exist"),
+        io::ErrorKind::PermissionDenied => String::from("permission denied"),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::request;
+
+    fn with(description: &Path, target: &Path) -> Result<Folders, PlanError> {
+        let mut request = request();
+        request.build.description = description.to_owned();
+        request.build.target_dir = target.to_owned();
+        Folders::check(&request)
+    }
+
+    fn complaint(result: Result<Folders, PlanError>) -> String {
+        result.expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn folders_are_checked_before_anything_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(dir.path()).unwrap();
+        let description = root.join("with space, 'quote' and $x");
+        let target = root.join("a/b/target");
+        assert!(complaint(with(&description, &target)).contains("does not exist"));
+        fs::create_dir(&description).unwrap();
+        assert!(complaint(with(&description, &target)).contains("no KIWI description"));
+        fs::write(description.join("config.xml"), "").unwrap();
+        let checked = with(&description, &target).unwrap();
+        assert_eq!(checked.description, description);
+        assert_eq!(checked.target_dir, target);
+        assert!(!root.join("a").exists());
+
+        fs::write(root.join("file"), "").unwrap();
+        assert!(complaint(with(&description, &root.join("file"))).contains("not a folder"));
+        assert!(complaint(with(&description, &root.join("file/x"))).contains("file"));
+        assert!(complaint(with(&description, &description.join("x"))).contains("inside"));
+        assert!(complaint(with(&description, &root)).contains("contains"));
+        assert!(complaint(with(&root.join("file"), &target)).contains("not a folder"));
+        std::os::unix::fs::symlink("/nowhere", root.join("link")).unwrap();
+        assert!(complaint(with(&description, &root.join("link"))).contains("link to nowhere"));
+        assert!(complaint(with(&description, &root.join("no/../x"))).contains("'..'"));
+    }
+
+    #[test]
+    fn a_named_description_file_must_be_there() {
+        let (dir, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(dir.path().join("other.kiwi"), "").unwrap();
+        let mut request = request();
+        request.build.description = dir.path().to_owned();
+        request.build.target_dir = target.path().join("x/y");
+        request.kiwi.description_file = Some("other.kiwi".into());
+        assert!(Folders::check(&request).is_ok());
+        request.kiwi.description_file = Some("some.kiwi".into());
+        assert!(complaint(Folders::check(&request)).contains("some.kiwi"));
+    }
+}

@@ -1,0 +1,223 @@
+//! The plan of a build: everything decided and checked, nothing touched yet.
+
+mod boot;
+mod describe;
+mod error;
+mod folders;
+pub mod image_types;
+mod json;
+mod options;
+mod proxies;
+mod report;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use boxbuild_boxes::store::InstalledBox;
+use boxbuild_engine::{EngineChoice, Network, Share};
+use serde::Serialize;
+
+use crate::boot::{Boot, RunsAs};
+use crate::host_facts::HostFacts;
+use crate::host_paths::HostPaths;
+use crate::request::{BuildRequest, Fetch};
+use crate::ssh::Ssh;
+
+pub use boot::BootChoice;
+pub use error::PlanError;
+pub use folders::Folders;
+pub use image_types::ImageTypes;
+pub use report::{PlanReport, ResolvedEngine};
+
+/// A validated build. As JSON it is the plan of docs/json.md.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    /// The box to build in.
+    #[serde(rename = "box", serialize_with = "json::installed")]
+    pub installed: InstalledBox,
+    /// What the box runs as, and how it is brought up.
+    #[serde(flatten, serialize_with = "json::runs_as")]
+    pub runs_as: RunsAs,
+    /// The box's kernel runs in FIPS mode.
+    pub fips: bool,
+    /// Description folder, absolute.
+    #[serde(serialize_with = "json::text")]
+    pub description: PathBuf,
+    /// The box may write into the description folder.
+    pub description_rw: bool,
+    /// Target folder, absolute; it may not exist yet.
+    #[serde(serialize_with = "json::text")]
+    pub target_dir: PathBuf,
+    /// Complete arguments of kiwi-ng up to `--description`: global options, `system build`
+    /// and the build options.
+    #[serde(serialize_with = "json::texts")]
+    pub kiwi_args: Vec<OsString>,
+    /// Console of the guest (`console=` on its kernel command line).
+    pub console: String,
+    /// Version of kiwi that the box's guest side installs first.
+    pub kiwi_version: Option<String>,
+    /// Where a copy of kiwi's log goes, absolute.
+    #[serde(serialize_with = "json::optional_text")]
+    pub copy_log_to: Option<PathBuf>,
+    /// Files and folders of the host besides the description.
+    #[serde(rename = "copied_files", serialize_with = "json::copied_files")]
+    pub host_paths: HostPaths,
+    /// What the user should know before the build, though it runs.
+    pub notes: Vec<String>,
+    /// Environment of kiwi.
+    #[serde(serialize_with = "json::environment")]
+    pub environment: Vec<(String, OsString)>,
+    /// Guest memory in MiB.
+    pub memory_mib: u64,
+    /// Number of virtual CPUs.
+    pub cpus: u32,
+    /// The disk that the guest sees.
+    pub disk: Disk,
+    /// What is left of the build is kept if it fails.
+    pub keep_failed: bool,
+    /// The box stays after the build, with a shell on the user's terminal.
+    pub debug: bool,
+    /// Network of the guest.
+    #[serde(serialize_with = "json::network")]
+    pub network: Network,
+    /// A proxy on the host's loopback is used.
+    pub host_loopback: bool,
+    /// How the box is reached from this host.
+    pub ssh: Option<Ssh>,
+    /// Engine that the user asked for.
+    #[serde(skip)]
+    pub engine: EngineChoice,
+    /// Machine type for the qemu engine.
+    #[serde(serialize_with = "json::optional_text")]
+    pub machine_type: Option<OsString>,
+    /// CPU model for the qemu engine.
+    #[serde(serialize_with = "json::optional_text")]
+    pub cpu_model: Option<OsString>,
+    /// What may be fetched before the build.
+    pub fetch: Fetch,
+    /// Image types that the build may come to.
+    pub image_types: ImageTypes,
+    /// Ends the build after this time.
+    #[serde(rename = "timeout_seconds", serialize_with = "json::seconds")]
+    pub timeout: Option<Duration>,
+    /// Ends the build after this time without a sign of life.
+    #[serde(rename = "timeout_idle_seconds", serialize_with = "json::seconds")]
+    pub timeout_idle: Option<Duration>,
+}
+
+/// The disk that a guest sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Disk {
+    /// Its length.
+    pub bytes: u64,
+    /// It is longer than the box's own.
+    #[serde(skip)]
+    pub grown: bool,
+    /// It is the box's own: the guest writes into that.
+    pub in_place: bool,
+}
+
+impl Plan {
+    /// Decides on everything that `request` leaves open, for a box that is brought up by `boot`.
+    /// The box need not have been fetched yet.
+    ///
+    /// # Errors
+    /// Fails if an option cannot be had with this box or on this host.
+    pub fn new(
+        request: &BuildRequest,
+        host: &HostFacts,
+        folders: Folders,
+        installed: InstalledBox,
+        boot: Boot,
+    ) -> Result<Plan, PlanError> {
+        let info = &installed.info;
+        options::check(request, host, info)?;
+        let runs_as = match request.container {
+            Some(mode) => RunsAs::Container(mode),
+            None => RunsAs::Machine(boot),
+        };
+        let network = request.network;
+        let environment = host.environment.iter().cloned();
+        let mut environment = proxies::proxies(environment, network, runs_as);
+        let mut notes = request.notes.clone();
+        let ssh = Ssh::wanted(request, host).map_err(PlanError::Option)?;
+        notes.extend(ssh.iter().flat_map(|ssh| ssh.notes(boot)));
+        if runs_as == RunsAs::Machine(Boot::Compat) {
+            notes.extend(proxies::only_plain(&mut environment));
+        }
+        let shared = request.shared_path.as_deref();
+        let host_paths = HostPaths::new(shared, &request.build.host_paths, runs_as)
+            .map_err(PlanError::Option)?;
+        let image_types = ImageTypes::of(
+            request.kiwi.image_type.as_deref(),
+            &folders.description,
+            request.kiwi.description_file.as_deref(),
+        );
+        let log = request.kiwi.copy_log_to.as_deref();
+        Ok(Plan {
+            runs_as,
+            fetch: request.fetch,
+            fips: request.fips,
+            image_types,
+            description: folders.description,
+            description_rw: request.description_rw,
+            target_dir: folders.target_dir,
+            console: options::console(request, info)?,
+            kiwi_version: options::kiwi_version(request, runs_as, info)?,
+            copy_log_to: log.map(options::log_copy).transpose()?,
+            host_paths,
+            kiwi_args: options::kiwi_args(request),
+            host_loopback: proxies::wants_loopback(&environment),
+            environment,
+            ssh,
+            notes,
+            memory_mib: request.memory_mib.unwrap_or(info.memory_mib),
+            cpus: request
+                .cpus
+                .unwrap_or_else(|| host.cpus.min(info.cpus).max(1)),
+            disk: Disk {
+                bytes: request.disk_size.unwrap_or(info.disk_size),
+                grown: request.disk_size.is_some(),
+                in_place: request.in_place,
+            },
+            keep_failed: request.keep_failed && !runs_as.is_container(),
+            debug: request.debug,
+            network,
+            engine: options::engine(request)?,
+            machine_type: request.machine_type.clone(),
+            cpu_model: request.cpu_model.clone(),
+            timeout: request.timeout,
+            timeout_idle: request.timeout_idle,
+            installed,
+        })
+    }
+
+    /// How the box is brought up; a container is not.
+    pub fn boot(&self) -> Option<Boot> {
+        match self.runs_as {
+            RunsAs::Machine(boot) => Some(boot),
+            RunsAs::Container(_) => None,
+        }
+    }
+
+    /// The folders that the guest sees, with `target` in the place of the target folder.
+    pub fn shares(&self, target: &Path) -> Vec<Share> {
+        let own = [
+            Share {
+                tag: String::from("kiwidescription"),
+                path: self.description.clone(),
+                read_only: !self.description_rw,
+            },
+            Share {
+                tag: String::from("kiwibundle"),
+                path: target.to_owned(),
+                read_only: false,
+            },
+        ];
+        let others = self.host_paths.folders.iter().cloned();
+        own.into_iter().chain(others).collect()
+    }
+}

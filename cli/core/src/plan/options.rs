@@ -1,0 +1,130 @@
+//! Options that this box or this host may not have.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use boxbuild_boxes::guest_words::{checked_console, checked_version};
+use boxbuild_boxes::store::{BoxInfo, ContainerImage};
+use boxbuild_engine::EngineChoice;
+use boxbuild_firmware::guest::Init;
+use nix::unistd::{AccessFlags, access};
+
+use super::error::PlanError;
+use super::folders::describe;
+
+use crate::boot::{Boot, RunsAs};
+use crate::host_facts::HostFacts;
+use crate::request::BuildRequest;
+
+/// Checks what only has to fit, not to be decided on.
+pub(super) fn check(
+    request: &BuildRequest,
+    host: &HostFacts,
+    info: &BoxInfo,
+) -> Result<(), PlanError> {
+    if let Some(arch) = request.arch.filter(|arch| *arch != info.arch) {
+        return Err(PlanError::Option(format!(
+            "--arch {arch}: the box {} is for {}; one for {arch} is made with: boxbuild box \
+             create {} --from {} --arch {arch}",
+            info.name, info.arch, info.name, info.origin
+        )));
+    }
+    if request.debug
+        && !request.dry_run
+        && let Some(problem) = host.no_terminal
+    {
+        return Err(PlanError::Option(format!("--box-debug {problem}")));
+    }
+    if request.disk_size.is_some_and(|size| size < info.disk_size) {
+        return Err(PlanError::Option(format!(
+            "--disk-size: the disk of the box {} is {} GiB already and cannot shrink",
+            info.name,
+            info.disk_size >> 30
+        )));
+    }
+    if request.container.is_some() && request.engine != EngineChoice::Auto {
+        return Err(PlanError::Option(format!(
+            "--engine {}: an engine runs machines, and --container needs none: leave one of \
+             them out",
+            request.engine.name()
+        )));
+    }
+    Ok(())
+}
+
+/// The engine that was asked for; options that only one of them has ask for that one.
+pub(super) fn engine(request: &BuildRequest) -> Result<EngineChoice, PlanError> {
+    let of_qemu = [
+        ("--no-accel", request.no_accel),
+        ("--machine", request.machine_type.is_some()),
+        ("--cpu", request.cpu_model.is_some()),
+    ];
+    let given = of_qemu.iter().find(|(_, given)| *given);
+    match (given, request.engine) {
+        (Some(_), EngineChoice::Auto) => Ok(EngineChoice::Qemu),
+        (Some((option, _)), EngineChoice::Kvm) => Err(PlanError::Option(format!(
+            "--engine kvm has no {option}: leave one of them out"
+        ))),
+        (_, engine) => Ok(engine),
+    }
+}
+
+/// The console that was asked for, or the box's own.
+pub(super) fn console(request: &BuildRequest, info: &BoxInfo) -> Result<String, PlanError> {
+    match request.console.as_deref() {
+        Some(console) => checked_console(console)
+            .map(str::to_owned)
+            .map_err(PlanError::Option),
+        None => Ok(info.console.clone()),
+    }
+}
+
+/// The version of kiwi that was asked for, if the box can be told.
+pub(super) fn kiwi_version(
+    request: &BuildRequest,
+    runs_as: RunsAs,
+    info: &BoxInfo,
+) -> Result<Option<String>, PlanError> {
+    let Some(version) = request.kiwi_version.as_deref() else {
+        return Ok(None);
+    };
+    let version = checked_version(version).map_err(PlanError::Option)?;
+    let by_boxbuild = match runs_as {
+        RunsAs::Container(_) => !matches!(info.container, Some(ContainerImage::Registry { .. })),
+        RunsAs::Machine(boot) => boot == Boot::Fast && Init::of(info.arch.name()) == Init::Scripts,
+    };
+    if by_boxbuild {
+        return Err(PlanError::Option(format!(
+            "--kiwi-version {version}: the box {name} keeps the KIWI that it was made with: \
+             make one with that version (boxbuild box create NAME --from … \
+             --kiwi-version {version}), or let the box's own init install it (--boot compat)",
+            name = info.name
+        )));
+    }
+    Ok(Some(version.to_owned()))
+}
+
+/// Where a copy of the log can be written.
+pub(super) fn log_copy(path: &Path) -> Result<PathBuf, PlanError> {
+    let problem =
+        |problem: &str| PlanError::Option(format!("--logfile {}: {problem}", path.display()));
+    let absolute = std::path::absolute(path).map_err(|error| problem(&describe(&error)))?;
+    if absolute.is_dir() {
+        return Err(problem("is a folder: name a file"));
+    }
+    let folder = absolute.parent().unwrap_or(Path::new("/"));
+    if !folder.is_dir() {
+        return Err(problem("its folder does not exist"));
+    }
+    let written = if absolute.exists() { &absolute } else { folder };
+    access(written, AccessFlags::W_OK).map_err(|error| problem(&describe(&error.into())))?;
+    Ok(absolute)
+}
+
+/// kiwi's arguments up to `--description`.
+pub(super) fn kiwi_args(request: &BuildRequest) -> Vec<OsString> {
+    let mut args = request.kiwi.forwarded.clone();
+    args.extend(["system".into(), "build".into()]);
+    args.extend(request.build.rest.iter().cloned());
+    args
+}

@@ -1,0 +1,153 @@
+//! Plans as a whole.
+
+use std::fs;
+
+use boxbuild_engine::podman::Mode;
+
+use super::*;
+use boxbuild_boxes::store::{BoxFile, BoxInfo};
+use boxbuild_host::arch::Arch;
+
+fn small_box(dir: PathBuf) -> InstalledBox {
+    let file = |name: &str| BoxFile {
+        name: name.to_owned(),
+        size: 0,
+        sha256: String::new(),
+    };
+    let info = BoxInfo {
+        format: BoxInfo::FORMAT,
+        name: String::from("small"),
+        origin: String::from("test"),
+        arch: Arch::host(),
+        created: 0,
+        kernel: file("kernel"),
+        initrd: file("initrd"),
+        disk: file("disk"),
+        disk_size: 1 << 30,
+        cmdline: Vec::new(),
+        console: String::from("hvc0"),
+        guest: boxbuild_boxes::store::Guest::Fast,
+        kiwi: None,
+        memory_mib: 4096,
+        cpus: 1,
+        container: None,
+        published: None,
+    };
+    InstalledBox::prospective(dir, info, Vec::new())
+}
+
+/// A request with nothing but defaults, for a description that is not there.
+pub(crate) fn request() -> BuildRequest {
+    let description = "/nowhere/description".into();
+    BuildRequest::new("small", description, "/nowhere/target".into())
+}
+
+/// A host with four processors, no terminal and an empty environment.
+pub(crate) fn host() -> HostFacts {
+    HostFacts {
+        environment: Vec::new(),
+        cpus: 4,
+        no_terminal: Some("needs a terminal"),
+        ssh_keys: None,
+    }
+}
+
+fn plan(change: impl FnOnce(&mut BuildRequest)) -> Result<Plan, PlanError> {
+    plan_in("/nowhere/small".into(), change)
+}
+
+/// A plan for a box in the folder `box_dir`, which need not be there.
+pub(crate) fn plan_in(
+    box_dir: PathBuf,
+    change: impl FnOnce(&mut BuildRequest),
+) -> Result<Plan, PlanError> {
+    let dir = tempfile::tempdir().unwrap();
+    let description = dir.path().join("description");
+    fs::create_dir(&description).unwrap();
+    fs::write(description.join("config.xml"), "").unwrap();
+    let mut request = request();
+    request.build.description = description;
+    request.build.target_dir = dir.path().join("target");
+    change(&mut request);
+    let folders = Folders::check(&request)?;
+    let installed = small_box(box_dir);
+    let boot = BootChoice::new(request.boot, &installed.info)?.first();
+    Plan::new(&request, &host(), folders, installed, boot)
+}
+
+/// A default of the command line once hid the number of the configuration.
+#[test]
+fn the_boxs_own_number_of_processors_counts() {
+    assert_eq!(plan(|_| {}).unwrap().cpus, 1);
+    assert_eq!(plan(|request| request.cpus = Some(7)).unwrap().cpus, 7);
+}
+
+#[test]
+fn the_boxs_own_memory_counts_unless_said() {
+    assert_eq!(plan(|_| {}).unwrap().memory_mib, 4096);
+    let more = plan(|request| request.memory_mib = Some(8192)).unwrap();
+    assert_eq!(more.memory_mib, 8192);
+}
+
+#[test]
+fn a_shell_needs_a_terminal() {
+    let error = plan(|request| request.debug = true)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("needs a terminal"), "{error}");
+    let shown = plan(|request| (request.debug, request.dry_run) = (true, true));
+    assert!(shown.unwrap().debug);
+}
+
+#[test]
+fn options_of_one_engine_ask_for_that_engine() {
+    let emulated = plan(|request| request.no_accel = true).unwrap();
+    assert_eq!(emulated.engine, EngineChoice::Qemu);
+    let error = plan(|request| {
+        request.engine = EngineChoice::Kvm;
+        request.cpu_model = Some("max".into());
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("--engine kvm has no --cpu"), "{error}");
+    let error = plan(|request| {
+        request.engine = EngineChoice::Qemu;
+        request.container = Some(Mode::Rootless);
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(error.starts_with("--engine qemu: "), "{error}");
+}
+
+/// Every field is there: programs that read the plan see all of it.
+#[test]
+fn a_plan_as_json_has_every_field() {
+    let plan = plan(|_| {}).unwrap();
+    let resolved = ResolvedEngine {
+        engine: String::from("kvm"),
+        why: String::from("it works"),
+        cmdline: None,
+    };
+    let json = serde_json::to_value(PlanReport::new(&plan, &resolved)).unwrap();
+    assert_eq!(json["box"]["name"], "small");
+    assert_eq!(json["engine"]["asked"], "auto");
+    assert_eq!(json["disk"]["in_place"], false);
+    assert_eq!(json["shares"][0]["tag"], "kiwidescription");
+    assert_eq!(json["timeout_idle_seconds"], 1800);
+    for field in [
+        "boot",
+        "fips",
+        "kiwi_version",
+        "copy_log_to",
+        "description_rw",
+        "debug",
+        "host_loopback",
+        "machine_type",
+        "cpu_model",
+        "fetch",
+        "image_types",
+        "copied_files",
+        "ssh",
+        "container",
+    ] {
+        assert!(json.get(field).is_some(), "{field}");
+    }
+}

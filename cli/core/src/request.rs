@@ -1,0 +1,173 @@
+//! A build as it was asked for: a plain value, whoever asks.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use boxbuild_boxes::source::published::Freshness;
+use boxbuild_engine::podman::{Mode, PullPolicy};
+use boxbuild_engine::{EngineChoice, Network};
+use boxbuild_host::arch::Arch;
+
+use crate::boot::BootStyle;
+use crate::build_args::BuildArgs;
+
+/// A build without a sign of life for this long is ended.
+const DEFAULT_TIMEOUT_IDLE: Duration = Duration::from_secs(30 * 60);
+
+/// A build as it was asked for. `None` leaves the choice to the box or the host.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// Name of the box.
+    pub box_name: String,
+    /// Architecture of the box.
+    pub arch: Option<Arch>,
+    /// What runs the box as a machine.
+    pub engine: EngineChoice,
+    /// Runs the box as a container instead.
+    pub container: Option<Mode>,
+    /// How the box is brought up.
+    pub boot: BootStyle,
+    /// The box's kernel runs in FIPS mode.
+    pub fips: bool,
+    /// Guest memory in MiB.
+    pub memory_mib: Option<u64>,
+    /// Number of virtual CPUs.
+    pub cpus: Option<u32>,
+    /// Grows the disk that the guest sees to this many bytes.
+    pub disk_size: Option<u64>,
+    /// The guest writes into the box's own disk.
+    pub in_place: bool,
+    /// A failed build is kept.
+    pub keep_failed: bool,
+    /// The box stays after the build, with a shell on the user's terminal.
+    pub debug: bool,
+    /// The plan is only shown, never carried out.
+    pub dry_run: bool,
+    /// Network of the guest.
+    pub network: Network,
+    /// The way into the box by ssh.
+    pub ssh: Option<SshRequest>,
+    /// Machine type for the qemu engine.
+    pub machine_type: Option<OsString>,
+    /// CPU model for the qemu engine.
+    pub cpu_model: Option<OsString>,
+    /// KVM is not to be used.
+    pub no_accel: bool,
+    /// The box may write into the description folder.
+    pub description_rw: bool,
+    /// A folder of the host that the box can write into as well.
+    pub shared_path: Option<PathBuf>,
+    /// Console of the guest.
+    pub console: Option<String>,
+    /// Version of kiwi that the box's guest side installs first.
+    pub kiwi_version: Option<String>,
+    /// Ends the build after this time.
+    pub timeout: Option<Duration>,
+    /// Ends the build after this time without a sign of life.
+    pub timeout_idle: Option<Duration>,
+    /// What may be fetched before the build.
+    pub fetch: Fetch,
+    /// Global options of kiwi-ng.
+    pub kiwi: KiwiOptions,
+    /// Options of `kiwi-ng system build`.
+    pub build: BuildArgs,
+    /// What the user should know about these options, though the build runs.
+    pub notes: Vec<String>,
+}
+
+impl BuildRequest {
+    /// A request with nothing but defaults.
+    pub fn new(box_name: &str, description: PathBuf, target_dir: PathBuf) -> BuildRequest {
+        BuildRequest {
+            box_name: box_name.to_owned(),
+            arch: None,
+            engine: EngineChoice::Auto,
+            container: None,
+            boot: BootStyle::Auto,
+            fips: false,
+            memory_mib: None,
+            cpus: None,
+            disk_size: None,
+            in_place: false,
+            keep_failed: true,
+            debug: false,
+            dry_run: false,
+            network: Network::User,
+            ssh: None,
+            machine_type: None,
+            cpu_model: None,
+            no_accel: false,
+            description_rw: false,
+            shared_path: None,
+            console: None,
+            kiwi_version: None,
+            timeout: None,
+            timeout_idle: Some(DEFAULT_TIMEOUT_IDLE),
+            fetch: Fetch::Newer,
+            kiwi: KiwiOptions::default(),
+            build: BuildArgs {
+                description,
+                target_dir,
+                rest: Vec::new(),
+                host_paths: Vec::new(),
+            },
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// Global options of kiwi-ng, as far as boxbuild has to know them.
+#[derive(Debug, Clone, Default)]
+pub struct KiwiOptions {
+    /// The words for the kiwi-ng in the box.
+    pub forwarded: Vec<OsString>,
+    /// The image type.
+    pub image_type: Option<OsString>,
+    /// Name of the description file below the description folder.
+    pub description_file: Option<PathBuf>,
+    /// Where a copy of the log goes.
+    pub copy_log_to: Option<PathBuf>,
+}
+
+/// The way into a box by ssh, as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshRequest {
+    /// Port of 127.0.0.1; 0 is any that is free.
+    pub port: u16,
+    /// The key: a file, or a name in `~/.ssh`.
+    pub key: Option<OsString>,
+}
+
+/// What may be fetched over the network before a build: boxes and container images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fetch {
+    /// Everything newer than what is here. What is here serves if nothing can be reached.
+    #[default]
+    Newer,
+    /// What is not here.
+    Missing,
+    /// Nothing.
+    Nothing,
+}
+
+impl From<Fetch> for Freshness {
+    fn from(fetch: Fetch) -> Freshness {
+        match fetch {
+            Fetch::Newer => Freshness::Current,
+            Fetch::Missing => Freshness::Any,
+            Fetch::Nothing => Freshness::Offline,
+        }
+    }
+}
+
+impl From<Fetch> for PullPolicy {
+    fn from(fetch: Fetch) -> PullPolicy {
+        match fetch {
+            Fetch::Newer => PullPolicy::Newer,
+            Fetch::Missing => PullPolicy::Missing,
+            Fetch::Nothing => PullPolicy::Never,
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The machine for a plan.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use boxbuild_engine::{Forward, Machine, Network, Processor, RootDisk};
+use boxbuild_firmware::cmdline::{self, CmdlineError};
+use boxbuild_firmware::guest::FastBoot;
+
+use super::error::BuildError;
+use super::initrd::{self, now, seed};
+use crate::boot::Boot;
+use crate::failed_builds::scratch;
+use crate::host_paths;
+use crate::output_dir::OutputDir;
+use crate::plan::Plan;
+use crate::ssh;
+
+/// The machine for this plan, which is reached through the port that `ssh` holds.
+pub(super) fn machine(
+    plan: &Plan,
+    output: &OutputDir,
+    processor: Processor,
+    ssh: Option<TcpListener>,
+) -> Result<Machine, BuildError> {
+    let installed = &plan.installed;
+    let info = &installed.info;
+    let cmdline = guest_cmdline(plan, processor)?;
+    let initrd = match plan.boot() {
+        Some(Boot::Fast) => {
+            let boot = FastBoot {
+                args: plan.kiwi_args.clone(),
+                environment: plan.environment.clone(),
+                network: plan.network == Network::User,
+                folders: plan
+                    .host_paths
+                    .folders
+                    .iter()
+                    .map(|share| (share.tag.clone(), share.path.clone(), share.read_only))
+                    .collect(),
+                files: host_files(plan)?,
+                kiwi_version: plan.kiwi_version.clone().map(Into::into),
+                ssh_key: plan
+                    .ssh
+                    .as_ref()
+                    .and_then(|ssh| Some(ssh.key.as_ref()?.line())),
+                time: now(),
+                seed: seed(),
+            };
+            initrd::fast(installed, &boot)?
+        }
+        Some(Boot::Compat) | None => initrd::compat(installed)?,
+    };
+    Ok(Machine {
+        name: format!("boxbuild-{}", info.name),
+        arch: info.arch,
+        kernel: installed.path(&info.kernel),
+        kernel_sha256: info.kernel.sha256.clone(),
+        unpack_kernel: plan.boot() == Some(Boot::Fast),
+        initrd,
+        cmdline,
+        disk: root_disk(plan),
+        memory_mib: plan.memory_mib,
+        cpus: plan.cpus,
+        shares: plan.shares(output.share()),
+        network: plan.network,
+        host_loopback: plan.host_loopback,
+        forward: ssh.map(|listener| Forward {
+            listener,
+            port: ssh::SSHD,
+        }),
+        machine_type: plan.machine_type.clone(),
+        cpu_model: plan.cpu_model.clone(),
+    })
+}
+
+/// The guest's kernel command line.
+///
+/// # Errors
+/// If it cannot carry what the box is to be told.
+pub fn guest_cmdline(plan: &Plan, processor: Processor) -> Result<String, CmdlineError> {
+    let arch = plan.installed.info.arch.name();
+    match plan.boot() {
+        Some(Boot::Fast) => {
+            let emulated = processor == Processor::Emulated;
+            cmdline::fast(arch, emulated, plan.fips, &plan.console, &fast_items(plan))
+        }
+        Some(Boot::Compat) | None => {
+            cmdline::compat(arch, &plan.console, &compat_items(plan), &plan.kiwi_args)
+        }
+    }
+}
+
+/// The box's disk, as this build uses it.
+fn root_disk(plan: &Plan) -> RootDisk {
+    let installed = &plan.installed;
+    let image = installed.path(&installed.info.disk);
+    if plan.disk.in_place {
+        return RootDisk::InPlace(image);
+    }
+    RootDisk::Private {
+        image,
+        kept: None,
+        size: plan.disk.grown.then_some(plan.disk.bytes),
+        scratch: scratch(installed.dir.parent().unwrap_or(&installed.dir)),
+    }
+}
+
+/// The host's files that go with the initial ramdisk, and their contents.
+fn host_files(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>, BuildError> {
+    let files = plan.host_paths.files.iter();
+    files
+        .map(|path| match host_paths::read(path) {
+            Ok(data) => Ok((path.clone(), data)),
+            Err(source) => Err(BuildError::HostFile {
+                path: path.clone(),
+                source,
+            }),
+        })
+        .collect()
+}
+
+/// What the kernel command line of a fast boot says of this box and this build
+/// (docs/guest-contract.md).
+fn fast_items(plan: &Plan) -> Vec<String> {
+    let mut items = plan.installed.info.cmdline.clone();
+    if plan.disk.in_place {
+        items.push(String::from("boxbuild.keep=always"));
+    } else if plan.keep_failed {
+        items.push(String::from("boxbuild.keep=failed"));
+    }
+    if plan.debug {
+        items.push(String::from("boxbuild.shell=after"));
+    }
+    items
+}
+
+/// What the kernel command line of a compat boot says of this box and this build.
+pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
+    let mut items = plan.installed.info.cmdline.clone();
+    items.extend(plan.fips.then(|| String::from(cmdline::FIPS)));
+    // The guest side of a published box reads settings of the form key=_value_.
+    items.extend(
+        plan.kiwi_version
+            .as_ref()
+            .map(|version| format!("kiwi_version=_{version}_")),
+    );
+    // A container gets its environment and its mounts from podman.
+    if plan.runs_as.is_container() {
+        return items;
+    }
+    // The published boxes' own side takes it; sshd is up to the box.
+    let key = plan.ssh.as_ref().and_then(|ssh| ssh.key.as_ref());
+    items.extend(key.into_iter().flat_map(|key| {
+        [
+            format!("ssh_key=_{}_", key.data),
+            format!("ssh_key_type=_{}_", key.kind),
+        ]
+    }));
+    let proxies = plan.environment.iter();
+    items.extend(proxies.map(|(name, value)| format!("{name}=_{}_", value.to_string_lossy())));
+    if plan.debug {
+        items.push(String::from("kiwi-no-halt"));
+    }
+    items.extend(
+        plan.host_paths
+            .custom_mount()
+            .map(|path| format!("custom_mount=_{}_", path.display())),
+    );
+    items
+}

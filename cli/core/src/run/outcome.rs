@@ -1,0 +1,195 @@
+//! What is to be said of a build that ran.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::kiwi_log::Phase;
+use crate::timeline::Timeline;
+use boxbuild_host::units::seconds;
+
+/// A machine that ran.
+#[derive(Debug)]
+pub struct Run {
+    /// What is to be said of it.
+    pub outcome: Outcome,
+    /// How long each phase took, in order.
+    pub phases: Vec<(Phase, Duration)>,
+    /// From power-on to the end.
+    pub total: Duration,
+    /// Highest resident memory of the engine in bytes, if known.
+    pub peak_memory: Option<u64>,
+    /// Where the time went.
+    pub timeline: Timeline,
+    /// The box came up: what fails then is the build.
+    pub came_up: bool,
+}
+
+impl Run {
+    /// Why another way to boot may work where this one did not: the box never came up, and
+    /// nobody stopped it.
+    pub fn boot_failure(&self) -> Option<&Reason> {
+        let Outcome::Failed(Failure { reason, .. }) = &self.outcome else {
+            return None;
+        };
+        Some(reason).filter(|reason| reason.is_of_the_boot(self.came_up))
+    }
+}
+
+/// The verdict on a build.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The result files, published.
+    Built(Vec<PathBuf>),
+    /// There is no result.
+    Failed(Failure),
+}
+
+/// A build without a result.
+#[derive(Debug)]
+pub struct Failure {
+    /// What happened.
+    pub reason: Reason,
+    /// The last lines that matter: of the log if kiwi said something, else of the console.
+    pub last_lines: Vec<String>,
+    /// Where the log was published.
+    pub log: Option<PathBuf>,
+    /// What is kept of it.
+    pub kept: Option<Kept>,
+}
+
+/// A kept build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its name.
+    pub id: String,
+    /// Bytes that it takes.
+    pub bytes: u64,
+}
+
+/// Why there is no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// kiwi ended with this exit code.
+    Kiwi(i32),
+    /// boxbuild's init cannot bring up this box.
+    Unfit(String),
+    /// The guest powered off before it gave a verdict.
+    EarlyPowerOff,
+    /// The guest's kernel panicked.
+    Panic(String),
+    /// The guest asked for a reset.
+    Reset,
+    /// A CPU of the guest could not go on.
+    TripleFault(String),
+    /// No sign of life for this time.
+    Hung(Duration),
+    /// The time is over.
+    Timeout(Duration),
+    /// The user stopped it.
+    Interrupted,
+    /// The engine failed.
+    Engine(String),
+    /// podman failed, or something ended the container.
+    Container(String),
+    /// `result.code` cannot be read.
+    UnreadableCode(String),
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Reason::Kiwi(code) => {
+                write!(f, "the build failed in the box (kiwi's exit code {code})")
+            }
+            Reason::Unfit(why) => write!(f, "the box cannot be booted fast: {why}"),
+            Reason::EarlyPowerOff => {
+                f.write_str("the box powered off before the build came to a result")
+            }
+            Reason::Panic(line) => write!(f, "the box's kernel panicked: {line}"),
+            Reason::Reset => f.write_str("the box rebooted in the middle of the build"),
+            Reason::TripleFault(place) => {
+                write!(
+                    f,
+                    "the box's kernel crashed without a word (triple fault, {place})"
+                )
+            }
+            Reason::Hung(time) => write!(
+                f,
+                "the box showed no sign of life for {} (--timeout-idle)",
+                seconds(*time)
+            ),
+            Reason::Timeout(time) => {
+                write!(
+                    f,
+                    "the build took longer than {} (--timeout)",
+                    seconds(*time)
+                )
+            }
+            Reason::Interrupted => f.write_str("interrupted"),
+            Reason::Engine(text) => write!(f, "the virtual machine failed: {text}"),
+            Reason::Container(text) => write!(f, "the container failed: {text}"),
+            Reason::UnreadableCode(why) => {
+                write!(f, "the box left a result.code that cannot be read: {why}")
+            }
+        }
+    }
+}
+
+impl Reason {
+    /// A word for programs (docs/json.md).
+    pub fn word(&self) -> &'static str {
+        match self {
+            Reason::Kiwi(_) => "kiwi",
+            Reason::Unfit(_) => "unfit",
+            Reason::EarlyPowerOff => "early-power-off",
+            Reason::Panic(_) => "panic",
+            Reason::Reset => "reset",
+            Reason::TripleFault(_) => "triple-fault",
+            Reason::Hung(_) => "hung",
+            Reason::Timeout(_) => "timeout",
+            Reason::Interrupted => "interrupted",
+            Reason::Engine(_) => "engine",
+            Reason::Container(_) => "container",
+            Reason::UnreadableCode(_) => "unreadable-code",
+        }
+    }
+
+    /// Whether the box never came up (unless `came_up`), and nobody stopped it.
+    pub fn is_of_the_boot(&self, came_up: bool) -> bool {
+        let of_the_box = matches!(
+            self,
+            Reason::Unfit(_)
+                | Reason::Kiwi(_)
+                | Reason::EarlyPowerOff
+                | Reason::Panic(_)
+                | Reason::Reset
+                | Reason::TripleFault(_)
+                | Reason::Hung(_)
+        );
+        of_the_box && !came_up
+    }
+
+    /// Whether the same is to be expected of the next boot: a crash without a word may have
+    /// been an accident.
+    pub fn is_worth_remembering(&self) -> bool {
+        !matches!(self, Reason::Reset | Reason::TripleFault(_))
+    }
+
+    /// Whether there is something to look at in what the box wrote.
+    pub fn leaves_a_disk(&self) -> bool {
+        !matches!(
+            self,
+            Reason::Unfit(_) | Reason::Interrupted | Reason::Engine(_) | Reason::Container(_)
+        )
+    }
+
+    /// The exit code of boxbuild (see `--help`).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Reason::Engine(_) | Reason::Container(_) => 3,
+            Reason::Timeout(_) => 124,
+            Reason::Interrupted => 130,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The way into a box by ssh: a port of this host's 127.0.0.1 that leads to the box's port 22
+//! (`--ssh-port`), and the key that opens it (`--ssh-key`).
+
+mod key;
+
+use boxbuild_host::error::{Classify, ErrorClass};
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+
+use boxbuild_engine::Network;
+use serde::Serialize;
+
+use crate::boot::Boot;
+use crate::host_facts::HostFacts;
+use crate::request::BuildRequest;
+
+pub use key::PublicKey;
+
+/// Port of the box's sshd (RFC 4253, section 4.1).
+pub const SSHD: u16 = 22;
+
+/// How a box is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ssh {
+    /// Port of 127.0.0.1; 0 is any that is free.
+    pub port: u16,
+    /// Who holds its other half is let in as root.
+    #[serde(serialize_with = "key::path")]
+    pub key: Option<PublicKey>,
+    /// The user has named that key.
+    #[serde(skip)]
+    named: bool,
+}
+
+/// Nothing can listen there.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on 127.0.0.1:{port} (--ssh-port){}", advice(.source))]
+pub struct PortError {
+    port: u16,
+    #[source]
+    source: io::Error,
+}
+
+impl Classify for PortError {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Host
+    }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            ": another program does, or another build: name another port, or 0 for any free one"
+        }
+        io::ErrorKind::PermissionDenied => {
+            ": the ports below 1024 are root's: name another one, or 0 for any free one"
+        }
+        _ => "",
+    }
+}
+
+impl Ssh {
+    /// What `request` asks for, if it does.
+    ///
+    /// # Errors
+    /// In words for the user.
+    pub fn wanted(request: &BuildRequest, host: &HostFacts) -> Result<Option<Ssh>, String> {
+        let Some(wanted) = &request.ssh else {
+            return Ok(None);
+        };
+        if request.network == Network::None {
+            return Err(String::from(
+                "--ssh-port: nothing reaches a box with --network none: leave one of them out",
+            ));
+        }
+        let keys = host.ssh_keys.as_deref();
+        let key = match wanted.key.as_deref() {
+            Some(name) => Some(PublicKey::named(name, keys)?),
+            None => keys.and_then(PublicKey::usual),
+        };
+        Ok(Some(Ssh {
+            port: wanted.port,
+            key,
+            named: wanted.key.is_some(),
+        }))
+    }
+
+    /// What the user should know of a box that is brought up by `boot`.
+    pub fn notes(&self, boot: Boot) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.key.is_none() {
+            notes.push(String::from(
+                "--ssh-port: you have no public key in ~/.ssh that the box could be opened with: \
+                 name one with --ssh-key (ssh-keygen makes one)",
+            ));
+        }
+        if boot == Boot::Compat {
+            notes.push(String::from(
+                "--ssh-port: this box starts its own sshd, if it has one, by its own rules: \
+                 passwords may open it as well, those of the published boxes are known to \
+                 everybody, and every user of this host can reach the port",
+            ));
+        }
+        notes
+    }
+
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// If it is in use, or not for this user.
+    pub fn listen(&self) -> Result<TcpListener, PortError> {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).map_err(|source| PortError {
+            port: self.port,
+            source,
+        })
+    }
+
+    /// The command that leads into a box behind `port`. Each build has its own key of the host, which
+    /// would be news to ssh each time.
+    pub fn command(&self, port: u16) -> String {
+        let private = self.key.as_ref().filter(|_| self.named);
+        let identity = private
+            .and_then(PublicKey::private)
+            .map_or_else(String::new, |path| {
+                format!("-i {} ", shell_words::quote(&path.to_string_lossy()))
+            });
+        format!("ssh -p {port} {identity}-o NoHostAuthenticationForLocalhost=yes root@127.0.0.1")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::plan::tests::{host, request};
+    use crate::request::SshRequest;
+
+    fn wanted(port: u16, key: Option<&str>) -> Result<Option<Ssh>, String> {
+        let mut request = request();
+        request.ssh = Some(SshRequest {
+            port,
+            key: key.map(Into::into),
+        });
+        Ssh::wanted(&request, &host())
+    }
+
+    #[test]
+    fn nothing_listens_unless_it_is_asked_for() {
+        assert_eq!(Ssh::wanted(&request(), &host()), Ok(None));
+        let mut alone = request();
+        alone.network = Network::None;
+        alone.ssh = Some(SshRequest {
+            port: 10022,
+            key: None,
+        });
+        let error = Ssh::wanted(&alone, &host()).unwrap_err();
+        assert!(error.contains("--network none"), "{error}");
+        let error = wanted(10022, Some("/nowhere/key")).unwrap_err();
+        assert!(error.starts_with("--ssh-key /nowhere/key: "), "{error}");
+    }
+
+    #[test]
+    fn the_key_and_the_command() {
+        let dir = tempfile::tempdir().unwrap();
+        let private = dir.path().join("key");
+        fs::write(dir.path().join("key.pub"), key::tests::key_line()).unwrap();
+        fs::write(&private, "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
+        let ssh = wanted(0, private.to_str()).unwrap().unwrap();
+        assert!(ssh.notes(Boot::Fast).is_empty());
+        assert!(ssh.notes(Boot::Compat)[0].contains("passwords"));
+        let command = ssh.command(10022);
+        let identity = format!("-i {} ", private.display());
+        assert!(command.starts_with("ssh -p 10022 ") && command.contains(&identity));
+        assert!(command.ends_with(" root@127.0.0.1"));
+        // The user's own key is what ssh tries anyhow.
+        let usual = Ssh {
+            named: false,
+            ..ssh
+        };
+        assert!(!usual.command(1).contains("-i "));
+    }
+
+    #[test]
+    fn only_the_loopback_listens_and_a_port_in_use_is_said() {
+        let any = Ssh {
+            port: 0,
+            key: None,
+            named: false,
+        };
+        let listener = any.listen().unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(address.ip(), Ipv4Addr::LOCALHOST);
+        assert_ne!(address.port(), 0);
+        let same = Ssh {
+            port: address.port(),
+            ..any
+        };
+        let error = same.listen().unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("127.0.0.1:{}", address.port())) && error.contains("another"),
+            "{error}"
+        );
+        drop(listener);
+        assert!(same.listen().is_ok());
+    }
+}

@@ -1,0 +1,86 @@
+//! The handle of a running machine or container.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use boxbuild_virtiofs::Traffic;
+
+/// The line on the control port that tells the guest of its terminal (docs/guest-contract.md).
+pub fn size_line(columns: u16, rows: u16) -> String {
+    format!("boxbuild 1 size {columns} {rows}\n")
+}
+
+/// What a machine uses. `None` is what the engine cannot know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Resident memory of the engine's process now, the guest's included, in bytes.
+    pub memory: Option<u64>,
+    /// Processor time of the engine's process so far.
+    pub processor: Option<Duration>,
+    /// Bytes that went through the root disk so far.
+    pub disk: Option<Moved>,
+    /// Bytes of files in shares.
+    pub shares: Option<Moved>,
+    /// Bytes of frames of the network.
+    pub network: Option<Moved>,
+}
+
+/// Bytes that a guest has moved so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Read, received.
+    pub to_guest: u64,
+    /// Written, sent.
+    pub from_guest: u64,
+}
+
+impl Moved {
+    /// The sum over several devices; `None` if there is none.
+    pub fn sum<'a>(traffic: impl IntoIterator<Item = &'a Traffic>) -> Option<Moved> {
+        traffic.into_iter().fold(None, |sum, traffic| {
+            let sum = sum.unwrap_or_default();
+            Some(Moved {
+                to_guest: sum.to_guest + traffic.to_guest(),
+                from_guest: sum.from_guest + traffic.from_guest(),
+            })
+        })
+    }
+}
+
+/// The console of a guest, and the way to tell it of the terminal behind it.
+pub trait Console: Send + Sync + std::fmt::Debug {
+    /// Types `bytes`. What the guest has no room for is lost, as on any terminal.
+    fn send(&self, bytes: &[u8]);
+
+    /// The terminal has this many columns and rows now. Guests that do not follow the control
+    /// port do not learn of it.
+    fn resize(&self, columns: u16, rows: u16);
+}
+
+/// A machine that runs. Dropping it kills it and cleans up.
+pub trait Running: std::fmt::Debug {
+    /// Ends the machine now and waits until nothing of it is left (at most `grace` for an
+    /// orderly end of the engine's process, then SIGKILL). [`Event::Ended`] is sent.
+    fn kill(&mut self, grace: Duration);
+
+    /// Highest resident memory of the engine in bytes so far, if known.
+    fn peak_memory(&self) -> Option<u64>;
+
+    /// A handle for the guest's console, if it can be typed on.
+    fn console(&self) -> Option<Arc<dyn Console>>;
+
+    /// Once the machine is gone: gives what it wrote to its private disk names in `folder`,
+    /// which is on the file system of [`RootDisk::Private::scratch`]. Returns the bytes that it
+    /// takes there; `None` if there is nothing that could be kept.
+    ///
+    /// # Errors
+    /// If the host does not allow it. Some files may be in the folder then.
+    fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>>;
+
+    /// What the machine uses now and has used so far, as far as the engine knows.
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+}

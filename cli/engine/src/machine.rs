@@ -1,0 +1,131 @@
+//! A machine to run: a plain value.
+
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use boxbuild_host::arch::Arch;
+use boxbuild_virtiofs::MountTag;
+
+use crate::error::StartError;
+
+/// A machine that an engine shall run once.
+#[derive(Debug)]
+pub struct Machine {
+    /// Name for messages and process listings.
+    pub name: String,
+    /// Architecture of the guest.
+    pub arch: Arch,
+    /// Kernel image, as the distribution ships it.
+    pub kernel: PathBuf,
+    /// SHA-256 of that in lower-case hex: names it in caches.
+    pub kernel_sha256: String,
+    /// The kernel may be unpacked on the host, if the engine can boot it like that.
+    pub unpack_kernel: bool,
+    /// The initial ramdisk, complete (the box's own one and our parts behind it), as a
+    /// readable file that may have no name any more.
+    pub initrd: OwnedFd,
+    /// Kernel command line.
+    pub cmdline: String,
+    /// Root disk.
+    pub disk: RootDisk,
+    /// Guest memory in MiB.
+    pub memory_mib: u64,
+    /// Number of virtual CPUs.
+    pub cpus: u32,
+    /// Folders shared over virtio-fs.
+    pub shares: Vec<Share>,
+    /// Network of the guest.
+    pub network: Network,
+    /// The guest reaches the host's loopback through the network's gateway.
+    pub host_loopback: bool,
+    /// Ways into the guest over that network.
+    pub forward: Option<Forward>,
+    /// Overrides of the machine type and CPU model (engine qemu only).
+    pub machine_type: Option<OsString>,
+    /// See `machine_type`.
+    pub cpu_model: Option<OsString>,
+}
+
+/// The root disk of a machine, from a qcow2 image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootDisk {
+    /// The image is only read; what the guest writes goes to a file without a name.
+    Private {
+        /// The image.
+        image: PathBuf,
+        /// A folder where [`Running::keep_disk`] of the same engine left what was written over
+        /// this image. It is only read.
+        kept: Option<PathBuf>,
+        /// Length of the disk in bytes, if it shall be longer than the image.
+        size: Option<u64>,
+        /// Folder with room for that file.
+        scratch: PathBuf,
+    },
+    /// The guest writes into the image.
+    InPlace(PathBuf),
+}
+
+impl RootDisk {
+    /// The image.
+    pub fn image(&self) -> &Path {
+        match self {
+            RootDisk::Private { image, .. } | RootDisk::InPlace(image) => image,
+        }
+    }
+
+    /// The folder whose file system takes what the guest writes.
+    pub fn written_to(&self) -> &Path {
+        match self {
+            RootDisk::Private { scratch, .. } => scratch,
+            RootDisk::InPlace(image) => image.parent().unwrap_or(image),
+        }
+    }
+}
+
+/// One folder shared with the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// virtio-fs mount tag, at most 36 bytes (virtio 1.2, section 5.11.4).
+    pub tag: String,
+    /// The folder on the host.
+    pub path: PathBuf,
+    /// The guest cannot change anything below it.
+    pub read_only: bool,
+}
+
+impl Share {
+    /// What a virtio-fs device serves for it.
+    ///
+    /// # Errors
+    /// Fails if the tag is not valid.
+    pub fn to_device(&self) -> Result<boxbuild_virtiofs::Share, StartError> {
+        let tag = MountTag::new(&*self.tag).map_err(|error| StartError::Share {
+            path: self.path.clone(),
+            source: Box::new(error),
+        })?;
+        let mut share = boxbuild_virtiofs::Share::new(tag, &self.path);
+        share.read_only = self.read_only;
+        Ok(share)
+    }
+}
+
+/// What the guest's network interface reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// User-mode NAT: outgoing connections only; nothing listens on the host but
+    /// [`Machine::forward`].
+    User,
+    /// No interface at all.
+    None,
+}
+
+/// A port of the host that leads to one of the guest while the machine runs.
+#[derive(Debug)]
+pub struct Forward {
+    /// Holds the host's port, on its loopback.
+    pub listener: TcpListener,
+    /// The guest's port.
+    pub port: u16,
+}

@@ -1,0 +1,26 @@
+//! Builds in a container, with podman: no machine, but the box's root tree beside the host's
+//! kernel. Faster than an emulated machine, and far less isolated; never chosen on its own.
+//!
+//! A container reports the same [`Event`](crate::Event)s as a machine, so that a build in it is
+//! supervised and judged by the same code.
+
+mod argv;
+mod cache;
+mod caller;
+mod container;
+mod error;
+mod folder;
+mod host;
+mod image;
+mod loops;
+mod output;
+mod process;
+mod program;
+mod reaper;
+mod runner;
+
+pub use container::{Container, Guest, Mode, Mount, check_place};
+pub use error::ContainerError;
+pub use host::examine;
+pub use image::{Image, ImageSource, PullPolicy};
+pub use runner::Podman;

@@ -1,0 +1,395 @@
+//! The command line of QEMU.
+//!
+//! Everything the machine consists of comes through inherited file descriptors: no socket
+//! and no temporary file has a name that could be guessed, collide or be left behind, and no
+//! path goes through QEMU's own option syntax.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+
+use boxinit::host_xz;
+use boxinit::job::CONTROL_PORT;
+use serde_json::json;
+
+use crate::{Forward, Machine, Network};
+use boxbuild_host::arch::Arch;
+
+/// Size of a virtio-fs queue: the largest that QEMU takes.
+const FS_QUEUE_SIZE: u32 = 1024;
+
+/// Descriptors that QEMU inherits.
+#[derive(Debug)]
+pub(super) struct Descriptors {
+    pub(super) kernel: RawFd,
+    pub(super) initrd: RawFd,
+    /// Images of the root disk that are only read, from the bottom up.
+    pub(super) bases: Vec<RawFd>,
+    /// The image that is written.
+    pub(super) disk: RawFd,
+    /// That image is gone with the machine.
+    pub(super) private: bool,
+    pub(super) console: RawFd,
+    pub(super) control: RawFd,
+    pub(super) monitor: RawFd,
+    /// Where the box has things compressed.
+    pub(super) xz: RawFd,
+    /// One vhost-user connection per share, in the order of the shares.
+    pub(super) shares: Vec<RawFd>,
+}
+
+/// What differs between architectures.
+struct Platform {
+    machine: &'static str,
+    cpu: &'static str,
+    /// Ending of the names of virtio devices.
+    bus: &'static str,
+}
+
+/// What the translator would only lose time with: saving and restoring wide vector registers
+/// at each switch of tasks, switching the access rights of the kernel at each copy from user
+/// space, and tables that it does not have (docs/qemu-engine.md has the figures).
+/// cmpxchg16b makes some kernels fault under TCG. What is left is x86-64-v1.
+const CPU_X86_64: &str = "max,-cx16,-la57,-avx,-avx2,-xsave,-xsaveopt,-xsavec,-xsaves,\
+                          -erms,-fsrm,-smap,-smep,-umip,-pku,-pcid,-invpcid";
+
+/// CPU models are chosen for TCG: what user space of current distributions needs, and
+/// nothing that only slows the translation down.
+fn platform(arch: Arch) -> Platform {
+    match arch {
+        Arch::X86_64 => Platform {
+            machine: "q35,usb=off,vmport=off,smbus=off,sata=off,hpet=off",
+            cpu: CPU_X86_64,
+            bus: "pci",
+        },
+        Arch::Aarch64 => Platform {
+            machine: "virt,gic-version=3",
+            cpu: "max,pauth=off,lpa2=off",
+            bus: "pci",
+        },
+        Arch::Ppc64le => Platform {
+            machine: "pseries",
+            cpu: "power9",
+            bus: "pci",
+        },
+        Arch::S390x => Platform {
+            machine: "s390-ccw-virtio",
+            cpu: "max",
+            bus: "ccw",
+        },
+    }
+}
+
+/// Name of the QEMU program for guests of `arch`.
+pub(super) fn program(arch: Arch) -> String {
+    let name = if arch == Arch::Ppc64le {
+        "ppc64"
+    } else {
+        arch.name()
+    };
+    format!("qemu-system-{name}")
+}
+
+/// The arguments for `machine`.
+pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
+    let platform = platform(machine.arch);
+    let bus = platform.bus;
+    let mut argv = Argv::default();
+    argv.flag("-no-user-config")
+        .flag("-nodefaults")
+        .flag("-no-reboot");
+    argv.option("-display", "none");
+    argv.option(
+        "-name",
+        format!("{},debug-threads=on", machine.name.replace(',', ",,")),
+    );
+    argv.option(
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    );
+    argv.option("-accel", "tcg,thread=multi");
+
+    let mut kind = machine
+        .machine_type
+        .clone()
+        .unwrap_or_else(|| platform.machine.into());
+    kind.push(",memory-backend=memory");
+    argv.option("-machine", kind);
+    argv.option(
+        "-cpu",
+        machine
+            .cpu_model
+            .clone()
+            .unwrap_or_else(|| platform.cpu.into()),
+    );
+    argv.option("-smp", machine.cpus.to_string());
+    argv.option("-m", format!("{}M", machine.memory_mib));
+    argv.option(
+        "-object",
+        format!(
+            "memory-backend-memfd,id=memory,size={}M,share=on",
+            machine.memory_mib
+        ),
+    );
+    argv.option("-rtc", "base=utc");
+
+    argv.option("-kernel", format!("/proc/self/fd/{}", fds.kernel));
+    argv.option("-initrd", format!("/proc/self/fd/{}", fds.initrd));
+    argv.option("-append", &machine.cmdline);
+
+    for (set, fd) in fds.bases.iter().chain([&fds.disk]).enumerate() {
+        argv.option("-add-fd", format!("fd={fd},set={set}"));
+    }
+    for node in block_nodes(fds.bases.len(), fds.private) {
+        argv.option("-blockdev", node.to_string());
+    }
+    argv.option(
+        "-device",
+        format!("virtio-blk-{bus},drive=disk,werror=enospc,rerror=report"),
+    );
+
+    for (name, fd) in [
+        ("monitor", fds.monitor),
+        ("console", fds.console),
+        ("control", fds.control),
+        ("xz", fds.xz),
+    ] {
+        argv.option("-chardev", format!("socket,id={name},fd={fd}"));
+    }
+    argv.option("-mon", "chardev=monitor,mode=control");
+    argv.option("-device", format!("virtio-serial-{bus}"));
+    argv.option("-device", "virtconsole,chardev=console");
+    argv.option(
+        "-device",
+        format!("virtserialport,chardev=control,name={CONTROL_PORT}"),
+    );
+    argv.option(
+        "-device",
+        format!("virtserialport,chardev=xz,name={}", host_xz::PORT),
+    );
+
+    for (number, (share, fd)) in machine.shares.iter().zip(&fds.shares).enumerate() {
+        argv.option("-chardev", format!("socket,id=share{number},fd={fd}"));
+        argv.option(
+            "-device",
+            format!(
+                "vhost-user-fs-{bus},chardev=share{number},queue-size={FS_QUEUE_SIZE},tag={}",
+                share.tag.replace(',', ",,")
+            ),
+        );
+    }
+    if machine.network == Network::User {
+        let forward = machine.forward.as_ref().and_then(hostfwd);
+        argv.option(
+            "-netdev",
+            format!("user,id=net{}", forward.unwrap_or_default()),
+        );
+        let rom = if bus == "pci" { ",romfile=" } else { "" };
+        argv.option("-device", format!("virtio-net-{bus},netdev=net{rom}"));
+    }
+    argv.option("-device", format!("virtio-rng-{bus}"));
+    argv.option(
+        "-device",
+        format!("virtio-balloon-{bus},free-page-reporting=on"),
+    );
+    argv.words
+}
+
+/// The port that leads into the guest; it must be free again by then.
+fn hostfwd(forward: &Forward) -> Option<String> {
+    let SocketAddr::V4(host) = forward.listener.local_addr().ok()? else {
+        return None;
+    };
+    Some(format!(
+        ",hostfwd=tcp:{}:{}-:{}",
+        host.ip(),
+        host.port(),
+        forward.port
+    ))
+}
+
+/// The root disk: images one over the other, from the bottom up, each in the file descriptor
+/// set of its number; only the last is written.
+///
+/// One that is gone with the machine is never flushed, and QEMU's image locks are off: the
+/// others are shared by builds that only read them, and that one has no name that anybody else
+/// could open.
+fn block_nodes(bases: usize, private: bool) -> Vec<serde_json::Value> {
+    let locking = if private { "off" } else { "auto" };
+    let mut nodes = Vec::new();
+    for set in 0..=bases {
+        let top = set == bases;
+        let mut file = json!({"driver": "file", "node-name": format!("file{set}"),
+            "filename": format!("/dev/fdset/{set}"), "read-only": !top, "locking": locking});
+        let name = if top {
+            "disk".to_owned()
+        } else {
+            format!("base{set}")
+        };
+        let mut image = json!({"driver": "qcow2", "node-name": name,
+            "file": format!("file{set}"), "read-only": !top});
+        if set > 0 {
+            image["backing"] = json!(format!("base{}", set - 1));
+        }
+        if top {
+            for node in [&mut file, &mut image] {
+                node["discard"] = json!("unmap");
+                node["cache"] = json!({"no-flush": private});
+            }
+        }
+        nodes.extend([file, image]);
+    }
+    nodes
+}
+
+#[derive(Default)]
+struct Argv {
+    words: Vec<OsString>,
+}
+
+impl Argv {
+    fn flag(&mut self, name: &str) -> &mut Argv {
+        self.words.push(name.into());
+        self
+    }
+
+    fn option(&mut self, name: &str, value: impl Into<OsString>) {
+        self.words.push(name.into());
+        self.words.push(value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{RootDisk, Share};
+
+    fn machine(arch: Arch, network: Network) -> Machine {
+        let share = |tag: &str| Share {
+            tag: tag.to_owned(),
+            path: "/a,b=c \"'$\n".into(),
+            read_only: false,
+        };
+        Machine {
+            name: "boxbuild-x".to_owned(),
+            arch,
+            kernel: "/k,e".into(),
+            kernel_sha256: String::new(),
+            unpack_kernel: true,
+            initrd: std::fs::File::open("/dev/null").unwrap().into(),
+            cmdline: "console=hvc0 kiwi=\"a,b\"".to_owned(),
+            disk: RootDisk::InPlace("/d,file=/etc/passwd".into()),
+            memory_mib: 1024,
+            cpus: 3,
+            shares: vec![share("one"), share("two")],
+            network,
+            host_loopback: false,
+            forward: None,
+            machine_type: None,
+            cpu_model: None,
+        }
+    }
+
+    fn words(machine: &Machine) -> Vec<String> {
+        let fds = Descriptors {
+            kernel: 10,
+            initrd: 11,
+            bases: vec![12],
+            disk: 13,
+            private: true,
+            console: 14,
+            control: 15,
+            monitor: 16,
+            xz: 19,
+            shares: vec![17, 18],
+        };
+        arguments(machine, &fds)
+            .into_iter()
+            .map(|word| word.into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn no_path_is_an_argument_and_nothing_listens() {
+        let words = words(&machine(Arch::X86_64, Network::User));
+        for word in &words {
+            for bad in ["/a,b", "/k,e", "/d,", "hostfwd", "server=on"] {
+                assert!(!word.contains(bad), "{word}");
+            }
+        }
+        assert!(words.contains(&"socket,id=share1,fd=18".to_owned()));
+        let append = words.iter().position(|word| word == "-append").unwrap();
+        assert_eq!(words[append + 1], "console=hvc0 kiwi=\"a,b\"");
+    }
+
+    #[test]
+    fn a_port_of_the_loopback_leads_into_the_guest() {
+        let mut machine = machine(Arch::X86_64, Network::User);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        machine.forward = Some(Forward { listener, port: 22 });
+        let netdev = format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22");
+        assert!(words(&machine).contains(&netdev));
+    }
+
+    #[test]
+    fn no_network_means_no_interface() {
+        let words = words(&machine(Arch::X86_64, Network::None));
+        assert!(!words.iter().any(|word| word.contains("net")), "{words:?}");
+    }
+
+    #[test]
+    fn every_architecture_has_a_machine() {
+        for arch in Arch::ALL {
+            let words = words(&machine(arch, Network::User));
+            assert!(
+                words
+                    .iter()
+                    .any(|word| word.ends_with(",memory-backend=memory"))
+            );
+            let ccw = words.iter().any(|word| word.starts_with("virtio-blk-ccw"));
+            assert_eq!(ccw, arch == Arch::S390x);
+        }
+    }
+
+    /// Each architecture has its own bus, and nothing of another one's.
+    #[test]
+    fn devices_of_foreign_machines() {
+        for (arch, name, kind, bus) in [
+            (
+                Arch::Aarch64,
+                "qemu-system-aarch64",
+                "virt,gic-version=3",
+                "pci",
+            ),
+            (Arch::Ppc64le, "qemu-system-ppc64", "pseries", "pci"),
+            (Arch::S390x, "qemu-system-s390x", "s390-ccw-virtio", "ccw"),
+        ] {
+            assert_eq!(program(arch), name);
+            let words = words(&machine(arch, Network::User));
+            assert!(words.contains(&format!("{kind},memory-backend=memory")));
+            for device in ["blk", "serial", "net", "rng", "balloon"] {
+                let wanted = format!("virtio-{device}-{bus}");
+                assert!(
+                    words.iter().any(|word| word.starts_with(&wanted)),
+                    "{wanted}: {words:?}"
+                );
+            }
+            let fs = format!("vhost-user-fs-{bus},chardev=share0");
+            assert!(words.iter().any(|word| word.starts_with(&fs)), "{words:?}");
+            // A channel device has no option ROM.
+            let rom = words.iter().any(|word| word.contains("romfile"));
+            assert_eq!(rom, bus == "pci");
+        }
+    }
+
+    #[test]
+    fn overrides_win() {
+        let mut machine = machine(Arch::X86_64, Network::None);
+        machine.machine_type = Some("pc".into());
+        machine.cpu_model = Some("Haswell".into());
+        let words = words(&machine);
+        assert!(words.contains(&"pc,memory-backend=memory".to_owned()));
+        assert!(words.contains(&"Haswell".to_owned()));
+    }
+}

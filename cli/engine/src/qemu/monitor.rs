@@ -1,0 +1,140 @@
+//! QEMU's monitor protocol, as far as it decides how a run ended (QEMU, docs/interop/qmp-spec).
+
+use serde_json::Value;
+
+use crate::Moved;
+
+/// Bytes of one message that are kept at most.
+const LONGEST_MESSAGE: usize = 1 << 20;
+
+/// What the monitor has said so far.
+#[derive(Debug, Default)]
+pub(super) struct Monitor {
+    partial: Vec<u8>,
+    /// Why the guest stopped running, once it has.
+    pub(super) shutdown: Option<Shutdown>,
+    /// The overlay's file system is full.
+    pub(super) no_space: bool,
+    /// What went through the disks, as far as it has been asked.
+    pub(super) disk: Option<Moved>,
+    /// A question has not been answered yet.
+    pub(super) asked: bool,
+}
+
+/// The reason of a SHUTDOWN event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shutdown {
+    /// The guest powered off.
+    Guest,
+    /// The guest asked for a reset.
+    Reset,
+    /// The host ended it.
+    Host,
+}
+
+impl Monitor {
+    /// Ends the negotiation of capabilities; commands work after it.
+    pub(super) const HELLO: &'static [u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
+
+    /// Ends QEMU.
+    pub(super) const QUIT: &'static [u8] = b"{\"execute\":\"quit\"}\n";
+
+    /// Asks what went through the disks.
+    pub(super) const BLOCKS: &'static [u8] =
+        b"{\"execute\":\"query-blockstats\",\"id\":\"blocks\"}\n";
+
+    /// Takes bytes from the monitor.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if *byte == b'\n' {
+                let message = std::mem::take(&mut self.partial);
+                if let Ok(message) = serde_json::from_slice(&message) {
+                    self.message(&message);
+                }
+            } else if self.partial.len() < LONGEST_MESSAGE {
+                self.partial.push(*byte);
+            }
+        }
+    }
+
+    fn message(&mut self, message: &Value) {
+        if message["id"] == "blocks" {
+            self.asked = false;
+            self.disk = message["return"].as_array().map(|disks| moved(disks));
+        }
+        let data = &message["data"];
+        match message["event"].as_str() {
+            Some("SHUTDOWN") => {
+                self.shutdown.get_or_insert(match data["reason"].as_str() {
+                    Some("guest-shutdown") => Shutdown::Guest,
+                    Some("guest-reset" | "guest-panic" | "subsystem-reset") => Shutdown::Reset,
+                    _ => Shutdown::Host,
+                });
+            }
+            Some("BLOCK_IO_ERROR") => self.no_space |= data["nospace"] == Value::Bool(true),
+            _ => {}
+        }
+    }
+}
+
+/// The sum over the answer to [`Monitor::BLOCKS`].
+fn moved(disks: &[Value]) -> Moved {
+    let sum = |name: &str| {
+        let bytes = disks.iter().map(|disk| &disk["stats"][name]);
+        bytes.filter_map(Value::as_u64).sum()
+    };
+    Moved {
+        to_guest: sum("rd_bytes"),
+        from_guest: sum("wr_bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_in_pieces() {
+        let mut monitor = Monitor::default();
+        monitor.push(b"{\"QMP\": {}}\r\n{\"return\": {}}\r\nnot json\r\n{\"event\": \"SHUT");
+        assert_eq!(monitor.shutdown, None);
+        monitor.push(b"DOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-reset\"}}\r\n");
+        monitor.push(b"{\"event\": \"SHUTDOWN\", \"data\": {\"reason\": \"host-qmp-quit\"}}\n");
+        assert_eq!(
+            monitor.shutdown,
+            Some(Shutdown::Reset),
+            "the first reason counts"
+        );
+        assert!(!monitor.no_space);
+        monitor.push(b"{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"nospace\": true}}\n");
+        assert!(monitor.no_space);
+    }
+
+    #[test]
+    fn disks_are_added_up() {
+        let mut monitor = Monitor {
+            asked: true,
+            ..Monitor::default()
+        };
+        monitor.push(
+            b"{\"return\": [{\"device\": \"\", \"stats\": {\"rd_bytes\": 10, \"wr_bytes\": 3}}, \
+              {\"stats\": {\"rd_bytes\": 5}}, 7], \"id\": \"blocks\"}\r\n",
+        );
+        assert!(!monitor.asked);
+        let Some(moved) = monitor.disk else {
+            panic!("no answer");
+        };
+        assert_eq!((moved.to_guest, moved.from_guest), (15, 3));
+        monitor.push(b"{\"error\": {}, \"id\": \"blocks\"}\n");
+        assert_eq!(monitor.disk, None);
+    }
+
+    #[test]
+    fn an_endless_message_is_cut() {
+        let mut monitor = Monitor::default();
+        for _ in 0..40 {
+            monitor.push(&[b'x'; 64 << 10]);
+        }
+        assert_eq!(monitor.partial.len(), LONGEST_MESSAGE);
+    }
+}

@@ -1,0 +1,121 @@
+//! The images of a run's root disk, and the private one for what the guest writes.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use boxbuild_vmm::disk::tmpfile;
+
+use crate::RootDisk;
+
+/// First bytes of a qcow2 image (QEMU, docs/interop/qcow2.rst).
+const MAGIC: [u8; 4] = *b"QFI\xfb";
+
+/// Name of a kept overlay in its folder.
+const KEPT: &str = "changes.qcow2";
+
+/// Open images, the topmost of which the guest writes to.
+#[derive(Debug)]
+pub(super) struct Disk {
+    /// Read-only ones, from the bottom up: the box's own, and a kept overlay.
+    pub(super) bases: Vec<File>,
+    /// The one that is written.
+    pub(super) top: File,
+    /// It has no name and is gone with the machine.
+    pub(super) private: bool,
+}
+
+type At = (String, io::Error);
+
+fn at(action: &str, path: &Path) -> impl Fn(io::Error) -> At {
+    let action = format!("{action} {}", path.display());
+    move |error| (action.clone(), error)
+}
+
+impl Disk {
+    /// Opens the images of `disk`; a private one is made with `qemu_img`.
+    pub(super) fn open(qemu_img: &Path, disk: &RootDisk) -> Result<Disk, At> {
+        let in_place = matches!(disk, RootDisk::InPlace(_));
+        let path = disk.image();
+        let mut base = File::options()
+            .read(true)
+            .write(in_place)
+            .open(path)
+            .map_err(at("open the box's disk", path))?;
+        let mut longest = virtual_size(&mut base).map_err(at("read the box's disk", path))?;
+        let RootDisk::Private {
+            kept,
+            size,
+            scratch,
+            ..
+        } = disk
+        else {
+            return Ok(Disk {
+                bases: Vec::new(),
+                top: base,
+                private: false,
+            });
+        };
+        let mut bases = vec![base];
+        if let Some(folder) = kept {
+            let path = folder.join(KEPT);
+            let mut kept = File::open(&path).map_err(at("open the kept disk", &path))?;
+            let size = virtual_size(&mut kept).map_err(at("read the kept disk", &path))?;
+            longest = longest.max(size);
+            bases.push(kept);
+        }
+        let top = tmpfile::create(scratch)
+            .map_err(at("make a file for the disk's changes in", scratch))?;
+        format(qemu_img, &top, size.unwrap_or(0).max(longest))
+            .map_err(at("make the disk's overlay in", scratch))?;
+        Ok(Disk {
+            bases,
+            top,
+            private: true,
+        })
+    }
+}
+
+/// Makes an empty qcow2 image of a disk of `size` bytes in `file`, which may have no name.
+fn format(qemu_img: &Path, file: &File, size: u64) -> io::Result<()> {
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    let output = Command::new(qemu_img)
+        .args(["create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on"])
+        .arg(path)
+        .arg(size.to_string())
+        .stdin(Stdio::null())
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(io::Error::other(format!("qemu-img: {said}")))
+}
+
+/// Gives the private overlay `file` a name in `folder`. Returns the bytes it takes there.
+pub(super) fn keep(file: &File, folder: &Path) -> io::Result<u64> {
+    file.sync_all()?;
+    tmpfile::link(file, &folder.join(KEPT))?;
+    Ok(file.metadata()?.blocks() * 512)
+}
+
+/// Size of the disk inside a qcow2 image, in bytes: bytes 24 to 31 of its header.
+fn virtual_size(file: &mut File) -> io::Result<u64> {
+    let mut header = [0; 32];
+    let bad = || io::Error::new(io::ErrorKind::InvalidData, "it is not a qcow2 image");
+    file.read_exact(&mut header)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => bad(),
+            _ => error,
+        })?;
+    let (magic, rest) = header.split_at(4);
+    if magic != MAGIC {
+        return Err(bad());
+    }
+    let mut size = [0; 8];
+    size.copy_from_slice(&rest[20..28]);
+    Ok(u64::from_be_bytes(size))
+}

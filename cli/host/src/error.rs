@@ -1,0 +1,66 @@
+//! Errors of file operations, and the class of every error.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Who can correct an error. Each class is an exit code of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// The user, with other words on the command line or in a file.
+    Usage,
+    /// The host or the box has a problem.
+    Host,
+    /// The user interrupted the run.
+    Interrupted,
+}
+
+/// An error that knows its class.
+pub trait Classify: std::error::Error {
+    /// Its class.
+    fn class(&self) -> ErrorClass;
+}
+
+/// A file operation that failed.
+#[derive(Debug)]
+pub struct IoError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl IoError {
+    /// Returns a function that makes an I/O error on `path` one of these. `action` completes
+    /// "cannot …", e.g. "create the folder".
+    pub fn on(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IoError + use<> {
+        let path = path.to_owned();
+        move |source| IoError {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// The kind of the error.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+}
+
+impl fmt::Display for IoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}", self.action, self.path.display())
+    }
+}
+
+impl std::error::Error for IoError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+impl Classify for IoError {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Host
+    }
+}

@@ -1,0 +1,16 @@
+//! What the host gives to every part of boxbuild: its programs, files, signals, locks and
+//! figures, and the interface that progress is reported through.
+//!
+//! Nothing here knows of boxes, machines or KIWI.
+
+pub mod arch;
+pub mod binfmt;
+pub mod digest;
+pub mod error;
+pub mod file;
+pub mod ids;
+pub mod interrupt;
+pub mod reaper;
+pub mod reporter;
+pub mod text;
+pub mod units;

@@ -1,0 +1,239 @@
+//! The commands on boxes, as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::values::{Memory, parse_memory, parse_size};
+use crate::args::fetch::FetchOptions;
+use boxbuild_boxes::fetch::{self, Key, SignatureError};
+use boxbuild_boxes::guest_words::checked_console;
+use boxbuild_boxes::lock_file::{self, LockError, Locked};
+use boxbuild_boxes::source::import::{ImportError, ImportOptions, Material};
+use boxbuild_boxes::store::Guest;
+use boxbuild_host::arch::Arch;
+
+/// Commands on boxes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BoxCommand {
+    /// Make a box from a distribution's own packages.
+    Create(CreateArgs),
+    /// List the boxes on this machine and the published ones.
+    List {
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show everything known about a box.
+    Info {
+        /// Name of the box.
+        name: String,
+        /// Architecture of the box.
+        #[arg(long, value_name = "ARCH")]
+        arch: Option<Arch>,
+    },
+    /// Fetch published boxes, or update them. Builds do that by themselves.
+    Pull(PullArgs),
+    /// Make a box from a disk, a root tree or a container image that is there already.
+    Import(ImportArgs),
+    /// Check the files of boxes against their checksums.
+    Verify {
+        /// Names of the boxes [default: all].
+        names: Vec<String>,
+    },
+    /// Write down what boxes consist of, for builds with --locked.
+    Lock {
+        /// Names of the boxes.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Architecture of the boxes.
+        #[arg(long, value_name = "ARCH")]
+        arch: Option<Arch>,
+        /// The file to write to.
+        #[arg(long, value_name = "FILE", default_value = lock_file::FILE_NAME)]
+        lock_file: PathBuf,
+    },
+    /// Remove what nobody needs: interrupted downloads, files of old versions.
+    Prune,
+    /// Remove a box from this machine.
+    Rm {
+        /// Name of the box.
+        name: String,
+    },
+}
+
+/// Options of `box create`.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// Name of the new box.
+    pub(crate) name: String,
+    /// Distribution and suite to make it from, e.g. debian:trixie.
+    #[arg(long, value_name = "DISTRIBUTION:SUITE")]
+    pub(crate) from: String,
+    /// Package mirror [default: the one in this host's apt configuration].
+    #[arg(long, value_name = "URL")]
+    pub(crate) mirror: Option<String>,
+    /// Size of the box's disk as the guest sees it.
+    #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]
+    pub(crate) disk_size: u64,
+    /// Architecture of the box. Another one than this host's takes QEMU's user emulation
+    /// (qemu-user-static), and the box is stored as NAME.ARCH.
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) arch: Option<Arch>,
+    /// Version of KIWI from the Python package index.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) kiwi_version: Option<String>,
+    /// Replace a box of that name.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Options of `box pull`.
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// Names of the boxes.
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+    /// Architecture of the boxes.
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) arch: Option<Arch>,
+    /// Fetch them anew, though they are what is published.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// What may be fetched.
+    #[command(flatten)]
+    pub(crate) fetch: FetchOptions,
+    /// What they must be.
+    #[command(flatten)]
+    pub(crate) source: SourceOptions,
+}
+
+/// Options of `box import`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("material").required(true))]
+pub(crate) struct ImportArgs {
+    /// Name of the new box.
+    pub(crate) name: String,
+    /// A disk image, raw or qcow2; needs --kernel.
+    #[arg(long, value_name = "FILE", group = "material", requires = "kernel")]
+    pub(crate) disk: Option<PathBuf>,
+    /// A root tree: a folder, or a tar archive (also compressed with gzip, xz or zstd).
+    #[arg(long, value_name = "DIR|TAR", group = "material")]
+    pub(crate) rootfs: Option<PathBuf>,
+    /// A container image in the OCI layout: a folder, or an archive of one.
+    #[arg(long, value_name = "DIR|TAR", group = "material")]
+    pub(crate) oci: Option<PathBuf>,
+    /// Kernel [default: the newest in the root tree].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// Initial ramdisk [default: the newest in the root tree].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) initrd: Option<PathBuf>,
+    /// Architecture of the box.
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) arch: Option<Arch>,
+    /// Kernel command line [default: root= the partition that is found].
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) cmdline: Option<String>,
+    /// Console of the box.
+    #[arg(long, value_name = "TTY", default_value = "hvc0")]
+    pub(crate) console: String,
+    /// Guest memory of builds in it.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_memory)]
+    pub(crate) memory: Memory,
+    /// Virtual CPUs of builds in it.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub(crate) cpus: u32,
+    /// Size of the disk that is made of a root tree, as the guest sees it.
+    #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]
+    pub(crate) disk_size: u64,
+    /// Only for a box of another architecture than this host's: how it can be brought up. By its
+    /// own init alone (compat), or by boxbuild's as well, because its initial ramdisk has busybox,
+    /// modprobe and the virtio modules (fast). Boxes of this host's need nothing for that.
+    #[arg(long, value_name = "STYLE", default_value = "compat", value_parser = ["compat", "fast"])]
+    pub(crate) guest: String,
+    /// Replace a box of that name.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+impl ImportArgs {
+    /// What is to be made.
+    ///
+    /// # Errors
+    /// If the console or the command line cannot stand on a kernel command line.
+    pub(crate) fn options(&self) -> Result<ImportOptions, ImportError> {
+        checked_console(&self.console).map_err(ImportError::Option)?;
+        let bad = |c: char| c == '"' || (c.is_control() && c != '\t');
+        if let Some(words) = self.cmdline.as_ref().filter(|words| words.contains(bad)) {
+            return Err(ImportError::Option(format!(
+                "--cmdline {}: quotation marks and control characters cannot stand there",
+                words.escape_debug()
+            )));
+        }
+        let material = [
+            self.disk.clone().map(Material::Disk),
+            self.rootfs.clone().map(Material::RootFs),
+            self.oci.clone().map(Material::Oci),
+        ];
+        let material =
+            material.into_iter().flatten().next().ok_or_else(|| {
+                ImportError::Option(String::from("name --disk, --rootfs or --oci"))
+            })?;
+        Ok(ImportOptions {
+            name: self.name.clone(),
+            material,
+            kernel: self.kernel.clone(),
+            initrd: self.initrd.clone(),
+            arch: self.arch.unwrap_or_else(Arch::host),
+            cmdline: self.cmdline.clone(),
+            console: self.console.clone(),
+            memory_mib: self.memory.bytes >> 20,
+            cpus: self.cpus,
+            disk_size: self.disk_size,
+            guest: if self.guest == "fast" {
+                Guest::Fast
+            } else {
+                Guest::Compat
+            },
+            replace: self.force,
+        })
+    }
+}
+
+/// What published boxes must be.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Published boxes")]
+pub(crate) struct SourceOptions {
+    /// Insist on the box that is in the lock file.
+    #[arg(long)]
+    pub(crate) locked: bool,
+    /// The lock file.
+    #[arg(long, value_name = "FILE", default_value = lock_file::FILE_NAME)]
+    pub(crate) lock_file: PathBuf,
+    /// OpenPGP public key that the published checksums must be signed by.
+    #[arg(long, value_name = "FILE", env = fetch::KEY_VARIABLE)]
+    pub(crate) signed_by: Option<PathBuf>,
+}
+
+impl SourceOptions {
+    /// The lock file, if it counts.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn locked(&self) -> Result<Option<Locked>, LockError> {
+        let path = self.locked.then_some(&self.lock_file);
+        path.map(|path| Locked::read(path)).transpose()
+    }
+
+    /// The key, if there is one.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub(crate) fn key(&self) -> Result<Option<Key>, SignatureError> {
+        let path = self.signed_by.as_deref();
+        path.filter(|path| !path.as_os_str().is_empty())
+            .map(Key::read)
+            .transpose()
+    }
+}

@@ -1,0 +1,203 @@
+//! Examples in the help of each command.
+
+use clap::Command;
+
+/// Commands by the words that name them, and examples: what they do, how they are typed.
+const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
+    (
+        "box",
+        &[
+            (
+                "Make a box of one's own",
+                "boxbuild box create debian --from debian:trixie",
+            ),
+            ("See which there are", "boxbuild box list"),
+        ],
+    ),
+    (
+        "box create",
+        &[
+            (
+                "A box for Debian images, from the mirror that this host uses",
+                "boxbuild box create debian --from debian:trixie",
+            ),
+            (
+                "One of another architecture, with a version of KIWI",
+                "boxbuild box create debian --from debian:trixie --arch aarch64 --kiwi-version 10.2.33",
+            ),
+        ],
+    ),
+    (
+        "box list",
+        &[
+            ("What is here, and what can be fetched", "boxbuild box list"),
+            ("For programs", "boxbuild box list --json"),
+        ],
+    ),
+    (
+        "box info",
+        &[(
+            "Files, sizes and checksums of a box",
+            "boxbuild box info debian",
+        )],
+    ),
+    (
+        "box rm",
+        &[(
+            "Remove a box; builds that run in it go on",
+            "boxbuild box rm debian",
+        )],
+    ),
+    (
+        "box pull",
+        &[(
+            "Fetch a published box, or update it",
+            "boxbuild box pull leap",
+        )],
+    ),
+    (
+        "box verify",
+        &[("Check the files of all boxes", "boxbuild box verify")],
+    ),
+    (
+        "box lock",
+        &[(
+            "Write boxbuild.lock for builds with --locked",
+            "boxbuild box lock leap",
+        )],
+    ),
+    (
+        "box prune",
+        &[("Remove what nobody needs", "boxbuild box prune")],
+    ),
+    (
+        "box import",
+        &[(
+            "A box from files",
+            "boxbuild box import mine --disk disk.qcow2 --kernel vmlinuz --initrd initrd",
+        )],
+    ),
+    (
+        "doctor",
+        &[("What builds lack on this machine", "boxbuild doctor")],
+    ),
+    (
+        "batch",
+        &[(
+            "All builds of a file, two at a time",
+            "boxbuild batch builds.toml --jobs 2",
+        )],
+    ),
+    ("bench", &[("What this machine can do", "boxbuild bench")]),
+    (
+        "builds",
+        &[
+            ("Which failed builds are kept", "boxbuild builds"),
+            ("For programs", "boxbuild builds --json"),
+        ],
+    ),
+    (
+        "logs",
+        &[
+            ("The log of the build that failed last", "boxbuild logs"),
+            (
+                "The console of an earlier one",
+                "boxbuild logs debian-3 --console",
+            ),
+        ],
+    ),
+    (
+        "shell",
+        &[
+            ("Enter the build that failed last", "boxbuild shell"),
+            (
+                "Another one, with more memory",
+                "boxbuild shell debian-3 --box-memory 8G",
+            ),
+        ],
+    ),
+    (
+        "prune",
+        &[
+            ("Remove one failed build", "boxbuild prune debian-3"),
+            ("Remove all of them", "boxbuild prune"),
+        ],
+    ),
+    (
+        "generate",
+        &[(
+            "Manual pages and completions, as make docs does",
+            "boxbuild generate man target/docs",
+        )],
+    ),
+];
+
+/// Adds the examples to a command and the ones below it.
+pub(crate) fn add(command: Command) -> Command {
+    EXAMPLES.iter().fold(command, |command, (path, examples)| {
+        let words: Vec<&str> = path.split(' ').collect();
+        add_to(command, &words, examples)
+    })
+}
+
+fn add_to(command: Command, path: &[&str], examples: &[(&str, &str)]) -> Command {
+    match path {
+        [] => command.after_help(text(examples)),
+        [first, rest @ ..] if command.find_subcommand(first).is_some() => {
+            command.mut_subcommand(first, |command| add_to(command, rest, examples))
+        }
+        _ => command,
+    }
+}
+
+fn text(examples: &[(&str, &str)]) -> String {
+    let mut text = String::from("Examples:");
+    for (what, how) in examples {
+        text += &format!("\n  {what}:\n    {how}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args;
+
+    fn check(command: &Command, path: &str) {
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let path = format!("{path} {}", sub.get_name());
+            let help = sub.clone().render_help().to_string();
+            assert!(help.contains("Examples:"), "{path} has no example");
+            check(sub, &path);
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        let command = args::command();
+        assert!(
+            command
+                .clone()
+                .render_help()
+                .to_string()
+                .contains("Examples:")
+        );
+        check(&command, "boxbuild");
+    }
+
+    #[test]
+    fn examples_are_right() {
+        let command = args::command();
+        for (path, examples) in EXAMPLES {
+            let known = path
+                .split(' ')
+                .try_fold(&command, |command, word| command.find_subcommand(word));
+            for (_, line) in examples.iter().filter(|_| known.is_some()) {
+                let words = line.split(' ').skip(1).map(std::ffi::OsString::from);
+                if let Err(error) = args::parse(words) {
+                    panic!("{line}: {error}");
+                }
+            }
+        }
+    }
+}

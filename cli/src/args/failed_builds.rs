@@ -1,0 +1,25 @@
+//! Options of the commands on failed builds.
+
+use clap::Args;
+
+use super::values::{Memory, parse_memory};
+
+/// Options of `logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Name of the build (see 'boxbuild builds') [default: the newest].
+    pub(crate) id: Option<String>,
+    /// Show what the box wrote to its console instead.
+    #[arg(long)]
+    pub(crate) console: bool,
+}
+
+/// Options of `shell`.
+#[derive(Debug, Args)]
+pub(crate) struct ShellArgs {
+    /// Name of the build (see 'boxbuild builds') [default: the newest].
+    pub(crate) id: Option<String>,
+    /// Guest memory, e.g. 4G [default: the build's].
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+    pub(crate) box_memory: Option<Memory>,
+}

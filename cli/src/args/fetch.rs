@@ -1,0 +1,47 @@
+//! What a build may fetch over the network before it starts: boxes and container images.
+
+use boxbuild_core::request::Fetch;
+use clap::Args;
+
+/// See the module.
+#[derive(Debug, Default, Args)]
+pub(crate) struct FetchOptions {
+    /// Use what is on this machine, without a look for something newer; fetch what is missing.
+    #[arg(long)]
+    pub(crate) no_update_check: bool,
+    /// Fetch nothing: use what is on this machine. The build itself has a network (see
+    /// --network).
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+impl FetchOptions {
+    /// What the options come to.
+    pub(crate) fn policy(&self) -> Fetch {
+        match (self.offline, self.no_update_check) {
+            (true, _) => Fetch::Nothing,
+            (_, true) => Fetch::Missing,
+            _ => Fetch::Newer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stricter_option_counts() {
+        let policy = |no_update_check, offline| {
+            let options = FetchOptions {
+                no_update_check,
+                offline,
+            };
+            options.policy()
+        };
+        assert_eq!(policy(false, false), Fetch::Newer);
+        assert_eq!(policy(true, false), Fetch::Missing);
+        assert_eq!(policy(true, true), Fetch::Nothing);
+        assert_eq!(policy(false, true), Fetch::Nothing);
+    }
+}

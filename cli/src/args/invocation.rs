@@ -1,0 +1,91 @@
+//! A command line, read.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use boxbuild_core::request::BuildRequest;
+use clap::{CommandFactory, FromArgMatches};
+
+use super::cli::{Cli, command};
+use super::error::ArgsError;
+use super::misplaced;
+
+/// A command line, cut at the separator.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    /// What stands before the separator.
+    pub(crate) cli: Cli,
+    /// What stands behind it; `None` if there is no separator.
+    pub(crate) build_args: Option<Vec<OsString>>,
+}
+
+impl Invocation {
+    /// The request of a build.
+    ///
+    /// # Errors
+    /// Fails if words are missing or wrong, or ask for what a box cannot have.
+    pub(crate) fn request(&self) -> Result<BuildRequest, ArgsError> {
+        self.cli.build.request(self.build_args.as_deref())
+    }
+}
+
+/// Whether a command line asks for JSON, right or wrong as it may be otherwise.
+pub(crate) fn wants_json(argv: Vec<OsString>) -> bool {
+    let (front, _) = split(argv);
+    front.iter().any(|word| word == "--json")
+}
+
+/// Reads a command line (without the program's name).
+pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
+    let (front, build_args) = split(argv.into_iter().collect());
+    let words = std::iter::once(OsString::from("boxbuild")).chain(front);
+    let cli = command()
+        .try_get_matches_from(words)
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .map_err(misplaced::explain)?;
+    Ok(Invocation { cli, build_args })
+}
+
+/// Cuts at the first `--` or bare word `kiwi`, and drops the words `system boxbuild`.
+fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
+    let command = Cli::command();
+    let mut front = Vec::new();
+    let mut words = argv.into_iter();
+    let mut bare_words = 0;
+    while let Some(word) = words.next() {
+        if word == "--" || (word == "kiwi" && bare_words == 0) {
+            return (front, Some(words.collect()));
+        }
+        if takes_value(&command, &word) {
+            front.push(word);
+            front.extend(words.next());
+        } else if word == "system" && bare_words == 0 {
+            // `system boxbuild` is one command of kiwi-ng; alone, the word is a mistake
+            // that clap reports.
+            match words.next() {
+                Some(next) if next == "boxbuild" => {}
+                next => {
+                    front.push(word);
+                    front.extend(next);
+                    bare_words += 1;
+                }
+            }
+        } else {
+            bare_words += usize::from(!word.as_bytes().starts_with(b"-"));
+            front.push(word);
+        }
+    }
+    (front, None)
+}
+
+/// Whether `word` is an option whose value is the next word.
+fn takes_value(command: &clap::Command, word: &OsStr) -> bool {
+    let Some(name) = word.to_str().and_then(|word| word.strip_prefix("--")) else {
+        return false;
+    };
+    command
+        .get_arguments()
+        .filter(|arg| arg.get_long() == Some(name))
+        // An optional value follows behind "=", never as a word of its own.
+        .any(|arg| arg.get_action().takes_values() && !arg.is_require_equals_set())
+}

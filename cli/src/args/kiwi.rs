@@ -1,0 +1,197 @@
+//! The global options of kiwi-ng, handed on to the kiwi-ng in the box.
+//!
+//! The set is that of KIWI 11.1 (`kiwi-ng --help`). Each is forwarded, except those that name
+//! something which only this host has: they are carried out here, or refused.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+/// Options that kiwi-ng takes in front of `system`.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "KIWI options")]
+pub(crate) struct GlobalOptions {
+    /// Select a profile of the description (repeatable).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Vec<OsString>,
+    /// Select the image type.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) image_type: Option<OsString>,
+    /// Name of the description file below --description.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kiwi_file: Option<OsString>,
+    /// Set a variable for KIWI and its scripts (repeatable).
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) setenv: Vec<OsString>,
+    /// KIWI's runtime configuration; a path in the box, such as /description/kiwi.yml.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<OsString>,
+    /// Log level of KIWI: 10 debug, 20 info, 30 warning, 40 error, 50 critical.
+    #[arg(long, value_name = "LEVEL", value_parser = log_level)]
+    pub(crate) loglevel: Option<OsString>,
+    /// Copy KIWI's log to this file of the host when the build has ended; stdout means --verbose.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) logfile: Option<PathBuf>,
+    /// Not possible: a socket of the host cannot be reached from the box.
+    #[arg(long, value_name = "SOCKET", hide = true)]
+    pub(crate) logsocket: Option<OsString>,
+    /// Let KIWI log debug messages.
+    #[arg(long)]
+    pub(crate) debug: bool,
+    /// Not possible: the box has no terminal.
+    #[arg(long, hide = true)]
+    pub(crate) debug_run_scripts_in_screen: bool,
+    /// Coloured log of KIWI.
+    #[arg(long)]
+    pub(crate) color_output: bool,
+    /// Architecture that KIWI builds for, if the box's is not meant.
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) target_arch: Option<OsString>,
+    /// Folder in the box for KIWI's temporary files.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) temp_dir: Option<OsString>,
+    /// Folder in the box for KIWI's package cache.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) shared_cache_dir: Option<OsString>,
+}
+
+impl GlobalOptions {
+    /// The words for the kiwi-ng in the box.
+    pub(crate) fn forwarded(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = Vec::new();
+        let mut option = |name: &str, value: &OsStr| {
+            words.push(name.into());
+            words.push(value.to_owned());
+        };
+        for profile in &self.profile {
+            option("--profile", profile);
+        }
+        for variable in &self.setenv {
+            option("--setenv", variable);
+        }
+        for (name, value) in [
+            ("--type", self.image_type()),
+            ("--kiwi-file", self.kiwi_file.as_deref()),
+            ("--config", self.config.as_deref()),
+            ("--loglevel", self.loglevel.as_deref()),
+            ("--target-arch", self.target_arch.as_deref()),
+            ("--temp-dir", self.temp_dir.as_deref()),
+            ("--shared-cache-dir", self.shared_cache_dir.as_deref()),
+        ] {
+            if let Some(value) = value {
+                option(name, value);
+            }
+        }
+        for (name, given) in [
+            ("--debug", self.debug),
+            ("--color-output", self.color_output),
+        ] {
+            if given {
+                words.push(name.into());
+            }
+        }
+        words
+    }
+
+    /// The image type. `vmx` is the old name of `oem` (KIWI 9.17 dropped it).
+    pub(crate) fn image_type(&self) -> Option<&OsStr> {
+        self.image_type
+            .as_deref()
+            .map(|name| if name == "vmx" { "oem".as_ref() } else { name })
+    }
+
+    /// Where a copy of the log shall go.
+    pub(crate) fn copy_log_to(&self) -> Option<&Path> {
+        self.logfile
+            .as_deref()
+            .filter(|path| *path != Path::new("stdout"))
+    }
+
+    /// Whether the log shall be shown.
+    pub(crate) fn log_to_stdout(&self) -> bool {
+        self.logfile.as_deref() == Some(Path::new("stdout"))
+    }
+
+    /// What cannot be had in a box, in words for the user.
+    pub(crate) fn impossible(&self) -> Option<String> {
+        if self.logsocket.is_some() {
+            return Some(String::from(
+                "--logsocket: a socket of this host cannot be reached from the box: follow the \
+                 log with --verbose, or have it copied with --logfile FILE",
+            ));
+        }
+        if self.debug_run_scripts_in_screen {
+            return Some(String::from(
+                "--debug-run-scripts-in-screen: scripts in the box have no terminal: let them \
+                 write to their standard output and watch it with --debug --verbose",
+            ));
+        }
+        for (option, value) in [
+            ("--config", &self.config),
+            ("--temp-dir", &self.temp_dir),
+            ("--shared-cache-dir", &self.shared_cache_dir),
+        ] {
+            let Some(path) = value.as_deref().map(Path::new) else {
+                continue;
+            };
+            if !path.is_absolute() {
+                return Some(format!(
+                    "{option} {}: names a path in the box, so it must be absolute; what lies in \
+                     the description folder is below /description",
+                    path.display()
+                ));
+            }
+        }
+        None
+    }
+}
+
+/// A number of Python's `logging`, which is what kiwi expects.
+fn log_level(text: &str) -> Result<OsString, String> {
+    match text.parse::<u8>() {
+        Ok(0..=50) => Ok(text.into()),
+        _ => Err(String::from(
+            "a number from 0 to 50 is needed: 10 debug, 20 info, 30 warning, 40 error",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_name_of_a_type_is_translated() {
+        let options = GlobalOptions {
+            image_type: Some("vmx".into()),
+            ..GlobalOptions::default()
+        };
+        assert_eq!(options.forwarded(), ["--type", "oem"]);
+    }
+
+    #[test]
+    fn what_only_the_host_has_is_not_forwarded() {
+        let to_file = GlobalOptions {
+            logfile: Some("/tmp/log".into()),
+            ..GlobalOptions::default()
+        };
+        assert_eq!(to_file.forwarded(), [] as [&str; 0]);
+        assert_eq!(to_file.copy_log_to(), Some(Path::new("/tmp/log")));
+        assert!(!to_file.log_to_stdout());
+        let to_stdout = GlobalOptions {
+            logfile: Some("stdout".into()),
+            ..GlobalOptions::default()
+        };
+        assert_eq!(to_stdout.copy_log_to(), None);
+        assert!(to_stdout.log_to_stdout());
+    }
+
+    #[test]
+    fn log_levels() {
+        assert!(log_level("10").is_ok());
+        for bad in ["51", "debug", "", "-1"] {
+            assert!(log_level(bad).is_err(), "{bad}");
+        }
+    }
+}

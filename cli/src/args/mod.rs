@@ -1,0 +1,45 @@
+//! The command line, as typed.
+//!
+//! Two grammars are accepted, so that scripts written for `kiwi-ng system boxbuild` run with
+//! `alias kiwi-ng=boxbuild`:
+//!
+//! ```text
+//! boxbuild [GLOBAL] [OPTIONS] --box NAME (-- | kiwi) BUILD-ARGS...
+//! boxbuild [GLOBAL] system boxbuild [OPTIONS] --box NAME (-- | kiwi) BUILD-ARGS...
+//! ```
+//!
+//! The words behind the separator belong to `kiwi-ng system build` and are cut off before
+//! clap sees the rest ([`boxbuild_core::build_args`] reads them).
+
+mod batch;
+mod bench;
+mod boxes;
+mod build;
+mod cli;
+mod error;
+mod examples;
+mod failed_builds;
+mod fetch;
+mod generate;
+mod invocation;
+mod kiwi;
+mod misplaced;
+mod peer;
+mod request;
+mod values;
+
+#[cfg(test)]
+mod options_page_tests;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use batch::BatchArgs;
+pub(crate) use bench::BenchArgs;
+pub(crate) use boxes::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
+pub(crate) use build::BuildOptions;
+pub(crate) use cli::{Cli, Command, command};
+pub(crate) use error::ArgsError;
+pub(crate) use failed_builds::{LogsArgs, ShellArgs};
+pub(crate) use generate::What;
+pub(crate) use invocation::{Invocation, parse, wants_json};
+pub(crate) use misplaced::is_option;

@@ -1,0 +1,104 @@
+//! Options of `kiwi-ng system boxbuild` that mean something else here, or nothing.
+//!
+//! They are accepted, so that existing scripts run, and each says what becomes of it. None is
+//! dropped silently.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use boxbuild_host::arch::Arch;
+
+/// See the module.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Options of kiwi-ng system boxbuild")]
+pub(crate) struct PeerOptions {
+    /// List the boxes (same as 'boxbuild box list').
+    #[arg(long)]
+    pub(crate) list_boxes: bool,
+    /// Console of the box, in place of the one that it names itself.
+    #[arg(long, value_name = "TTY")]
+    pub(crate) box_console: Option<String>,
+    /// Share this folder as well; the box can write into it, and sees it under the same path.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) shared_path: Option<PathBuf>,
+    /// Let the box install this version of KIWI before it builds (published boxes only).
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) kiwi_version: Option<String>,
+    /// Same as --arch x86_64.
+    #[arg(long = "x86_64", conflicts_with = "arch")]
+    pub(crate) x86_64: bool,
+    /// Same as --arch aarch64.
+    #[arg(long, conflicts_with_all = ["arch", "x86_64"])]
+    pub(crate) aarch64: bool,
+    /// Accepted; folders are always shared over virtio-fs.
+    #[arg(long = "9p-sharing", conflicts_with_all = ["virtiofs_sharing", "sshfs_sharing"])]
+    pub(crate) p9_sharing: bool,
+    /// What happens anyhow: folders are shared over virtio-fs.
+    #[arg(long, conflicts_with = "sshfs_sharing")]
+    pub(crate) virtiofs_sharing: bool,
+    /// Accepted; folders are always shared over virtio-fs.
+    #[arg(long)]
+    pub(crate) sshfs_sharing: bool,
+    /// With --ssh-port: the public key that opens the box; a file, or a name in ~/.ssh [default:
+    /// your own there].
+    #[arg(long, value_name = "FILE", conflicts_with = "container")]
+    pub(crate) ssh_key: Option<OsString>,
+    /// Lead this port of 127.0.0.1 to the box's sshd while the box runs, for root with a key; 0
+    /// takes any free port. Without it, nothing of a box listens on this host.
+    #[arg(long, value_name = "PORT", conflicts_with = "container")]
+    pub(crate) ssh_port: Option<u16>,
+}
+
+impl PeerOptions {
+    /// The architecture that one of the flags names.
+    pub(crate) fn arch(&self) -> Option<Arch> {
+        match (self.x86_64, self.aarch64) {
+            (true, _) => Some(Arch::X86_64),
+            (_, true) => Some(Arch::Aarch64),
+            _ => None,
+        }
+    }
+
+    /// What becomes of the options that have no effect, in words for the user.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        [
+            ("--9p-sharing", self.p9_sharing),
+            ("--sshfs-sharing", self.sshfs_sharing),
+        ]
+        .into_iter()
+        .map(|(option, given)| {
+            let text = "folders are shared over virtio-fs, which needs nothing on the host";
+            (option, given, text)
+        })
+        .chain([(
+            "--ssh-key",
+            self.ssh_key.is_some() && self.ssh_port.is_none(),
+            "has no effect without --ssh-port: nothing of the box listens on this host, and folders \
+             are shared without ssh",
+        )])
+        .filter(|(_, given, _)| *given)
+        .map(|(option, _, text)| format!("{option}: {text}"))
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_without_effect_says_so() {
+        let options = PeerOptions {
+            p9_sharing: true,
+            ssh_key: Some("id_rsa".into()),
+            ..PeerOptions::default()
+        };
+        let notes = options.notes();
+        assert_eq!(notes.len(), 2);
+        assert!(notes[0].starts_with("--9p-sharing: ") && notes[0].contains("virtio-fs"));
+        assert!(notes[1].starts_with("--ssh-key: "));
+        assert!(PeerOptions::default().notes().is_empty());
+    }
+}

@@ -1,0 +1,72 @@
+//! From options to a request.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use boxbuild_core::build_args::BuildArgs;
+use boxbuild_core::request::{BuildRequest, KiwiOptions, SshRequest};
+use boxbuild_engine::podman::Mode;
+
+use super::build::BuildOptions;
+use super::error::ArgsError;
+use super::misplaced;
+
+impl BuildOptions {
+    /// The request for a build, with the words behind the separator.
+    ///
+    /// # Errors
+    /// Fails if words are missing or wrong, or ask for what a box cannot have.
+    pub(crate) fn request(
+        &self,
+        build_args: Option<&[OsString]>,
+    ) -> Result<BuildRequest, ArgsError> {
+        let words = build_args.ok_or(ArgsError::NoBuildArgs)?;
+        let build = BuildArgs::parse(words).map_err(misplaced::explain_build_args)?;
+        if let Some(reason) = self.kiwi.impossible() {
+            return Err(ArgsError::Impossible(reason));
+        }
+        let mode = if self.rootless {
+            Mode::Rootless
+        } else {
+            Mode::Rootful
+        };
+        Ok(BuildRequest {
+            box_name: self.box_name.clone().unwrap_or_default(),
+            arch: self.arch(),
+            engine: self.engine,
+            container: self.container.then_some(mode),
+            boot: self.boot,
+            fips: self.fips,
+            memory_mib: self.box_memory.map(|memory| memory.bytes >> 20),
+            cpus: self.box_smp_cpus,
+            disk_size: self.disk_size,
+            in_place: self.no_snapshot,
+            keep_failed: self.keep_failed,
+            debug: self.box_debug,
+            dry_run: self.dry_run,
+            network: self.network,
+            ssh: self.peer.ssh_port.map(|port| SshRequest {
+                port,
+                key: self.peer.ssh_key.clone(),
+            }),
+            machine_type: self.machine.clone(),
+            cpu_model: self.cpu.clone(),
+            no_accel: self.no_accel,
+            description_rw: self.description_rw,
+            shared_path: self.peer.shared_path.clone(),
+            console: self.peer.box_console.clone(),
+            kiwi_version: self.peer.kiwi_version.clone(),
+            timeout: self.timeout,
+            timeout_idle: Some(self.timeout_idle).filter(|time| !time.is_zero()),
+            fetch: self.fetch.policy(),
+            kiwi: KiwiOptions {
+                forwarded: self.kiwi.forwarded(),
+                image_type: self.kiwi.image_type().map(OsStr::to_owned),
+                description_file: self.kiwi.kiwi_file.clone().map(PathBuf::from),
+                copy_log_to: self.kiwi.copy_log_to().map(Path::to_owned),
+            },
+            build,
+            notes: self.notes(),
+        })
+    }
+}

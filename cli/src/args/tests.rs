@@ -1,0 +1,351 @@
+//! Command lines as people type them.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use boxbuild_core::boot::BootStyle;
+use boxbuild_engine::{EngineChoice, Network};
+use boxbuild_host::arch::Arch;
+use clap::CommandFactory;
+
+use super::values::{Memory, parse_duration, parse_memory, parse_size};
+use super::*;
+
+fn words(line: &str) -> Vec<OsString> {
+    line.split_whitespace().map(OsString::from).collect()
+}
+
+#[test]
+fn both_grammars_and_both_separators_mean_the_same() {
+    for line in [
+        "--profile A --box leap -- --description d --target-dir t",
+        "--profile A --box leap kiwi --description d --target-dir t",
+        "--profile A system boxbuild --box leap -- --description d --target-dir t",
+        "--profile=A system boxbuild --box=leap kiwi --description d --target-dir t",
+    ] {
+        let invocation = parse(words(line)).expect(line);
+        assert_eq!(
+            invocation.cli.build.box_name.as_deref(),
+            Some("leap"),
+            "{line}"
+        );
+        assert_eq!(invocation.cli.build.kiwi.profile, ["A"], "{line}");
+        assert_eq!(
+            invocation.build_args.as_deref(),
+            Some(&words("--description d --target-dir t")[..]),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_value_named_kiwi_is_no_separator() {
+    let invocation = parse(words("--box kiwi --profile kiwi kiwi --description d")).unwrap();
+    assert_eq!(invocation.cli.build.box_name.as_deref(), Some("kiwi"));
+    assert_eq!(invocation.build_args.unwrap(), words("--description d"));
+}
+
+#[test]
+fn only_the_first_separator_counts() {
+    let invocation = parse(words("--box b -- --add-package kiwi --")).unwrap();
+    assert_eq!(
+        invocation.build_args.unwrap(),
+        words("--add-package kiwi --")
+    );
+}
+
+#[test]
+fn a_box_may_be_named_kiwi_in_box_commands() {
+    let invocation = parse(words("box info kiwi")).unwrap();
+    assert!(invocation.build_args.is_none());
+    assert!(matches!(
+        invocation.cli.command,
+        Some(Command::Box(BoxCommand::Info { name, .. })) if name == "kiwi"
+    ));
+}
+
+#[test]
+fn a_build_needs_a_box() {
+    let error = parse(words("-- --description d --target-dir t")).unwrap_err();
+    assert!(error.to_string().contains("--box"), "{error}");
+}
+
+#[test]
+fn sizes_in_any_sensible_unit() {
+    for (text, bytes, bare) in [
+        ("8", 8 << 30, true),
+        ("8G", 8 << 30, false),
+        ("8g", 8 << 30, false),
+        ("8GB", 8 << 30, false),
+        ("8GiB", 8 << 30, false),
+        ("8192M", 8 << 30, false),
+        ("8096M", 8096 << 20, false),
+        ("1.5GiB", 3 << 29, false),
+    ] {
+        assert_eq!(parse_memory(text), Ok(Memory { bytes, bare }), "{text}");
+    }
+    assert_eq!(parse_size("20gb"), Ok(20 << 30));
+    for bad in ["", "x", "8Q", "-1", "0", "99999999999T", "1.2.3G"] {
+        assert!(parse_size(bad).is_err(), "{bad}");
+    }
+    assert!(parse_memory("8M").is_err());
+}
+
+#[test]
+fn times() {
+    assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+    assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
+    assert!(parse_duration("2 fortnights").is_err());
+    assert!(parse_duration("m").is_err());
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+/// An option of a build: as typed, and whether it was understood.
+type Row = (&'static str, fn(&BuildOptions) -> bool);
+
+/// Every option in front of the separator that is not simply forwarded.
+const ROWS: &[Row] = &[
+    ("--box=debian", |o| o.box_name.as_deref() == Some("debian")),
+    ("--engine=qemu", |o| o.engine == EngineChoice::Qemu),
+    ("--boot=compat", |o| o.boot == BootStyle::Compat),
+    ("--fips", |o| o.fips),
+    ("--box-memory=8G", |o| {
+        o.box_memory.unwrap().bytes == 8 << 30
+    }),
+    ("--box-smp-cpus=2", |o| o.box_smp_cpus == Some(2)),
+    ("--disk-size=60G", |o| o.disk_size == Some(60 << 30)),
+    ("--keep-failed=no", |o| !o.keep_failed),
+    ("--box-debug", |o| o.box_debug),
+    ("--json", |o| o.json),
+    ("--no-snapshot", |o| o.no_snapshot),
+    ("--network=none", |o| o.network == Network::None),
+    ("--machine=q35", |o| {
+        o.machine.as_deref() == Some("q35".as_ref())
+    }),
+    ("--cpu=max", |o| o.cpu.as_deref() == Some("max".as_ref())),
+    ("--no-accel", |o| o.no_accel),
+    ("--no-update-check", |o| o.fetch.no_update_check),
+    ("--offline", |o| o.fetch.offline),
+    ("--container", |o| o.container),
+    ("--container --rootless", |o| o.rootless),
+    ("--description-rw", |o| o.description_rw),
+    ("--timeout=1m", |o| {
+        o.timeout == Some(Duration::from_secs(60))
+    }),
+    ("--timeout-idle=1h", |o| {
+        o.timeout_idle == Duration::from_secs(3600)
+    }),
+    ("--verbose", |o| o.verbose),
+    ("--dry-run", |o| o.dry_run),
+    ("--timings", |o| {
+        o.timings == Some(crate::output::timings::Format::Text)
+    }),
+    ("--timings=html", |o| {
+        o.timings == Some(crate::output::timings::Format::Html)
+    }),
+    ("--locked", |o| o.source.locked),
+    ("--lock-file=x.lock", |o| {
+        o.source.lock_file == std::path::Path::new("x.lock")
+    }),
+    ("--signed-by=key.asc", |o| {
+        o.source.signed_by.as_deref() == Some("key.asc".as_ref())
+    }),
+    ("--arch=s390x", |o| o.arch() == Some(Arch::S390x)),
+    ("--x86_64", |o| o.arch() == Some(Arch::X86_64)),
+    ("--aarch64", |o| o.arch() == Some(Arch::Aarch64)),
+    ("--list-boxes", |o| o.peer.list_boxes),
+    ("--box-console=ttyS0", |o| {
+        o.peer.box_console.as_deref() == Some("ttyS0")
+    }),
+    ("--kiwi-version=10.2.33", |o| {
+        o.peer.kiwi_version.as_deref() == Some("10.2.33")
+    }),
+    ("--shared-path=/srv/x", |o| {
+        o.peer.shared_path.as_deref() == Some("/srv/x".as_ref())
+    }),
+    ("--9p-sharing", |o| o.notes().len() == 1),
+    ("--virtiofs-sharing", |o| {
+        o.peer.virtiofs_sharing && o.notes().is_empty()
+    }),
+    ("--sshfs-sharing", |o| o.notes().len() == 1),
+    ("--ssh-key=id_rsa", |o| o.notes().len() == 1),
+    ("--ssh-port=10022", |o| {
+        o.peer.ssh_port == Some(10022) && o.notes().is_empty()
+    }),
+    ("--logfile=stdout", |o| o.kiwi.log_to_stdout()),
+    ("--logsocket=/tmp/s", |o| {
+        o.kiwi.impossible().unwrap().contains("--logsocket")
+    }),
+    ("--debug-run-scripts-in-screen", |o| {
+        o.kiwi.impossible().unwrap().contains("screen")
+    }),
+];
+
+/// Options that reach the kiwi-ng in the box as they are.
+const FORWARDED: &[&str] = &[
+    "--profile A",
+    "--type oem",
+    "--kiwi-file other.kiwi",
+    "--setenv A=b=c",
+    "--config /description/kiwi.yml",
+    "--loglevel 10",
+    "--debug",
+    "--color-output",
+    "--target-arch aarch64",
+    "--temp-dir /var/tmp",
+    "--shared-cache-dir /var/cache/kiwi",
+];
+
+fn build(line: &str) -> Result<BuildOptions, clap::Error> {
+    parse(words(line)).map(|invocation| invocation.cli.build)
+}
+
+/// The two spellings of a row: with `=` and with a space.
+fn spellings(row: &str) -> Vec<String> {
+    // An optional value has one only: behind the sign.
+    if row.starts_with("--timings") {
+        return vec![row.to_owned()];
+    }
+    vec![row.replacen(['='], " ", 1), row.to_owned()]
+}
+
+#[test]
+fn every_option_is_understood_in_both_grammars_and_spellings() {
+    for (row, understood) in ROWS {
+        for option in spellings(row) {
+            let name = if row.starts_with("--box=") {
+                ""
+            } else {
+                "--box b "
+            };
+            for line in [
+                format!("{option} {name}-- --description d --target-dir t"),
+                format!("{name}{option} kiwi --description d --target-dir t"),
+                format!("system boxbuild {name}{option} -- --description d"),
+                format!("{option} system boxbuild {name}kiwi --description d"),
+            ] {
+                let options = build(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
+                assert!(understood(&options), "{line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_global_option_is_forwarded() {
+    for row in FORWARDED {
+        let expected = words(row);
+        for option in [(*row).to_owned(), row.replacen(' ', "=", 1)] {
+            for line in [
+                format!("{option} --box b -- --description d"),
+                format!("{option} system boxbuild --box b kiwi --description d"),
+            ] {
+                let options = build(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
+                assert_eq!(options.kiwi.forwarded(), expected, "{line}");
+                assert_eq!(options.kiwi.impossible(), None, "{line}");
+            }
+        }
+    }
+    let several = build("--profile A --profile=B --setenv X=1 --setenv Y=2 --box b").unwrap();
+    assert_eq!(
+        several.kiwi.forwarded(),
+        words("--profile A --profile B --setenv X=1 --setenv Y=2")
+    );
+}
+
+#[test]
+fn no_option_lacks_a_row() {
+    let rows: Vec<&str> = ROWS
+        .iter()
+        .map(|(row, _)| *row)
+        .chain(FORWARDED.iter().copied())
+        .flat_map(|row| row.split([' ', '=']))
+        .collect();
+    for arg in Cli::command().get_arguments() {
+        let Some(long) = arg.get_long() else { continue };
+        if !["help", "version"].contains(&long) {
+            assert!(rows.contains(&&*format!("--{long}")), "--{long} has no row");
+        }
+    }
+}
+
+#[test]
+fn words_in_the_wrong_place_are_explained() {
+    for (line, text) in [
+        (
+            "--box b --description d --target-dir t",
+            "behind the separator",
+        ),
+        (
+            "--box b --description=d --target-dir=t",
+            "behind the separator",
+        ),
+        ("system build --description d", "only 'system boxbuild'"),
+        ("image info --description d", "only 'system boxbuild'"),
+        ("--box b --profil A -- --description d", "--profile"),
+        ("--box b --box-memry 8G -- --description d", "--box-memory"),
+        (
+            "--9p-sharing --sshfs-sharing --box b",
+            "cannot be used with",
+        ),
+        ("--x86_64 --aarch64 --box b", "cannot be used with"),
+        ("--loglevel debug --box b", "10 debug"),
+    ] {
+        let error = build(line).expect_err(line).to_string();
+        assert!(error.contains(text), "{line}: {error}");
+    }
+}
+
+#[test]
+fn a_number_without_a_unit_is_remarked_on() {
+    let notes = build("--box b --box-memory 8").unwrap().notes();
+    assert_eq!(notes.len(), 1);
+    assert!(
+        notes[0].contains("GiB: the box gets 8192 MiB"),
+        "{}",
+        notes[0]
+    );
+    assert!(build("--box b --box-memory 8G").unwrap().notes().is_empty());
+}
+
+#[test]
+fn paths_in_the_box_are_absolute() {
+    for option in ["--config", "--temp-dir", "--shared-cache-dir"] {
+        let options = build(&format!("--box b {option} some/where")).unwrap();
+        assert!(options.kiwi.impossible().unwrap().contains(option));
+    }
+}
+
+#[test]
+fn an_option_on_the_wrong_side_is_told_so() {
+    let invocation = parse(words("--box b -- --description=d --profile A")).unwrap();
+    let request = invocation.request().unwrap_err().to_string();
+    assert!(
+        request.starts_with("--profile stands behind the separator"),
+        "{request}"
+    );
+}
+
+#[test]
+fn limits_of_time_become_limits_of_the_request() {
+    let request = |options: &str| {
+        let line = format!("--box b {options} -- --description d --target-dir t");
+        parse(words(&line)).unwrap().request().unwrap()
+    };
+    assert!(
+        request("").timeout_idle.is_some(),
+        "a guest that hangs is ended"
+    );
+    assert!(request("--timeout-idle 0").timeout_idle.is_none());
+    assert!(request("").keep_failed);
+    assert!(!request("--keep-failed=no").keep_failed);
+    let memory = request("--box-memory 8");
+    assert_eq!(memory.memory_mib, Some(8192));
+    assert!(memory.notes[0].contains("8192 MiB"), "{:?}", memory.notes);
+    // Scripts for kiwi-ng name a key that need not be there.
+    assert_eq!(request("--sshfs-sharing --ssh-key /nowhere/key").ssh, None);
+}

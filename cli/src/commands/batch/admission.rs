@@ -1,0 +1,245 @@
+//! How many builds have room on this host at once.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What stays free for everything else, in bytes.
+const RESERVE: u64 = 1 << 30;
+
+/// What an engine needs beside the guest's memory: QEMU's translations (a quarter of a gigabyte
+/// where nothing else is said), page tables, the shares' buffers.
+const OVERHEAD: u64 = 320 << 20;
+
+/// Host processors that one build keeps busy: a translating engine and one guest processor, or,
+/// with KVM, the parts of a build that use more than one.
+const CPUS_PER_BUILD: usize = 2;
+
+/// What the host has to offer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Capacity {
+    /// Processors that this process may use.
+    pub(super) cpus: usize,
+    /// Memory in bytes that is free or can be made so, within the limits of the control groups;
+    /// `None` if the host does not tell.
+    pub(super) memory: Option<u64>,
+}
+
+/// How many builds run at once, and what they may use together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// At most so many builds.
+    pub(super) jobs: usize,
+    /// At most so much memory of all machines together, in bytes; `None` does not limit it.
+    pub(super) memory: Option<u64>,
+    /// Why, in words for the user.
+    pub(super) reason: String,
+}
+
+impl Capacity {
+    /// Looks at the host.
+    pub(super) fn of_host() -> Capacity {
+        Capacity {
+            cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            memory: free_memory(Path::new("/proc"), Path::new("/sys/fs/cgroup")),
+        }
+    }
+
+    /// Limits for builds whose machines have `memory` bytes each (0: a container). `asked` is
+    /// what the user wants, and stands as it is.
+    pub(super) fn limits(&self, asked: Option<usize>, memory: &[u64]) -> Limits {
+        if let Some(jobs) = asked {
+            return Limits {
+                jobs,
+                memory: None,
+                reason: String::from("as asked for"),
+            };
+        }
+        let by_cpus = (self.cpus / CPUS_PER_BUILD).max(1);
+        let budget = self.memory.map(|free| free.saturating_sub(RESERVE));
+        let most = memory.iter().copied().map(needed).max().unwrap_or(0);
+        let by_memory = match budget {
+            Some(budget) if most > 0 => usize::try_from(budget / most).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        };
+        let jobs = memory.len().min(by_cpus).max(1);
+        let reason = if jobs == memory.len() && by_memory >= jobs {
+            String::from("all of them: there is room")
+        } else if by_memory < by_cpus {
+            format!(
+                "{} MiB of memory are free, and the largest build takes {} MiB",
+                self.memory.unwrap_or(0) >> 20,
+                most >> 20
+            )
+        } else {
+            format!(
+                "{} processors, and a build uses {CPUS_PER_BUILD}",
+                self.cpus
+            )
+        };
+        Limits {
+            jobs,
+            memory: budget,
+            reason,
+        }
+    }
+}
+
+impl Limits {
+    /// Whether a machine with `memory` bytes can start beside `running` others that have
+    /// `in_use` bytes together, counted in the same way. One build always can.
+    pub(super) fn allow(&self, running: usize, in_use: u64, memory: u64) -> bool {
+        running == 0
+            || (running < self.jobs
+                && self
+                    .memory
+                    .is_none_or(|budget| in_use.saturating_add(needed(memory)) <= budget))
+    }
+
+    /// How many of the builds run at once at most, the largest first.
+    pub(super) fn at_once(&self, memory: &[u64]) -> usize {
+        let mut memory = memory.to_vec();
+        memory.sort_unstable_by(|a, b| b.cmp(a));
+        let mut in_use = 0;
+        let mut running = 0;
+        for machine in memory {
+            if !self.allow(running, in_use, machine) {
+                break;
+            }
+            running += 1;
+            in_use += needed(machine);
+        }
+        running.max(1)
+    }
+}
+
+/// What a build with a machine of `memory` bytes takes of the host's memory.
+pub(super) fn needed(memory: u64) -> u64 {
+    if memory == 0 { 0 } else { memory + OVERHEAD }
+}
+
+/// Free memory: the host's (proc_meminfo(5)), or what a control group of this process leaves of
+/// it (Documentation/admin-guide/cgroup-v2.rst, "Memory"), whichever is less.
+fn free_memory(proc: &Path, groups: &Path) -> Option<u64> {
+    let info = fs::read_to_string(proc.join("meminfo")).ok()?;
+    let available = info
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?
+        .trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        << 10;
+    let own = fs::read_to_string(proc.join("self/cgroup")).unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+    let mut least = available;
+    let mut group: PathBuf = groups.join(own.unwrap_or_default());
+    while group.starts_with(groups) {
+        let number = |name: &str| {
+            let text = fs::read_to_string(group.join(name)).ok()?;
+            text.trim().parse::<u64>().ok()
+        };
+        // A group without a limit says `max`.
+        if let (Some(limit), Some(current)) = (number("memory.max"), number("memory.current")) {
+            // What it holds of files can be dropped.
+            let files = fs::read_to_string(group.join("memory.stat"))
+                .ok()
+                .and_then(|stat| {
+                    stat.lines()
+                        .find_map(|line| line.strip_prefix("inactive_file "))?
+                        .parse::<u64>()
+                        .ok()
+                })
+                .unwrap_or(0);
+            least = least.min(limit.saturating_sub(current.saturating_sub(files)));
+        }
+        if !group.pop() {
+            break;
+        }
+    }
+    Some(least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn room(cpus: usize, gib: u64) -> Capacity {
+        Capacity {
+            cpus,
+            memory: Some(gib * GIB),
+        }
+    }
+
+    #[test]
+    fn processors_limit() {
+        let limits = room(8, 64).limits(None, &[4 * GIB; 10]);
+        assert_eq!(limits.jobs, 4);
+        assert!(limits.reason.contains("8 processors"), "{}", limits.reason);
+        assert_eq!(limits.at_once(&[4 * GIB; 10]), 4);
+        assert_eq!(room(1, 64).limits(None, &[GIB; 3]).jobs, 1);
+    }
+
+    #[test]
+    fn memory_limits() {
+        let memory = [4 * GIB, GIB, GIB, GIB];
+        let limits = room(16, 7).limits(None, &memory);
+        assert_eq!(limits.at_once(&memory), 2);
+        assert!(limits.reason.contains("7168 MiB"), "{}", limits.reason);
+        // Small ones fit beside a large one, or among themselves.
+        assert!(limits.allow(1, needed(4 * GIB), GIB));
+        assert!(!limits.allow(1, needed(4 * GIB), 4 * GIB));
+        // What is larger than all there is runs alone rather than never.
+        assert!(limits.allow(0, 0, 100 * GIB));
+    }
+
+    #[test]
+    fn the_users_number_stands() {
+        let limits = room(1, 1).limits(Some(9), &[4 * GIB; 10]);
+        assert_eq!(limits.at_once(&[4 * GIB; 10]), 9);
+    }
+
+    #[test]
+    fn few_builds_and_no_more_than_there_are() {
+        let limits = room(64, 64).limits(None, &[GIB; 2]);
+        assert_eq!(limits.jobs, 2);
+        assert!(limits.reason.contains("there is room"));
+        let unknown = Capacity {
+            cpus: 8,
+            memory: None,
+        };
+        assert_eq!(unknown.limits(None, &[GIB; 9]).at_once(&[GIB; 9]), 4);
+    }
+
+    #[test]
+    fn control_groups_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write(
+            "proc/meminfo",
+            "MemTotal: 9 kB\nMemAvailable:    8388608 kB\n",
+        );
+        write("proc/self/cgroup", "0::/a/b\n");
+        write("cg/a/b/memory.max", "max\n");
+        write("cg/a/b/memory.current", "1\n");
+        let free = || free_memory(&dir.path().join("proc"), &dir.path().join("cg"));
+        assert_eq!(free(), Some(8 * GIB));
+        write("cg/a/memory.max", &format!("{}\n", 3 * GIB));
+        write("cg/a/memory.current", &format!("{}\n", 2 * GIB));
+        write(
+            "cg/a/memory.stat",
+            &format!("file 1\ninactive_file {GIB}\n"),
+        );
+        assert_eq!(free(), Some(2 * GIB));
+        assert_eq!(
+            free_memory(Path::new("/nowhere"), Path::new("/nowhere")),
+            None
+        );
+    }
+}

@@ -1,0 +1,68 @@
+//! `boxbuild box verify`.
+
+use std::fs::File;
+
+use boxbuild_host::digest::sha256;
+use boxbuild_host::reporter::Reporter;
+
+use crate::exit_code::{ExitCode, Failure, HostContext, Result};
+
+use crate::output::progress::Progress;
+use boxbuild_boxes::store::Store;
+
+/// Hashes every file of the boxes `names`, of all if there are none.
+pub(super) fn verify(store: &Store, names: &[String]) -> Result<String> {
+    let names = if names.is_empty() {
+        store.names()?
+    } else {
+        names.to_vec()
+    };
+    let mut progress = Progress::new(false);
+    let mut text = String::new();
+    let mut bad = Vec::new();
+    for name in &names {
+        progress.begin(&format!("verify {name}"));
+        let problems = match store.get_for(name, None) {
+            Err(error) => vec![error.to_string()],
+            Ok(installed) => {
+                let mut problems = Vec::new();
+                for file in installed.info.files() {
+                    if installed.changed.is_some() && *file == installed.info.disk {
+                        progress.note(&format!(
+                            "{} is written in place (--no-snapshot) and has no checksum",
+                            file.name
+                        ));
+                        continue;
+                    }
+                    let path = installed.path(file);
+                    let (_, found) = File::open(&path)
+                        .and_then(|mut file| sha256(&mut file))
+                        .host_context(|| format!("cannot read {}", path.display()))?;
+                    if found != file.sha256 {
+                        problems.push(format!(
+                            "{} has changed: sha256 {found} instead of {}",
+                            path.display(),
+                            file.sha256
+                        ));
+                    }
+                }
+                problems
+            }
+        };
+        progress.finish(problems.is_empty());
+        if problems.is_empty() {
+            text += &format!("{name}: good\n");
+        } else {
+            bad.push(format!("{name}: {}", problems.join("; ")));
+        }
+    }
+    if !bad.is_empty() {
+        let error = anyhow::anyhow!(
+            "{}\nfetch a published box again with 'boxbuild box pull --force NAME'; make others \
+             again",
+            bad.join("\n")
+        );
+        return Err(Failure::new(ExitCode::HOST, error));
+    }
+    Ok(text)
+}

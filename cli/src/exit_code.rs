@@ -1,0 +1,108 @@
+//! Exit codes, as documented in `--help`, and the errors that lead to them.
+
+use std::fmt;
+
+use boxbuild_host::error::{Classify, ErrorClass};
+
+/// An exit code of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ExitCode(u8);
+
+impl ExitCode {
+    /// What was asked for is done.
+    pub(crate) const SUCCESS: ExitCode = ExitCode(0);
+    /// The build failed in the box.
+    pub(crate) const BUILD_FAILED: ExitCode = ExitCode(1);
+    /// The command line or a file that the user wrote is wrong.
+    pub(crate) const USAGE: ExitCode = ExitCode(2);
+    /// The host or the box has a problem.
+    pub(crate) const HOST: ExitCode = ExitCode(3);
+    /// The build took longer than it may.
+    pub(crate) const TIMEOUT: ExitCode = ExitCode(124);
+    /// The user interrupted it.
+    pub(crate) const INTERRUPTED: ExitCode = ExitCode(130);
+
+    /// An exit code that a build or a process gave.
+    pub(crate) const fn of_run(code: u8) -> ExitCode {
+        ExitCode(code)
+    }
+
+    /// The number.
+    pub(crate) const fn number(self) -> u8 {
+        self.0
+    }
+}
+
+impl From<ErrorClass> for ExitCode {
+    fn from(class: ErrorClass) -> ExitCode {
+        match class {
+            ErrorClass::Usage => ExitCode::USAGE,
+            ErrorClass::Host => ExitCode::HOST,
+            ErrorClass::Interrupted => ExitCode::INTERRUPTED,
+        }
+    }
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> std::process::ExitCode {
+        std::process::ExitCode::from(code.0)
+    }
+}
+
+/// A command that failed: what happened, and the exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: ExitCode,
+    error: anyhow::Error,
+}
+
+/// What a command returns.
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    /// A failure with this exit code.
+    pub(crate) fn new(code: ExitCode, error: impl Into<anyhow::Error>) -> Failure {
+        Failure {
+            code,
+            error: error.into(),
+        }
+    }
+
+    /// Its exit code.
+    pub(crate) fn code(&self) -> ExitCode {
+        self.code
+    }
+
+    /// What happened, and why, the last cause at the end.
+    pub(crate) fn messages(&self) -> Vec<String> {
+        self.error.chain().map(ToString::to_string).collect()
+    }
+}
+
+/// Every error that names its class names its exit code. One that does not has none: it does not
+/// compile as the error of a command until it says who can correct it.
+impl<E: Classify + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::new(error.class().into(), error)
+    }
+}
+
+/// Turns errors that can only be the host's into failures.
+pub(crate) trait HostContext<T> {
+    /// Fails with `text`, with the error as the cause.
+    fn host_context<C: fmt::Display + Send + Sync + 'static>(
+        self,
+        text: impl FnOnce() -> C,
+    ) -> Result<T>;
+}
+
+impl<T, E: std::error::Error + Send + Sync + 'static> HostContext<T> for std::result::Result<T, E> {
+    fn host_context<C: fmt::Display + Send + Sync + 'static>(
+        self,
+        text: impl FnOnce() -> C,
+    ) -> Result<T> {
+        self.map_err(|error| {
+            Failure::new(ExitCode::HOST, anyhow::Error::new(error).context(text()))
+        })
+    }
+}

@@ -1,0 +1,73 @@
+//! The timeline as a table.
+
+use std::time::Duration;
+
+use boxbuild_core::timeline::Timeline;
+use boxbuild_host::units::seconds;
+
+/// Characters of the longest bar.
+const BAR: f64 = 30.0;
+
+/// One line for each part, for a terminal.
+pub(crate) fn table(timeline: &Timeline) -> String {
+    let total = timeline.total();
+    let width = timeline
+        .spans
+        .iter()
+        .map(|span| span.name.len())
+        .max()
+        .unwrap_or_default();
+    let mut text = String::from("timings\n");
+    let mut was_boot = true;
+    for span in &timeline.spans {
+        if was_boot && !span.boot {
+            text += &format!("  -- kiwi's first line after {}\n", precise(span.start));
+        }
+        was_boot = span.boot;
+        let share = span.len().as_secs_f64() / total.as_secs_f64().max(f64::EPSILON);
+        let bar = "#".repeat((share * BAR).round() as usize);
+        let line = format!("  {:<width$} {:>12}  {bar}", span.name, precise(span.len()));
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text += &format!("  {:<width$} {:>12}\n", "total", precise(total));
+    text
+}
+
+/// A time for people who look for milliseconds.
+pub(super) fn precise(time: Duration) -> String {
+    match time.as_millis() {
+        0..1000 => format!("{} ms", time.as_millis()),
+        1000..60_000 => format!("{:.2} s", time.as_secs_f64()),
+        _ => seconds(time),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use boxbuild_core::timeline::Span;
+
+    #[test]
+    fn a_table_names_the_first_line() {
+        let span = |name: &str, start: u64, end: u64, boot| Span {
+            name: name.to_owned(),
+            start: Duration::from_millis(start),
+            end: Duration::from_millis(end),
+            boot,
+        };
+        let timeline = Timeline {
+            spans: vec![
+                span("host set-up", 0, 50, true),
+                span("boot", 50, 2550, true),
+                span("prepare", 2550, 90_000, false),
+            ],
+            samples: Vec::new(),
+        };
+        let expected = "timings\n  host set-up        50 ms\n  boot              2.50 s  #\n  \
+                        -- kiwi's first line after 2.55 s\n  \
+                        prepare       1 min 27 s  #############################\n  \
+                        total         1 min 30 s\n";
+        assert_eq!(table(&timeline), expected);
+    }
+}
