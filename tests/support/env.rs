@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::names;
+use crate::{command, names, small_box, sshd};
 
 /// The program under test; without it, the one of the workspace is built.
 pub const BOXBUILD: &str = "BOXBUILD";
@@ -106,17 +106,23 @@ pub fn cargo_build(profile: &str, words: &[&str]) -> Result<PathBuf, String> {
 /// Makes the small boxes that are not there yet, and sshd for them.
 fn make_small_boxes() -> Result<PathBuf, String> {
     let store = target().join("test-boxes");
-    setup("small-box", [&store])?;
-    let is_amd64 = std::env::consts::ARCH == "x86_64";
-    if is_amd64 && which("qemu-system-aarch64").is_some() {
-        setup("small-box", [store.as_os_str(), OsStr::new("arm64")])?;
-    }
-    setup("sshd", [&sshd()])?;
+    let make = || -> anyhow::Result<()> {
+        small_box::make(&store, None)?;
+        let is_amd64 = std::env::consts::ARCH == "x86_64";
+        if is_amd64 && command::find("qemu-system-aarch64").is_ok() {
+            small_box::make(&store, Some("arm64"))?;
+        }
+        if let Some(reason) = sshd::make(&sshd_folder())? {
+            println!("no sshd for the tests: {reason}");
+        }
+        Ok(())
+    };
+    make().map_err(|error| format!("{error:#}"))?;
     Ok(store)
 }
 
 /// The folder with the distribution's sshd, if that could be had.
-pub fn sshd() -> PathBuf {
+pub fn sshd_folder() -> PathBuf {
     std::env::var_os(SSHD).map_or_else(|| target().join("test-sshd"), PathBuf::from)
 }
 
@@ -185,15 +191,6 @@ pub fn print_line<S: AsRef<OsStr>>(
     Ok(String::from_utf8_lossy(&output.stdout)
         .trim_end()
         .to_owned())
-}
-
-/// Looks for a program in `PATH`.
-pub fn which(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
 }
 
 /// Prints that `test` cannot run here, on a line of its own, which tests/setup/counted counts.
