@@ -91,11 +91,11 @@ e2e:
 # The same under the kvm engine: on the host's own /dev/kvm if it is a true one, else in the lab
 # (docs/lab.md).
 e2e-kvm: release
-	BOXBUILD=$(abspath $(BOXBUILD)) BOXBUILD_TEST_ENGINE=kvm $(E2E_TESTS) -- $(TEST)
+	BOXBUILD=$(BOXBUILD) BOXBUILD_TEST_ENGINE=kvm $(E2E_TESTS) -- $(TEST)
 
 # Real boxes and real images: half an hour and more.
 full: release
-	BOXBUILD=$(abspath $(BOXBUILD)) $(E2E_TESTS) -- --ignored $(TEST)
+	BOXBUILD=$(BOXBUILD) $(E2E_TESTS) -- --ignored $(TEST)
 
 # The first of the distributions' own guests, in the micro-VMM.
 boots-first:

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{command, names, small_box, sshd};
 
-/// The program under test; without it, the one of the workspace is built.
+/// The program under test, seen from the top of the repository; without it, it is built.
 pub const BOXBUILD: &str = "BOXBUILD";
 /// The store with the small boxes; without it, they are made.
 pub const STORE: &str = "BOXBUILD_TEST_STORE";
@@ -69,8 +69,8 @@ pub fn small_boxes() -> Result<&'static Path, String> {
 /// If it cannot be built.
 fn boxbuild() -> Result<PathBuf, String> {
     if let Some(program) = std::env::var_os(BOXBUILD) {
-        return std::path::absolute(&program)
-            .map_err(|error| format!("{}: {error}", program.display()));
+        // Cargo runs tests in the folder of their package.
+        return Ok(top().join(program));
     }
     // By itself: what other packages' tests switch on (unchecked names in a share) is not in it.
     let words = ["--package", "boxbuild"];
@@ -94,7 +94,7 @@ pub fn cargo_build(profile: &str, words: &[&str]) -> Result<PathBuf, String> {
         command.arg("--release");
     }
     let status = command
-        .current_dir(tests().join(".."))
+        .current_dir(top())
         .status()
         .map_err(|error| format!("cargo: {error}"))?;
     if !status.success() {
@@ -154,11 +154,15 @@ pub fn tests() -> PathBuf {
     std::env::var_os(TESTS).map_or_else(compiled_in, PathBuf::from)
 }
 
+/// The top of the repository, without links and `..`: the lab has files at the same paths.
+pub fn top() -> PathBuf {
+    let top = tests().join("..");
+    top.canonicalize().unwrap_or(top)
+}
+
 /// The folder in which cargo and the tests put what they make.
 pub fn target() -> PathBuf {
-    let of_workspace = || tests().join("../target");
-    let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(of_workspace, PathBuf::from);
-    std::path::absolute(&folder).unwrap_or(folder)
+    top().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// Runs a script of `tests/setup` and returns the line that it prints.
