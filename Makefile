@@ -65,7 +65,7 @@ docs:
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
-	$(CARGO) clippy --workspace --test e2e --test boots --quiet -- -D warnings
+	$(CARGO) clippy --workspace --test e2e --test boots --test conformance --quiet -- -D warnings
 	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
 	echo "skipped: cargo deny: not installed (cargo install cargo-deny)"; else \
 	$(CARGO) deny --log-level error --all-features check bans licenses sources || exit; \
@@ -78,7 +78,7 @@ unit:
 
 # Published file system tests against a share (pjdfstest, fsx).
 conformance:
-	tests/conformance/run
+	$(CARGO) test --quiet --workspace --test conformance
 
 E2E_TESTS = $(CARGO) test --quiet --workspace --test e2e
 BOOT_TESTS = $(CARGO) test --quiet --workspace --test boots
