@@ -22,7 +22,7 @@ mod runs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use boxbuild_tests::env::{BOXBUILD, cargo_build};
+use boxbuild_tests::env::{BOXBUILD, cargo_build, top};
 use boxbuild_tests::lab::{self, Run, TestBed};
 use boxbuild_tests::skip;
 use libtest_mimic::{Arguments, Trial};
@@ -95,7 +95,7 @@ fn list() -> ExitCode {
 /// unless the environment names them: under emulation twice, time counts.
 fn programs() -> Result<[(&'static str, PathBuf); 2], String> {
     let built = |name: &'static str, words: &[&str], file: &str| match std::env::var_os(name) {
-        Some(path) => Ok((name, PathBuf::from(path))),
+        Some(path) => Ok((name, top().join(path))),
         None => cargo_build("release", words).map(|folder| (name, folder.join(file))),
     };
     let example = ["--package", "boxbuild-vmm", "--example", "boot"];

@@ -22,7 +22,7 @@ pub(crate) fn login(guest: &Path, words: [&str; 4], size: Size) {
     }
     let outcome = machine.run();
     outcome.expect(0, "");
-    let report: Vec<&str> = ran
+    let report: Vec<&str> = outcome
         .console
         .lines()
         .filter_map(|line| line.split_once("REPORT ").map(|(_, rest)| rest))

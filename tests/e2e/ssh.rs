@@ -171,7 +171,7 @@ fn a_real_sshd_lets_in_the_key_alone() {
     let skipped = |why: &str| skip("a_real_sshd_lets_in_the_key_alone", why);
     // The distribution's sshd is made with the boxes.
     let sandbox = Sandbox::new("while [ ! -e /tmp/served ]; do sleep 0.1; done; touch /result/x");
-    let sshd = boxbuild_tests::env::sshd();
+    let sshd = boxbuild_tests::env::sshd_folder();
     if !sshd.exists() {
         return skipped("there is no sshd for the box here (tests/support/sshd.rs)");
     }
