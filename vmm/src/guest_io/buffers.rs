@@ -4,7 +4,7 @@ use vm_memory::{VolatileMemoryError, VolatileSlice};
 
 use super::cursor::Cursor;
 
-/// Fewer bytes than a request needs.
+/// Why a part of the buffers cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum BuffersError {
     /// The buffers are too short.
@@ -34,7 +34,7 @@ impl<'m> Buffers<'m> {
         self.slices.push(slice);
     }
 
-    /// Bytes.
+    /// Returns the number of bytes.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -44,12 +44,12 @@ impl<'m> Buffers<'m> {
         self.len == 0
     }
 
-    /// A position at the start.
+    /// Returns a position at the start.
     pub fn cursor(&self) -> Cursor<'_, ()> {
         Cursor::new(&self.slices)
     }
 
-    /// The pieces, in order.
+    /// Returns the pieces, in order.
     pub fn slices(&self) -> &[VolatileSlice<'m>] {
         &self.slices
     }

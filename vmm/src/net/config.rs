@@ -18,7 +18,7 @@ pub struct Forward {
     /// Listens on an IPv4 address of the host, until the network is gone. That address
     /// decides who may connect; the guest sees its gateway in any case.
     pub listener: TcpListener,
-    /// Port of the guest's address, [`GUEST`].
+    /// Port of the guest's address, [`GUEST`](super::GUEST).
     pub port: u16,
 }
 
