@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 
 use boxbuild_boxes::store::InstalledBox;
 use boxbuild_engine::{Machine, Network, Processor, RootDisk, Share};
-use boxbuild_firmware::cmdline;
+use boxbuild_firmware::cmdline::{self, Crypto, FastCmdline};
 use boxbuild_firmware::guest::FastBoot;
+use boxbuild_protocol::boot_options::{BootOptions, KeepDisk, Shell};
+use boxbuild_protocol::share::{Access, BUNDLE_TAG, DESCRIPTION_TAG, SharedFolder};
 
 use super::error::BuildError;
 use super::initrd::{self, now, seed};
+use super::machine::cmdline_processor;
 use crate::failed_builds::Record;
 
 /// A machine for looking at the kept build in `folder`: its disk under a new overlay, a shell,
@@ -33,8 +36,8 @@ pub(super) fn machine(
         read_only: true,
     };
     let mut shares = vec![
-        read_only("kiwidescription", or_own(&record.description)),
-        read_only("kiwibundle", or_own(&record.target_dir)),
+        read_only(DESCRIPTION_TAG, or_own(&record.description)),
+        read_only(BUNDLE_TAG, or_own(&record.target_dir)),
     ];
     let others = record.shares.iter();
     shares.extend(others.map(|share| read_only(&share.tag, or_own(&share.path))));
@@ -46,7 +49,11 @@ pub(super) fn machine(
             environment: Vec::new(),
             network: record.network,
             folders: folders
-                .map(|share| (share.tag.clone(), PathBuf::from(&share.path), true))
+                .map(|share| SharedFolder {
+                    tag: share.tag.clone(),
+                    path: PathBuf::from(&share.path),
+                    access: Access::ReadOnly,
+                })
                 .collect(),
             files: Vec::new(),
             kiwi_version: None,
@@ -54,11 +61,21 @@ pub(super) fn machine(
             time: now(),
             seed: seed(),
         };
-        items.push(String::from("boxbuild.shell=only"));
-        let emulated = processor == Processor::Emulated;
+        let options = BootOptions {
+            keep: KeepDisk::Never,
+            shell: Some(Shell::InsteadOfBuild),
+        };
+        items.extend(options.words());
         (
             initrd::fast(installed, &boot)?,
-            cmdline::fast(info.arch.name(), emulated, false, &record.console, &items)?,
+            FastCmdline {
+                arch: info.arch.name(),
+                processor: cmdline_processor(processor),
+                crypto: Crypto::Untested,
+                console: &record.console,
+                words: &items,
+            }
+            .build()?,
         )
     } else {
         items.push(String::from("kiwi-no-halt"));
