@@ -14,13 +14,13 @@ PACKAGES_FOREIGN = qemu-system-arm qemu-user-static arch-test
 PACKAGES_LAB = qemu-system-x86 busybox-static kmod debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static kmod fdisk \
 	e2fsprogs xz-utils debian-archive-keyring dmsetup gcc libc6-dev make mmdebstrap uidmap btrfs-progs procps \
-	gpg gpgv openssh-client $(PACKAGES_PODMAN)
+	gpg gpgv openssh-client shellcheck $(PACKAGES_PODMAN)
 # podman recommends, or has alternatives for, what it needs: runc works with every mode of
 # cgroups, netavark with iptables or nftables makes networks, slirp4netns those of normal users.
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
-.PHONY: docs demo check test test-full cross-check lint unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench boots boots-first fuzz lab release packages-demo packages-foreign packages-test packages-lab
+.PHONY: docs demo check test test-full cross-check lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench boots boots-first fuzz lab release packages-demo packages-foreign packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: QUIET =
@@ -35,7 +35,7 @@ check: packages-test
 
 # Everything CI runs.
 test: packages-test
-	$(COUNTED) timed-lint timed-unit timed-e2e timed-release timed-conformance timed-e2e-kvm \
+	$(COUNTED) timed-lint timed-msrv timed-unit timed-e2e timed-release timed-conformance timed-e2e-kvm \
 	timed-boots-first timed-guard
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
@@ -66,12 +66,25 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	$(CARGO) clippy --workspace --test e2e --test boots --test conformance --quiet -- -D warnings
+	$(CARGO) run --quiet --package boxbuild-layers
+	@if ! command -v shellcheck >/dev/null; then \
+	echo "skipped: shellcheck: not installed (make packages-test)"; else \
+	shellcheck --severity=warning $$(git grep -lE '^#!/bin/(ba)?sh' -- ':!*.rs' ':!*.md'); fi
+	@if ! command -v typos >/dev/null; then \
+	echo "skipped: typos: not installed (cargo install typos-cli)"; else typos; fi
 	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
 	echo "skipped: cargo deny: not installed (cargo install cargo-deny)"; else \
 	$(CARGO) deny --log-level error --all-features check bans licenses sources || exit; \
 	if timeout 60 $(CARGO) deny --log-level off fetch db >/dev/null 2>&1; then \
 	$(CARGO) deny --log-level error --all-features check --disable-fetch advisories; \
 	else echo "skipped: cargo deny, advisories: their database cannot be fetched here"; fi; fi
+
+# With the oldest Rust that the packages name (rust-version in Cargo.toml).
+msrv:
+	@version=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	if rustup run $$version cargo --version >/dev/null 2>&1; then \
+	CARGO_TARGET_DIR=target/msrv rustup run $$version cargo check --workspace --all-targets --quiet; \
+	else echo "skipped: msrv: Rust $$version is not installed (rustup toolchain install $$version)"; fi
 
 unit:
 	$(CARGO) test --workspace --quiet

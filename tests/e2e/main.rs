@@ -5,6 +5,15 @@
 //! that is a true one, else in the lab (docs/lab.md), as a normal user. Without it, those of qemu and
 //! podman run. `--ignored` runs what takes long. See docs/testing.md.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
 mod batch;
 mod boot;
 mod container;

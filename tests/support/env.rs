@@ -12,7 +12,7 @@ use crate::{command, names, small_box, sshd};
 pub const BOXBUILD: &str = "BOXBUILD";
 /// The store with the small boxes; without it, they are made.
 pub const STORE: &str = "BOXBUILD_TEST_STORE";
-/// The folder with the distribution's sshd (tests/setup/sshd).
+/// The folder with the distribution's sshd ([`crate::sshd`]).
 pub const SSHD: &str = "BOXBUILD_TEST_SSHD";
 /// The engine under test: `qemu` or `kvm` for machines, `podman` for containers.
 pub const ENGINE: &str = "BOXBUILD_TEST_ENGINE";

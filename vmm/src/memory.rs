@@ -26,24 +26,24 @@ pub const MIN_MIB: u64 = 64;
 /// The most memory in MiB.
 pub const MAX_MIB: u64 = layout::MAX_MIB;
 
-/// Guest memory cannot be made.
+/// Why guest memory cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
-    /// A size that makes no sense.
+    /// The size is out of range.
     #[error("{0} MiB of guest memory: must be {MIN_MIB} to {MAX_MIB}")]
     Size(u64),
-    /// The host has no room.
+    /// The host refuses the mapping.
     #[error("cannot map {mib} MiB for the guest")]
     Map {
-        /// What was asked for.
+        /// The size in MiB.
         mib: u64,
-        /// What the kernel said.
+        /// Its error.
         #[source]
         source: vm_memory::mmap::MmapRegionError,
     },
 }
 
-/// A range of guest RAM: a part of one mapping of ours.
+/// A range of guest RAM: a part of this process's one mapping for it.
 #[derive(Debug)]
 pub struct Ram {
     mapping: Arc<MmapRegion>,
@@ -127,7 +127,7 @@ pub fn allocate(mib: u64) -> Result<GuestRam, MemoryError> {
 /// Asks for huge pages. A host without them is slower, not wrong.
 fn advise(mapping: &MmapRegion) {
     if let Some(start) = std::ptr::NonNull::new(mapping.as_ptr().cast()) {
-        // SAFETY: the range is a mapping of ours; the advice changes nothing that can be seen.
+        // SAFETY: the range is a mapping that we made; the advice changes nothing that can be seen.
         let advised = unsafe { madvise(start, mapping.size(), MmapAdvise::MADV_HUGEPAGE) };
         if let Err(error) = advised {
             log::debug!("no huge pages for the guest: {error}");
@@ -168,7 +168,7 @@ pub(crate) fn read_from_file(
         })
 }
 
-/// A file from some offset on; what others do with its position does not matter.
+/// A file from some offset on; its position is not used.
 struct ReadAt<'a> {
     file: &'a File,
     offset: u64,

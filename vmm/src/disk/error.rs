@@ -3,19 +3,19 @@
 use std::fmt;
 use std::io;
 
-/// A disk image cannot be used.
+/// Why a disk image cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// It cannot be opened or read.
     #[error("cannot read the disk image")]
     Io(#[from] io::Error),
-    /// It has another format, or none.
+    /// It is not a qcow2 image.
     #[error("not a qcow2 image")]
     NotQcow2,
-    /// It contradicts itself.
+    /// Its metadata contradict themselves.
     #[error("the disk image is damaged: {0}")]
     Damaged(&'static str),
-    /// It uses something that is not supported.
+    /// It uses a feature that is not supported.
     #[error(
         "the disk image uses {0}, which is not supported; convert it with: qemu-img convert -O qcow2"
     )]
@@ -35,6 +35,23 @@ pub enum ImageError {
     /// A length that the image cannot have.
     #[error("a disk of {0} bytes: must be a multiple of 512, and not less than the image")]
     Length(u64),
+}
+
+/// Why a disk of a machine cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// What an earlier machine wrote over the image.
+    #[error("cannot read the kept changes of the disk")]
+    Kept(#[source] io::Error),
+    /// The file that takes the guest's writes.
+    #[error("cannot use the file for the disk's changes")]
+    Changes(#[source] io::Error),
+    /// The raw file.
+    #[error("cannot find out the size of the disk")]
+    Raw(#[source] io::Error),
 }
 
 /// `error` with the name of `what` it happened to, and what to do about it.

@@ -11,7 +11,7 @@ use super::error::{ImageError, with_context};
 use super::file_io::read_at;
 use super::lock;
 use super::mapping::Mapping;
-use super::overlay::changes::Changes;
+use super::overlay::changes::{Changes, KeptChanges};
 use super::qcow2::{MAGIC, Qcow2};
 use crate::guest_io::Cursor;
 
@@ -19,10 +19,10 @@ use crate::guest_io::Cursor;
 #[derive(Debug)]
 pub struct Image {
     file: File,
-    /// What errors call it.
+    /// Its name in errors.
     path: PathBuf,
     format: Format,
-    /// What lies over it.
+    /// Changes that lie over it.
     changes: Option<Changes>,
     /// Without the changes, in bytes.
     own_len: u64,
@@ -44,9 +44,17 @@ impl Image {
     /// If it cannot be read, is damaged, or needs what is not supported (backing files,
     /// encryption, external data, extended entries).
     pub fn open(path: &Path) -> Result<Image, ImageError> {
+        Image::named(File::open(path)?, path.to_owned())
+    }
+
+    /// The image in `file`, which errors call `name`.
+    ///
+    /// # Errors
+    /// See [`Image::open`].
+    pub fn named(file: File, name: PathBuf) -> Result<Image, ImageError> {
         Ok(Image {
-            path: path.to_owned(),
-            ..Image::new(File::open(path)?)?
+            path: name,
+            ..Image::new(file)?
         })
     }
 
@@ -94,13 +102,13 @@ impl Image {
         })
     }
 
-    /// The image with the changes over it that [`Overlay::keep`](super::Overlay::keep) left in
-    /// `folder`. Whether they were made over this image is for the caller to know.
+    /// The image with changes over it that [`Overlay::keep`](super::Overlay::keep) left. Whether
+    /// they were made over this image is for the caller to know.
     ///
     /// # Errors
     /// If they cannot be read or contradict themselves.
-    pub fn with_changes(self, folder: &Path) -> io::Result<Image> {
-        let changes = Changes::open(folder)?;
+    pub fn with_changes(self, kept: KeptChanges) -> io::Result<Image> {
+        let changes = Changes::load(kept)?;
         Ok(Image {
             len: self.len.max(changes.len),
             changes: Some(changes),
@@ -123,12 +131,12 @@ impl Image {
         matches!(self.format, Format::Qcow2(_))
     }
 
-    /// Whether there is no disk.
+    /// Whether the disk has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The place of what is at `offset`, and for how many bytes, at most `len`, this holds.
+    /// Finds the data at `offset`: where they are, and for how many bytes, at most `len`, that holds.
     pub(super) fn map(&self, offset: u64, len: u64) -> io::Result<(Mapping, u64)> {
         if offset >= self.len {
             return Ok((Mapping::Zero, len));
@@ -195,7 +203,7 @@ impl Image {
         Ok(())
     }
 
-    /// The same into memory of this process.
+    /// Fills `bytes`, memory of this process, from `offset` on.
     pub fn read_bytes(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         self.with_context(self.fill_bytes(offset, bytes))
     }

@@ -5,13 +5,14 @@ use vm_memory::GuestMemoryError;
 
 use crate::arch::host::boot::BootError;
 use crate::bus::RangeError;
+use crate::disk::OpenError;
 use crate::kvm::KvmError;
 use crate::memory::MemoryError;
 use crate::net::NetworkError;
 use crate::pci::PciError;
 use crate::vcpu::VcpuError;
 
-/// The machine could not be started.
+/// Why a machine cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// See [`MemoryError`].
@@ -26,6 +27,15 @@ pub enum StartError {
     /// See [`BootError`].
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// A disk cannot be used.
+    #[error("cannot use disk {index} of the machine")]
+    Disk {
+        /// Its place in [`Config::disks`](super::Config::disks).
+        index: usize,
+        /// Which of its files, and why.
+        #[source]
+        source: OpenError,
+    },
     /// See [`PciError`].
     #[error(transparent)]
     Pci(#[from] PciError),
@@ -44,7 +54,7 @@ pub enum StartError {
     /// The tables that describe the machine do not fit.
     #[error("cannot write the tables that describe the machine")]
     Tables(#[source] GuestMemoryError),
-    /// The host has no room for threads.
+    /// The host refuses a thread.
     #[error("cannot start a thread for the machine")]
     Thread(#[source] std::io::Error),
 }

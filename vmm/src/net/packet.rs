@@ -24,7 +24,7 @@ pub(super) const PROTOCOL_TCP: u8 = 6;
 pub(super) const PROTOCOL_UDP: u8 = 17;
 pub(super) const ICMPV6: u8 = 58;
 
-/// Hops that what comes from the world seems to have left.
+/// Time to live of packets to the guest.
 const HOPS: u8 = 64;
 /// NDP demands 255: not one router in between (RFC 4861, section 7.1).
 const NEIGHBOUR_HOPS: u8 = 255;
@@ -36,7 +36,7 @@ const DONT_FRAGMENT: u16 = 0x4000;
 pub struct Frame {
     /// From the destination address on, without the frame check sequence.
     pub bytes: Vec<u8>,
-    /// What is left for the receiver to do.
+    /// Offloads that are left to the receiver.
     pub offload: Option<Offload>,
 }
 
@@ -47,7 +47,7 @@ pub struct Offload {
     pub checksum_start: u16,
     /// Offset of the checksum from there; it holds that of the pseudo header.
     pub checksum_offset: u16,
-    /// The frame stands for several.
+    /// The frame is a large segment.
     pub segmentation: Option<Segmentation>,
 }
 

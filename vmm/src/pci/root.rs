@@ -12,7 +12,7 @@ use super::config_space::{BarRegister, Change};
 use super::function::{Function, SLOTS};
 use crate::bus::{Effect, Registers};
 
-/// The bus is full.
+/// Why a function cannot be added to the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PciError {
     /// All slots are taken.
@@ -33,7 +33,7 @@ struct Decoded {
     bar: usize,
 }
 
-/// The bus.
+/// A bus with [`SLOTS`] slots and one memory window.
 #[derive(Debug)]
 pub struct PciRoot {
     slots: Vec<Slot>,
@@ -79,7 +79,7 @@ impl PciRoot {
         Ok(())
     }
 
-    /// From now on keeps `shadow` in step with the registers. The first one stays.
+    /// Keeps `shadow` in step with the registers from now on. Only the first call has an effect.
     pub fn set_shadow(&self, shadow: ConfigShadow) {
         let shadow = self.shadow.get_or_init(|| shadow);
         for number in 0..self.slots.len() {
@@ -103,7 +103,7 @@ impl PciRoot {
         Some(slot.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads who answers where out of all configuration spaces.
+    /// Reads the BARs that decode out of all configuration spaces.
     fn decode_again(&self) {
         // The lock is taken first: the list of the last change is the one that stays.
         let mut decoded = self.decoded.write().unwrap_or_else(PoisonError::into_inner);
