@@ -12,8 +12,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use boxbuild_virtiofs::ShareConfig;
-use boxbuild_vmm::disk::{Disk, Image, Overlay, RawDisk};
+use boxbuild_virtiofs::MountTag;
+use boxbuild_vmm::disk::{DiskConfig, ImageFormat, NamedFile, OverlayConfig, tmpfile};
 use boxbuild_vmm::machine::{self, Config, Ended, Event, Share};
 use boxbuild_vmm::net::NetworkConfig;
 use boxbuild_vmm::virtio::console::{Input, Port};
@@ -93,25 +93,35 @@ fn main() -> ExitCode {
     }
 }
 
-fn open(disk: &str) -> Result<Box<dyn Disk>, Box<dyn std::error::Error>> {
+fn open(disk: &str) -> Result<DiskConfig, Box<dyn std::error::Error>> {
     if let Some(path) = disk.strip_prefix("overlay:") {
-        let image = Image::open(Path::new(path))?;
-        return Ok(Box::new(Overlay::new(image, None, Path::new("."))?));
+        let folder = Path::new(".");
+        return Ok(DiskConfig::Overlay(OverlayConfig {
+            image: NamedFile {
+                file: File::open(path)?,
+                name: PathBuf::from(path),
+            },
+            format: ImageFormat::Any,
+            kept: None,
+            len: None,
+            changes: NamedFile {
+                file: tmpfile::create(folder)?,
+                name: folder.to_owned(),
+            },
+        }));
     }
     let (path, read_only) = match disk.strip_prefix("ro:") {
         Some(path) => (path, true),
         None => (disk, false),
     };
     let file = File::options().read(true).write(!read_only).open(path)?;
-    Ok(Box::new(RawDisk::new(file, read_only)?))
+    Ok(DiskConfig::Raw { file, read_only })
 }
 
 fn share(text: &str) -> Result<Share, String> {
     let (tag, folder) = text.split_once('=').ok_or("--share TAG=FOLDER")?;
-    Ok(Share {
-        tag: tag.to_owned(),
-        config: ShareConfig::new(folder),
-    })
+    let tag = MountTag::new(tag).map_err(|error| error.to_string())?;
+    Ok(Share::new(tag, folder))
 }
 
 /// What is still to be typed into the console, and when.
@@ -200,6 +210,7 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
     if let Some(input) = args.input {
         running.input().send(Port::Console, input.as_bytes());
     }
+    let mut marks = Vec::new();
     let mut out = std::io::stdout();
     loop {
         let event = match events.recv_timeout(SILENCE) {
@@ -221,11 +232,12 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
                 out.flush()?;
                 answers.hear(&bytes, &running.input());
             }
+            Event::Mark(mark) => marks.push(mark),
             Event::Control(bytes) => eprintln!("control: {}", bytes.escape_ascii()),
             Event::Ended(ended) => {
                 if args.time {
                     eprintln!("started after {ready:?}, ended after {:?}", start.elapsed());
-                    for mark in running.marks() {
+                    for mark in marks {
                         eprintln!("mark {:#x} after {:?}", mark.code, mark.after);
                     }
                 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use boxbuild_vmm::machine::{self, Config, Ended, Event, Running, StartError};
+use boxbuild_vmm::machine::{self, Config, Ended, Event, Handle, StartError};
 
 /// For what takes milliseconds.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -15,6 +15,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 const SPINS: [u8; 2] = [0xeb, 0xfe];
 /// Writes the reset command to the keyboard controller's port.
 const RESETS: [u8; 8] = [0x66, 0xba, 0x64, 0x00, 0xb0, 0xfe, 0xee, 0xf4];
+
+/// Writes 7 and 8 to port 0x80.
+const MARKS: [u8; 8] = [0xb0, 0x07, 0xe6, 0x80, 0xb0, 0x08, 0xe6, 0x80];
 
 /// An ELF file that begins with `code`.
 fn kernel(code: &[u8]) -> File {
@@ -41,7 +44,7 @@ fn file(bytes: &[u8]) -> File {
     file
 }
 
-fn start(kernel: File, cpus: u32) -> (Result<Running, StartError>, Receiver<Event>) {
+fn start(kernel: File, cpus: u32) -> (Result<Handle, StartError>, Receiver<Event>) {
     let (sender, events) = channel();
     let sender = Mutex::new(sender);
     let config = Config {
@@ -87,13 +90,31 @@ fn the_guest_ends_itself_or_is_ended() {
         running.stop();
         assert_eq!(events.recv_timeout(LIMIT), Ok(Event::Ended(Ended::Killed)));
         drop(running);
-        // Nobody is left who could say more.
+        // The machine is gone: no event can follow.
         assert!(events.recv().is_err());
 
         let (running, events) = start(kernel(&SPINS), cpus);
         drop(running.unwrap());
         assert_eq!(events.recv(), Ok(Event::Ended(Ended::Killed)));
     }
+}
+
+#[test]
+fn marks_are_events() {
+    if !has_kvm() {
+        return;
+    }
+    let (running, events) = start(kernel(&[MARKS, RESETS].concat()), 1);
+    let _running = running.unwrap();
+    let marks: Vec<u8> = events
+        .iter()
+        .take_while(|event| !matches!(event, Event::Ended(_)))
+        .filter_map(|event| match event {
+            Event::Mark(mark) => Some(mark.code),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(marks, [7, 8]);
 }
 
 #[test]

@@ -13,13 +13,12 @@ use std::path::{Path, PathBuf};
 use crate::boot::{Boot, RunsAs};
 use boxbuild_engine::Share;
 use boxbuild_engine::podman::{self, Mount};
+use boxbuild_protocol::paths;
+use boxbuild_protocol::share::{CUSTOM_TAG, host_tag};
 
 /// Largest total of the files that travel in the initial ramdisk, in bytes. Keys and
 /// certificates have kilobytes; what is larger would cost guest memory.
 const MOST_BYTES: u64 = 16 << 20;
-
-/// Tag of the folder that the published boxes mount at `custom_mount`.
-const CUSTOM_TAG: &str = "custompath";
 
 /// Folders that make up a running system or the contract of a build: to lay something over
 /// them would break the box.
@@ -30,12 +29,12 @@ const TAKEN: &[&str] = &[
 
 /// Trees of which nothing can be laid over.
 const TAKEN_TREES: &[&str] = &[
-    "/bundle",
-    "/description",
+    paths::BUNDLE,
+    paths::DESCRIPTION,
     "/dev",
     "/proc",
-    "/result",
-    "/run/boxbuild",
+    paths::TARGET,
+    paths::RUN,
     "/sys",
 ];
 
@@ -77,7 +76,7 @@ impl HostPaths {
             paths.add(option, path, true)?;
         }
         match runs_as {
-            RunsAs::Container => {
+            RunsAs::Container(_) => {
                 let folders = paths.folders.iter().map(|share| share.path.as_path());
                 folders
                     .chain(paths.files.iter().map(PathBuf::as_path))
@@ -116,7 +115,7 @@ impl HostPaths {
         if metadata.is_dir() {
             let tag = match read_only {
                 false => String::from(CUSTOM_TAG),
-                true => format!("host{}", self.folders.len()),
+                true => host_tag(self.folders.len()),
             };
             self.folders.push(Share {
                 tag,
@@ -230,6 +229,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use boxbuild_engine::podman::Mode;
 
     const FAST: RunsAs = RunsAs::Machine(Boot::Fast);
     const COMPAT: RunsAs = RunsAs::Machine(Boot::Compat);
@@ -277,10 +277,15 @@ mod tests {
         refused(None, &named(&key), FAST, "does not exist");
         fs::write(&key, "").unwrap();
         refused(None, &named(&key), COMPAT, "--signing-key");
-        assert!(HostPaths::new(None, &named(&key), RunsAs::Container).is_ok());
+        assert!(HostPaths::new(None, &named(&key), RunsAs::Container(Mode::Rootless)).is_ok());
         let unspeakable = dir.path().join("a:,");
         fs::write(&unspeakable, "").unwrap();
-        refused(None, &named(&unspeakable), RunsAs::Container, "podman");
+        refused(
+            None,
+            &named(&unspeakable),
+            RunsAs::Container(Mode::Rootless),
+            "podman",
+        );
         refused(Some(&key), &[], FAST, "not a folder");
         for system in ["/", "/usr", "/proc/self", "/dev"] {
             refused(Some(Path::new(system)), &[], FAST, "of the system");

@@ -9,8 +9,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use boxbuild_protocol::paths::{CODE_NAME, LOG_NAME};
 use nix::fcntl::{Flock, FlockArg};
 
+use boxbuild_host::error::IoError;
 use boxbuild_host::file::open_regular;
 use boxbuild_host::reaper::Reaper;
 
@@ -27,16 +29,8 @@ pub enum OutputDirError {
     #[error("{0} is in use by another build: wait for it, or choose another --target-dir")]
     InUse(PathBuf),
     /// A file operation failed.
-    #[error("cannot {action} {path}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why it failed.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
 }
 
 /// A target directory that this build holds.
@@ -67,14 +61,7 @@ impl OutputDir {
     /// Makes the directory if need be, takes it for this build, and removes what an earlier
     /// build said about its own outcome.
     pub fn acquire(dir: &Path) -> Result<OutputDir, OutputDirError> {
-        let io = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| OutputDirError::Io {
-                action,
-                path,
-                source,
-            }
-        };
+        let io = IoError::on;
         let mut made = None;
         let mut missing = dir;
         while !missing.exists() {
@@ -91,16 +78,16 @@ impl OutputDir {
             Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(
                 |(_, errno)| match errno {
                     nix::errno::Errno::EWOULDBLOCK => OutputDirError::InUse(dir.to_owned()),
-                    errno => io("lock the folder", dir)(errno.into()),
+                    errno => io("lock the folder", dir)(errno.into()).into(),
                 },
             )?;
         let staging = dir.join(STAGING);
         remove_tree(&staging).map_err(io("remove the leftover folder", &staging))?;
-        for stale in ["result.code", "result.log"] {
+        for stale in [CODE_NAME, LOG_NAME] {
             let stale = dir.join(stale);
             match fs::remove_file(&stale) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io("remove the stale file", &stale)(error));
+                    return Err(io("remove the stale file", &stale)(error).into());
                 }
                 _ => {}
             }
@@ -128,14 +115,14 @@ impl OutputDir {
 
     /// The log as it grows.
     pub fn log(&self) -> PathBuf {
-        self.staging.join("result.log")
+        self.staging.join(LOG_NAME)
     }
 
     /// Reads `result.code`.
     pub fn result_code(&self) -> ResultCode {
         use std::io::Read;
         let mut text = String::new();
-        let read = open_regular(&self.staging.join("result.code"))
+        let read = open_regular(&self.staging.join(CODE_NAME))
             .and_then(|file| file.take(LONGEST_CODE).read_to_string(&mut text));
         match read {
             Err(error) if error.kind() == io::ErrorKind::NotFound => ResultCode::Missing,
@@ -152,17 +139,17 @@ impl OutputDir {
     pub fn publish(mut self) -> Result<Vec<PathBuf>, OutputDirError> {
         let mut names: Vec<_> = fs::read_dir(&self.staging)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|source| self.error("read the folder", source))?
+            .map_err(IoError::on("read the folder", &self.staging))?
             .into_iter()
             .map(|entry| entry.file_name())
             .collect();
         names.sort();
         // The verdict comes last: who sees a code of 0 finds the files.
-        names.sort_by_key(|name| name == "result.code");
+        names.sort_by_key(|name| name == CODE_NAME);
         let mut files = Vec::new();
         for name in names {
             let place = self.move_out(Path::new(&name))?;
-            if name != "result.log" && name != "result.code" {
+            if name != LOG_NAME && name != CODE_NAME {
                 files.push(place);
             }
         }
@@ -174,28 +161,16 @@ impl OutputDir {
     /// where the log is, if there is one.
     pub fn publish_failure(mut self, code: i32) -> Result<Option<PathBuf>, OutputDirError> {
         let log = if open_regular(&self.log()).is_ok() {
-            Some(self.move_out(Path::new("result.log"))?)
+            Some(self.move_out(Path::new(LOG_NAME))?)
         } else {
             None
         };
         // On a full disk, this makes the room for the verdict.
-        remove_tree(&self.staging).map_err(|source| self.error("remove the folder", source))?;
-        let path = self.dir.join("result.code");
-        fs::write(&path, format!("{code}\n")).map_err(|source| OutputDirError::Io {
-            action: "write",
-            path,
-            source,
-        })?;
+        remove_tree(&self.staging).map_err(IoError::on("remove the folder", &self.staging))?;
+        let path = self.dir.join(CODE_NAME);
+        fs::write(&path, format!("{code}\n")).map_err(IoError::on("write", &path))?;
         self.published = true;
         Ok(log)
-    }
-
-    fn error(&self, action: &'static str, source: io::Error) -> OutputDirError {
-        OutputDirError::Io {
-            action,
-            path: self.staging.clone(),
-            source,
-        }
     }
 
     fn move_out(&self, name: &Path) -> Result<PathBuf, OutputDirError> {
@@ -213,14 +188,8 @@ impl OutputDir {
             }
             fs::rename(&from, &to)
         });
-        match moved {
-            Ok(()) => Ok(to),
-            Err(source) => Err(OutputDirError::Io {
-                action: "publish the result",
-                path: to,
-                source,
-            }),
-        }
+        moved.map_err(IoError::on("publish the result", &to))?;
+        Ok(to)
     }
 }
 

@@ -7,11 +7,12 @@ use clap::{Args, Subcommand};
 use super::fetch::FetchOptions;
 use super::values::{self, Memory, parse_memory, parse_size};
 use boxbuild_boxes::fetch::{self, Key, SignatureError};
-use boxbuild_boxes::guest_words::checked_console;
+
 use boxbuild_boxes::lock_file::{self, LockError, Locked};
 use boxbuild_boxes::source::import::{ImportError, ImportOptions, Material};
 use boxbuild_boxes::store::Guest;
 use boxbuild_host::arch::Arch;
+use boxbuild_protocol::kernel_args::is_console;
 
 /// Commands on boxes.
 #[derive(Debug, Subcommand)]
@@ -164,7 +165,12 @@ impl ImportArgs {
     /// # Errors
     /// Fails if the console or the command line is not fit for a kernel command line.
     pub(crate) fn options(&self) -> Result<ImportOptions, ImportError> {
-        checked_console(&self.console).map_err(ImportError::Option)?;
+        if !is_console(&self.console) {
+            return Err(ImportError::Option(format!(
+                "--console {}: not a console: write e.g. hvc0 or ttyS0",
+                self.console
+            )));
+        }
         let bad = |c: char| c == '"' || (c.is_control() && c != '\t');
         if let Some(words) = self.cmdline.as_ref().filter(|words| words.contains(bad)) {
             return Err(ImportError::Option(format!(

@@ -292,7 +292,10 @@ fn words_in_the_wrong_place_are_explained() {
     for (line, text) in [
         ("--box b --description d --target-dir t", "put it after --"),
         ("--box b --description=d --target-dir=t", "put it after --"),
-        ("system build --description d", "only one command of kiwi-ng"),
+        (
+            "system build --description d",
+            "only one command of kiwi-ng",
+        ),
         ("image info --description d", "only one command of kiwi-ng"),
         ("--box b --profil A -- --description d", "--profile"),
         ("--box b --box-memry 8G -- --description d", "--box-memory"),

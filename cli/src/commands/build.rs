@@ -5,9 +5,10 @@ use std::path::Path;
 
 use boxbuild_boxes::source::published;
 use boxbuild_boxes::store::{InstalledBox, Store};
-use boxbuild_core::boot::Boot;
+use boxbuild_core::boot::{Boot, RunsAs};
 use boxbuild_core::boot_history::{BootHistory, BootOutcome};
-use boxbuild_core::plan::{BootChoice, Folders, HostFacts, Plan, PlanReport, ResolvedEngine};
+use boxbuild_core::host_facts::HostFacts;
+use boxbuild_core::plan::{BootChoice, Folders, Plan, PlanReport, ResolvedEngine};
 use boxbuild_core::request::BuildRequest;
 use boxbuild_core::resolve::{Resolved, container_image};
 use boxbuild_core::run::{self, Attempt, Outcome, Run, Runner};
@@ -16,6 +17,7 @@ use boxbuild_engine::podman::{Mode, Podman};
 use boxbuild_engine::{Engine, EngineChoice, Selected, Unusable};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_protocol::paths::LOG_NAME;
 
 use super::signals;
 use crate::args::{BuildOptions, Invocation};
@@ -82,9 +84,9 @@ struct Build<'a> {
 impl Build<'_> {
     fn run(&self, resolved: &Resolved<'_>) -> Result<ExitCode> {
         let plan = resolved.plan(resolved.choice().first())?;
-        match plan.container {
-            Some(mode) => self.run_container(&plan, mode),
-            None => self.run_machine(resolved, plan),
+        match plan.runs_as {
+            RunsAs::Container(mode) => self.run_container(&plan, mode),
+            RunsAs::Machine(_) => self.run_machine(resolved, plan),
         }
     }
 
@@ -175,12 +177,12 @@ impl Build<'_> {
                 self.container_command()
             ));
         }
-        if plan.boot == Boot::Fast && resolved.choice() == BootChoice::FastFirst {
+        if plan.boot() == Some(Boot::Fast) && resolved.choice() == BootChoice::FastFirst {
             return self.run_fast_first(resolved, &plan, engine, &history, &mut progress);
         }
         let runner = Runner::Machine(engine);
         let run = run::run(&plan, runner, Attempt::Last, self.interrupt, &mut progress)?;
-        if plan.boot == Boot::Fast {
+        if plan.boot() == Some(Boot::Fast) {
             remember_fast(&run, &history);
         }
         self.conclude(&run, &plan, runner, &progress)
@@ -279,7 +281,7 @@ impl Build<'_> {
         progress: &Progress,
     ) -> Result<ExitCode> {
         if let Some(copy) = &plan.copy_log_to {
-            copy_log(&plan.target_dir.join("result.log"), copy)?;
+            copy_log(&plan.target_dir.join(LOG_NAME), copy)?;
         }
         let result = report(run, plan)?;
         if progress.is_for_programs() {

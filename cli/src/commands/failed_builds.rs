@@ -11,9 +11,9 @@ use crate::exit_code::{ExitCode, HostContext, Result};
 use crate::output::json::print_document;
 use crate::output::print::{print_all_of, print_line, print_text};
 use crate::output::progress::Progress;
-use boxbuild_core::failed_builds::{Build, Builds, KeptError};
+use boxbuild_core::failed_builds::{FailedBuild, FailedBuildError, FailedBuilds};
 use boxbuild_core::plan::PlanError;
-use boxbuild_core::run::shell::{self, ShellOptions};
+use boxbuild_core::run::shell;
 use boxbuild_core::terminal;
 use boxbuild_engine::EngineChoice;
 use boxbuild_host::reporter::Reporter;
@@ -51,7 +51,7 @@ enum Row {
 /// # Errors
 /// Fails if the folder of kept builds cannot be read.
 pub(crate) fn list(json: bool) -> Result<ExitCode> {
-    let builds = Builds::of_user()?;
+    let builds = FailedBuilds::of_user()?;
     let ids = builds.ids()?;
     let found = ids.into_iter().map(|id| {
         let build = builds.get(Some(&id));
@@ -83,7 +83,7 @@ pub(crate) fn list(json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(build: &Build) -> String {
+fn line(build: &FailedBuild) -> String {
     let record = &build.record;
     format!(
         "{:<16} {}  {:>10}  {}: {}\n",
@@ -95,7 +95,7 @@ fn line(build: &Build) -> String {
     )
 }
 
-fn row(build: &Build) -> Row {
+fn row(build: &FailedBuild) -> Row {
     let record = &build.record;
     Row::Kept {
         id: record.id.clone(),
@@ -117,7 +117,7 @@ fn row(build: &Build) -> Row {
 /// # Errors
 /// Fails if there is no such build, or its log cannot be read.
 pub(crate) fn logs(args: &LogsArgs) -> Result<ExitCode> {
-    let build = Builds::of_user()?.get(args.id.as_deref())?;
+    let build = FailedBuilds::of_user()?.get(args.id.as_deref())?;
     let log = build.folder.join("result.log");
     let path = if args.console || !log.exists() {
         if !args.console {
@@ -138,8 +138,8 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<ExitCode> {
 /// # Errors
 /// Fails if the build or its box is gone, or the machine cannot be started.
 pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
-    let build = Builds::of_user()?.get(args.id.as_deref())?;
-    let damaged = |problem| KeptError::Damaged {
+    let build = FailedBuilds::of_user()?.get(args.id.as_deref())?;
+    let damaged = |problem| FailedBuildError::Damaged {
         id: build.record.id.clone(),
         problem,
     };
@@ -157,9 +157,7 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
     let engine = EngineChoice::named(&build.record.engine)
         .ok_or_else(|| damaged(format!("the engine {} is not known", build.record.engine)))?;
     let selected = boxbuild_engine::select(engine, build.record.info.arch)?;
-    let options = ShellOptions {
-        memory_mib: args.box_memory.map(|memory| memory.bytes >> 20),
-    };
+    let memory_mib = args.box_memory.map(|memory| memory.bytes >> 20);
     let mut progress = Progress::new(false);
     for (what, path) in [
         ("description", &build.record.description),
@@ -177,7 +175,7 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
         &build,
         &installed,
         engine,
-        &options,
+        memory_mib,
         &interrupt,
         &mut progress,
     )?;
@@ -197,7 +195,7 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
 /// Fails if there is no build with one of these names (nothing is removed then), or one cannot be
 /// removed.
 pub(crate) fn prune(ids: &[String]) -> Result<ExitCode> {
-    let builds = Builds::of_user()?;
+    let builds = FailedBuilds::of_user()?;
     let known = builds.ids()?;
     // Before anything is removed.
     for id in ids.iter().filter(|id| !known.contains(id)) {

@@ -1,4 +1,4 @@
-//! The model: the same operations in a plain directory of the host.
+//! The model: the operations in a directory of the host.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{AT_FDCWD, FallocateFlags, RenameFlags, fallocate, renameat2};
 use tempfile::TempDir;
 
-use crate::model::{Answer, Operation, Seen};
+use crate::operation::{Answer, Operation, Seen};
 
-/// The host's directory.
+/// A directory of the host, and its open files.
 pub(crate) struct Plain {
     dir: TempDir,
     open: HashMap<usize, File>,
@@ -56,7 +56,7 @@ impl Plain {
                     .create_new(true)
                     .mode(0o600 | mode);
                 let file = options.open(self.path(names))?;
-                // Whatever the test's own umask is.
+                // Independent of the umask of the test.
                 file.set_permissions(fs::Permissions::from_mode(0o600 | mode))?;
                 self.open.insert(*handle, file);
                 none

@@ -89,7 +89,12 @@ pub(super) fn parse(text: &str) -> Result<Vec<PublishedBox>, String> {
 
 fn published(item: BoxItem) -> Result<PublishedBox, String> {
     check_name(&item.name).map_err(|error| error.to_string())?;
-    crate::guest_words::checked_console(&item.console)?;
+    if !boxbuild_protocol::kernel_args::is_console(&item.console) {
+        let console = &item.console;
+        return Err(format!(
+            "{console}: not a console: write e.g. hvc0 or ttyS0"
+        ));
+    }
     let mut variants: Vec<Variant> = Vec::new();
     for arch in item.arch {
         let Some(known) = arch.name.known() else {

@@ -3,16 +3,17 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use boxbuild_boxes::guest_words::{checked_console, checked_version};
 use boxbuild_boxes::store::{BoxInfo, ContainerImage};
 use boxbuild_engine::EngineChoice;
 use boxbuild_firmware::guest::Init;
+use boxbuild_protocol::kernel_args::{is_console, is_kiwi_version};
 use nix::unistd::{AccessFlags, access};
 
 use super::error::PlanError;
 use super::folders::describe;
-use super::host::HostFacts;
-use crate::boot::Boot;
+
+use crate::boot::{Boot, RunsAs};
+use crate::host_facts::HostFacts;
 use crate::request::BuildRequest;
 
 /// Checks what only has to fit, not to be decided on.
@@ -71,9 +72,10 @@ pub(super) fn engine(request: &BuildRequest) -> Result<EngineChoice, PlanError> 
 /// The console that was asked for, or the box's own.
 pub(super) fn console(request: &BuildRequest, info: &BoxInfo) -> Result<String, PlanError> {
     match request.console.as_deref() {
-        Some(console) => checked_console(console)
-            .map(str::to_owned)
-            .map_err(PlanError::Option),
+        Some(console) if is_console(console) => Ok(console.to_owned()),
+        Some(console) => Err(PlanError::Option(format!(
+            "--box-console {console}: not a console: write e.g. hvc0 or ttyS0"
+        ))),
         None => Ok(info.console.clone()),
     }
 }
@@ -81,17 +83,20 @@ pub(super) fn console(request: &BuildRequest, info: &BoxInfo) -> Result<String, 
 /// The version of kiwi that was asked for, if the box can be told.
 pub(super) fn kiwi_version(
     request: &BuildRequest,
-    boot: Boot,
+    runs_as: RunsAs,
     info: &BoxInfo,
 ) -> Result<Option<String>, PlanError> {
     let Some(version) = request.kiwi_version.as_deref() else {
         return Ok(None);
     };
-    let version = checked_version(version).map_err(PlanError::Option)?;
-    let by_boxbuild = if request.container.is_some() {
-        !matches!(info.container, Some(ContainerImage::Registry { .. }))
-    } else {
-        boot == Boot::Fast && Init::of(info.arch.name()) == Init::Scripts
+    if !is_kiwi_version(version) {
+        return Err(PlanError::Option(format!(
+            "--kiwi-version {version}: not a version: write e.g. 10.2.33"
+        )));
+    }
+    let by_boxbuild = match runs_as {
+        RunsAs::Container(_) => !matches!(info.container, Some(ContainerImage::Registry { .. })),
+        RunsAs::Machine(boot) => boot == Boot::Fast && Init::of(info.arch.name()) == Init::Scripts,
     };
     if by_boxbuild {
         return Err(PlanError::Option(format!(

@@ -8,8 +8,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
-use boxinit::host_xz;
-use boxinit::job::CONTROL_PORT;
+use boxbuild_protocol::ports;
 use serde_json::json;
 
 use crate::{Forward, Machine, Network};
@@ -161,11 +160,11 @@ pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
     argv.option("-device", "virtconsole,chardev=console");
     argv.option(
         "-device",
-        format!("virtserialport,chardev=control,name={CONTROL_PORT}"),
+        format!("virtserialport,chardev=control,name={}", ports::CONTROL),
     );
     argv.option(
         "-device",
-        format!("virtserialport,chardev=xz,name={}", host_xz::PORT),
+        format!("virtserialport,chardev=xz,name={}", ports::XZ),
     );
 
     for (number, (share, fd)) in machine.shares.iter().zip(&fds.shares).enumerate() {

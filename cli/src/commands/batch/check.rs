@@ -8,7 +8,9 @@ use super::build::Build;
 use crate::args::{self, ArgsError};
 use crate::exit_code::{ExitCode, Result};
 use crate::output::print::usage_error_text;
-use boxbuild_core::plan::{HostFacts, Plan};
+use boxbuild_core::boot::RunsAs;
+use boxbuild_core::host_facts::HostFacts;
+use boxbuild_core::plan::Plan;
 use boxbuild_core::resolve::Resolved;
 use boxbuild_engine::podman::Podman;
 use boxbuild_host::error::ErrorClass;
@@ -132,7 +134,7 @@ fn check_one(build: &Build, engines: &mut Engines) -> Result<(CheckedBuild, Vec<
     let (engine, note) = engines.of(&plan)?;
     let mut notes = plan.notes.clone();
     notes.extend(note);
-    let in_machine = plan.container.is_none();
+    let in_machine = !plan.runs_as.is_container();
     let checked = CheckedBuild {
         name: build.name.clone(),
         argv,
@@ -159,7 +161,7 @@ struct Engines {
 impl Engines {
     /// Returns the engine for a plan, and why a better one was passed over.
     fn of(&mut self, plan: &Plan) -> Result<(String, Option<String>)> {
-        if let Some(mode) = plan.container {
+        if let RunsAs::Container(mode) = plan.runs_as {
             return Ok((
                 Podman::find(
                     mode,

@@ -12,7 +12,7 @@ fn unchecked() -> Driver {
     Driver::with(|_| {}, Server::with_unchecked_names)
 }
 
-/// Tries to get out; the errors of the attempts.
+/// Tries to leave the share; returns the errors of the attempts.
 fn attack(guest: &Driver) -> Vec<Option<i32>> {
     vec![
         guest.mkdir(ROOT_ID, c"../made", 0o755).err(),
@@ -28,7 +28,7 @@ fn attack(guest: &Driver) -> Vec<Option<i32>> {
     ]
 }
 
-/// What lies beside the share, sorted.
+/// Returns the names beside the share, sorted.
 fn beside(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap();
     let mut names: Vec<_> = entries
@@ -67,12 +67,12 @@ fn landlock_alone_keeps_the_guest_in() {
     let confined = || {
         let guest = unchecked();
         std::fs::write(guest.dir.path().join("victim"), "secret").unwrap();
-        if confine_thread(guest.config()).unwrap() != Confinement::Landlock {
+        if confine_thread(guest.file_system()).unwrap() != Confinement::Landlock {
             return None;
         }
         let errors = attack(&guest);
         assert!(errors.iter().all(Option::is_some), "{errors:?}");
-        // Inside, everything works, also from one directory to another.
+        // Inside of the share everything works, also from one directory to another.
         let sub = guest.mkdir(ROOT_ID, c"sub", 0o755).unwrap().nodeid;
         let (file, fh) = guest.create(ROOT_ID, c"f", 0o644, 0).unwrap();
         assert_eq!(guest.write(file.nodeid, fh, 0, b"data", 0), Ok(4));
@@ -83,7 +83,7 @@ fn landlock_alone_keeps_the_guest_in() {
         assert_eq!(guest.read(file.nodeid, fh, 0, 10).unwrap(), b"");
         assert_eq!(guest.list(sub, true, 4096).len(), 3);
         guest.unlink(sub, c"g").unwrap();
-        // Looked at and removed by a thread that may.
+        // Checked and removed by a thread that is not confined.
         Some(guest.dir.keep())
     };
     let Some(dir) = std::thread::spawn(confined).join().unwrap() else {

@@ -1,23 +1,23 @@
-//! The guest's side: puts requests into guest memory and takes replies out of it.
+//! The guest's side: writes requests to guest memory and reads replies from it.
 
+use std::cell::RefCell;
 use std::ffi::CStr;
 
+use boxbuild_vmm_driver::{Buffer, DriverQueue, QueueLayout};
 use tempfile::TempDir;
-use virtio_bindings::bindings::virtio_ring::VRING_DESC_F_WRITE;
-use virtio_queue::desc::{RawDescriptor, split::Descriptor};
-use virtio_queue::mock::MockSplitQueue;
+use virtio_queue::{Queue, QueueT};
 use vm_memory::{ByteValued, Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::config::ShareConfig;
 use crate::fuse::abi::{self, Attr, EntryOut, InHeader, OpenOut, OutHeader, init, opcode};
 use crate::passthrough::PassthroughFs;
 use crate::server::{Server, ServerError};
+use crate::share::{MountTag, Share};
 
 const REQUEST: u64 = 0x10_0000;
 const REPLY: u64 = 0x30_0000;
 const MEMORY: usize = 0x60_0000;
 
-/// All INIT flags that a recent Linux guest offers, as far as they matter here.
+/// The INIT flags of a recent Linux guest, as far as the server knows them.
 const OFFERED: u64 = init::ASYNC_READ
     | init::ATOMIC_O_TRUNC
     | init::BIG_WRITES
@@ -36,6 +36,7 @@ const OFFERED: u64 = init::ASYNC_READ
 
 pub(super) struct Driver {
     memory: GuestMemoryMmap,
+    queue: RefCell<(DriverQueue, Queue)>,
     server: Server<PassthroughFs>,
     pub(super) dir: TempDir,
     pub(super) uid: u32,
@@ -43,28 +44,32 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// A guest with a fresh share, after INIT.
+    /// A guest with a new share, after INIT.
     pub(super) fn new() -> Self {
         Self::with(|_| {}, Server::new)
     }
 
     pub(super) fn read_only() -> Self {
-        Self::with(|config| config.read_only = true, Server::new)
+        Self::with(|share| share.read_only = true, Server::new)
     }
 
     pub(super) fn with(
-        change: impl FnOnce(&mut ShareConfig),
+        change: impl FnOnce(&mut Share),
         serve: impl FnOnce(PassthroughFs) -> Server<PassthroughFs>,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("share");
         std::fs::create_dir(&root).unwrap();
-        let mut config = ShareConfig::new(root);
-        change(&mut config);
-        let server = serve(PassthroughFs::new(config).unwrap());
+        let mut share = Share::new(MountTag::new("share").unwrap(), root);
+        change(&mut share);
+        let server = serve(PassthroughFs::new(share).unwrap());
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
+        let layout = QueueLayout::new(GuestAddress(0), 64).unwrap();
+        let driver = DriverQueue::new(layout);
+        let device = driver.device_queue().unwrap();
         let driver = Self {
             memory,
+            queue: RefCell::new((driver, device)),
             server,
             dir,
             uid: 0,
@@ -86,44 +91,49 @@ impl Driver {
         self.typed(opcode::INIT, 0, &[start.as_slice(), more.as_slice()])
     }
 
-    /// A path in the share on the host.
+    /// Returns the host's path of a file in the share.
     pub(super) fn host(&self, path: &str) -> std::path::PathBuf {
         self.dir.path().join("share").join(path)
     }
 
-    pub(super) fn config(&self) -> &ShareConfig {
-        self.server.file_system().config()
+    pub(super) fn file_system(&self) -> &PassthroughFs {
+        self.server.file_system()
     }
 
     pub(super) fn keeps_owners(&self) -> bool {
         self.server.file_system().has_user_xattrs()
     }
 
-    /// One request as the chain of these readable and writable buffers.
+    /// Makes a request of these readable parts, with writable buffers of these sizes.
     pub(super) fn raw(&self, readable: &[&[u8]], writable: &[u32]) -> Result<u32, ServerError> {
-        let mut descriptors = Vec::new();
+        let mut buffers = Vec::new();
         let mut address = REQUEST;
         for part in readable {
             self.memory
                 .write_slice(part, GuestAddress(address))
                 .unwrap();
-            let descriptor = Descriptor::new(address, part.len() as u32, 0, 0);
-            descriptors.push(RawDescriptor::from(descriptor));
+            buffers.push(Buffer::readable(address, part.len() as u32));
             address += part.len() as u64;
         }
         let mut address = REPLY;
         for len in writable {
-            let descriptor = Descriptor::new(address, *len, VRING_DESC_F_WRITE as u16, 0);
-            descriptors.push(RawDescriptor::from(descriptor));
+            buffers.push(Buffer::writable(address, *len));
             address += u64::from(*len);
         }
-        self.chain(&descriptors)
+        self.chain(&buffers)
     }
 
-    pub(super) fn chain(&self, descriptors: &[RawDescriptor]) -> Result<u32, ServerError> {
-        let queue = MockSplitQueue::new(&self.memory, 64);
-        let chain = queue.build_desc_chain(descriptors).unwrap();
-        self.server.handle(&self.memory, chain)
+    /// Makes a request of these buffers, which may lie anywhere.
+    pub(super) fn chain(&self, buffers: &[Buffer]) -> Result<u32, ServerError> {
+        let (driver, device) = &mut *self.queue.borrow_mut();
+        let head = driver.add(&self.memory, buffers).unwrap();
+        let chain = device.pop_descriptor_chain(&self.memory).unwrap();
+        let result = self.server.handle(&self.memory, chain);
+        let written = *result.as_ref().unwrap_or(&0);
+        device.add_used(&self.memory, head, written).unwrap();
+        let used = driver.next_used(&self.memory).unwrap().unwrap();
+        assert_eq!((used.head, used.len), (head.into(), written));
+        result
     }
 
     pub(super) fn header(&self, opcode: u32, node: u64, body: usize) -> InHeader {
@@ -138,7 +148,7 @@ impl Driver {
         }
     }
 
-    /// Bytes of the last reply.
+    /// Returns the first `len` bytes of the last reply.
     pub(super) fn replied(&self, len: u32) -> Vec<u8> {
         let mut reply = vec![0; len as usize];
         self.memory
@@ -147,11 +157,11 @@ impl Driver {
         reply
     }
 
-    /// A request with a reply: the bytes after its header, or the errno.
+    /// Makes a request; returns the bytes after the reply's header, or the errno.
     pub(super) fn call(&self, opcode: u32, node: u64, body: &[&[u8]]) -> Result<Vec<u8>, i32> {
         let body = body.concat();
         let header = self.header(opcode, node, body.len());
-        // Odd buffer borders on purpose.
+        // Buffers that divide the structures at odd places.
         let (first, second) = body.split_at(body.len() / 3);
         let room = [16, 100, 3, 1 << 20];
         let len = self
@@ -262,7 +272,7 @@ impl Driver {
         self.typed(opcode::SYMLINK, parent, &names)
     }
 
-    /// Creates a file: its entry and the number of the open file.
+    /// Creates a file; returns its entry and the handle of the open file.
     pub(super) fn create(
         &self,
         parent: u64,
@@ -387,7 +397,7 @@ impl Driver {
         self.call(opcode::LISTXATTR, node, &[get.as_slice()])
     }
 
-    /// Names and nodes of a directory, read with buffers of `size` bytes.
+    /// Returns name, node and type of all entries, read with buffers of `size` bytes.
     pub(super) fn list(&self, node: u64, plus: bool, size: u32) -> Vec<(String, u64, u32)> {
         let open = abi::OpenIn::default();
         let fh = self
@@ -437,7 +447,7 @@ impl Driver {
     }
 }
 
-/// Says that the current test cannot run here. The test harness would swallow `println!`.
+/// Prints that the current test cannot run here. The test harness would swallow `println!`.
 pub(super) fn skip(reason: &str) {
     use std::io::Write;
     let thread = std::thread::current();

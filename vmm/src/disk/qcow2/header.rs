@@ -2,9 +2,9 @@
 
 use std::fs::File;
 
-use super::{be_u32, be_u64};
-use crate::disk::image::ImageError;
-use crate::disk::volatile::read_at;
+use super::table::{be_u32, be_u64};
+use crate::disk::error::ImageError;
+use crate::disk::file_io::read_at;
 
 /// First bytes of every image.
 pub(in crate::disk) const MAGIC: [u8; 4] = *b"QFI\xfb";
@@ -147,7 +147,7 @@ impl Header {
         self.len.div_ceil(1 << (2 * self.cluster_bits - 3))
     }
 
-    /// Refuses what is only in the way of writing.
+    /// Refuses what can be read, but not written.
     pub(super) fn check_writable(&self) -> Result<(), ImageError> {
         if self.dirty {
             return Err(ImageError::NeedsRepair("it was not closed"));

@@ -1,4 +1,4 @@
-//! Who uses which cluster of an image that is written.
+//! Reference counts of the clusters of an image that is written.
 //!
 //! All counts are in memory, two bytes for each cluster of the file. What is released is not
 //! used again before the image on the disk does not refer to it any more.
@@ -8,9 +8,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::header::LARGEST_REFTABLE;
-use super::{Header, OFFSET, damaged, read_table};
-use crate::disk::image::ImageError;
+use super::header::{Header, LARGEST_REFTABLE};
+use super::table::{OFFSET, damaged, read_table};
+use crate::disk::error::ImageError;
 
 /// Free clusters that data leave alone: tables move at each commit, and need some.
 const RESERVE: usize = 32;

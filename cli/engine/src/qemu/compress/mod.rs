@@ -1,5 +1,5 @@
 //! xz for the box, on the host's processor: what an emulated one compresses in minutes takes
-//! seconds here. The protocol is `boxinit::host_xz`'s.
+//! seconds here. The protocol is `boxbuild_protocol::xz`.
 //!
 //! What comes from the box is never decoded, only compressed, and what it asks for costs no more
 //! memory than xz in the box could have taken.
@@ -11,15 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use boxinit::host_xz::{BEGIN, DATA, END, ERROR, FRAME, Frame, HEAD, READY};
+use boxbuild_protocol::xz::{BEGIN, DATA, END, ERROR, FRAME, Frame, HEAD, READY};
 use liblzma::stream::{Action, Check, MtStreamBuilder, PRESET_EXTREME, Status, Stream};
-
-use super::other;
 
 /// What a box may take of the host.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Threads of one conversation, at least 1.
+    /// Threads of one session, at least 1.
     pub(super) threads: u32,
     /// Bytes of memory for more than one thread.
     pub(super) memory: u64,
@@ -76,7 +74,7 @@ impl Drop for Compressor {
     }
 }
 
-/// One conversation after the other, until the connection ends or `stop` is set.
+/// One session after the other, until the connection ends or `stop` is set.
 fn serve(stream: &UnixStream, limits: Limits, stop: &AtomicBool) -> io::Result<()> {
     let mut incoming = BufReader::with_capacity(2 * FRAME, stream);
     let mut job: Option<Job<'_>> = None;
@@ -111,7 +109,7 @@ fn serve(stream: &UnixStream, limits: Limits, stop: &AtomicBool) -> io::Result<(
                 send(stream, END, frame.session, Vec::new())?;
                 job = None;
             }
-            _ => return Err(other("a frame of an unknown kind")),
+            _ => return Err(io::Error::other("a frame of an unknown kind")),
         }
     }
 }
@@ -160,7 +158,7 @@ impl Order {
     }
 }
 
-/// A conversation.
+/// A session with a box.
 struct Job<'a> {
     session: u64,
     encoder: Stream,
@@ -178,13 +176,13 @@ impl Job<'_> {
                 return Ok(());
             }
             if self.stop.load(Ordering::Relaxed) {
-                return Err(other("the machine is gone"));
+                return Err(io::Error::other("the machine is gone"));
             }
             let mut output = Vec::with_capacity(FRAME - HEAD);
             let status = self
                 .encoder
                 .process_vec(&input[done..], &mut output, action)
-                .map_err(|error| other(error.to_string()))?;
+                .map_err(|error| io::Error::other(error.to_string()))?;
             // A vector may have more room than was asked for.
             for part in output.chunks(FRAME - HEAD) {
                 send(self.sink, DATA, self.session, part.to_vec())?;
@@ -193,7 +191,7 @@ impl Job<'_> {
                 Status::Ok | Status::GetCheck => {}
                 Status::StreamEnd => return Ok(()),
                 // liblzma's word for "no progress", which cannot be: there is room and input.
-                Status::MemNeeded => return Err(other("liblzma does not go on")),
+                Status::MemNeeded => return Err(io::Error::other("liblzma does not go on")),
             }
         }
     }
@@ -204,7 +202,7 @@ fn read(stream: &mut impl Read) -> io::Result<Frame> {
     let mut head = [0; HEAD];
     stream.read_exact(&mut head)?;
     let (kind, length, session) =
-        Frame::head(&head).ok_or_else(|| other("a frame that is too long"))?;
+        Frame::head(&head).ok_or_else(|| io::Error::other("a frame that is too long"))?;
     let mut payload = vec![0; length];
     stream.read_exact(&mut payload)?;
     Ok(Frame {
@@ -216,14 +214,12 @@ fn read(stream: &mut impl Read) -> io::Result<Frame> {
 
 /// Waits for a box that does not read; its end of the connection goes with it.
 fn send(mut stream: &UnixStream, kind: u32, session: u64, payload: Vec<u8>) -> io::Result<()> {
-    stream.write_all(
-        &Frame {
-            kind,
-            session,
-            payload,
-        }
-        .bytes(),
-    )
+    let frame = Frame {
+        kind,
+        session,
+        payload,
+    };
+    stream.write_all(&frame.encode().map_err(io::Error::other)?)
 }
 
 #[cfg(test)]

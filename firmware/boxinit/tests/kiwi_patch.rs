@@ -1,0 +1,148 @@
+//! `sitecustomize.py` in a real Python: kiwi gets the same output without polling, and other programs
+//! are not affected.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use boxinit::kiwi_patch::{FILE, PROGRAM, VARIABLE, search_path};
+
+const KIWI_LIKE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kiwi_patch/kiwi_like.py");
+
+/// A folder that is removed at the end of the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!(
+            "boxbuild-test-kiwi-patch-{name}-{}",
+            std::process::id()
+        ));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(path.join("python")).expect("a folder can be made");
+        fs::write(path.join("python").join(FILE), PROGRAM).expect("a file can be written");
+        Folder(path)
+    }
+
+    fn python(&self) -> PathBuf {
+        self.0.join("python")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Whether Python is installed. Reports `test` as skipped if it is not.
+fn has_python(test: &str) -> bool {
+    let found = Command::new("python3").arg("--version").output().is_ok();
+    if !found {
+        let _ = writeln!(std::io::stderr(), "skipped: {test}: no python3");
+    }
+    found
+}
+
+/// Runs Python on `args` with the search path `path`. Returns its standard output.
+fn run(path: Option<&OsStr>, args: &[&OsStr]) -> String {
+    let mut command = Command::new("python3");
+    command
+        .env_remove(VARIABLE)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    if let Some(path) = path {
+        command.env(VARIABLE, path);
+    }
+    let output = command.args(args).output().expect("python3 starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.is_empty(), "{errors}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn kiwi_like(path: Option<&OsStr>, folder: &Path, args: &[&str]) -> serde_json::Value {
+    let mut all: Vec<&OsStr> = vec![KIWI_LIKE.as_ref(), folder.as_os_str()];
+    all.extend(args.iter().map(AsRef::<OsStr>::as_ref));
+    serde_json::from_str(&run(path, &all)).expect("JSON")
+}
+
+#[test]
+fn kiwi_gets_the_same_output_without_polling() {
+    if !has_python("kiwi_gets_the_same_output_without_polling") {
+        return;
+    }
+    let folder = Folder::new("same");
+    let plain = kiwi_like(None, &folder.0.join("plain"), &[]);
+    let path = search_path(folder.python().to_str().expect("text"), None);
+    let patched = kiwi_like(Some(&path), &folder.0.join("patched"), &[]);
+    assert_eq!(plain["patched"], false);
+    assert_eq!(patched["patched"], true);
+    assert_eq!(plain["results"], patched["results"]);
+    assert_eq!(plain["results"][0][0].as_array().map(Vec::len), Some(9999));
+    assert_eq!(plain["results"][1][2], 3);
+    assert!(plain["polls"].as_u64() > Some(10_000), "{}", plain["polls"]);
+    assert_eq!(patched["polls"], 0);
+}
+
+/// As in containers and in boxes of other architectures.
+#[test]
+fn the_program_that_runs_kiwi_can_apply_it() {
+    if !has_python("the_program_that_runs_kiwi_can_apply_it") {
+        return;
+    }
+    let folder = Folder::new("applied");
+    let nosync = folder.python().join("nosync");
+    fs::copy(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../guest/nosync"),
+        &nosync,
+    )
+    .expect("a file can be copied");
+    let work = folder.0.join("work");
+    let args = [
+        "-E".as_ref(),
+        nosync.as_os_str(),
+        KIWI_LIKE.as_ref(),
+        work.as_os_str(),
+    ];
+    let output: serde_json::Value = serde_json::from_str(&run(None, &args)).expect("JSON");
+    assert_eq!(output["patched"], true);
+    assert_eq!(output["polls"], 0);
+    assert_eq!(output["results"][0][0].as_array().map(Vec::len), Some(9999));
+}
+
+#[test]
+fn other_programs_are_not_affected() {
+    if !has_python("other_programs_are_not_affected") {
+        return;
+    }
+    let folder = Folder::new("others");
+    let other = folder.0.join("other");
+    fs::create_dir_all(&other).expect("a folder can be made");
+    fs::write(other.join(FILE), "print(\"the box's own\")\n").expect("a file can be written");
+    let path = search_path(
+        folder.python().to_str().expect("text"),
+        Some(other.as_os_str()),
+    );
+    let script = "import os, sys; print(os.environ['PYTHONPATH']); \
+                  print([p for p in sys.path if p.endswith('/python')])";
+    let output = run(Some(&path), &["-c".as_ref(), script.as_ref()]);
+    let expected = format!("the box's own\n{}\n[]\n", other.display());
+    assert_eq!(output, expected);
+
+    let alone = search_path(folder.python().to_str().expect("text"), None);
+    let output = kiwi_like(Some(&alone), &folder.0.join("work"), &[]);
+    assert_eq!(output["path"], serde_json::Value::Null);
+    assert_eq!(output["child"], "False");
+}
+
+#[test]
+fn an_unknown_kiwi_is_not_patched() {
+    if !has_python("an_unknown_kiwi_is_not_patched") {
+        return;
+    }
+    let folder = Folder::new("other");
+    let path = search_path(folder.python().to_str().expect("text"), None);
+    let output = kiwi_like(Some(&path), &folder.0.join("work"), &["something_else"]);
+    assert_eq!(output["patched"], false);
+}

@@ -1,0 +1,59 @@
+//! A machine that runs.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::Overlay;
+use crate::vcpu::{Ended, RunningVcpus};
+use crate::virtio::console::Input;
+use crate::virtio::{Kind, Traffic};
+
+/// A running machine. Dropping it kills it and waits until nothing of it is left.
+#[derive(Debug)]
+pub struct Handle {
+    pub(super) vcpus: RunningVcpus,
+    /// For each disk, what takes its writes.
+    pub(super) overlays: Vec<Option<Arc<Overlay>>>,
+    pub(super) input: Input,
+    pub(super) traffic: Vec<(Kind, Traffic)>,
+}
+
+impl Handle {
+    /// Ends the machine soon: [`Event::Ended`] tells when nothing of it is left.
+    pub fn stop(&self) {
+        self.vcpus.stop().request(Ended::Killed);
+    }
+
+    /// Ends the machine now and waits until nothing of it is left.
+    pub fn kill(&mut self) {
+        self.stop();
+        self.wait();
+    }
+
+    /// Waits until the guest ends itself.
+    pub fn wait(&mut self) {
+        self.vcpus.wait();
+    }
+
+    /// Where the host writes what it says to the guest.
+    pub fn input(&self) -> Input {
+        self.input.clone()
+    }
+
+    /// Gives what the guest wrote to disk `index` names in `folder`, which must be on the file
+    /// system of its changes. Returns the bytes that they take on the host; `None` if there is no
+    /// such disk, or its writes go into the image.
+    ///
+    /// # Errors
+    /// If the host does not allow it. There may be some of the files in the folder then.
+    pub fn keep_disk(&self, index: usize, folder: &Path) -> io::Result<Option<u64>> {
+        let overlay = self.overlays.get(index).and_then(Option::as_ref);
+        overlay.map(|overlay| overlay.keep(folder)).transpose()
+    }
+
+    /// What the guest has moved through its devices, one entry for each of them.
+    pub fn traffic(&self) -> &[(Kind, Traffic)] {
+        &self.traffic
+    }
+}
