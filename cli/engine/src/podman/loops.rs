@@ -70,8 +70,8 @@ impl Loops {
     pub(super) fn examine(&self) -> Result<String, Unusable> {
         if let Some(device) = self.stale.first() {
             return Err(Unusable(format!(
-                "/dev/{device} is free, but has the partitions of a disk that is gone, which the \
-                 partitions of the next one would meet: remove them with \
+                "/dev/{device} is free, but still has the partitions of a disk that is gone, \
+                 which collide with those of the next one: remove them with \
                  'sudo partx --delete --nr 1: /dev/{device}'"
             )));
         }
@@ -85,8 +85,8 @@ impl Loops {
         let counted = format!("{} of {} are free", self.free, self.all);
         Ok(if self.growing {
             format!(
-                "{counted}, and the kernel makes more when they are asked for: they do not limit \
-                 the number of builds"
+                "{counted}, and the kernel creates more on demand: they do not limit the number \
+                 of builds"
             )
         } else {
             format!("{counted}: {} disk images can be built at once", self.free)
