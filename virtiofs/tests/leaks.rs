@@ -1,6 +1,15 @@
 //! A server releases everything that a guest makes it hold: descriptors, threads and memory. One
 //! test in a process of its own, because it counts what the whole process has.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
 use std::path::Path;
 
 use boxbuild_virtiofs::fuse::abi::ROOT_ID;

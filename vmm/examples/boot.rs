@@ -3,6 +3,12 @@
 //! The guest's serial port and console go to standard output, its control port to standard
 //! error with a prefix. Exit code: 0 if it powered itself off, 3 after a reset, 1 otherwise.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;

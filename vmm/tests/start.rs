@@ -1,5 +1,14 @@
 //! How a machine starts and ends, with kernels of a few bytes: any /dev/kvm can run these.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
 use std::fs::File;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, channel};

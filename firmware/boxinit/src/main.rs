@@ -4,6 +4,8 @@
 //! It starts in the initial ramdisk, loads this machine's drivers, mounts the root file system,
 //! switches to it, and stays process 1.
 
+#![allow(clippy::print_stderr, reason = "standard error is the guest's console")]
+
 mod guest;
 
 use std::process::ExitCode;

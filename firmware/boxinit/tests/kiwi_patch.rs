@@ -1,6 +1,15 @@
 //! `sitecustomize.py` in a real Python: kiwi gets the same output without polling, and other programs
 //! are not affected.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;

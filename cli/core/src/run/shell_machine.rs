@@ -1,6 +1,7 @@
 //! The machine for a shell in a failed build.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use boxbuild_boxes::store::InstalledBox;
@@ -41,47 +42,14 @@ pub(super) fn machine(
     ];
     let others = record.shares.iter();
     shares.extend(others.map(|share| read_only(&share.tag, or_own(&share.path))));
-    let mut items = info.cmdline.clone();
     let (initrd, cmdline) = if record.fast {
-        let folders = record.shares.iter();
-        let boot = FastBoot {
-            args: Vec::new(),
-            environment: Vec::new(),
-            network: record.network,
-            folders: folders
-                .map(|share| SharedFolder {
-                    tag: share.tag.clone(),
-                    path: PathBuf::from(&share.path),
-                    access: Access::ReadOnly,
-                })
-                .collect(),
-            files: Vec::new(),
-            kiwi_version: None,
-            ssh_key: None,
-            time: now(),
-            seed: seed(),
-        };
-        let options = BootOptions {
-            keep: KeepDisk::Never,
-            shell: Some(Shell::InsteadOfBuild),
-        };
-        items.extend(options.words());
-        (
-            initrd::fast(installed, &boot)?,
-            FastCmdline {
-                arch: info.arch.name(),
-                processor: cmdline_processor(processor),
-                crypto: Crypto::Untested,
-                console: &record.console,
-                words: &items,
-            }
-            .build()?,
-        )
+        fast(record, installed, processor)?
     } else {
-        items.push(String::from("kiwi-no-halt"));
+        let mut words = info.cmdline.clone();
+        words.push(String::from("kiwi-no-halt"));
         (
             initrd::compat(installed)?,
-            cmdline::compat(info.arch.name(), &record.console, &items, &[])?,
+            cmdline::compat(info.arch.name(), &record.console, &words, &[])?,
         )
     };
     Ok(Machine {
@@ -111,4 +79,46 @@ pub(super) fn machine(
         machine_type: None,
         cpu_model: None,
     })
+}
+
+/// The initial ramdisk and the kernel command line of a fast boot to a shell.
+fn fast(
+    record: &Record,
+    installed: &InstalledBox,
+    processor: Processor,
+) -> Result<(OwnedFd, String), BuildError> {
+    let info = &record.info;
+    let folders = record.shares.iter();
+    let boot = FastBoot {
+        args: Vec::new(),
+        environment: Vec::new(),
+        network: record.network,
+        folders: folders
+            .map(|share| SharedFolder {
+                tag: share.tag.clone(),
+                path: PathBuf::from(&share.path),
+                access: Access::ReadOnly,
+            })
+            .collect(),
+        files: Vec::new(),
+        kiwi_version: None,
+        ssh_key: None,
+        time: now(),
+        seed: seed(),
+    };
+    let options = BootOptions {
+        keep: KeepDisk::Never,
+        shell: Some(Shell::InsteadOfBuild),
+    };
+    let mut words = info.cmdline.clone();
+    words.extend(options.words());
+    let cmdline = FastCmdline {
+        arch: info.arch.name(),
+        processor: cmdline_processor(processor),
+        crypto: Crypto::Untested,
+        console: &record.console,
+        words: &words,
+    }
+    .build()?;
+    Ok((initrd::fast(installed, &boot)?, cmdline))
 }
