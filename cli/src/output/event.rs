@@ -205,10 +205,9 @@ mod tests {
 
     use super::*;
 
-    /// The wire format of docs/json.md, in both directions.
-    #[test]
-    fn events_keep_their_form() {
-        let cases: [(BuildEvent, Value); 8] = [
+    /// Events and their form in docs/json.md.
+    fn cases() -> [(BuildEvent, Value); 10] {
+        [
             (
                 BuildEvent::Phase {
                     phase: String::from("power off"),
@@ -270,7 +269,7 @@ mod tests {
                             id: String::from("debian-1"),
                             bytes: 8,
                         }),
-                        hint: None,
+                        hint: Some(String::from("help")),
                     },
                     seconds: 2.0,
                     phases: Vec::new(),
@@ -278,7 +277,7 @@ mod tests {
                 }),
                 json!({"event": "result", "status": "failed", "seconds": 2.0, "phases": [],
                     "peak_memory_bytes": null, "reason": "kiwi", "message": "it failed",
-                    "last_lines": ["last"], "log": null, "kept": {"id": "debian-1", "bytes": 8}}),
+                    "last_lines": ["last"], "log": null, "kept": {"id": "debian-1", "bytes": 8}, "hint": "help"}),
             ),
             (
                 BuildEvent::Error {
@@ -291,10 +290,55 @@ mod tests {
                 BuildEvent::Exit { code: 3 },
                 json!({"event": "exit", "code": 3}),
             ),
-        ];
-        for (event, wire) in cases {
+            (
+                BuildEvent::Note {
+                    text: String::from("note"),
+                },
+                json!({"event": "note", "text": "note"}),
+            ),
+            (
+                BuildEvent::Line {
+                    text: String::from("line"),
+                },
+                json!({"event": "line", "text": "line"}),
+            ),
+        ]
+    }
+
+    #[test]
+    fn events_keep_their_form() {
+        for (event, wire) in cases() {
             assert_eq!(serde_json::to_value(&event).unwrap(), wire);
             assert_eq!(serde_json::from_value::<BuildEvent>(wire).unwrap(), event);
+        }
+    }
+
+    /// Every event and key above is in docs/json.md.
+    #[test]
+    fn the_page_has_every_event_and_key() {
+        let page = include_str!("../../../docs/json.md");
+        let mut words: Vec<String> = Vec::new();
+        for (_, wire) in cases() {
+            let mut values = vec![wire];
+            while let Some(value) = values.pop() {
+                match value {
+                    Value::Object(fields) => {
+                        words.extend(fields.keys().cloned());
+                        let event = fields.get("event").and_then(Value::as_str);
+                        words.extend(event.map(str::to_owned));
+                        values.extend(fields.into_iter().map(|(_, value)| value));
+                    }
+                    Value::Array(items) => values.extend(items),
+                    _ => {}
+                }
+            }
+        }
+        assert!(words.len() > 20);
+        for word in words {
+            assert!(
+                page.contains(&format!("`{word}`")),
+                "{word} is not in docs/json.md"
+            );
         }
     }
 

@@ -140,7 +140,7 @@ mod tests {
         assert!(text.contains("none of 3"), "{text}");
         fs::write(root.join("dev/loop-control"), "").unwrap();
         let text = Loops::below(root).examine().unwrap();
-        assert!(text.contains("makes more"), "{text}");
+        assert!(text.contains("creates more"), "{text}");
         // Detached without its partitions.
         fs::remove_file(root.join("sys/block/loop10/loop/backing_file")).unwrap();
         let Unusable(text) = Loops::below(root).examine().unwrap_err();
