@@ -1,7 +1,10 @@
-//! Words that can stand on the kernel command line of a box.
+//! Checks of words for the kernel command line of a box.
 
-/// A version of KIWI that can stand on the box's kernel command line, where its guest side
-/// evaluates it in a shell.
+/// Returns `text` if it is a version of KIWI that can stand on a box's kernel command line, where
+/// the guest side evaluates it in a shell.
+///
+/// # Errors
+/// Fails with the reason, which names the option.
 pub fn checked_version(text: &str) -> Result<&str, String> {
     let good = !text.is_empty()
         && text.starts_with(|c: char| c.is_ascii_digit())
@@ -17,7 +20,10 @@ pub fn checked_version(text: &str) -> Result<&str, String> {
     }
 }
 
-/// A console that can stand on a kernel command line.
+/// Returns `text` if it is a console that can stand on a kernel command line.
+///
+/// # Errors
+/// Fails with the reason, which names the option.
 pub fn checked_console(text: &str) -> Result<&str, String> {
     let good = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == ',');
     if good {
