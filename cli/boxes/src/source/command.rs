@@ -5,17 +5,17 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use boxbuild_host::error::{Classify, ErrorClass};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reaper::die_with_parent;
 use boxbuild_host::text::plain;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use super::error::CommandError;
 use super::host::Host;
 
 /// Last lines of a program's output that the error about its failure contains.
@@ -23,42 +23,6 @@ const LAST_LINES: usize = 15;
 
 /// Time for a program that is stopped to clean up.
 const GRACE: Duration = Duration::from_secs(20);
-
-/// A program failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// It could not be started.
-    #[error("cannot run {program}")]
-    Start {
-        /// The program.
-        program: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It ended with an error.
-    #[error("{program} failed ({status}):\n{}", .output.join("\n"))]
-    Failed {
-        /// The program.
-        program: String,
-        /// Its exit status.
-        status: ExitStatus,
-        /// Its last lines.
-        output: Vec<String>,
-    },
-    /// The user interrupted it.
-    #[error("interrupted")]
-    Interrupted,
-}
-
-impl Classify for CommandError {
-    fn class(&self) -> ErrorClass {
-        match self {
-            CommandError::Interrupted => ErrorClass::Interrupted,
-            _ => ErrorClass::Host,
-        }
-    }
-}
 
 /// Runs programs in the course of making a box, and stops them when the user interrupts it.
 #[derive(Debug)]

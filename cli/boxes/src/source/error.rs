@@ -1,9 +1,11 @@
 //! Errors of making a box.
 
+use std::io;
+use std::process::ExitStatus;
+
 use boxbuild_host::error::{ClassifiedError, Classify, ErrorClass, IoError};
 use boxbuild_vmm::disk::ImageError;
 
-use super::command::CommandError;
 use crate::fetch::FetchError;
 use crate::store::StoreError;
 
@@ -63,6 +65,42 @@ impl Classify for SourceError {
             SourceError::Command(error) => error.class(),
             SourceError::Io(error) => error.class(),
             SourceError::Other(error) => error.class(),
+        }
+    }
+}
+
+/// A program failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It could not be started.
+    #[error("cannot run {program}")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It ended with an error.
+    #[error("{program} failed ({status}):\n{}", .output.join("\n"))]
+    Failed {
+        /// The program.
+        program: String,
+        /// Its exit status.
+        status: ExitStatus,
+        /// Its last lines.
+        output: Vec<String>,
+    },
+    /// The user interrupted it.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Classify for CommandError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            CommandError::Interrupted => ErrorClass::Interrupted,
+            _ => ErrorClass::Host,
         }
     }
 }

@@ -18,7 +18,6 @@ pub mod published;
 mod root_disk;
 
 pub use box_source::{BoxSource, MakeBox, Making, Target, install};
-pub use command::CommandError;
 pub use contents::BoxContents;
 pub use distribution::{CreateOptions, Distribution, KIWI_VERSION};
-pub use error::SourceError;
+pub use error::{CommandError, SourceError};

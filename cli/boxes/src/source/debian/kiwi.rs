@@ -5,8 +5,8 @@ use std::fs;
 
 use boxbuild_host::arch::Arch;
 
-use crate::source::command::{CommandError, Workshop};
-use crate::source::error::SourceError;
+use crate::source::command::Workshop;
+use crate::source::error::{CommandError, SourceError};
 
 /// Platform tags of wheels that run on all suites here, without the architecture: PEP 600, and the
 /// older name (PEP 599) for glibc 2.17.
