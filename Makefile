@@ -1,40 +1,60 @@
-# The two commands of the README: make demo, make test.
+# The commands of the README: make demo, make check, make test. How tests are run one by one:
+# docs/testing.md.
 
+SHELL = /bin/bash
 CARGO ?= cargo
 BOXBUILD = target/release/boxbuild
 DEMO ?= demo
+# Cargo says what it compiles where this is empty.
+QUIET = --quiet
 
 PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs python3-pip \
 	ca-certificates gcc libc6-dev make
 PACKAGES_FOREIGN = qemu-system-arm qemu-user-static arch-test
-PACKAGES_LAB = qemu-system-x86 busybox-static cpio kmod xz-utils debian-archive-keyring gcc libc6-dev make
+PACKAGES_LAB = qemu-system-x86 busybox-static kmod debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static kmod fdisk \
 	e2fsprogs xz-utils debian-archive-keyring dmsetup gcc libc6-dev make mmdebstrap uidmap btrfs-progs procps \
-	gpg gpgv openssh-client $(PACKAGES_PODMAN)
+	gpg gpgv openssh-client shellcheck $(PACKAGES_PODMAN)
 # podman recommends, or has alternatives for, what it needs: runc works with every mode of
 # cgroups, netavark with iptables or nftables makes networks, slirp4netns those of normal users.
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
-.PHONY: docs demo test test-full lint unit conformance e2e guard baseline guard-programs bench packages-bench boots fuzz lab release packages-demo packages-foreign packages-test packages-lab
+.PHONY: docs demo check test test-full cross-check lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench boots boots-first fuzz lab release packages-demo packages-foreign packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
+demo: QUIET =
 demo: packages-demo release
 	tests/setup/demo $(BOXBUILD) $(DEMO)
 
+COUNTED = tests/setup/counted $(MAKE) --no-print-directory
+
+# The daily loop: under five minutes where all has been compiled before.
+check: packages-test
+	$(COUNTED) timed-lint timed-unit timed-e2e
+
 # Everything CI runs.
 test: packages-test
-	tests/setup/counted $(MAKE) --no-print-directory lint unit conformance e2e guard
+	$(COUNTED) timed-lint timed-msrv timed-unit timed-e2e timed-release timed-conformance timed-e2e-kvm \
+	timed-boots-first timed-guard
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
 test-full: export BOXBUILD_TEST_LAB = all
-test-full: packages-demo packages-foreign test release
+test-full: packages-demo packages-foreign test release cross-check
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild --test boxes --quiet -- a_killed_update
-	tests/setup/counted tests/e2e/fast-guests $(BOXBUILD)
-	tests/setup/counted tests/e2e/full $(BOXBUILD)
-	tests/setup/counted tests/e2e/full-arch $(BOXBUILD)
-	BOXBUILD=$(BOXBUILD) BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all
+	$(COUNTED) full
+	BOXBUILD_SCRIBBLE_SECONDS=60 BOXBUILD_BOOTS=all tests/setup/counted $(BOOT_TESTS)
+
+# A target, and how long it took: by the clock, and of all processors.
+timed-%:
+	@TIMEFORMAT='time: $*: %0R s, of processors %0U s for programs and %0S s for the kernel'; \
+	time $(MAKE) --no-print-directory $*
+
+# Everything that goes into the program compiles for aarch64, with rustup's target or in a root
+# of Debian made for it.
+cross-check: packages-demo
+	tests/setup/cross-check
 
 # Manual pages and shell completions.
 docs:
@@ -45,6 +65,12 @@ docs:
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) run --quiet --package boxbuild-layers
+	@if ! command -v shellcheck >/dev/null; then \
+	echo "skipped: shellcheck: not installed (make packages-test)"; else \
+	shellcheck --severity=warning $$(git grep -lE '^#!/bin/(ba)?sh' -- ':!*.rs' ':!*.md'); fi
+	@if ! command -v typos >/dev/null; then \
+	echo "skipped: typos: not installed (cargo install typos-cli)"; else typos; fi
 	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
 	echo "skipped: cargo deny: not installed (cargo install cargo-deny)"; else \
 	$(CARGO) deny --log-level error --all-features check bans licenses sources || exit; \
@@ -52,18 +78,40 @@ lint:
 	$(CARGO) deny --log-level error --all-features check --disable-fetch advisories; \
 	else echo "skipped: cargo deny, advisories: their database cannot be fetched here"; fi; fi
 
+# With the oldest Rust that the packages name (rust-version in Cargo.toml).
+msrv:
+	@version=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	if rustup run $$version cargo --version >/dev/null 2>&1; then \
+	CARGO_TARGET_DIR=target/msrv rustup run $$version cargo check --workspace --all-targets --quiet; \
+	else echo "skipped: msrv: Rust $$version is not installed (rustup toolchain install $$version)"; fi
+
 unit:
-	$(CARGO) test --workspace --exclude boxbuild-tests --quiet
+	$(CARGO) test --workspace --quiet
 
 # Published file system tests against a share (pjdfstest, fsx).
 conformance:
 	tests/conformance/run
 
-# A small guest under QEMU: the real kernel of a distribution, the real engine.
-e2e: release
-	tests/e2e/quick $(BOXBUILD)
-	tests/e2e/container $(BOXBUILD)
-	BOXBUILD=$(BOXBUILD) tests/e2e/boots
+E2E_TESTS = $(CARGO) test --quiet --workspace --test e2e
+BOOT_TESTS = $(CARGO) test --quiet --workspace --test boots
+
+# A small guest under QEMU, with the real kernel of a distribution, and containers under podman.
+# TEST=NAME runs the tests whose names contain that.
+e2e:
+	$(E2E_TESTS) -- $(TEST)
+
+# The same under the kvm engine: on the host's own /dev/kvm if it is a true one, else in the lab
+# (docs/lab.md).
+e2e-kvm: release
+	BOXBUILD=$(abspath $(BOXBUILD)) BOXBUILD_TEST_ENGINE=kvm $(E2E_TESTS) -- $(TEST)
+
+# Real boxes and real images: half an hour and more.
+full: release
+	BOXBUILD=$(abspath $(BOXBUILD)) $(E2E_TESTS) -- --ignored $(TEST)
+
+# The first of the distributions' own guests, in the micro-VMM.
+boots-first:
+	$(BOOT_TESTS)
 
 # Instruction counts of the devices' hot paths and of a boot, against benches/baseline.json:
 # over 3 % worse fails (docs/benchmarks.md, "The regression guard").
@@ -77,7 +125,7 @@ baseline: guard-programs
 # Each by itself, so that no other package's features change what is counted.
 guard-programs:
 	$(CARGO) build --release --quiet --package boxbuild-vmm --example boot
-	$(CARGO) build --release --quiet --package boxbuild-bench-paths
+	$(CARGO) build --release --quiet --package boxbuild-workloads
 	$(CARGO) build --release --quiet --package boxbuild-bench-boot --package boxbuild-bench
 
 # boxbuild and its peers side by side, in turn in one run: target/bench/report.{md,json,svg}.
@@ -87,9 +135,9 @@ bench: packages-bench guard-programs
 	--package boxbuild-bench-net
 	target/release/boxbuild-bench $(BENCH)
 
-# Distributions' own kernels, initrds and user space in the micro-VMM, as a normal user.
+# All of them, as a normal user.
 boots: packages-test
-	BOXBUILD_SCRIBBLE_SECONDS=60 tests/setup/counted tests/e2e/boots all
+	BOXBUILD_SCRIBBLE_SECONDS=60 BOXBUILD_BOOTS=all tests/setup/counted $(BOOT_TESTS)
 
 # What a guest can send, under libFuzzer (docs/fuzzing.md).
 FUZZ_SECONDS ?= 60
@@ -100,10 +148,10 @@ fuzz:
 lab: packages-lab
 	$(CARGO) test --quiet --package boxbuild-tests --lib
 	$(CARGO) build --quiet --release --package boxbuild-tests --example kvm-selftest
-	tests/setup/counted tests/lab/selftest target/release/examples/kvm-selftest
+	tests/setup/counted tests/lab/lab selftest target/release/examples/kvm-selftest
 
 release:
-	$(CARGO) build --release --quiet
+	$(CARGO) build --release $(QUIET) --package boxbuild
 
 packages-demo:
 	tests/setup/install-packages $(PACKAGES_DEMO)

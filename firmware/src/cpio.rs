@@ -9,6 +9,7 @@
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
+const SYMBOLIC_LINK: u32 = 0o120_000;
 
 /// An archive that grows.
 #[derive(Debug, Default)]
@@ -31,6 +32,11 @@ impl Archive {
     /// Adds a file that belongs to root. `path` is relative, without a leading slash.
     pub fn file(&mut self, path: &str, permissions: u32, data: &[u8]) -> &mut Archive {
         self.entry(path, REGULAR | permissions, (0, 0), data)
+    }
+
+    /// Adds a symbolic link to `target`. `path` is relative, without a leading slash.
+    pub fn symlink(&mut self, path: &str, target: &str) -> &mut Archive {
+        self.entry(path, SYMBOLIC_LINK | 0o777, (0, 0), target.as_bytes())
     }
 
     /// Adds a character device that belongs to root. `number` is major and minor.
@@ -113,6 +119,7 @@ mod tests {
         let bytes = Archive::new()
             .directory("a", 0o755)
             .file("a/b", 0o640, b"12345")
+            .symlink("a/c", "b")
             .finish();
         let Ok(mut cpio) = Command::new("cpio")
             .args(["-itv", "--quiet"])
@@ -140,6 +147,11 @@ mod tests {
         let file = lines.next().unwrap_or_default();
         assert!(
             file.starts_with("-rw-r-----") && file.ends_with("a/b"),
+            "{listing}"
+        );
+        let link = lines.next().unwrap_or_default();
+        assert!(
+            link.starts_with("lrwxrwxrwx") && link.ends_with("a/c -> b"),
             "{listing}"
         );
         assert_eq!(lines.next(), None);

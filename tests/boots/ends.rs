@@ -16,7 +16,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("panic_is_a_reset", panic),
     ("triple_fault_is_a_reset", triple_fault),
     ("power_off_of_the_first_instruction", early_power_off),
-    ("kernel_that_is_none", no_kernel),
+    ("file_that_is_no_kernel", no_kernel),
     ("initrd_that_does_not_fit", large_initrd),
     ("kill_leaves_nothing", kill),
     ("garbage_does_no_harm", crate::hostile::garbage),
@@ -24,11 +24,15 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
 
 /// No root file system: the kernel panics.
 fn panic(guest: &Path) {
-    let ran = Machine::bare(&guest.join("kernel"))
+    let outcome = Machine::bare(&guest.join("kernel"))
         .arg("--cmdline", "console=ttyS0 panic=-1")
         .run();
-    ran.expect(RESET, "");
-    assert!(ran.console.contains("Kernel panic"), "{}", ran.console);
+    outcome.expect(RESET, "");
+    assert!(
+        outcome.console.contains("Kernel panic"),
+        "{}",
+        outcome.console
+    );
 }
 
 /// `lidt` of an empty table, then an exception that has no handler and whose fault has none.
@@ -67,7 +71,7 @@ fn large_initrd(guest: &Path) {
 fn kill(guest: &Path) {
     let mut machine = Machine::of(guest, 2, 512, "earlyprintk=ttyS0").share("one");
     let (mut child, pieces) = machine.start();
-    pieces.recv().expect("the kernel says something");
+    pieces.recv().expect("the kernel writes something");
     let id = child.id();
     child.kill().unwrap();
     child.wait().unwrap();
@@ -90,13 +94,13 @@ fn kill(guest: &Path) {
 
 /// `nobody` has no group kvm.
 pub(crate) fn without_permission(guest: &Path) {
-    let ran = Machine::bare(&guest.join("kernel")).by_user(65534).run();
-    ran.expect(1, "/dev/kvm");
-    ran.expect(1, "Permission denied");
+    let outcome = Machine::bare(&guest.join("kernel")).by_user(65534).run();
+    outcome.expect(1, "/dev/kvm");
+    outcome.expect(1, "Permission denied");
 }
 
 /// Runs `code` as a kernel: an ELF file with one segment at 16 MiB.
-fn program(code: &[u8]) -> crate::machine::Ran {
+fn program(code: &[u8]) -> crate::machine::Outcome {
     const ADDRESS: u64 = 16 << 20;
     const HEADERS: u64 = 64 + 56;
     let mut elf = Vec::from(*b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");

@@ -1,13 +1,17 @@
 //! A guest that writes garbage into everything that it can reach (tests/boots/scribbler.c).
 
 use std::fs;
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use boxbuild_tests::env;
+
 use crate::machine::Machine;
 
-/// How long it does so, in seconds, if nobody says.
+/// How long it does so, in seconds; 10 otherwise.
 pub(crate) const SECONDS: &str = "BOXBUILD_SCRIBBLE_SECONDS";
 /// The guest's ramdisk.
 pub(crate) const INITRD: &str = "BOXBUILD_SCRIBBLER";
@@ -21,6 +25,40 @@ const GROWTH_KIB: u64 = 8 << 10;
 const THREADS: usize = 24;
 /// A limit below the usual 1024.
 const FILES: usize = 256;
+
+/// Makes the ramdisk of the hostile guest, whose only program is scribbler.c, and returns its path.
+///
+/// # Errors
+/// If the C compiler or cpio fails.
+pub(crate) fn initrd() -> Result<PathBuf, String> {
+    let folder = env::target().join("tmp/scribbler");
+    let made = || -> std::io::Result<bool> {
+        fs::create_dir_all(&folder)?;
+        let work = tempfile::tempdir_in(&folder)?;
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-O2", "-Wall", "-Wextra", "-static", "-o"])
+            .arg(work.path().join("init"))
+            .arg(env::tests().join("boots/scribbler.c"));
+        let compiled = gcc.status()?.success();
+        let mut cpio = Command::new("cpio")
+            .args(["--quiet", "-o", "-H", "newc", "-R", "0:0"])
+            .current_dir(work.path())
+            .stdin(Stdio::piped())
+            .stdout(fs::File::create(work.path().join("initrd"))?)
+            .spawn()?;
+        if let Some(mut names) = cpio.stdin.take() {
+            names.write_all(b".\ninit\n")?;
+        }
+        let packed = cpio.wait()?.success();
+        fs::rename(work.path().join("initrd"), folder.join("initrd"))?;
+        Ok(compiled && packed)
+    };
+    match made() {
+        Ok(true) => Ok(folder.join("initrd")),
+        Ok(false) => Err("gcc or cpio failed".to_owned()),
+        Err(error) => Err(format!("{}: {error}", folder.display())),
+    }
+}
 
 /// What the process uses beside the guest's memory.
 #[derive(Debug, Clone, Copy)]
@@ -92,7 +130,7 @@ fn once(kernel: &Path, initrd: &Path, seconds: u64, seed: u64) -> bool {
         .share("one")
         .share("two");
     let (mut child, pieces) = machine.start();
-    let patience = Instant::now() + Duration::from_secs(120 + 4 * seconds);
+    let deadline = Instant::now() + Duration::from_secs(120 + 4 * seconds);
     let mut console = String::new();
     let mut first = None;
     let mut last = None;
@@ -107,7 +145,7 @@ fn once(kernel: &Path, initrd: &Path, seconds: u64, seed: u64) -> bool {
             }
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        if Instant::now() > patience {
+        if Instant::now() > deadline {
             let _ = child.kill();
             let _ = child.wait();
             panic!("the machine hangs: {last:?}\n{console}");

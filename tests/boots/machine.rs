@@ -8,7 +8,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// Far more than a boot takes in the lab on a busy host.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1200);
+pub(crate) const LIMIT: Duration = Duration::from_secs(1200);
+
+/// The program that boots: vmm/examples/boot.rs, in release.
+pub(crate) const BOOT: &str = "BOXBUILD_BOOT";
 
 /// A machine that is to run.
 #[derive(Debug)]
@@ -24,21 +27,21 @@ pub(crate) fn comes_late(guest: &Path) -> bool {
     name.contains("bookworm") && name.contains("initramfs-tools")
 }
 
-/// How it went.
+/// How a machine ended.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct Outcome {
     /// Exit code of the program: 0 after a power-off, 3 after a reset.
     pub code: i32,
-    /// What the guest said on its consoles.
+    /// What the guest wrote to its consoles.
     pub console: String,
-    /// What the program said itself.
+    /// What the program itself wrote.
     pub stderr: String,
 }
 
 impl Machine {
     /// A machine with `kernel` and nothing else.
     pub(crate) fn bare(kernel: &Path) -> Machine {
-        let boot = std::env::var_os("BOXBUILD_BOOT").expect("checked before");
+        let boot = std::env::var_os(BOOT).expect("checked before");
         let dir = tempfile::Builder::new()
             .prefix("boxbuild-boots-")
             .tempdir()
@@ -66,10 +69,10 @@ impl Machine {
         };
         // Where the lab is slow, udev comes later than the 90 s for which systemd waits for a device
         // (systemd(1), "Kernel command line"): without hvc0 there would be no login.
-        let patience = PATIENCE.as_secs();
+        let limit = LIMIT.as_secs();
         let line = format!(
-            "{first}console=hvc0 root={root} panic=-1 systemd.default_device_timeout_sec={patience} \
-             systemd.default_timeout_start_sec={patience} {words}"
+            "{first}console=hvc0 root={root} panic=-1 systemd.default_device_timeout_sec={limit} \
+             systemd.default_timeout_start_sec={limit} {words}"
         );
         Machine::bare(&guest.join("kernel"))
             .arg("--initrd", guest.join("initrd"))
@@ -104,7 +107,7 @@ impl Machine {
         self.dir.path().join(tag)
     }
 
-    /// Names in the folder for the disk's changes.
+    /// Returns the names in the folder for the disk's changes.
     pub(crate) fn scratch(&self) -> Vec<String> {
         boxbuild_tests::names(&self.folder("scratch"))
     }
@@ -134,30 +137,30 @@ impl Machine {
     }
 
     /// Runs it to its end.
-    pub(crate) fn run(&mut self) -> Ran {
+    pub(crate) fn run(&mut self) -> Outcome {
         let (mut child, pieces) = self.start();
         let mut stderr = child.stderr.take().unwrap();
         let reader = std::thread::spawn(move || {
-            let mut said = String::new();
-            let _ = stderr.read_to_string(&mut said);
-            said
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            text
         });
         let start = Instant::now();
         let mut console = Vec::new();
         loop {
-            match pieces.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
+            match pieces.recv_timeout(LIMIT.saturating_sub(start.elapsed())) {
                 Ok(piece) => console.extend(piece),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     let _ = child.kill();
                     let _ = child.wait();
-                    let said = String::from_utf8_lossy(&console);
-                    panic!("no end within {PATIENCE:?}:\n{said}");
+                    let text = String::from_utf8_lossy(&console);
+                    panic!("no end within {LIMIT:?}:\n{text}");
                 }
             }
         }
         let status = child.wait().unwrap();
-        Ran {
+        Outcome {
             code: status.code().unwrap_or(-1),
             console: String::from_utf8_lossy(&console).replace('\r', ""),
             stderr: reader.join().unwrap(),
@@ -165,8 +168,8 @@ impl Machine {
     }
 }
 
-impl Ran {
-    /// Fails unless the program ended with `code` and said `text`.
+impl Outcome {
+    /// Fails unless the program ended with `code` and wrote `text` to standard error.
     #[track_caller]
     pub(crate) fn expect(&self, code: i32, text: &str) {
         assert!(

@@ -1,9 +1,8 @@
 //! Boots of real distributions in the micro-VMM: stock kernels, stock initrds, systemd.
 //!
-//! This program runs twice: on the host it makes guests (tests/lab/guest), and runs itself with
-//! each where /dev/kvm is true, as a normal user. `BOXBUILD_BOOTS=all` takes all guests, a number
-//! from 0 that one, else the first. `BOXBUILD_BOOT` is the program that boots:
-//! vmm/examples/boot.rs, in release, and `BOXBUILD` is boxbuild.
+//! This program runs twice: on the host it builds the programs, makes guests (tests/lab/guest), and
+//! runs itself with each where /dev/kvm is true, as a normal user. `BOXBUILD_BOOTS=all` takes all
+//! guests, a number from 0 that one, else the first.
 
 mod ends;
 mod hostile;
@@ -12,10 +11,14 @@ mod program;
 mod runs;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use boxbuild_tests::lab::{Run, TestBed};
+use boxbuild_tests::env::{BOXBUILD, cargo_build};
+use boxbuild_tests::lab::{self, Run, TestBed};
+use boxbuild_tests::skip;
 use libtest_mimic::{Arguments, Trial};
+
+use machine::BOOT;
 
 /// A machine to boot a guest in.
 #[derive(Debug, Clone, Copy)]
@@ -61,29 +64,43 @@ const GUEST: &str = "BOXBUILD_BOOTS_GUEST";
 const NUMBER: &str = "BOXBUILD_BOOTS_NUMBER";
 
 fn main() -> ExitCode {
-    let programs = ["BOXBUILD_BOOT", program::BOXBUILD]
-        .map(|name| std::env::var_os(name).map(|path| (name, PathBuf::from(path))));
-    let [Some(boot), Some(boxbuild)] = programs else {
-        println!(
-            "skipped: boots of distributions: BOXBUILD_BOOT and BOXBUILD are not set: \
-             use make boots"
-        );
-        return ExitCode::SUCCESS;
-    };
     let number = std::env::var(NUMBER)
         .ok()
         .and_then(|number| number.parse::<usize>().ok());
     match (number, std::env::var_os(GUEST)) {
         (Some(number), Some(guest)) => inner(number, Path::new(&guest)),
-        _ => outer(&[boot, boxbuild]),
+        _ if Arguments::from_args().list => list(),
+        _ => outer(),
     }
 }
 
-fn outer(programs: &[(&str, PathBuf)]) -> ExitCode {
+/// Prints what can be run.
+fn list() -> ExitCode {
+    for (number, (words, sizes)) in GUESTS.iter().enumerate() {
+        println!("{WHICH}={number}: {}, {sizes:?}", words.join(" "));
+    }
+    ExitCode::SUCCESS
+}
+
+/// Returns the programs under test and the variables that name them, which are built in release
+/// unless the environment names them: under emulation twice, time counts.
+fn programs() -> Result<[(&'static str, PathBuf); 2], String> {
+    let built = |name: &'static str, words: &[&str], file: &str| match std::env::var_os(name) {
+        Some(path) => Ok((name, PathBuf::from(path))),
+        None => cargo_build("release", words).map(|folder| (name, folder.join(file))),
+    };
+    let example = ["--package", "boxbuild-vmm", "--example", "boot"];
+    Ok([
+        built(BOOT, &example, "examples/boot")?,
+        built(BOXBUILD, &["--package", "boxbuild"], "boxbuild")?,
+    ])
+}
+
+fn outer() -> ExitCode {
     let bed = TestBed::find();
     println!("test bed of boots: {bed}");
     if let TestBed::None { reason } = &bed {
-        println!("skipped: boots of distributions: {reason}");
+        skip("boots of distributions", reason);
         return ExitCode::SUCCESS;
     }
     let which = std::env::var(WHICH).unwrap_or_default();
@@ -95,10 +112,11 @@ fn outer(programs: &[(&str, PathBuf)]) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    let scribbler = match said_by("boots/scribbler", &[]) {
-        Ok(path) => path,
+    let made = programs().and_then(|programs| Ok((programs, hostile::initrd()?)));
+    let (programs, scribbler) = match made {
+        Ok(made) => made,
         Err(reason) => {
-            eprintln!("cannot make the hostile guest: {reason}");
+            eprintln!("cannot make what boots: {reason}");
             return ExitCode::FAILURE;
         }
     };
@@ -108,7 +126,7 @@ fn outer(programs: &[(&str, PathBuf)]) -> ExitCode {
         if only.map_or(number > 0 && !all(), |only| only != number) {
             continue;
         }
-        let guest = match said_by("lab/guest", words) {
+        let guest = match lab::guest(*words) {
             Ok(guest) => guest,
             Err(reason) => {
                 eprintln!("cannot make the guest {}: {reason}", words.join(" "));
@@ -177,20 +195,6 @@ fn outer(programs: &[(&str, PathBuf)]) -> ExitCode {
 /// Whether guests are wanted on each of their machines.
 fn all() -> bool {
     std::env::var(WHICH).is_ok_and(|which| which == "all" || which.parse::<usize>().is_ok())
-}
-
-/// The path that a script of the tests prints.
-fn said_by(script: &str, words: &[&str]) -> Result<PathBuf, String> {
-    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(script))
-        .args(words)
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        return Err(format!("tests/{script}: {}", output.status));
-    }
-    let said = String::from_utf8_lossy(&output.stdout);
-    Ok(PathBuf::from(said.trim_end()))
 }
 
 fn inner(number: usize, guest: &Path) -> ExitCode {

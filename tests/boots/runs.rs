@@ -20,8 +20,8 @@ pub(crate) fn login(guest: &Path, words: [&str; 4], size: Size) {
         )
         .unwrap();
     }
-    let ran = machine.run();
-    ran.expect(0, "");
+    let outcome = machine.run();
+    outcome.expect(0, "");
     let report: Vec<&str> = ran
         .console
         .lines()
@@ -31,7 +31,7 @@ pub(crate) fn login(guest: &Path, words: [&str; 4], size: Size) {
         assert!(
             report.contains(&line),
             "'{line}' is not reported:\n{}",
-            ran.console
+            outcome.console
         );
     };
     says(&format!("processors {}", size.cpus));
@@ -119,11 +119,11 @@ pub(crate) fn build(guest: &Path) {
     fs::write(description.join("payload"), &payload).unwrap();
     fs::create_dir_all(description.join("boxroot/etc")).unwrap();
     fs::write(description.join("boxroot/etc/motd"), "").unwrap();
-    let ran = machine.run();
-    ran.expect(0, "");
+    let outcome = machine.run();
+    outcome.expect(0, "");
     let log = fs::read_to_string(bundle.join("result.log")).unwrap_or_default();
     let code = fs::read_to_string(bundle.join("result.code")).unwrap_or_default();
-    assert_eq!(code, "0\n", "{log}\n{}", ran.console);
+    assert_eq!(code, "0\n", "{log}\n{}", outcome.console);
     assert!(
         log.contains("arguments: --type oem system build --set-repo obs://a/b\n"),
         "{log}"

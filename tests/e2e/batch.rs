@@ -1,72 +1,58 @@
 //! `boxbuild batch`: many builds from one file.
 
 use std::fs;
-use std::process::Child;
-use std::time::Duration;
 
-use boxbuild_tests::{Bench, Said, engine, finish, names};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use boxbuild_tests::{ProcessOutput, Running, Sandbox, engine, names};
+use nix::sys::signal::Signal;
 
-pub(crate) const TESTS: &[(&str, fn())] = &[
-    (
-        "a_batch_builds_goes_on_and_sums_up",
+crate::tests! {
+    Program:
         a_batch_builds_goes_on_and_sums_up,
-    ),
-    (
-        "a_batch_that_shall_stop_at_the_first_failure",
         a_batch_that_shall_stop_at_the_first_failure,
-    ),
-    ("ctrl_c_ends_a_batch_in_order", ctrl_c_ends_a_batch_in_order),
-    (
-        "kill_9_of_a_batch_leaves_nothing",
+        ctrl_c_ends_a_batch_in_order,
         kill_9_of_a_batch_leaves_nothing,
-    ),
-    (
-        "a_batch_is_checked_before_anything_starts",
-        a_batch_is_checked_before_anything_starts,
-    ),
-];
+        a_batch_is_checked_before_anything_starts;
+}
 
 const GOOD: &str = "echo image >/result/image; echo 'a line of the log' >>$log";
 const ENDLESS: &str = "touch /bundle/started; while :; do sleep 1; done";
 
-/// A bench with the batch file `text` behind the common defaults.
-fn bench(text: &str) -> Bench {
-    let bench = Bench::new("");
-    bench.describe("good", GOOD);
-    bench.describe(
+/// A sandbox with the batch file `text` behind the common defaults.
+fn with_batch(text: &str) -> Sandbox {
+    let sandbox = Sandbox::new("");
+    sandbox.describe("good", GOOD);
+    sandbox.describe(
         "bad",
         "echo '[ ERROR   ]: 0 | no package foo' >>$log; return 7",
     );
-    bench.describe("endless", ENDLESS);
+    sandbox.describe("endless", ENDLESS);
     let defaults = format!(
         "[defaults]\nbox = 'small'\ntarget-dir = 'out/{{name}}'\noptions = {{ engine = '{}', keep-failed = 'no' }}\n",
         engine()
     );
-    fs::write(bench.path("batch.toml"), defaults + text).unwrap();
-    bench
+    fs::write(sandbox.path("batch.toml"), defaults + text).unwrap();
+    sandbox
 }
 
-fn start(bench: &Bench, options: &[&str]) -> Child {
-    let mut command = bench.command(["batch"]);
-    command.arg(bench.path("batch.toml")).args(options);
-    command.spawn().unwrap()
+fn start(sandbox: &Sandbox, options: &[&str]) -> Running {
+    let mut command = sandbox.command(["batch"]);
+    command.arg(sandbox.path("batch.toml")).args(options);
+    Running::start(&mut command)
 }
 
-fn run(bench: &Bench, options: &[&str]) -> Said {
-    finish(start(bench, options))
+fn run(sandbox: &Sandbox, options: &[&str]) -> ProcessOutput {
+    start(sandbox, options).finish()
 }
 
 fn a_batch_builds_goes_on_and_sums_up() {
-    let bench = bench(
+    let sandbox = with_batch(
         "[matrix]\ndescription = ['good', 'bad']\nprofile = ['', 'P']\n\
          [[exclude]]\ndescription = 'bad'\nprofile = 'P'\n",
     );
-    let said = run(&bench, &["--jobs", "2"]);
-    said.expect(1, &["3 builds, 2 at once", "no package foo", "✓ good-P"]);
-    let table: Vec<&str> = said.stdout.lines().collect();
-    assert_eq!(table.len(), 5, "{}", said.stdout);
+    let output = run(&sandbox, &["--jobs", "2"]);
+    output.expect(1, &["3 builds, 2 at once", "no package foo", "✓ good-P"]);
+    let table: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(table.len(), 5, "{}", output.stdout);
     for (line, name, result) in [
         (table[1], "good", "built"),
         (table[2], "good-P", "built"),
@@ -80,18 +66,21 @@ fn a_batch_builds_goes_on_and_sums_up() {
         table[4]
     );
     for name in ["good", "good-P"] {
-        let target = bench.path("out").join(name);
+        let target = sandbox.path("out").join(name);
         assert_eq!(names(&target), ["image", "result.code", "result.log"]);
-        let log = fs::read_to_string(bench.path("batch.logs").join(format!("{name}.log")));
+        let log = fs::read_to_string(sandbox.path("batch.logs").join(format!("{name}.log")));
         assert!(log.unwrap().contains("a line of the log"));
     }
-    assert_eq!(names(&bench.path("out/bad")), ["result.code", "result.log"]);
-    bench.assert_nothing_left();
+    assert_eq!(
+        names(&sandbox.path("out/bad")),
+        ["result.code", "result.log"]
+    );
+    sandbox.assert_nothing_left();
 
     // The same for programs; logs are replaced.
-    let said = run(&bench, &["--json", "--only", "good"]);
-    said.expect(0, &[]);
-    let last = said.stdout.lines().last().unwrap();
+    let output = run(&sandbox, &["--json", "--only", "good"]);
+    output.expect(0, &[]);
+    let last = output.stdout.lines().last().unwrap();
     for text in [
         "\"event\":\"summary\"",
         "\"exit_code\":0",
@@ -99,74 +88,70 @@ fn a_batch_builds_goes_on_and_sums_up() {
     ] {
         assert!(last.contains(text), "{last}");
     }
-    assert!(said.stdout.contains("\"event\":\"started\""));
+    assert!(output.stdout.contains("\"event\":\"started\""));
 
-    // With the builds' names in front of everything they say.
-    let said = run(&bench, &["--verbose", "--only", "good-P"]);
-    said.expect(0, &["good-P | a line of the log"]);
+    // With the builds' names in front of all that they print.
+    let output = run(&sandbox, &["--verbose", "--only", "good-P"]);
+    output.expect(0, &["good-P | a line of the log"]);
 }
 
 fn a_batch_that_shall_stop_at_the_first_failure() {
-    let bench = bench("[matrix]\ndescription = ['endless', 'bad', 'good']\n");
-    let said = run(&bench, &["--jobs", "2", "--fail-fast"]);
-    said.expect(1, &["no package foo"]);
-    let table: Vec<&str> = said.stdout.lines().collect();
-    assert!(table[1].contains("stopped"), "{}", said.stdout);
-    assert!(table[2].contains("failed"), "{}", said.stdout);
-    assert!(table[3].contains("not started"), "{}", said.stdout);
-    assert!(!bench.path("out/good").exists());
-    bench.assert_nothing_left();
+    let sandbox = with_batch("[matrix]\ndescription = ['endless', 'bad', 'good']\n");
+    let output = run(&sandbox, &["--jobs", "2", "--fail-fast"]);
+    output.expect(1, &["no package foo"]);
+    let table: Vec<&str> = output.stdout.lines().collect();
+    assert!(table[1].contains("stopped"), "{}", output.stdout);
+    assert!(table[2].contains("failed"), "{}", output.stdout);
+    assert!(table[3].contains("not started"), "{}", output.stdout);
+    assert!(!sandbox.path("out/good").exists());
+    sandbox.assert_nothing_left();
 }
 
 /// Waits until the guests of two builds run their scripts.
-fn wait_for_guests(bench: &Bench, batch: &mut Child) {
+fn wait_for_guests(sandbox: &Sandbox, batch: &mut Running) {
     for name in ["endless-A", "endless-B"] {
-        let started = bench
+        let started = sandbox
             .path("out")
             .join(name)
             .join(".boxbuild.partial/started");
-        while !started.exists() {
-            assert!(batch.try_wait().unwrap().is_none(), "the batch has ended");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        batch.wait_until(name, |_| started.exists());
     }
 }
 
 const TWO: &str = "[matrix]\ndescription = 'endless'\nprofile = ['A', 'B', 'C']\n";
 
 fn ctrl_c_ends_a_batch_in_order() {
-    let bench = bench(TWO);
-    let mut batch = start(&bench, &["--jobs", "2"]);
-    wait_for_guests(&bench, &mut batch);
-    let pid = Pid::from_raw(i32::try_from(batch.id()).unwrap());
-    kill(pid, Signal::SIGINT).unwrap();
-    let said = finish(batch);
-    said.expect(130, &["interrupted"]);
-    let last = said.stdout.lines().last().unwrap();
+    let sandbox = with_batch(TWO);
+    let mut batch = start(&sandbox, &["--jobs", "2"]);
+    wait_for_guests(&sandbox, &mut batch);
+    batch.signal(Signal::SIGINT);
+    let output = batch.finish();
+    output.expect(130, &["interrupted"]);
+    let last = output.stdout.lines().last().unwrap();
     assert!(
         last.starts_with("0 built, 2 stopped, 1 not started"),
         "{last}"
     );
     for name in ["endless-A", "endless-B"] {
-        let target = bench.path("out").join(name);
+        let target = sandbox.path("out").join(name);
         assert_eq!(
             fs::read_to_string(target.join("result.code")).unwrap(),
             "1\n"
         );
     }
-    bench.assert_nothing_left();
+    sandbox.assert_nothing_left();
 }
 
 fn kill_9_of_a_batch_leaves_nothing() {
-    let bench = bench(TWO);
-    let mut batch = start(&bench, &["--jobs", "2"]);
-    wait_for_guests(&bench, &mut batch);
-    batch.kill().unwrap();
-    finish(batch);
-    bench.assert_nothing_left();
+    let sandbox = with_batch(TWO);
+    let mut batch = start(&sandbox, &["--jobs", "2"]);
+    wait_for_guests(&sandbox, &mut batch);
+    batch.signal(Signal::SIGKILL);
+    batch.finish();
+    sandbox.assert_nothing_left();
     for name in ["endless-A", "endless-B"] {
         assert!(
-            !bench
+            !sandbox
                 .path("out")
                 .join(name)
                 .join(".boxbuild.partial")
@@ -205,21 +190,21 @@ fn a_batch_is_checked_before_anything_starts() {
         ),
     ];
     for (text, expected) in cases {
-        let bench = bench(text);
-        run(&bench, &[]).expect(2, expected);
-        assert!(!bench.path("out").exists() && !bench.path("batch.logs").exists());
-        bench.assert_nothing_left();
+        let sandbox = with_batch(text);
+        run(&sandbox, &[]).expect(2, expected);
+        assert!(!sandbox.path("out").exists() && !sandbox.path("batch.logs").exists());
+        sandbox.assert_nothing_left();
     }
-    let bench = bench("[matrix]\ndescription = ['good', 'bad']\n");
-    let said = run(&bench, &["--dry-run"]);
-    said.expect(0, &[]);
+    let sandbox = with_batch("[matrix]\ndescription = ['good', 'bad']\n");
+    let output = run(&sandbox, &["--dry-run"]);
+    output.expect(0, &[]);
     assert!(
-        said.stdout.contains("boxbuild '--box=small'"),
+        output.stdout.contains("boxbuild '--box=small'"),
         "{}",
-        said.stdout
+        output.stdout
     );
-    assert!(!bench.path("out").exists() && !bench.path("batch.logs").exists());
-    run(&bench, &["--only", "worse"]).expect(2, &["no such build", "good, bad"]);
-    fs::remove_file(bench.path("batch.toml")).unwrap();
-    run(&bench, &[]).expect(2, &["batch.toml", "No such file"]);
+    assert!(!sandbox.path("out").exists() && !sandbox.path("batch.logs").exists());
+    run(&sandbox, &["--only", "worse"]).expect(2, &["no such build", "good, bad"]);
+    fs::remove_file(sandbox.path("batch.toml")).unwrap();
+    run(&sandbox, &[]).expect(2, &["batch.toml", "No such file"]);
 }

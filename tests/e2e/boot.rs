@@ -2,64 +2,54 @@
 
 use std::fs;
 
-use boxbuild_tests::{Bench, Said};
+use boxbuild_tests::{ProcessOutput, Sandbox, skip};
 
-pub(crate) const TESTS: &[(&str, fn())] = &[
-    ("a_box_boots_either_way", a_box_boots_either_way),
-    (
-        "a_ramdisk_without_a_driver_falls_back",
-        a_ramdisk_without_a_driver_falls_back,
-    ),
-    (
-        "a_root_on_the_device_mapper_falls_back",
+crate::tests! {
+    Engine:
+        a_box_boots_either_way,
         a_root_on_the_device_mapper_falls_back,
-    ),
-    (
-        "what_the_boxs_init_cannot_be_told_is_said",
-        what_the_boxs_init_cannot_be_told_is_said,
-    ),
-    ("boxroot_and_profile_apply", boxroot_and_profile_apply),
-    (
-        "a_larger_disk_gives_more_room",
-        a_larger_disk_gives_more_room,
-    ),
-];
-
-/// Says in the result which process brought the box up.
-const WHO: &str = "cat /proc/1/comm >/result/who";
-
-fn who(bench: &Bench) -> String {
-    fs::read_to_string(bench.target().join("who")).unwrap_or_default()
+        boxroot_and_profile_apply,
+        a_larger_disk_gives_more_room;
+    Program:
+        a_ramdisk_without_a_driver_falls_back,
+        what_the_boxs_init_cannot_be_told_is_reported;
 }
 
-/// A build that remembers nothing of other benches' boots.
-fn build(bench: &Bench, front: &[&str], back: &[&str]) -> Said {
-    let mut command = bench.build_command(front, back);
-    command.env("XDG_CACHE_HOME", bench.path("cache"));
-    Said::from(command.output().unwrap())
+/// Leaves the name of the process that brought the box up.
+const WHO: &str = "cat /proc/1/comm >/result/who";
+
+fn who(sandbox: &Sandbox) -> String {
+    fs::read_to_string(sandbox.target().join("who")).unwrap_or_default()
+}
+
+/// Builds without what other sandboxes' boots have left in the cache.
+fn build(sandbox: &Sandbox, front: &[&str], back: &[&str]) -> ProcessOutput {
+    let mut command = sandbox.build_command(front, back);
+    command.env("XDG_CACHE_HOME", sandbox.path("cache"));
+    ProcessOutput::of(&mut command)
 }
 
 fn a_box_boots_either_way() {
-    let bench = Bench::new(WHO);
+    let sandbox = Sandbox::new(WHO);
     for (style, process) in [("fast", "init\n"), ("compat", "box-init\n")] {
-        build(&bench, &["--boot", style], &[]).expect(0, &[]);
-        assert_eq!(who(&bench), process, "{style}");
-        bench.assert_nothing_left();
+        build(&sandbox, &["--boot", style], &[]).expect(0, &[]);
+        assert_eq!(who(&sandbox), process, "{style}");
+        sandbox.assert_nothing_left();
     }
 }
 
 fn falls_back(name: &'static str, reason: &str) {
-    let Some(bench) = Bench::with_box(name, WHO) else {
-        println!("skipped: a box that falls back: {name}: the program dmsetup is not installed");
-        return;
+    let Some(sandbox) = Sandbox::with_box(name, WHO) else {
+        let what = format!("a box that falls back: {name}");
+        return skip(&what, "the program dmsetup is not installed");
     };
-    build(&bench, &["--boot", "fast"], &[]).expect(1, &["cannot be booted fast", reason]);
-    let first = build(&bench, &[], &[]);
+    build(&sandbox, &["--boot", "fast"], &[]).expect(1, &["cannot be booted fast", reason]);
+    let first = build(&sandbox, &[], &[]);
     first.expect(0, &["by its own init", reason]);
     assert!(!first.stderr.contains("remembered"), "{}", first.stderr);
-    assert_eq!(who(&bench), "box-init\n");
-    build(&bench, &[], &[]).expect(0, &["by its own init", reason, "remembered"]);
-    bench.assert_nothing_left();
+    assert_eq!(who(&sandbox), "box-init\n");
+    build(&sandbox, &[], &[]).expect(0, &["by its own init", reason, "remembered"]);
+    sandbox.assert_nothing_left();
 }
 
 fn a_ramdisk_without_a_driver_falls_back() {
@@ -70,35 +60,36 @@ fn a_root_on_the_device_mapper_falls_back() {
     falls_back("mapped", "device mapper");
 }
 
-fn what_the_boxs_init_cannot_be_told_is_said() {
-    let Some(bench) = Bench::with_box("hidden", WHO) else {
+fn what_the_boxs_init_cannot_be_told_is_reported() {
+    let Some(sandbox) = Sandbox::with_box("hidden", WHO) else {
         unreachable!("it is always made");
     };
-    let said = build(&bench, &[], &["--add-package", "a b"]);
-    assert_ne!(said.code, 0);
-    said.expect(said.code, &["no driver virtio-blk", "a b"]);
-    bench.assert_nothing_left();
+    let output = build(&sandbox, &[], &["--add-package", "a b"]);
+    assert_ne!(output.code, 0);
+    output.expect(output.code, &["no driver virtio-blk", "a b"]);
+    sandbox.assert_nothing_left();
 }
 
 fn boxroot_and_profile_apply() {
-    let bench = Bench::new("cat /etc/overlay >/result/seen; echo \"$FROM_PROFILE\" >>/result/seen");
-    let etc = bench.description().join("boxroot/etc");
+    let sandbox =
+        Sandbox::new("cat /etc/overlay >/result/seen; echo \"$FROM_PROFILE\" >>/result/seen");
+    let etc = sandbox.description().join("boxroot/etc");
     fs::create_dir_all(&etc).unwrap();
     fs::write(etc.join("overlay"), "laid over\n").unwrap();
     fs::write(etc.join("boxprofile"), "export FROM_PROFILE='two words'\n").unwrap();
-    build(&bench, &[], &[]).expect(0, &[]);
+    build(&sandbox, &[], &[]).expect(0, &[]);
     assert_eq!(
-        fs::read_to_string(bench.target().join("seen")).unwrap(),
+        fs::read_to_string(sandbox.target().join("seen")).unwrap(),
         "laid over\ntwo words\n"
     );
     fs::write(etc.join("boxprofile"), "exit 3\n").unwrap();
-    build(&bench, &[], &[]).expect(1, &["boxprofile"]);
+    build(&sandbox, &[], &[]).expect(1, &["boxprofile"]);
 }
 
 fn a_larger_disk_gives_more_room() {
-    let bench = Bench::new("df -m / | tail -n 1 >/result/room");
-    build(&bench, &["--disk-size", "2G"], &[]).expect(0, &[]);
-    let room = fs::read_to_string(bench.target().join("room")).unwrap();
+    let sandbox = Sandbox::new("df -m / | tail -n 1 >/result/room");
+    build(&sandbox, &["--disk-size", "2G"], &[]).expect(0, &[]);
+    let room = fs::read_to_string(sandbox.target().join("room")).unwrap();
     let size = room
         .split_whitespace()
         .nth(1)

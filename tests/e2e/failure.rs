@@ -4,58 +4,52 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use boxbuild_tests::{Bench, Said, names};
+use boxbuild_tests::{ProcessOutput, Sandbox, names, skip};
 
-pub(crate) const TESTS: &[(&str, fn())] = &[
-    ("a_failed_build_says_why", a_failed_build_says_why),
-    (
-        "an_early_power_off_is_a_failure",
+crate::tests! {
+    Engine:
+        a_failed_build_tells_why,
         an_early_power_off_is_a_failure,
-    ),
-    ("a_panic_is_a_failure", a_panic_is_a_failure),
-    ("a_reboot_is_a_failure", a_reboot_is_a_failure),
-    ("b29_a_hung_guest_is_stopped", b29_a_hung_guest_is_stopped),
-    ("the_time_is_over", the_time_is_over),
-    ("a_full_disk_in_the_guest", a_full_disk_in_the_guest),
-    (
-        "a_result_that_cannot_be_bundled",
+        a_panic_is_a_failure,
+        a_reboot_is_a_failure,
+        a_hung_guest_is_stopped,
+        a_broken_disk,
+        a_broken_kernel,
+        a_full_disk_on_the_host;
+    Program:
+        the_time_is_over,
+        a_full_disk_in_the_guest,
         a_result_that_cannot_be_bundled,
-    ),
-    (
-        "a_forged_verdict_does_not_count",
-        a_forged_verdict_does_not_count,
-    ),
-    ("qemu_that_does_not_start", qemu_that_does_not_start),
-    ("a_killed_qemu", a_killed_qemu),
-    ("a_broken_disk", a_broken_disk),
-    ("a_broken_kernel", a_broken_kernel),
-    ("a_full_disk_on_the_host", a_full_disk_on_the_host),
-];
-
-/// Runs `script` in a target folder with an earlier result and something of the user's own.
-fn fail(script: &str, front: &[&str], code: i32, texts: &[&str]) -> (Bench, Said) {
-    let bench = Bench::new(script);
-    fs::create_dir(bench.target()).unwrap();
-    fs::write(bench.target().join("result.code"), "0\n").unwrap();
-    fs::write(bench.target().join("precious"), "mine").unwrap();
-    let said = bench.build(front, &[]);
-    said.expect(code, texts);
-    assert_eq!(said.stdout, "", "a failed build names no result");
-    let left = names(&bench.target());
-    assert!(!left.contains(&"image".to_owned()), "{left:?}");
-    assert_eq!(
-        fs::read_to_string(bench.target().join("precious")).unwrap(),
-        "mine"
-    );
-    if let Ok(code) = fs::read_to_string(bench.target().join("result.code")) {
-        assert_ne!(code.trim(), "0", "a stale verdict must not survive");
-    }
-    bench.assert_nothing_left();
-    (bench, said)
+        a_forged_verdict_does_not_count;
+    Qemu:
+        qemu_that_does_not_start,
+        a_killed_qemu;
 }
 
-fn a_failed_build_says_why() {
-    let (bench, _) = fail(
+/// Runs `script` in a target folder with an earlier result and something of the user's own.
+fn fail(script: &str, front: &[&str], code: i32, texts: &[&str]) -> (Sandbox, ProcessOutput) {
+    let sandbox = Sandbox::new(script);
+    fs::create_dir(sandbox.target()).unwrap();
+    fs::write(sandbox.target().join("result.code"), "0\n").unwrap();
+    fs::write(sandbox.target().join("precious"), "mine").unwrap();
+    let output = sandbox.build(front, &[]);
+    output.expect(code, texts);
+    assert_eq!(output.stdout, "", "a failed build names no result");
+    let left = names(&sandbox.target());
+    assert!(!left.contains(&"image".to_owned()), "{left:?}");
+    assert_eq!(
+        fs::read_to_string(sandbox.target().join("precious")).unwrap(),
+        "mine"
+    );
+    if let Ok(code) = fs::read_to_string(sandbox.target().join("result.code")) {
+        assert_ne!(code.trim(), "0", "a stale verdict must not survive");
+    }
+    sandbox.assert_nothing_left();
+    (sandbox, output)
+}
+
+fn a_failed_build_tells_why() {
+    let (sandbox, _) = fail(
         "touch /result/image; echo '[ ERROR   ]: 00:00:00 | KiwiError: no package foo' >>$log
          return 7",
         &[],
@@ -67,11 +61,11 @@ fn a_failed_build_says_why() {
         ],
     );
     assert_eq!(
-        names(&bench.target()),
+        names(&sandbox.target()),
         ["precious", "result.code", "result.log"]
     );
     assert_eq!(
-        fs::read_to_string(bench.target().join("result.code")).unwrap(),
+        fs::read_to_string(sandbox.target().join("result.code")).unwrap(),
         "7\n"
     );
 }
@@ -96,7 +90,7 @@ fn a_reboot_is_a_failure() {
     );
 }
 
-fn b29_a_hung_guest_is_stopped() {
+fn a_hung_guest_is_stopped() {
     fail(
         "touch /bundle/image; sleep 1000",
         &["--timeout-idle", "15s"],
@@ -136,25 +130,25 @@ fn a_forged_verdict_does_not_count() {
 }
 
 fn qemu_that_does_not_start() {
-    let (bench, _) = fail(
+    let (sandbox, _) = fail(
         "",
         &["--cpu", "nonsense"],
         3,
         &["virtual machine failed", "nonsense"],
     );
-    assert!(!bench.target().join("result.log").exists());
+    assert!(!sandbox.target().join("result.log").exists());
     fail("", &["--machine", "nonsense"], 3, &["nonsense"]);
 }
 
 fn a_killed_qemu() {
-    let bench = Bench::new("sleep 1000");
-    let started = bench.start_until(&[], "boot");
+    let sandbox = Sandbox::new("sleep 1000");
+    let build = sandbox.start_until(&[], "boot");
     let qemu = std::fs::read_dir("/proc")
         .unwrap()
         .filter_map(Result::ok)
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         .find(|pid| {
-            let parent = format!("PPid:\t{}\n", started.child.id());
+            let parent = format!("PPid:\t{}\n", build.pid());
             fs::read_to_string(format!("/proc/{pid}/status"))
                 .is_ok_and(|status| status.contains(&parent) && status.starts_with("Name:\tqemu"))
         })
@@ -164,47 +158,47 @@ fn a_killed_qemu() {
         nix::sys::signal::Signal::SIGKILL,
     )
     .unwrap();
-    started.finish().expect(3, &["killed by signal 9"]);
-    bench.assert_nothing_left();
+    build.finish().expect(3, &["killed by signal 9"]);
+    sandbox.assert_nothing_left();
 }
 
 fn a_broken_disk() {
-    let bench = Bench::new("");
-    let disk = bench.store().join("small/disk.qcow2");
+    let sandbox = Sandbox::new("");
+    let disk = sandbox.store().join("small/disk.qcow2");
     let good = fs::read(&disk).unwrap();
     fs::remove_file(&disk).unwrap();
     fs::write(&disk, &good[..good.len() - 1]).unwrap();
-    bench
+    sandbox
         .build(&[], &[])
         .expect(3, &["damaged", "boxbuild box rm small"]);
     let mut bad = good.clone();
     bad[..4].copy_from_slice(b"oops");
     fs::write(&disk, &bad).unwrap();
-    bench
+    sandbox
         .build(&[], &[])
         .expect(3, &["disk.qcow2", "not a qcow2 image"]);
     let mut bad = good;
     bad[40..48].copy_from_slice(&[0xff; 8]); // the L1 table's offset
     fs::write(&disk, &bad).unwrap();
-    bench.build(&[], &[]).expect(3, &["virtual machine"]);
+    sandbox.build(&[], &[]).expect(3, &["virtual machine"]);
     fs::remove_file(&disk).unwrap();
-    bench.build(&[], &[]).expect(3, &["damaged"]);
+    sandbox.build(&[], &[]).expect(3, &["damaged"]);
 }
 
 fn a_broken_kernel() {
-    let bench = Bench::new("");
-    let kernel = bench.store().join("small/kernel");
+    let sandbox = Sandbox::new("");
+    let kernel = sandbox.store().join("small/kernel");
     let length = fs::metadata(&kernel).unwrap().len();
     fs::remove_file(&kernel).unwrap();
     fs::write(&kernel, vec![0x5a; usize::try_from(length).unwrap()]).unwrap();
-    // Whatever the engine makes of it, the guest never shows a sign of life.
-    // Not the unpacked one that other builds of the box have kept.
-    let mut command = bench.build_command(&["--timeout-idle", "10s"], &[]);
-    command.env("XDG_CACHE_HOME", bench.path("cache"));
-    let said = Said::from(command.output().unwrap());
-    assert!(matches!(said.code, 1 | 3), "{said:?}");
-    assert_eq!(said.stdout, "");
-    bench.assert_nothing_left();
+    // Engines differ in what they do with it, but the guest never shows a sign of life. The unpacked
+    // kernel that other builds of the box have kept is not used.
+    let mut command = sandbox.build_command(&["--timeout-idle", "10s"], &[]);
+    command.env("XDG_CACHE_HOME", sandbox.path("cache"));
+    let output = ProcessOutput::of(&mut command);
+    assert!(matches!(output.code, 1 | 3), "{output:?}");
+    assert_eq!(output.stdout, "");
+    sandbox.assert_nothing_left();
 }
 
 /// The overlay's file system is full, then the target's.
@@ -221,11 +215,13 @@ fn a_full_disk_on_the_host() {
         ])
         .output();
     if !mounts.is_ok_and(|output| output.status.success()) {
-        println!("skipped: a_full_disk_on_the_host: this host allows no user namespaces");
-        return;
+        return skip(
+            "a_full_disk_on_the_host",
+            "this host allows no user namespaces",
+        );
     }
-    let on_small_disk = |bench: &Bench, folder: &Path, prepare: &str| {
-        let build = bench.build_command(&[], &[]);
+    let on_small_disk = |sandbox: &Sandbox, folder: &Path, prepare: &str| {
+        let build = sandbox.build_command(&[], &[]);
         let mut command = Command::new("unshare");
         command
             .args(["--map-root-user", "--mount", "sh", "-c"])
@@ -235,23 +231,23 @@ fn a_full_disk_on_the_host() {
         for (name, value) in build.get_envs() {
             command.env(name, value.unwrap_or_default());
         }
-        Said::from(command.output().unwrap())
+        ProcessOutput::of(&mut command)
     };
     // A build does not wait for its disk; a kernel that may keep nothing back writes at once.
     let script = "echo 8192 >/proc/sys/vm/dirty_bytes
                   dd if=/dev/urandom of=/result/image bs=1M count=80";
 
-    let bench = Bench::new(script);
+    let sandbox = Sandbox::new(script);
     // The box's files and 40 MiB more.
     let prepare = "size=$(du -sk \"$1\" | cut -f1); mv \"$1/small\" \"$1.small\"
                    mount -t tmpfs -o size=$((size + 40960))k tmpfs \"$1\"
                    cp -r \"$1.small\" \"$1/small\"; mv \"$1.small\" \"$1.was\"";
-    on_small_disk(&bench, &bench.store(), prepare).expect(3, &["is full", "free some space"]);
+    on_small_disk(&sandbox, &sandbox.store(), prepare).expect(3, &["is full", "free some space"]);
 
-    let bench = Bench::new(script);
-    fs::create_dir(bench.target()).unwrap();
+    let sandbox = Sandbox::new(script);
+    fs::create_dir(sandbox.target()).unwrap();
     let prepare = "mount -t tmpfs -o size=40m tmpfs \"$1\"";
-    let said = on_small_disk(&bench, &bench.target(), prepare);
-    said.expect(1, &["exit code 1"]);
-    bench.assert_nothing_left();
+    let output = on_small_disk(&sandbox, &sandbox.target(), prepare);
+    output.expect(1, &["exit code 1"]);
+    sandbox.assert_nothing_left();
 }

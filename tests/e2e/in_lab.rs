@@ -10,52 +10,16 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 
+use boxbuild_tests::env;
 use boxbuild_tests::lab::{Run, TestBed};
+use boxbuild_tests::test_env;
+use libtest_mimic::Arguments;
 
-/// Names of the tests to run, separated by commas, where not all are.
-pub(crate) const ONLY: &str = "BOXBUILD_TEST_ONLY";
+use crate::registry::{Test, Venue};
+use crate::{ONLY, is_asked_for};
 
-/// With `all`, or where tests are named by [`ONLY`], the lab leaves nothing out.
+/// With `all`, or where tests are named, the lab leaves nothing out.
 const HOW_MANY: &str = "BOXBUILD_TEST_LAB";
-
-/// What says little about an engine: what the program does before a machine runs, after it ended, or
-/// with any machine. It runs under the qemu engine, and under kvm on real hardware and in `make
-/// test-full`: the lab is slow.
-const NOT_OF_THE_ENGINE: &[&str] = &[
-    "a_batch_builds_goes_on_and_sums_up",
-    "a_batch_is_checked_before_anything_starts",
-    "a_batch_that_shall_stop_at_the_first_failure",
-    "a_box_booted_by_its_own_init_gets_the_key",
-    "a_box_without_sshd_says_so",
-    "a_closed_pipe_is_no_error",
-    "a_forged_verdict_does_not_count",
-    "a_full_disk_in_the_guest",
-    "a_killed_boxbuild_keeps_nothing",
-    "a_ramdisk_without_a_driver_falls_back",
-    "a_result_that_cannot_be_bundled",
-    "a_target_in_use_is_refused",
-    "an_earlier_result_is_replaced",
-    "b19_boxes_of_every_architecture_are_reached",
-    "b22_a_box_can_go_while_builds_run",
-    "b26_a_port_in_use_is_said_before_anything_is_changed",
-    "b26_builds_at_once_share_no_port",
-    "boxes_are_listed_shown_and_removed",
-    "ctrl_c_ends_a_batch_in_order",
-    "ctrl_c_twice",
-    "events_as_json",
-    "files_of_the_host_are_seen",
-    "kill_9_of_a_batch_leaves_nothing",
-    "paths_of_any_bytes",
-    "the_console_needs_a_terminal",
-    "the_plan_as_json",
-    "the_terminal_is_restored",
-    "the_time_is_over",
-    "timings_of_a_boot_by_the_boxs_init",
-    "what_is_kept_is_bounded_and_held",
-    "what_the_boxs_init_cannot_be_told_is_said",
-    "wrong_folders_are_refused",
-    "wrong_words_are_refused",
-];
 
 /// What fails in so many labs does not fail by accident.
 const ATTEMPTS: u32 = 3;
@@ -63,14 +27,14 @@ const ATTEMPTS: u32 = 3;
 /// More tests than this do not fail by accident in one lab and those that follow it.
 const ACCIDENTS: usize = 6;
 
-/// What tests/lab/lab exits with if the lab itself failed.
+/// Exit code of tests/lab/lab if the lab itself failed.
 const LAB_DIED: i32 = 125;
 
 /// Tests that run at once, unless the command line says otherwise.
 pub(crate) const AT_ONCE: usize = 2;
 
-/// How a run went.
-struct Ran {
+/// How a run in one lab went.
+struct Outcome {
     code: i32,
     passed: Vec<String>,
     failed: Vec<String>,
@@ -82,14 +46,15 @@ const LABS: usize = 3;
 /// Memory of a lab in MiB, all of which it may come to touch.
 const MEMORY: usize = 4096;
 
-/// Runs the tests called `names` in the lab.
-pub(crate) fn run(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) -> ExitCode {
+/// Runs those of `tests` that the command line asks for in the lab.
+pub(crate) fn run(lab: &TestBed, tests: &[Test], arguments: &Arguments) -> ExitCode {
     let all = std::env::var(HOW_MANY).is_ok_and(|which| which == "all")
-        || std::env::var_os(ONLY).is_some();
-    let (left_out, names): (Vec<&str>, Vec<&str>) = names
+        || std::env::var_os(ONLY).is_some()
+        || arguments.filter.is_some();
+    let (names, left_out): (Vec<&Test>, Vec<&Test>) = tests
         .iter()
-        .copied()
-        .partition(|name| !all && NOT_OF_THE_ENGINE.contains(name));
+        .filter(|test| is_asked_for(arguments, test))
+        .partition(|test| all || test.venue != Venue::Program);
     if !left_out.is_empty() {
         println!(
             "skipped: {} end-to-end tests under the kvm engine, in the lab: they are of the program and not \
@@ -97,6 +62,17 @@ pub(crate) fn run(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) 
             left_out.len()
         );
     }
+    if names.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    let names: Vec<&str> = names.into_iter().map(|test| test.name).collect();
+    let store = match env::small_boxes() {
+        Ok(store) => store,
+        Err(reason) => {
+            eprintln!("the small boxes cannot be made: {reason}");
+            return ExitCode::FAILURE;
+        }
+    };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let labs = [cpus, LABS, available_memory() / MEMORY, names.len()];
     let labs = labs.into_iter().min().unwrap_or(1).max(1);
@@ -104,7 +80,7 @@ pub(crate) fn run(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) 
     let passed = std::thread::scope(|scope| {
         let shares: Vec<_> = (0..labs)
             .map(share)
-            .map(|names| scope.spawn(move || run_share(lab, boxbuild, store, names)))
+            .map(|names| scope.spawn(move || run_share(lab, store, names)))
             .collect();
         let mut ended = shares
             .into_iter()
@@ -118,8 +94,8 @@ pub(crate) fn run(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) 
     }
 }
 
-/// MiB that the host has left, as it says.
-fn available_memory() -> usize {
+/// Returns the host's available memory in MiB.
+pub(crate) fn available_memory() -> usize {
     let table = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = table
         .lines()
@@ -128,21 +104,21 @@ fn available_memory() -> usize {
     kib.map_or(usize::MAX, |kib| kib / 1024)
 }
 
-/// Whether those called `left` passed in one lab and those that followed it.
-fn run_share(lab: &TestBed, boxbuild: &Path, store: &Path, mut left: Vec<&str>) -> bool {
+/// Runs the tests called `left` in one lab and, where some fail, in further ones. Returns whether all passed.
+fn run_share(lab: &TestBed, store: &Path, mut left: Vec<&str>) -> bool {
     let mut failures: HashMap<&str, u32> = HashMap::new();
     let mut accidents = 0;
     loop {
-        let ran = once(lab, boxbuild, store, &left);
-        if ran.code == 0 {
+        let outcome = once(lab, store, &left);
+        if outcome.code == 0 {
             break;
         }
-        left.retain(|&name| !ran.passed.iter().any(|passed| passed == name));
-        accidents += ran.failed.len();
-        // Tests begin in the order of their list: the first ones of those that said nothing were
+        left.retain(|&name| !outcome.passed.iter().any(|passed| passed == name));
+        accidents += outcome.failed.len();
+        // Tests begin in the order of their list: the first ones of those without a result were
         // running.
-        let silent = |name: &&&str| !ran.failed.iter().any(|failed| failed == **name);
-        let in_flight = if ran.code == LAB_DIED { AT_ONCE } else { 0 };
+        let silent = |name: &&&str| !outcome.failed.iter().any(|failed| failed == **name);
+        let in_flight = if outcome.code == LAB_DIED { AT_ONCE } else { 0 };
         let broken: Vec<&str> = (left.iter().filter(|name| !silent(name)))
             .chain(left.iter().filter(silent).take(in_flight))
             .copied()
@@ -167,19 +143,24 @@ fn run_share(lab: &TestBed, boxbuild: &Path, store: &Path, mut left: Vec<&str>) 
     true
 }
 
-fn once(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) -> Ran {
+/// Runs the tests called `names` in a new lab.
+fn once(lab: &TestBed, store: &Path, names: &[&str]) -> Outcome {
+    let boxbuild = &test_env().expect("checked before").boxbuild;
     let mut run = Run::new(std::env::current_exe().expect("this program has a path"))
         .file(boxbuild)
         // Bookworm's tmpfs has no user attributes, which shares keep ownership in.
         .lab_options(["--user", "--kernel", "trixie"])
         .lab_options(["--memory", &MEMORY.to_string(), "--timeout", "3000"])
         .lab_options(["--env".to_owned(), format!("{ONLY}={}", names.join(","))]);
-    for name in boxbuild_tests::boxes(store) {
+    for name in env::boxes(store) {
         run = run.file(&store.join(name));
     }
-    for name in ["BOXBUILD", "BOXBUILD_TEST_STORE", "BOXBUILD_TEST_ENGINE"] {
-        let value = std::env::var(name).expect("checked before");
-        run = run.lab_options(["--env".to_owned(), format!("{name}={value}")]);
+    for (name, value) in [
+        (env::BOXBUILD, boxbuild.as_path()),
+        (env::STORE, store),
+        (env::ENGINE, Path::new("kvm")),
+    ] {
+        run = run.lab_options(["--env".to_owned(), format!("{name}={}", value.display())]);
     }
     for argument in std::env::args_os().skip(1) {
         run = run.arg(argument);
@@ -202,7 +183,7 @@ fn once(lab: &TestBed, boxbuild: &Path, store: &Path, names: &[&str]) -> Ran {
         }
     }
     let code = child.wait().ok().and_then(|status| status.code());
-    Ran {
+    Outcome {
         code: code.unwrap_or(LAB_DIED),
         passed,
         failed,

@@ -2,45 +2,40 @@
 
 use std::fs;
 
-use boxbuild_tests::Bench;
+use boxbuild_tests::Sandbox;
 use nix::sys::signal::Signal;
 
-pub(crate) const TESTS: &[(&str, fn())] = &[
-    (
-        "a_box_written_in_place_keeps_it",
+crate::tests! {
+    Engine:
         a_box_written_in_place_keeps_it,
-    ),
-    (
-        "b27_one_writer_or_many_readers",
-        b27_one_writer_or_many_readers,
-    ),
-];
+        one_writer_or_many_readers;
+}
 
 fn a_box_written_in_place_keeps_it() {
-    let bench = Bench::new("cat /kept >/result/kept; code=$?; echo once >>/kept; return $code");
-    bench.own_disk();
-    bench.build(&["--no-snapshot"], &[]).expect(1, &[]);
+    let sandbox = Sandbox::new("cat /kept >/result/kept; code=$?; echo once >>/kept; return $code");
+    sandbox.own_disk();
+    sandbox.build(&["--no-snapshot"], &[]).expect(1, &[]);
     // There was nothing; what this failed build wrote stays as well.
-    bench.build(&["--no-snapshot"], &[]).expect(0, &[]);
-    let kept = || fs::read_to_string(bench.target().join("kept")).unwrap();
+    sandbox.build(&["--no-snapshot"], &[]).expect(0, &[]);
+    let kept = || fs::read_to_string(sandbox.target().join("kept")).unwrap();
     assert_eq!(kept(), "once\n");
     // An ordinary build sees it, and changes nothing.
     for _ in 0..2 {
-        bench.build(&[], &[]).expect(0, &[]);
+        sandbox.build(&[], &[]).expect(0, &[]);
         assert_eq!(kept(), "once\nonce\n");
     }
-    let info = bench.run(["box", "info", "small"]);
+    let info = sandbox.run(["box", "info", "small"]);
     assert!(info.stdout.contains("--no-snapshot"), "{info:?}");
-    let list = bench.run(["box", "list"]);
+    let list = sandbox.run(["box", "list"]);
     assert!(list.stdout.contains("changed in place"), "{list:?}");
-    bench.assert_nothing_left();
+    sandbox.assert_nothing_left();
 }
 
-/// The peer's QEMU fails on the image's lock, late and in its own words (bug B27).
-fn b27_one_writer_or_many_readers() {
+/// Without this check, QEMU fails on the image's lock, late and in its own words.
+fn one_writer_or_many_readers() {
     const ENDLESS: &str = "echo started >>$log; while :; do sleep 1; done";
-    let bench = Bench::new(ENDLESS);
-    bench.own_disk();
+    let sandbox = Sandbox::new(ENDLESS);
+    sandbox.own_disk();
     for (first, second, text) in [
         (
             &["--verbose", "--no-snapshot"][..],
@@ -58,18 +53,18 @@ fn b27_one_writer_or_many_readers() {
             "another build uses the box small",
         ),
     ] {
-        let started = bench.start_until(first, "started");
-        let said = bench.build_to("other", second);
-        said.expect(3, &[text, "wait for"]);
-        assert!(!bench.path("other").exists(), "nothing is made");
+        let started = sandbox.start_until(first, "started");
+        let output = sandbox.build_to("other", second);
+        output.expect(3, &[text, "wait for"]);
+        assert!(!sandbox.path("other").exists(), "nothing is made");
         started.signal(Signal::SIGINT);
         started.finish().expect(130, &[]);
     }
-    // Readers are in nobody's way.
-    let started = bench.start_until(&["--verbose"], "started");
-    bench.script("touch /result/x");
-    bench.build_to("other", &[]).expect(0, &[]);
+    // Readers do not hinder each other.
+    let started = sandbox.start_until(&["--verbose"], "started");
+    sandbox.script("touch /result/x");
+    sandbox.build_to("other", &[]).expect(0, &[]);
     started.signal(Signal::SIGINT);
     started.finish().expect(130, &[]);
-    bench.assert_nothing_left();
+    sandbox.assert_nothing_left();
 }

@@ -2,22 +2,22 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
-use boxbuild_tests::{Bench, names};
+use boxbuild_tests::{ProcessOutput, Sandbox, names, skip};
 
-pub(crate) const TESTS: &[(&str, fn())] = &[
-    ("wrong_words_are_refused", wrong_words_are_refused),
-    ("wrong_folders_are_refused", wrong_folders_are_refused),
-    ("what_the_host_lacks_is_named", what_the_host_lacks_is_named),
-    (
-        "boxes_are_listed_shown_and_removed",
+crate::tests! {
+    Program:
+        wrong_words_are_refused,
+        wrong_folders_are_refused,
         boxes_are_listed_shown_and_removed,
-    ),
-    ("a_closed_pipe_is_no_error", a_closed_pipe_is_no_error),
-];
+        a_closed_pipe_is_no_error;
+    Qemu:
+        what_the_host_lacks_is_named;
+}
 
 fn wrong_words_are_refused() {
-    let bench = Bench::new("");
+    let sandbox = Sandbox::new("");
     let cases: &[(&[&str], &[&str], &[&str])] = &[
         (
             &[],
@@ -64,121 +64,107 @@ fn wrong_words_are_refused() {
         (&["--ssh-port", "65536"], &[], &["65536"]),
     ];
     for (front, back, texts) in cases {
-        bench.build(front, back).expect(2, texts);
-        assert!(!bench.target().exists(), "{front:?} {back:?}");
+        sandbox.build(front, back).expect(2, texts);
+        assert!(!sandbox.target().exists(), "{front:?} {back:?}");
     }
-    bench
+    sandbox
         .run(["--box", "small"])
         .expect(2, &["nothing to build"]);
-    bench
+    sandbox
         .run(["--", "--description", "."])
         .expect(2, &["--box"]);
     let build = ["--", "--target-dir", "/tmp/never/made", "--description"];
-    let description = bench.description();
+    let description = sandbox.description();
     let unknown = ["--box", "smal"].iter().chain(&build).copied();
-    let mut command = bench.command(unknown);
-    let said = command.arg(&description).output().unwrap();
-    assert_eq!(said.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&said.stderr).contains("did you mean 'small'?"));
-    bench.assert_nothing_left();
+    let mut command = sandbox.command(unknown);
+    let output = ProcessOutput::of(command.arg(&description));
+    output.expect(2, &["did you mean 'small'?"]);
+    sandbox.assert_nothing_left();
 }
 
 fn wrong_folders_are_refused() {
-    let bench = Bench::new("");
+    let sandbox = Sandbox::new("");
     let check = |description: &Path, target: &Path, text: &str| {
-        let mut command = bench.command(["--box", "small", "--", "--description"]);
-        let output = command
-            .arg(description)
-            .arg("--target-dir")
-            .arg(target)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains(text), "'{text}' is not in: {said}");
+        let mut command = sandbox.command(["--box", "small", "--", "--description"]);
+        command.arg(description).arg("--target-dir").arg(target);
+        ProcessOutput::of(&mut command).expect(2, &[text]);
     };
-    let (good, target) = (bench.description(), bench.target());
+    let (good, target) = (sandbox.description(), sandbox.target());
     check(Path::new("/nonexistent"), &target, "does not exist");
     check(&good.join("config.xml"), &target, "not a folder");
-    check(&bench.path("store"), &target, "no KIWI description");
+    check(&sandbox.path("store"), &target, "no KIWI description");
     check(&good, &good.join("config.xml"), "not a folder");
     check(&good, &good.join("below"), "inside the description");
     check(&good, good.parent().unwrap(), "contains the description");
     check(&good, Path::new("/proc/self/x"), "");
     assert!(!target.exists());
     if nix::unistd::getuid().is_root() {
-        println!(
-            "skipped: wrong_folders_are_refused, a target without permission: root may write anywhere"
+        skip(
+            "wrong_folders_are_refused, a target without permission",
+            "root may write anywhere",
         );
     } else {
         check(&good, Path::new("/usr/never"), "cannot write");
     }
-    bench.assert_nothing_left();
+    sandbox.assert_nothing_left();
 }
 
 fn what_the_host_lacks_is_named() {
-    let bench = Bench::new("");
-    let mut command = bench.build_command(&[], &[]);
-    let output = command.env("PATH", bench.path("names")).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(
-        said.contains("qemu-system") && said.contains("not installed"),
-        "{said}"
-    );
-    let mut command = bench.build_command(&[], &[]);
-    let output = command
-        .env_remove("HOME")
-        .env_remove("KIWI_BOXED_CACHE_DIR")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(said.contains("HOME"), "{said}");
-    assert!(!bench.target().exists());
+    let sandbox = Sandbox::new("");
+    let mut command = sandbox.build_command(&[], &[]);
+    let output = ProcessOutput::of(command.env("PATH", sandbox.path("home")));
+    output.expect(3, &["qemu-system", "not installed"]);
+    let mut command = sandbox.build_command(&[], &[]);
+    for name in ["HOME", "KIWI_BOXED_CACHE_DIR", "XDG_CACHE_HOME"] {
+        command.env_remove(name);
+    }
+    ProcessOutput::of(&mut command).expect(3, &["HOME"]);
+    assert!(!sandbox.target().exists());
 }
 
 fn boxes_are_listed_shown_and_removed() {
-    let bench = Bench::new("");
-    let list = bench.run(["box", "list"]);
+    let sandbox = Sandbox::new("");
+    let list = sandbox.run(["box", "list"]);
     assert!(
         list.code == 0 && list.stdout.starts_with("small "),
         "{list:?}"
     );
-    let info = bench.run(["box", "info", "small"]);
+    let info = sandbox.run(["box", "info", "small"]);
     assert!(
         info.code == 0 && info.stdout.contains("disk.qcow2"),
         "{info:?}"
     );
-    bench
+    sandbox
         .run(["box", "info", "smell"])
         .expect(2, &["did you mean 'small'?"]);
-    bench
+    sandbox
         .run(["box", "rm", "../small"])
         .expect(2, &["no name for a box"]);
-    bench.run(["box", "rm", "small"]).expect(0, &[]);
-    assert_eq!(names(&bench.store()), [] as [&str; 0]);
-    bench
+    sandbox.run(["box", "rm", "small"]).expect(0, &[]);
+    assert_eq!(names(&sandbox.store()), [] as [&str; 0]);
+    sandbox
         .run(["box", "rm", "small"])
         .expect(2, &["there is no box 'small'"]);
-    bench.run(["box", "list"]).expect(0, &["There is no box"]);
-    bench
+    sandbox.run(["box", "list"]).expect(0, &["There is no box"]);
+    sandbox
         .run(["box", "create", "x", "--from", "debian:potato"])
         .expect(2, &["debian:trixie"]);
-    bench
+    sandbox
         .run(["box", "create", "X!", "--from", "debian:trixie"])
         .expect(2, &["no name"]);
-    fs::remove_dir(bench.store()).unwrap();
-    bench.run(["box", "list"]).expect(0, &[]);
+    fs::remove_dir(sandbox.store()).unwrap();
+    sandbox.run(["box", "list"]).expect(0, &[]);
 }
 
 fn a_closed_pipe_is_no_error() {
-    let bench = Bench::new("");
+    let sandbox = Sandbox::new("");
     for command in [&["box", "list"][..], &["--help"], &["box", "info", "small"]] {
-        let mut child = bench.command(command).spawn().unwrap();
+        let mut command = sandbox.command(command);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!said.contains("panicked"), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!stderr.contains("panicked"), "{stderr}");
     }
 }

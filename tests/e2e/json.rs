@@ -1,25 +1,27 @@
 //! What programs read.
 
-use boxbuild_tests::{Bench, Said, names};
+use boxbuild_tests::{ProcessOutput, Sandbox, names};
 use serde_json::Value;
 
-pub(crate) const TESTS: &[(&str, fn())] = &[
-    ("the_plan_as_json", the_plan_as_json),
-    ("events_as_json", events_as_json),
-];
+crate::tests! {
+    Program:
+        the_plan_as_json,
+        events_as_json;
+}
 
-fn events(said: &Said) -> Vec<Value> {
-    said.stdout
+fn events(output: &ProcessOutput) -> Vec<Value> {
+    output
+        .stdout
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect()
 }
 
 fn the_plan_as_json() {
-    let bench = Bench::new("");
-    let said = bench.build(&["--dry-run", "--json", "--box-memory", "1"], &[]);
-    said.expect(0, &[]);
-    let plan: Value = serde_json::from_str(&said.stdout).unwrap();
+    let sandbox = Sandbox::new("");
+    let output = sandbox.build(&["--dry-run", "--json", "--box-memory", "1"], &[]);
+    output.expect(0, &[]);
+    let plan: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(plan["box"]["name"], "small");
     assert_eq!(plan["box"]["files"][0]["role"], "kernel");
     assert_eq!(
@@ -33,16 +35,16 @@ fn the_plan_as_json() {
     assert_eq!(plan["shares"][0]["read_only"], true);
     assert!(plan["cmdline"].as_str().unwrap().contains("root=/dev/vda1"));
     assert!(plan["notes"][0].as_str().unwrap().contains("GiB"));
-    assert_eq!(plan["target_dir"], bench.target().to_str().unwrap());
-    assert!(!bench.target().exists());
-    bench.assert_nothing_left();
+    assert_eq!(plan["target_dir"], sandbox.target().to_str().unwrap());
+    assert!(!sandbox.target().exists());
+    sandbox.assert_nothing_left();
 }
 
 fn events_as_json() {
-    let bench = Bench::new("echo image >/result/image");
-    let said = bench.build(&["--json"], &[]);
-    said.expect(0, &[]);
-    let seen = events(&said);
+    let sandbox = Sandbox::new("echo image >/result/image");
+    let output = sandbox.build(&["--json"], &[]);
+    output.expect(0, &[]);
+    let seen = events(&output);
     let is = |event: &Value, kind: &str| event["event"] == kind;
     let phases: Vec<&str> = seen
         .iter()
@@ -60,10 +62,10 @@ fn events_as_json() {
         &serde_json::json!({"event": "exit", "code": 0})
     );
 
-    bench.script("echo '[ ERROR   ]: 00:00:00 | it went wrong' >>$log; return 7");
-    let said = bench.build(&["--json", "--keep-failed=yes"], &[]);
-    assert_eq!(said.code, 1);
-    let seen = events(&said);
+    sandbox.script("echo '[ ERROR   ]: 00:00:00 | it went wrong' >>$log; return 7");
+    let output = sandbox.build(&["--json", "--keep-failed=yes"], &[]);
+    assert_eq!(output.code, 1);
+    let seen = events(&output);
     let result = seen.iter().find(|event| is(event, "result")).unwrap();
     assert_eq!(result["reason"], "kiwi");
     assert_eq!(result["kept"]["id"], "small-1");
@@ -74,18 +76,18 @@ fn events_as_json() {
             .contains("it went wrong")
     );
     assert_eq!(seen.last().unwrap()["code"], 1);
-    assert_eq!(names(&bench.store().join(".builds")), ["small-1"]);
+    assert_eq!(names(&sandbox.store().join(".builds")), ["small-1"]);
 
     // What is wrong with the options, and with the host.
     for (front, code, text) in [
         (&["--json", "--frobnicate"][..], 2, "--frobnicate"),
         (&["--json", "--disk-size", "1M"], 2, "cannot shrink"),
     ] {
-        let said = bench.build(front, &[]);
-        let seen = events(&said);
+        let output = sandbox.build(front, &[]);
+        let seen = events(&output);
         assert!(
             seen[0]["message"].as_str().unwrap().contains(text),
-            "{said:?}"
+            "{output:?}"
         );
         assert_eq!(seen.last().unwrap()["code"], code);
     }

@@ -1,13 +1,16 @@
-//! Builds in a real guest under a real engine: what succeeds, what fails and how, and what is
-//! left behind.
+//! Builds under the real engines: what succeeds, what fails and how, and what is left behind.
 //!
-//! `BOXBUILD_TEST_ENGINE` says under which (qemu unless said). The kvm engine is tested on the
-//! host's own /dev/kvm if that is a true one, else in the lab (docs/lab.md), as a normal user.
+//! Each test is registered once, with what it needs (`registry.rs`). `BOXBUILD_TEST_ENGINE` selects
+//! those of one engine: `qemu`, `podman`, or `kvm`, which is tested on the host's own /dev/kvm if
+//! that is a true one, else in the lab (docs/lab.md), as a normal user. Without it, those of qemu and
+//! podman run. `--ignored` runs what takes long. See docs/testing.md.
 
 mod batch;
 mod boot;
+mod container;
 mod failure;
 mod foreign;
+mod full;
 mod imported;
 mod in_lab;
 mod in_place;
@@ -15,81 +18,140 @@ mod input;
 mod interrupt;
 mod json;
 mod kept;
+mod other_user;
+mod registry;
 mod several;
 mod ssh;
 mod success;
 mod timings;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
+use boxbuild_tests::env::ENGINE;
 use boxbuild_tests::lab::TestBed;
+use boxbuild_tests::{skip, test_env};
 use libtest_mimic::{Arguments, Trial};
+use registry::{Test, Venue};
 
-/// What makes sense with one engine only.
-const OF_QEMU: &[&str] = &[
-    "qemu_that_does_not_start",
-    "a_killed_qemu",
-    "what_the_host_lacks_is_named",
-    "a_guest_of_another_architecture",
-    // They need e2fsprogs, which the lab has not.
-    "an_imported_disk_builds",
-    "an_imported_root_tree_builds",
+/// Names of the tests to run, separated by commas, where not all are: how this program calls itself
+/// in the lab and as another user.
+const ONLY: &str = "BOXBUILD_TEST_ONLY";
+
+/// Set: how long each test took is printed.
+const TIMES: &str = "BOXBUILD_TEST_TIMES";
+
+const ALL: &[&[Test]] = &[
+    success::TESTS,
+    boot::TESTS,
+    failure::TESTS,
+    interrupt::TESTS,
+    input::TESTS,
+    in_place::TESTS,
+    several::TESTS,
+    foreign::TESTS,
+    imported::TESTS,
+    batch::TESTS,
+    json::TESTS,
+    kept::TESTS,
+    ssh::TESTS,
+    timings::TESTS,
+    container::TESTS,
+    container::real::TESTS,
+    full::TESTS,
+    full::container::TESTS,
+    full::guests::TESTS,
 ];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Each test is a machine of its own; more at once than processors only makes all slow.
-    arguments.test_threads = arguments.test_threads.or(Some(in_lab::AT_ONCE));
-    let engine = boxbuild_tests::engine();
-    let mut tests = [
-        success::TESTS,
-        boot::TESTS,
-        failure::TESTS,
-        interrupt::TESTS,
-        input::TESTS,
-        in_place::TESTS,
-        several::TESTS,
-        foreign::TESTS,
-        imported::TESTS,
-        batch::TESTS,
-        json::TESTS,
-        kept::TESTS,
-        ssh::TESTS,
-        timings::TESTS,
-    ]
-    .concat();
-    tests.retain(|(name, _)| engine == "qemu" || !OF_QEMU.contains(name));
-    if let Ok(only) = std::env::var(in_lab::ONLY) {
-        tests.retain(|(name, _)| only.split(',').any(|wanted| wanted == *name));
-    }
-    let mut bed = boxbuild_tests::bed();
-    if let (Ok((boxbuild, store)), "kvm") = (&bed, engine.as_str()) {
-        let found = TestBed::find();
-        println!("test bed of engine kvm: {found}");
-        match found {
-            TestBed::Kvm => {}
-            TestBed::Lab { .. } => {
-                let names: Vec<_> = tests.iter().map(|(name, _)| *name).collect();
-                return in_lab::run(&found, boxbuild, store, &names);
-            }
-            TestBed::None { reason } => bed = Err(reason),
+    let engine = std::env::var(ENGINE).ok();
+    let mut tests = match selected(engine.as_deref()) {
+        Ok(tests) => tests,
+        Err(reason) => {
+            eprintln!("{reason}");
+            return ExitCode::FAILURE;
         }
+    };
+    if !arguments.list {
+        if let Err(reason) = test_env() {
+            eprintln!("the program under test cannot be built: {reason}");
+            return ExitCode::FAILURE;
+        }
+        if engine.as_deref() == Some("kvm") {
+            let bed = TestBed::find();
+            println!("test bed of engine kvm: {bed}");
+            match bed {
+                TestBed::Kvm => {}
+                TestBed::Lab { .. } => return in_lab::run(&bed, &tests, &arguments),
+                TestBed::None { reason } => {
+                    let what = format!("all {} end-to-end tests of engine kvm", tests.len());
+                    skip(&what, &reason);
+                    return ExitCode::SUCCESS;
+                }
+            }
+        }
+        container::fixture::drop_what_cannot_run(&mut tests, &arguments);
     }
-    if let Err(reason) = &bed {
-        println!(
-            "skipped: all {} end-to-end tests of engine {engine}: {reason}",
-            tests.len()
-        );
+    // Each test is a machine or a container of its own; many more at once than processors make all
+    // of them slow. Those that take long share a box, memory and /var/tmp.
+    let at_once = if arguments.ignored {
+        1
+    } else {
+        in_lab::AT_ONCE
+    };
+    arguments.test_threads = arguments.test_threads.or(Some(at_once));
+    let trials = tests.into_iter().map(|test| {
+        let run = move || {
+            let start = Instant::now();
+            (test.run)();
+            if std::env::var_os(TIMES).is_some() {
+                println!("time: {:.1} s {}", start.elapsed().as_secs_f32(), test.name);
+            }
+            Ok(())
+        };
+        Trial::test(test.name, run).with_ignored_flag(test.venue == Venue::Full)
+    });
+    // What the long tests share goes when they have ended.
+    let _shared = (arguments.ignored || arguments.include_ignored).then(full::Shared::new);
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+/// Returns the tests of `engine`, in the order in which they are registered.
+fn selected(engine: Option<&str>) -> Result<Vec<Test>, String> {
+    let venues: &[Venue] = match engine {
+        None => &[
+            Venue::Engine,
+            Venue::Program,
+            Venue::Qemu,
+            Venue::Container,
+            Venue::Podman,
+            Venue::Full,
+        ],
+        Some("qemu") => &[Venue::Engine, Venue::Program, Venue::Qemu],
+        Some("kvm") => &[Venue::Engine, Venue::Program],
+        Some("podman") => &[Venue::Container, Venue::Podman],
+        Some(other) => return Err(format!("{ENGINE}={other}: not one of qemu, kvm, podman")),
+    };
+    let mut tests = ALL.concat();
+    tests.retain(|test| venues.contains(&test.venue));
+    if let Ok(only) = std::env::var(ONLY) {
+        tests.retain(|test| only.split(',').any(|wanted| wanted == test.name));
     }
-    let trials = tests
-        .into_iter()
-        .map(|(name, test): (&str, fn())| {
-            Trial::test(name, move || {
-                test();
-                Ok(())
-            })
-            .with_ignored_flag(bed.is_err())
-        })
-        .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    Ok(tests)
+}
+
+/// Whether `name` is one of those that the command line asks for, so that what only some tests need
+/// is not looked for without them.
+fn is_asked_for(arguments: &Arguments, test: &Test) -> bool {
+    let matches = |filter: &String| {
+        if arguments.exact {
+            test.name == filter
+        } else {
+            test.name.contains(filter.as_str())
+        }
+    };
+    let long = test.venue == Venue::Full;
+    let kind = arguments.include_ignored || arguments.ignored == long;
+    kind && arguments.filter.as_ref().is_none_or(matches) && !arguments.skip.iter().any(matches)
 }

@@ -5,78 +5,59 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Child;
-use std::time::{Duration, Instant};
 
-use boxbuild_tests::{Bench, Said, engine, finish, names};
+use boxbuild_tests::sandbox::copy_box;
+use boxbuild_tests::{ProcessOutput, Running, Sandbox, engine, names, scaled_timeout};
 
-pub(crate) const TESTS: &[(&str, fn())] = &[
-    (
-        "three_builds_of_one_box_side_by_side",
-        three_builds_of_one_box_side_by_side,
-    ),
-    (
-        "b22_a_box_can_go_while_builds_run",
-        b22_a_box_can_go_while_builds_run,
-    ),
-    (
-        "b26_builds_at_once_share_no_port",
-        b26_builds_at_once_share_no_port,
-    ),
-    (
-        "b19_boxes_of_every_architecture_are_reached",
-        b19_boxes_of_every_architecture_are_reached,
-    ),
-];
+crate::tests! {
+    Engine:
+        three_builds_of_one_box_side_by_side;
+    Program:
+        a_box_can_be_removed_while_builds_run,
+        builds_at_once_share_no_port,
+        boxes_of_every_architecture_are_reached;
+}
 
 /// How many builds run at once.
 const COUNT: usize = 3;
 
-/// Says that it is there, and waits to be told to go on.
+/// Reports that it has started, and waits to be told to go on.
 const MEET: &str = "touch /bundle/started
     until [ -e /bundle/go ]; do sleep 0.2; done
     rm /bundle/started /bundle/go; cat /etc/hostname /proc/uptime >/result/image 2>/dev/null; :";
 
 /// Builds that have all come as far as their scripts.
 struct Meeting {
-    bench: Bench,
-    builds: Vec<Child>,
+    sandbox: Sandbox,
+    builds: Vec<Running>,
 }
 
 impl Meeting {
     fn of(front: &[&str]) -> Meeting {
-        let bench = Bench::new(MEET);
-        let builds: Vec<Child> = (0..COUNT)
+        let sandbox = Sandbox::new(MEET);
+        let builds: Vec<Running> = (0..COUNT)
             .map(|number| {
-                let mut command = bench.command(["--box", "small", "--engine", &engine()]);
-                command.args(front).args(["--", "--description"]);
-                command.arg(bench.description()).arg("--target-dir");
-                command.arg(target(&bench, number)).spawn().unwrap()
+                let mut command = sandbox.command(["--box", "small", "--engine", &engine()]);
+                command.args(front);
+                sandbox.behind_separator(&mut command, &target(&sandbox, number));
+                Running::start(&mut command).limit(scaled_timeout(500))
             })
             .collect();
-        let deadline = Instant::now() + Duration::from_secs(500);
-        let mut meeting = Meeting { bench, builds };
-        for number in 0..COUNT {
-            while !share(&meeting.bench, number).join("started").exists() {
-                let build = &mut meeting.builds[number];
-                if build.try_wait().unwrap().is_some() || Instant::now() > deadline {
-                    let _ = build.kill();
-                    let said = finish(meeting.builds.remove(number));
-                    panic!("build {number} did not come to its script: {said:?}");
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
+        let mut meeting = Meeting { sandbox, builds };
+        for (number, build) in meeting.builds.iter_mut().enumerate() {
+            let started = share(&meeting.sandbox, number).join("started");
+            build.wait_until("its script", |_| started.exists());
         }
         meeting
     }
 
     /// Lets all builds go on, to their ends.
-    fn end(self) -> (Bench, Vec<Said>) {
+    fn end(self) -> (Sandbox, Vec<ProcessOutput>) {
         for number in 0..COUNT {
-            fs::write(share(&self.bench, number).join("go"), "").unwrap();
+            fs::write(share(&self.sandbox, number).join("go"), "").unwrap();
         }
-        let said = self.builds.into_iter().map(finish).collect();
-        (self.bench, said)
+        let output = self.builds.into_iter().map(Running::finish).collect();
+        (self.sandbox, output)
     }
 
     /// The processes of all builds.
@@ -84,7 +65,7 @@ impl Meeting {
         let mut found: Vec<String> = self
             .builds
             .iter()
-            .map(|build| build.id().to_string())
+            .map(|build| build.pid().to_string())
             .collect();
         let parents: BTreeSet<String> = found.iter().cloned().collect();
         for entry in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
@@ -102,43 +83,43 @@ impl Meeting {
     }
 }
 
-fn target(bench: &Bench, number: usize) -> PathBuf {
-    bench.path(&format!("target{number}"))
+fn target(sandbox: &Sandbox, number: usize) -> PathBuf {
+    sandbox.path(&format!("target{number}"))
 }
 
 /// What a guest sees as /bundle.
-fn share(bench: &Bench, number: usize) -> PathBuf {
-    target(bench, number).join(".boxbuild.partial")
+fn share(sandbox: &Sandbox, number: usize) -> PathBuf {
+    target(sandbox, number).join(".boxbuild.partial")
 }
 
 fn three_builds_of_one_box_side_by_side() {
     let meeting = Meeting::of(&[]);
     assert_eq!(
-        names(&meeting.bench.store()),
+        names(&meeting.sandbox.store()),
         ["small"],
         "a build puts no name into the store"
     );
-    assert_eq!(names(&meeting.bench.temp()), [] as [&str; 0]);
+    assert_eq!(names(&meeting.sandbox.temp()), [] as [&str; 0]);
     assert_shared_locks(&meeting);
     assert_disk_once(&meeting);
-    let (bench, said) = meeting.end();
-    for (number, said) in said.iter().enumerate() {
-        said.expect(0, &[]);
+    let (sandbox, output) = meeting.end();
+    for (number, output) in output.iter().enumerate() {
+        output.expect(0, &[]);
         assert_eq!(
-            names(&target(&bench, number)),
+            names(&target(&sandbox, number)),
             ["image", "result.code", "result.log"]
         );
     }
-    bench.assert_nothing_left();
+    sandbox.assert_nothing_left();
 }
 
 /// What a build holds of the box can be held by all of them: proc_locks(5).
 fn assert_shared_locks(meeting: &Meeting) {
-    let small = meeting.bench.store().join("small");
+    let small = meeting.sandbox.store().join("small");
     let inodes: BTreeSet<u64> = fs::read_dir(&small)
         .unwrap()
         .map(|entry| entry.unwrap().metadata().unwrap().ino())
-        .chain([meeting.bench.store().metadata().unwrap().ino()])
+        .chain([meeting.sandbox.store().metadata().unwrap().ino()])
         .chain([small.metadata().unwrap().ino()])
         .collect();
     let locks = fs::read_to_string("/proc/locks").unwrap();
@@ -167,7 +148,7 @@ fn assert_shared_locks(meeting: &Meeting) {
 /// All builds read one file of the host, so that its pages are in memory once; and what they
 /// wrote beside it is their own, and far less than the disk.
 fn assert_disk_once(meeting: &Meeting) {
-    let disk = meeting.bench.store().join("small/disk.qcow2");
+    let disk = meeting.sandbox.store().join("small/disk.qcow2");
     let inode = disk.metadata().unwrap().ino();
     let mut holders = 0;
     for process in meeting.processes() {
@@ -185,20 +166,20 @@ fn assert_disk_once(meeting: &Meeting) {
 }
 
 /// The box is replaced and removed while builds of it run: they end well.
-fn b22_a_box_can_go_while_builds_run() {
+fn a_box_can_be_removed_while_builds_run() {
     let meeting = Meeting::of(&[]);
-    meeting.bench.run(["box", "rm", "small"]).expect(0, &[]);
-    assert_eq!(names(&meeting.bench.store()), [] as [&str; 0]);
-    let (bench, said) = meeting.end();
-    for (number, said) in said.iter().enumerate() {
-        said.expect(0, &[]);
-        assert!(target(&bench, number).join("image").exists());
+    meeting.sandbox.run(["box", "rm", "small"]).expect(0, &[]);
+    assert_eq!(names(&meeting.sandbox.store()), [] as [&str; 0]);
+    let (sandbox, output) = meeting.end();
+    for (number, output) in output.iter().enumerate() {
+        output.expect(0, &[]);
+        assert!(target(&sandbox, number).join("image").exists());
     }
-    assert_eq!(names(&bench.store()), [] as [&str; 0]);
+    assert_eq!(names(&sandbox.store()), [] as [&str; 0]);
 }
 
-/// The peer's fixed port, and asked for the same one besides.
-fn b26_builds_at_once_share_no_port() {
+/// No process of a build listens on the network.
+fn builds_at_once_share_no_port() {
     let meeting = Meeting::of(&["--sshfs-sharing"]);
     let listening: BTreeSet<String> = ["tcp", "tcp6", "udp", "udp6"]
         .iter()
@@ -235,15 +216,15 @@ fn b26_builds_at_once_share_no_port() {
             );
         }
     }
-    for said in meeting.end().1 {
-        said.expect(0, &[]);
+    for output in meeting.end().1 {
+        output.expect(0, &[]);
     }
 }
 
 /// `--arch` and the peer's flags pick the box, the machine and QEMU's program.
-fn b19_boxes_of_every_architecture_are_reached() {
-    let bench = Bench::new("");
-    let store = bench.store();
+fn boxes_of_every_architecture_are_reached() {
+    let sandbox = Sandbox::new("");
+    let store = sandbox.store();
     for (arch, debian, flag, program) in [
         ("aarch64", "arm64", Some("--aarch64"), "qemu-system-aarch64"),
         ("ppc64le", "ppc64el", None, "qemu-system-ppc64"),
@@ -255,11 +236,7 @@ fn b19_boxes_of_every_architecture_are_reached() {
         // The box `small`, as if it were for another architecture.
         let name = format!("small.{arch}");
         let folder = store.join(&name);
-        fs::create_dir(&folder).unwrap();
-        for entry in fs::read_dir(store.join("small")).unwrap() {
-            let from = entry.unwrap().path();
-            fs::copy(&from, folder.join(from.file_name().unwrap())).unwrap();
-        }
+        copy_box(&store.join("small"), &folder);
         let text = fs::read_to_string(folder.join("box.json")).unwrap();
         let text = text
             .replace("\"name\": \"small\"", &format!("\"name\": \"{name}\""))
@@ -268,16 +245,20 @@ fn b19_boxes_of_every_architecture_are_reached() {
         let mut spellings = vec![vec!["--arch", arch], vec!["--arch", debian]];
         spellings.extend(flag.map(|flag| vec![flag]));
         for spelling in spellings {
-            let mut command = bench.command(["--box", "small", "--dry-run"]);
-            command.args(&spelling).args(["--", "--description"]);
-            command.arg(bench.description()).arg("--target-dir");
-            let said = finish(command.arg(bench.target()).spawn().unwrap());
-            if said.code == 0 {
+            let mut command = sandbox.command(["--box", "small", "--dry-run"]);
+            command.args(&spelling);
+            sandbox.behind_separator(&mut command, &sandbox.target());
+            let output = ProcessOutput::of(&mut command);
+            if output.code == 0 {
                 for text in [&*name, arch, "engine       qemu"] {
-                    assert!(said.stdout.contains(text), "{spelling:?}: {}", said.stdout);
+                    assert!(
+                        output.stdout.contains(text),
+                        "{spelling:?}: {}",
+                        output.stdout
+                    );
                 }
             } else {
-                said.expect(3, &[program, "is not installed"]);
+                output.expect(3, &[program, "is not installed"]);
             }
         }
         fs::remove_dir_all(folder).unwrap();

@@ -11,27 +11,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use boxbuild_tests::{Bench, Said, Started};
+use boxbuild_tests::{ProcessOutput, Running, Sandbox, scaled_timeout, skip};
 
-pub(crate) const TESTS: &[(&str, fn())] = &[
-    (
-        "a_port_leads_to_the_boxs_sshd",
+crate::tests! {
+    Engine:
         a_port_leads_to_the_boxs_sshd,
-    ),
-    (
-        "a_box_booted_by_its_own_init_gets_the_key",
+        a_real_sshd_lets_in_the_key_alone;
+    Program:
         a_box_booted_by_its_own_init_gets_the_key,
-    ),
-    (
-        "a_real_sshd_lets_in_the_key_alone",
-        a_real_sshd_lets_in_the_key_alone,
-    ),
-    ("a_box_without_sshd_says_so", a_box_without_sshd_says_so),
-    (
-        "b26_a_port_in_use_is_said_before_anything_is_changed",
-        b26_a_port_in_use_is_said_before_anything_is_changed,
-    ),
-];
+        a_box_without_sshd_is_reported,
+        a_port_in_use_is_refused_before_anything_changes;
+}
 
 /// A public key of OpenSSH; its private half is nowhere.
 const KEY: &str = "ssh-ed25519 \
@@ -54,23 +44,23 @@ cp /tmp/words /result/words
 cp /run/boxbuild/authorized_keys /result/keys
 stat -c %u:%a /run/boxbuild/authorized_keys >>/result/keys";
 
-fn key(bench: &Bench) -> PathBuf {
-    let path = bench.path("key.pub");
+fn key(sandbox: &Sandbox) -> PathBuf {
+    let path = sandbox.path("key.pub");
     fs::write(&path, format!("{KEY} me@here\n")).unwrap();
     path
 }
 
-fn bring(bench: &Bench, place: &str, script: &str) {
-    let path = bench.description().join("boxroot").join(place);
+fn bring(sandbox: &Sandbox, place: &str, script: &str) {
+    let path = sandbox.description().join("boxroot").join(place);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, script).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// The port that the build says.
-fn port(build: &Started) -> u16 {
-    let said = build.said();
-    let (before, _) = said.split_once(" leads to port 22 of the box").unwrap();
+/// The port that the build prints.
+fn port(build: &Running) -> u16 {
+    let stderr = build.stderr();
+    let (before, _) = stderr.split_once(" leads to port 22 of the box").unwrap();
     let (_, port) = before.rsplit_once("127.0.0.1:").unwrap();
     port.parse().unwrap()
 }
@@ -79,7 +69,7 @@ fn port(build: &Started) -> u16 {
 fn speak(port: u16) {
     let start = Instant::now();
     let (mut stream, mut greeting) = loop {
-        assert!(start.elapsed() < Duration::from_secs(200), "no answer");
+        assert!(start.elapsed() < scaled_timeout(200), "no answer");
         let greeted = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).and_then(|mut stream| {
             let mut greeting = [0; 6];
             stream.read_exact(&mut greeting)?;
@@ -87,7 +77,7 @@ fn speak(port: u16) {
         });
         match greeted {
             Ok(greeted) => break greeted,
-            // Nobody listens there yet.
+            // Nothing listens there yet.
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     };
@@ -106,21 +96,21 @@ fn speak(port: u16) {
     assert!(greeting[6..] == data, "{} bytes came back", greeting.len());
 }
 
-/// Starts a fast boot that `key` opens on any port, and waits until boxbuild says `until`.
-fn start_open(bench: &Bench, key: &Path, until: &str) -> Started {
-    let key = key.to_str().expect("a path of ours");
+/// Starts a fast boot that `key` opens on any port, and waits until boxbuild prints `until`.
+fn start_open(sandbox: &Sandbox, key: &Path, until: &str) -> Running {
+    let key = key.to_str().expect("a path in UTF-8");
     let front = ["--boot=fast", "--timeout=20m", "--ssh-port=0", "--ssh-key"];
-    bench.start_until(&[&front[..], &[key]].concat(), until)
+    sandbox.start_until(&[&front[..], &[key]].concat(), until)
 }
 
 fn a_port_leads_to_the_boxs_sshd() {
-    let bench = Bench::new(WAIT);
-    bring(&bench, "usr/sbin/sshd", SSHD);
-    bring(&bench, "usr/local/bin/serve", SERVE);
+    let sandbox = Sandbox::new(WAIT);
+    bring(&sandbox, "usr/sbin/sshd", SSHD);
+    bring(&sandbox, "usr/local/bin/serve", SERVE);
     // It is not made again where there is one.
-    bring(&bench, "etc/ssh/ssh_host_ed25519_key", "");
-    let key = key(&bench);
-    let build = start_open(&bench, &key, "leads to port 22");
+    bring(&sandbox, "etc/ssh/ssh_host_ed25519_key", "");
+    let key = key(&sandbox);
+    let build = start_open(&sandbox, &key, "leads to port 22");
     let port = port(&build);
     // On no other address than this one.
     assert!(TcpStream::connect(("127.0.0.2", port)).is_err());
@@ -128,7 +118,7 @@ fn a_port_leads_to_the_boxs_sshd() {
     let command = format!("the box is open: ssh -p {port} ");
     build.finish().expect(0, &[&command]);
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
-    let words = fs::read_to_string(bench.target().join("words")).unwrap();
+    let words = fs::read_to_string(sandbox.target().join("words")).unwrap();
     for word in [
         "AuthorizedKeysFile=/run/boxbuild/authorized_keys",
         "AuthenticationMethods=publickey",
@@ -136,14 +126,14 @@ fn a_port_leads_to_the_boxs_sshd() {
         assert!(words.contains(word), "{words}");
     }
     assert_eq!(
-        fs::read_to_string(bench.target().join("keys")).unwrap(),
+        fs::read_to_string(sandbox.target().join("keys")).unwrap(),
         format!("{KEY}\n0:600\n")
     );
-    bench.assert_nothing_left();
+    sandbox.assert_nothing_left();
 }
 
 fn a_box_booted_by_its_own_init_gets_the_key() {
-    let bench = Bench::new(
+    let sandbox = Sandbox::new(
         "cat /proc/cmdline >/result/cmdline
          ip address add 10.0.2.15/24 dev eth0 && ip link set eth0 up
          chmod 0755 /tmp
@@ -151,7 +141,7 @@ fn a_box_booted_by_its_own_init_gets_the_key() {
          chmod 0755 /tmp/serve
          nc -l -p 22 -e /tmp/serve",
     );
-    let key = key(&bench);
+    let key = key(&sandbox);
     let front = [
         "--boot",
         "compat",
@@ -159,13 +149,13 @@ fn a_box_booted_by_its_own_init_gets_the_key() {
         "--ssh-port=0",
         "--ssh-key",
     ];
-    let build = bench.start_until(
+    let build = sandbox.start_until(
         &[&front[..], &[key.to_str().unwrap()]].concat(),
         "leads to port 22",
     );
     speak(port(&build));
     build.finish().expect(0, &["passwords may open it as well"]);
-    let cmdline = fs::read_to_string(bench.target().join("cmdline")).unwrap();
+    let cmdline = fs::read_to_string(sandbox.target().join("cmdline")).unwrap();
     let (kind, data) = KEY.split_once(' ').unwrap();
     for item in [
         format!("ssh_key=_{data}_"),
@@ -173,21 +163,22 @@ fn a_box_booted_by_its_own_init_gets_the_key() {
     ] {
         assert!(cmdline.contains(&item), "{cmdline}");
     }
-    bench.assert_nothing_left();
+    sandbox.assert_nothing_left();
 }
 
-/// Whatever the box says of passwords, of root and of other keys.
+/// Whatever the box's own configuration allows: passwords, root, other keys.
 fn a_real_sshd_lets_in_the_key_alone() {
-    let skipped = |why: &str| println!("skipped: a_real_sshd_lets_in_the_key_alone: {why}");
-    let sshd = std::env::var_os("BOXBUILD_TEST_SSHD").map(PathBuf::from);
-    let Some(sshd) = sshd.filter(|sshd| sshd.exists()) else {
+    let skipped = |why: &str| skip("a_real_sshd_lets_in_the_key_alone", why);
+    // The distribution's sshd is made with the boxes.
+    let sandbox = Sandbox::new("while [ ! -e /tmp/served ]; do sleep 0.1; done; touch /result/x");
+    let sshd = boxbuild_tests::env::sshd();
+    if !sshd.exists() {
         return skipped("there is no sshd for the box here (tests/setup/sshd)");
-    };
+    }
     if Command::new("ssh").arg("-V").output().is_err() {
         return skipped("the program ssh is not installed");
     }
-    let bench = Bench::new("while [ ! -e /tmp/served ]; do sleep 0.1; done; touch /result/x");
-    let boxroot = bench.description().join("boxroot");
+    let boxroot = sandbox.description().join("boxroot");
     let copied = Command::new("cp")
         .arg("-a")
         .arg(sshd)
@@ -195,7 +186,7 @@ fn a_real_sshd_lets_in_the_key_alone() {
         .status();
     assert!(copied.unwrap().success());
     let [key, other] = ["key", "other"].map(|name| {
-        let path = bench.path(name);
+        let path = sandbox.path(name);
         let mut keygen = Command::new("ssh-keygen");
         keygen
             .args(["-q", "-t", "ed25519", "-N", "", "-f"])
@@ -212,7 +203,7 @@ fn a_real_sshd_lets_in_the_key_alone() {
     )
     .unwrap();
 
-    let build = start_open(&bench, &key, "the box is open: ");
+    let build = start_open(&sandbox, &key, "the box is open: ");
     let port = port(&build).to_string();
     let ssh = |key: &Path, command: &str| {
         let mut ssh = Command::new("ssh");
@@ -220,43 +211,42 @@ fn a_real_sshd_lets_in_the_key_alone() {
         ssh.args(["-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=120"]);
         ssh.args(["-o", "NoHostAuthenticationForLocalhost=yes", "-i"]);
         ssh.arg(key).args(["root@127.0.0.1", command]);
-        Said::from(ssh.output().unwrap())
+        ProcessOutput::of(&mut ssh)
     };
-    let said = ssh(&other, "id -u");
-    assert_eq!(said.code, 255, "{said:?}");
+    let output = ssh(&other, "id -u");
+    assert_eq!(output.code, 255, "{output:?}");
     assert!(
-        said.stderr.contains("Permission denied (publickey)"),
-        "{said:?}"
+        output.stderr.contains("Permission denied (publickey)"),
+        "{output:?}"
     );
-    let said = ssh(&key, "id -u; cat /proc/1/comm; touch /tmp/served");
+    let output = ssh(&key, "id -u; cat /proc/1/comm; touch /tmp/served");
     assert_eq!(
-        (said.code, said.stdout.as_str()),
+        (output.code, output.stdout.as_str()),
         (0, "0\ninit\n"),
-        "{said:?}"
+        "{output:?}"
     );
     build.finish().expect(0, &[]);
-    bench.assert_nothing_left();
+    sandbox.assert_nothing_left();
 }
 
-fn a_box_without_sshd_says_so() {
-    let bench = Bench::new("touch /result/x");
-    let key = key(&bench);
+fn a_box_without_sshd_is_reported() {
+    let sandbox = Sandbox::new("touch /result/x");
+    let key = key(&sandbox);
     let front = ["--boot", "fast", "--ssh-port", "0", "--ssh-key"];
-    let said = bench.build(&[&front[..], &[key.to_str().unwrap()]].concat(), &[]);
-    said.expect(0, &["leads to port 22", "the box has no sshd"]);
-    assert!(!said.stderr.contains("is open"), "{}", said.stderr);
-    bench.assert_nothing_left();
+    let output = sandbox.build(&[&front[..], &[key.to_str().unwrap()]].concat(), &[]);
+    output.expect(0, &["leads to port 22", "the box has no sshd"]);
+    assert!(!output.stderr.contains("is open"), "{}", output.stderr);
+    sandbox.assert_nothing_left();
 }
 
-/// A second build died of the first one's port, and counted as a success (bugs B26, B1).
-fn b26_a_port_in_use_is_said_before_anything_is_changed() {
-    let bench = Bench::new("touch /result/x");
+fn a_port_in_use_is_refused_before_anything_changes() {
+    let sandbox = Sandbox::new("touch /result/x");
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let number = taken.local_addr().unwrap().port().to_string();
-    bench
+    sandbox
         .build(&["--ssh-port", &number], &[])
         .expect(3, &[&address, "another", "in use"]);
-    assert!(!bench.target().exists());
-    bench.assert_nothing_left();
+    assert!(!sandbox.target().exists());
+    sandbox.assert_nothing_left();
 }

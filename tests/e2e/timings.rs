@@ -2,18 +2,14 @@
 
 use std::fs;
 
-use boxbuild_tests::Bench;
+use boxbuild_tests::Sandbox;
 
-pub(crate) const TESTS: &[(&str, fn())] = &[
-    (
-        "timings_have_all_parts_and_add_up",
-        timings_have_all_parts_and_add_up,
-    ),
-    (
-        "timings_of_a_boot_by_the_boxs_init",
-        timings_of_a_boot_by_the_boxs_init,
-    ),
-];
+crate::tests! {
+    Engine:
+        timings_have_all_parts_and_add_up;
+    Program:
+        timings_of_a_boot_by_the_boxs_init;
+}
 
 /// Kiwi's parts, with a known rest in one of them.
 const SCRIPT: &str = "echo image >/result/image\nsleep 2\n\
@@ -126,36 +122,36 @@ fn row(line: &str) -> Option<(String, u64)> {
 }
 
 fn timings_have_all_parts_and_add_up() {
-    let bench = Bench::new(SCRIPT);
-    let said = bench.build(&["--timings=html", "--boot", "fast"], &[]);
-    said.expect(0, &["timings", "total", "timings.html"]);
-    let table = Table::read(&said.stderr);
+    let sandbox = Sandbox::new(SCRIPT);
+    let output = sandbox.build(&["--timings=html", "--boot", "fast"], &[]);
+    output.expect(0, &["timings", "total", "timings.html"]);
+    let table = Table::read(&output.stderr);
     assert_eq!(table.names(), [&BOOT[..], &BUILD].concat());
     assert_eq!(table.boot, BOOT.len());
     table.assert_adds_up();
     // Clocks of host and guest may differ; a rest that is seen elsewhere is gone entirely.
     for (name, rest) in [("prepare", 2000), ("create", 1000), ("bundle", 1000)] {
         let time = table.part(name);
-        assert!(time > rest / 2, "{name}: {time} ms\n{}", said.stderr);
+        assert!(time > rest / 2, "{name}: {time} ms\n{}", output.stderr);
     }
     // A kernel takes some time on any machine.
-    assert!(table.part("kernel") > 0, "{}", said.stderr);
-    let page = fs::read_to_string(bench.target().join("timings.html")).unwrap();
+    assert!(table.part("kernel") > 0, "{}", output.stderr);
+    let page = fs::read_to_string(sandbox.target().join("timings.html")).unwrap();
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
     for name in table.names() {
         assert!(page.contains(name), "{name} is not in the page");
     }
     assert!(!page.contains("<script") && !page.contains("http://"));
-    bench.assert_nothing_left();
+    sandbox.assert_nothing_left();
 }
 
 fn timings_of_a_boot_by_the_boxs_init() {
-    let bench = Bench::new(SCRIPT);
-    let said = bench.build(&["--timings", "--boot", "compat"], &[]);
-    said.expect(0, &["timings", "total"]);
-    let table = Table::read(&said.stderr);
+    let sandbox = Sandbox::new(SCRIPT);
+    let output = sandbox.build(&["--timings", "--boot", "compat"], &[]);
+    output.expect(0, &["timings", "total"]);
+    let table = Table::read(&output.stderr);
     assert_eq!(table.names()[..2], ["host set-up", "boot"]);
     assert_eq!(table.boot, 2);
     table.assert_adds_up();
-    assert!(!bench.target().join("timings.html").exists());
+    assert!(!sandbox.target().join("timings.html").exists());
 }

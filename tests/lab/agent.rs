@@ -1,7 +1,7 @@
 //! The lab's last part of init: runs the command that the lab was asked to run, passes its
 //! output to the host through debug ports, reports its exit code and stops the machine.
 //!
-//! One file without crates, because `tests/lab/lab` compiles it with rustc alone, statically.
+//! One file without crates, because the lab compiles it with rustc alone, statically.
 //! A port takes a byte at a time without drivers, interrupts or buffers that could get lost
 //! in a crash, and costs the same number of instructions in every run.
 
@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::Instant;
 
-/// The debug ports, in the order of the `isa-debugcon` devices in `tests/lab/lab`.
+/// The debug ports, in the order of the `isa-debugcon` devices in `tests/lab/machine.rs`.
 const STDOUT: u16 = 0xe9;
 const STDERR: u16 = 0xea;
 const REPORT: u16 = 0xeb;
@@ -24,7 +24,7 @@ const EXIT: u16 = 0xf4;
 /// Where a tracepoint's number stands; this one is hit for every interrupt that KVM injects.
 const INJECTED: &str = "/sys/kernel/tracing/events/kvm/kvm_inj_virq/id";
 
-/// The user of `--user`, and the group that may use /dev/kvm (tests/lab/lab, /etc/group).
+/// The user of `--user`, and the group that may use /dev/kvm (tests/lab/pack.rs, /etc/group).
 const USER: u32 = 1000;
 const KVM: u32 = 104;
 
@@ -232,8 +232,8 @@ fn exit_after_injection() -> Result<(), String> {
                 std::io::Error::last_os_error()
             ));
         }
-        // A ring that nobody reads and that may overflow: it is mapped for reading only. Both
-        // stay as long as the machine.
+        // A ring that is never read and may overflow: it is mapped for reading only. Both stay as
+        // long as the machine.
         // SAFETY: new memory, at an address of the kernel's choice.
         let ring = unsafe {
             mmap(

@@ -51,16 +51,16 @@ impl fmt::Display for TestBed {
 }
 
 impl TestBed {
-    /// Looks for a test bed. Takes up to a minute where the lab's kernel is not there yet.
+    /// Looks for a test bed. Takes up to a minute where the lab's kernel must be fetched.
     pub fn find() -> TestBed {
-        let wish = std::env::var("BOXBUILD_TEST_BED").unwrap_or_default();
-        if std::env::var_os("BOXBUILD_LAB").is_some() {
+        let asked_for = std::env::var("BOXBUILD_TEST_BED").unwrap_or_default();
+        if crate::env::in_lab() {
             return TestBed::Kvm;
         }
-        choose(&wish, host_kvm, lab)
+        choose(&asked_for, host_kvm, check)
     }
 
-    /// The command that makes `run` happen on this bed; nothing if there is none.
+    /// Returns the command that runs `run` on this bed, if there is one.
     pub fn command(&self, run: &Run) -> Option<Command> {
         match self {
             TestBed::None { .. } => None,
@@ -70,7 +70,7 @@ impl TestBed {
                 Some(command)
             }
             TestBed::Lab { .. } => {
-                let mut command = Command::new(script("lab"));
+                let mut command = Command::new(program());
                 command.args(&run.options).arg("--").arg(&run.program);
                 command.args(&run.arguments);
                 Some(command)
@@ -120,37 +120,65 @@ impl Run {
     }
 }
 
-/// The folder of an unpacked kernel package of Debian: `vmlinuz`, `lib/modules`. `suite` is
+/// Returns the folder of an unpacked kernel package of Debian: `vmlinuz`, `lib/modules`. `suite` is
 /// `bookworm` or `trixie`, `flavour` `cloud-amd64` or `amd64`.
+///
+/// # Errors
+/// If the package cannot be had.
 pub fn kernel(suite: &str, flavour: &str) -> Result<PathBuf, String> {
-    let said = say(Command::new(script("kernel")).args([suite, flavour]))?;
-    Ok(PathBuf::from(said.trim_end()))
+    let line = stdout_of(Command::new(program()).args(["kernel", suite, flavour]))?;
+    Ok(PathBuf::from(line.trim_end()))
 }
 
-fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("lab").join(name)
+/// Returns the folder of a guest made of a Debian release's packages, which the first call makes in
+/// minutes. The words are suite, kernel flavour, what makes the initrd, and file system
+/// (tests/lab/guests).
+///
+/// # Errors
+/// If it cannot be made.
+pub fn guest(words: [&str; 4]) -> Result<PathBuf, String> {
+    let mut command = Command::new(program());
+    command.arg("guest").args(words);
+    Ok(PathBuf::from(stdout_of(&mut command)?.trim_end()))
+}
+
+/// Returns why the lab cannot be used here, if it cannot.
+///
+/// # Errors
+/// The reason.
+pub fn check() -> Result<(), String> {
+    stdout_of(Command::new(program()).arg("--check")).map(|_| ())
+}
+
+/// The lab's program, which cargo builds beside the tests; elsewhere the script that builds it first.
+fn program() -> PathBuf {
+    let tests = std::env::current_exe().ok();
+    let beside = tests.and_then(|path| Some(path.parent()?.parent()?.join("lab")));
+    beside
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| crate::env::tests().join("lab/lab"))
 }
 
 fn choose(
-    wish: &str,
+    asked_for: &str,
     host_kvm: impl FnOnce() -> Result<(), String>,
     lab: impl FnOnce() -> Result<(), String>,
 ) -> TestBed {
     let asked = |what: &str| format!("BOXBUILD_TEST_BED={what}");
-    let reason = match wish {
+    let reason = match asked_for {
         "kvm" => return TestBed::Kvm,
         "none" => {
             return TestBed::None {
-                reason: asked(wish),
+                reason: asked(asked_for),
             };
         }
-        "lab" => asked(wish),
+        "lab" => asked(asked_for),
         "" => match host_kvm() {
             Ok(()) => return TestBed::Kvm,
             Err(reason) => reason,
         },
         _ => {
-            let reason = asked(wish) + ": not one of kvm, lab, none";
+            let reason = asked(asked_for) + ": not one of kvm, lab, none";
             return TestBed::None { reason };
         }
     };
@@ -162,7 +190,7 @@ fn choose(
     }
 }
 
-/// Does the host's own /dev/kvm pass the smoke test?
+/// Runs the smoke test on the host's own /dev/kvm.
 fn host_kvm() -> Result<(), String> {
     let (sender, ended) = mpsc::channel();
     // A thread of its own, left behind if the guest is lost.
@@ -176,20 +204,15 @@ fn host_kvm() -> Result<(), String> {
     }
 }
 
-/// Has the lab what it needs?
-fn lab() -> Result<(), String> {
-    say(Command::new(script("lab")).arg("--check")).map(|_| ())
-}
-
-fn say(command: &mut Command) -> Result<String, String> {
+fn stdout_of(command: &mut Command) -> Result<String, String> {
     let output = command
         .output()
         .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(said.trim_end().lines().last().unwrap_or("").to_owned())
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(stderr.trim_end().lines().last().unwrap_or("").to_owned())
 }
 
 #[cfg(test)]
@@ -214,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_is_not_second_guessed() {
+    fn a_bed_that_is_asked_for_is_taken() {
         assert_eq!(choose("kvm", never, never), TestBed::Kvm);
         assert!(matches!(
             choose("lab", never, || Ok(())),

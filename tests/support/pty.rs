@@ -1,4 +1,4 @@
-//! A terminal for a program, with somebody at it.
+//! A pseudo-terminal with a program on it, and its user.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 
-/// Far more than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+use crate::scaled_timeout;
+
+/// Far more seconds than anything here takes on a busy machine.
+const LIMIT: u64 = 240;
 
 /// A program and its terminal.
-pub struct Seat {
+pub struct Terminal {
     /// The program.
     pub child: Child,
     master: File,
@@ -24,15 +26,15 @@ pub struct Seat {
     seen: String,
 }
 
-impl std::fmt::Debug for Seat {
+impl std::fmt::Debug for Terminal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Seat").finish_non_exhaustive()
+        f.debug_struct("Terminal").finish_non_exhaustive()
     }
 }
 
-impl Seat {
+impl Terminal {
     /// Starts `command` on a terminal of 100 columns and 30 rows.
-    pub fn start(mut command: Command) -> Seat {
+    pub fn start(mut command: Command) -> Terminal {
         let size = Winsize {
             ws_row: 30,
             ws_col: 100,
@@ -53,7 +55,7 @@ impl Seat {
                 }
             }
         });
-        Seat {
+        Terminal {
             child: child.expect("the program starts"),
             master,
             terminal: pty.slave,
@@ -70,7 +72,7 @@ impl Seat {
     /// Waits until `text` is on the screen, behind what was waited for before.
     #[track_caller]
     pub fn expect(&mut self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + scaled_timeout(LIMIT);
         loop {
             if let Some(at) = self.seen.find(text) {
                 self.seen.drain(..at + text.len());
@@ -93,7 +95,7 @@ impl Seat {
 
     /// Waits for the end and returns the exit code, -1 for a signal.
     pub fn wait(&mut self) -> i32 {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + scaled_timeout(LIMIT);
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code().unwrap_or(-1);

@@ -19,7 +19,7 @@ const PDPT: usize = 0x7000;
 const PD: usize = 0x8000;
 const PORT: u16 = 0x10;
 
-// What the guest runs; `rdi` points at DATA. It does not matter where it lies.
+// What the guest runs, at any address; `rdi` points at DATA.
 global_asm!(
     ".global selftest_code, selftest_breakpoint, selftest_end",
     "selftest_code:",

@@ -10,10 +10,10 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use boxbuild_virtiofs::{PassthroughFs, Server, ShareConfig, confine_thread};
-use virtio_bindings::bindings::virtio_ring::VRING_DESC_F_WRITE;
-use virtio_queue::desc::{RawDescriptor, split::Descriptor};
-use virtio_queue::mock::MockSplitQueue;
+use boxbuild_virtiofs::{MountTag, PassthroughFs, Server, Share, confine_thread};
+use boxbuild_vmm_driver::{Buffer, DriverQueue, QueueLayout};
+use rustix::mount::MountFlags;
+use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 const REQUEST: u64 = 0x10_0000;
@@ -35,37 +35,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
         device.as_raw_fd()
     );
-    let (target, options) = (CString::new(target)?, CString::new(options)?);
-    // SAFETY: all strings are NUL-terminated.
-    let mounted = unsafe {
-        libc::mount(
-            c"boxbuild".as_ptr(),
-            target.as_ptr(),
-            c"fuse".as_ptr(),
-            0,
-            options.as_ptr().cast(),
-        )
-    };
-    if mounted != 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
+    let options = CString::new(options)?;
+    let flags = MountFlags::empty();
+    rustix::mount::mount("boxbuild", target, "fuse", flags, Some(options.as_c_str()))?;
     if let Some(uid) = args.next() {
         let uid: u32 = uid.parse()?;
         nix::unistd::setgroups(&[])?;
         nix::unistd::setgid(uid.into())?;
         nix::unistd::setuid(uid.into())?;
     }
-    let config = ShareConfig::new(share);
-    let server = Arc::new(Server::new(PassthroughFs::new(config.clone())?));
+    let share = Share::new(MountTag::new("share")?, share);
+    let server = Arc::new(Server::new(PassthroughFs::new(share)?));
     let threads: Vec<_> = (0..2)
         .map(|_| {
-            let (server, config) = (Arc::clone(&server), config.clone());
+            let server = Arc::clone(&server);
             let device = device.try_clone();
             std::thread::spawn(move || {
-                eprintln!(
-                    "confinement: {:?}",
-                    confine_thread(&config).expect("confined")
-                );
+                let confinement = confine_thread(server.file_system()).expect("confined");
+                eprintln!("confinement: {confinement:?}");
                 if let Err(error) = device.and_then(|device| serve(&server, device)) {
                     eprintln!("ended: {error}");
                 }
@@ -82,6 +69,9 @@ fn serve(server: &Server<PassthroughFs>, mut device: std::fs::File) -> std::io::
     let memory: GuestMemoryMmap = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x60_0000)])
         .map_err(std::io::Error::other)?;
     let (mut request, mut reply) = (vec![0; BUFFER], vec![0; BUFFER]);
+    let layout = QueueLayout::new(GuestAddress(0), 16).map_err(std::io::Error::other)?;
+    let mut driver = DriverQueue::new(layout);
+    let mut queue = driver.device_queue().map_err(std::io::Error::other)?;
     loop {
         let len = match device.read(&mut request) {
             Ok(len) => len,
@@ -92,22 +82,25 @@ fn serve(server: &Server<PassthroughFs>, mut device: std::fs::File) -> std::io::
         memory
             .write_slice(&request[..len], GuestAddress(REQUEST))
             .map_err(std::io::Error::other)?;
-        let queue = MockSplitQueue::new(&memory, 16);
-        let descriptors = [
-            RawDescriptor::from(Descriptor::new(REQUEST, len as u32, 0, 0)),
-            RawDescriptor::from(Descriptor::new(
-                REPLY,
-                BUFFER as u32,
-                VRING_DESC_F_WRITE as u16,
-                0,
-            )),
+        let buffers = [
+            Buffer::readable(REQUEST, len as u32),
+            Buffer::writable(REPLY, BUFFER as u32),
         ];
-        let chain = queue
-            .build_desc_chain(&descriptors)
+        driver
+            .add(&memory, &buffers)
             .map_err(std::io::Error::other)?;
+        let Some(chain) = queue.pop_descriptor_chain(&memory) else {
+            return Err(std::io::Error::other("no chain"));
+        };
+        let head = chain.head_index();
         let len = server
             .handle(&memory, chain)
-            .map_err(std::io::Error::other)? as usize;
+            .map_err(std::io::Error::other)?;
+        queue
+            .add_used(&memory, head, len)
+            .map_err(std::io::Error::other)?;
+        driver.next_used(&memory).map_err(std::io::Error::other)?;
+        let len = len as usize;
         if len > 0 {
             memory
                 .read_slice(&mut reply[..len], GuestAddress(REPLY))

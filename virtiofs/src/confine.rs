@@ -1,27 +1,25 @@
 //! Confines the serving threads to the shared directory, in the kernel.
 //!
-//! This is the second of two locks: the first is that names from the guest are checked
+//! This is the second of two independent locks; the first is the check of names from the guest
 //! ([`Name`](crate::fuse::name::Name)). Each one alone keeps a guest inside of the share.
 
-use std::path::PathBuf;
-
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
-    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus,
 };
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 
-use crate::config::ShareConfig;
+use crate::passthrough::PassthroughFs;
 
-/// What [`confine_thread`] achieved.
+/// Result of [`confine_thread`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confinement {
     /// The kernel enforces that the thread stays inside of the share.
     Landlock,
-    /// This kernel has no Landlock, or it is switched off; names are still checked.
+    /// This kernel has no Landlock, or it is disabled; names are still checked.
     Unavailable,
-    /// This kernel's Landlock (ABI 1, Linux 5.13 to 5.18) would refuse every rename between two
+    /// This kernel's Landlock (ABI 1, Linux 5.13 to 5.18) refuses every rename between two
     /// directories, so it is not used; names are still checked.
     TooOld,
 }
@@ -31,10 +29,8 @@ impl Confinement {
     pub fn is_enforced(self) -> bool {
         self == Self::Landlock
     }
-}
 
-impl Confinement {
-    /// What [`confine_thread`] would achieve on this host.
+    /// Returns the result that [`confine_thread`] would have on this host.
     pub fn supported() -> Self {
         let has = |abi| {
             Ruleset::default()
@@ -53,19 +49,9 @@ impl Confinement {
     }
 }
 
-/// Why a thread could not be confined.
+/// A thread cannot be confined.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {
-    /// The shared directory is not accessible (any more).
-    #[error(
-        "cannot open the shared directory {root}; check that it exists and is accessible: {source}"
-    )]
-    Root {
-        /// The share's root.
-        root: PathBuf,
-        /// What the kernel said.
-        source: landlock::PathFdError,
-    },
     /// unshare(2) failed.
     #[error("cannot give the serving thread its own umask and working directory: {0}")]
     Unshare(nix::Error),
@@ -74,25 +60,24 @@ pub enum ConfineError {
     Landlock(#[from] landlock::RulesetError),
 }
 
-/// The newest Landlock ABI whose rights are used (Linux 6.10: devices' ioctls); a kernel that
-/// has less gets what it knows.
+/// The newest Landlock ABI whose rights are used (Linux 6.10: devices' ioctls); an older kernel
+/// uses those that it knows.
 const NEWEST_ABI: ABI = ABI::V5;
 /// The oldest useful one (Linux 5.19): can allow renames between directories.
 const OLDEST_ABI: ABI = ABI::V2;
 
-/// Confines the calling thread, and threads that it starts, to the share for good.
+/// Confines the calling thread, and threads that it starts later, to the share of `fs` for good.
 ///
-/// It gets its own umask (0, so that modes of new files are the guest's) and, by Landlock, may
-/// from now on open, create, rename and remove files only beneath the share's root, never
-/// execute any, never create a device, and have no TCP. Files that are open already stay
-/// usable, so the [`PassthroughFs`](crate::PassthroughFs) must exist before. Landlock needs no
+/// The thread gets its own umask (0, so that modes of new files are the guest's). By Landlock it
+/// may open, create, rename and remove files only beneath the share's root, execute none, create
+/// no device, and use no TCP. Files that are open already stay usable. Landlock needs no
 /// privilege.
 ///
-/// The caller shall tell its user when the answer is not [`Confinement::Landlock`].
+/// The caller shall tell its user if the result is not [`Confinement::Landlock`].
 ///
 /// # Errors
-/// If the root is not accessible or the kernel refuses; the thread must then not serve.
-pub fn confine_thread(config: &ShareConfig) -> Result<Confinement, ConfineError> {
+/// If the kernel refuses; the thread must then not serve.
+pub fn confine_thread(fs: &PassthroughFs) -> Result<Confinement, ConfineError> {
     unshare(CloneFlags::CLONE_FS).map_err(ConfineError::Unshare)?;
     umask(Mode::empty());
 
@@ -101,15 +86,12 @@ pub fn confine_thread(config: &ShareConfig) -> Result<Confinement, ConfineError>
         return Ok(supported);
     }
 
-    let root = PathFd::new(&config.root).map_err(|source| ConfineError::Root {
-        root: config.root.clone(),
-        source,
-    })?;
+    let allowed = allowed(fs.share().read_only);
     let status = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST_ABI))?
         .handle_access(AccessNet::from_all(NEWEST_ABI))?
         .create()?
-        .add_rule(PathBeneath::new(root, allowed(config.read_only)))?
+        .add_rule(PathBeneath::new(fs.root(), allowed))?
         .restrict_self()?;
     Ok(match status.ruleset {
         RulesetStatus::NotEnforced => Confinement::Unavailable,
@@ -117,7 +99,7 @@ pub fn confine_thread(config: &ShareConfig) -> Result<Confinement, ConfineError>
     })
 }
 
-/// What the thread may do beneath the root.
+/// Returns the rights of the thread beneath the root.
 fn allowed(read_only: bool) -> BitFlags<AccessFs> {
     if read_only {
         return AccessFs::ReadFile | AccessFs::ReadDir;

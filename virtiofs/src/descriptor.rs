@@ -1,13 +1,13 @@
 //! A request's guest memory: one virtio descriptor chain as two scattered byte ranges.
 //!
-//! File data never passes through a buffer of ours: [`GuestSource`] and [`GuestSink`] hand
-//! the guest's pages to the kernel as they are. Everything else (headers, names, replies) is
-//! copied exactly once, so the guest cannot change it after it was checked.
+//! File data is not copied: [`GuestSource`] and [`GuestSink`] pass the guest's pages to the
+//! kernel. Everything else (headers, names, replies) is copied exactly once, so the guest cannot
+//! change it after it was checked.
 
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use virtio_queue::DescriptorChain;
 use vm_memory::bitmap::{BS, BitmapSlice};
@@ -16,9 +16,9 @@ use vm_memory::{Address, GuestAddress, GuestMemory, Permissions, VolatileSlice};
 /// The most buffers that one preadv/pwritev takes (`UIO_MAXIOV`, Linux `uapi/linux/uio.h`).
 const MAX_IOVECS: usize = 1024;
 
-/// A descriptor chain that is not what a FUSE request looks like.
+/// A descriptor chain that cannot be a FUSE request.
 ///
-/// The guest's driver is broken or hostile; the device stops working for it.
+/// The guest's driver is broken or hostile; the device shall stop.
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
     /// A buffer is not (entirely) guest memory.
@@ -27,7 +27,7 @@ pub enum ChainError {
     /// Virtio 1.2, 2.7.4.2: all device-readable buffers come before the writable ones.
     #[error("the request has a readable buffer after a writable one")]
     Order,
-    /// Fewer bytes than the protocol requires at this place.
+    /// The buffers are shorter than the protocol requires here.
     #[error("the request's buffers hold {have} bytes where {need} are needed")]
     Short {
         /// Bytes that the chain has.
@@ -62,7 +62,8 @@ impl<'a, B: BitmapSlice> Segments<'a, B> {
         self.len
     }
 
-    /// Calls `visit` with the pieces of `offset..offset + len` and their place in that range.
+    /// Calls `visit` for each slice that has bytes of `offset..offset + len`, with the offset in
+    /// the slice, the number of bytes, and their offset in that range.
     fn pieces(
         &self,
         offset: usize,
@@ -93,7 +94,7 @@ impl<'a, B: BitmapSlice> Segments<'a, B> {
         Ok(())
     }
 
-    /// Copies the bytes from `offset` on out of the guest's memory.
+    /// Copies from guest memory, from `offset` on, to `buffer`.
     pub(crate) fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), ChainError> {
         self.pieces(offset, buffer.len(), |slice, from, count, to| {
             if let (Ok(part), Some(target)) =
@@ -104,7 +105,7 @@ impl<'a, B: BitmapSlice> Segments<'a, B> {
         })
     }
 
-    /// Copies `bytes` into the guest's memory from `offset` on.
+    /// Copies `bytes` to guest memory, from `offset` on.
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), ChainError> {
         self.pieces(offset, bytes.len(), |slice, to, count, from| {
             if let (Ok(part), Some(source)) =
@@ -115,7 +116,7 @@ impl<'a, B: BitmapSlice> Segments<'a, B> {
         })
     }
 
-    /// Notes for live migration that the kernel wrote into this part.
+    /// Marks a range as written in the dirty bitmap, after the kernel wrote to it.
     pub(crate) fn mark_dirty(&self, offset: usize, len: usize) {
         let _ = self.pieces(offset, len, |slice, from, count, _| {
             slice.bitmap().mark_dirty(from, count);
@@ -135,7 +136,7 @@ impl<'a, B: BitmapSlice> Segments<'a, B> {
         Ok(iovecs)
     }
 
-    /// The `len` bytes from `offset` on as the data of a write.
+    /// Returns the `len` bytes from `offset` on as the data of a write.
     pub(crate) fn source(&self, offset: usize, len: usize) -> Result<GuestSource<'_>, ChainError> {
         Ok(GuestSource {
             iovecs: self.iovecs(offset, len)?,
@@ -144,7 +145,7 @@ impl<'a, B: BitmapSlice> Segments<'a, B> {
         })
     }
 
-    /// The `len` bytes from `offset` on as the target of a read.
+    /// Returns the `len` bytes from `offset` on as the target of a read.
     pub(crate) fn sink(&self, offset: usize, len: usize) -> Result<GuestSink<'_>, ChainError> {
         Ok(GuestSink {
             iovecs: self.iovecs(offset, len)?,
@@ -155,7 +156,7 @@ impl<'a, B: BitmapSlice> Segments<'a, B> {
 }
 
 /// One or more adjacent descriptors. Guests have a descriptor for each page of data, often in
-/// a row; to resolve them together saves most of the work.
+/// a row; resolving them together saves most of the work.
 #[derive(Debug)]
 struct Buffer {
     start: GuestAddress,
@@ -191,7 +192,8 @@ impl Buffer {
 /// A request's readable and writable part.
 pub(crate) type Parts<'a, B> = (Segments<'a, B>, Segments<'a, B>);
 
-/// Splits a chain into its readable and its writable part, checked against `mem`.
+/// Splits a chain into its readable and its writable part. Fails if a buffer is not in `mem` or
+/// the order is wrong.
 pub(crate) fn split<'a, M, D>(
     mem: &'a M,
     chain: DescriptorChain<D>,
@@ -225,7 +227,7 @@ where
     Ok((readable, writable))
 }
 
-/// Guest memory that a WRITE takes its data from.
+/// Guest memory with the data of a WRITE.
 #[derive(Debug)]
 pub struct GuestSource<'a> {
     iovecs: Vec<libc::iovec>,
@@ -234,7 +236,7 @@ pub struct GuestSource<'a> {
 }
 
 impl<'a> GuestSource<'a> {
-    /// Data that lies in our own memory; for callers without a guest.
+    /// Wraps data in our own memory, for callers without a guest.
     pub fn from_slice(data: &'a [u8]) -> Self {
         let iovec = libc::iovec {
             iov_base: data.as_ptr().cast_mut().cast(),
@@ -247,7 +249,7 @@ impl<'a> GuestSource<'a> {
         }
     }
 
-    /// Bytes to write.
+    /// Returns the number of bytes to write.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -260,20 +262,9 @@ impl<'a> GuestSource<'a> {
     /// Writes the data to `file` at `offset` (bytes); returns how many bytes were written.
     ///
     /// # Errors
-    /// What pwritev(2) reports, when nothing could be written at all.
-    pub fn write_to(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
-        transfer(&self.iovecs, offset, |iovecs, offset| {
-            // SAFETY: the iovecs point to readable memory that lives for 'a and the kernel
-            // checks each address; iovecs.len() is at most MAX_IOVECS.
-            unsafe {
-                libc::pwritev(
-                    file.as_raw_fd(),
-                    iovecs.as_ptr(),
-                    iovecs.len() as i32,
-                    offset,
-                )
-            }
-        })
+    /// Of pwritev(2), if nothing could be written at all.
+    pub fn write_to(&self, file: impl AsFd, offset: u64) -> io::Result<usize> {
+        transfer(libc::pwritev, file.as_fd(), &self.iovecs, offset)
     }
 }
 
@@ -286,7 +277,7 @@ pub struct GuestSink<'a> {
 }
 
 impl<'a> GuestSink<'a> {
-    /// A target in our own memory; for callers without a guest.
+    /// Wraps a target in our own memory, for callers without a guest.
     pub fn from_slice(data: &'a mut [u8]) -> Self {
         let iovec = libc::iovec {
             iov_base: data.as_mut_ptr().cast(),
@@ -299,12 +290,12 @@ impl<'a> GuestSink<'a> {
         }
     }
 
-    /// Bytes that may be read.
+    /// Returns the number of bytes that may be read.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no room at all.
+    /// Whether nothing may be read.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -313,29 +304,27 @@ impl<'a> GuestSink<'a> {
     /// than [`len`](Self::len) only at the end of the file.
     ///
     /// # Errors
-    /// What preadv(2) reports, when nothing could be read at all.
-    pub fn read_from(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
-        transfer(&self.iovecs, offset, |iovecs, offset| {
-            // SAFETY: the iovecs point to writable memory that lives for 'a and is only ever
-            // used as volatile bytes (or borrowed mutably, from_slice); the kernel checks each
-            // address; iovecs.len() is at most MAX_IOVECS.
-            unsafe {
-                libc::preadv(
-                    file.as_raw_fd(),
-                    iovecs.as_ptr(),
-                    iovecs.len() as i32,
-                    offset,
-                )
-            }
-        })
+    /// Of preadv(2), if nothing could be read at all.
+    pub fn read_from(&self, file: impl AsFd, offset: u64) -> io::Result<usize> {
+        transfer(libc::preadv, file.as_fd(), &self.iovecs, offset)
     }
 }
 
+/// preadv(2) or pwritev(2). rustix has both, but for slices, which memory that a guest writes to
+/// meanwhile must not be borrowed as.
+type Vectored = unsafe extern "C" fn(
+    libc::c_int,
+    *const libc::iovec,
+    libc::c_int,
+    libc::off_t,
+) -> libc::ssize_t;
+
 /// Runs `call` over all of `iovecs`, at most [`MAX_IOVECS`] at a time, until it comes up short.
 fn transfer(
+    call: Vectored,
+    file: BorrowedFd<'_>,
     iovecs: &[libc::iovec],
     offset: u64,
-    call: impl Fn(&[libc::iovec], i64) -> isize,
 ) -> io::Result<usize> {
     let mut done = 0_usize;
     for chunk in iovecs.chunks(MAX_IOVECS) {
@@ -344,7 +333,19 @@ fn transfer(
             .and_then(|position| i64::try_from(position).ok())
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         let wanted: usize = chunk.iter().map(|iovec| iovec.iov_len).sum();
-        let Ok(count) = usize::try_from(call(chunk, position)) else {
+        // SAFETY: the iovecs come from a GuestSource or GuestSink and point to memory that lives
+        // for its 'a, readable for the one and writable for the other. It is only ever used as
+        // volatile bytes (or borrowed for 'a, from_slice), and the kernel checks each address.
+        // There are at most MAX_IOVECS.
+        let result = unsafe {
+            call(
+                file.as_raw_fd(),
+                chunk.as_ptr(),
+                chunk.len() as libc::c_int,
+                position,
+            )
+        };
+        let Ok(count) = usize::try_from(result) else {
             let error = io::Error::last_os_error();
             return if done > 0 { Ok(done) } else { Err(error) };
         };

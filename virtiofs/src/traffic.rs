@@ -1,9 +1,9 @@
-//! How much a guest has moved through a device.
+//! Byte counts of a device.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes that a guest has moved through a device. Clones are views of the same numbers.
+/// Bytes that a guest has transferred through a device. Clones share the same counters.
 #[derive(Debug, Clone, Default)]
 pub struct Traffic(Arc<Bytes>);
 
@@ -14,22 +14,22 @@ struct Bytes {
 }
 
 impl Traffic {
-    /// Counts `bytes` that the guest has got.
+    /// Adds to the bytes that the guest has received.
     pub fn add_to_guest(&self, bytes: usize) {
         self.0.to_guest.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Counts `bytes` that the guest has given.
+    /// Adds to the bytes that the guest has sent.
     pub fn add_from_guest(&self, bytes: usize) {
         self.0.from_guest.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Bytes that the guest has got.
+    /// Returns the bytes that the guest has received.
     pub fn to_guest(&self) -> u64 {
         self.0.to_guest.load(Ordering::Relaxed)
     }
 
-    /// Bytes that the guest has given.
+    /// Returns the bytes that the guest has sent.
     pub fn from_guest(&self) -> u64 {
         self.0.from_guest.load(Ordering::Relaxed)
     }

@@ -1,15 +1,16 @@
-//! What a guest makes a server hold is given back: descriptors, threads and memory. One test in
-//! a process of its own, because it counts what the whole process has.
+//! A server releases everything that a guest makes it hold: descriptors, threads and memory. One
+//! test in a process of its own, because it counts what the whole process has.
 
 use std::path::Path;
 
-use boxbuild_virtiofs::ShareConfig;
 use boxbuild_virtiofs::fuse::abi::ROOT_ID;
 use boxbuild_virtiofs::vhost_user::ShareServer;
-use boxbuild_virtiofs_client::{Client, Descriptor};
-use vm_memory::Bytes;
+use boxbuild_virtiofs::{MountTag, Share};
+use boxbuild_virtiofs_client::Client;
+use boxbuild_vmm_driver::Descriptor;
+use virtio_bindings::virtio_ring::VRING_DESC_F_NEXT;
 
-/// Files that the guest knows at a time.
+/// Files that the guest holds at a time.
 const FILES: usize = 200;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +36,12 @@ fn memory() -> u64 {
 }
 
 fn start(root: &Path) -> (Client, ShareServer) {
-    let (server, stream) = ShareServer::start(ShareConfig::new(root)).unwrap();
+    let (server, stream) =
+        ShareServer::start(Share::new(MountTag::new("share").unwrap(), root)).unwrap();
     (Client::mount(stream), server)
 }
 
-/// Everything that makes the server hold something, and everything undone.
+/// Does everything that makes the server hold something, and undoes it.
 fn round(guest: &mut Client) {
     let mut nodes = Vec::new();
     for number in 0..FILES {
@@ -73,19 +75,14 @@ fn round(guest: &mut Client) {
     guest.forget(link, 2);
 }
 
-/// A connection whose driver breaks the rules while the guest has files open.
+/// Makes a connection whose driver violates the protocol while the guest has files open.
 fn broken(root: &Path) {
     let (mut guest, server) = start(root);
     guest.create(ROOT_ID, "left", 0o600).unwrap();
     guest.unlink(ROOT_ID, "left").unwrap();
     let (ring, memory) = guest.connection().ring();
-    let loops = Descriptor {
-        address: 0,
-        len: 64,
-        flags: Descriptor::NEXT,
-        next: 0,
-    };
-    memory.write_obj(loops, ring.descriptor(0)).unwrap();
+    let loops = Descriptor::new(0, 64, VRING_DESC_F_NEXT as u16, 0);
+    ring.queue().write_descriptor(memory, 0, loops).unwrap();
     ring.submit(memory, 0);
     while server.fault().is_none() {
         std::thread::yield_now();
@@ -93,7 +90,7 @@ fn broken(root: &Path) {
 }
 
 #[test]
-fn everything_is_given_back() {
+fn everything_is_released() {
     let dir = tempfile::tempdir().unwrap();
     let before = held();
     let (mut guest, server) = start(dir.path());
@@ -108,10 +105,10 @@ fn everything_is_given_back() {
     }
     assert_eq!(held(), connected);
     let grown = memory().saturating_sub(used);
-    // What 50 rounds know at a time would be far more if it stayed.
+    // What 50 rounds hold would be far more if it stayed.
     assert!(grown < 4096, "{grown} KiB more after the same work again");
 
-    // A guest that asks for much more than there is.
+    // A guest that sends invalid requests.
     for _ in 0..10_000 {
         let huge = [0xff; 200];
         for opcode in [21, 22, 23, 28, 42, 44] {
@@ -124,12 +121,9 @@ fn everything_is_given_back() {
     }
     assert_eq!(held(), connected);
     let grown = memory().saturating_sub(used);
-    assert!(
-        grown < 8192,
-        "{grown} KiB more after requests without sense"
-    );
+    assert!(grown < 8192, "{grown} KiB more after invalid requests");
 
-    // A guest that has gone without a word.
+    // A guest that closes the connection without closing its files.
     guest.create(ROOT_ID, "left", 0o600).unwrap();
     guest.unlink(ROOT_ID, "left").unwrap();
     drop((guest, server));

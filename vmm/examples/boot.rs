@@ -12,7 +12,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use boxbuild_virtiofs::ShareConfig;
+use boxbuild_virtiofs::MountTag;
 use boxbuild_vmm::disk::{Disk, Image, Overlay, RawDisk};
 use boxbuild_vmm::machine::{self, Config, Ended, Event, Share};
 use boxbuild_vmm::net::NetworkConfig;
@@ -108,10 +108,8 @@ fn open(disk: &str) -> Result<Box<dyn Disk>, Box<dyn std::error::Error>> {
 
 fn share(text: &str) -> Result<Share, String> {
     let (tag, folder) = text.split_once('=').ok_or("--share TAG=FOLDER")?;
-    Ok(Share {
-        tag: tag.to_owned(),
-        config: ShareConfig::new(folder),
-    })
+    let tag = MountTag::new(tag).map_err(|error| error.to_string())?;
+    Ok(Share::new(tag, folder))
 }
 
 /// What is still to be typed into the console, and when.

@@ -26,7 +26,7 @@ pub trait Registers: Send + Sync + std::fmt::Debug {
     fn write(&self, offset: u64, data: &[u8]) -> Effect;
 }
 
-/// Two devices cannot have one address.
+/// Two devices claim one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the range of {len:#x} bytes at {start:#x} is empty, too long, or taken already")]
 pub struct RangeError {
@@ -72,7 +72,7 @@ impl Bus {
         Ok(())
     }
 
-    /// Whether nobody is at `address`.
+    /// Whether no device is at `address`.
     pub fn is_free(&self, address: u64) -> bool {
         self.find(address).is_none()
     }
@@ -84,7 +84,7 @@ impl Bus {
         (offset < range.len).then_some((offset, range.device.as_ref()))
     }
 
-    /// Reads; where nobody is, all bits are set, as on a real bus.
+    /// Reads. Without a device all bits are set, as on a real bus.
     pub fn read(&self, address: u64, data: &mut [u8]) {
         data.fill(0xff);
         if let Some((offset, device)) = self.find(address) {
@@ -92,13 +92,22 @@ impl Bus {
         }
     }
 
-    /// Writes; where nobody is, nothing happens.
+    /// Writes. Without a device nothing happens.
     pub fn write(&self, address: u64, data: &[u8]) -> Effect {
         match self.find(address) {
             Some((offset, device)) => device.write(offset, data),
             None => Effect::None,
         }
     }
+}
+
+/// What the guest's CPUs talk to.
+#[derive(Debug, Default)]
+pub struct Buses {
+    /// Ports (x86).
+    pub pio: Bus,
+    /// Device memory.
+    pub mmio: Bus,
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
-use boxbuild_virtiofs::ShareConfig;
+use boxbuild_virtiofs::{MountTag, Share};
 
 use crate::disk::RawDisk;
 use crate::virtio::block::Block;
@@ -48,7 +48,10 @@ pub fn fs(data: &[u8]) {
     if made.is_err() {
         return;
     }
-    let Ok(mut device) = Fs::new("share", ShareConfig::new(&root)) else {
+    let Ok(tag) = MountTag::new("share") else {
+        return;
+    };
+    let Ok(mut device) = Fs::new(Share::new(tag, &root)) else {
         return;
     };
     driver::drive(&mut device, data);

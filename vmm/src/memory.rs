@@ -1,29 +1,30 @@
 //! The guest's RAM: one anonymous, private mapping, seen by the guest as one or two ranges.
 //!
-//! RAM starts at 0 and leaves out the hole below 4 GiB where devices live. The mapping is
-//! aligned so that guest and host addresses agree modulo 2 MiB: only then can KVM use huge
+//! Where the ranges lie is the architecture's affair. The mapping is aligned so that guest and host addresses agree modulo 2 MiB: only then can KVM use huge
 //! pages, which are worth 8 % of a small guest's whole boot.
 
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use nix::sys::mman::{MmapAdvise, madvise};
-use vm_memory::bitmap::BS;
+use vm_memory::bitmap::{BS, BitmapSlice};
 use vm_memory::guest_memory::Result as MemoryResult;
 use vm_memory::{
-    GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes,
-    GuestRegionCollection, GuestUsize, MemoryRegionAddress, MmapRegion, VolatileMemory,
-    VolatileSlice,
+    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion,
+    GuestMemoryRegionBytes, GuestRegionCollection, GuestUsize, MemoryRegionAddress, MmapRegion,
+    ReadVolatile, VolatileMemory, VolatileMemoryError, VolatileSlice,
 };
 
-use crate::layout;
+use crate::arch::host::layout;
 
-/// Size of a huge page on x86.
+/// Size of a huge page, on x86 and with 4 KiB pages on Arm.
 const HUGE_PAGE: usize = 2 << 20;
 /// The least memory in MiB with which a distribution's kernel unpacks itself.
 pub const MIN_MIB: u64 = 64;
-/// The most memory in MiB; half of what 40 bits can address, the least that any x86-64
-/// processor with virtualisation has.
-pub const MAX_MIB: u64 = 512 << 10;
+/// The most memory in MiB.
+pub const MAX_MIB: u64 = layout::MAX_MIB;
 
 /// Guest memory cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -91,16 +92,6 @@ impl GuestMemoryRegionBytes for Ram {}
 /// All RAM of a guest. Clones share it.
 pub type GuestRam = GuestRegionCollection<Ram>;
 
-/// Ranges of guest RAM for `bytes` bytes of it: start and length.
-pub fn ranges(bytes: u64) -> Vec<(u64, u64)> {
-    let low = bytes.min(layout::MMIO_START);
-    let mut ranges = vec![(0, low)];
-    if bytes > low {
-        ranges.push((layout::RAM_ABOVE, bytes - low));
-    }
-    ranges
-}
-
 /// Maps `mib` MiB for a guest. Nothing is in use before the guest or we touch it.
 ///
 /// # Errors
@@ -116,7 +107,7 @@ pub fn allocate(mib: u64) -> Result<GuestRam, MemoryError> {
     let mut offset = start.next_multiple_of(HUGE_PAGE) - start;
     advise(&mapping);
     let mapping = Arc::new(mapping);
-    let regions = ranges(bytes as u64)
+    let regions = layout::ram_ranges(bytes as u64)
         .into_iter()
         .map(|(start, len)| {
             let ram = Ram {
@@ -161,18 +152,53 @@ pub fn release(ram: &GuestRam, start: u64, len: usize) -> Result<(), GuestMemory
     Ok(())
 }
 
+/// Reads `len` bytes from `offset` of `file` to `address`.
+pub(crate) fn read_from_file(
+    ram: &GuestRam,
+    (address, len): (u64, u64),
+    file: &File,
+    offset: u64,
+) -> io::Result<()> {
+    let len = usize::try_from(len).map_err(io::Error::other)?;
+    let mut source = ReadAt { file, offset };
+    ram.read_exact_volatile_from(GuestAddress(address), &mut source, len)
+        .map_err(|error| match error {
+            GuestMemoryError::IOError(error) => error,
+            other => io::Error::other(other),
+        })
+}
+
+/// A file from some offset on; what others do with its position does not matter.
+struct ReadAt<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl ReadVolatile for ReadAt<'_> {
+    fn read_volatile<B: BitmapSlice>(
+        &mut self,
+        slice: &mut VolatileSlice<'_, B>,
+    ) -> Result<usize, VolatileMemoryError> {
+        let guard = slice.ptr_guard_mut();
+        let file = self.file.as_raw_fd();
+        let offset = libc::off_t::try_from(self.offset)
+            .map_err(|error| VolatileMemoryError::IOError(io::Error::other(error)))?;
+        // SAFETY: the guard's range is writable memory as long as it lives; it belongs to the
+        // guest, so nothing relies on what is in it.
+        let read = unsafe { libc::pread(file, guard.as_ptr().cast(), slice.len(), offset) };
+        // Negative: there is an error.
+        let Ok(read) = usize::try_from(read) else {
+            return Err(VolatileMemoryError::IOError(io::Error::last_os_error()));
+        };
+        slice.bitmap().mark_dirty(0, read);
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use vm_memory::Bytes;
-
     use super::*;
-
-    #[test]
-    fn memory_beyond_the_hole_continues_at_four_gib() {
-        assert_eq!(ranges(1 << 30), [(0, 1 << 30)]);
-        assert_eq!(ranges(layout::MMIO_START), [(0, layout::MMIO_START)]);
-        assert_eq!(ranges(5 << 30), [(0, 3 << 30), (4 << 30, 2 << 30)]);
-    }
 
     #[test]
     fn sizes_out_of_range_are_refused() {

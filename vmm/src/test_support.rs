@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::kvm::{IoEvents, MsiSink};
 use crate::memory::GuestRam;
 use crate::pci::msix::Msix;
-use crate::virtio::{ActiveQueue, Context, Failures, Interrupt};
+use crate::virtio::{ActiveQueue, Context, FailureSink, Interrupt};
 
 /// Records interrupts and notification addresses.
 #[derive(Debug, Default)]
@@ -69,6 +69,6 @@ pub(crate) fn context(
         features: 1 << VIRTIO_F_VERSION_1,
         queues: queues.into_iter().enumerate().map(active).collect(),
         interrupt,
-        failures: Failures::new(|_| {}),
+        failures: FailureSink::new(|_| {}),
     }
 }

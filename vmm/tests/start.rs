@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use boxbuild_vmm::machine::{self, Config, Ended, Event, Running, StartError};
+use boxbuild_vmm::machine::{self, Config, Ended, Event, Handle, StartError};
 
 /// For what takes milliseconds.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -41,7 +41,7 @@ fn file(bytes: &[u8]) -> File {
     file
 }
 
-fn start(kernel: File, cpus: u32) -> (Result<Running, StartError>, Receiver<Event>) {
+fn start(kernel: File, cpus: u32) -> (Result<Handle, StartError>, Receiver<Event>) {
     let (sender, events) = channel();
     let sender = Mutex::new(sender);
     let config = Config {
@@ -87,7 +87,7 @@ fn the_guest_ends_itself_or_is_ended() {
         running.stop();
         assert_eq!(events.recv_timeout(LIMIT), Ok(Event::Ended(Ended::Killed)));
         drop(running);
-        // Nobody is left who could say more.
+        // The machine is gone: no event can follow.
         assert!(events.recv().is_err());
 
         let (running, events) = start(kernel(&SPINS), cpus);

@@ -10,7 +10,6 @@ mod ours;
 mod qemu;
 mod ring;
 
-use std::fmt::Debug;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,7 +19,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use serde::Serialize;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::GuestMemory;
 
 use ours::Ours;
 use qemu::Qemu;
@@ -229,8 +228,7 @@ fn offsets(workload: &Workload, bytes: u64, queue: u64, base: Base) -> Vec<u64> 
 /// Runs all queues at once; returns MB/s.
 fn run<M>(rings: Vec<Ring<'_, M>>, workload: &Workload, bytes: u64, base: Base) -> Result<f64>
 where
-    M: Bytes<GuestAddress> + Sync,
-    M::E: Debug,
+    M: GuestMemory + Sync,
 {
     let work: Vec<_> = rings
         .into_iter()

@@ -11,7 +11,7 @@ use boxbuild_vmm::kvm::{IoEvents, MsiSink};
 use boxbuild_vmm::memory::{self, GuestRam};
 use boxbuild_vmm::pci::{Function, msix};
 use boxbuild_vmm::virtio::block::Block;
-use boxbuild_vmm::virtio::{Attachment, Failures, VirtioPci};
+use boxbuild_vmm::virtio::{Attachment, FailureSink, VirtioPci};
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_MQ};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use vmm_sys_util::eventfd::EventFd;
@@ -78,7 +78,7 @@ impl Ours {
             msi: wires.clone(),
             io_events: wires.clone(),
             ram: ram.clone(),
-            failures: Failures::new(|text| eprintln!("the device failed: {text}")),
+            failures: FailureSink::new(|text| eprintln!("the device failed: {text}")),
         };
         let notices = Arc::new(|trouble| eprintln!("{trouble:?}"));
         let block = Block::new(disk, u32::from(queues), notices);
@@ -137,9 +137,10 @@ impl Ours {
             self.write(0x16, &queue.to_le_bytes());
             self.write(0x18, &ring::SIZE.to_le_bytes());
             self.write(0x1a, &queue.to_le_bytes());
-            let parts = Ring::<GuestRam>::parts(u64::from(queue) * ring::BYTES);
+            let layout = ring::layout(u64::from(queue) * ring::BYTES)?;
+            let parts = [layout.descriptors(), layout.available(), layout.used()];
             for (register, address) in [0x20, 0x28, 0x30].into_iter().zip(parts) {
-                self.write(register, &address.to_le_bytes());
+                self.write(register, &address.0.to_le_bytes());
             }
             self.write(0x1c, &1_u16.to_le_bytes());
             let mut calls = self.wires.calls.lock().expect("not poisoned");
@@ -157,8 +158,7 @@ impl Ours {
                 .get(&(queue * 4))
                 .context("the queue is not at work")?;
             let base = queue * ring::BYTES;
-            let ring = Ring::new(&self.ram, base, kick.try_clone()?, call.try_clone()?);
-            Ok(ring)
+            Ring::new(&self.ram, base, kick.try_clone()?, call.try_clone()?)
         });
         rings.collect()
     }

@@ -117,15 +117,14 @@ impl Qemu {
             mmap_handle: self.file.as_raw_fd(),
         }])?;
         for queue in 0..queues {
-            let [table, available, used] =
-                Ring::<GuestMemoryMmap>::parts(USER_BASE + queue * ring::BYTES);
+            let layout = ring::layout(USER_BASE + queue * ring::BYTES)?;
             let config = VringConfigData {
                 queue_max_size: ring::SIZE,
                 queue_size: ring::SIZE,
                 flags: 0,
-                desc_table_addr: table,
-                used_ring_addr: used,
-                avail_ring_addr: available,
+                desc_table_addr: layout.descriptors().0,
+                used_ring_addr: layout.used().0,
+                avail_ring_addr: layout.available().0,
                 log_addr: None,
             };
             let (kick, call) = (EventFd::new(0)?, EventFd::new(0)?);
@@ -148,8 +147,7 @@ impl Qemu {
             .zip(0_u64..)
             .map(|((kick, call), queue)| {
                 let base = queue * ring::BYTES;
-                let ring = Ring::new(&self.memory, base, kick.try_clone()?, call.try_clone()?);
-                Ok(ring)
+                Ring::new(&self.memory, base, kick.try_clone()?, call.try_clone()?)
             });
         rings.collect()
     }

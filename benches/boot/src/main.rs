@@ -1,4 +1,4 @@
-//! Runs a machine monitor and says when its guest did what. Meant for the lab's counting mode,
+//! Runs a machine monitor and measures when its guest did what. Meant for the lab's counting mode,
 //! where a nanosecond is an instruction (docs/benchmarks.md, "Boot, counted").
 //!
 //!     boot-probe LABEL [--exits | --syscalls] -- COMMAND...
@@ -52,7 +52,7 @@ fn write(file: &str, text: &str) -> Result<()> {
     fs::write(&path, text).with_context(|| format!("cannot write {text:?} to {path}"))
 }
 
-/// Seen in a run.
+/// What a run showed.
 #[derive(Debug, Default)]
 struct Seen {
     start: f64,
@@ -114,7 +114,7 @@ fn time(label: &str, command: &mut Command) -> Result<()> {
         );
     }
     if seen.init.is_none() {
-        bail!("{label}: the guest said nothing");
+        bail!("{label}: the guest printed nothing");
     }
     Ok(())
 }

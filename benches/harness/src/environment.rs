@@ -1,6 +1,7 @@
 //! What a figure depends on besides the code that is measured.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,14 +25,14 @@ pub fn repository() -> Result<PathBuf> {
     })
 }
 
-/// The first line that a program prints, or `None` if it cannot be run.
+/// Returns the first line that a program prints, or `None` if it cannot be run.
 pub fn first_line(program: impl AsRef<Path>, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program.as_ref())
         .args(arguments)
         .stdin(Stdio::null())
         .output()
         .ok()?;
-    // Some say it on standard error.
+    // Some print it on standard error.
     [output.stdout, output.stderr].iter().find_map(|text| {
         let text = String::from_utf8_lossy(text);
         let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
@@ -55,6 +56,16 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin", "/usr/libexec"].map(PathBuf::from))
         .map(|folder| folder.join(program))
         .find(executable)
+}
+
+/// `PATH` with a folder in front.
+///
+/// # Errors
+/// If the folder's name has a colon.
+pub fn search_path_with(folder: &Path) -> Result<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
+    std::env::join_paths(folders).with_context(|| format!("{} in PATH", folder.display()))
 }
 
 /// Where a peer's program is: `variable` of the environment names it, or it is in `PATH`.
@@ -100,7 +111,7 @@ pub fn libc() -> String {
 /// Runs a command and returns its standard output.
 ///
 /// # Errors
-/// If it cannot be started or fails; with what it said.
+/// If it cannot be started or fails, with the last lines of its standard error.
 pub fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().display().to_string();
     let output = command

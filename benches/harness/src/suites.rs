@@ -1,5 +1,5 @@
-//! What is measured side by side. Each suite is a program of its own under `benches/`, which
-//! takes turns between the sides; here they are started, and their results read.
+//! What is measured side by side. Most suites are programs of their own under `benches/`, which
+//! take turns between the sides; this file starts them and reads their results.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,19 +7,21 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::boot::Options;
 use crate::environment::{find, output, peer};
 use crate::report::{Absent, Row, Side};
+use crate::whole_build::{self, VIRTIOFSD};
 
-/// What a suite found.
+/// The results of a suite.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct SuiteResult {
     /// What was measured.
     pub rows: Vec<Row>,
     /// What was not.
     pub absent: Vec<Absent>,
 }
 
-impl Found {
+impl SuiteResult {
     fn without(&mut self, what: &str, reason: impl Into<String>) {
         self.absent.push(Absent {
             what: what.to_owned(),
@@ -47,8 +49,8 @@ pub const NAMES: [&str; 5] = ["boot", "share", "block", "net", "build"];
 /// Runs one of [`NAMES`].
 ///
 /// # Errors
-/// If what is there does not work; what is not there is in [`Found::absent`].
-pub fn run(name: &str, settings: &Settings<'_>) -> Result<Found> {
+/// If what is there does not work; what is not there is in [`SuiteResult::absent`].
+pub fn run(name: &str, settings: &Settings<'_>) -> Result<SuiteResult> {
     match name {
         "boot" => boot(settings),
         "share" => share(settings),
@@ -59,7 +61,7 @@ pub fn run(name: &str, settings: &Settings<'_>) -> Result<Found> {
     }
 }
 
-/// What is booted, our row of benches/boot/run, and the rows of peers on the same kernel file.
+/// What is booted, our row of [`crate::boot`], and the rows of peers on the same kernel file.
 type Boot = (
     &'static str,
     &'static str,
@@ -105,8 +107,8 @@ pub const BY_VARIABLE: [(&str, &str); 2] = [
     (CLOUD_HYPERVISOR, "CLOUD_HYPERVISOR"),
 ];
 
-fn boot(settings: &Settings<'_>) -> Result<Found> {
-    let mut found = Found::default();
+fn boot(settings: &Settings<'_>) -> Result<SuiteResult> {
+    let mut found = SuiteResult::default();
     let lab = settings.repository.join("tests/lab/lab");
     if let Err(error) = output(Command::new(lab).arg("--check")) {
         found.without("boot", format!("the lab cannot be used here: {error}"));
@@ -121,7 +123,7 @@ fn boot(settings: &Settings<'_>) -> Result<Found> {
         }
     }
     let here = |(who, _): &&(&str, &str)| !missing.contains(who);
-    let (mut text, mut said) = (String::new(), String::new());
+    let (mut text, mut errors) = (String::new(), String::new());
     // A counted machine dies now and then (docs/lab.md, "Traps"): one for each kernel, and what has no
     // figure has another try.
     for (_, ours, peers) in BOOTS.iter().chain(&BOOTS) {
@@ -131,27 +133,23 @@ fn boot(settings: &Settings<'_>) -> Result<Found> {
         if wanted.is_empty() {
             continue;
         }
-        let mut command = Command::new(settings.repository.join("benches/boot/run"));
-        // A row that does not come up ends with an error; the others are told all the same.
-        let result = command
-            .args(&wanted)
-            .env("TIMES_ONLY", "1")
-            .output()
-            .context("cannot start benches/boot/run")?;
+        let mut lab = Options::times_of(wanted).prepare(settings.repository)?;
+        // A row that does not come up ends with an error; the others are printed all the same.
+        let result = lab.command.output().context("cannot start the lab")?;
         text += &String::from_utf8_lossy(&result.stdout);
-        said += &String::from_utf8_lossy(&result.stderr);
+        errors += &String::from_utf8_lossy(&result.stderr);
     }
     for (name, ours, peers) in BOOTS {
         let Some(own) = first_line(&text, ours) else {
-            let said = why(&said, ours);
-            found.without(&format!("boot: {name}"), format!("no figure: {said}"));
+            let reason = why(&errors, ours);
+            found.without(&format!("boot: {name}"), format!("no figure: {reason}"));
             continue;
         };
         let mut sides = vec![Side::once("boxbuild", own)];
         for (who, row) in peers.iter().filter(here) {
             match first_line(&text, row) {
                 Some(time) => sides.push(Side::once(who, time)),
-                None => found.without(&format!("{who}, {name}"), "its guest said nothing"),
+                None => found.without(&format!("{who}, {name}"), "its guest printed nothing"),
             }
         }
         let unit = ("million instructions", false);
@@ -160,13 +158,13 @@ fn boot(settings: &Settings<'_>) -> Result<Found> {
     Ok(found)
 }
 
-/// What was said of `row`, or said last.
-fn why<'a>(said: &'a str, row: &str) -> &'a str {
+/// Returns the last error of `row`, or else the last one of all.
+fn why<'a>(errors: &'a str, row: &str) -> &'a str {
     let start = format!("{row}: ");
-    let mut of_it = said.lines().filter(|line| line.starts_with(&start));
+    let mut of_it = errors.lines().filter(|line| line.starts_with(&start));
     of_it
         .next_back()
-        .or(said.lines().next_back())
+        .or(errors.lines().next_back())
         .unwrap_or_default()
 }
 
@@ -203,8 +201,8 @@ pub fn virtiofsd(repository: &Path) -> Option<PathBuf> {
         .or_else(|| find("virtiofsd"))
 }
 
-fn share(settings: &Settings<'_>) -> Result<Found> {
-    let mut found = Found::default();
+fn share(settings: &Settings<'_>) -> Result<SuiteResult> {
+    let mut found = SuiteResult::default();
     let peer = virtiofsd(settings.repository);
     let rounds = settings.rounds.to_string();
     let mut arguments = vec!["--rounds", &rounds];
@@ -248,8 +246,8 @@ fn side(entry: &Value) -> Result<Side<'_>> {
     })
 }
 
-fn net(settings: &Settings<'_>) -> Result<Found> {
-    let mut found = Found::default();
+fn net(settings: &Settings<'_>) -> Result<SuiteResult> {
+    let mut found = SuiteResult::default();
     let program = settings
         .repository
         .join("target/release/boxbuild-bench-net");
@@ -271,8 +269,8 @@ fn net(settings: &Settings<'_>) -> Result<Found> {
     Ok(found)
 }
 
-fn block(settings: &Settings<'_>) -> Result<Found> {
-    let mut found = Found::default();
+fn block(settings: &Settings<'_>) -> Result<SuiteResult> {
+    let mut found = SuiteResult::default();
     for program in ["qemu-img", "qemu-storage-daemon"] {
         if find(program).is_none() {
             found.without("block", format!("{program} is not installed"));
@@ -308,8 +306,8 @@ fn block(settings: &Settings<'_>) -> Result<Found> {
     Ok(found)
 }
 
-fn build(settings: &Settings<'_>) -> Result<Found> {
-    let mut found = Found::default();
+fn build(settings: &Settings<'_>) -> Result<SuiteResult> {
+    let mut found = SuiteResult::default();
     let Some(kiwi) = settings.kiwi.as_deref().and_then(find) else {
         found.without(
             "kiwi-ng system boxbuild",
@@ -317,22 +315,16 @@ fn build(settings: &Settings<'_>) -> Result<Found> {
         );
         return Ok(found);
     };
-    let boxbuild = settings.repository.join("target/release/boxbuild");
-    let mut command = Command::new(settings.repository.join("benches/whole-build"));
-    let text = output(
-        command
-            .arg(&boxbuild)
-            .arg(&kiwi)
-            .args([&settings.box_name, "1"]),
-    )?;
-    let time = |who: &str| -> Result<f64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(who));
-        let line = line.with_context(|| format!("{who} has no time in {text:?}"))?;
-        Ok(line.trim().trim_end_matches('s').trim().parse()?)
-    };
+    if !Path::new(VIRTIOFSD).exists() {
+        let reason = format!("it finds no {VIRTIOFSD} (cargo install virtiofsd)");
+        found.without("kiwi-ng system boxbuild", reason);
+        return Ok(found);
+    }
+    let options = whole_build::Options::once(&kiwi, &settings.box_name);
+    let times = whole_build::run(settings.repository, &options)?;
     let sides = [
-        Side::once("boxbuild", time("boxbuild ")?),
-        Side::once("kiwi-ng system boxbuild", time("peer ")?),
+        Side::once("boxbuild", times.boxbuild[0]),
+        Side::once("kiwi-ng system boxbuild", times.peer[0]),
     ];
     let row = Row::new("build", "tests/descriptions/mini", ("s", false), &sides);
     found.rows.push(row);
@@ -368,9 +360,9 @@ mod tests {
         let again =
             format!("{text}microvm-elf: entry 3.0 init 1464.0 guest-uptime 1267.3 exit 1528.0\n");
         assert_eq!(first_line(&again, "microvm-elf"), Some(1464.0));
-        let said = "bz: no end\nqemu: something\n";
+        let errors = "bz: no end\nqemu: something\n";
         assert_eq!(
-            (why(said, "bz"), why(said, "elf")),
+            (why(errors, "bz"), why(errors, "elf")),
             ("bz: no end", "qemu: something")
         );
     }

@@ -1,28 +1,26 @@
-//! What stands behind the guest's TAP.
+//! The processes that serve the guest's TAP.
 
 use std::fs;
-use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::unistd::{SysconfVar, sysconf};
 
+use crate::namespaces::{Guest, HostNetwork, ip};
 use crate::tap;
-use crate::world::{Guest, World, ip};
 
 /// How long a peer may take to make its TAP.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Who it is.
+/// Which program serves the TAP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ours,
     Passt,
-    /// libslirp with frames of the largest size that it can do.
+    /// libslirp with the largest frames that it supports.
     Slirp,
-    /// The same with an Ethernet's, as QEMU's user network has them.
+    /// libslirp with frames of an Ethernet, as in QEMU's user network.
     SlirpSmall,
 }
 
@@ -56,17 +54,15 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// A new guest whose network is served by a new process.
-    pub(crate) fn start(kind: Kind, world: &World) -> Result<Backend> {
-        let guest = world.guest()?;
-        // Only until the process has it.
-        let mut tap = None;
+    /// Starts a process that serves the network of a new guest.
+    pub(crate) fn start(kind: Kind, host: &HostNetwork) -> Result<Backend> {
+        let guest = host.guest()?;
+        let mut input = Stdio::null();
         let mut command = match kind {
             Kind::Ours => {
-                let fd = tap.insert(tap::create(&guest)?);
-                fcntl(&*fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+                input = Stdio::from(tap::create(&guest)?);
                 let mut command = Command::new(std::env::current_exe()?);
-                command.arg("serve").arg(fd.as_raw_fd().to_string());
+                command.arg("serve");
                 command
             }
             Kind::Passt => {
@@ -86,7 +82,7 @@ impl Backend {
         };
         let log = tempfile::tempfile()?;
         let process = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(log.try_clone()?)
             .stderr(log.try_clone()?)
             .spawn()
@@ -99,17 +95,17 @@ impl Backend {
         let start = Instant::now();
         while backend.guest.run(|| ip("route get 198.51.100.1")).is_err() {
             if let Some(status) = backend.process.try_wait()? {
-                bail!("it ended at once: {status}: {}", said(log)?);
+                bail!("it ended at once: {status}: {}", read_log(log)?);
             }
             if start.elapsed() > LIMIT {
-                bail!("it makes no network: {}", said(log)?);
+                bail!("it makes no network: {}", read_log(log)?);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(backend)
     }
 
-    /// One line about the program.
+    /// Returns the program's version, in one line.
     pub(crate) fn version(&self) -> Result<String> {
         if self.kind == Kind::Ours {
             return Ok(String::from(
@@ -126,7 +122,7 @@ impl Backend {
         Ok(library.map_or(first.clone(), |library| format!("{first}, {library}")))
     }
 
-    /// Processor time that its process has used, in seconds: fields 14 and 15 of
+    /// Returns the processor time that the process has used, in seconds: fields 14 and 15 of
     /// /proc/PID/stat.
     pub(crate) fn processor_time(&self) -> Result<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
@@ -142,7 +138,7 @@ impl Backend {
     }
 }
 
-fn said(mut log: fs::File) -> Result<String> {
+fn read_log(mut log: fs::File) -> Result<String> {
     use std::io::{Read, Seek};
 
     let mut text = String::new();
@@ -153,7 +149,7 @@ fn said(mut log: fs::File) -> Result<String> {
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

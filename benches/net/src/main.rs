@@ -2,15 +2,15 @@
 //! boxbuild's NAT, passt and libslirp, with the same client in the same run.
 //!
 //! The guest is a network namespace with a TAP interface, so its TCP is Linux' own. Behind the TAP
-//! is our NAT in a process of its own, pasta (passt with a TAP), or slirp4netns (libslirp with a
-//! TAP). All of it happens in namespaces of its own, without root (docs/benchmarks.md).
+//! is boxbuild's NAT in a process of its own, pasta (passt with a TAP), or slirp4netns (libslirp
+//! with a TAP). Everything runs in new namespaces, without root (docs/benchmarks.md).
 
 mod backend;
-mod ours;
+mod namespaces;
+mod nat;
 mod report;
 mod tap;
 mod traffic;
-mod world;
 
 use std::path::{Path, PathBuf};
 
@@ -18,9 +18,9 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use backend::{Backend, Kind};
+use namespaces::HostNetwork;
 use report::{Report, Row};
-use traffic::{Measured, Server, Workload};
-use world::World;
+use traffic::{Measurement, Server, Workload};
 
 /// Measures the guest's network against passt and libslirp.
 #[derive(Debug, Parser)]
@@ -30,7 +30,7 @@ struct Options {
     /// How often each workload is measured.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// How long a stream flows, in milliseconds.
+    /// How long a stream lasts, in milliseconds.
     #[arg(long, default_value_t = 1500)]
     millis: u64,
     /// Only workloads whose name contains this.
@@ -43,18 +43,15 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves a TAP: what the bench starts by itself.
+    /// Serves the TAP that is the standard input (used by the measurement).
     #[command(hide = true)]
-    Serve {
-        /// Descriptor of the TAP.
-        tap: i32,
-    },
+    Serve,
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    if let Some(Command::Serve { tap }) = options.command {
-        return ours::serve(tap);
+    if let Some(Command::Serve) = options.command {
+        return nat::serve();
     }
     let report = measure(&options)?;
     for skipped in &report.skipped {
@@ -74,8 +71,8 @@ fn write(report: &Report, path: &Path) -> Result<()> {
 
 fn measure(options: &Options) -> Result<Report> {
     let mut report = Report::default();
-    let world = match World::enter() {
-        Ok(world) => world,
+    let host = match HostNetwork::enter() {
+        Ok(host) => host,
         Err(error) => {
             report.skip("all", format!("no namespaces of its own: {error:#}"));
             return Ok(report);
@@ -83,7 +80,7 @@ fn measure(options: &Options) -> Result<Report> {
     };
     let mut kinds = Vec::new();
     for kind in Kind::ALL {
-        match Backend::start(kind, &world).and_then(|backend| backend.version()) {
+        match Backend::start(kind, &host).and_then(|backend| backend.version()) {
             Ok(version) => {
                 println!("{}: {version}", kind.name());
                 report.versions.insert(kind.name(), version);
@@ -95,11 +92,11 @@ fn measure(options: &Options) -> Result<Report> {
     if kinds.first() != Some(&Kind::Ours) {
         return Ok(report);
     }
-    let server = Server::start(&world)?;
+    let server = Server::start(&host)?;
     for workload in Workload::all(options.millis) {
         if workload.name().contains(&options.only) {
             let row = rounds(
-                &world,
+                &host,
                 &server,
                 workload,
                 kinds.clone(),
@@ -113,9 +110,9 @@ fn measure(options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// All rounds of a workload. A peer that fails at it is left out, with a word in the report.
+/// Runs all rounds of a workload. A peer that fails is left out, and the report says so.
 fn rounds(
-    world: &World,
+    host: &HostNetwork,
     server: &Server,
     workload: Workload,
     mut kinds: Vec<Kind>,
@@ -126,7 +123,7 @@ fn rounds(
         let mut measured = Vec::new();
         // The first round warms up.
         for round in 0..=rounds {
-            match one_round(world, server, workload, &kinds, round) {
+            match one_round(host, server, workload, &kinds, round) {
                 Ok(round) => measured.push(round),
                 Err((Kind::Ours, error)) => return Err(error.context("boxbuild's NAT")),
                 Err((kind, error)) => {
@@ -142,19 +139,20 @@ fn rounds(
     }
 }
 
-/// Each kind in a guest of its own, beginning with another one each time. An error names the kind.
+/// Runs each kind in a guest of its own, beginning with another one in each round. Errors name
+/// the kind.
 fn one_round(
-    world: &World,
+    host: &HostNetwork,
     server: &Server,
     workload: Workload,
     kinds: &[Kind],
     round: usize,
-) -> Result<Vec<Measured>, (Kind, anyhow::Error)> {
-    let mut measured = vec![Measured::default(); kinds.len()];
+) -> Result<Vec<Measurement>, (Kind, anyhow::Error)> {
+    let mut measured = vec![Measurement::default(); kinds.len()];
     for turn in 0..kinds.len() {
         let index = (turn + round) % kinds.len();
         let kind = kinds[index];
-        let one = Backend::start(kind, world).and_then(|backend| workload.run(&backend, server));
+        let one = Backend::start(kind, host).and_then(|backend| workload.run(&backend, server));
         measured[index] = one.map_err(|error| (kind, error))?;
     }
     Ok(measured)

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::traffic::{Measured, Workload};
+use crate::traffic::{Measurement, Workload};
 
-/// Everything that was measured, and what was not.
+/// All results, and what was skipped.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
-    /// What each server says of itself.
+    /// Each server's version.
     pub(crate) versions: BTreeMap<&'static str, String>,
     pub(crate) rows: Vec<Row>,
     pub(crate) skipped: Vec<Skipped>,
@@ -21,7 +21,7 @@ impl Report {
     }
 }
 
-/// Who could not be measured, and why.
+/// A server that could not be measured, and why.
 #[derive(Debug, Serialize)]
 pub(crate) struct Skipped {
     pub(crate) what: &'static str,
@@ -39,14 +39,14 @@ pub(crate) struct Row {
     entries: Vec<Entry>,
 }
 
-/// What one server did.
+/// The results of one server.
 #[derive(Debug, Serialize)]
 struct Entry {
     server: &'static str,
     rate: Figure,
-    /// The serving process' time for one piece, in microseconds.
+    /// Processor time of the serving process per piece, in microseconds.
     processor_us: Figure,
-    /// How many times faster boxbuild is: median of the rounds' ratios.
+    /// How many times as fast boxbuild is: median of the rounds' ratios.
     ratio_rate: f64,
     /// The lowest and the highest of them.
     ratio_range: [f64; 2],
@@ -78,18 +78,18 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     values
 }
 
-/// The value at this part of the way from the lowest to the highest; NaN if there is none.
+/// Returns the quantile `part` (0 to 1); NaN without values.
 fn at(sorted: &[f64], part: f64) -> f64 {
     let index = (sorted.len().saturating_sub(1) as f64 * part).round() as usize;
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }
 
 impl Row {
-    /// `rounds` has in each round what each of `servers` did.
+    /// Builds the row; `rounds` has the measurements of each of `servers`, by round.
     pub(crate) fn new(
         workload: Workload,
         servers: &[&'static str],
-        rounds: &[Vec<Measured>],
+        rounds: &[Vec<Measurement>],
     ) -> Row {
         let rates = |index: usize| rounds.iter().map(move |round| round[index].rate);
         let costs = |index: usize| rounds.iter().map(move |round| round[index].cost());
@@ -141,11 +141,11 @@ mod tests {
     #[test]
     fn ratios_are_of_the_same_round() {
         let measured = |rate| {
-            let mut measured = Measured::default();
+            let mut measured = Measurement::default();
             measured.rate = rate;
             measured
         };
-        let rounds: Vec<Vec<Measured>> = [(10.0, 5.0), (4.0, 8.0), (9.0, 3.0)]
+        let rounds: Vec<Vec<Measurement>> = [(10.0, 5.0), (4.0, 8.0), (9.0, 3.0)]
             .map(|(ours, peer)| vec![measured(ours), measured(peer)])
             .into();
         let row = Row::new(Workload::Short(1), &["boxbuild", "peer"], &rounds);

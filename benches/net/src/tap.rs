@@ -1,5 +1,5 @@
-//! A TAP interface in the guest, for our NAT: as a virtio network card, it takes large segments and
-//! incomplete checksums.
+//! A TAP interface in the guest, for boxbuild's NAT: as a virtio network card, it accepts large
+//! segments and incomplete checksums.
 
 use std::fs::File;
 use std::io;
@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use boxbuild_vmm::net::GUEST_MAC;
 use boxbuild_vmm::virtio::net::HEADER;
 
-use crate::world::{Guest, ip};
+use crate::namespaces::{Guest, ip};
 
-/// Its name.
+/// Name of the interface.
 const NAME: &[u8] = b"tap0";
 /// Kernel interface (Linux, include/uapi/linux/if_tun.h).
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
@@ -24,7 +24,7 @@ const TUN_F_CSUM: libc::c_ulong = 0x01;
 const TUN_F_TSO4: libc::c_ulong = 0x02;
 const TUN_F_TSO6: libc::c_ulong = 0x04;
 
-/// `struct ifreq`: name, flags, and what else its union may hold.
+/// `struct ifreq`: name, flags, and the rest of its union.
 #[repr(C)]
 struct Request {
     name: [u8; libc::IFNAMSIZ],
@@ -32,7 +32,7 @@ struct Request {
     rest: [u8; 22],
 }
 
-/// An interface with the addresses that our NAT has for its guest.
+/// Creates the interface, with the addresses that the NAT assigns to its guest.
 pub(crate) fn create(guest: &Guest) -> Result<OwnedFd> {
     guest.run(|| {
         let tap = File::options()

@@ -1,4 +1,4 @@
-//! What flows: a server in the world, and the guest's side of each workload.
+//! The traffic: a server on the host, and the guest's side of each workload.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,35 +9,35 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::backend::Backend;
-use crate::world::{SERVER, World};
+use crate::namespaces::{HostNetwork, SERVER};
 
-/// Bytes of one call.
+/// Bytes of one read or write.
 const CHUNK: usize = 128 << 10;
-/// Bytes there and back of a short connection.
+/// Bytes that a short connection sends, and receives.
 const MESSAGE: usize = 64;
 /// Short connections of a measurement.
 const CONNECTIONS: usize = 1000;
-/// Nothing may take longer.
+/// Timeout of each operation.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// First byte of a connection: what the server shall do.
+/// First byte of a connection: the server sends, receives, or echoes.
 const SEND: u8 = b's';
 const RECEIVE: u8 = b'r';
 const ANSWER: u8 = b'a';
 
-/// A figure, and what it took.
+/// One measurement of a workload.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Measured {
+pub(crate) struct Measurement {
     /// In [`Workload::unit`].
     pub(crate) rate: f64,
-    /// [`Workload::piece`]s that went through.
+    /// Number of [`Workload::piece`]s that were transferred.
     pieces: f64,
     /// Seconds of the backend's processor time.
     processor: f64,
 }
 
-impl Measured {
-    /// Microseconds of processor time a piece.
+impl Measurement {
+    /// Returns the processor time per piece, in microseconds.
     pub(crate) fn cost(self) -> f64 {
         self.processor * 1e6 / self.pieces
     }
@@ -46,11 +46,11 @@ impl Measured {
 /// One kind of traffic.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Workload {
-    /// One stream to the guest, of so long.
+    /// One stream to the guest, for this long.
     Down(Duration),
-    /// One stream from the guest.
+    /// One stream from the guest, for this long.
     Up(Duration),
-    /// Short connections of the guest, so many at once.
+    /// Short connections from the guest, this many at once.
     Short(usize),
 }
 
@@ -91,8 +91,8 @@ impl Workload {
     }
 
     /// Runs it in the backend's guest.
-    pub(crate) fn run(self, backend: &Backend, server: &Server) -> Result<Measured> {
-        // The first packet has to find its neighbour.
+    pub(crate) fn run(self, backend: &Backend, server: &Server) -> Result<Measurement> {
+        // The first packet resolves the neighbour's address.
         backend.guest.run(|| answered(server.address))?;
         let before = backend.processor_time()?;
         let (bytes, took) = match self {
@@ -105,7 +105,7 @@ impl Workload {
                 backend.guest.run(|| {
                     let mut stream = connect(server.address, RECEIVE)?;
                     pour(&mut stream, time)?;
-                    // The end comes when the server has everything.
+                    // The server answers when it has received everything.
                     stream.read_exact(&mut [0])?;
                     Ok(())
                 })?;
@@ -142,7 +142,7 @@ impl Workload {
             Workload::Short(_) => count / 1e3,
             _ => count * 8.0 / 1e9,
         } / took.as_secs_f64();
-        Ok(Measured {
+        Ok(Measurement {
             rate,
             pieces,
             processor,
@@ -158,7 +158,7 @@ fn connect(address: SocketAddr, order: u8) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// One short connection.
+/// Makes one short connection.
 fn answered(address: SocketAddr) -> Result<()> {
     let mut message = [ANSWER; MESSAGE];
     let mut stream = TcpStream::connect_timeout(&address, LIMIT).context("the guest connects")?;
@@ -171,7 +171,7 @@ fn answered(address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Reads to the end; bytes, and time from the first of them.
+/// Reads to the end; returns the number of bytes, and the time since the first of them.
 fn drain(stream: &mut TcpStream) -> Result<(usize, Duration)> {
     let mut buffer = vec![0; CHUNK];
     let (mut bytes, mut start) = (0, None);
@@ -189,7 +189,7 @@ fn drain(stream: &mut TcpStream) -> Result<(usize, Duration)> {
     Ok((bytes, start.context("nothing came")?.elapsed()))
 }
 
-/// Writes for so long, and ends the stream.
+/// Writes for `time`, and ends the stream.
 fn pour(stream: &mut TcpStream, time: Duration) -> Result<()> {
     let (buffer, start) = (vec![b'x'; CHUNK], Instant::now());
     while start.elapsed() < time {
@@ -198,16 +198,16 @@ fn pour(stream: &mut TcpStream, time: Duration) -> Result<()> {
     Ok(stream.shutdown(Shutdown::Write)?)
 }
 
-/// Does in the world what the guest asks for.
+/// The server on the host, for all workloads.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
-    /// What came of a stream from the guest.
+    /// Bytes and time of each stream from the guest.
     received: Mutex<Receiver<(usize, Duration)>>,
 }
 
 impl Server {
-    pub(crate) fn start(_world: &World) -> Result<Server> {
+    pub(crate) fn start(_host: &HostNetwork) -> Result<Server> {
         let listener = TcpListener::bind((SERVER, 0))?;
         let address = listener.local_addr()?;
         let (sender, received) = channel();
@@ -237,7 +237,7 @@ fn serve(mut stream: TcpStream, received: &Sender<(usize, Duration)>) -> Result<
                 &mut stream,
                 Duration::from_millis(u64::from_le_bytes(millis)),
             )?;
-            // Until the guest has everything.
+            // Waits until the guest has received everything.
             let _ = stream.read(&mut [0]);
         }
         [RECEIVE] => {

@@ -1,11 +1,10 @@
 //! Measures how fast shares are, against virtiofsd, with the same client in the same run.
 //!
-//! Every server is a process of its own and serves a directory of its own on the same file
-//! system; the client is the test client, which drives them over vhost-user. For each workload
-//! the servers take turns, round by round and in alternating order, so that what else the
-//! machine does meets all of them. Two things are measured: operations per second as the
-//! client sees them, and the processor time that the server's process spent for each, which
-//! other load disturbs less.
+//! Each server is a process of its own and serves its own directory on the same file system; the
+//! client is the test client, which drives them over vhost-user. For each workload the servers
+//! take turns, round by round and in alternating order, so that other load affects all of them.
+//! Measured are operations per second as the client sees them, and the server process's processor
+//! time per operation, which other load affects less.
 
 mod report;
 mod servers;
@@ -31,7 +30,7 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves a directory over the socket that is the standard input (used by the measurement).
+    /// Serves a directory to the listener that is the standard input (used by the measurement).
     #[command(hide = true)]
     Serve {
         /// The directory.
@@ -41,14 +40,14 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Run {
-    /// Program to compare with; without it only our own server is measured.
+    /// virtiofsd to compare with; without it, only boxbuild's server is measured.
     #[arg(long, value_name = "PROGRAM")]
     virtiofsd: Option<PathBuf>,
     /// How often each workload is measured.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
-    /// Where the shared directories are made, about 200 MiB [default: /dev/shm, because what a
-    /// disk's file system costs, and how that varies, hides what the servers cost].
+    /// Where to create the shared directories, about 200 MiB [default: /dev/shm, because the cost
+    /// of a disk's file system would hide that of the servers].
     #[arg(long)]
     dir: Option<PathBuf>,
     /// User to run all servers as (needs root) [default: the calling user].
@@ -75,7 +74,7 @@ fn measure(run: &Run) -> Result<()> {
     let work = tempfile::Builder::new()
         .prefix("boxbuild-bench-")
         .tempdir_in(&base)
-        .with_context(|| format!("cannot make a directory in {}", base.display()))?;
+        .with_context(|| format!("cannot create a directory in {}", base.display()))?;
     let mut running = Vec::new();
     for kind in Kind::ALL {
         if kind == Kind::Ours || run.virtiofsd.is_some() {

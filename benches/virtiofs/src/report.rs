@@ -64,7 +64,7 @@ impl Figure {
     }
 }
 
-/// What one server did.
+/// The results of one server.
 #[derive(Debug, Serialize)]
 struct Entry {
     server: &'static str,
@@ -72,9 +72,9 @@ struct Entry {
     rate: Figure,
     /// The server's processor time for one unit, in microseconds.
     processor_us: Figure,
-    /// How many times faster our own server is.
+    /// How many times as fast boxbuild's server is.
     ratio_rate: f64,
-    /// How many times less processor time our own server takes.
+    /// This server's processor time divided by that of boxbuild's.
     ratio_processor: f64,
 }
 
@@ -85,7 +85,7 @@ struct Row {
     entries: Vec<Entry>,
 }
 
-/// All results; the first server is our own.
+/// All results; the first server is boxbuild's.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     servers: Vec<&'static str>,

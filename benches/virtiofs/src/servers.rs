@@ -1,32 +1,29 @@
 //! Server processes.
 
 use std::fs;
-use std::io::{IoSlice, IoSliceMut, Read};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use boxbuild_virtiofs::ShareConfig;
-use boxbuild_virtiofs::vhost_user::ShareServer;
+use boxbuild_virtiofs::vhost_user::{self, ServerInput};
+use boxbuild_virtiofs::{MountTag, Share};
 use boxbuild_virtiofs_client::Client;
-use nix::cmsg_space;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 
-/// Requests that may be under way at once.
+/// Requests that may be in flight at once.
 pub(crate) const DEPTH: u16 = 16;
 
-/// Which server.
+/// The servers that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Ours, with Landlock and checked names.
     Ours,
     /// virtiofsd without any confinement.
     Bare,
-    /// virtiofsd as it comes: its own namespaces and a system call filter.
+    /// virtiofsd with its defaults: own namespaces and a system call filter.
     Sandboxed,
 }
 
@@ -49,16 +46,14 @@ pub(crate) struct Running {
     /// The shared directory on the host.
     pub(crate) root: PathBuf,
     process: Process,
-    // Our own server ends when this is closed.
-    _control: Option<UnixStream>,
 }
 
-/// A child that ends with us.
+/// A child that is killed with its owner.
 struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself, as the connection is closed.
+        // It may have ended already, as the connection is closed.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -81,15 +76,13 @@ impl Running {
                 std::os::unix::fs::chown(dir, Some(uid), Some(uid))?;
             }
         }
-        let (mut process, stream, control) = match (kind, virtiofsd) {
+        let (mut process, stream) = match (kind, virtiofsd) {
             (Kind::Ours, _) => {
-                let (control, theirs) = UnixStream::pair()?;
+                let (listener, stream) = vhost_user::connected_listener()?;
                 let mut command = Command::new(std::env::current_exe()?);
                 command.arg("serve").arg(&root);
-                command.stdin(Stdio::from(OwnedFd::from(theirs)));
-                let process = spawn(&mut command, uid)?;
-                let stream = receive(&control)?;
-                (process, stream, Some(control))
+                command.stdin(Stdio::from(OwnedFd::from(listener)));
+                (spawn(&mut command, uid)?, stream)
             }
             (_, Some(program)) => {
                 let socket = home.join("socket");
@@ -103,13 +96,13 @@ impl Running {
                 command.stdin(Stdio::null());
                 let mut process = spawn(&mut command, uid)?;
                 let stream = connect(&socket, &mut process)?;
-                (process, stream, None)
+                (process, stream)
             }
-            (_, None) => bail!("no virtiofsd to start"),
+            (_, None) => bail!("no virtiofsd program is given (--virtiofsd)"),
         };
         let client = Client::connect(stream, DEPTH).and_then(|mut client| {
             client.init().map_err(std::io::Error::from_raw_os_error)?;
-            client.wait_for_ever();
+            client.disable_timeout();
             Ok(client)
         });
         let client = client.with_context(|| {
@@ -121,11 +114,10 @@ impl Running {
             client,
             root,
             process,
-            _control: control,
         })
     }
 
-    /// Processor time that the process and its children have used.
+    /// Returns the processor time that the process and its children have used.
     pub(crate) fn processor_time(&self) -> Result<Duration> {
         let mut nanos = 0;
         for pid in family(self.process.0.id())? {
@@ -139,7 +131,7 @@ impl Running {
     }
 }
 
-/// A process and all that it started: virtiofsd serves in a child when it makes namespaces.
+/// Returns a process and its descendants: virtiofsd serves in a child if it creates namespaces.
 fn family(pid: u32) -> Result<Vec<u32>> {
     let mut all = vec![pid];
     let mut next = 0;
@@ -177,43 +169,13 @@ fn connect(socket: &Path, process: &mut Process) -> Result<UnixStream> {
     Err(anyhow!("the server does not listen"))
 }
 
-/// The server's side: serves until the standard input is closed.
+/// The server process: serves the connection to the listener that is the standard input until the
+/// client closes it.
 pub(crate) fn serve(dir: &Path) -> Result<()> {
-    let (_server, stream) = ShareServer::start(ShareConfig::new(dir))?;
-    let control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-    let descriptors = [stream.as_raw_fd()];
-    let message = [ControlMessage::ScmRights(&descriptors)];
-    let data = [IoSlice::new(b"s")];
-    sendmsg::<UnixAddr>(
-        control.as_raw_fd(),
-        &data,
-        &message,
-        MsgFlags::empty(),
-        None,
-    )?;
-    drop(stream);
-    let _ = (&control).read(&mut [0])?;
-    Ok(())
-}
-
-/// Receives the connection from our own server.
-fn receive(control: &UnixStream) -> Result<UnixStream> {
-    let mut byte = [0];
-    let mut data = [IoSliceMut::new(&mut byte)];
-    let mut space = cmsg_space!([i32; 1]);
-    let message = recvmsg::<UnixAddr>(
-        control.as_raw_fd(),
-        &mut data,
-        Some(&mut space),
-        MsgFlags::MSG_CMSG_CLOEXEC,
-    )?;
-    for part in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(descriptors) = part
-            && let [descriptor] = descriptors[..]
-        {
-            // SAFETY: the kernel has just made this descriptor for us.
-            return Ok(unsafe { UnixStream::from_raw_fd(descriptor) });
-        }
-    }
-    bail!("our own server did not start");
+    let listener = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let input = ServerInput {
+        share: Share::new(MountTag::new("share")?, dir),
+        listener: UnixListener::from(listener),
+    };
+    Ok(vhost_user::serve(input, |_| ())?)
 }

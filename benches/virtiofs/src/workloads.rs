@@ -1,5 +1,4 @@
-//! What is measured. Each workload makes what it needs before the clock runs, and removes it
-//! after.
+//! The workloads. What a workload needs is created before, and removed after the measurement.
 
 use std::fs;
 
@@ -9,20 +8,20 @@ use vm_memory::{ByteValued, Bytes};
 
 use crate::servers::{DEPTH, Running};
 
-/// What the server answers.
+/// The server's reply, or its errno.
 type Answer = Result<u64, i32>;
 
-/// A kind of work.
+/// One workload.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
-    /// What is counted.
+    /// Unit of the count.
     pub(crate) unit: &'static str,
-    /// Makes what the work needs; not measured.
+    /// Creates what the work needs; not measured.
     pub(crate) prepare: fn(&mut Running) -> std::io::Result<()>,
-    /// Does the work; returns how much of it.
+    /// Does the work; returns the count.
     pub(crate) work: fn(&mut Client) -> Answer,
-    /// Undoes what the guest knows; not measured.
+    /// Gives back the guest's references; not measured.
     pub(crate) finish: fn(&mut Client) -> Answer,
 }
 
@@ -177,7 +176,7 @@ fn big(server: &mut Running) -> std::io::Result<()> {
     fs::read(&path).map(drop)
 }
 
-/// The server may run as somebody else.
+/// Allows everything to everyone, as the server may run as another user.
 fn open_to_all(path: &std::path::Path) -> std::io::Result<()> {
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777))
 }
@@ -222,7 +221,7 @@ fn forget_names(guest: &mut Client) -> Answer {
     Ok(0)
 }
 
-/// Keeps as many requests under way as there are slots.
+/// Keeps as many requests in flight as there are slots.
 fn deep<'a>(guest: &mut Client, count: u64, request: impl Fn(u64) -> Request<'a>) -> Answer {
     let mut sent = 0;
     let mut send = |guest: &mut Client, slot: u16| {
@@ -251,7 +250,7 @@ fn lookup_deep(guest: &mut Client) -> Answer {
         node: dir,
         body: &bodies[(number % NAMES) as usize],
         data: 0,
-        room: size_of::<abi::EntryOut>() as u32,
+        capacity: size_of::<abi::EntryOut>() as u32,
     })
 }
 
@@ -341,7 +340,7 @@ fn read_small(guest: &mut Client) -> Answer {
     })
 }
 
-/// A place in the large file, from a fixed sequence (a linear congruential generator with
+/// Returns an offset in the large file, from a fixed sequence (a linear congruential generator with
 /// Knuth's constants).
 fn place(number: u64) -> u64 {
     let mixed = number
@@ -384,12 +383,12 @@ fn read_deep(guest: &mut Client) -> Answer {
             node,
             body: &bodies[number as usize],
             data: 0,
-            room: 4 * KIB,
+            capacity: 4 * KIB,
         })
     })
 }
 
-/// As unpacking and then compiling does: writes files in many directories, then reads each.
+/// Writes files in many directories, then reads each, as unpacking and compiling do.
 fn small_files(guest: &mut Client) -> Answer {
     let (directories, files) = (100, 100);
     guest

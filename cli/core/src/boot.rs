@@ -1,5 +1,7 @@
 //! How a box is brought up.
 
+use boxbuild_engine::podman::Mode;
+
 /// How a box is brought up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,5 +39,12 @@ pub enum RunsAs {
     /// A virtual machine, brought up like this.
     Machine(Boot),
     /// A container.
-    Container,
+    Container(Mode),
+}
+
+impl RunsAs {
+    /// Whether it is a container.
+    pub fn is_container(self) -> bool {
+        matches!(self, RunsAs::Container(_))
+    }
 }

@@ -77,7 +77,7 @@ impl HostPaths {
             paths.add(option, path, true)?;
         }
         match runs_as {
-            RunsAs::Container => {
+            RunsAs::Container(_) => {
                 let folders = paths.folders.iter().map(|share| share.path.as_path());
                 folders
                     .chain(paths.files.iter().map(PathBuf::as_path))
@@ -230,6 +230,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use boxbuild_engine::podman::Mode;
 
     const FAST: RunsAs = RunsAs::Machine(Boot::Fast);
     const COMPAT: RunsAs = RunsAs::Machine(Boot::Compat);
@@ -277,10 +278,15 @@ mod tests {
         refused(None, &named(&key), FAST, "does not exist");
         fs::write(&key, "").unwrap();
         refused(None, &named(&key), COMPAT, "--signing-key");
-        assert!(HostPaths::new(None, &named(&key), RunsAs::Container).is_ok());
+        assert!(HostPaths::new(None, &named(&key), RunsAs::Container(Mode::Rootless)).is_ok());
         let unspeakable = dir.path().join("a:,");
         fs::write(&unspeakable, "").unwrap();
-        refused(None, &named(&unspeakable), RunsAs::Container, "podman");
+        refused(
+            None,
+            &named(&unspeakable),
+            RunsAs::Container(Mode::Rootless),
+            "podman",
+        );
         refused(Some(&key), &[], FAST, "not a folder");
         for system in ["/", "/usr", "/proc/self", "/dev"] {
             refused(Some(Path::new(system)), &[], FAST, "of the system");

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
+use boxbuild_host::error::IoError;
 use boxbuild_host::file::open_regular;
 use boxbuild_host::reaper::Reaper;
 
@@ -27,16 +28,8 @@ pub enum OutputDirError {
     #[error("{0} is in use by another build: wait for it, or choose another --target-dir")]
     InUse(PathBuf),
     /// A file operation failed.
-    #[error("cannot {action} {path}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why it failed.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
 }
 
 /// A target directory that this build holds.
@@ -67,14 +60,7 @@ impl OutputDir {
     /// Makes the directory if need be, takes it for this build, and removes what an earlier
     /// build said about its own outcome.
     pub fn acquire(dir: &Path) -> Result<OutputDir, OutputDirError> {
-        let io = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| OutputDirError::Io {
-                action,
-                path,
-                source,
-            }
-        };
+        let io = IoError::on;
         let mut made = None;
         let mut missing = dir;
         while !missing.exists() {
@@ -91,7 +77,7 @@ impl OutputDir {
             Flock::lock(handle, FlockArg::LockExclusiveNonblock).map_err(
                 |(_, errno)| match errno {
                     nix::errno::Errno::EWOULDBLOCK => OutputDirError::InUse(dir.to_owned()),
-                    errno => io("lock the folder", dir)(errno.into()),
+                    errno => io("lock the folder", dir)(errno.into()).into(),
                 },
             )?;
         let staging = dir.join(STAGING);
@@ -100,7 +86,7 @@ impl OutputDir {
             let stale = dir.join(stale);
             match fs::remove_file(&stale) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io("remove the stale file", &stale)(error));
+                    return Err(io("remove the stale file", &stale)(error).into());
                 }
                 _ => {}
             }
@@ -152,7 +138,7 @@ impl OutputDir {
     pub fn publish(mut self) -> Result<Vec<PathBuf>, OutputDirError> {
         let mut names: Vec<_> = fs::read_dir(&self.staging)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|source| self.error("read the folder", source))?
+            .map_err(IoError::on("read the folder", &self.staging))?
             .into_iter()
             .map(|entry| entry.file_name())
             .collect();
@@ -179,23 +165,11 @@ impl OutputDir {
             None
         };
         // On a full disk, this makes the room for the verdict.
-        remove_tree(&self.staging).map_err(|source| self.error("remove the folder", source))?;
+        remove_tree(&self.staging).map_err(IoError::on("remove the folder", &self.staging))?;
         let path = self.dir.join("result.code");
-        fs::write(&path, format!("{code}\n")).map_err(|source| OutputDirError::Io {
-            action: "write",
-            path,
-            source,
-        })?;
+        fs::write(&path, format!("{code}\n")).map_err(IoError::on("write", &path))?;
         self.published = true;
         Ok(log)
-    }
-
-    fn error(&self, action: &'static str, source: io::Error) -> OutputDirError {
-        OutputDirError::Io {
-            action,
-            path: self.staging.clone(),
-            source,
-        }
     }
 
     fn move_out(&self, name: &Path) -> Result<PathBuf, OutputDirError> {
@@ -213,14 +187,8 @@ impl OutputDir {
             }
             fs::rename(&from, &to)
         });
-        match moved {
-            Ok(()) => Ok(to),
-            Err(source) => Err(OutputDirError::Io {
-                action: "publish the result",
-                path: to,
-                source,
-            }),
-        }
+        moved.map_err(IoError::on("publish the result", &to))?;
+        Ok(to)
     }
 }
 

@@ -7,7 +7,8 @@ use boxbuild_engine::podman::{Image, ImageSource};
 use boxbuild_host::error::{Classify, ErrorClass};
 
 use crate::boot::Boot;
-use crate::plan::{BootChoice, Folders, HostFacts, Plan, PlanError};
+use crate::host_facts::HostFacts;
+use crate::plan::{BootChoice, Folders, Plan, PlanError};
 use crate::request::BuildRequest;
 use boxbuild_boxes::store::{ContainerImage, StoreError};
 

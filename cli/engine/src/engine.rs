@@ -1,13 +1,12 @@
 //! The interface of everything that runs machines.
 
-use std::sync::mpsc::SyncSender;
-
 use boxbuild_host::arch::Arch;
 
-use crate::error::{StartError, Unusable};
-use crate::event::Event;
+use crate::channel::EventSender;
+use crate::error::StartError;
 use crate::handle::Running;
 use crate::machine::Machine;
+use crate::unusable::Unusable;
 
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +28,9 @@ pub trait Engine: std::fmt::Debug {
     /// Whether it works on this host for guests of `arch`, without starting anything heavy.
     fn probe(&self, arch: Arch) -> Result<(), Unusable>;
 
-    /// Starts `machine`. Events go to `events` until [`Event::Ended`].
+    /// Starts `machine`. Events go to `events` until [`Event::Ended`](crate::Event::Ended).
     ///
     /// Must be called on a thread that lives as long as the machine shall live: child
     /// processes are bound to it by the parent-death signal.
-    fn start(
-        &self,
-        machine: Machine,
-        events: SyncSender<Event>,
-    ) -> Result<Box<dyn Running>, StartError>;
+    fn start(&self, machine: Machine, events: EventSender) -> Result<Box<dyn Running>, StartError>;
 }

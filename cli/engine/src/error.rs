@@ -1,18 +1,10 @@
-//! Why nothing can be run.
+//! Why a job could not be started.
 
 use boxbuild_host::error::{Classify, ErrorClass};
 use std::path::PathBuf;
 
-/// An engine cannot be used on this host; the text says why and what would help.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct Unusable(pub String);
-
-impl Classify for Unusable {
-    fn class(&self) -> ErrorClass {
-        ErrorClass::Host
-    }
-}
+use crate::podman::ContainerError;
+use crate::unusable::Unusable;
 
 /// The machine could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +33,9 @@ pub enum StartError {
     /// The machine cannot be put together.
     #[error("cannot put the virtual machine together")]
     Machine(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The container cannot be started.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
     /// A share cannot be served.
     #[error("cannot share the folder {path}")]
     Share {

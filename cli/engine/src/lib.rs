@@ -4,20 +4,26 @@
 //! what happens arrives as [`Event`]s. Nothing here knows of boxes or KIWI.
 
 pub mod boot_cache;
+mod channel;
 mod engine;
 mod error;
 mod event;
 mod handle;
+mod job;
 pub mod kvm;
 mod machine;
 pub mod podman;
 pub mod qemu;
 mod selection;
+mod unusable;
 mod usage;
 
+pub use channel::{EventReceiver, EventSender, events};
 pub use engine::{Engine, Processor};
-pub use error::{StartError, Unusable};
+pub use error::StartError;
 pub use event::{Ended, Event};
 pub use handle::{Console, Moved, Running, Usage, size_line};
+pub use job::{ContainerJob, Job, MachineJob};
 pub use machine::{Forward, Machine, Network, RootDisk, Share};
 pub use selection::{EngineChoice, Selected, all, select};
+pub use unusable::Unusable;

@@ -6,6 +6,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use boxbuild_host::arch::Arch;
+use boxbuild_virtiofs::MountTag;
+
+use crate::error::StartError;
 
 /// A machine that an engine shall run once.
 #[derive(Debug)]
@@ -90,6 +93,22 @@ pub struct Share {
     pub path: PathBuf,
     /// The guest cannot change anything below it.
     pub read_only: bool,
+}
+
+impl Share {
+    /// What a virtio-fs device serves for it.
+    ///
+    /// # Errors
+    /// Fails if the tag is not valid.
+    pub fn to_device(&self) -> Result<boxbuild_virtiofs::Share, StartError> {
+        let tag = MountTag::new(&*self.tag).map_err(|error| StartError::Share {
+            path: self.path.clone(),
+            source: Box::new(error),
+        })?;
+        let mut share = boxbuild_virtiofs::Share::new(tag, &self.path);
+        share.read_only = self.read_only;
+        Ok(share)
+    }
 }
 
 /// What the guest's network interface reaches.

@@ -3,9 +3,9 @@
 use boxbuild_host::arch::Arch;
 
 use crate::engine::Engine;
-use crate::error::Unusable;
 use crate::kvm::Kvm;
 use crate::qemu::Qemu;
+use crate::unusable::Unusable;
 
 /// The engine that is asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

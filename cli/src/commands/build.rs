@@ -6,9 +6,10 @@ use std::path::Path;
 use boxbuild_boxes::fetch::Key;
 use boxbuild_boxes::source::published;
 use boxbuild_boxes::store::{InstalledBox, Store};
-use boxbuild_core::boot::Boot;
+use boxbuild_core::boot::{Boot, RunsAs};
 use boxbuild_core::boot_history::{BootHistory, BootOutcome};
-use boxbuild_core::plan::{BootChoice, Folders, HostFacts, Plan, PlanReport, ResolvedEngine};
+use boxbuild_core::host_facts::HostFacts;
+use boxbuild_core::plan::{BootChoice, Folders, Plan, PlanReport, ResolvedEngine};
 use boxbuild_core::request::BuildRequest;
 use boxbuild_core::resolve::{Resolved, container_image};
 use boxbuild_core::run::{self, Attempt, Outcome, Run, Runner};
@@ -86,9 +87,9 @@ struct Build<'a> {
 impl Build<'_> {
     fn run(&self, resolved: &Resolved<'_>) -> Result<ExitCode> {
         let plan = resolved.plan(resolved.choice().first())?;
-        match plan.container {
-            Some(mode) => self.run_container(&plan, mode),
-            None => self.run_machine(resolved, plan),
+        match plan.runs_as {
+            RunsAs::Container(mode) => self.run_container(&plan, mode),
+            RunsAs::Machine(_) => self.run_machine(resolved, plan),
         }
     }
 
@@ -195,9 +196,9 @@ impl Build<'_> {
             ));
         }
         let runner = Runner::Machine(engine);
-        if plan.boot != Boot::Fast || choice != BootChoice::FastFirst {
+        if plan.boot() != Some(Boot::Fast) || choice != BootChoice::FastFirst {
             let run = run::run(&plan, runner, Attempt::Last, self.interrupt, &mut progress)?;
-            if plan.boot == Boot::Fast && run.came_up && run.boot_failure().is_none() {
+            if plan.boot() == Some(Boot::Fast) && run.came_up && run.boot_failure().is_none() {
                 history.keep(&BootOutcome::Fast);
             }
             return self.conclude(&run, &plan, runner, &progress);

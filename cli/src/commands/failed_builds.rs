@@ -8,9 +8,9 @@ use crate::args::{LogsArgs, ShellArgs};
 use crate::exit_code::{ExitCode, HostContext, Result};
 use crate::output::print::print_line;
 use crate::output::progress::Progress;
-use boxbuild_core::failed_builds::{Build, Builds, KeptError};
+use boxbuild_core::failed_builds::{FailedBuild, FailedBuildError, FailedBuilds};
 use boxbuild_core::plan::PlanError;
-use boxbuild_core::run::shell::{self, ShellOptions};
+use boxbuild_core::run::shell;
 use boxbuild_core::terminal;
 use boxbuild_engine::EngineChoice;
 use boxbuild_host::interrupt::Interrupt;
@@ -22,7 +22,7 @@ use boxbuild_host::units::{date, size};
 /// # Errors
 /// If they cannot be read.
 pub(crate) fn builds(json: bool) -> Result<String> {
-    let builds = Builds::of_user()?;
+    let builds = FailedBuilds::of_user()?;
     let mut rows = Vec::new();
     let mut text = String::new();
     for id in builds.ids()? {
@@ -47,7 +47,7 @@ pub(crate) fn builds(json: bool) -> Result<String> {
     Ok(text)
 }
 
-fn line(build: &Build) -> String {
+fn line(build: &FailedBuild) -> String {
     let record = &build.record;
     format!(
         "{:<16} {}  {:>10}  {}: {}\n",
@@ -59,7 +59,7 @@ fn line(build: &Build) -> String {
     )
 }
 
-fn row(build: &Build) -> serde_json::Value {
+fn row(build: &FailedBuild) -> serde_json::Value {
     let record = &build.record;
     serde_json::json!({
         "id": record.id,
@@ -81,7 +81,7 @@ fn row(build: &Build) -> serde_json::Value {
 /// # Errors
 /// If there is none.
 pub(crate) fn logs(args: &LogsArgs) -> Result<()> {
-    let build = Builds::of_user()?.get(args.id.as_deref())?;
+    let build = FailedBuilds::of_user()?.get(args.id.as_deref())?;
     let log = build.folder.join("result.log");
     let path = if args.console || !log.exists() {
         if !args.console {
@@ -106,8 +106,8 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<()> {
 /// # Errors
 /// If the build or its box is not there any more, or the machine cannot be started.
 pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
-    let build = Builds::of_user()?.get(args.id.as_deref())?;
-    let damaged = |problem| KeptError::Damaged {
+    let build = FailedBuilds::of_user()?.get(args.id.as_deref())?;
+    let damaged = |problem| FailedBuildError::Damaged {
         id: build.record.id.clone(),
         problem,
     };
@@ -125,9 +125,7 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
     let engine = EngineChoice::named(&build.record.engine)
         .ok_or_else(|| damaged(format!("the engine {} is not known", build.record.engine)))?;
     let selected = boxbuild_engine::select(engine, build.record.info.arch)?;
-    let options = ShellOptions {
-        memory_mib: args.box_memory.map(|memory| memory.bytes >> 20),
-    };
+    let memory_mib = args.box_memory.map(|memory| memory.bytes >> 20);
     let mut progress = Progress::new(false);
     for (what, path) in [
         ("description", &build.record.description),
@@ -145,7 +143,7 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
         &build,
         &installed,
         engine,
-        &options,
+        memory_mib,
         &interrupt,
         &mut progress,
     )?;
@@ -164,7 +162,7 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
 /// # Errors
 /// If one cannot be removed.
 pub(crate) fn prune(ids: &[String]) -> Result<String> {
-    let builds = Builds::of_user()?;
+    let builds = FailedBuilds::of_user()?;
     let known = builds.ids()?;
     // First of all: a name that is not right removes nothing.
     for id in ids.iter().filter(|id| !known.contains(id)) {

@@ -1,4 +1,4 @@
-//! A connection to a virtio-fs server, and FUSE requests over it.
+//! A vhost-user connection to a virtio-fs server, and FUSE requests over it.
 
 use std::fs::File;
 use std::io;
@@ -7,15 +7,16 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use boxbuild_virtiofs::fuse::abi::{InHeader, OutHeader};
+use boxbuild_vmm_driver::{Access, Buffer, Used};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
-use vm_memory::{ByteValued, Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{ByteValued, Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 
-use crate::ring::{self, Descriptor, Ring};
+use crate::ring::{self, Ring};
 
 /// Urgent requests (FORGET, INTERRUPT), and all others (virtio 1.2, section 5.11.2).
 const QUEUES: usize = 2;
@@ -33,11 +34,11 @@ const REPLY: u64 = OUTGOING + DATA;
 const INCOMING: u64 = REPLY + PAGE;
 const SLOT: u64 = INCOMING + DATA + PAGE;
 const SLOTS: u64 = QUEUES as u64 * ring::BYTES;
-/// Where the guest's memory lies in the address space that is told to the server; any number.
+/// Address of guest memory in the address space of the VMM, for the server; any number.
 const USER_BASE: u64 = 0x1_0000_0000;
 
-/// How long a server may be silent before a test fails: a guard against hanging for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a server may be silent before a test fails, so that no test hangs for ever.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A vhost-user connection to a virtio-fs device.
 #[derive(Debug)]
@@ -58,10 +59,10 @@ impl std::fmt::Debug for FrontendHandle {
 }
 
 impl Connection {
-    /// Sets the device up, with room for `slots` requests at once.
+    /// Sets the device up for `slots` requests at once.
     ///
     /// # Errors
-    /// If the server does not do its part.
+    /// If the server violates the protocol.
     pub fn new(stream: UnixStream, slots: u16) -> io::Result<Self> {
         let size = SLOTS + SLOT * u64::from(slots);
         let file = File::from(memfd_create(c"guest-memory", MFdFlags::MFD_CLOEXEC)?);
@@ -96,17 +97,17 @@ impl Connection {
         })
     }
 
-    /// The guest's memory.
+    /// Returns the guest's memory.
     pub fn memory(&self) -> &GuestMemoryMmap {
         &self.memory
     }
 
-    /// The ring for everything but urgent requests, and the memory it is in.
+    /// Returns the queue for all but urgent requests, and the memory that it is in.
     pub fn ring(&mut self) -> (&mut Ring, &GuestMemoryMmap) {
         (&mut self.rings[NORMAL], &self.memory)
     }
 
-    /// An address in guest memory that no ring and no other slot uses.
+    /// Returns an address in guest memory that no queue and no other slot uses.
     pub fn scratch(slot: u16) -> GuestAddress {
         GuestAddress(SLOTS + SLOT * u64::from(slot))
     }
@@ -131,14 +132,15 @@ fn set_up(
         mmap_handle: file.as_raw_fd(),
     }])?;
     for (queue, ring) in rings.iter().enumerate() {
+        let layout = ring.queue().layout();
         let address = |guest: GuestAddress| USER_BASE + guest.0;
         let config = VringConfigData {
             queue_max_size: ring::SIZE,
             queue_size: ring::SIZE,
             flags: 0,
-            desc_table_addr: address(ring.descriptor(0)),
-            used_ring_addr: address(ring.used()),
-            avail_ring_addr: address(ring.available()),
+            desc_table_addr: address(layout.descriptors()),
+            used_ring_addr: address(layout.used()),
+            avail_ring_addr: address(layout.available()),
             log_addr: None,
         };
         let (kick, call) = ring.events();
@@ -157,22 +159,22 @@ fn set_up(
 pub struct Request<'a> {
     /// `FUSE_*` operation.
     pub opcode: u32,
-    /// Which inode it is about.
+    /// The inode.
     pub node: u64,
-    /// What follows the header, in parts.
+    /// The bytes after the header, in parts.
     pub body: &'a [&'a [u8]],
-    /// Bytes of data that follow the body, from the slot's [outgoing](Client::outgoing) pages.
+    /// Bytes of data after the body, from the slot's [outgoing](Client::outgoing) pages.
     pub data: u32,
-    /// Room for the reply apart from its header, in bytes.
-    pub room: u32,
+    /// Bytes that the reply may have after its header.
+    pub capacity: u32,
 }
 
-/// The reply to a request; its bytes are still in the slot.
+/// The reply to a request; its bytes stay in the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
-    /// The slot that the request was in.
+    /// The slot of the request.
     pub slot: u16,
-    /// Bytes after the reply's header, or an errno.
+    /// Number of bytes after the reply's header, or an errno.
     pub result: Result<u32, i32>,
 }
 
@@ -183,14 +185,15 @@ pub struct Client {
     slots: u16,
     unique: Vec<u64>,
     next_unique: u64,
-    patience: Option<Duration>,
-    /// Kept to allocate nothing for each request.
-    table: Vec<Descriptor>,
-    /// On whose behalf requests are made.
+    /// How long to wait for a reply.
+    timeout: Option<Duration>,
+    /// Of the last request; kept so that no request allocates.
+    buffers: Vec<Buffer>,
+    /// User id of the process that makes the requests.
     pub uid: u32,
-    /// On whose behalf requests are made.
+    /// Group id of the process that makes the requests.
     pub gid: u32,
-    /// INIT flags that the server agreed to.
+    /// Negotiated INIT flags.
     pub flags: u64,
 }
 
@@ -198,43 +201,42 @@ impl Client {
     /// Connects, without INIT.
     ///
     /// # Errors
-    /// If the server does not do its part of the connection.
+    /// If the server violates the protocol.
     pub fn connect(stream: UnixStream, slots: u16) -> io::Result<Self> {
         Ok(Self {
             connection: Connection::new(stream, slots)?,
             slots,
             unique: vec![0; usize::from(slots)],
             next_unique: 2,
-            patience: Some(PATIENCE),
-            table: Vec::new(),
+            timeout: Some(REPLY_TIMEOUT),
+            buffers: Vec::new(),
             uid: 0,
             gid: 0,
             flags: 0,
         })
     }
 
-    /// A session with one request at a time, after INIT.
+    /// Starts a session with one request at a time.
     ///
     /// # Panics
-    /// If that fails.
+    /// If connection or INIT fails.
     pub fn mount(stream: UnixStream) -> Self {
         let mut client = Self::connect(stream, 1).expect("a virtio-fs device");
         client.init().expect("a FUSE session");
         client
     }
 
-    /// Waits for replies without looking at the clock, as a guest does: one system call less
-    /// for each.
-    pub fn wait_for_ever(&mut self) {
-        self.patience = None;
+    /// Waits for replies without a timeout, as a guest does: one system call less for each.
+    pub fn disable_timeout(&mut self) {
+        self.timeout = None;
     }
 
-    /// The connection, for what no driver does.
+    /// Returns the connection, for what no driver does.
     pub fn connection(&mut self) -> &mut Connection {
         &mut self.connection
     }
 
-    /// How many requests there may be at once.
+    /// Returns how many requests there may be at once.
     pub fn slots(&self) -> u16 {
         self.slots
     }
@@ -243,17 +245,17 @@ impl Client {
         Connection::scratch(slot).0
     }
 
-    /// Address of the pages that a WRITE's data is in.
+    /// Returns the address of the pages with the data of a WRITE.
     pub fn outgoing(slot: u16) -> GuestAddress {
         GuestAddress(Self::base(slot) + OUTGOING)
     }
 
-    /// Address of the bytes after the reply's header.
+    /// Returns the address of the bytes after the reply's header.
     pub fn incoming(slot: u16) -> GuestAddress {
         GuestAddress(Self::base(slot) + INCOMING)
     }
 
-    /// Puts a request into a slot and tells the server.
+    /// Puts a request into a slot and submits it.
     ///
     /// # Panics
     /// If it does not fit.
@@ -289,35 +291,32 @@ impl Client {
                 .expect("a slot is in memory");
             place += part.len() as u64;
         }
-        let mut table = Table::new(base + TABLE, &mut self.table);
-        table.push(arguments, size_of::<InHeader>() as u32, 0);
+        let buffers = &mut self.buffers;
+        buffers.clear();
+        buffers.push(Buffer::readable(arguments, size_of::<InHeader>() as u32));
         if body > 0 {
             let after = arguments + size_of::<InHeader>() as u64;
-            table.push(after, body as u32, 0);
+            buffers.push(Buffer::readable(after, body as u32));
         }
-        table.pages(base + OUTGOING, request.data, 0);
+        push_pages(buffers, base + OUTGOING, request.data, Access::Readable);
         if queue == NORMAL {
             let header = size_of::<OutHeader>() as u32;
-            table.push(base + REPLY, header, Descriptor::WRITE);
-            table.pages(base + INCOMING, request.room, Descriptor::WRITE);
+            buffers.push(Buffer::writable(base + REPLY, header));
+            push_pages(buffers, base + INCOMING, request.capacity, Access::Writable);
         }
-        let head = table.finish(memory);
         let ring = &mut self.connection.rings[queue];
-        memory
-            .write_obj(head, ring.descriptor(slot))
-            .expect("the ring is in memory");
+        ring.write(memory, slot, GuestAddress(base + TABLE), buffers)
+            .expect("a slot is in memory");
         ring.submit(memory, slot);
     }
 
     /// Waits for the next reply.
     ///
     /// # Panics
-    /// If there is none, or one that makes no sense.
+    /// If there is none, or it violates the protocol.
     pub fn reply(&mut self) -> Reply {
         let (ring, memory) = self.connection.ring();
-        let (head, len) = ring
-            .wait(memory, self.patience)
-            .expect("the server answers");
+        let Used { head, len } = ring.wait(memory, self.timeout).expect("the server answers");
         let slot = u16::try_from(head).expect("a head that was submitted");
         let out: OutHeader = memory
             .read_obj(GuestAddress(Self::base(slot) + REPLY))
@@ -336,7 +335,7 @@ impl Client {
         Reply { slot, result }
     }
 
-    /// One request and its reply's bytes.
+    /// Makes one request; returns the bytes of its reply.
     ///
     /// # Errors
     /// The server's errno.
@@ -349,14 +348,14 @@ impl Client {
             node,
             body,
             data: 0,
-            room: 1 << 16,
+            capacity: 1 << 16,
         })?;
         let mut bytes = vec![0; len as usize];
         self.copy_incoming(&mut bytes);
         Ok(bytes)
     }
 
-    /// One request; the reply's bytes stay in the slot, their number is returned.
+    /// Makes one request; returns the number of bytes of its reply, which stay in the slot.
     ///
     /// # Errors
     /// The server's errno.
@@ -368,7 +367,7 @@ impl Client {
         self.reply().result
     }
 
-    /// Copies the last reply's bytes out of the guest's memory.
+    /// Copies the last reply's bytes from guest memory.
     pub fn copy_incoming(&self, bytes: &mut [u8]) {
         self.connection
             .memory
@@ -376,7 +375,7 @@ impl Client {
             .expect("a slot is in memory");
     }
 
-    /// Copies data for a WRITE into the guest's memory.
+    /// Copies data for a WRITE to guest memory.
     pub fn copy_outgoing(&self, bytes: &[u8]) {
         self.connection
             .memory
@@ -384,7 +383,7 @@ impl Client {
             .expect("a slot is in memory");
     }
 
-    /// One request and its reply's bytes as a structure.
+    /// Makes one request; returns its reply as a structure.
     ///
     /// # Errors
     /// The server's errno.
@@ -397,89 +396,52 @@ impl Client {
         node: u64,
         body: &[&[u8]],
     ) -> Result<T, i32> {
-        let room = size_of::<T>() as u32;
+        let capacity = size_of::<T>() as u32;
         let len = self.exchange(&Request {
             opcode,
             node,
             body,
             data: 0,
-            room,
+            capacity,
         })?;
-        assert_eq!(len, room, "the reply's size");
+        assert_eq!(len, capacity, "the reply's size");
         let memory = &self.connection.memory;
         Ok(memory
             .read_obj(Self::incoming(0))
             .expect("a slot is in memory"))
     }
 
-    /// An urgent request, which has no reply; waits until the server has taken it.
+    /// Makes an urgent request, which has no reply; waits until the server has handled it.
     ///
     /// # Panics
-    /// If the server does not take it.
+    /// If the server does not handle it.
     pub fn urgent(&mut self, opcode: u32, node: u64, body: &[&[u8]]) {
         let request = Request {
             opcode,
             node,
             body,
             data: 0,
-            room: 0,
+            capacity: 0,
         };
         self.submit_to(URGENT, 0, &request);
         let memory = &self.connection.memory;
-        let used = self.connection.rings[URGENT].wait(memory, self.patience);
-        assert_eq!(used, Some((0, 0)), "urgent requests have no reply");
+        let used = self.connection.rings[URGENT].wait(memory, self.timeout);
+        let none = Some(Used { head: 0, len: 0 });
+        assert_eq!(used, none, "urgent requests have no reply");
     }
 }
 
-/// A slot's table of descriptors.
-struct Table<'a> {
-    base: u64,
-    descriptors: &'a mut Vec<Descriptor>,
-}
-
-impl<'a> Table<'a> {
-    fn new(base: u64, descriptors: &'a mut Vec<Descriptor>) -> Self {
-        descriptors.clear();
-        Self { base, descriptors }
-    }
-
-    fn push(&mut self, address: u64, len: u32, flags: u16) {
-        let next = self.descriptors.len() as u16;
-        if let Some(last) = self.descriptors.last_mut() {
-            last.flags |= Descriptor::NEXT;
-            last.next = next;
-        }
-        self.descriptors.push(Descriptor {
-            address,
-            len,
-            flags,
-            next: 0,
+/// Appends one buffer for each page, as Linux does.
+fn push_pages(buffers: &mut Vec<Buffer>, address: u64, len: u32, access: Access) {
+    assert!(u64::from(len) <= DATA, "a transfer of {len} bytes");
+    let mut done = 0;
+    while done < len {
+        let part = (len - done).min(PAGE as u32);
+        buffers.push(Buffer {
+            address: address + u64::from(done),
+            len: part,
+            access,
         });
-    }
-
-    /// One descriptor for each page, as Linux does.
-    fn pages(&mut self, address: u64, len: u32, flags: u16) {
-        assert!(u64::from(len) <= DATA, "a transfer of {len} bytes");
-        let mut done = 0;
-        while done < len {
-            let part = (len - done).min(PAGE as u32);
-            self.push(address + u64::from(done), part, flags);
-            done += part;
-        }
-    }
-
-    /// Stores the table; returns the descriptor that leads to it.
-    fn finish(&self, memory: &GuestMemoryMmap) -> Descriptor {
-        let size = 16 * self.descriptors.len();
-        let slice = memory
-            .get_slice(GuestAddress(self.base), size)
-            .expect("a slot is in memory");
-        slice.copy_from(self.descriptors);
-        Descriptor {
-            address: self.base,
-            len: size as u32,
-            flags: Descriptor::INDIRECT,
-            next: 0,
-        }
+        done += part;
     }
 }

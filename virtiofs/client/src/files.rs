@@ -8,19 +8,19 @@ use crate::operations::{Answer, terminated};
 
 /// One entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct ListedEntry {
     /// Its name.
     pub name: Vec<u8>,
     /// `DT_*` type.
     pub kind: u32,
     /// Inode number.
     pub ino: u64,
-    /// Number of the inode that READDIRPLUS looked up, otherwise 0.
+    /// Node id if READDIRPLUS looked the inode up, otherwise 0.
     pub node: u64,
 }
 
-/// Each operation returns what the server answers or its errno, and panics if it answers
-/// nothing or nonsense.
+/// Each operation returns the server's reply or errno, and panics if there is none or it violates
+/// the protocol.
 #[allow(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 impl Client {
     pub fn open(&mut self, node: u64, flags: i32) -> Answer<u64> {
@@ -32,7 +32,7 @@ impl Client {
             .map(|out| out.fh)
     }
 
-    /// Creates a file that is not there yet: its entry and the number of the open file.
+    /// Creates a file that does not exist yet; returns its entry and the handle of the open file.
     pub fn create(
         &mut self,
         parent: u64,
@@ -76,15 +76,15 @@ impl Client {
 
     fn opened(&mut self, opcode: u32, node: u64, body: &[&[u8]]) -> Answer<(EntryOut, u64)> {
         let mut bytes = [0; size_of::<EntryOut>() + size_of::<OpenOut>()];
-        let room = bytes.len() as u32;
+        let capacity = bytes.len() as u32;
         let len = self.exchange(&Request {
             opcode,
             node,
             body,
             data: 0,
-            room,
+            capacity,
         })?;
-        assert_eq!(len, room, "the reply's size");
+        assert_eq!(len, capacity, "the reply's size");
         self.copy_incoming(&mut bytes);
         let (entry, open) = bytes.split_at(size_of::<EntryOut>());
         Ok((structure::<EntryOut>(entry), structure::<OpenOut>(open).fh))
@@ -95,7 +95,7 @@ impl Client {
         self.write_in_place(node, fh, offset, data.len() as u32)
     }
 
-    /// Writes what is in the outgoing pages already.
+    /// Writes the data that is in the outgoing pages already.
     pub fn write_in_place(&mut self, node: u64, fh: u64, offset: u64, size: u32) -> Answer<u32> {
         let write = abi::WriteIn {
             fh,
@@ -103,14 +103,14 @@ impl Client {
             size,
             ..Default::default()
         };
-        let room = size_of::<abi::WriteOut>() as u32;
+        let capacity = size_of::<abi::WriteOut>() as u32;
         let body = [write.as_slice()];
         self.exchange(&Request {
             opcode: opcode::WRITE,
             node,
             body: &body,
             data: size,
-            room,
+            capacity,
         })?;
         let mut out = abi::WriteOut::default();
         self.copy_incoming(out.as_mut_slice());
@@ -124,7 +124,7 @@ impl Client {
         Ok(bytes)
     }
 
-    /// Reads, and leaves the data in the incoming pages.
+    /// Reads without copying the data from the incoming pages; returns the number of bytes.
     pub fn read_in_place(&mut self, node: u64, fh: u64, offset: u64, size: u32) -> Answer<u32> {
         let read = abi::ReadIn {
             fh,
@@ -139,7 +139,7 @@ impl Client {
             node,
             body: &body,
             data: 0,
-            room: size,
+            capacity: size,
         })
     }
 
@@ -183,14 +183,14 @@ impl Client {
         self.plain(opcode::RELEASEDIR, node, &[release.as_slice()])
     }
 
-    /// One READDIR or READDIRPLUS: the entries, and where to go on.
+    /// Makes one READDIR or READDIRPLUS; returns the entries and the offset to continue at.
     pub fn readdir(
         &mut self,
         (node, fh): (u64, u64),
         offset: u64,
         size: u32,
         plus: bool,
-    ) -> Answer<(Vec<Found>, u64)> {
+    ) -> Answer<(Vec<ListedEntry>, u64)> {
         let len = self.readdir_in_place((node, fh), offset, size, plus)?;
         let mut bytes = vec![0; len as usize];
         self.copy_incoming(&mut bytes);
@@ -204,7 +204,7 @@ impl Client {
             let (head, tail) = rest.split_at(size_of::<abi::Dirent>());
             let head: abi::Dirent = structure(head);
             let len = head.namelen as usize;
-            found.push(Found {
+            found.push(ListedEntry {
                 name: tail[..len].to_vec(),
                 kind: head.kind,
                 ino: head.ino,
@@ -216,7 +216,8 @@ impl Client {
         Ok((found, next))
     }
 
-    /// One READDIR or READDIRPLUS, and leaves the entries in the incoming pages.
+    /// Makes one READDIR or READDIRPLUS without copying the entries from the incoming pages;
+    /// returns the number of bytes.
     pub fn readdir_in_place(
         &mut self,
         (node, fh): (u64, u64),
@@ -241,13 +242,13 @@ impl Client {
             node,
             body: &body,
             data: 0,
-            room: size,
+            capacity: size,
         })
     }
 
-    /// All of a directory, read with buffers of `size` bytes. What READDIRPLUS looks up is not
-    /// forgotten.
-    pub fn list(&mut self, node: u64, plus: bool, size: u32) -> Answer<Vec<Found>> {
+    /// Reads all of a directory with buffers of `size` bytes. Keeps the references that READDIRPLUS
+    /// takes.
+    pub fn list(&mut self, node: u64, plus: bool, size: u32) -> Answer<Vec<ListedEntry>> {
         let fh = self.opendir(node)?;
         let (mut all, mut offset) = (Vec::new(), 0);
         loop {
@@ -292,7 +293,7 @@ impl Client {
             .map(|out| out.offset)
     }
 
-    /// Node, handle and offset of both sides, then the number of bytes.
+    /// Copies `len` bytes between two files, each given by node, handle and offset.
     pub fn copy_file_range(
         &mut self,
         (node, fh_in, off_in): (u64, u64, u64),

@@ -1,11 +1,10 @@
-//! The guest's side of a share, without a guest: a vhost-user frontend with guest memory, a
-//! driver for split virtqueues, and FUSE requests.
+//! The guest's side of a share, without a guest: a vhost-user frontend with guest memory and
+//! queues, and FUSE requests.
 //!
 //! For tests and measurements. It drives any virtio-fs server that speaks vhost-user, lays its
 //! requests out in memory as Linux' driver does (indirect descriptor tables, one descriptor for
-//! each page of data), and can as well put any nonsense into the ring. It panics where a test
-//! would fail anyway: when the server breaks the rules of the protocol, and when it does not
-//! answer.
+//! each page of data), and can put anything else into the queues as well. It panics where a test
+//! would fail anyway: if the server violates the protocol, or does not answer.
 
 mod client;
 mod files;
@@ -13,6 +12,6 @@ mod operations;
 mod ring;
 
 pub use client::{Client, Connection, Reply, Request};
-pub use files::Found;
+pub use files::ListedEntry;
 pub use operations::{Answer, set_times};
-pub use ring::{Descriptor, Ring};
+pub use ring::Ring;

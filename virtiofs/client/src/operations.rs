@@ -5,7 +5,7 @@ use vm_memory::ByteValued;
 
 use crate::client::{Client, Request};
 
-/// What the server answers, or its errno.
+/// The server's reply, or its errno.
 pub type Answer<T> = Result<T, i32>;
 
 /// All INIT flags that a recent Linux guest offers, as far as they matter here.
@@ -25,7 +25,7 @@ const OFFERED: u64 = init::ASYNC_READ
     | init::SETXATTR_EXT
     | init::INIT_EXT;
 
-/// A SETATTR of both times, in seconds.
+/// Returns the arguments of a SETATTR of both times, in seconds.
 pub fn set_times(atime: u64, mtime: u64) -> SetattrIn {
     SetattrIn {
         valid: fattr::ATIME | fattr::MTIME,
@@ -41,8 +41,8 @@ pub(crate) fn terminated(name: impl AsRef<[u8]>) -> Vec<u8> {
     bytes
 }
 
-/// Each operation returns what the server answers or its errno, and panics if it answers
-/// nothing or nonsense.
+/// Each operation returns the server's reply or errno, and panics if there is none or it violates
+/// the protocol.
 #[allow(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 impl Client {
     pub fn init(&mut self) -> Answer<abi::InitOut> {
@@ -73,7 +73,7 @@ impl Client {
             node,
             body,
             data: 0,
-            room: 0,
+            capacity: 0,
         })?;
         assert_eq!(len, 0, "a reply without data");
         Ok(())

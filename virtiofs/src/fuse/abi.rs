@@ -6,11 +6,11 @@
 
 use vm_memory::ByteValued;
 
-/// Major version of the protocol spoken here.
+/// Major version of the protocol.
 pub const KERNEL_VERSION: u32 = 7;
-/// Newest minor version of the protocol spoken here.
+/// Newest minor version that is supported.
 pub const KERNEL_MINOR_VERSION: u32 = 38;
-/// Oldest minor version accepted: 7.27 (Linux 4.18), older than any kernel with virtio-fs.
+/// Oldest minor version that is accepted: 7.27 (Linux 4.18), older than any kernel with virtio-fs.
 pub const MIN_KERNEL_MINOR_VERSION: u32 = 27;
 /// Node id of the root directory.
 pub const ROOT_ID: u64 = 1;
@@ -213,7 +213,7 @@ wire! {
     }
 }
 
-/// `enum fuse_opcode`, those that are answered here.
+/// `enum fuse_opcode`, as far as supported.
 #[allow(missing_docs)]
 pub mod opcode {
     pub const LOOKUP: u32 = 1;
@@ -258,7 +258,7 @@ pub mod opcode {
     pub const TMPFILE: u32 = 51;
 }
 
-/// Flags of INIT, `flags` in the low and `flags2` in the high half.
+/// Flags of INIT: `flags` in the lower half, `flags2` in the upper.
 #[allow(missing_docs)]
 pub mod init {
     pub const ASYNC_READ: u64 = 1 << 0;

@@ -1,4 +1,4 @@
-//! What a file system must answer, one method for each FUSE request.
+//! The trait of a file system: one method for each FUSE request.
 
 use std::ffi::CStr;
 use std::io;
@@ -8,28 +8,28 @@ use super::abi::{Attr, Dirent, EntryOut, SetattrIn, StatfsOut};
 use super::name::Name;
 use crate::descriptor::{GuestSink, GuestSource};
 
-/// Number by which guest and server name an inode ([`ROOT_ID`](super::abi::ROOT_ID) is the root).
+/// Identifies an inode between guest and server; [`ROOT_ID`](super::abi::ROOT_ID) is the root.
 pub type NodeId = u64;
-/// Number by which guest and server name an open file or directory.
+/// Identifies an open file or directory between guest and server.
 pub type Handle = u64;
 
-/// Who asks, in the guest's own numbers.
+/// The process in the guest that made a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Context {
-    /// File system user id of the asking process.
+    /// Its file system user id, in the guest.
     pub uid: u32,
-    /// File system group id of the asking process.
+    /// Its file system group id, in the guest.
     pub gid: u32,
 }
 
-/// An inode that a name leads to. Each one given to the guest counts as one lookup.
+/// An inode for the guest. Each one sent is one more reference, which FORGET gives back.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
-    /// The inode's number for the guest.
+    /// The inode.
     pub node: NodeId,
-    /// What stat shows.
+    /// Its attributes.
     pub attr: Attr,
-    /// How long the guest may trust both name and attributes.
+    /// How long the guest may cache name and attributes.
     pub timeout: Duration,
 }
 
@@ -48,41 +48,41 @@ impl From<Entry> for EntryOut {
     }
 }
 
-/// What a new inode is to be.
+/// Type and mode of a new inode.
 #[derive(Debug, Clone, Copy)]
 pub struct NewNode {
     /// Mode with the file type's bits as in `st_mode`; the umask is not applied yet when
     /// `DONT_MASK` was negotiated.
     pub mode: u32,
-    /// The asking process's umask.
+    /// The umask of the process.
     pub umask: u32,
-    /// Device number in the kernel's 32 bit encoding (`new_encode_dev`), 0 if no device.
+    /// Device number in the kernel's 32 bit encoding (`new_encode_dev`); 0 unless a device.
     pub rdev: u32,
 }
 
 /// An opened file or directory.
 #[derive(Debug, Clone, Copy)]
 pub struct Opened {
-    /// Number for the requests that use it.
+    /// For the requests that use it.
     pub handle: Handle,
-    /// `FOPEN_*` flags for the guest.
+    /// `FOPEN_*` flags ([`fopen`](super::abi::fopen)).
     pub flags: u32,
 }
 
-/// Answer to GETXATTR and LISTXATTR.
+/// Reply to GETXATTR and LISTXATTR.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum XattrReply {
-    /// The guest gave room for this many bytes, and gets them.
+    /// The bytes asked for.
     Value(Vec<u8>),
-    /// The guest asked only how many bytes there are.
+    /// The number of bytes, if the guest asked only for that.
     Size(u32),
 }
 
 impl XattrReply {
-    /// The answer to a guest that has room for `size` bytes (0: only asks for the size).
+    /// Builds the reply for a guest that accepts `size` bytes (0: asks only for the size).
     ///
     /// # Errors
-    /// `ERANGE` if the value is larger than that.
+    /// `ERANGE` if the value is larger than that, `E2BIG` if it is larger than 4 GiB.
     pub fn fit(value: Vec<u8>, size: u32) -> io::Result<Self> {
         let len = u32::try_from(value.len()).map_err(|_| errno(libc::E2BIG))?;
         match size {
@@ -93,12 +93,12 @@ impl XattrReply {
     }
 }
 
-/// One directory entry on its way to the guest.
+/// One directory entry.
 #[derive(Debug, Clone, Copy)]
 pub struct DirEntry<'a> {
-    /// Inode number as stat shows it.
+    /// Inode number, as in [`Attr`].
     pub ino: u64,
-    /// Where reading goes on after this entry.
+    /// Offset to continue at after this entry.
     pub next: u64,
     /// `DT_*` file type.
     pub kind: u32,
@@ -106,7 +106,7 @@ pub struct DirEntry<'a> {
     pub name: &'a [u8],
 }
 
-/// Room for the entries of one READDIR or READDIRPLUS reply.
+/// The entries of one READDIR or READDIRPLUS reply.
 #[derive(Debug)]
 pub struct DirBuffer<'a> {
     out: &'a mut Vec<u8>,
@@ -115,10 +115,15 @@ pub struct DirBuffer<'a> {
 }
 
 impl<'a> DirBuffer<'a> {
-    /// Appends to `out` at most `room` bytes.
-    pub fn new(out: &'a mut Vec<u8>, room: usize, plus: bool) -> Self {
-        let limit = out.len().saturating_add(room);
+    /// Creates a buffer that appends at most `capacity` bytes to `out`.
+    pub fn new(out: &'a mut Vec<u8>, capacity: usize, plus: bool) -> Self {
+        let limit = out.len().saturating_add(capacity);
         Self { out, limit, plus }
+    }
+
+    /// Whether the entries are looked up as well (READDIRPLUS).
+    pub fn is_plus(&self) -> bool {
+        self.plus
     }
 
     /// Whether an entry with a name of this many bytes still fits.
@@ -129,13 +134,13 @@ impl<'a> DirBuffer<'a> {
         self.limit.saturating_sub(self.out.len()) >= record
     }
 
-    /// Appends an entry that [fits](Self::fits); `found` is sent only for READDIRPLUS, where
-    /// `None` tells the guest to look the name up itself.
-    pub fn push(&mut self, entry: &DirEntry<'_>, found: Option<Entry>) {
+    /// Appends an entry that [fits](Self::fits). `child` is sent only for READDIRPLUS, where
+    /// `None` makes the guest look the name up itself.
+    pub fn push(&mut self, entry: &DirEntry<'_>, child: Option<Entry>) {
         use vm_memory::ByteValued;
         if self.plus {
-            let found = found.map_or_else(EntryOut::default, EntryOut::from);
-            self.out.extend_from_slice(found.as_slice());
+            let child = child.map_or_else(EntryOut::default, EntryOut::from);
+            self.out.extend_from_slice(child.as_slice());
         }
         let head = Dirent {
             ino: entry.ino,
@@ -152,7 +157,7 @@ impl<'a> DirBuffer<'a> {
     }
 }
 
-/// An error with this errno number.
+/// Returns the error with this errno number.
 pub(crate) fn errno(number: i32) -> io::Error {
     io::Error::from_raw_os_error(number)
 }
@@ -163,26 +168,26 @@ fn unsupported<T>() -> io::Result<T> {
 
 /// A file system that a [`Server`](crate::server::Server) makes available to a guest.
 ///
-/// Methods are called from several threads at once. Errors travel as their errno number
-/// (`EIO` if they have none). What is not implemented answers `ENOSYS`, which tells a Linux
-/// guest not to ask again.
+/// Methods are called from several threads at once. Errors are sent as their errno number
+/// (`EIO` if they have none). A method that is not implemented answers `ENOSYS`, after which a
+/// Linux guest does not ask again.
 #[allow(unused_variables)]
 #[allow(clippy::too_many_arguments)]
 pub trait FileSystem: Send + Sync {
-    /// Starts a session: forgets every inode and handle of an earlier one. `offered` are the
-    /// guest's INIT flags ([`init`](super::abi::init)); returns those that shall be used.
+    /// Starts a session: drops every inode and handle of an earlier one. `offered` are the
+    /// guest's INIT flags ([`init`](super::abi::init)); returns those that the file system wants.
     fn init(&self, offered: u64) -> io::Result<u64> {
         Ok(0)
     }
     /// Ends the session.
     fn destroy(&self) {}
-    /// Finds `name` in the directory `parent`.
+    /// Looks up `name` in the directory `parent`.
     fn lookup(&self, ctx: Context, parent: NodeId, name: Name<'_>) -> io::Result<Entry> {
         unsupported()
     }
-    /// Takes back `count` lookups of an inode.
+    /// Drops `count` references to an inode.
     fn forget(&self, node: NodeId, count: u64) {}
-    /// What stat shows, and for how long that holds.
+    /// Returns the attributes, and how long the guest may cache them.
     fn getattr(
         &self,
         ctx: Context,
@@ -191,15 +196,15 @@ pub trait FileSystem: Send + Sync {
     ) -> io::Result<(Attr, Duration)> {
         unsupported()
     }
-    /// Changes what `set.valid` names ([`fattr`](super::abi::fattr)).
+    /// Changes the attributes that `set.valid` names ([`fattr`](super::abi::fattr)).
     fn setattr(&self, ctx: Context, node: NodeId, set: &SetattrIn) -> io::Result<(Attr, Duration)> {
         unsupported()
     }
-    /// The target of a symbolic link.
+    /// Returns the target of a symbolic link.
     fn readlink(&self, ctx: Context, node: NodeId) -> io::Result<Vec<u8>> {
         unsupported()
     }
-    /// Creates a symbolic link to `target`, which is any text.
+    /// Creates a symbolic link to `target`, which may be any string.
     fn symlink(
         &self,
         ctx: Context,
@@ -249,7 +254,7 @@ pub trait FileSystem: Send + Sync {
     ) -> io::Result<()> {
         unsupported()
     }
-    /// Gives `node` one more name.
+    /// Adds the name `new_name` in `new_parent` for `node`.
     fn link(
         &self,
         ctx: Context,
@@ -308,7 +313,7 @@ pub trait FileSystem: Send + Sync {
     ) -> io::Result<usize> {
         unsupported()
     }
-    /// Room and limits of the file system.
+    /// Returns size, free space and limits of the file system.
     fn statfs(&self, ctx: Context, node: NodeId) -> io::Result<StatfsOut> {
         unsupported()
     }
@@ -316,7 +321,7 @@ pub trait FileSystem: Send + Sync {
     fn release(&self, ctx: Context, node: NodeId, handle: Handle) -> io::Result<()> {
         unsupported()
     }
-    /// Brings a file's data (and, unless `data_only`, its attributes) to the disk.
+    /// Writes a file's data (and, unless `data_only`, its attributes) to the disk.
     fn fsync(&self, ctx: Context, node: NodeId, handle: Handle, data_only: bool) -> io::Result<()> {
         unsupported()
     }
@@ -337,7 +342,7 @@ pub trait FileSystem: Send + Sync {
     ) -> io::Result<()> {
         unsupported()
     }
-    /// Reads an extended attribute of at most `size` bytes (0: only its size).
+    /// Returns an extended attribute of at most `size` bytes (0: only its size).
     fn getxattr(
         &self,
         ctx: Context,
@@ -347,8 +352,8 @@ pub trait FileSystem: Send + Sync {
     ) -> io::Result<XattrReply> {
         unsupported()
     }
-    /// Names of all extended attributes, each with a NUL, in at most `size` bytes (0: only the
-    /// size).
+    /// Returns the names of all extended attributes, each with a NUL, in at most `size` bytes
+    /// (0: only the size).
     fn listxattr(&self, ctx: Context, node: NodeId, size: u32) -> io::Result<XattrReply> {
         unsupported()
     }
@@ -360,7 +365,7 @@ pub trait FileSystem: Send + Sync {
     fn opendir(&self, ctx: Context, node: NodeId, flags: u32) -> io::Result<Opened> {
         unsupported()
     }
-    /// Reads a directory from `offset` (a `next` of an earlier entry, or 0) into `buffer`.
+    /// Reads a directory from `offset` on (0, or an earlier entry's `next`) into `buffer`.
     fn readdir(
         &self,
         ctx: Context,
@@ -371,7 +376,7 @@ pub trait FileSystem: Send + Sync {
     ) -> io::Result<()> {
         unsupported()
     }
-    /// Like [`readdir`](Self::readdir), and looks every entry up.
+    /// As [`readdir`](Self::readdir), and looks up every entry.
     fn readdirplus(
         &self,
         ctx: Context,
@@ -386,7 +391,7 @@ pub trait FileSystem: Send + Sync {
     fn releasedir(&self, ctx: Context, node: NodeId, handle: Handle) -> io::Result<()> {
         unsupported()
     }
-    /// Brings a directory to the disk.
+    /// Writes a directory to the disk.
     fn fsyncdir(
         &self,
         ctx: Context,
@@ -396,11 +401,12 @@ pub trait FileSystem: Send + Sync {
     ) -> io::Result<()> {
         unsupported()
     }
-    /// Whether the asking user may access the inode as in access(2).
+    /// Checks the process's access to the inode, as access(2).
     fn access(&self, ctx: Context, node: NodeId, mask: u32) -> io::Result<()> {
         unsupported()
     }
-    /// Allocates or frees a part of a file with the modes of fallocate(2); bytes.
+    /// Allocates or frees a range of a file with the modes of fallocate(2); `offset` and
+    /// `length` in bytes.
     fn fallocate(
         &self,
         ctx: Context,
@@ -412,7 +418,8 @@ pub trait FileSystem: Send + Sync {
     ) -> io::Result<()> {
         unsupported()
     }
-    /// Finds data or holes: `SEEK_DATA` and `SEEK_HOLE` of lseek(2); bytes.
+    /// Finds data or holes: `SEEK_DATA` and `SEEK_HOLE` of lseek(2). Returns the offset in
+    /// bytes.
     fn lseek(
         &self,
         ctx: Context,
@@ -423,7 +430,8 @@ pub trait FileSystem: Send + Sync {
     ) -> io::Result<u64> {
         unsupported()
     }
-    /// Copies `len` bytes between two open files within the host; returns the number of bytes.
+    /// Copies `len` bytes from one open file at an offset to another, within the host; returns
+    /// the number of bytes.
     fn copy_file_range(
         &self,
         ctx: Context,
@@ -434,7 +442,7 @@ pub trait FileSystem: Send + Sync {
     ) -> io::Result<usize> {
         unsupported()
     }
-    /// Brings the whole file system to the disk.
+    /// Writes the whole file system to the disk.
     fn syncfs(&self, ctx: Context, node: NodeId) -> io::Result<()> {
         unsupported()
     }

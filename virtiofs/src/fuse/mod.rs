@@ -1,4 +1,5 @@
-//! The FUSE protocol: what travels ([`abi`], [`name`]) and what answers it ([`filesystem`]).
+//! The FUSE protocol: its wire format ([`abi`]), checked names ([`name`]), and the trait that
+//! answers requests ([`filesystem`]).
 
 pub mod abi;
 pub mod filesystem;

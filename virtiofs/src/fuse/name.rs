@@ -5,7 +5,7 @@ use std::ffi::CStr;
 /// The longest file name in bytes (`NAME_MAX`, Linux `uapi/linux/limits.h`).
 const NAME_MAX: usize = 255;
 
-/// One component of a path, checked: it cannot name anything but a directory's own entry.
+/// One component of a path, checked: it can only name a directory's own entry.
 ///
 /// A [`FileSystem`](super::filesystem::FileSystem) gets names only in this form. It is never
 /// empty, `.` or `..`, has no `/` and no NUL, and is at most 255 bytes long.
@@ -13,11 +13,11 @@ const NAME_MAX: usize = 255;
 pub struct Name<'a>(&'a CStr);
 
 impl<'a> Name<'a> {
-    /// Checks the name.
+    /// Checks a name.
     ///
     /// # Errors
-    /// `EINVAL` for what cannot be a directory's own entry, `ENAMETOOLONG` above 255 bytes
-    /// (as plain errno numbers).
+    /// As errno numbers: `EINVAL` if it cannot be a directory's own entry, `ENAMETOOLONG` above
+    /// 255 bytes.
     pub fn new(name: &'a CStr) -> Result<Self, i32> {
         let bytes = name.to_bytes();
         match bytes {
@@ -28,14 +28,14 @@ impl<'a> Name<'a> {
         }
     }
 
-    /// Takes any name. For the test that the second line of defence holds alone.
+    /// Accepts any name. For the test that the second line of defence holds alone.
     #[cfg(any(test, feature = "unchecked-names"))]
     #[doc(hidden)]
     pub fn unchecked(name: &'a CStr) -> Self {
         Self(name)
     }
 
-    /// The name with its NUL, as system calls take it.
+    /// Returns the name with its NUL, for system calls.
     pub fn as_c_str(self) -> &'a CStr {
         self.0
     }

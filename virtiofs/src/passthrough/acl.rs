@@ -29,8 +29,8 @@ struct Entry {
 pub(super) struct Acl(Vec<Entry>);
 
 impl Acl {
-    /// Reads an attribute's value. `None` if it has no entries at all, which means to remove the
-    /// list; `EINVAL` if it is no valid list.
+    /// Parses an attribute's value. Returns `None` for a list without entries, which asks to
+    /// remove the list; fails with `EINVAL` if it is malformed.
     pub(super) fn parse(value: &[u8]) -> io::Result<Option<Self>> {
         let invalid = || errno(libc::EINVAL);
         let (version, rest) = value.split_first_chunk::<4>().ok_or_else(invalid)?;
@@ -68,7 +68,12 @@ impl Acl {
         }
     }
 
-    /// The attribute's value.
+    /// Parses a stored list; `None` if there is none, or none that is valid.
+    pub(super) fn parse_stored(value: Option<&[u8]>) -> Option<Self> {
+        Self::parse(value?).ok().flatten()
+    }
+
+    /// Returns the attribute's value.
     pub(super) fn format(&self) -> Vec<u8> {
         let mut value = VERSION.to_le_bytes().to_vec();
         for entry in &self.0 {
@@ -79,12 +84,13 @@ impl Acl {
         value
     }
 
-    /// Whether mode bits say the same.
+    /// Whether the list says no more than a mode's bits.
     pub(super) fn is_mode_only(&self) -> bool {
         self.0.len() == 3
     }
 
-    /// The entry that a mode's group bits stand for: the mask, or the group without one.
+    /// Returns the tag of the entry that a mode's group bits stand for: the mask if there is one,
+    /// else the group.
     fn group_class(&self) -> u16 {
         if self.0.iter().any(|entry| entry.tag == MASK) {
             MASK
@@ -93,7 +99,8 @@ impl Acl {
         }
     }
 
-    /// Shift of the mode bits that this entry and `chmod` have in common, if any.
+    /// Returns by how many bits an entry's permissions are shifted in a mode; `None` if a mode
+    /// does not have them.
     fn shift(&self, tag: u16) -> Option<u32> {
         match tag {
             USER_OBJ => Some(6),
@@ -103,7 +110,7 @@ impl Acl {
         }
     }
 
-    /// The mode bits (at most `0o777`) of a file with this list.
+    /// Returns the permission bits (at most `0o777`) of a file with this list.
     pub(super) fn mode(&self) -> u32 {
         self.0
             .iter()
@@ -111,7 +118,7 @@ impl Acl {
             .fold(0, |mode, bits| mode | bits)
     }
 
-    /// The list after chmod to `mode`.
+    /// Returns the list after chmod to `mode`.
     pub(super) fn chmod(&self, mode: u32) -> Self {
         let change = |entry: &Entry| match self.shift(entry.tag) {
             Some(shift) => Entry {
@@ -123,8 +130,8 @@ impl Acl {
         Self(self.0.iter().map(change).collect())
     }
 
-    /// The access list of a new file whose directory has this default list: allows nothing that
-    /// the `mode` asked for does not.
+    /// Returns the access list of a new file whose directory has this default list: at most the
+    /// permissions of the `mode` asked for.
     pub(super) fn inherited(&self, mode: u32) -> Self {
         let change = |entry: &Entry| match self.shift(entry.tag) {
             Some(shift) => Entry {
@@ -163,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_read_as_written() {
+    fn parsing_reverses_formatting() {
         for list in [
             extended(),
             acl(&[(USER_OBJ, 6, NONE), (GROUP_OBJ, 4, NONE), (OTHER, 0, NONE)]),
@@ -174,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_lists_are_refused() {
+    fn malformed_lists_are_refused() {
         let broken = [
             acl(&[(USER_OBJ, 7, NONE), (OTHER, 7, NONE)]),
             acl(&[(USER_OBJ, 8, NONE), (GROUP_OBJ, 4, NONE), (OTHER, 0, NONE)]),

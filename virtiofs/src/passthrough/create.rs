@@ -5,188 +5,191 @@ use std::io::Result;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, XattrFlags};
+
 use super::acl::Acl;
-use super::metadata::host_mode;
+use super::fs::PassthroughFs;
+use super::inodes::Inode;
 use super::override_stat::{Override, Special};
-use super::table::Inode;
-use super::{PassthroughFs, sys, xattr};
+use super::overrides::host_mode;
+use super::sys;
+use super::xattr::{STORED_ACCESS_ACL, STORED_DEFAULT_ACL};
 use crate::fuse::filesystem::{Context, Entry, NewNode, errno};
 use crate::fuse::name::Name;
 
-/// What a new inode is to be in the end.
+/// Owner, mode and lists that an inode is created with.
 #[derive(Debug)]
-pub(super) struct Birth {
+pub(super) struct NewInode {
     want: Override,
     directory: bool,
-    access: Option<Vec<u8>>,
-    default: Option<Vec<u8>>,
+    access_acl: Option<Vec<u8>>,
+    default_acl: Option<Vec<u8>>,
 }
 
-impl Birth {
+impl NewInode {
     /// Permission bits on the host.
-    pub(super) fn host_mode(&self) -> u32 {
-        host_mode(self.directory, self.want.mode)
+    pub(super) fn host_mode(&self) -> Mode {
+        Mode::from_bits_retain(host_mode(self.directory, self.want.mode))
     }
 
-    /// Permission and set-id bits for the guest.
+    /// Permission, set-id and sticky bits for the guest.
     pub(super) fn mode(&self) -> u32 {
         self.want.mode
     }
 }
 
 impl PassthroughFs {
-    /// Owner, mode and lists that a new inode in `parent` gets: umask(2), acl(5) "object
+    /// Returns owner, mode and lists of a new inode in `parent`, by umask(2), acl(5) "object
     /// creation", and inode(7) on directories with the set-group-id bit.
-    pub(super) fn birth(&self, ctx: Context, parent: &Inode, new: &NewNode) -> Result<Birth> {
-        let kind = new.mode & libc::S_IFMT;
+    pub(super) fn new_inode(
+        &self,
+        ctx: Context,
+        parent: &Inode,
+        node: &NewNode,
+    ) -> Result<NewInode> {
+        let kind = node.mode & libc::S_IFMT;
         let directory = kind == libc::S_IFDIR;
-        let above = self.stat(parent)?.seen;
+        let parent_sees = self.stat(parent)?.guest;
         let mut want = Override {
             uid: ctx.uid,
             gid: ctx.gid,
-            mode: new.mode & 0o7777,
+            mode: node.mode & 0o7777,
             special: None,
         };
-        if above.mode & libc::S_ISGID != 0 {
-            want.gid = above.gid;
+        if parent_sees.mode & libc::S_ISGID != 0 {
+            want.gid = parent_sees.gid;
             if directory {
                 want.mode |= libc::S_ISGID;
             }
         }
-        let mut birth = Birth {
+        let mut new = NewInode {
             want,
             directory,
-            access: None,
-            default: None,
+            access_acl: None,
+            default_acl: None,
         };
         if kind == libc::S_IFLNK {
-            return Ok(birth);
+            return Ok(new);
         }
-        let list = self.stored(parent, xattr::STORED_DEFAULT_ACL)?;
-        match list
-            .as_deref()
-            .map(Acl::parse)
-            .transpose()
-            .unwrap_or_default()
-            .flatten()
-        {
-            None => birth.want.mode &= !(new.umask & 0o777),
+        let list = self.read_stored(parent, STORED_DEFAULT_ACL)?;
+        match Acl::parse_stored(list.as_deref()) {
+            None => new.want.mode &= !(node.umask & 0o777),
             Some(acl) => {
-                let access = acl.inherited(birth.want.mode);
-                birth.want.mode = birth.want.mode & !0o777 | access.mode();
-                birth.access = (!access.is_mode_only()).then(|| access.format());
-                birth.default = if directory { list } else { None };
+                let access = acl.inherited(new.want.mode);
+                new.want.mode = new.want.mode & !0o777 | access.mode();
+                new.access_acl = (!access.is_mode_only()).then(|| access.format());
+                new.default_acl = if directory { list } else { None };
             }
         }
-        Ok(birth)
+        Ok(new)
     }
 
-    /// Makes a new inode on the host what it is to be, and known to the guest.
-    pub(super) fn born(&self, fd: OwnedFd, birth: &Birth) -> Result<(Entry, Arc<Inode>)> {
-        let stat = sys::statx(sys::borrow(&fd))?;
-        let inode = self.inodes.found(fd, &stat);
-        self.bring_up(&inode, stat, birth)
+    /// Inserts an inode that was just created on the host, after setting what creating it could
+    /// not.
+    pub(super) fn insert_new(&self, fd: OwnedFd, new: &NewInode) -> Result<(Entry, Arc<Inode>)> {
+        let stat = sys::statx(&fd)?;
+        let inode = self.inodes.insert_or_ref(fd, &stat);
+        self.initialize(&inode, stat, new)
             .map(|entry| (entry, Arc::clone(&inode)))
             .inspect_err(|_| self.inodes.forget(inode.id, 1))
     }
 
-    fn bring_up(&self, inode: &Inode, stat: libc::statx, birth: &Birth) -> Result<Entry> {
-        // A new inode has no attributes yet.
-        let mut meta = self.without_override(stat);
+    fn initialize(&self, inode: &Inode, stat: Statx, new: &NewInode) -> Result<Entry> {
+        let mut now = self.new_attributes(stat);
         let mut changed = false;
-        if meta.seen != birth.want {
-            match self.store(inode, &meta, birth.want) {
+        if now.guest != new.want {
+            match self.store(inode, &now, new.want) {
                 Ok(()) => {}
                 // Without user xattrs, all files belong to one guest user.
                 Err(error)
                     if error.raw_os_error() == Some(libc::EPERM)
-                        && birth.want.special.is_none()
+                        && new.want.special.is_none()
                         && !self.user_xattrs => {}
                 Err(error) => return Err(error),
             }
             changed = true;
         }
         let lists = [
-            (xattr::STORED_ACCESS_ACL, &birth.access),
-            (xattr::STORED_DEFAULT_ACL, &birth.default),
+            (STORED_ACCESS_ACL, &new.access_acl),
+            (STORED_DEFAULT_ACL, &new.default_acl),
         ];
         for (name, list) in lists {
             if let Some(list) = list {
-                self.proc.setxattr(sys::borrow(&inode.fd), name, list, 0)?;
+                self.proc
+                    .setxattr(&inode.fd, name, list, XattrFlags::empty())?;
                 changed = true;
             }
         }
         if changed {
-            meta = self.stat(inode)?;
+            now = self.stat(inode)?;
         }
         Ok(Entry {
             node: inode.id,
-            attr: self.attr(&meta),
-            timeout: self.config.timeout,
+            attr: self.attr(&now),
+            timeout: self.share.timeout,
         })
     }
 
-    /// A new inode that has just got a name. It loses the name again if it cannot be what it is
-    /// to be.
-    fn born_named(&self, parent: &Inode, name: Name<'_>, birth: &Birth) -> Result<Entry> {
-        let dir = sys::borrow(&parent.fd);
-        let result = sys::open_beneath(dir, name.as_c_str(), libc::O_PATH, 0)
-            .and_then(|fd| self.born(fd, birth));
-        match result {
-            Ok((entry, _)) => Ok(entry),
-            Err(error) => {
-                let flags = if birth.directory {
-                    libc::AT_REMOVEDIR
+    /// Inserts an inode that was just created under `name`. Removes the name again if that
+    /// fails.
+    fn insert_new_name(&self, parent: &Inode, name: Name<'_>, new: &NewInode) -> Result<Entry> {
+        sys::open_beneath(&parent.fd, name.as_c_str(), OFlags::PATH, Mode::empty())
+            .and_then(|fd| self.insert_new(fd, new))
+            .map(|(entry, _)| entry)
+            .inspect_err(|_| {
+                let flags = if new.directory {
+                    AtFlags::REMOVEDIR
                 } else {
-                    0
+                    AtFlags::empty()
                 };
                 let _ = self.remove(parent, name, flags);
-                Err(error)
-            }
-        }
+            })
     }
 
-    pub(super) fn make_symlink(
+    pub(super) fn create_symlink(
         &self,
         ctx: Context,
         parent: &Inode,
         name: Name<'_>,
         target: &CStr,
     ) -> Result<Entry> {
-        let new = NewNode {
+        let node = NewNode {
             mode: libc::S_IFLNK | 0o777,
             umask: 0,
             rdev: 0,
         };
-        let birth = self.birth(ctx, parent, &new)?;
+        let new = self.new_inode(ctx, parent, &node)?;
         self.with_access(&[parent], || {
-            sys::symlink(target, sys::borrow(&parent.fd), name.as_c_str())
+            Ok(rustix::fs::symlinkat(target, &parent.fd, name.as_c_str())?)
         })?;
-        self.born_named(parent, name, &birth)
+        self.insert_new_name(parent, name, &new)
     }
 
-    pub(super) fn make_directory(
+    pub(super) fn create_directory(
         &self,
         ctx: Context,
         parent: &Inode,
         name: Name<'_>,
-        new: &NewNode,
+        node: &NewNode,
     ) -> Result<Entry> {
-        let birth = self.birth(ctx, parent, new)?;
+        let new = self.new_inode(ctx, parent, node)?;
+        let mode = new.host_mode();
         self.with_access(&[parent], || {
-            sys::mkdir(sys::borrow(&parent.fd), name.as_c_str(), birth.host_mode())
+            Ok(rustix::fs::mkdirat(&parent.fd, name.as_c_str(), mode)?)
         })?;
-        self.born_named(parent, name, &birth)
+        self.insert_new_name(parent, name, &new)
     }
 
-    pub(super) fn make_node(
+    /// Creates a regular file, FIFO, socket or device; the latter three as a stand-in, an empty
+    /// regular file with an override, unless the host can have the real one.
+    pub(super) fn create_node(
         &self,
         ctx: Context,
         parent: &Inode,
         name: Name<'_>,
-        new: &NewNode,
+        node: &NewNode,
     ) -> Result<Entry> {
-        let kind = match new.mode & libc::S_IFMT {
+        let kind = match node.mode & libc::S_IFMT {
             0 => libc::S_IFREG,
             kind @ (libc::S_IFREG
             | libc::S_IFIFO
@@ -195,30 +198,33 @@ impl PassthroughFs {
             | libc::S_IFBLK) => kind,
             _ => return Err(errno(libc::EINVAL)),
         };
-        let mut birth = self.birth(ctx, parent, new)?;
-        let dir = sys::borrow(&parent.fd);
-        let mode = birth.host_mode();
+        let mut new = self.new_inode(ctx, parent, node)?;
+        let dir = &parent.fd;
+        let mode = new.host_mode();
         let pipe_or_socket = kind == libc::S_IFIFO || kind == libc::S_IFSOCK;
-        // A stand-in remembers its owner and mode; the real thing is better if it need not.
+        // A real one cannot keep an override.
         let plain = Override {
-            uid: self.config.guest_uid,
-            gid: self.config.guest_gid,
-            mode,
+            uid: self.share.guest_uid,
+            gid: self.share.guest_gid,
+            mode: mode.bits(),
             special: None,
         };
-        if pipe_or_socket && (!self.user_xattrs || birth.want == plain && birth.access.is_none()) {
-            birth.access = None;
-            self.with_access(&[parent], || sys::mknod(dir, name.as_c_str(), kind | mode))?;
-            return self.born_named(parent, name, &birth);
+        if pipe_or_socket && (!self.user_xattrs || new.want == plain && new.access_acl.is_none()) {
+            new.access_acl = None;
+            let kind = FileType::from_raw_mode(kind);
+            self.with_access(&[parent], || {
+                Ok(rustix::fs::mknodat(dir, name.as_c_str(), kind, mode, 0)?)
+            })?;
+            return self.insert_new_name(parent, name, &new);
         }
-        birth.want.special = Special::new(kind, new.rdev);
-        if birth.want.special.is_some() && !self.user_xattrs {
+        new.want.special = Special::new(kind, node.rdev);
+        if new.want.special.is_some() && !self.user_xattrs {
             return Err(errno(libc::EPERM));
         }
-        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
         drop(self.with_access(&[parent], || {
             sys::open_beneath(dir, name.as_c_str(), flags, mode)
         })?);
-        self.born_named(parent, name, &birth)
+        self.insert_new_name(parent, name, &new)
     }
 }

@@ -1,66 +1,25 @@
-//! Reading directories.
+//! OPENDIR, READDIR and READDIRPLUS.
 
-use std::ffi::CStr;
 use std::io::Result;
 use std::sync::Arc;
 
-use super::table::{Inode, OpenFile};
-use super::{PassthroughFs, sys};
+use rustix::fs::{Mode, OFlags};
+
+use super::dir_stream::HostDirent;
+use super::fs::PassthroughFs;
+use super::handles::OpenFile;
+use super::inodes::Inode;
 use crate::fuse::abi::fopen;
 use crate::fuse::filesystem::{DirBuffer, DirEntry, Opened, errno};
 
-/// Bytes of host entries read at once: about a thousand names.
-const BUFFER: usize = 32 << 10;
-/// Offset of the name in `struct linux_dirent64` (getdents64(2)): 8 bytes inode number, 8 bytes
-/// next position, 2 bytes record length, 1 byte type.
-const NAME: usize = 19;
-
-/// Host entries that were read but not yet sent.
-#[derive(Debug, Default)]
-pub(super) struct Reading {
-    buffer: Vec<u8>,
-    /// The part of `buffer` that is still to be sent.
-    start: usize,
-    end: usize,
-    /// The position that `start` stands for.
-    position: u64,
-    /// The position of the host's open directory.
-    host: u64,
-}
-
-/// One record of getdents64.
-struct Record<'a> {
-    ino: u64,
-    next: u64,
-    kind: u8,
-    name: &'a CStr,
-    len: usize,
-}
-
-impl<'a> Record<'a> {
-    fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let (ino, rest) = bytes.split_first_chunk::<8>()?;
-        let (next, rest) = rest.split_first_chunk::<8>()?;
-        let (len, rest) = rest.split_first_chunk::<2>()?;
-        let len = usize::from(u16::from_ne_bytes(*len));
-        Some(Self {
-            ino: u64::from_ne_bytes(*ino),
-            next: u64::from_ne_bytes(*next),
-            kind: *rest.first()?,
-            name: CStr::from_bytes_until_nul(bytes.get(NAME..len)?).ok()?,
-            len,
-        })
-    }
-}
-
 impl PassthroughFs {
     pub(super) fn open_directory(&self, inode: Arc<Inode>) -> Result<Opened> {
-        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let file = self.with_access(&[&inode], || {
-            self.proc.reopen(sys::borrow(&inode.fd), flags, 0)
+            self.proc.reopen(&inode.fd, flags, Mode::empty())
         })?;
         let mut flags = 0;
-        if self.config.keep_cache && !self.config.timeout.is_zero() {
+        if self.share.keep_cache && !self.share.timeout.is_zero() {
             flags |= fopen::CACHE_DIR | fopen::KEEP_CACHE;
         }
         Ok(Opened {
@@ -69,92 +28,68 @@ impl PassthroughFs {
         })
     }
 
+    /// Fills `out` with entries from `offset` on. Fails with `EINVAL` if it is too small for the
+    /// first one.
     pub(super) fn read_directory(
         &self,
         open: &OpenFile,
         offset: u64,
         out: &mut DirBuffer<'_>,
-        plus: bool,
     ) -> Result<()> {
         if !open.inode.is_dir() {
             return Err(errno(libc::ENOTDIR));
         }
-        let dir = sys::borrow(&open.file);
-        let mut reading = open.reading();
-        let reading = &mut *reading;
-        if offset != reading.position || offset == 0 {
-            (reading.start, reading.end, reading.position) = (0, 0, offset);
-        }
-        let dev = open.inode.dev();
+        let mut stream = open.dir_stream();
+        stream.seek(offset);
         let mut sent = false;
-        loop {
-            if reading.start == reading.end {
-                if reading.host != reading.position || reading.position == 0 {
-                    sys::seek(dir, reading.position, libc::SEEK_SET)?;
-                }
-                reading.buffer.resize(BUFFER, 0);
-                (reading.start, reading.end) = (0, 0);
-                reading.end = sys::getdents(dir, &mut reading.buffer)?;
-                if reading.end == 0 {
-                    reading.host = reading.position;
-                    return Ok(());
-                }
-                reading.host = u64::MAX;
-            }
-            let bytes = reading
-                .buffer
-                .get(reading.start..reading.end)
-                .unwrap_or_default();
-            let Some(record) = Record::parse(bytes) else {
-                return Err(errno(libc::EIO));
-            };
-            let name = record.name.to_bytes();
-            if !out.fits(name.len()) {
+        while let Some(host) = stream.peek(&open.file)? {
+            if !out.fits(host.name.count_bytes()) {
                 return if sent {
                     Ok(())
                 } else {
                     Err(errno(libc::EINVAL))
                 };
             }
-            let dots = matches!(name, b"." | b"..");
-            // What is above the root is nobody's business.
-            let ino = if dots && open.inode.id == self.inodes.root().id {
-                self.inodes.root().ino()
-            } else {
-                record.ino
-            };
-            let mut entry = DirEntry {
-                ino: self.guest_ino(dev, ino),
-                next: record.next,
-                kind: record.kind.into(),
-                name,
-            };
-            if plus && !dots {
-                // Not found: it is gone by now, or not for us; the guest will ask itself.
-                let found = self.find(&open.inode, record.name).ok();
-                if let Some(found) = found {
-                    entry.ino = found.attr.ino;
-                    entry.kind = found.attr.mode >> 12 & 0xf;
-                }
-                out.push(&entry, found);
-            } else {
-                if record.kind == libc::DT_REG {
-                    entry.kind = match self.entry_special(dir, record.name) {
-                        Some(None) => entry.kind,
-                        Some(Some(special)) => special.type_and_rdev().0 >> 12,
-                        None => libc::DT_UNKNOWN.into(),
-                    };
-                }
-                out.push(&entry, None);
-            }
+            self.put_entry(open, &host, out);
             sent = true;
-            reading.position = record.next;
-            reading.start += record.len;
-            if reading.start >= reading.end {
-                reading.start = reading.end;
-                // All that the host gave is sent: both stand at the same place.
-                reading.host = reading.position;
-            }
+            let end = host.end();
+            stream.advance(end);
         }
+        Ok(())
+    }
+
+    /// Appends one entry, as the guest is to see it.
+    fn put_entry(&self, open: &OpenFile, host: &HostDirent<'_>, out: &mut DirBuffer<'_>) {
+        let dots = host.is_dot_or_dot_dot();
+        // The guest must not learn the inode number of the root's parent.
+        let ino = if dots && open.inode.id == self.inodes.root().id {
+            self.inodes.root().ino()
+        } else {
+            host.ino
+        };
+        let mut entry = DirEntry {
+            ino: self.guest_ino(open.inode.dev(), ino),
+            next: host.next,
+            kind: host.kind.into(),
+            name: host.name.to_bytes(),
+        };
+        if out.is_plus() && !dots {
+            // Removed meanwhile, or not accessible: the guest will look it up itself.
+            let child = self.lookup_child(&open.inode, host.name).ok();
+            if let Some(child) = child {
+                entry.ino = child.attr.ino;
+                entry.kind = child.attr.mode >> 12 & 0xf;
+            }
+            out.push(&entry, child);
+            return;
+        }
+        if host.kind == libc::DT_REG {
+            entry.kind = match self.special_type_in(&open.file, host.name) {
+                Some(None) => entry.kind,
+                Some(Some(special)) => special.type_and_rdev().0 >> 12,
+                None => libc::DT_UNKNOWN.into(),
+            };
+        }
+        out.push(&entry, None);
     }
 }

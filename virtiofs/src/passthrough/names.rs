@@ -1,39 +1,47 @@
-//! Removing, renaming and adding names.
+//! UNLINK, RMDIR, RENAME and LINK.
 
 use std::io::Result;
 use std::sync::Arc;
 
-use super::table::Inode;
-use super::{PassthroughFs, sys};
+use rustix::fs::{AtFlags, RenameFlags};
+
+use super::fs::PassthroughFs;
+use super::inodes::Inode;
+use super::sys;
 use crate::fuse::filesystem::{Entry, errno};
 use crate::fuse::name::Name;
 
 impl PassthroughFs {
-    pub(super) fn remove(&self, parent: &Inode, name: Name<'_>, flags: i32) -> Result<()> {
+    /// Removes a name of anything but a directory, or with `AtFlags::REMOVEDIR` an empty
+    /// directory.
+    pub(super) fn remove(&self, parent: &Inode, name: Name<'_>, flags: AtFlags) -> Result<()> {
         self.with_access(&[parent], || {
-            sys::unlink(sys::borrow(&parent.fd), name.as_c_str(), flags)
+            Ok(rustix::fs::unlinkat(&parent.fd, name.as_c_str(), flags)?)
         })
     }
 
-    pub(super) fn move_name(
+    /// Renames with the flags of renameat2(2).
+    pub(super) fn rename_name(
         &self,
-        from: &Inode,
-        name: Name<'_>,
-        to: &Inode,
-        new_name: Name<'_>,
+        (from, name): (&Inode, Name<'_>),
+        (to, new_name): (&Inode, Name<'_>),
         flags: u32,
     ) -> Result<()> {
-        // RENAME_WHITEOUT would leave a device on the host.
-        if flags & !(libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE) != 0 {
+        // RENAME_WHITEOUT would create a device on the host.
+        let flags = RenameFlags::from_bits_retain(flags);
+        if !(RenameFlags::NOREPLACE | RenameFlags::EXCHANGE).contains(flags) {
             return Err(errno(libc::EINVAL));
         }
+        let (name, new_name) = (name.as_c_str(), new_name.as_c_str());
         self.with_access(&[from, to], || {
-            let (from, to) = (sys::borrow(&from.fd), sys::borrow(&to.fd));
-            sys::rename(from, name.as_c_str(), to, new_name.as_c_str(), flags)
+            Ok(rustix::fs::renameat_with(
+                &from.fd, name, &to.fd, new_name, flags,
+            )?)
         })
     }
 
-    pub(super) fn add_name(
+    /// Adds the name `new_name` in `dir` for anything but a directory.
+    pub(super) fn link_name(
         &self,
         inode: &Arc<Inode>,
         dir: &Inode,
@@ -42,11 +50,9 @@ impl PassthroughFs {
         if inode.is_dir() {
             return Err(errno(libc::EPERM));
         }
-        let fd = sys::borrow(&inode.fd);
-        self.proc
-            .link(fd, sys::borrow(&dir.fd), new_name.as_c_str())?;
-        let stat = sys::statx(fd)?;
-        self.inodes.again(inode);
-        self.known_entry(inode, &stat)
+        self.proc.link(&inode.fd, &dir.fd, new_name.as_c_str())?;
+        let stat = sys::statx(&inode.fd)?;
+        self.inodes.ref_again(inode);
+        self.entry(inode, stat)
     }
 }

@@ -1,20 +1,22 @@
-//! Ownership, mode and device numbers that the host user cannot give a file.
+//! The format in which ownership, mode and device numbers are stored that the host user cannot
+//! set.
 //!
-//! They are kept in the extended attribute `user.containers.override_stat` as
-//! `uid:gid:octal-mode:type`, the format of containers/storage (`pkg/idtools`,
-//! `ContainersOverrideXattr`), which fuse-overlayfs and libkrun read, too. The type is `file`,
+//! It is the extended attribute `user.containers.override_stat` with `uid:gid:octal-mode:type`,
+//! the format of containers/storage (`pkg/idtools`, `ContainersOverrideXattr`), which
+//! fuse-overlayfs and libkrun read as well. The type is `file`,
 //! `dir`, `symlink`, `pipe`, `socket`, `block-MAJOR-MINOR` or `char-MAJOR-MINOR`; it may be
 //! missing, and some writers' mode has the bits of `S_IFMT`, which are ignored.
 
 use std::ffi::CStr;
 use std::io::Write;
 
-/// The attribute's name.
+/// Name of the attribute.
 pub(super) const XATTR: &CStr = c"user.containers.override_stat";
-/// More than the longest value: two 10 digit ids, a mode, a type with two 10 digit numbers.
+/// More than the longest value in bytes: two 10 digit ids, a mode, a type with two 10 digit numbers.
 pub(super) const MAX_LEN: usize = 96;
 
-/// A file type that only exists for the guest; on the host it is an empty regular file.
+/// A file type that only exists for the guest; on the host it is a stand-in, an empty regular
+/// file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Special {
     /// A named pipe.
@@ -28,7 +30,8 @@ pub(super) enum Special {
 }
 
 impl Special {
-    /// The type that a mode and a device number (the kernel's 32 bit encoding) name, if any.
+    /// Returns the type of a mode and a device number (the kernel's 32 bit encoding); `None` for
+    /// regular files, directories and symbolic links.
     pub(super) fn new(mode: u32, rdev: u32) -> Option<Self> {
         // Linux include/linux/kdev_t.h, new_decode_dev
         let major = (rdev & 0xf_ff00) >> 8;
@@ -42,7 +45,7 @@ impl Special {
         }
     }
 
-    /// `S_IFMT` bits and device number in the kernel's 32 bit encoding.
+    /// Returns `S_IFMT` bits and device number in the kernel's 32 bit encoding.
     pub(super) fn type_and_rdev(self) -> (u32, u32) {
         match self {
             Self::Pipe => (libc::S_IFIFO, 0),
@@ -59,7 +62,7 @@ pub(super) fn encode_dev(major: u32, minor: u32) -> u32 {
     (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xf_ff00) << 12)
 }
 
-/// What the guest sees instead of what the host has.
+/// Owner, mode and type that the guest sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Override {
     /// User id for the guest.
@@ -68,12 +71,12 @@ pub(super) struct Override {
     pub(super) gid: u32,
     /// Permission, set-id and sticky bits, at most `0o7777`.
     pub(super) mode: u32,
-    /// A type other than the host's.
+    /// A type other than the host's, if any.
     pub(super) special: Option<Special>,
 }
 
 impl Override {
-    /// Reads the attribute's value; `None` if it is not in the format.
+    /// Parses the attribute's value; `None` if it is not in the format.
     pub(super) fn parse(value: &[u8]) -> Option<Self> {
         let value = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
         let mut fields = value.split(':');
@@ -103,7 +106,7 @@ impl Override {
         })
     }
 
-    /// The attribute's value for a regular file or directory.
+    /// Returns the attribute's value for a regular file or directory.
     pub(super) fn format(&self, directory: bool) -> Vec<u8> {
         let mut value = Vec::with_capacity(MAX_LEN);
         // Writing to a Vec does not fail.
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_other_writers_are_read() {
+    fn values_of_other_writers_are_parsed() {
         let cases: [(&[u8], Override); 6] = [
             (b"0:0:0755", plain(0, 0, 0o755)),
             (b"1000:100:04755:file", plain(1000, 100, 0o4755)),
@@ -163,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_override() {
+    fn malformed_values_are_ignored() {
         for value in [
             "",
             "0",
@@ -192,7 +195,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(
+        fn parsing_reverses_formatting(
             uid: u32, gid: u32, mode in 0..0o10000_u32, special in special(), directory: bool,
         ) {
             let written = Override { uid, gid, mode, special };

@@ -1,16 +1,19 @@
 //! Extended attributes of the guest.
 //!
-//! `user.*` are the host's. The classes that an ordinary host user cannot set are kept with the
+//! `user.*` are the host's. The classes that an ordinary host user cannot set are stored with the
 //! prefix `user.virtiofs.`, as the virtiofsd documentation proposes (`doc/xattr-mapping.md`).
 
 use std::ffi::{CStr, CString};
 use std::io::Result;
 
+use rustix::fs::XattrFlags;
+
 use super::acl::Acl;
+use super::fs::PassthroughFs;
+use super::inodes::{Inode, NO_CAPABILITY, NO_SET_ID};
 use super::override_stat::{self, Override};
-use super::table::{Inode, NO_CAPABILITY, NO_SET_ID};
-use super::{PassthroughFs, sys};
-use crate::fuse::filesystem::{Context, XattrReply, errno};
+use super::sys::ignore_absent;
+use crate::fuse::filesystem::{XattrReply, errno};
 
 const PREFIX: &[u8] = b"user.virtiofs.";
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
@@ -22,53 +25,46 @@ pub(super) const STORED_ACCESS_ACL: &CStr = c"user.virtiofs.system.posix_acl_acc
 pub(super) const STORED_DEFAULT_ACL: &CStr = c"user.virtiofs.system.posix_acl_default";
 const STORED_CAPABILITY: &CStr = c"user.virtiofs.security.capability";
 
-/// Success if there was nothing to remove.
-pub(super) fn absent_is_fine(result: Result<()>) -> Result<()> {
-    match result {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODATA | libc::EOPNOTSUPP)) => {
-            Ok(())
-        }
-        result => result,
-    }
-}
+/// The longest value of an attribute in bytes (`XATTR_SIZE_MAX`, Linux `uapi/linux/limits.h`).
+const XATTR_SIZE_MAX: usize = 65536;
 
-/// Where an attribute of the guest is on the host.
+/// The host's name of an attribute of the guest.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
-    /// Under this name.
-    Host(CString),
-    /// Nowhere: the name is one of ours.
+enum HostName {
+    Mapped(CString),
+    /// None: the guest's name is one that the server itself uses on the host.
     Reserved,
-    /// Nowhere: there is no such class.
-    Unknown,
+    /// None: the guest's name is of no class that the server supports.
+    Unsupported,
 }
 
-fn place(name: &CStr) -> Place {
+fn map_name(name: &CStr) -> HostName {
     let bytes = name.to_bytes();
     if bytes == override_stat::XATTR.to_bytes() || bytes.starts_with(PREFIX) {
-        return Place::Reserved;
+        return HostName::Reserved;
     }
     if bytes.starts_with(b"user.") {
-        return Place::Host(name.to_owned());
+        return HostName::Mapped(name.to_owned());
     }
-    let kept = bytes.starts_with(b"security.")
+    let prefixed = bytes.starts_with(b"security.")
         || bytes.starts_with(b"trusted.")
         || bytes == ACCESS_ACL
         || bytes == DEFAULT_ACL;
-    if !kept {
-        return Place::Unknown;
+    if !prefixed {
+        return HostName::Unsupported;
     }
-    // No NUL in either part.
-    CString::new([PREFIX, bytes].concat()).map_or(Place::Unknown, Place::Host)
+    // Neither part has a NUL.
+    CString::new([PREFIX, bytes].concat()).map_or(HostName::Unsupported, HostName::Mapped)
 }
 
 impl PassthroughFs {
-    /// One of our own attributes of a regular file or directory, if it is set.
-    pub(super) fn stored(&self, inode: &Inode, name: &CStr) -> Result<Option<Vec<u8>>> {
+    /// Reads an attribute by its name on the host; `None` if it is not set or the inode cannot
+    /// have any.
+    pub(super) fn read_stored(&self, inode: &Inode, name: &CStr) -> Result<Option<Vec<u8>>> {
         if !self.user_xattrs || !inode.has_xattrs() {
             return Ok(None);
         }
-        match self.value(inode, name) {
+        match self.read_value(inode, name) {
             Ok(value) => Ok(Some(value)),
             Err(error)
                 if matches!(
@@ -82,39 +78,47 @@ impl PassthroughFs {
         }
     }
 
-    fn value(&self, inode: &Inode, name: &CStr) -> Result<Vec<u8>> {
-        let fd = sys::borrow(&inode.fd);
+    fn read_value(&self, inode: &Inode, name: &CStr) -> Result<Vec<u8>> {
         // Most values are small; a larger one costs a second call.
         let mut value = vec![0; 256];
         loop {
-            match self.proc.getxattr(fd, name, &mut value) {
+            match self.proc.getxattr(&inode.fd, name, &mut value) {
                 Ok(len) => {
                     value.truncate(len);
                     return Ok(value);
                 }
-                // XATTR_SIZE_MAX (Linux uapi/linux/limits.h)
-                Err(e) if e.raw_os_error() == Some(libc::ERANGE) && value.len() < 65536 => {
-                    value.resize(65536, 0);
+                Err(error)
+                    if error.raw_os_error() == Some(libc::ERANGE)
+                        && value.len() < XATTR_SIZE_MAX =>
+                {
+                    value.resize(XATTR_SIZE_MAX, 0);
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    pub(super) fn attribute(&self, inode: &Inode, name: &CStr, size: u32) -> Result<XattrReply> {
-        match place(name) {
-            Place::Unknown => Err(errno(libc::EOPNOTSUPP)),
-            Place::Reserved => Err(errno(libc::ENODATA)),
-            Place::Host(_) if !inode.has_xattrs() => Err(errno(libc::ENODATA)),
-            Place::Host(host) => XattrReply::fit(self.value(inode, &host)?, size),
+    /// GETXATTR.
+    pub(super) fn get_attribute(
+        &self,
+        inode: &Inode,
+        name: &CStr,
+        size: u32,
+    ) -> Result<XattrReply> {
+        match map_name(name) {
+            HostName::Unsupported => Err(errno(libc::EOPNOTSUPP)),
+            HostName::Reserved => Err(errno(libc::ENODATA)),
+            HostName::Mapped(_) if !inode.has_xattrs() => Err(errno(libc::ENODATA)),
+            HostName::Mapped(host) => XattrReply::fit(self.read_value(inode, &host)?, size),
         }
     }
 
+    /// LISTXATTR: returns all names as the guest knows them, each with a NUL.
     pub(super) fn attribute_names(&self, inode: &Inode) -> Result<Vec<u8>> {
         if !inode.has_xattrs() {
             return Ok(Vec::new());
         }
-        let list = match self.proc.listxattr(sys::borrow(&inode.fd)) {
+        let list = match self.proc.listxattr(&inode.fd) {
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(Vec::new()),
             list => list?,
         };
@@ -130,106 +134,108 @@ impl PassthroughFs {
         Ok(names)
     }
 
+    /// SETXATTR with the flags of setxattr(2).
     pub(super) fn set_attribute(
         &self,
-        _: Context,
         inode: &Inode,
         name: &CStr,
         value: &[u8],
         flags: u32,
         kill_sgid: bool,
     ) -> Result<()> {
-        let host = match place(name) {
-            Place::Unknown => return Err(errno(libc::EOPNOTSUPP)),
-            Place::Reserved => return Err(errno(libc::EPERM)),
-            Place::Host(_) if !inode.has_xattrs() => {
+        let host = match map_name(name) {
+            HostName::Unsupported => return Err(errno(libc::EOPNOTSUPP)),
+            HostName::Reserved => return Err(errno(libc::EPERM)),
+            HostName::Mapped(_) if !inode.has_xattrs() => {
                 let user = name.to_bytes().starts_with(b"user.");
                 return Err(errno(if user { libc::EPERM } else { libc::EOPNOTSUPP }));
             }
-            Place::Host(host) => host,
+            HostName::Mapped(host) => host,
         };
         match name.to_bytes() {
             ACCESS_ACL => return self.set_access_acl(inode, value, kill_sgid),
             DEFAULT_ACL => return self.set_default_acl(inode, value),
-            CAPABILITY => inode.unlearn(NO_CAPABILITY),
+            CAPABILITY => inode.clear_facts(NO_CAPABILITY),
             _ => {}
         }
-        self.proc
-            .setxattr(sys::borrow(&inode.fd), &host, value, flags.cast_signed())
+        let flags = XattrFlags::from_bits_retain(flags);
+        self.proc.setxattr(&inode.fd, &host, value, flags)
     }
 
+    /// REMOVEXATTR.
     pub(super) fn remove_attribute(&self, inode: &Inode, name: &CStr) -> Result<()> {
-        match place(name) {
-            Place::Unknown => Err(errno(libc::EOPNOTSUPP)),
-            Place::Reserved => Err(errno(libc::EPERM)),
-            Place::Host(_) if !inode.has_xattrs() => Err(errno(libc::ENODATA)),
-            Place::Host(host) => {
-                let fd = sys::borrow(&inode.fd);
-                self.with_access(&[inode], || self.proc.removexattr(fd, &host))
+        match map_name(name) {
+            HostName::Unsupported => Err(errno(libc::EOPNOTSUPP)),
+            HostName::Reserved => Err(errno(libc::EPERM)),
+            HostName::Mapped(_) if !inode.has_xattrs() => Err(errno(libc::ENODATA)),
+            HostName::Mapped(host) => {
+                self.with_access(&[inode], || self.proc.removexattr(&inode.fd, &host))
             }
         }
     }
 
-    /// An access list also sets the mode's bits, and is not kept if it says no more than them.
+    fn write_stored(&self, inode: &Inode, name: &CStr, value: &[u8]) -> Result<()> {
+        self.proc
+            .setxattr(&inode.fd, name, value, XattrFlags::empty())
+    }
+
+    fn remove_stored(&self, inode: &Inode, name: &CStr) -> Result<()> {
+        ignore_absent(self.proc.removexattr(&inode.fd, name))
+    }
+
+    /// Sets the access list, and the mode's bits with it. A list that says no more than a mode
+    /// is not stored.
     fn set_access_acl(&self, inode: &Inode, value: &[u8], kill_sgid: bool) -> Result<()> {
-        let fd = sys::borrow(&inode.fd);
         let Some(acl) = Acl::parse(value)? else {
-            return absent_is_fine(self.proc.removexattr(fd, STORED_ACCESS_ACL));
+            return self.remove_stored(inode, STORED_ACCESS_ACL);
         };
         if acl.is_mode_only() {
-            absent_is_fine(self.proc.removexattr(fd, STORED_ACCESS_ACL))?;
+            self.remove_stored(inode, STORED_ACCESS_ACL)?;
         } else {
-            self.proc.setxattr(fd, STORED_ACCESS_ACL, value, 0)?;
+            self.write_stored(inode, STORED_ACCESS_ACL, value)?;
         }
-        let meta = self.stat(inode)?;
-        let mut mode = meta.seen.mode & !0o777 | acl.mode();
+        let now = self.stat(inode)?;
+        let mut mode = now.guest.mode & !0o777 | acl.mode();
         if kill_sgid {
             mode &= !libc::S_ISGID;
         }
-        inode.unlearn(NO_SET_ID);
-        self.store(inode, &meta, Override { mode, ..meta.seen })
+        inode.clear_facts(NO_SET_ID);
+        self.store(inode, &now, Override { mode, ..now.guest })
     }
 
     fn set_default_acl(&self, inode: &Inode, value: &[u8]) -> Result<()> {
         if !inode.is_dir() {
             return Err(errno(libc::EACCES));
         }
-        let fd = sys::borrow(&inode.fd);
         match Acl::parse(value)? {
-            Some(_) => self.proc.setxattr(fd, STORED_DEFAULT_ACL, value, 0),
-            None => absent_is_fine(self.proc.removexattr(fd, STORED_DEFAULT_ACL)),
+            Some(_) => self.write_stored(inode, STORED_DEFAULT_ACL, value),
+            None => self.remove_stored(inode, STORED_DEFAULT_ACL),
         }
     }
 
-    /// Lets an access list say what a chmod says.
+    /// Applies a chmod to the access list, if there is one.
     pub(super) fn chmod_acl(&self, inode: &Inode, mode: u32) -> Result<()> {
-        let list = self.stored(inode, STORED_ACCESS_ACL)?;
-        match list
-            .as_deref()
-            .map(Acl::parse)
-            .transpose()
-            .unwrap_or_default()
-            .flatten()
-        {
+        let list = self.read_stored(inode, STORED_ACCESS_ACL)?;
+        match Acl::parse_stored(list.as_deref()) {
             None => Ok(()),
             Some(acl) => {
                 let value = acl.chmod(mode).format();
-                self.proc
-                    .setxattr(sys::borrow(&inode.fd), STORED_ACCESS_ACL, &value, 0)
+                self.write_stored(inode, STORED_ACCESS_ACL, &value)
             }
         }
     }
 
+    /// Removes the capabilities of a file.
     pub(super) fn remove_capability(&self, inode: &Inode) -> Result<()> {
         if !self.user_xattrs {
             return Ok(());
         }
-        let fd = sys::borrow(&inode.fd);
         // Asking first is cheaper: removing takes locks and a journal even if there is nothing.
-        if self.proc.getxattr(fd, STORED_CAPABILITY, &mut []).is_err() {
+        let probe = self.proc.getxattr(&inode.fd, STORED_CAPABILITY, &mut []);
+        if probe.is_err() {
             return Ok(());
         }
-        absent_is_fine(self.proc.removexattr(fd, STORED_CAPABILITY))
+        self.remove_stored(inode, STORED_CAPABILITY)
     }
 }
 
@@ -238,19 +244,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_has_its_place() {
-        let host = |name: &CStr| Place::Host(name.to_owned());
-        assert_eq!(place(c"user.note"), host(c"user.note"));
-        assert_eq!(place(c"security.capability"), host(STORED_CAPABILITY));
+    fn every_name_has_its_map_name() {
+        let host = |name: &CStr| HostName::Mapped(name.to_owned());
+        assert_eq!(map_name(c"user.note"), host(c"user.note"));
+        assert_eq!(map_name(c"security.capability"), host(STORED_CAPABILITY));
         assert_eq!(
-            place(c"trusted.overlay.opaque"),
+            map_name(c"trusted.overlay.opaque"),
             host(c"user.virtiofs.trusted.overlay.opaque")
         );
-        assert_eq!(place(c"system.posix_acl_access"), host(STORED_ACCESS_ACL));
-        assert_eq!(place(c"user.containers.override_stat"), Place::Reserved);
-        assert_eq!(place(c"user.virtiofs.security.capability"), Place::Reserved);
+        assert_eq!(
+            map_name(c"system.posix_acl_access"),
+            host(STORED_ACCESS_ACL)
+        );
+        assert_eq!(
+            map_name(c"user.containers.override_stat"),
+            HostName::Reserved
+        );
+        assert_eq!(
+            map_name(c"user.virtiofs.security.capability"),
+            HostName::Reserved
+        );
         for name in [c"", c"system.nfs4_acl", c"userland", c"btrfs.compression"] {
-            assert_eq!(place(name), Place::Unknown, "{name:?}");
+            assert_eq!(map_name(name), HostName::Unsupported, "{name:?}");
         }
     }
 }

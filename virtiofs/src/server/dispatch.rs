@@ -1,4 +1,4 @@
-//! Which method of the [`FileSystem`] answers which request.
+//! Dispatches requests to the methods of the [`FileSystem`].
 
 use std::io;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::fuse::filesystem::{
 const XATTR_SIZE_MAX: u32 = 65536;
 
 impl<F: FileSystem> Server<F> {
-    /// Answers one request: appends to `reply` at most `room` bytes.
+    /// Answers one request: appends at most `capacity` bytes to `reply`.
     #[allow(clippy::too_many_lines)]
     pub(super) fn dispatch(
         &self,
         ctx: Context,
         header: &InHeader,
         args: &mut Args<'_>,
-        room: usize,
+        capacity: usize,
         reply: &mut Vec<u8>,
     ) -> io::Result<()> {
         let node = header.nodeid;
@@ -37,7 +37,7 @@ impl<F: FileSystem> Server<F> {
             opcode::BATCH_FORGET => {
                 let batch: abi::BatchForgetIn = args.take()?;
                 for _ in 0..batch.count {
-                    // Ends at the request's last byte, whatever the count says.
+                    // Fails at the end of the request, however large the count is.
                     let one: abi::ForgetOne = args.take()?;
                     fs.forget(one.nodeid, one.nlookup);
                 }
@@ -54,7 +54,7 @@ impl<F: FileSystem> Server<F> {
             opcode::READLINK => reply.extend_from_slice(&fs.readlink(ctx, node)?),
             opcode::SYMLINK => {
                 let name = args.name()?;
-                let target = args.text()?;
+                let target = args.string()?;
                 args.end()?;
                 put_entry(reply, fs.symlink(ctx, node, name, target)?);
             }
@@ -111,7 +111,7 @@ impl<F: FileSystem> Server<F> {
             opcode::CREATE => {
                 let create: abi::CreateIn = args.take()?;
                 let kill = create.open_flags & abi::OPEN_KILL_SUIDGID != 0;
-                let new = regular(&create);
+                let new = new_regular_file(&create);
                 let name = args.last_name()?;
                 let (entry, opened) = fs.create(ctx, node, name, new, create.flags, kill)?;
                 put_entry(reply, entry);
@@ -120,7 +120,8 @@ impl<F: FileSystem> Server<F> {
             opcode::TMPFILE => {
                 // The name that follows is a placeholder, "/" from Linux.
                 let create: abi::CreateIn = args.take()?;
-                let (entry, opened) = fs.tmpfile(ctx, node, regular(&create), create.flags)?;
+                let (entry, opened) =
+                    fs.tmpfile(ctx, node, new_regular_file(&create), create.flags)?;
                 put_entry(reply, entry);
                 put_open(reply, opened);
             }
@@ -149,7 +150,7 @@ impl<F: FileSystem> Server<F> {
             opcode::SETXATTR => self.setxattr(ctx, node, args)?,
             opcode::GETXATTR => {
                 let get: abi::GetxattrIn = args.take()?;
-                let name = args.text()?;
+                let name = args.string()?;
                 args.end()?;
                 put_xattr(reply, fs.getxattr(ctx, node, name, get.size)?);
             }
@@ -158,7 +159,7 @@ impl<F: FileSystem> Server<F> {
                 put_xattr(reply, fs.listxattr(ctx, node, get.size)?);
             }
             opcode::REMOVEXATTR => {
-                let name = args.text()?;
+                let name = args.string()?;
                 args.end()?;
                 fs.removexattr(ctx, node, name)?;
             }
@@ -169,8 +170,8 @@ impl<F: FileSystem> Server<F> {
             opcode::READDIR | opcode::READDIRPLUS => {
                 let read: abi::ReadIn = args.take()?;
                 let plus = header.opcode == opcode::READDIRPLUS;
-                let room = room.min(read.size.min(MAX_TRANSFER) as usize);
-                let mut buffer = DirBuffer::new(reply, room, plus);
+                let capacity = capacity.min(read.size.min(MAX_TRANSFER) as usize);
+                let mut buffer = DirBuffer::new(reply, capacity, plus);
                 if plus {
                     fs.readdirplus(ctx, node, read.fh, read.offset, &mut buffer)?;
                 } else {
@@ -200,7 +201,7 @@ impl<F: FileSystem> Server<F> {
             }
             opcode::SYNCFS => fs.syncfs(ctx, node)?,
             other => {
-                log::debug!("FUSE request {other} is not known here");
+                log::debug!("FUSE opcode {other} is not supported");
                 return Err(errno(libc::ENOSYS));
             }
         }
@@ -213,7 +214,7 @@ impl<F: FileSystem> Server<F> {
         if self.negotiated(init::SETXATTR_EXT) {
             ext = args.take()?;
         }
-        let name = args.text()?;
+        let name = args.string()?;
         if set.size > XATTR_SIZE_MAX {
             return Err(errno(libc::E2BIG));
         }
@@ -225,7 +226,7 @@ impl<F: FileSystem> Server<F> {
     }
 }
 
-fn regular(create: &abi::CreateIn) -> NewNode {
+fn new_regular_file(create: &abi::CreateIn) -> NewNode {
     NewNode {
         mode: create.mode & 0o7777 | libc::S_IFREG,
         umask: create.umask,

@@ -8,7 +8,7 @@ use vm_memory::ByteValued;
 use crate::fuse::filesystem::errno;
 use crate::fuse::name::Name;
 
-/// What follows the request's header, taken from front to back.
+/// The bytes after a request's header, parsed from front to back.
 #[derive(Debug)]
 pub(super) struct Args<'a> {
     rest: &'a [u8],
@@ -33,7 +33,7 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// The next structure; `EINVAL` if the request is too short for it.
+    /// Takes the next structure; `EINVAL` if the request is too short for it.
     pub(super) fn take<T: ByteValued + Default>(&mut self) -> io::Result<T> {
         let mut value = T::default();
         value
@@ -42,7 +42,7 @@ impl<'a> Args<'a> {
         Ok(value)
     }
 
-    /// The next `len` bytes; `EINVAL` if there are fewer.
+    /// Takes the next `len` bytes; `EINVAL` if there are fewer.
     pub(super) fn bytes(&mut self, len: usize) -> io::Result<&'a [u8]> {
         let (head, tail) = self
             .rest
@@ -52,35 +52,35 @@ impl<'a> Args<'a> {
         Ok(head)
     }
 
-    /// The next text up to its NUL; `EINVAL` if there is no NUL.
-    pub(super) fn text(&mut self) -> io::Result<&'a CStr> {
-        let text = CStr::from_bytes_until_nul(self.rest).map_err(|_| errno(libc::EINVAL))?;
+    /// Takes the next string; `EINVAL` if it has no NUL.
+    pub(super) fn string(&mut self) -> io::Result<&'a CStr> {
+        let string = CStr::from_bytes_until_nul(self.rest).map_err(|_| errno(libc::EINVAL))?;
         self.rest = self
             .rest
-            .get(text.to_bytes_with_nul().len()..)
+            .get(string.to_bytes_with_nul().len()..)
             .unwrap_or_default();
-        Ok(text)
+        Ok(string)
     }
 
-    /// The next text as a checked name.
+    /// Takes the next string as a checked name.
     pub(super) fn name(&mut self) -> io::Result<Name<'a>> {
-        let text = self.text()?;
+        let string = self.string()?;
         #[cfg(any(test, feature = "unchecked-names"))]
         if self.unchecked {
-            return Ok(Name::unchecked(text));
+            return Ok(Name::unchecked(string));
         }
-        Name::new(text).map_err(errno)
+        Name::new(string).map_err(errno)
     }
 
-    /// The last text of the request as a checked name. Bytes after its NUL would be a name with
-    /// a NUL in it: `EINVAL`.
+    /// Takes the last string of the request as a checked name; `EINVAL` if bytes follow its NUL,
+    /// as after a name with a NUL in it.
     pub(super) fn last_name(&mut self) -> io::Result<Name<'a>> {
         let name = self.name()?;
         self.end()?;
         Ok(name)
     }
 
-    /// Checks that nothing follows.
+    /// Fails with `EINVAL` if anything follows.
     pub(super) fn end(&self) -> io::Result<()> {
         if self.rest.is_empty() {
             Ok(())

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use boxbuild_virtiofs_client::{Client, set_times};
 
-use crate::support::{ROOT, Share, directory};
+use crate::support::{ALL_LOCKS, ROOT, TestShare, directory};
 
 /// Names that no directory has as its own entries.
 const NOT_NAMES: [&str; 12] = [
@@ -26,8 +26,8 @@ const NOT_NAMES: [&str; 12] = [
 ];
 
 #[test]
-fn what_is_not_a_name_is_refused_everywhere() {
-    let mut guest = Share::new();
+fn invalid_names_are_refused_everywhere() {
+    let mut guest = TestShare::new();
     let sub = guest.mkdir(ROOT, "sub", 0o755).unwrap().nodeid;
     let file = guest
         .mknod(sub, "file", libc::S_IFREG | 0o600, 0)
@@ -90,7 +90,7 @@ fn assert_closed(guest: &mut Client, node: u64) {
 
 #[test]
 fn symbolic_links_are_never_followed() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     let victim = guest.dir.path().join("victim");
     let before = std::fs::metadata(&victim).unwrap();
     let outside = guest.dir.path().to_str().unwrap().to_owned();
@@ -139,14 +139,13 @@ fn symbolic_links_are_never_followed() {
 
 #[test]
 fn magic_links_of_proc_are_only_links() {
-    let mut guest = Share::in_dir(
+    let mut guest = TestShare::in_dir(
         directory(),
-        |config| {
-            config.root = "/proc/self".into();
-            config.read_only = true;
+        |share| {
+            share.root = "/proc/self".into();
+            share.read_only = true;
         },
-        true,
-        true,
+        ALL_LOCKS,
     );
     for name in ["root", "cwd", "exe"] {
         let link = guest.lookup(ROOT, name).unwrap();
@@ -170,7 +169,7 @@ fn magic_links_of_proc_are_only_links() {
 
 #[test]
 fn hard_links_are_made_only_inside() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     let file = guest
         .mknod(ROOT, "file", libc::S_IFREG | 0o600, 0)
         .unwrap()
@@ -195,7 +194,7 @@ fn hard_links_are_made_only_inside() {
 /// the client works. However they meet: what the client reaches is inside.
 #[test]
 fn a_directory_that_turns_into_a_link_leads_nowhere() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     std::fs::create_dir(guest.host("dir")).unwrap();
     std::fs::write(guest.host("dir/victim"), "inside").unwrap();
     symlink("..", guest.host("link")).unwrap();
@@ -243,7 +242,7 @@ fn a_directory_that_turns_into_a_link_leads_nowhere() {
 /// A directory that the host moves out of the share takes nothing with it.
 #[test]
 fn a_directory_that_left_the_share_is_closed() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     if !guest.is_confined() {
         return;
     }

@@ -5,21 +5,21 @@ use std::path::PathBuf;
 
 use boxbuild_virtiofs::fuse::abi::Attr;
 
-use crate::model::{Answer, Operation, Seen};
+use crate::operation::{Answer, Operation, Seen};
 use crate::plain::{punch, summary};
-use crate::support::{ROOT, Share};
+use crate::support::{ROOT, TestShare};
 
 /// The share, as the guest's kernel uses it: every path is looked up name by name, and what is
 /// not needed any more is forgotten.
 pub(crate) struct Guest {
-    share: Share,
+    share: TestShare,
     open: HashMap<usize, (u64, u64)>,
 }
 
 impl Guest {
     pub(crate) fn new() -> Self {
         Self {
-            share: Share::new(),
+            share: TestShare::new(),
             open: HashMap::new(),
         }
     }
@@ -66,7 +66,7 @@ impl Guest {
     fn within<T>(
         &mut self,
         names: &[&str],
-        work: impl FnOnce(&mut Share, u64, &str) -> Result<T, i32>,
+        work: impl FnOnce(&mut TestShare, u64, &str) -> Result<T, i32>,
     ) -> Result<T, i32> {
         let (parent, name) = self.parent(names)?;
         let result = work(&mut self.share, parent, name);
@@ -78,7 +78,7 @@ impl Guest {
     fn on<T>(
         &mut self,
         names: &[&str],
-        work: impl FnOnce(&mut Share, u64) -> Result<T, i32>,
+        work: impl FnOnce(&mut TestShare, u64) -> Result<T, i32>,
     ) -> Result<T, i32> {
         let (node, _) = self.walk(names)?;
         let result = work(&mut self.share, node);

@@ -1,45 +1,46 @@
-//! Requests that no sane driver sends. The server neither panics nor hangs: it answers, or says
-//! that the connection is broken, and it survives to say so.
+//! Requests that only a broken or hostile driver sends. The server neither panics nor hangs: it
+//! replies, or reports that the driver is broken.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use boxbuild_virtiofs::ShareConfig;
 use boxbuild_virtiofs::fuse::abi::{self, InHeader, opcode};
 use boxbuild_virtiofs::vhost_user::ShareServer;
-use boxbuild_virtiofs_client::{Client, Connection, Descriptor, Request};
+use boxbuild_virtiofs_client::{Client, Connection, Request};
+use boxbuild_vmm_driver::Descriptor;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 use vm_memory::{ByteValued, Bytes, GuestAddress};
 
-use crate::support::{ROOT, Share, directory};
+use crate::support::{ROOT, TestShare, directory, share};
 
-const NEXT: u16 = Descriptor::NEXT;
-const WRITE: u16 = Descriptor::WRITE;
-const INDIRECT: u16 = Descriptor::INDIRECT;
+const NEXT: u16 = VRING_DESC_F_NEXT as u16;
+const WRITE: u16 = VRING_DESC_F_WRITE as u16;
+const INDIRECT: u16 = VRING_DESC_F_INDIRECT as u16;
 /// Beyond all of the guest's memory.
 const NOWHERE: u64 = 1 << 40;
 
-/// What becomes of a chain.
+/// What the server does with a chain.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// It came back with this many bytes written.
+pub(crate) enum Outcome {
+    /// It is used, with this many bytes written.
     Used(u32),
-    /// The server says that the driver is broken.
+    /// The server reports that the driver is broken.
     Broken(String),
 }
 
 /// Waits for either; fails the test if the server does neither for a minute.
-pub(crate) fn fate(guest: &mut Share) -> Fate {
+pub(crate) fn outcome(guest: &mut TestShare) -> Outcome {
     for _ in 0..60_000 {
         let (ring, memory) = guest.connection().ring();
-        if let Some((_, len)) = ring.wait(memory, Some(Duration::from_millis(1))) {
-            return Fate::Used(len);
+        if let Some(used) = ring.wait(memory, Some(Duration::from_millis(1))) {
+            return Outcome::Used(used.len);
         }
         if let Some(fault) = guest.server.fault() {
-            return Fate::Broken(fault);
+            return Outcome::Broken(fault);
         }
     }
     panic!("neither an answer nor a fault: the server hangs or has panicked");
@@ -55,16 +56,11 @@ fn reply() -> u64 {
 }
 
 fn buffer(address: u64, len: u32, flags: u16, next: u16) -> Descriptor {
-    Descriptor {
-        address,
-        len,
-        flags,
-        next,
-    }
+    Descriptor::new(address, len, flags, next)
 }
 
 /// Puts a request into memory: a GETATTR of the root, with this length in its header.
-fn put_getattr(guest: &mut Share, len: u32) {
+fn put_getattr(guest: &mut TestShare, len: u32) {
     let header = InHeader {
         len,
         opcode: opcode::GETATTR,
@@ -80,7 +76,7 @@ fn put_getattr(guest: &mut Share, len: u32) {
         .unwrap();
 }
 
-fn put_table(guest: &mut Share, at: GuestAddress, table: &[Descriptor]) {
+fn put_table(guest: &mut TestShare, at: GuestAddress, table: &[Descriptor]) {
     for (descriptor, index) in table.iter().zip(0_u64..) {
         let address = GuestAddress(at.0 + 16 * index);
         let memory = guest.connection().memory();
@@ -89,31 +85,31 @@ fn put_table(guest: &mut Share, at: GuestAddress, table: &[Descriptor]) {
 }
 
 /// A GETATTR as this chain in the ring's own table.
-fn chain(guest: &mut Share, descriptors: &[Descriptor]) -> Fate {
+fn chain(guest: &mut TestShare, descriptors: &[Descriptor]) -> Outcome {
     put_getattr(guest, 56);
-    let at = guest.connection().ring().0.descriptor(0);
+    let at = guest.connection().ring().0.queue().layout().descriptor(0);
     put_table(guest, at, descriptors);
     let (ring, memory) = guest.connection().ring();
     ring.submit(memory, 0);
-    fate(guest)
+    outcome(guest)
 }
 
 /// The same as an indirect table.
-fn indirect(guest: &mut Share, descriptors: &[Descriptor], len: u32) -> Fate {
+fn indirect(guest: &mut TestShare, descriptors: &[Descriptor], len: u32) -> Outcome {
     let table = request() + 0x8000;
     put_table(guest, GuestAddress(table), descriptors);
     chain(guest, &[buffer(table, len, INDIRECT, 0)])
 }
 
 #[test]
-fn a_sane_chain_is_answered_in_any_layout() {
-    let mut guest = Share::new();
+fn a_valid_chain_is_answered_in_any_layout() {
+    let mut guest = TestShare::new();
     let whole = [
         buffer(request(), 56, NEXT, 1),
         buffer(reply(), 200, WRITE, 0),
     ];
-    assert_eq!(chain(&mut guest, &whole), Fate::Used(120));
-    assert_eq!(indirect(&mut guest, &whole, 32), Fate::Used(120));
+    assert_eq!(chain(&mut guest, &whole), Outcome::Used(120));
+    assert_eq!(indirect(&mut guest, &whole, 32), Outcome::Used(120));
     let pieces = [
         buffer(request(), 1, NEXT, 5),
         buffer(reply() + 3, 197, WRITE, 0),
@@ -122,7 +118,7 @@ fn a_sane_chain_is_answered_in_any_layout() {
         buffer(reply() + 2, 1, WRITE | NEXT, 1),
         buffer(request() + 1, 40, NEXT, 2),
     ];
-    assert_eq!(chain(&mut guest, &pieces), Fate::Used(120));
+    assert_eq!(chain(&mut guest, &pieces), Outcome::Used(120));
     // A table may also be the end of a chain.
     put_table(&mut guest, GuestAddress(request() + 0x8000), &pieces[1..2]);
     let mixed = [
@@ -130,7 +126,7 @@ fn a_sane_chain_is_answered_in_any_layout() {
         buffer(reply(), 3, WRITE | NEXT, 2),
         buffer(request() + 0x8000, 16, INDIRECT, 0),
     ];
-    assert_eq!(chain(&mut guest, &mixed), Fate::Used(120));
+    assert_eq!(chain(&mut guest, &mixed), Outcome::Used(120));
 }
 
 #[test]
@@ -221,10 +217,10 @@ fn broken_chains_break_the_connection() {
         ),
     ];
     for (name, descriptors) in chains {
-        let mut guest = Share::new();
-        let fate = chain(&mut guest, &descriptors);
-        assert!(matches!(fate, Fate::Broken(_)), "{name}: {fate:?}");
-        // It stays so, however often it is asked, and ends when it is told to.
+        let mut guest = TestShare::new();
+        let outcome = chain(&mut guest, &descriptors);
+        assert!(matches!(outcome, Outcome::Broken(_)), "{name}: {outcome:?}");
+        // It stays so with further notifications, and can be dropped.
         let (ring, memory) = guest.connection().ring();
         ring.submit(memory, 0);
         ring.notify();
@@ -250,34 +246,34 @@ fn broken_tables_break_the_connection() {
         ("outside", vec![buffer(NOWHERE, 56, 0, 0)]),
     ];
     for (name, table) in tables {
-        let mut guest = Share::new();
-        let fate = indirect(&mut guest, &table, 16 * table.len() as u32);
-        assert!(matches!(fate, Fate::Broken(_)), "{name}: {fate:?}");
+        let mut guest = TestShare::new();
+        let outcome = indirect(&mut guest, &table, 16 * table.len() as u32);
+        assert!(matches!(outcome, Outcome::Broken(_)), "{name}: {outcome:?}");
     }
 }
 
 #[test]
 fn broken_rings_break_the_connection() {
-    // More available chains than the ring has places.
-    let mut guest = Share::new();
+    // More available chains than the queue has entries.
+    let mut guest = TestShare::new();
     let (ring, memory) = guest.connection().ring();
-    let index = GuestAddress(ring.available().0 + 2);
+    let index = ring.queue().layout().available_index();
     memory.write_obj(40_000_u16, index).unwrap();
     ring.notify();
-    assert!(matches!(fate(&mut guest), Fate::Broken(_)));
+    assert!(matches!(outcome(&mut guest), Outcome::Broken(_)));
     // A head outside of the table.
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     let (ring, memory) = guest.connection().ring();
     ring.submit(memory, 5000);
-    assert!(matches!(fate(&mut guest), Fate::Broken(_)));
+    assert!(matches!(outcome(&mut guest), Outcome::Broken(_)));
 }
 
 #[test]
 fn lengths_that_are_wrong_break_the_connection() {
     for len in [0, 1, 39, 57, u32::MAX] {
-        let mut guest = Share::new();
+        let mut guest = TestShare::new();
         put_getattr(&mut guest, len);
-        let at = guest.connection().ring().0.descriptor(0);
+        let at = guest.connection().ring().0.queue().layout().descriptor(0);
         let descriptors = [
             buffer(request(), 56, NEXT, 1),
             buffer(reply(), 200, WRITE, 0),
@@ -285,35 +281,35 @@ fn lengths_that_are_wrong_break_the_connection() {
         put_table(&mut guest, at, &descriptors);
         let (ring, memory) = guest.connection().ring();
         ring.submit(memory, 0);
-        let fate = fate(&mut guest);
-        assert!(matches!(fate, Fate::Broken(_)), "{len}: {fate:?}");
+        let outcome = outcome(&mut guest);
+        assert!(matches!(outcome, Outcome::Broken(_)), "{len}: {outcome:?}");
     }
 }
 
 #[test]
 fn transfers_without_arguments_break_the_connection() {
     for opcode in [opcode::READ, opcode::WRITE] {
-        let mut guest = Share::new();
+        let mut guest = TestShare::new();
         let body: [&[u8]; 1] = [&[0; 39]];
         let request = Request {
             opcode,
             node: ROOT,
             body: &body,
             data: 0,
-            room: 4096,
+            capacity: 4096,
         };
         guest.submit(0, &request);
-        assert!(matches!(fate(&mut guest), Fate::Broken(_)));
+        assert!(matches!(outcome(&mut guest), Outcome::Broken(_)));
     }
 }
 
-/// The server is dropped while its guest goes on asking without a pause.
+/// The server is dropped while its guest sends requests without a pause.
 #[test]
 fn a_flood_does_not_keep_the_server_from_ending() {
     let (mut guest, server) = {
         let dir = directory();
-        let config = ShareConfig::new(dir.path().join("share"));
-        let (server, stream) = ShareServer::start(config).unwrap();
+        let share = share(&dir);
+        let (server, stream) = ShareServer::start(share).unwrap();
         (Client::mount(stream), server)
     };
     let ended = Arc::new(AtomicBool::new(false));
@@ -328,7 +324,7 @@ fn a_flood_does_not_keep_the_server_from_ending() {
                 node: ROOT,
                 body: &body,
                 data: 0,
-                room: 104,
+                capacity: 104,
             };
             guest.submit(0, &request);
             while !ended.load(Ordering::Relaxed) {
@@ -348,8 +344,8 @@ fn a_flood_does_not_keep_the_server_from_ending() {
 }
 
 #[test]
-fn requests_that_make_no_sense_are_answered() {
-    let mut guest = Share::new();
+fn invalid_requests_are_answered() {
+    let mut guest = TestShare::new();
     let (file, fh) = guest.create(ROOT, "f", 0o600).unwrap();
     let node = file.nodeid;
     for code in [0, 7, 19, 31, 33, 37, 39, 40, 41, 48, 49, 52, 4096, u32::MAX] {
@@ -365,7 +361,7 @@ fn requests_that_make_no_sense_are_answered() {
     assert_eq!(lookup, Err(libc::EINVAL));
     let lookup = guest.call(opcode::LOOKUP, ROOT, &[b"f\0g\0"]);
     assert_eq!(lookup, Err(libc::EINVAL));
-    // Sizes that are not there.
+    // Sizes beyond the end of the request.
     let write = abi::WriteIn {
         fh,
         size: 4096,
@@ -391,7 +387,7 @@ fn requests_that_make_no_sense_are_answered() {
     let far = guest.write(node, fh, u64::MAX - 2, b"data");
     assert_eq!(far, Err(libc::EINVAL));
     assert!(guest.truncate(node, u64::MAX).is_err());
-    // Handles and nodes that were never given out, or belong to something else.
+    // Handles and nodes that do not exist, or belong to another inode.
     for (node, fh) in [(node, fh + 99), (ROOT, fh), (u64::MAX, fh)] {
         assert_eq!(guest.read(node, fh, 0, 1), Err(libc::EBADF));
         assert_eq!(guest.write(node, fh, 0, b"x"), Err(libc::EBADF));
@@ -409,7 +405,7 @@ fn requests_that_make_no_sense_are_answered() {
     guest.urgent(opcode::BATCH_FORGET, 0, &[count.as_slice()]);
     assert_eq!(guest.init_version(7, 8).unwrap_err(), libc::EPROTO);
     assert_eq!(guest.init_version(8, 0).unwrap().major, 7);
-    // And after all that it works.
+    // It still works.
     guest.write(node, fh, 0, b"fine").unwrap();
     assert_eq!(guest.server.fault(), None);
     guest.assert_unharmed();
@@ -418,7 +414,7 @@ fn requests_that_make_no_sense_are_answered() {
 /// Requests with any operation, node and body.
 #[test]
 fn any_bytes_are_answered() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     for name in ["a", "b", "c"] {
         std::fs::write(guest.host(name), name).unwrap();
         guest.lookup(ROOT, name).unwrap();
@@ -435,7 +431,7 @@ fn any_bytes_are_answered() {
     for _ in 0..5000 {
         let (opcode, node, mut body, room) = strategy.new_tree(&mut runner).unwrap().current();
         if opcode == opcode::SYNCFS {
-            // Has no arguments to get wrong, and would bring the machine's disk to its knees.
+            // Has no arguments, and would keep the machine's disk busy.
             continue;
         }
         if matches!(opcode, opcode::READ | opcode::WRITE) {
@@ -455,7 +451,7 @@ fn any_bytes_are_answered() {
             node,
             body: &body,
             data: 0,
-            room: room.max(1024),
+            capacity: room.max(1024),
         };
         let _ = guest.exchange(&request);
     }
@@ -478,16 +474,16 @@ fn any_chain_has_an_end() {
     let next = prop_oneof![8 => 0..8_u16, 1 => any::<u16>()];
     let descriptor = (address, len, 0..8_u16, next);
     let chains = prop::collection::vec(descriptor, 1..8);
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     for _ in 0..1000 {
         let shape = chains.new_tree(&mut runner).unwrap().current();
         let descriptors: Vec<_> = shape
             .into_iter()
             .map(|(address, len, flags, next)| buffer(address, len, flags, next))
             .collect();
-        if let Fate::Broken(_) = chain(&mut guest, &descriptors) {
+        if let Outcome::Broken(_) = chain(&mut guest, &descriptors) {
             guest.assert_unharmed();
-            guest = Share::new();
+            guest = TestShare::new();
         }
     }
 }

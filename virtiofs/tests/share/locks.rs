@@ -1,18 +1,33 @@
 //! Two locks keep a guest inside of its share: names are checked, and Landlock confines the
-//! threads. Each holds alone, and without both the guest gets out, which is how this test knows
-//! that it would notice: the last test here asserts that the very same attack succeeds.
+//! threads. Each one alone is enough. Without both the guest gets out: the last test asserts that
+//! the same attack succeeds, so the others would notice if it did.
 
 use std::fs::File;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use crate::support::{ROOT, Share};
+use boxbuild_virtiofs::vhost_user::Locks;
 
-/// One way out, which returns the server's answer.
-type Attempt = (&'static str, fn(&mut Share) -> Result<(), i32>);
+use crate::support::{ALL_LOCKS, ROOT, TestShare};
 
-/// The names by which virtiofsd lets a guest out of its share (all but those of
-/// [`BENEATH`], which openat2 holds back there and here), and their kin.
+const NAMES_ONLY: Locks = Locks {
+    checked_names: true,
+    confined: false,
+};
+const KERNEL_ONLY: Locks = Locks {
+    checked_names: false,
+    confined: true,
+};
+const NO_LOCKS: Locks = Locks {
+    checked_names: false,
+    confined: false,
+};
+
+/// A way out, which returns the server's reply.
+type Attempt = (&'static str, fn(&mut TestShare) -> Result<(), i32>);
+
+/// The names by which virtiofsd lets a guest out of its share (all but those of [`BENEATH`],
+/// which openat2 stops in both servers), and similar ones.
 const ATTEMPTS: [Attempt; 15] = [
     ("LOOKUP", |guest| guest.lookup(ROOT, "../victim").map(drop)),
     ("LOOKUP absolute", |guest| {
@@ -24,7 +39,7 @@ const ATTEMPTS: [Attempt; 15] = [
     ("CREATE", |guest| {
         guest.create(ROOT, "../created", 0o600).map(drop)
     }),
-    ("CREATE of what is there", |guest| {
+    ("CREATE of an existing file", |guest| {
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
         guest.create_with(ROOT, "../victim", 0o600, flags).map(drop)
     }),
@@ -62,18 +77,19 @@ const ATTEMPTS: [Attempt; 15] = [
     ("UNLINK", |guest| guest.unlink(ROOT, "../victim")),
 ];
 
-/// The attempts that openat2 alone holds back, by `RESOLVE_BENEATH`.
+/// The attempts that openat2 alone stops, by `RESOLVE_BENEATH`.
 const BENEATH: [&str; 6] = [
     "LOOKUP",
     "LOOKUP absolute",
     "LOOKUP of the parent",
     "CREATE",
-    "CREATE of what is there",
+    "CREATE of an existing file",
     "MKNOD of a file",
 ];
 
-fn share(names: bool, kernel: bool) -> Share {
-    let guest = Share::with_locks(names, kernel);
+/// A share with only these locks, and files in it and beside it.
+fn share(locks: Locks) -> TestShare {
+    let guest = TestShare::with_locks(locks);
     for name in ["second", "third"] {
         std::fs::write(guest.dir.path().join(name), name).unwrap();
     }
@@ -84,7 +100,7 @@ fn share(names: bool, kernel: bool) -> Share {
     guest
 }
 
-/// All that is in a directory and below, with what files hold.
+/// Returns everything in a directory and below, with the contents of files.
 fn tree(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -101,10 +117,10 @@ fn tree(dir: &Path) -> Vec<(String, Vec<u8>)> {
     all
 }
 
-/// Makes all attempts: those that changed anything or were answered with success. What is made
-/// outside and removed again at once (as MKDIR does that cannot open what it has made) shows by
-/// the directory's modification time.
-fn attack(guest: &mut Share) -> Vec<&'static str> {
+/// Makes all attempts; returns those that changed anything or succeeded. What is created outside
+/// and removed again at once (as by a MKDIR that cannot open the directory) shows in the
+/// directory's modification time.
+fn attack(guest: &mut TestShare) -> Vec<&'static str> {
     let outside = File::open(guest.dir.path()).unwrap();
     let mut successes = Vec::new();
     for (name, attempt) in ATTEMPTS {
@@ -121,12 +137,12 @@ fn attack(guest: &mut Share) -> Vec<&'static str> {
 
 #[test]
 fn both_locks_keep_the_guest_in() {
-    assert_eq!(attack(&mut share(true, true)), [""; 0]);
+    assert_eq!(attack(&mut share(ALL_LOCKS)), [""; 0]);
 }
 
 #[test]
 fn checked_names_alone_keep_the_guest_in() {
-    let mut guest = share(true, false);
+    let mut guest = share(NAMES_ONLY);
     assert_eq!(attack(&mut guest), [""; 0]);
     for (name, attempt) in ATTEMPTS {
         assert_eq!(attempt(&mut guest), Err(libc::EINVAL), "{name}");
@@ -135,7 +151,7 @@ fn checked_names_alone_keep_the_guest_in() {
 
 #[test]
 fn the_kernel_alone_keeps_the_guest_in() {
-    let mut guest = share(false, true);
+    let mut guest = share(KERNEL_ONLY);
     if guest.is_confined() {
         assert_eq!(attack(&mut guest), [""; 0]);
     }
@@ -143,7 +159,7 @@ fn the_kernel_alone_keeps_the_guest_in() {
 
 #[test]
 fn without_both_the_guest_gets_out() {
-    let mut guest = share(false, false);
+    let mut guest = share(NO_LOCKS);
     let expected: Vec<_> = ATTEMPTS
         .iter()
         .map(|(name, _)| *name)

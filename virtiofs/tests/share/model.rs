@@ -1,5 +1,5 @@
-//! Random operations, done through the share and in a plain directory of the host: both answer
-//! alike, and hold the same in the end.
+//! Random operations, through the share and in a directory of the host: the results and the
+//! files are the same.
 
 use std::fs;
 use std::path::Path;
@@ -10,49 +10,13 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use crate::guest::Guest;
+use crate::operation::Operation;
 use crate::plain::{Plain, shown};
-
-/// Names from the root to a file. Links are never on the way, only at the end: the guest's
-/// kernel, which is not here, would follow them.
-pub(crate) type Names = Vec<&'static str>;
 
 const DIRECTORIES: [&str; 3] = ["a", "b", "c"];
 const LEAVES: [&str; 6] = ["a", "b", "c", "f", "g", "link"];
-/// Open files at a time.
+/// The most files that are open at a time.
 const HANDLES: usize = 4;
-
-#[derive(Debug, Clone)]
-pub(crate) enum Operation {
-    Create(Names, u32, usize),
-    Open(Names, bool, usize),
-    Close(usize),
-    Write(usize, u64, u8, usize),
-    Read(usize, u64, u32),
-    Punch(usize, u64, u64),
-    Stat(Names),
-    Mkdir(Names, u32),
-    Symlink(Names, &'static str),
-    Readlink(Names),
-    Link(Names, Names),
-    Unlink(Names),
-    Rmdir(Names),
-    Rename(Names, Names, u32),
-    Truncate(Names, u64),
-    Chmod(Names, u32),
-    Times(Names, u64),
-    List(Names, bool),
-}
-
-/// What an operation answers, as far as both sides must agree.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Seen {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) names: Vec<Vec<u8>>,
-    /// Mode, links (of what is no directory), size (of a regular file).
-    pub(crate) stat: Option<(u32, u32, u64)>,
-}
-
-pub(crate) type Answer = Result<Seen, i32>;
 
 fn operations() -> impl Strategy<Value = Operation> {
     use Operation as O;
@@ -91,7 +55,7 @@ fn operations() -> impl Strategy<Value = Operation> {
         3 => names().prop_map(O::Unlink),
         3 => names().prop_map(O::Rmdir),
         8 => (names(), names(), flags).prop_map(|(mut from, mut to, flags)| {
-            // A link may not get on the way to anything.
+            // A link may only be the last name of any path.
             if let (Some(from), Some(to)) = (from.last_mut(), to.last_mut())
                 && (*from == "link" || *to == "link")
             {
@@ -106,12 +70,13 @@ fn operations() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// Does all of them on both sides; the first difference.
+/// Does all operations on both sides; fails at the first difference.
 fn compare(operations: &[Operation]) -> Result<(), String> {
     let (mut guest, mut plain) = (Guest::new(), Plain::new());
     for (number, operation) in operations.iter().enumerate() {
         let (seen, expected) = (guest.apply(operation), plain.apply(operation));
-        // Of two reasons to refuse a link to a directory, the guest's kernel finds one itself.
+        // A link to a directory may be refused for two reasons, and the guest's kernel would check
+        // one of them first.
         let either = matches!(operation, Operation::Link(..)) && seen == Err(libc::EPERM);
         if seen != expected && !(either && expected.is_err()) {
             return Err(format!(
@@ -128,7 +93,7 @@ fn compare(operations: &[Operation]) -> Result<(), String> {
     }
 }
 
-/// Path, mode, links, and what it holds.
+/// Path; mode, links and size; contents or target.
 type Node = (String, (u32, u32, u64), Vec<u8>);
 
 fn tree(root: &Path) -> Vec<Node> {
@@ -159,14 +124,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn short_histories_are_the_same(history in prop::collection::vec(operations(), 1..150)) {
+    fn short_histories_have_the_same_results(history in prop::collection::vec(operations(), 1..150)) {
         let result = compare(&history);
         prop_assert!(result.is_ok(), "{}", result.unwrap_err());
     }
 }
 
 #[test]
-fn a_long_history_is_the_same() {
+fn a_long_history_has_the_same_results() {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
     let operation = operations();

@@ -3,15 +3,14 @@
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::time::Duration;
 
-use boxbuild_virtiofs::ShareConfig;
 use boxbuild_virtiofs::vhost_user::ShareServer;
 use boxbuild_virtiofs_client::{Client, set_times};
 
-use crate::support::{ROOT, Share, skip};
+use crate::support::{ROOT, TestShare, share, skip};
 
 #[test]
 fn files_are_created_written_read_and_released() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     let (entry, fh) = guest.create(ROOT, "a", 0o644).unwrap();
     let node = entry.nodeid;
     assert_eq!(entry.attr.mode, libc::S_IFREG | 0o644);
@@ -44,7 +43,7 @@ fn files_are_created_written_read_and_released() {
 
 #[test]
 fn transfers_of_every_size_pass_whole() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     let (entry, fh) = guest.create(ROOT, "big", 0o600).unwrap();
     let data: Vec<u8> = (0..1 << 20).map(|i: u32| (i % 251) as u8).collect();
     for size in [1, 4095, 4096, 4097, 65_537, 1 << 20] {
@@ -61,7 +60,7 @@ fn transfers_of_every_size_pass_whole() {
 
 #[test]
 fn names_are_made_linked_renamed_and_removed() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     let dir = guest.mkdir(ROOT, "dir", 0o750).unwrap();
     assert_eq!(dir.attr.mode, libc::S_IFDIR | 0o750);
     let file = guest
@@ -90,7 +89,7 @@ fn names_are_made_linked_renamed_and_removed() {
 
 #[test]
 fn every_type_of_node_can_be_made() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     let link = guest.symlink(ROOT, "link", "some/where").unwrap();
     assert_eq!(guest.readlink(link.nodeid).unwrap(), b"some/where");
     assert_eq!(guest.readlink(ROOT), Err(libc::EINVAL));
@@ -120,7 +119,7 @@ fn every_type_of_node_can_be_made() {
 
 #[test]
 fn directories_are_read_in_parts_of_any_size() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     let mut names: Vec<_> = (0..500).map(|i| format!("file-{i:03}")).collect();
     for name in &names {
         std::fs::write(guest.host(name), name).unwrap();
@@ -151,7 +150,7 @@ fn directories_are_read_in_parts_of_any_size() {
 
 #[test]
 fn attributes_can_be_changed() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     let (entry, fh) = guest.create(ROOT, "f", 0o600).unwrap();
     let node = entry.nodeid;
     assert_eq!(
@@ -180,13 +179,13 @@ fn attributes_can_be_changed() {
     guest.release(node, fh).unwrap();
 }
 
-/// What the server remembers of a file does not hide what another one has changed.
+/// The server's cache does not hide changes by another server.
 #[test]
 fn changes_by_another_server_are_seen() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     let node = guest.create(ROOT, "f", 0o600).unwrap().0.nodeid;
-    let config = ShareConfig::new(guest.host(""));
-    let (_server, stream) = ShareServer::start(config).unwrap();
+    let share = share(&guest.dir);
+    let (_server, stream) = ShareServer::start(share).unwrap();
     let mut other = Client::mount(stream);
     let same = other.lookup(ROOT, "f").unwrap().nodeid;
     for uid in [1000, 1001, 0, 1002] {
@@ -203,7 +202,7 @@ fn changes_by_another_server_are_seen() {
 
 #[test]
 fn extended_attributes_are_kept() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     let (entry, _) = guest.create(ROOT, "f", 0o600).unwrap();
     let node = entry.nodeid;
     if guest.setxattr(node, "user.color", b"blue") == Err(libc::EOPNOTSUPP) {
@@ -231,7 +230,7 @@ fn extended_attributes_are_kept() {
 
 #[test]
 fn space_is_allocated_found_and_copied() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     let (entry, fh) = guest.create(ROOT, "f", 0o600).unwrap();
     let node = entry.nodeid;
     guest.fallocate((node, fh), 0, 0, 1 << 20).unwrap();
@@ -258,7 +257,7 @@ fn space_is_allocated_found_and_copied() {
 
 #[test]
 fn a_file_without_a_name_can_get_one() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     match guest.tmpfile(ROOT, 0o600) {
         Ok((entry, fh)) => {
             assert_eq!(guest.write(entry.nodeid, fh, 0, b"here"), Ok(4));
@@ -272,7 +271,7 @@ fn a_file_without_a_name_can_get_one() {
 
 #[test]
 fn the_file_system_is_described() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     let stat = guest.statfs(ROOT).unwrap();
     assert_eq!(stat.namelen, 255);
     assert!(stat.blocks > 0 && stat.bfree <= stat.blocks);
@@ -280,7 +279,7 @@ fn the_file_system_is_described() {
 
 #[test]
 fn forgotten_inodes_are_unknown_and_a_session_can_start_again() {
-    let mut guest = Share::new();
+    let mut guest = TestShare::new();
     for name in ["a", "b", "c"] {
         std::fs::write(guest.host(name), name).unwrap();
     }

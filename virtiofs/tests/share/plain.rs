@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{AT_FDCWD, FallocateFlags, RenameFlags, fallocate, renameat2};
 use tempfile::TempDir;
 
-use crate::model::{Answer, Operation, Seen};
+use crate::operation::{Answer, Operation, Seen};
 
 /// The host's directory.
 pub(crate) struct Plain {
@@ -56,7 +56,7 @@ impl Plain {
                     .create_new(true)
                     .mode(0o600 | mode);
                 let file = options.open(self.path(names))?;
-                // Whatever the test's own umask is.
+                // Independent of the umask of the test.
                 file.set_permissions(fs::Permissions::from_mode(0o600 | mode))?;
                 self.open.insert(*handle, file);
                 none

@@ -1,8 +1,8 @@
-//! A read-only share refuses whatever would change it, and nothing else.
+//! A read-only share refuses every modifying request, and no other.
 
 use boxbuild_virtiofs_client::set_times;
 
-use crate::support::{ROOT, Share, directory};
+use crate::support::{ALL_LOCKS, ROOT, TestShare, directory};
 
 #[test]
 fn every_modifying_request_is_refused() {
@@ -12,7 +12,7 @@ fn every_modifying_request_is_refused() {
     std::fs::write(root.join("file"), "data").unwrap();
     std::os::unix::fs::symlink("file", root.join("link")).unwrap();
     let before = std::fs::metadata(root.join("file")).unwrap();
-    let mut guest = Share::in_dir(dir, |config| config.read_only = true, true, true);
+    let mut guest = TestShare::in_dir(dir, |share| share.read_only = true, ALL_LOCKS);
 
     let [file, dir, link] =
         ["file", "dir", "link"].map(|name| guest.lookup(ROOT, name).unwrap().nodeid);

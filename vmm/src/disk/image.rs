@@ -7,63 +7,13 @@ use std::path::{Path, PathBuf};
 
 use vm_memory::bitmap::BitmapSlice;
 
-use super::overlay::Changes;
+use super::error::{ImageError, with_context};
+use super::file_io::read_at;
+use super::lock;
+use super::mapping::Mapping;
+use super::overlay::changes::Changes;
 use super::qcow2::{MAGIC, Qcow2};
-use super::volatile::Buffers;
-use super::{about, lock};
-
-/// A disk image cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// It cannot be opened or read.
-    #[error("cannot read the disk image")]
-    Io(#[from] io::Error),
-    /// It has another format, or none.
-    #[error("not a qcow2 image")]
-    NotQcow2,
-    /// It contradicts itself.
-    #[error("the disk image is damaged: {0}")]
-    Damaged(&'static str),
-    /// It uses something that is not supported.
-    #[error(
-        "the disk image uses {0}, which is not supported; convert it with: qemu-img convert -O qcow2"
-    )]
-    Unsupported(String),
-    /// It can be read, but not written.
-    #[error(
-        "the disk image has {0}, so it is not written in place; convert it with: \
-         qemu-img convert -O qcow2"
-    )]
-    NotWritable(String),
-    /// It was damaged by whoever wrote it before.
-    #[error("the disk image is not in order ({0}); repair it with: qemu-img check -r all")]
-    NeedsRepair(&'static str),
-    /// Somebody else has it open, and one of the two writes.
-    #[error("the disk image is in use by another build or program")]
-    InUse,
-    /// A length that the image cannot have.
-    #[error("a disk of {0} bytes: must be a multiple of 512, and not less than the image")]
-    Length(u64),
-}
-
-/// Where the data of a range are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// At this offset of the file.
-    File(u64),
-    /// At this offset of what was written over the image.
-    Changes(u64),
-    /// Nowhere: they are zeros.
-    Zero,
-    /// In a compressed cluster, at this offset of what it unpacks to; the number is the
-    /// cluster's entry in the table.
-    Compressed {
-        /// The entry.
-        entry: u64,
-        /// Offset in the cluster.
-        within: u64,
-    },
-}
+use crate::guest_io::Cursor;
 
 /// A read-only disk image: raw or qcow2.
 #[derive(Debug)]
@@ -88,7 +38,7 @@ enum Format {
 
 impl Image {
     /// Opens the image at `path`; its first bytes say what it is. Many may read an image at
-    /// once; nobody can write it meanwhile.
+    /// once; nothing can write it meanwhile.
     ///
     /// # Errors
     /// If it cannot be read, is damaged, or needs what is not supported (backing files,
@@ -179,26 +129,26 @@ impl Image {
     }
 
     /// The place of what is at `offset`, and for how many bytes, at most `len`, this holds.
-    pub(super) fn place(&self, offset: u64, len: u64) -> io::Result<(Place, u64)> {
+    pub(super) fn map(&self, offset: u64, len: u64) -> io::Result<(Mapping, u64)> {
         if offset >= self.len {
-            return Ok((Place::Zero, len));
+            return Ok((Mapping::Zero, len));
         }
         let mut len = len.min(self.len - offset);
         if let Some(changes) = &self.changes {
             let (changed, count) = changes.run(offset, len);
             if changed {
-                return Ok((Place::Changes(offset), count));
+                return Ok((Mapping::Changes(offset), count));
             }
             len = count;
         }
         // The image itself may be shorter than what was written over it.
         if offset >= self.own_len {
-            return Ok((Place::Zero, len));
+            return Ok((Mapping::Zero, len));
         }
         len = len.min(self.own_len - offset);
         match &self.format {
-            Format::Raw => Ok((Place::File(offset), len)),
-            Format::Qcow2(qcow2) => qcow2.place(&self.file, offset, len),
+            Format::Raw => Ok((Mapping::File(offset), len)),
+            Format::Qcow2(qcow2) => qcow2.map(&self.file, offset, len),
         }
     }
 
@@ -207,14 +157,14 @@ impl Image {
         &self,
         offset: u64,
         len: u64,
-        buffers: &mut Buffers<'_, B>,
+        buffers: &mut Cursor<'_, B>,
     ) -> io::Result<()> {
-        self.said(self.fill(offset, len, buffers))
+        self.with_context(self.fill(offset, len, buffers))
     }
 
-    fn said<T>(&self, result: io::Result<T>) -> io::Result<T> {
+    fn with_context<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.map_err(|error| {
-            about(
+            with_context(
                 format_args!("the disk image {}", self.path.display()),
                 &error,
             )
@@ -225,16 +175,16 @@ impl Image {
         &self,
         offset: u64,
         len: u64,
-        buffers: &mut Buffers<'_, B>,
+        buffers: &mut Cursor<'_, B>,
     ) -> io::Result<()> {
         let mut done = 0;
         while done < len {
-            let (place, count) = self.place(offset + done, len - done)?;
-            match place {
-                Place::File(at) => buffers.fill_from(&self.file, at, count)?,
-                Place::Changes(at) => buffers.fill_from(self.changed()?, at, count)?,
-                Place::Zero => buffers.zero(count)?,
-                Place::Compressed { entry, within } => {
+            let (mapping, count) = self.map(offset + done, len - done)?;
+            match mapping {
+                Mapping::File(at) => buffers.fill_from(&self.file, at, count)?,
+                Mapping::Changes(at) => buffers.fill_from(self.changed()?, at, count)?,
+                Mapping::Zero => buffers.zero(count)?,
+                Mapping::Compressed { entry, within } => {
                     let cluster = self.unpacked(entry)?;
                     let start = within as usize;
                     buffers.fill(&cluster[start..start + count as usize])?;
@@ -247,19 +197,19 @@ impl Image {
 
     /// The same into memory of this process.
     pub fn read_bytes(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.said(self.fill_bytes(offset, bytes))
+        self.with_context(self.fill_bytes(offset, bytes))
     }
 
     fn fill_bytes(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         let mut done = 0;
         while done < bytes.len() {
-            let (place, count) = self.place(offset + done as u64, (bytes.len() - done) as u64)?;
+            let (mapping, count) = self.map(offset + done as u64, (bytes.len() - done) as u64)?;
             let part = &mut bytes[done..done + count as usize];
-            match place {
-                Place::File(at) => super::volatile::read_at(&self.file, part, at)?,
-                Place::Changes(at) => super::volatile::read_at(self.changed()?, part, at)?,
-                Place::Zero => part.fill(0),
-                Place::Compressed { entry, within } => {
+            match mapping {
+                Mapping::File(at) => read_at(&self.file, part, at)?,
+                Mapping::Changes(at) => read_at(self.changed()?, part, at)?,
+                Mapping::Zero => part.fill(0),
+                Mapping::Compressed { entry, within } => {
                     let start = within as usize;
                     part.copy_from_slice(&self.unpacked(entry)?[start..start + part.len()]);
                 }

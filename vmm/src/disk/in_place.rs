@@ -4,14 +4,15 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::image::ImageError;
+use super::error::ImageError;
+use super::lock;
 use super::qcow2::{MAGIC, Qcow2Disk};
 use super::raw::RawDisk;
-use super::{Disk, SECTOR, lock};
+use super::storage::{Disk, SECTOR};
 
 /// Opens the image at `path`, raw or qcow2, so that writes go into it; what the guest has
 /// flushed survives. `len` is the length of the disk in bytes from now on, if it shall be longer
-/// than the image. Nobody else can use the image meanwhile, not even to read it.
+/// than the image. No other program can use the image meanwhile, not even to read it.
 ///
 /// # Errors
 /// If it cannot be read and written, is in use or damaged, or is of a kind that is only read

@@ -1,14 +1,14 @@
 //! Locks on images that QEMU and its tools respect, and we theirs.
 //!
 //! QEMU (block/file-posix.c) locks single bytes of an image with open-file-description locks,
-//! all of them shared: byte 100 + p says that somebody uses permission p, byte 200 + p that
-//! somebody does not want others to use it. Who finds a contradiction gives up.
+//! all of them shared: byte 100 + p says that a program uses permission p, byte 200 + p that
+//! it does not want others to use it. A program that finds a contradiction gives up.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 
-use super::image::ImageError;
+use super::error::ImageError;
 
 const USED: i64 = 100;
 const UNSHARED: i64 = 200;
@@ -18,7 +18,7 @@ const READ: i64 = 0;
 const WRITE: i64 = 1;
 const RESIZE: i64 = 3;
 
-/// Nobody may write or resize `file` while it is open.
+/// Keeps other programs from writing or resizing `file` while it is open.
 pub(super) fn for_reading(file: &File) -> Result<(), ImageError> {
     match lock(file, &[READ], &[WRITE, RESIZE]) {
         // A file system without locks cannot tell, and must not be in the way of reading.
@@ -30,7 +30,7 @@ pub(super) fn for_reading(file: &File) -> Result<(), ImageError> {
     }
 }
 
-/// Nobody else may use `file` while it is open.
+/// Keeps other programs from using `file` while it is open.
 pub(super) fn for_writing(file: &File) -> Result<(), ImageError> {
     lock(file, &[READ, WRITE, RESIZE], &[READ, WRITE, RESIZE])
 }
@@ -68,7 +68,7 @@ fn fcntl(
         return Ok(lock);
     }
     match io::Error::last_os_error() {
-        // Somebody has a lock of the other kind, which QEMU never takes.
+        // There is a lock of the other kind, which QEMU never takes.
         error
             if matches!(
                 error.kind(),

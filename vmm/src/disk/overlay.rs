@@ -1,28 +1,24 @@
 //! A private, throw-away copy-on-write overlay over a read-only image.
 
 mod bitmap;
-mod kept;
+pub(super) mod changes;
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::{self, BufWriter, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use vm_memory::bitmap::BitmapSlice;
 
-use bitmap::Bitmap;
-pub(super) use kept::Changes;
-
+use self::bitmap::Bitmap;
+use self::changes::{BLOCK, BLOCKS, LONGEST, MAP};
+use super::error::with_context;
+use super::file_io::punch_or_write;
 use super::image::Image;
-use super::volatile::{Buffers, punch_or_write};
-use super::{Disk, SECTOR, about, unnamed};
-
-/// The unit in which blocks go from the image to the overlay, in bytes: that of page caches and
-/// of the file systems in guests, whose writes therefore never need the old data.
-const BLOCK: u64 = 4096;
-/// Longest disk in bytes: the longest file of ext4 with 4 KiB blocks.
-const LONGEST: u64 = 16 << 40;
+use super::storage::{Disk, SECTOR};
+use super::tmpfile;
+use crate::guest_io::{Buffers, Cursor};
 
 /// A disk that a guest may write to; what it writes is gone when this value is.
 #[derive(Debug)]
@@ -56,7 +52,7 @@ impl Overlay {
                 format!("a disk of {len} bytes: must be a multiple of 512, and at most 16 TiB"),
             ));
         }
-        let file = unnamed::create(scratch)?;
+        let file = tmpfile::create(scratch)?;
         file.set_len(len)?;
         Ok(Overlay {
             image,
@@ -87,6 +83,20 @@ impl Overlay {
         Ok(self.file.metadata()?.blocks() * 512)
     }
 
+    /// Gives what was written names in `folder`, which must be on the overlay's file system.
+    /// Returns the bytes that it takes on the host.
+    ///
+    /// # Errors
+    /// If the host does not allow it. There may be some of the files in the folder then.
+    pub fn keep(&self, folder: &Path) -> io::Result<u64> {
+        let mut map = BufWriter::new(File::create_new(folder.join(MAP))?);
+        self.written.save(&mut map)?;
+        map.into_inner()?.sync_all()?;
+        self.file.sync_all()?;
+        tmpfile::link(&self.file, &folder.join(BLOCKS))?;
+        self.allocated()
+    }
+
     /// Fills `buffers` from the disk at `offset`.
     ///
     /// # Errors
@@ -94,14 +104,14 @@ impl Overlay {
     pub fn read_at<B: BitmapSlice>(
         &self,
         offset: u64,
-        buffers: &mut Buffers<'_, B>,
+        buffers: &mut Cursor<'_, B>,
     ) -> io::Result<()> {
-        let end = self.end(offset, buffers.len())?;
+        let end = self.end(offset, buffers.remaining())?;
         let mut at = offset;
         while at < end {
             let (written, run_end) = self.run(at, end);
             if written {
-                self.said(buffers.fill_from(&self.file, at, run_end - at))?;
+                self.with_context(buffers.fill_from(&self.file, at, run_end - at))?;
             } else {
                 self.image.read(at, run_end - at, buffers)?;
             }
@@ -117,9 +127,9 @@ impl Overlay {
     pub fn write_at<B: BitmapSlice>(
         &self,
         offset: u64,
-        buffers: &mut Buffers<'_, B>,
+        buffers: &mut Cursor<'_, B>,
     ) -> io::Result<()> {
-        let end = self.end(offset, buffers.len())?;
+        let end = self.end(offset, buffers.remaining())?;
         let mut at = offset;
         while at < end {
             let block = at / BLOCK;
@@ -150,7 +160,7 @@ impl Overlay {
         block: u64,
         offset: u64,
         len: u64,
-        buffers: &mut Buffers<'_, B>,
+        buffers: &mut Cursor<'_, B>,
     ) -> io::Result<()> {
         {
             let _shared = self.shared();
@@ -222,7 +232,7 @@ impl Overlay {
         let parts = [vm_memory::VolatileSlice::from(
             &mut zeros[..(to - from) as usize],
         )];
-        self.write_part(from / BLOCK, from, to - from, &mut Buffers::new(&parts))
+        self.write_part(from / BLOCK, from, to - from, &mut Cursor::new(&parts))
     }
 
     fn shared(&self) -> RwLockReadGuard<'_, ()> {
@@ -251,10 +261,10 @@ impl Overlay {
     }
 
     /// An error of the overlay's file. Those of the image say so themselves.
-    fn said<T>(&self, result: io::Result<T>) -> io::Result<T> {
+    fn with_context<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.map_err(|error| match error.kind() {
             ErrorKind::InvalidInput => error,
-            _ => about(
+            _ => with_context(
                 format_args!("the disk's changes in {}", self.scratch.display()),
                 &error,
             ),
@@ -271,12 +281,12 @@ impl Disk for Overlay {
         false
     }
 
-    fn read(&self, offset: u64, target: &crate::virtio::Buffers<'_>) -> io::Result<()> {
-        self.read_at(offset, &mut Buffers::new(target.slices()))
+    fn read(&self, offset: u64, target: &Buffers<'_>) -> io::Result<()> {
+        self.read_at(offset, &mut target.cursor())
     }
 
-    fn write(&self, offset: u64, source: &crate::virtio::Buffers<'_>) -> io::Result<()> {
-        self.said(self.write_at(offset, &mut Buffers::new(source.slices())))
+    fn write(&self, offset: u64, source: &Buffers<'_>) -> io::Result<()> {
+        self.with_context(self.write_at(offset, &mut source.cursor()))
     }
 
     /// Nothing of a throw-away disk needs to survive.
@@ -285,7 +295,7 @@ impl Disk for Overlay {
     }
 
     fn zero(&self, offset: u64, len: u64, discard: bool) -> io::Result<()> {
-        self.said(if discard {
+        self.with_context(if discard {
             self.discard(offset, len)
         } else {
             self.zero_range(offset, len)

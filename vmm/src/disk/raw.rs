@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::path::PathBuf;
 
-use super::volatile::{self, punch};
-use super::{Disk, SECTOR, about};
-use crate::virtio::Buffers;
+use super::error::with_context;
+use super::file_io::{punch, write_zeros};
+use super::storage::{Disk, SECTOR};
+use crate::guest_io::Buffers;
 
 /// A raw file.
 #[derive(Debug)]
@@ -38,8 +39,9 @@ impl RawDisk {
         })
     }
 
-    fn said<T>(&self, result: io::Result<T>) -> io::Result<T> {
-        result.map_err(|error| about(format_args!("the disk {}", self.path.display()), &error))
+    fn with_context<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result
+            .map_err(|error| with_context(format_args!("the disk {}", self.path.display()), &error))
     }
 }
 
@@ -53,19 +55,19 @@ impl Disk for RawDisk {
     }
 
     fn read(&self, offset: u64, target: &Buffers<'_>) -> io::Result<()> {
-        let mut buffers = volatile::Buffers::new(target.slices());
-        let len = buffers.len();
-        self.said(buffers.fill_from(&self.file, offset, len))
+        let mut cursor = target.cursor();
+        let len = cursor.remaining();
+        self.with_context(cursor.fill_from(&self.file, offset, len))
     }
 
     fn write(&self, offset: u64, source: &Buffers<'_>) -> io::Result<()> {
-        let mut buffers = volatile::Buffers::new(source.slices());
-        let len = buffers.len();
-        self.said(buffers.drain_to(&self.file, offset, len))
+        let mut cursor = source.cursor();
+        let len = cursor.remaining();
+        self.with_context(cursor.drain_to(&self.file, offset, len))
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.said(self.file.sync_data())
+        self.with_context(self.file.sync_data())
     }
 
     fn zero(&self, offset: u64, len: u64, discard: bool) -> io::Result<()> {
@@ -73,11 +75,11 @@ impl Disk for RawDisk {
             // The file system has no holes.
             Err(error) if error.kind() == ErrorKind::Unsupported && discard => Ok(()),
             Err(error) if error.kind() == ErrorKind::Unsupported => {
-                volatile::write_zeros(&self.file, offset, len)
+                write_zeros(&self.file, offset, len)
             }
             result => result,
         };
-        self.said(result)
+        self.with_context(result)
     }
 
     fn serial(&self) -> String {

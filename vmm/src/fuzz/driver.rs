@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use virtio_queue::{Queue, QueueT};
+use boxbuild_vmm_driver::{Descriptor, DriverQueue, QueueLayout};
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::memory::{self, GuestRam};
@@ -44,7 +44,8 @@ fn drive_in(ram: &GuestRam, device: &mut dyn Device, mut data: &[u8]) {
     let mut wild = false;
     let queues = device.queue_sizes().len();
     let made: Vec<_> = (0..queues)
-        .map(|number| Some(queue(ram, number as u64, &mut data, &mut wild)))
+        .map(|number| queue(ram, number as u64, &mut data, &mut wild))
+        .map(|queue| queue.device_queue().ok())
         .collect();
     let len = data.len().min(0x8_0000);
     write(ram, &data[..len], BUFFERS);
@@ -80,14 +81,14 @@ fn take<const N: usize>(data: &mut &[u8]) -> [u8; N] {
     bytes
 }
 
-fn queue(ram: &GuestRam, number: u64, data: &mut &[u8], wild: &mut bool) -> Queue {
-    let (table, available, used) = (
-        RINGS * number,
-        RINGS * number + 0x400,
-        RINGS * number + 0x800,
-    );
+/// Queue `number` with the descriptors and the available ring of `data`. Sets `wild` if they lead
+/// to memory that is not a buffer.
+fn queue(ram: &GuestRam, number: u64, data: &mut &[u8], wild: &mut bool) -> DriverQueue {
+    let at = |offset| GuestAddress(RINGS * number + offset);
+    let layout = QueueLayout::placed(ENTRIES, at(0), at(0x400), at(0x800));
+    let queue = DriverQueue::new(layout);
     let index = u16::from_le_bytes(take(data)) % (2 * ENTRIES);
-    for entry in 0..u64::from(ENTRIES) {
+    for entry in 0..ENTRIES {
         let [a, b, c, d, flags, next] = take(data);
         let mut address = u64::from(u16::from_le_bytes([a, b])) * 8;
         let mut len = u32::from(u16::from_le_bytes([c, d]));
@@ -98,26 +99,16 @@ fn queue(ram: &GuestRam, number: u64, data: &mut &[u8], wild: &mut bool) -> Queu
         }
         // An indirect table leads to anything, too.
         *wild |= flags & 4 != 0;
-        let at = table + 16 * entry;
-        write(ram, &address.to_le_bytes(), at);
-        write(ram, &len.to_le_bytes(), at + 8);
-        write(ram, &u16::from(flags & !WILD).to_le_bytes(), at + 12);
-        write(ram, &u16::from(next).to_le_bytes(), at + 14);
+        let descriptor = Descriptor::new(address, len, u16::from(flags & !WILD), u16::from(next));
+        queue
+            .write_descriptor(ram, entry, descriptor)
+            .expect("it is guest memory");
     }
-    write(ram, &index.to_le_bytes(), available + 2);
-    for entry in 0..u64::from(ENTRIES) {
+    write(ram, &index.to_le_bytes(), layout.available_index().0);
+    for entry in 0..ENTRIES {
         let [head] = take(data);
-        write(
-            ram,
-            &u16::from(head).to_le_bytes(),
-            available + 4 + 2 * entry,
-        );
+        let head = u16::from(head).to_le_bytes();
+        write(ram, &head, layout.available_entry(entry).0);
     }
-    // The size is a power of two, so this does not fail.
-    let mut queue = Queue::new(ENTRIES).expect("a valid size");
-    queue.set_desc_table_address(Some(table as u32), Some(0));
-    queue.set_avail_ring_address(Some(available as u32), Some(0));
-    queue.set_used_ring_address(Some(used as u32), Some(0));
-    queue.set_ready(true);
     queue
 }

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 
-use boxbuild_virtiofs::ShareConfig;
+use boxbuild_virtiofs::Share;
 
 use crate::disk::Disk;
 use crate::net::NetworkConfig;
 
-/// A machine that shall run once.
+/// A machine for one run.
 #[derive(Debug)]
 pub struct Config {
     /// Guest memory in MiB.
@@ -31,16 +31,7 @@ pub struct Config {
     /// kernel of a distribution does without (`CONFIG_PCI_MMCONFIG`).
     pub config_ports: bool,
     /// Whether it has the devices that every machine has: console, random numbers, balloon.
-    /// Without them [`Running::input`](super::Running::input) reaches nobody. For comparisons
-    /// with machines that have a serial port only.
+    /// Without them what is written to [`Handle::input`](super::Handle::input) is lost. For
+    /// comparisons with machines that have a serial port only.
     pub standard_devices: bool,
-}
-
-/// One folder shared with the guest.
-#[derive(Debug, Clone)]
-pub struct Share {
-    /// Mount tag, at most 36 bytes.
-    pub tag: String,
-    /// The folder and how it is shared.
-    pub config: ShareConfig,
 }

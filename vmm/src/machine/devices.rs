@@ -2,46 +2,50 @@
 
 use std::sync::Arc;
 
-use super::{Event, Events, Share, StartError};
-use crate::bus::RangeError;
+use boxbuild_virtiofs::Share;
+
+use super::error::StartError;
+use super::event::{Event, Events};
+use crate::arch::host::layout;
+use crate::bus::{Buses, RangeError};
 use crate::disk::Disk;
 use crate::kvm::Vm;
-use crate::layout;
 use crate::net::NetworkConfig;
-use crate::pci::{
-    ConfigImage, ConfigPorts, ConfigWindow, HostBridge, MemoryWindow, PciRoot, image,
-};
-use crate::vcpu::Buses;
+use crate::pci::{ConfigShadow, ConfigWindow, HostBridge, MemoryWindow, PciRoot, config_shadow};
 use crate::virtio::balloon::Balloon;
-use crate::virtio::block::{Block, Trouble};
+use crate::virtio::block::{Block, DiskError};
 use crate::virtio::console::{Console, Input, Port};
 use crate::virtio::fs::Fs;
 use crate::virtio::net::Net;
 use crate::virtio::rng::Rng;
-use crate::virtio::{Attachment, Device, Failures, Kind, Traffic, VirtioPci};
+use crate::virtio::{Attachment, Device, FailureSink, Kind, Traffic, VirtioPci};
 
-/// What the devices are made of.
-pub(super) struct Parts {
+/// The devices that a machine shall have on its PCI bus.
+pub(super) struct DeviceList {
     /// See [`Config::standard_devices`](super::Config::standard_devices).
     pub(super) standard: bool,
     pub(super) cpus: u32,
     pub(super) disks: Vec<Box<dyn Disk>>,
     pub(super) network: Option<NetworkConfig>,
     pub(super) shares: Vec<Share>,
-    pub(super) failures: Failures,
+    pub(super) failures: FailureSink,
 }
 
-/// The machine's devices.
-pub(super) struct Built {
+/// The PCI bus with its devices.
+pub(super) struct PciDevices {
     pub(super) pci: Arc<PciRoot>,
-    /// The way to say something to the guest.
+    /// Where the host writes what it says to the guest.
     pub(super) input: Input,
     /// What the guest moves through each.
     pub(super) traffic: Vec<(Kind, Traffic)>,
 }
 
 /// The bus with all devices.
-pub(super) fn build(vm: &Arc<Vm>, parts: Parts, events: &Events) -> Result<Built, StartError> {
+pub(super) fn build(
+    vm: &Arc<Vm>,
+    wanted: DeviceList,
+    events: &Events,
+) -> Result<PciDevices, StartError> {
     let output = Arc::clone(events);
     let console = Console::new(Box::new(move |port, bytes| {
         output(match port {
@@ -52,26 +56,26 @@ pub(super) fn build(vm: &Arc<Vm>, parts: Parts, events: &Events) -> Result<Built
     .map_err(StartError::Console)?;
     let input = console.input();
     let mut devices: Vec<Box<dyn Device>> = Vec::new();
-    if parts.standard {
+    if wanted.standard {
         devices.push(Box::new(console));
     }
-    for disk in parts.disks {
+    for disk in wanted.disks {
         let notices = Arc::clone(events);
         let notices = Arc::new(move |trouble| {
             notices(match trouble {
-                Trouble::StorageFull(text) => Event::StorageFull(text),
-                Trouble::Other(text) => Event::Notice(text),
+                DiskError::StorageFull(text) => Event::StorageFull(text),
+                DiskError::Other(text) => Event::Notice(text),
             });
         });
-        devices.push(Box::new(Block::new(disk, parts.cpus, notices)));
+        devices.push(Box::new(Block::new(disk, wanted.cpus, notices)));
     }
-    if let Some(network) = parts.network {
+    if let Some(network) = wanted.network {
         devices.push(Box::new(Net::new(network)?));
     }
-    for share in parts.shares {
-        devices.push(Box::new(Fs::new(&share.tag, share.config)?));
+    for share in wanted.shares {
+        devices.push(Box::new(Fs::new(share)?));
     }
-    if parts.standard {
+    if wanted.standard {
         devices.push(Box::new(Rng));
         devices.push(Box::new(Balloon::new()));
     }
@@ -84,14 +88,14 @@ pub(super) fn build(vm: &Arc<Vm>, parts: Parts, events: &Events) -> Result<Built
         msi: vm.clone(),
         io_events: vm.clone(),
         ram: vm.ram().clone(),
-        failures: parts.failures,
+        failures: wanted.failures,
     };
     let mut root = PciRoot::new(layout::PCI_MMIO..layout::PCI_MMIO_END);
     root.add(Box::new(HostBridge::new()))?;
     for device in devices {
         root.add(Box::new(VirtioPci::new(device, attachment.clone())))?;
     }
-    Ok(Built {
+    Ok(PciDevices {
         pci: Arc::new(root),
         input,
         traffic,
@@ -101,9 +105,9 @@ pub(super) fn build(vm: &Arc<Vm>, parts: Parts, events: &Events) -> Result<Built
 /// Lets the guest read the registers of the devices without our help, if KVM can do that. It
 /// is only faster.
 pub(super) fn show_config_space(vm: &Arc<Vm>, root: &PciRoot) {
-    let memory = match image::memory() {
+    let memory = match config_shadow::memory() {
         Ok(memory) => memory,
-        Err(error) => return log::debug!("no image of configuration space: {error}"),
+        Err(error) => return log::debug!("no shadow of configuration space: {error}"),
     };
     let shown = Arc::downgrade(vm);
     let withdraw = move || {
@@ -113,22 +117,14 @@ pub(super) fn show_config_space(vm: &Arc<Vm>, root: &PciRoot) {
             log::warn!("configuration space cannot be read any more: {error}");
         }
     };
-    root.set_image(ConfigImage::new(Arc::clone(&memory), Box::new(withdraw)));
+    root.set_shadow(ConfigShadow::new(Arc::clone(&memory), Box::new(withdraw)));
     if let Err(error) = vm.map_read_only(layout::ECAM, memory) {
         log::debug!("reads of configuration space leave the guest: {error}");
     }
 }
 
-/// Makes the bus reachable; by the configuration ports only if they are wanted.
-pub(super) fn add_windows(
-    buses: &mut Buses,
-    root: &Arc<PciRoot>,
-    config_ports: bool,
-) -> Result<(), RangeError> {
-    if config_ports {
-        let ports = Arc::new(ConfigPorts::new(Arc::clone(root)));
-        buses.pio.add(u64::from(layout::PCI_CONFIG), 8, ports)?;
-    }
+/// Makes the bus reachable through device memory.
+pub(super) fn add_windows(buses: &mut Buses, root: &Arc<PciRoot>) -> Result<(), RangeError> {
     let config = Arc::new(ConfigWindow(Arc::clone(root)));
     buses.mmio.add(layout::ECAM, layout::ECAM_SIZE, config)?;
     let memory = Arc::new(MemoryWindow::new(Arc::clone(root), layout::PCI_MMIO));

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::NetworkConfig;
+use super::config::NetworkConfig;
 
 /// The network is 10.0.2.0/24, as people know it from QEMU's user network.
 pub(super) const PREFIX: u8 = 24;
@@ -35,10 +35,10 @@ pub(super) const DNS_PORT: u16 = 53;
 pub(super) enum Destination {
     /// The name server of this network.
     NameServer,
-    /// Somebody whom the host reaches under this address.
+    /// The host reaches it under this address.
     Host(SocketAddr),
-    /// Nobody: it leads back to this host, to its neighbours, or nowhere.
-    Nobody,
+    /// It leads back to this host, to its neighbours, or nowhere.
+    Unreachable,
 }
 
 /// Decides on a packet for `to`.
@@ -48,12 +48,12 @@ pub(super) fn destination(to: SocketAddr, config: &NetworkConfig) -> Destination
         return if to.port() == DNS_PORT {
             Destination::NameServer
         } else {
-            Destination::Nobody
+            Destination::Unreachable
         };
     }
     if is_gateway(ip) {
         if !config.host_loopback {
-            return Destination::Nobody;
+            return Destination::Unreachable;
         }
         let loopback = match ip {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -68,7 +68,7 @@ pub(super) fn destination(to: SocketAddr, config: &NetworkConfig) -> Destination
     if outside && to.port() != 0 {
         Destination::Host(to)
     } else {
-        Destination::Nobody
+        Destination::Unreachable
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
             "[fd6b:1f0e:93a2::2]:80",
             "[fd6b:1f0e:93a2::99]:80",
         ] {
-            assert_eq!(decide(to, false), Destination::Nobody, "{to}");
+            assert_eq!(decide(to, false), Destination::Unreachable, "{to}");
         }
     }
 

@@ -86,7 +86,7 @@ impl Association {
     /// Sends a datagram of the guest. What the host has no room for is lost, as UDP may.
     ///
     /// # Errors
-    /// If nobody listens there.
+    /// If nothing listens there.
     pub(super) fn send(&mut self, payload: &[u8]) -> io::Result<()> {
         self.last_used = Instant::now();
         match self.socket.write(payload) {
@@ -98,7 +98,7 @@ impl Association {
     /// Takes the next datagram for the guest, if there is one.
     ///
     /// # Errors
-    /// If nobody listens there.
+    /// If nothing listens there.
     pub(super) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<Frame>> {
         match self.socket.read(buffer) {
             Ok(count) => {

@@ -44,7 +44,7 @@ pub(super) fn reply(from: SocketAddr, to: SocketAddr, message: &[u8], identifier
     packet::icmp(from.ip(), to.ip(), &message)
 }
 
-/// Tells the guest that nobody takes its `packet` (from the IP header on).
+/// Tells the guest that nothing takes its `packet` (from the IP header on).
 pub(super) fn unreachable(from: SocketAddr, to: SocketAddr, packet: &[u8]) -> Frame {
     let (kind, code) = if from.is_ipv6() {
         (UNREACHABLE_6, PORT_6)

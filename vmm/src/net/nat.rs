@@ -1,5 +1,8 @@
 //! Takes the guest's frames, and has frames for it.
 
+mod associations;
+mod connections;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,20 +10,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::resource::{Resource, getrlimit};
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, Ipv4Packet, Ipv6Packet, TcpControl, TcpPacket, TcpRepr,
-    UdpPacket,
-};
+use smoltcp::wire::{EthernetFrame, EthernetProtocol, Ipv4Packet, Ipv6Packet, UdpPacket};
 
-use super::addresses::{Destination, GATEWAY, PREFIX_6, destination, is_ours};
-use super::datagram::{Association, Kind};
-use super::inbound::Inbound;
+use super::addresses::{GATEWAY, PREFIX_6, is_ours};
+use super::config::{NetworkConfig, Offloads};
+use super::datagram::Association;
+use super::error::NetworkError;
 use super::packet::{self, Frame, ICMP, ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
-use super::tcp::{self, Connection, Fate};
-use super::ticker::Ticker;
-use super::{NetworkConfig, NetworkError, Offloads, dhcp, icmp, limits, neighbour, resolver};
+use super::port_forward::PortForward;
+use super::tcp::Connection;
+use super::timer::Timer;
+use super::{dhcp, limits, neighbour};
 
 /// Tokens of the timer and of the listener; other sockets have those behind them.
 const TIMER: u64 = 0;
@@ -30,7 +30,7 @@ const EVENTS: usize = 64;
 /// Largest datagram (RFC 768).
 const DATAGRAM: usize = 64 << 10;
 
-/// What belongs together: protocol, the guest's end, the other end as the guest knows it.
+/// Protocol, the guest's end, the other end as the guest knows it.
 type Key = (u8, SocketAddr, SocketAddr);
 
 /// A guest's way into the world. Belongs to one thread.
@@ -38,13 +38,13 @@ type Key = (u8, SocketAddr, SocketAddr);
 pub struct Nat {
     config: NetworkConfig,
     offloads: Offloads,
-    /// Whether the host reaches the IPv6 world, once somebody has asked.
+    /// Whether the host reaches the IPv6 world, once the guest has asked.
     ipv6: Option<bool>,
     epoll: Epoll,
-    ticker: Ticker,
+    timer: Timer,
     connections: HashMap<u64, Connection>,
     associations: HashMap<u64, Association>,
-    inbound: Option<Inbound>,
+    port_forward: Option<PortForward>,
     keys: HashMap<Key, u64>,
     names: HashMap<u64, Key>,
     last: u64,
@@ -69,12 +69,13 @@ impl Nat {
         let host = |action| move |error: nix::Error| NetworkError::new(action)(error.into());
         let epoll =
             Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(host("cannot wait for sockets"))?;
-        let inbound = config.forward.take().map(Inbound::new).transpose();
-        let inbound = inbound.map_err(NetworkError::new("cannot use the listening socket"))?;
-        if let Some(inbound) = &inbound {
+        let port_forward = config.forward.take().map(PortForward::new).transpose();
+        let port_forward =
+            port_forward.map_err(NetworkError::new("cannot use the listening socket"))?;
+        if let Some(port_forward) = &port_forward {
             let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
             epoll
-                .add(inbound.fd(), EpollEvent::new(flags, LISTENER))
+                .add(port_forward.fd(), EpollEvent::new(flags, LISTENER))
                 .map_err(host("cannot wait for connections into the guest"))?;
         }
         Ok(Nat {
@@ -82,10 +83,10 @@ impl Nat {
             offloads: Offloads::default(),
             ipv6: None,
             epoll,
-            ticker: Ticker::default(),
+            timer: Timer::default(),
             connections: HashMap::new(),
             associations: HashMap::new(),
-            inbound,
+            port_forward,
             keys: HashMap::new(),
             names: HashMap::new(),
             last: LISTENER,
@@ -192,156 +193,46 @@ impl Nat {
         }
     }
 
-    fn tcp(&mut self, from: IpAddr, to: IpAddr, bytes: &[u8]) {
-        let Ok(packet) = TcpPacket::new_checked(bytes) else {
-            return;
-        };
-        let ignored = ChecksumCapabilities::ignored();
-        let Ok(segment) = TcpRepr::parse(&packet, &from.into(), &to.into(), &ignored) else {
-            return;
-        };
-        let guest = SocketAddr::new(from, segment.src_port);
-        let remote = SocketAddr::new(to, segment.dst_port);
-        if let Some(&id) = self.keys.get(&(PROTOCOL_TCP, guest, remote)) {
-            self.with(id, |connection, room| {
-                connection.guest_segment(&segment, room)
-            });
-        } else if segment.control == TcpControl::Syn && segment.ack_number.is_none() {
-            self.open(guest, remote, &segment);
-        } else if segment.control != TcpControl::Rst {
-            self.refuse(guest, remote, &segment);
-        }
-    }
-
-    /// As many connections as this process may have.
-    fn most_connections(&mut self) -> usize {
-        *self.most_connections.get_or_insert_with(|| {
-            let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-            let files = usize::try_from(files).unwrap_or(usize::MAX);
-            limits::CONNECTIONS
-                .min(files.saturating_sub(limits::OTHER_FILES + limits::ASSOCIATIONS))
-                .max(1)
-        })
-    }
-
-    /// Connects to where the guest wants to go.
-    fn open(&mut self, guest: SocketAddr, remote: SocketAddr, segment: &TcpRepr<'_>) {
-        let host = match destination(remote, &self.config) {
-            Destination::Host(host) => host,
-            Destination::NameServer => resolver::server(self.failures),
-            Destination::Nobody => return self.refuse(guest, remote, segment),
-        };
-        let mut first = [0; 4];
-        if self.connections.len() >= self.most_connections() || crate::random(&mut first).is_err() {
-            return self.refuse(guest, remote, segment);
-        }
-        let first = u32::from_ne_bytes(first);
-        match Connection::connect(guest, remote, host, segment, first) {
-            Ok(connection) => {
-                if self
-                    .insert(connection, (PROTOCOL_TCP, guest, remote))
-                    .is_err()
-                {
-                    self.refuse(guest, remote, segment);
+    /// Does what has come up on the host's side.
+    pub fn poll(&mut self) {
+        let mut events = [EpollEvent::empty(); EVENTS];
+        let count = self
+            .epoll
+            .wait(&mut events, EpollTimeout::ZERO)
+            .unwrap_or(0);
+        for event in events.iter().take(count) {
+            let id = event.data();
+            if id == TIMER {
+                self.tick(Instant::now());
+            } else if id == LISTENER {
+                if let Some(port_forward) = &mut self.port_forward {
+                    port_forward.knock();
                 }
-            }
-            Err(error) => {
-                log::debug!("no connection to {host}: {error}");
-                self.refuse(guest, remote, segment);
-            }
-        }
-    }
-
-    /// Watches over a connection from now on.
-    fn insert(&mut self, connection: Connection, key: Key) -> nix::Result<u64> {
-        let id = self.last + 1;
-        let flags = EpollFlags::EPOLLIN
-            | EpollFlags::EPOLLOUT
-            | EpollFlags::EPOLLRDHUP
-            | EpollFlags::EPOLLET;
-        self.epoll
-            .add(connection.fd(), EpollEvent::new(flags, id))?;
-        self.name(id, key);
-        self.connections.insert(id, connection);
-        Ok(id)
-    }
-
-    /// Lets in who waits to be connected to the guest, as far as there is room.
-    fn admit(&mut self) {
-        if self.inbound.is_none() {
-            return;
-        }
-        let most = self.most_connections();
-        while self.connections.len() < most
-            && let Some(inbound) = &mut self.inbound
-            && let Some(socket) = inbound.next()
-        {
-            let guest = inbound.guest();
-            let keys = &self.keys;
-            let caller = inbound.caller(|caller| keys.contains_key(&(PROTOCOL_TCP, guest, caller)));
-            let mut first = [0; 4];
-            let id = match caller {
-                Some(caller) if crate::random(&mut first).is_ok() => {
-                    let first = u32::from_ne_bytes(first);
-                    let connection = Connection::call(guest, caller, socket, first);
-                    self.insert(connection, (PROTOCOL_TCP, guest, caller)).ok()
-                }
-                _ => None,
-            };
-            match id {
-                Some(id) => self.with(id, Connection::exchange),
-                // Its socket is closed.
-                None => self.forget_caller(),
+            } else if self.connections.contains_key(&id) {
+                self.with(id, |connection, room| {
+                    connection.host_event(event.events(), room)
+                });
+            } else {
+                self.receive(id);
             }
         }
+        self.admit();
     }
 
-    fn forget_caller(&mut self) {
-        if let Some(inbound) = &mut self.inbound {
-            inbound.closed();
+    fn tick(&mut self, now: Instant) {
+        self.timer.seen();
+        let ids: Vec<u64> = self.connections.keys().copied().collect();
+        for id in ids {
+            self.with(id, |connection, _| connection.tick(now));
         }
-    }
-
-    /// Answers a segment that belongs to nothing (RFC 9293, section 3.10.7.1).
-    fn refuse(&mut self, guest: SocketAddr, remote: SocketAddr, segment: &TcpRepr<'_>) {
-        let numbers = match segment.ack_number {
-            Some(acknowledgement) => (acknowledgement.0 as u32, None),
-            None => {
-                let end = (segment.seq_number.0 as u32).wrapping_add(segment.segment_len() as u32);
-                (0, Some(end))
-            }
-        };
-        let reset = tcp::reset(remote, guest, numbers, self.offloads);
-        self.reply(Some(reset));
-    }
-
-    /// Lets a connection do something and draws the conclusions.
-    fn with(&mut self, id: u64, act: impl FnOnce(&mut Connection, usize) -> Fate) {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
-        };
-        let before = connection.buffered();
-        let room = limits::BUFFERS.saturating_sub(self.buffered);
-        let fate = act(connection, room);
-        self.buffered = self.buffered + connection.buffered() - before;
-        match fate {
-            Fate::Stays => {
-                if connection.has_segment() && !connection.queued {
-                    connection.queued = true;
-                    self.sending.push_back(id);
-                }
-            }
-            Fate::Done => {
-                let last = connection.segment(self.offloads);
-                self.remove(id);
-                self.reply(last);
-            }
-            Fate::Reset => {
-                let reset = connection.reset(self.offloads);
-                self.abort(id);
-                self.reply(Some(reset));
-            }
-            Fate::Gone => self.abort(id),
+        let expired =
+            |(id, association): (&u64, &Association)| association.is_expired(now).then_some(*id);
+        let ids: Vec<u64> = self.associations.iter().filter_map(expired).collect();
+        for id in ids {
+            self.remove(id);
+        }
+        if self.names.is_empty() {
+            self.timer.stop();
         }
     }
 
@@ -349,7 +240,7 @@ impl Nat {
         self.last = id;
         self.keys.insert(key, id);
         self.names.insert(id, key);
-        self.ticker.start(&self.epoll, TIMER);
+        self.timer.start(&self.epoll, TIMER);
     }
 
     fn remove(&mut self, id: u64) -> Option<Connection> {
@@ -363,164 +254,6 @@ impl Nat {
             self.forget_caller();
         }
         Some(connection)
-    }
-
-    fn abort(&mut self, id: u64) {
-        if let Some(connection) = self.remove(id) {
-            connection.abort();
-        }
-    }
-
-    fn udp(&mut self, from: IpAddr, to: IpAddr, bytes: &[u8], packet: &[u8]) {
-        let Ok(datagram) = UdpPacket::new_checked(bytes) else {
-            return;
-        };
-        let guest = SocketAddr::new(from, datagram.src_port());
-        let remote = SocketAddr::new(to, datagram.dst_port());
-        let (kind, host) = match destination(remote, &self.config) {
-            Destination::Host(host) => (Kind::Udp, host),
-            Destination::NameServer => (Kind::Question, resolver::server(self.failures)),
-            Destination::Nobody => {
-                // What is sent to groups is for nobody here, and not an error.
-                if is_ours(to) {
-                    self.reply(Some(icmp::unreachable(remote, guest, packet)));
-                }
-                return;
-            }
-        };
-        let key = (PROTOCOL_UDP, guest, remote);
-        if !self.send(key, kind, host, datagram.payload()) {
-            self.reply(Some(icmp::unreachable(remote, guest, packet)));
-        }
-    }
-
-    fn echo(&mut self, from: IpAddr, to: IpAddr, message: &[u8]) {
-        let Some(identifier) = icmp::echo_request(message, to.is_ipv6()) else {
-            return;
-        };
-        let guest = SocketAddr::new(from, identifier);
-        let remote = SocketAddr::new(to, 0);
-        if is_ours(to) {
-            self.reply(Some(icmp::reply(remote, guest, message, identifier)));
-        } else if let Destination::Host(_) = destination(SocketAddr::new(to, 1), &self.config) {
-            // Where the host's user may not ping, neither may the guest.
-            let protocol = if to.is_ipv6() { ICMPV6 } else { ICMP };
-            self.send(
-                (protocol, guest, remote),
-                Kind::Echo(identifier),
-                remote,
-                message,
-            );
-        }
-    }
-
-    /// Sends a datagram through its association, which is made if there is none. False if
-    /// nobody takes it.
-    fn send(&mut self, key: Key, kind: Kind, host: SocketAddr, payload: &[u8]) -> bool {
-        let known = self.keys.get(&key).copied();
-        let id = match known {
-            Some(id) => id,
-            None => match self.associate(key, kind, host) {
-                Ok(id) => id,
-                Err(error) => {
-                    log::debug!("nothing can be sent to {host}: {error}");
-                    return false;
-                }
-            },
-        };
-        let Some(association) = self.associations.get_mut(&id) else {
-            return false;
-        };
-        let sent = association.send(payload).is_ok();
-        if !sent {
-            self.failed(id);
-        }
-        sent
-    }
-
-    fn associate(&mut self, key: Key, kind: Kind, host: SocketAddr) -> io::Result<u64> {
-        if self.associations.len() >= limits::ASSOCIATIONS {
-            let oldest = self.associations.iter().min_by_key(|(_, a)| a.last_used);
-            if let Some(id) = oldest.map(|(id, _)| *id) {
-                self.remove(id);
-            }
-        }
-        let (_, guest, remote) = key;
-        let association = Association::new(kind, guest, remote, host)?;
-        let id = self.last + 1;
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, id);
-        self.epoll.add(association.fd(), event)?;
-        self.name(id, key);
-        self.associations.insert(id, association);
-        Ok(id)
-    }
-
-    /// Nobody listens at the other end of an association.
-    fn failed(&mut self, id: u64) {
-        let question = self
-            .associations
-            .get(&id)
-            .is_some_and(Association::is_question);
-        self.failures = self.failures.wrapping_add(usize::from(question));
-        self.remove(id);
-    }
-
-    /// Does what has come up on the host's side.
-    pub fn poll(&mut self) {
-        let mut events = [EpollEvent::empty(); EVENTS];
-        let count = self
-            .epoll
-            .wait(&mut events, EpollTimeout::ZERO)
-            .unwrap_or(0);
-        for event in events.iter().take(count) {
-            let id = event.data();
-            if id == TIMER {
-                self.tick(Instant::now());
-            } else if id == LISTENER {
-                if let Some(inbound) = &mut self.inbound {
-                    inbound.knock();
-                }
-            } else if self.connections.contains_key(&id) {
-                self.with(id, |connection, room| {
-                    connection.host_event(event.events(), room)
-                });
-            } else {
-                self.receive(id);
-            }
-        }
-        self.admit();
-    }
-
-    fn receive(&mut self, id: u64) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        while let Some(association) = self.associations.get_mut(&id) {
-            match association.receive(&mut scratch) {
-                Ok(Some(frame)) => self.reply(Some(frame)),
-                Ok(None) => break,
-                Err(error) => {
-                    log::debug!("an association ends: {error}");
-                    self.failed(id);
-                }
-            }
-        }
-        self.scratch = scratch;
-    }
-
-    fn tick(&mut self, now: Instant) {
-        self.ticker.seen();
-        let ids: Vec<u64> = self.connections.keys().copied().collect();
-        for id in ids {
-            self.with(id, |connection, _| connection.tick(now));
-        }
-        let expired =
-            |(id, association): (&u64, &Association)| association.is_expired(now).then_some(*id);
-        let ids: Vec<u64> = self.associations.iter().filter_map(expired).collect();
-        for id in ids {
-            self.remove(id);
-        }
-        if self.names.is_empty() {
-            self.ticker.stop();
-        }
     }
 
     fn reply(&mut self, frame: Option<Frame>) {

@@ -69,7 +69,7 @@ pub(super) fn ndp(from: Ipv6Addr, message: &[u8], router: impl FnOnce() -> bool)
         NEIGHBOUR_SOLICITATION => {
             let target: [u8; 16] = message.get(8..24)?.try_into().ok()?;
             let target = Ipv6Addr::from(target);
-            // Somebody who looks whether an address is taken has none yet (RFC 4862, 5.4).
+            // A guest that looks whether an address is taken has none yet (RFC 4862, 5.4).
             if !is_ours(IpAddr::V6(target)) || from.is_unspecified() {
                 return None;
             }

@@ -5,52 +5,32 @@
 //! and nothing to reassemble; what the guest drops by itself is sent again, in order. A
 //! connection buffers at most [`limits::BUFFER`] bytes each way, and only what it must.
 
+mod receive;
+mod send;
+mod wire;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::EpollFlags;
-use smoltcp::wire::{TcpControl, TcpRepr};
+use smoltcp::wire::TcpRepr;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::packet::{self, Frame, Segment};
+use self::wire::{RESEND, RESENDS, SEGMENT_4, SEGMENT_6};
+use super::limits;
 use super::ring::Ring;
-use super::{Offloads, limits};
 
-/// Flags (RFC 9293, section 3.1).
-pub(super) const FIN: u8 = 1 << 0;
-pub(super) const SYN: u8 = 1 << 1;
-pub(super) const RST: u8 = 1 << 2;
-pub(super) const PSH: u8 = 1 << 3;
-pub(super) const ACK: u8 = 1 << 4;
+pub(super) use self::wire::reset;
+#[cfg(test)]
+pub(super) use self::wire::{ACK, FIN, RST, SYN};
 
-/// Options (RFC 9293, section 3.2; RFC 7323, section 2).
-const OPTION_NOTHING: u8 = 1;
-const OPTION_SEGMENT_SIZE: u8 = 2;
-const OPTION_SCALE: u8 = 3;
-
-/// Bytes of payload in a frame of 1500 bytes, over IPv4 and IPv6.
-const SEGMENT_4: u16 = 1460;
-const SEGMENT_6: u16 = 1440;
 /// What a peer takes that does not say (RFC 9293, section 3.7.1), and the least that is believed.
 const DEFAULT_SEGMENT: u16 = 536;
 const LEAST_SEGMENT: u16 = 64;
-/// Payload of a large segment: with all headers it stays an IP packet.
-const LARGE_SEGMENT: usize = 60 << 10;
-/// Our windows are in units of 2^4 bytes, so that [`limits::BUFFER`] fits 16 bits.
-const SCALE: u8 = 4;
 /// Largest shift that a peer may ask for (RFC 7323, section 2.3).
 const MOST_SCALE: u8 = 14;
-/// Duplicates after which something is sent again (RFC 5681, section 3.2).
-const DUPLICATES: u8 = 3;
-/// Time without an answer after which something is sent again; doubles each time.
-const RESEND: Duration = Duration::from_millis(500);
-/// So often, and then the guest is gone.
-const RESENDS: u32 = 8;
-
-const _: () = assert!(limits::BUFFER >> SCALE <= u16::MAX as usize);
-
 /// How far the connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -66,15 +46,15 @@ enum State {
 /// What becomes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Fate {
+pub(super) enum ConnectionOutcome {
     /// It goes on.
-    Stays,
-    /// Both sides are done.
-    Done,
+    Continues,
+    /// Both sides have closed it.
+    Closed,
     /// It is broken: the guest gets a reset.
-    Reset,
-    /// The guest has reset it.
-    Gone,
+    Failed,
+    /// It is gone without a word to the guest, which has reset it or never heard of it.
+    Dropped,
 }
 
 /// A connection.
@@ -116,10 +96,6 @@ pub(super) struct Connection {
     told_window: usize,
     /// It is in the queue of those with something to send.
     pub(super) queued: bool,
-}
-
-fn before(a: u32, b: u32) -> bool {
-    (a.wrapping_sub(b) as i32) < 0
 }
 
 impl Connection {
@@ -230,50 +206,50 @@ impl Connection {
     }
 
     /// The host's socket has news. `room` is how many bytes all connections may still buffer.
-    pub(super) fn host_event(&mut self, news: EpollFlags, room: usize) -> Fate {
+    pub(super) fn host_event(&mut self, news: EpollFlags, room: usize) -> ConnectionOutcome {
         let failed = news.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
         self.ending |= failed || news.contains(EpollFlags::EPOLLRDHUP);
         self.readable |= self.ending || news.contains(EpollFlags::EPOLLIN);
         self.writable |= failed || news.contains(EpollFlags::EPOLLOUT);
         if self.state == State::Connecting {
             if failed {
-                return Fate::Reset;
+                return ConnectionOutcome::Failed;
             }
             // There is no room to write before there is a peer.
             if !self.writable {
-                return Fate::Stays;
+                return ConnectionOutcome::Continues;
             }
             self.state = State::Answered;
             self.owes_acknowledgement = true;
         }
         if self.state == State::Calling && failed {
-            // Who called is gone. The guest may know nothing of it yet.
+            // The caller is gone. The guest may know nothing of it yet.
             return if self.next == self.unacknowledged {
-                Fate::Gone
+                ConnectionOutcome::Dropped
             } else {
-                Fate::Reset
+                ConnectionOutcome::Failed
             };
         }
         self.exchange(room)
     }
 
     /// Moves what can be moved between the buffers and the host's socket.
-    pub(super) fn exchange(&mut self, room: usize) -> Fate {
+    pub(super) fn exchange(&mut self, room: usize) -> ConnectionOutcome {
         if matches!(self.state, State::Connecting | State::Calling) {
-            return Fate::Stays;
+            return ConnectionOutcome::Continues;
         }
         if self.flush().is_err() || self.fill(room).is_err() {
-            return Fate::Reset;
+            return ConnectionOutcome::Failed;
         }
-        self.fate()
+        self.outcome()
     }
 
-    fn fate(&self) -> Fate {
+    fn outcome(&self) -> ConnectionOutcome {
         let sent = self.end_sent && self.unacknowledged == self.next;
         if sent && self.host_told {
-            Fate::Done
+            ConnectionOutcome::Closed
         } else {
-            Fate::Stays
+            ConnectionOutcome::Continues
         }
     }
 
@@ -323,144 +299,6 @@ impl Connection {
         Ok(())
     }
 
-    /// A segment of the guest.
-    pub(super) fn guest_segment(&mut self, segment: &TcpRepr<'_>, room: usize) -> Fate {
-        let sequence = segment.seq_number.0 as u32;
-        if self.state == State::Calling {
-            return self.called(segment, room);
-        }
-        if segment.control == TcpControl::Rst {
-            // Only one that fits exactly is believed (RFC 9293, section 3.10.7.4).
-            return if sequence == self.next_expected {
-                Fate::Gone
-            } else {
-                Fate::Stays
-            };
-        }
-        if self.state == State::Connecting {
-            return Fate::Stays;
-        }
-        if segment.control == TcpControl::Syn {
-            // Our answer is on its way.
-            self.owes_acknowledgement = true;
-            return Fate::Stays;
-        }
-        let Some(acknowledgement) = segment.ack_number else {
-            return Fate::Stays;
-        };
-        if !self.acknowledge(acknowledgement.0 as u32, segment) {
-            return Fate::Reset;
-        }
-        if self.state == State::Answered {
-            return Fate::Stays;
-        }
-        self.take(sequence, segment.payload);
-        let end = sequence.wrapping_add(segment.payload.len() as u32);
-        if segment.control == TcpControl::Fin && end == self.next_expected && !self.guest_done {
-            self.next_expected = end.wrapping_add(1);
-            self.guest_done = true;
-            self.owes_acknowledgement = true;
-        }
-        self.exchange(room)
-    }
-
-    /// The guest's answer to our SYN (RFC 9293, section 3.10.7.3).
-    fn called(&mut self, segment: &TcpRepr<'_>, room: usize) -> Fate {
-        let ours = self.unacknowledged.wrapping_add(1);
-        let acknowledged = segment.ack_number.map(|number| number.0 as u32);
-        // What does not fit is old, or forged by a program in the guest; nothing has come of it.
-        if self.next != ours || acknowledged != Some(ours) {
-            return Fate::Stays;
-        }
-        match segment.control {
-            // Nobody listens there.
-            TcpControl::Rst => return Fate::Gone,
-            TcpControl::Syn => {}
-            _ => return Fate::Stays,
-        }
-        self.take_options(segment);
-        self.state = State::Open;
-        self.unacknowledged = ours;
-        self.resend_at = None;
-        self.resends = 0;
-        self.owes_acknowledgement = true;
-        self.exchange(room)
-    }
-
-    /// Looks at what the guest acknowledges. False if it never got that.
-    fn acknowledge(&mut self, acknowledgement: u32, segment: &TcpRepr<'_>) -> bool {
-        if before(self.furthest, acknowledgement) {
-            return false;
-        }
-        if before(acknowledgement, self.unacknowledged) {
-            return true;
-        }
-        if self.state == State::Answered && acknowledgement != self.unacknowledged {
-            // Our SYN.
-            self.state = State::Open;
-            self.unacknowledged = self.unacknowledged.wrapping_add(1);
-            if before(self.next, self.unacknowledged) {
-                self.next = self.unacknowledged;
-            }
-            self.resend_at = None;
-        }
-        let window = u32::from(segment.window_len) << self.scale.unwrap_or(0);
-        let advanced = acknowledgement.wrapping_sub(self.unacknowledged);
-        if advanced > 0 {
-            let data = self.to_guest.len().min(advanced as usize);
-            self.to_guest.consume(data);
-            self.unacknowledged = acknowledgement;
-            if before(self.next, acknowledgement) {
-                self.next = acknowledgement;
-                self.end_sent |= advanced as usize > data;
-            }
-            self.duplicates = 0;
-            self.resends = 0;
-            self.resend_at = (self.unacknowledged != self.next).then(|| Instant::now() + RESEND);
-        } else if segment.payload.is_empty()
-            && segment.control == TcpControl::None
-            && window == self.window
-            && self.unacknowledged != self.next
-        {
-            self.duplicates = self.duplicates.saturating_add(1);
-            if self.duplicates == DUPLICATES {
-                self.send_again();
-            }
-        }
-        self.window = window;
-        true
-    }
-
-    /// Takes payload of the guest as far as it is new and there is room.
-    fn take(&mut self, sequence: u32, payload: &[u8]) {
-        if payload.is_empty() {
-            // Something outside of the window asks for an answer, such as a keep-alive.
-            self.owes_acknowledgement |= sequence != self.next_expected;
-            return;
-        }
-        self.owes_acknowledgement = true;
-        if before(self.next_expected, sequence) || self.guest_done {
-            return;
-        }
-        let known = self.next_expected.wrapping_sub(sequence) as usize;
-        let fresh = payload.get(known..).unwrap_or_default();
-        let mut fresh = fresh
-            .get(..fresh.len().min(self.free()))
-            .unwrap_or_default();
-        self.next_expected = self.next_expected.wrapping_add(fresh.len() as u32);
-        // Past the buffer, if nothing is in it.
-        while self.writable && self.to_host.is_empty() && !fresh.is_empty() {
-            match (&self.socket).write(fresh) {
-                Ok(count) => fresh = fresh.get(count..).unwrap_or_default(),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The next flush meets it again.
-                Err(_) => break,
-            }
-        }
-        self.to_host.extend(fresh);
-    }
-
     /// Room for what the guest sends.
     fn free(&self) -> usize {
         limits::BUFFER - self.to_host.len()
@@ -472,7 +310,7 @@ impl Connection {
     }
 
     /// Looks at the clock.
-    pub(super) fn tick(&mut self, now: Instant) -> Fate {
+    pub(super) fn tick(&mut self, now: Instant) -> ConnectionOutcome {
         self.to_host.shrink();
         self.to_guest.shrink();
         // A closed window may have been opened without our noticing.
@@ -481,13 +319,13 @@ impl Connection {
             self.resend_at = Some(now + RESEND);
         }
         if self.resend_at.is_none_or(|at| at > now) {
-            return Fate::Stays;
+            return ConnectionOutcome::Continues;
         }
         if !stuck {
             self.resends += 1;
         }
         if self.resends > RESENDS {
-            return Fate::Reset;
+            return ConnectionOutcome::Failed;
         }
         self.resend_at = Some(now + RESEND * (1 << self.resends.min(RESENDS)));
         if matches!(self.state, State::Answered | State::Calling) {
@@ -496,137 +334,7 @@ impl Connection {
             self.send_again();
             self.window = self.window.max(1);
         }
-        Fate::Stays
-    }
-
-    /// Whether [`segment`](Self::segment) has one.
-    pub(super) fn has_segment(&self) -> bool {
-        match self.state {
-            State::Connecting => false,
-            State::Answered | State::Calling => self.owes_acknowledgement,
-            State::Open => self.owes_acknowledgement || self.sendable() > 0 || self.end_is_due(),
-        }
-    }
-
-    /// Bytes on their way to the guest.
-    fn in_flight(&self) -> usize {
-        let sent = self.next.wrapping_sub(self.unacknowledged) as usize;
-        sent - usize::from(self.end_sent && sent > 0)
-    }
-
-    fn sendable(&self) -> usize {
-        if self.end_sent {
-            return 0;
-        }
-        let flight = self.in_flight();
-        let window = (self.window as usize).saturating_sub(flight);
-        self.to_guest.len().saturating_sub(flight).min(window)
-    }
-
-    fn end_is_due(&self) -> bool {
-        self.host_done && !self.end_sent && self.in_flight() == self.to_guest.len()
-    }
-
-    /// The next segment for the guest.
-    pub(super) fn segment(&mut self, offloads: Offloads) -> Option<Frame> {
-        if !self.has_segment() {
-            return None;
-        }
-        if self.state != State::Open {
-            return Some(self.greeting(offloads));
-        }
-        let large = offloads.checksum
-            && if self.guest.is_ipv6() {
-                offloads.tcp6
-            } else {
-                offloads.tcp4
-            };
-        let most = if large {
-            LARGE_SEGMENT
-        } else {
-            usize::from(self.segment_size)
-        };
-        let flight = self.in_flight();
-        let len = self.sendable().min(most);
-        let sequence = self.next;
-        self.next = sequence.wrapping_add(len as u32);
-        let mut flags = ACK;
-        if len > 0 && flight + len == self.to_guest.len() {
-            flags |= PSH;
-        }
-        if self.end_is_due() {
-            flags |= FIN;
-            self.end_sent = true;
-            self.next = self.next.wrapping_add(1);
-        }
-        if before(self.furthest, self.next) {
-            self.furthest = self.next;
-        }
-        if sequence != self.next && self.resend_at.is_none() {
-            self.resend_at = Some(Instant::now() + RESEND);
-        }
-        let window = self.tell_window();
-        let payload = self.to_guest.range(flight, len);
-        Some(packet::tcp(&Segment {
-            from: self.remote,
-            to: self.guest,
-            sequence,
-            acknowledgement: self.next_expected,
-            flags,
-            window,
-            options: &[],
-            payload,
-            size: self.segment_size,
-            offload: offloads.checksum,
-        }))
-    }
-
-    /// Our SYN, in answer to the guest's or not.
-    fn greeting(&mut self, offloads: Offloads) -> Frame {
-        let answers = self.state == State::Answered;
-        let [high, low] = self.most_segment().to_be_bytes();
-        let mut options = vec![OPTION_SEGMENT_SIZE, 4, high, low];
-        // An answer has it only if the guest's SYN had.
-        if self.scale.is_some() || !answers {
-            options.extend([OPTION_NOTHING, OPTION_SCALE, 3, SCALE]);
-        }
-        self.owes_acknowledgement = false;
-        self.next = self.unacknowledged.wrapping_add(1);
-        self.furthest = self.next;
-        self.resend_at = self.resend_at.or_else(|| Some(Instant::now() + RESEND));
-        // Not scaled in a SYN (RFC 7323, section 2.2).
-        self.told_window = limits::BUFFER.min(usize::from(u16::MAX));
-        packet::tcp(&Segment {
-            from: self.remote,
-            to: self.guest,
-            sequence: self.unacknowledged,
-            acknowledgement: if answers { self.next_expected } else { 0 },
-            flags: if answers { SYN | ACK } else { SYN },
-            window: u16::MAX,
-            options: &options,
-            payload: (&[], &[]),
-            size: self.segment_size,
-            offload: offloads.checksum,
-        })
-    }
-
-    /// What the guest is told of our room.
-    fn tell_window(&mut self) -> u16 {
-        self.owes_acknowledgement = false;
-        let shift = if self.scale.is_some() { SCALE } else { 0 };
-        let window = u16::try_from(self.free() >> shift).unwrap_or(u16::MAX);
-        self.told_window = usize::from(window) << shift;
-        window
-    }
-
-    /// A reset for the guest.
-    pub(super) fn reset(&self, offloads: Offloads) -> Frame {
-        reset(
-            self.remote,
-            self.guest,
-            (self.next, Some(self.next_expected)),
-            offloads,
-        )
+        ConnectionOutcome::Continues
     }
 
     /// Lets the host's peer see a reset instead of an orderly end.
@@ -634,30 +342,4 @@ impl Connection {
         // It is closed in any case.
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
-}
-
-/// A reset with a sequence number and, perhaps, an acknowledgement.
-pub(super) fn reset(
-    from: SocketAddr,
-    to: SocketAddr,
-    (sequence, acknowledgement): (u32, Option<u32>),
-    offloads: Offloads,
-) -> Frame {
-    let flags = if acknowledgement.is_some() {
-        RST | ACK
-    } else {
-        RST
-    };
-    packet::tcp(&Segment {
-        from,
-        to,
-        sequence,
-        acknowledgement: acknowledgement.unwrap_or(0),
-        flags,
-        window: 0,
-        options: &[],
-        payload: (&[], &[]),
-        size: SEGMENT_4,
-        offload: offloads.checksum,
-    })
 }

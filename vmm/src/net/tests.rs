@@ -15,7 +15,7 @@ use super::addresses::{GATEWAY_6, LINK_LOCAL, NAME_SERVER_6, OUR_MAC, PREFIX, PR
 use super::packet::{self, ETHERNET, ICMP, ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
 use super::*;
 
-mod inbound;
+mod port_forward;
 
 const MAC: [u8; 6] = GUEST_MAC;
 

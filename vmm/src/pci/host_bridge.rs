@@ -1,6 +1,7 @@
 //! Device 0 of the bus: the host bridge, which has nothing but a name.
 
-use super::{ConfigSpace, Function, Identity};
+use super::config_space::{ConfigSpace, Identity};
+use super::function::Function;
 use crate::bus::Effect;
 
 /// The generic PCI Express host bridge of Red Hat, which needs no driver

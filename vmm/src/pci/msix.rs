@@ -65,7 +65,7 @@ struct State {
     entries: Vec<Entry>,
 }
 
-/// The vectors of a function. Shared between the function (the guest's side) and whoever
+/// The vectors of a function. Shared between the function (the guest's side) and what
 /// raises its interrupts.
 #[derive(Debug)]
 pub struct Msix {

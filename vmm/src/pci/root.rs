@@ -1,4 +1,4 @@
-//! The bus: who sits in which slot, and how the guest reaches them.
+//! The bus: which device is in which slot, and how the guest reaches it.
 //!
 //! Configuration space is reached by ports 0xcf8 and 0xcfc, or memory-mapped (ECAM); BARs lie
 //! in one window. The windows are devices of the machine's buses.
@@ -7,11 +7,10 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use super::{BarRegister, Change, ConfigImage, Function};
+use super::config_shadow::ConfigShadow;
+use super::config_space::{BarRegister, Change};
+use super::function::{Function, SLOTS};
 use crate::bus::{Effect, Registers};
-
-/// Slots of the bus.
-pub const SLOTS: usize = 32;
 
 /// The bus is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +41,7 @@ pub struct PciRoot {
     free: Range<u64>,
     decoded: RwLock<Vec<Decoded>>,
     /// What the guest reads of configuration space without us.
-    image: OnceLock<ConfigImage>,
+    shadow: OnceLock<ConfigShadow>,
 }
 
 impl PciRoot {
@@ -52,7 +51,7 @@ impl PciRoot {
             slots: Vec::new(),
             free: window,
             decoded: RwLock::default(),
-            image: OnceLock::new(),
+            shadow: OnceLock::new(),
         }
     }
 
@@ -80,12 +79,12 @@ impl PciRoot {
         Ok(())
     }
 
-    /// From now on keeps `image` in step with the registers. The first one stays.
-    pub fn set_image(&self, image: ConfigImage) {
-        let image = self.image.get_or_init(|| image);
+    /// From now on keeps `shadow` in step with the registers. The first one stays.
+    pub fn set_shadow(&self, shadow: ConfigShadow) {
+        let shadow = self.shadow.get_or_init(|| shadow);
         for number in 0..self.slots.len() {
             if let Some(function) = self.slot(number) {
-                image.show_all(number, function.config());
+                shadow.show_all(number, function.config());
             }
         }
     }
@@ -167,8 +166,8 @@ impl PciRoot {
             return;
         };
         let change = function.write_config(at.register, data);
-        if let Some(image) = self.image.get() {
-            image.show(at.device, function.config());
+        if let Some(shadow) = self.shadow.get() {
+            shadow.show(at.device, function.config());
         }
         match change {
             Change::None => {}
@@ -178,8 +177,8 @@ impl PciRoot {
                 self.decode_again();
             }
             Change::Window => {
-                if let Some(image) = self.image.get() {
-                    image.withdraw();
+                if let Some(shadow) = self.shadow.get() {
+                    shadow.withdraw();
                 }
             }
         }

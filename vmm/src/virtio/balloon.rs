@@ -3,7 +3,11 @@
 
 use std::sync::Arc;
 
-use super::{Buffers, Context, Device, DeviceConfig, Fault, Kind};
+use super::chain::split_chain;
+use super::config::DeviceConfig;
+use super::device::{Context, Device};
+use super::fault::Fault;
+use super::kind::Kind;
 use crate::memory::{self, GuestRam};
 
 /// Free page reporting (`VIRTIO_BALLOON_F_REPORTING`).
@@ -82,7 +86,7 @@ impl Device for Balloon {
                     }
                 }
                 INFLATE => {
-                    let (readable, _) = Buffers::split(ram, chain)?;
+                    let (readable, _) = split_chain(ram, chain)?;
                     let mut bytes = vec![0; readable.len().min(4 * MOST_PAGES)];
                     readable.copy_to(&mut bytes);
                     for number in bytes.chunks_exact(4) {

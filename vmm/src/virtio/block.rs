@@ -2,16 +2,25 @@
 
 use std::fmt;
 use std::io;
+use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use boxbuild_virtiofs::Traffic;
 use virtio_bindings::virtio_blk as blk;
+use vm_memory::ByteValued;
 
-use super::{
-    ActiveQueue, Buffers, Context, Device, DeviceConfig, Fault, Interrupt, Kind, QueueThread,
-    Traffic,
-};
+use super::chain::split_chain;
+use super::config::DeviceConfig;
+use super::device::{Context, Device};
+use super::fault::Fault;
+use super::interrupt::Interrupt;
+use super::kind::Kind;
+use super::queue::ActiveQueue;
+use super::queue_thread::QueueThread;
+use super::wire::BlockConfig;
 use crate::disk::{Disk, SECTOR};
+use crate::guest_io::Buffers;
 use crate::memory::GuestRam;
 
 /// Entries of the queue.
@@ -39,7 +48,7 @@ const MOST_NOTICES: u32 = 4;
 
 /// The host is in the disk's way, in words for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum DiskError {
     /// There is no room for what the guest writes, on the file system or in the user's quota.
     /// Told once; everything that the guest writes from now on can fail.
     StorageFull(String),
@@ -48,7 +57,7 @@ pub enum Trouble {
 }
 
 /// Tells the user of a machine that the host is in the disk's way.
-pub type Notices = Arc<dyn Fn(Trouble) + Send + Sync>;
+pub type Notices = Arc<dyn Fn(DiskError) + Send + Sync>;
 
 /// A disk device: one queue for each CPU, and a thread for each queue.
 pub struct Block {
@@ -73,26 +82,7 @@ impl Block {
     /// [`MOST_QUEUES`]. The guest sees I/O errors where the host fails; `notices` gets why.
     pub fn new(disk: Box<dyn Disk>, cpus: u32, notices: Notices) -> Block {
         let queues = cpus.clamp(1, u32::from(MOST_QUEUES)) as u16;
-        // struct virtio_blk_config, section 5.2.4.
-        let mut config = vec![0; 60];
-        let mut put = |at: usize, value: &[u8]| {
-            for (byte, value) in config.iter_mut().skip(at).zip(value) {
-                *byte = *value;
-            }
-        };
-        put(0, &(disk.size() / SECTOR).to_le_bytes());
-        put(12, &SEGMENTS.to_le_bytes());
-        put(20, &(SECTOR as u32).to_le_bytes());
-        // Topology: physical block, offset of the first, least and best I/O (0: any).
-        put(24, &[PHYSICAL_BLOCK, 0, 1 << PHYSICAL_BLOCK, 0]);
-        put(34, &queues.to_le_bytes());
-        for at in [36, 48] {
-            put(at, &MOST_SECTORS.to_le_bytes());
-            put(at + 4, &(MOST_RANGES as u32).to_le_bytes());
-        }
-        put(44, &DISCARD_ALIGNMENT.to_le_bytes());
-        // Zeroed sectors may be given back.
-        put(56, &[1]);
+        let config = config(disk.size() / SECTOR, queues);
         Block {
             server: Arc::new(Server {
                 disk,
@@ -106,6 +96,29 @@ impl Block {
             threads: Vec::new(),
         }
     }
+}
+
+/// Configuration space of a disk of so many sectors.
+fn config(sectors: u64, queues: u16) -> Vec<u8> {
+    let config = BlockConfig(blk::virtio_blk_config {
+        capacity: sectors.to_le(),
+        seg_max: SEGMENTS.to_le(),
+        blk_size: (SECTOR as u32).to_le(),
+        physical_block_exp: PHYSICAL_BLOCK,
+        min_io_size: (1_u16 << PHYSICAL_BLOCK).to_le(),
+        num_queues: queues.to_le(),
+        max_discard_sectors: MOST_SECTORS.to_le(),
+        max_discard_seg: (MOST_RANGES as u32).to_le(),
+        discard_sector_alignment: DISCARD_ALIGNMENT.to_le(),
+        max_write_zeroes_sectors: MOST_SECTORS.to_le(),
+        max_write_zeroes_seg: (MOST_RANGES as u32).to_le(),
+        // Zeroed sectors may be given back.
+        write_zeroes_may_unmap: 1,
+        ..blk::virtio_blk_config::default()
+    });
+    // Without the fields of features that are not offered: secure erase, zones.
+    let end = offset_of!(blk::virtio_blk_config, max_secure_erase_sectors);
+    config.as_slice().get(..end).unwrap_or_default().to_vec()
 }
 
 /// Answers requests, on any thread.
@@ -128,7 +141,7 @@ impl Server {
         write_back: bool,
     ) -> Result<(), Fault> {
         queue.drain(ram, interrupt, |chain| {
-            let (readable, writable) = Buffers::split(ram, chain)?;
+            let (readable, writable) = split_chain(ram, chain)?;
             self.serve(readable, writable, write_back)
         })
     }
@@ -159,9 +172,9 @@ impl Server {
         };
         let text = format!("the guest cannot {action} its disk: {error}");
         (self.notices)(if full {
-            Trouble::StorageFull(text)
+            DiskError::StorageFull(text)
         } else {
-            Trouble::Other(text)
+            DiskError::Other(text)
         });
     }
 

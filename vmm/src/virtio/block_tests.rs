@@ -2,10 +2,10 @@ use std::io::{Read, Seek, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use virtio_bindings::virtio_ring::VRING_DESC_F_WRITE;
-use virtio_queue::desc::{RawDescriptor, split::Descriptor};
-use virtio_queue::mock::MockSplitQueue;
+use boxbuild_vmm_driver::{Access, Buffer, DriverQueue, QueueLayout};
 use vm_memory::{Bytes, GuestAddress};
+
+use Access::{Readable, Writable};
 
 use super::*;
 use crate::disk::RawDisk;
@@ -22,9 +22,14 @@ fn no_notices() -> Notices {
     Arc::new(|trouble| panic!("{trouble:?}"))
 }
 
+fn driver(base: GuestAddress) -> DriverQueue {
+    DriverQueue::new(QueueLayout::new(base, 16).unwrap())
+}
+
 struct Fixture {
     block: Block,
     ram: GuestRam,
+    driver: DriverQueue,
     file: std::fs::File,
 }
 
@@ -38,6 +43,7 @@ impl Fixture {
         Fixture {
             block: Block::new(Box::new(disk), 1, no_notices()),
             ram: allocate(64).unwrap(),
+            driver: driver(RINGS),
             file,
         }
     }
@@ -48,30 +54,31 @@ impl Fixture {
         &mut self,
         kind: u32,
         sector: u64,
-        data: &[(u32, bool)],
+        data: &[(u32, Access)],
     ) -> Result<(u8, u32), Fault> {
         let ram = self.ram.clone();
-        ram.write_slice(&[0; 4096], RINGS).unwrap();
+        self.driver.reset(&ram).unwrap();
         ram.write_obj(kind, GuestAddress(HEADER_AT)).unwrap();
         ram.write_obj(sector, GuestAddress(HEADER_AT + 8)).unwrap();
         ram.write_obj(0xaa_u8, GuestAddress(STATUS)).unwrap();
-        let queue = MockSplitQueue::create(&ram, RINGS, 16);
-        let flag = |write: bool| if write { VRING_DESC_F_WRITE as u16 } else { 0 };
-        let mut chain: Vec<RawDescriptor> =
-            vec![Descriptor::new(HEADER_AT, HEADER as u32, 0, 0).into()];
+        let mut chain = vec![Buffer::readable(HEADER_AT, HEADER as u32)];
         let mut at = DATA;
-        for (len, write) in data {
-            chain.push(Descriptor::new(at, *len, flag(*write), 0).into());
-            at += u64::from(*len);
+        for (len, access) in data {
+            let (address, len, access) = (at, *len, *access);
+            chain.push(Buffer {
+                address,
+                len,
+                access,
+            });
+            at += u64::from(len);
         }
-        chain.push(Descriptor::new(STATUS, 1, flag(true), 0).into());
-        queue.build_desc_chain(&chain).unwrap();
-        let active = vec![queue.create_queue().ok()];
+        chain.push(Buffer::writable(STATUS, 1));
+        self.driver.add(&ram, &chain).unwrap();
+        let active = vec![self.driver.device_queue().ok()];
         let mut context = context(&ram, active, Arc::new(Recorder::default()));
         self.block.notified(0, &mut context)?;
-        assert_eq!(queue.used().idx().load(), 1);
-        let used = queue.used().ring().ref_at(0).unwrap().load();
-        Ok((ram.read_obj(GuestAddress(STATUS)).unwrap(), used.len()))
+        let used = self.driver.next_used(&ram).unwrap().unwrap();
+        Ok((ram.read_obj(GuestAddress(STATUS)).unwrap(), used.len))
     }
 }
 
@@ -82,7 +89,7 @@ const UNSUPPORTED: u8 = blk::VIRTIO_BLK_S_UNSUPP as u8;
 #[test]
 fn reads_and_writes_scattered_buffers() {
     let mut fixture = Fixture::new(false);
-    let scattered = [(100, true), (0, true), (412, true)];
+    let scattered = [(100, Writable), (0, Writable), (412, Writable)];
     let read = fixture
         .request(blk::VIRTIO_BLK_T_IN, 0, &scattered)
         .unwrap();
@@ -98,7 +105,7 @@ fn reads_and_writes_scattered_buffers() {
         .ram
         .write_slice(&[7; 1024], GuestAddress(DATA))
         .unwrap();
-    let scattered = [(1000, false), (24, false)];
+    let scattered = [(1000, Readable), (24, Readable)];
     let written = fixture
         .request(blk::VIRTIO_BLK_T_OUT, 2046, &scattered)
         .unwrap();
@@ -126,8 +133,11 @@ fn nothing_beyond_the_end_is_reached() {
         // Not whole sectors.
         (0, 100),
     ] {
-        for (kind, write) in [(blk::VIRTIO_BLK_T_IN, true), (blk::VIRTIO_BLK_T_OUT, false)] {
-            let answer = fixture.request(kind, sector, &[(len, write)]).unwrap();
+        for (kind, access) in [
+            (blk::VIRTIO_BLK_T_IN, Writable),
+            (blk::VIRTIO_BLK_T_OUT, Readable),
+        ] {
+            let answer = fixture.request(kind, sector, &[(len, access)]).unwrap();
             assert_eq!(answer, (IOERR, 1), "{sector} {len}");
         }
     }
@@ -146,7 +156,7 @@ fn discarded_sectors_read_as_zeros() {
     let mut zero = |kind, bytes: &[u8]| {
         fixture.ram.write_slice(bytes, GuestAddress(DATA)).unwrap();
         let answer = fixture
-            .request(kind, 0, &[(bytes.len() as u32, false)])
+            .request(kind, 0, &[(bytes.len() as u32, Readable)])
             .unwrap();
         answer.0
     };
@@ -169,7 +179,7 @@ fn a_read_only_disk_is_not_written() {
     let mut fixture = Fixture::new(true);
     assert_ne!(fixture.block.features() & 1 << blk::VIRTIO_BLK_F_RO, 0);
     let answer = fixture
-        .request(blk::VIRTIO_BLK_T_OUT, 0, &[(512, false)])
+        .request(blk::VIRTIO_BLK_T_OUT, 0, &[(512, Readable)])
         .unwrap();
     assert_eq!(answer, (IOERR, 1));
     fixture
@@ -177,7 +187,7 @@ fn a_read_only_disk_is_not_written() {
         .write_slice(&[0; 16], GuestAddress(DATA))
         .unwrap();
     let answer = fixture
-        .request(blk::VIRTIO_BLK_T_DISCARD, 0, &[(16, false)])
+        .request(blk::VIRTIO_BLK_T_DISCARD, 0, &[(16, Readable)])
         .unwrap();
     assert_eq!(answer.0, IOERR);
 }
@@ -187,16 +197,16 @@ fn odd_requests() {
     let mut fixture = Fixture::new(false);
     assert_eq!(fixture.request(99, 0, &[]).unwrap(), (UNSUPPORTED, 1));
     let id = fixture
-        .request(blk::VIRTIO_BLK_T_GET_ID, 0, &[(20, true)])
+        .request(blk::VIRTIO_BLK_T_GET_ID, 0, &[(20, Writable)])
         .unwrap();
     assert_eq!(id, (OK, 21));
     // A readable buffer behind a writable one.
-    let chain = [(512, true), (512, false)];
+    let chain = [(512, Writable), (512, Readable)];
     assert!(fixture.request(blk::VIRTIO_BLK_T_IN, 0, &chain).is_err());
     // More than memory: the chain, not the disk, is at fault.
     assert!(
         fixture
-            .request(blk::VIRTIO_BLK_T_IN, 0, &[(u32::MAX, true)])
+            .request(blk::VIRTIO_BLK_T_IN, 0, &[(u32::MAX, Writable)])
             .is_err()
     );
 }
@@ -258,11 +268,11 @@ fn the_user_hears_of_a_full_host_but_not_for_ever() {
         let notices = Arc::new(move |trouble| sink.lock().unwrap().push(trouble));
         fixture.block = Block::new(Box::new(disk), 1, notices);
         for _ in 0..20 {
-            let answer = fixture.request(blk::VIRTIO_BLK_T_OUT, 0, &[(512, false)]);
+            let answer = fixture.request(blk::VIRTIO_BLK_T_OUT, 0, &[(512, Readable)]);
             assert_eq!(answer.unwrap(), (IOERR, 1));
             // What the guest does wrong is not for the user.
             fixture
-                .request(blk::VIRTIO_BLK_T_OUT, u64::MAX, &[(512, false)])
+                .request(blk::VIRTIO_BLK_T_OUT, u64::MAX, &[(512, Readable)])
                 .unwrap();
         }
         let told = told.lock().unwrap();
@@ -271,14 +281,14 @@ fn the_user_hears_of_a_full_host_but_not_for_ever() {
     let told = troubles(io::ErrorKind::ConnectionReset);
     assert_eq!(told.len(), MOST_NOTICES as usize);
     for trouble in &told {
-        let Trouble::Other(text) = trouble else {
+        let DiskError::Other(text) = trouble else {
             panic!("{trouble:?}");
         };
         assert!(text.contains("cannot write to its disk"), "{text}");
     }
     for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
         let told = troubles(kind);
-        assert!(matches!(&told[..], [Trouble::StorageFull(_)]), "{told:?}");
+        assert!(matches!(&told[..], [DiskError::StorageFull(_)]), "{told:?}");
     }
 }
 
@@ -291,10 +301,10 @@ fn a_driver_without_flush_writes_through() {
     };
     let mut fixture = Fixture::new(false);
     fixture.block = Block::new(Box::new(disk), 1, no_notices());
-    let written = fixture.request(blk::VIRTIO_BLK_T_OUT, 0, &[(512, false)]);
+    let written = fixture.request(blk::VIRTIO_BLK_T_OUT, 0, &[(512, Readable)]);
     assert_eq!(written.unwrap(), (OK, 1));
     assert_eq!(flushes.load(Ordering::Relaxed), 1);
-    let read = fixture.request(blk::VIRTIO_BLK_T_IN, 0, &[(512, true)]);
+    let read = fixture.request(blk::VIRTIO_BLK_T_IN, 0, &[(512, Writable)]);
     assert_eq!(read.unwrap(), (OK, 513));
     assert_eq!(flushes.load(Ordering::Relaxed), 1);
     assert!(write_back(1 << blk::VIRTIO_BLK_F_FLUSH) && !write_back(0));
@@ -320,27 +330,25 @@ fn the_configuration_says_what_the_disk_is() {
 fn further_queues_serve_themselves() {
     let mut block = Block::new(Box::new(Mock::default()), 2, no_notices());
     let ram = allocate(64).unwrap();
-    let rings = GuestAddress(0x1_0000);
     ram.write_obj(blk::VIRTIO_BLK_T_IN, GuestAddress(HEADER_AT))
         .unwrap();
-    let queue = MockSplitQueue::create(&ram, rings, 16);
-    let write = VRING_DESC_F_WRITE as u16;
-    let chain: Vec<RawDescriptor> = vec![
-        Descriptor::new(HEADER_AT, HEADER as u32, 0, 0).into(),
-        Descriptor::new(DATA, 512, write, 0).into(),
-        Descriptor::new(STATUS, 1, write, 0).into(),
+    let mut driver = driver(GuestAddress(0x1_0000));
+    let chain = [
+        Buffer::readable(HEADER_AT, HEADER as u32),
+        Buffer::writable(DATA, 512),
+        Buffer::writable(STATUS, 1),
     ];
-    queue.build_desc_chain(&chain).unwrap();
-    let queues = vec![None, queue.create_queue().ok()];
+    driver.add(&ram, &chain).unwrap();
+    let queues = vec![None, driver.device_queue().ok()];
     let mut context = context(&ram, queues, Arc::new(Recorder::default()));
     block.activate(&mut context).unwrap();
     assert!(context.queues[1].is_none());
     let start = Instant::now();
-    while queue.used().idx().load() == 0 && start.elapsed() < Duration::from_secs(60) {
+    while !driver.has_used(&ram).unwrap() && start.elapsed() < Duration::from_secs(60) {
         std::thread::yield_now();
     }
     block.deactivate();
     assert!(block.threads.is_empty());
-    assert_eq!(queue.used().idx().load(), 1);
+    assert!(driver.next_used(&ram).unwrap().is_some());
     assert_eq!(ram.read_obj::<u8>(GuestAddress(STATUS)).unwrap(), OK);
 }

@@ -4,7 +4,8 @@
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_queue::{Queue, QueueT};
 
-use super::{Interrupt, status};
+use super::interrupt::Interrupt;
+use super::status;
 
 /// Bytes of the structure.
 pub(super) const LEN: u64 = 0x38;

@@ -6,100 +6,13 @@ use std::sync::Arc;
 
 use boxbuild_virtiofs::Traffic;
 
-use super::{ActiveQueue, DeviceConfig, Interrupt};
+use super::config::DeviceConfig;
+use super::failure_sink::FailureSink;
+use super::fault::Fault;
+use super::interrupt::Interrupt;
+use super::kind::Kind;
+use super::queue::ActiveQueue;
 use crate::memory::GuestRam;
-
-/// Kinds of devices (virtio 1.2, section 5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Network card.
-    Net,
-    /// Disk.
-    Block,
-    /// Consoles and ports.
-    Console,
-    /// Random numbers.
-    Rng,
-    /// Memory balloon.
-    Balloon,
-    /// File system.
-    Fs,
-}
-
-impl Kind {
-    /// Number of the kind.
-    pub fn id(self) -> u16 {
-        match self {
-            Kind::Net => 1,
-            Kind::Block => 2,
-            Kind::Console => 3,
-            Kind::Rng => 4,
-            Kind::Balloon => 5,
-            Kind::Fs => 26,
-        }
-    }
-
-    /// PCI class (PCI Code and ID Assignment Specification; the last one is "unclassified").
-    pub fn class(self) -> u32 {
-        match self {
-            Kind::Net => 0x02_00_00,
-            Kind::Block | Kind::Fs => 0x01_80_00,
-            Kind::Console => 0x07_80_00,
-            Kind::Rng | Kind::Balloon => 0x00_ff_00,
-        }
-    }
-
-    /// Name of the thread that serves it, at most 15 bytes.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Net => "virtio-net",
-            Kind::Block => "virtio-blk",
-            Kind::Console => "virtio-console",
-            Kind::Rng => "virtio-rng",
-            Kind::Balloon => "virtio-balloon",
-            Kind::Fs => "virtio-fs",
-        }
-    }
-}
-
-/// The driver broke the rules, or the device cannot go on: it needs a reset.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// The ring is not one.
-    #[error("bad ring: {0}")]
-    Ring(#[from] virtio_queue::Error),
-    /// A buffer is not in the guest's memory.
-    #[error("bad buffer: {0}")]
-    Memory(#[from] vm_memory::GuestMemoryError),
-    /// A chain or request that the device cannot answer at all.
-    #[error("bad request: {0}")]
-    Request(String),
-    /// The host is in the way.
-    #[error("{0}")]
-    Host(String),
-}
-
-/// Where a device says that the machine cannot go on. Clones lead to the same place.
-#[derive(Clone)]
-pub struct Failures(Arc<dyn Fn(String) + Send + Sync>);
-
-impl Failures {
-    /// Calls `report` with what happened, from any thread.
-    pub fn new(report: impl Fn(String) + Send + Sync + 'static) -> Failures {
-        Failures(Arc::new(report))
-    }
-
-    /// The machine cannot go on.
-    pub(super) fn report(&self, text: String) {
-        (self.0)(text);
-    }
-}
-
-impl fmt::Debug for Failures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Failures")
-    }
-}
 
 /// What an active device works with.
 #[derive(Debug)]
@@ -113,7 +26,7 @@ pub struct Context {
     /// Tells the driver.
     pub interrupt: Interrupt,
     /// Tells the machine.
-    pub failures: Failures,
+    pub failures: FailureSink,
 }
 
 /// A virtio device.

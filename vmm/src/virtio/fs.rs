@@ -2,59 +2,43 @@
 
 use std::sync::Arc;
 
-use boxbuild_virtiofs::{PassthroughFs, Server, ShareConfig, ShareError, confine_thread};
+use boxbuild_virtiofs::{PassthroughFs, Server, Share, ShareError, Traffic, confine_thread};
 
-use super::{Context, Device, DeviceConfig, Fault, Kind, Traffic};
+use super::config::DeviceConfig;
+use super::device::{Context, Device};
+use super::fault::Fault;
+use super::kind::Kind;
 
-/// Bytes of a mount tag.
-const TAG: usize = 36;
 /// Queues: urgent requests, all others.
 const QUEUES: usize = 2;
 /// Entries of a queue: FUSE's readahead keeps some dozens of requests under way.
 const QUEUE: u16 = 512;
 
-/// A folder cannot be shared.
-#[derive(Debug, thiserror::Error)]
-pub enum FsError {
-    /// The guest could not name it.
-    #[error("the mount tag {0:?} must have 1 to {TAG} bytes and no NUL")]
-    Tag(String),
-    /// The folder itself.
-    #[error(transparent)]
-    Share(#[from] ShareError),
-}
-
 /// A shared folder.
 pub struct Fs {
     server: Server<PassthroughFs>,
-    share: ShareConfig,
     config: Arc<DeviceConfig>,
 }
 
 impl std::fmt::Debug for Fs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Fs")
-            .field("share", &self.share)
+            .field("share", self.server.file_system().share())
             .finish_non_exhaustive()
     }
 }
 
 impl Fs {
-    /// Shares a folder under `tag`.
+    /// Creates the device of a share.
     ///
     /// # Errors
-    /// If the tag is none, or the folder cannot be opened.
-    pub fn new(tag: &str, share: ShareConfig) -> Result<Fs, FsError> {
-        if tag.is_empty() || tag.len() > TAG || tag.contains('\0') {
-            return Err(FsError::Tag(tag.to_owned()));
-        }
-        let mut config = tag.as_bytes().to_vec();
-        config.resize(TAG, 0);
+    /// If the shared directory cannot be opened.
+    pub fn new(share: Share) -> Result<Fs, ShareError> {
+        let mut config = share.tag.to_field().to_vec();
         // Queues for ordinary requests.
         config.extend(1_u32.to_le_bytes());
         Ok(Fs {
-            server: Server::new(PassthroughFs::new(share.clone())?),
-            share,
+            server: Server::new(PassthroughFs::new(share)?),
             config: Arc::new(DeviceConfig::new(config, 0..0)),
         })
     }
@@ -78,13 +62,13 @@ impl Device for Fs {
     }
 
     fn activate(&mut self, _context: &mut Context) -> Result<(), Fault> {
-        let confinement =
-            confine_thread(&self.share).map_err(|error| Fault::Host(error.to_string()))?;
+        let confinement = confine_thread(self.server.file_system())
+            .map_err(|error| Fault::Host(error.to_string()))?;
         if !confinement.is_enforced() {
             log::warn!(
                 "this host's kernel does not confine the server of {} (Landlock: {confinement:?}); \
                  names from the guest are checked all the same",
-                self.share.root.display()
+                self.server.file_system().share().root.display()
             );
         }
         Ok(())

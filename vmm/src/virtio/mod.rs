@@ -7,32 +7,33 @@
 
 pub mod balloon;
 pub mod block;
-mod buffers;
+mod chain;
 mod common;
 mod config;
 pub mod console;
 mod device;
+mod failure_sink;
+mod fault;
 pub mod fs;
 mod interrupt;
+mod kind;
 pub mod net;
 mod pci;
 mod queue;
 mod queue_thread;
 pub mod rng;
+mod status;
+mod wire;
 mod worker;
 
 pub use boxbuild_virtiofs::Traffic;
-pub use buffers::Buffers;
+pub use chain::{Chain, split_chain};
 pub use config::DeviceConfig;
-pub use device::{Context, Device, Failures, Fault, Kind};
+pub use device::{Context, Device};
+pub use failure_sink::FailureSink;
+pub use fault::Fault;
 pub use interrupt::Interrupt;
+pub use kind::Kind;
 pub use pci::{Attachment, VirtioPci};
-pub use queue::{ActiveQueue, Chain};
+pub use queue::ActiveQueue;
 pub use queue_thread::QueueThread;
-
-/// Device status bits (virtio 1.2, section 2.1).
-mod status {
-    pub(super) const DRIVER_OK: u8 = 4;
-    pub(super) const FEATURES_OK: u8 = 8;
-    pub(super) const NEEDS_RESET: u8 = 64;
-}

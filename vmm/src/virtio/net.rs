@@ -1,12 +1,22 @@
 //! Network card (virtio 1.2, section 5.1) with a NAT behind it.
 
+use std::mem::offset_of;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use boxbuild_virtiofs::Traffic;
 use virtio_bindings::virtio_net as net;
+use vm_memory::ByteValued;
 
-use super::{ActiveQueue, Buffers, Context, Device, DeviceConfig, Fault, Kind, Traffic};
+use super::chain::split_chain;
+use super::config::DeviceConfig;
+use super::device::{Context, Device};
+use super::fault::Fault;
+use super::kind::Kind;
+use super::queue::ActiveQueue;
+use super::wire::{NetConfig, NetHeader};
+use crate::guest_io::Buffers;
 use crate::memory::GuestRam;
 use crate::net::{Frame, GUEST_MAC, LARGEST_FRAME, Nat, NetworkConfig, NetworkError, Offloads};
 
@@ -16,14 +26,12 @@ const TRANSMIT: usize = 1;
 /// Entries of a queue. A frame of 64 KiB takes 43 of a driver that posts 1.5 KiB each.
 const QUEUE: u16 = 1024;
 /// Bytes of `virtio_net_hdr_v1` (section 5.1.6).
-pub const HEADER: usize = 12;
+pub const HEADER: usize = size_of::<NetHeader>();
 /// Offset of the status in the configuration space (section 5.1.4), and its "link is up".
-const STATUS: usize = 6;
-const LINK_UP: u16 = 1;
-/// Flag and kinds of the header (section 5.1.6).
-const NEEDS_CHECKSUM: u8 = 1;
-const GSO_TCPV4: u8 = 1;
-const GSO_TCPV6: u8 = 4;
+const STATUS: usize = offset_of!(net::virtio_net_config, status);
+const LINK_UP: u16 = net::VIRTIO_NET_S_LINK_UP as u16;
+/// Bytes of the configuration space: without the fields of features that are not offered.
+const CONFIG: usize = offset_of!(net::virtio_net_config, max_virtqueue_pairs);
 
 const FEATURES: u64 = 1 << net::VIRTIO_NET_F_CSUM
     | 1 << net::VIRTIO_NET_F_GUEST_CSUM
@@ -55,8 +63,12 @@ impl Net {
     /// # Errors
     /// See [`Nat::new`].
     pub fn new(config: NetworkConfig) -> Result<Net, NetworkError> {
-        let mut space = GUEST_MAC.to_vec();
-        space.extend(LINK_UP.to_le_bytes());
+        let space = NetConfig(net::virtio_net_config {
+            mac: GUEST_MAC,
+            status: LINK_UP.to_le(),
+            ..net::virtio_net_config::default()
+        });
+        let space = space.as_slice().get(..CONFIG).unwrap_or_default().to_vec();
         Ok(Net {
             nat: Some(Nat::new(config)?),
             config: Arc::new(DeviceConfig::new(space, 0..0)),
@@ -70,7 +82,7 @@ impl Net {
     /// Does something with the NAT. If that panics, the link goes down, and nothing else.
     fn with<T>(&mut self, context: &Context, act: impl FnOnce(&mut Nat) -> T) -> Option<T> {
         let nat = self.nat.as_mut()?;
-        // It is dropped, so nobody sees what is half done.
+        // It is dropped, so nothing sees what is half done.
         match catch_unwind(AssertUnwindSafe(|| act(nat))) {
             Ok(result) => Some(result),
             Err(_) => {
@@ -92,8 +104,8 @@ impl Net {
         };
         let interrupt = context.interrupt.clone();
         let drained = queue.drain(&ram, &interrupt, |chain| {
-            let (mut readable, _) = Buffers::split(&ram, chain)?;
-            // Offloads need no undoing: nobody looks at checksums or sizes on the way.
+            let (mut readable, _) = split_chain(&ram, chain)?;
+            // Offloads need no undoing: nothing looks at checksums or sizes on the way.
             readable.take_front(HEADER)?;
             if readable.len() <= LARGEST_FRAME {
                 let mut buffer = std::mem::take(&mut self.buffer);
@@ -150,23 +162,23 @@ impl Net {
 }
 
 /// Buffers that the driver has for a frame, with the heads of their chains.
-type Room<'m> = Vec<(u16, Buffers<'m>)>;
+type ReceiveBuffers<'m> = Vec<(u16, Buffers<'m>)>;
 
-/// Room for `len` bytes; nothing if the driver has not put in as much, which then notifies us
+/// ReceiveBuffers for `len` bytes; nothing if the driver has not put in as much, which then notifies us
 /// of more.
 fn room<'m>(
     len: usize,
     mergeable: bool,
     ram: &'m GuestRam,
     queue: &mut ActiveQueue,
-) -> Result<Option<Room<'m>>, Fault> {
-    let mut room = Room::new();
+) -> Result<Option<ReceiveBuffers<'m>>, Fault> {
+    let mut room = ReceiveBuffers::new();
     let mut found = 0;
     loop {
         match queue.pop(ram)? {
             Some(chain) => {
                 let head = chain.head_index();
-                let (_, writable) = Buffers::split(ram, chain)?;
+                let (_, writable) = split_chain(ram, chain)?;
                 if writable.is_empty() {
                     return Err(Fault::Request(String::from("no room for a frame")));
                 }
@@ -196,7 +208,7 @@ fn room<'m>(
 /// Writes a frame with its header where there is room for it.
 fn put(
     frame: &Frame,
-    room: Room<'_>,
+    room: ReceiveBuffers<'_>,
     ram: &GuestRam,
     queue: &mut ActiveQueue,
 ) -> Result<(), Fault> {
@@ -216,30 +228,29 @@ fn put(
 
 /// `virtio_net_hdr_v1` of a frame in `buffers` chains.
 pub fn header(frame: &Frame, buffers: u16) -> [u8; HEADER] {
-    let (mut flags, mut kind) = (0, 0);
-    let mut words = [0_u16; 5];
+    let mut header = net::virtio_net_hdr_v1 {
+        num_buffers: buffers.to_le(),
+        ..net::virtio_net_hdr_v1::default()
+    };
     if let Some(offload) = frame.offload {
-        flags = NEEDS_CHECKSUM;
-        words[2] = offload.checksum_start;
-        words[3] = offload.checksum_offset;
+        header.flags = net::VIRTIO_NET_HDR_F_NEEDS_CSUM as u8;
+        header.__bindgen_anon_1.csum = net::virtio_net_hdr_v1__bindgen_ty_1__bindgen_ty_2 {
+            start: offload.checksum_start.to_le(),
+            offset: offload.checksum_offset.to_le(),
+        };
         if let Some(segmentation) = offload.segmentation {
-            kind = if segmentation.ipv6 {
-                GSO_TCPV6
+            header.gso_type = if segmentation.ipv6 {
+                net::VIRTIO_NET_HDR_GSO_TCPV6 as u8
             } else {
-                GSO_TCPV4
+                net::VIRTIO_NET_HDR_GSO_TCPV4 as u8
             };
-            words[0] = segmentation.headers;
-            words[1] = segmentation.size;
+            header.hdr_len = segmentation.headers.to_le();
+            header.gso_size = segmentation.size.to_le();
         }
     }
-    words[4] = buffers;
-    let mut header = [0; HEADER];
-    header[0] = flags;
-    header[1] = kind;
-    for (bytes, word) in header[2..].chunks_exact_mut(2).zip(words) {
-        bytes.copy_from_slice(&word.to_le_bytes());
-    }
-    header
+    let mut bytes = [0; HEADER];
+    bytes.copy_from_slice(NetHeader(header).as_slice());
+    bytes
 }
 
 impl Device for Net {

@@ -1,6 +1,4 @@
-use virtio_bindings::virtio_ring::VRING_DESC_F_WRITE;
-use virtio_queue::desc::{RawDescriptor, split::Descriptor};
-use virtio_queue::mock::MockSplitQueue;
+use boxbuild_vmm_driver::{Buffer, DriverQueue, QueueLayout};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
@@ -34,36 +32,28 @@ fn exchange(
     sent: &[u8],
     room: &[u32],
 ) -> Result<Vec<u32>, Fault> {
-    for rings in [RECEIVE_RINGS, TRANSMIT_RINGS] {
-        ram.write_slice(&[0; 0x4000], rings).unwrap();
-    }
-    let receive = MockSplitQueue::create(ram, RECEIVE_RINGS, 16);
-    let transmit = MockSplitQueue::create(ram, TRANSMIT_RINGS, 16);
+    let [mut receive, mut transmit] = [RECEIVE_RINGS, TRANSMIT_RINGS].map(|rings| {
+        let mut driver = DriverQueue::new(QueueLayout::new(rings, 16).unwrap());
+        driver.reset(ram).unwrap();
+        driver
+    });
     ram.write_slice(sent, GuestAddress(SENT)).unwrap();
-    let frame: RawDescriptor = Descriptor::new(SENT, sent.len() as u32, 0, 0).into();
-    transmit.build_desc_chain(&[frame]).unwrap();
+    let frame = Buffer::readable(SENT, sent.len() as u32);
+    transmit.add(ram, &[frame]).unwrap();
     let mut at = RECEIVED;
-    let buffers: Vec<RawDescriptor> = room
-        .iter()
-        .map(|len| {
-            let buffer = Descriptor::new(at, *len, VRING_DESC_F_WRITE as u16, 0).into();
-            at += u64::from(*len);
-            buffer
-        })
-        .collect();
-    if !buffers.is_empty() {
-        receive.add_desc_chains(&buffers, 0).unwrap();
+    for len in room {
+        receive.add(ram, &[Buffer::writable(at, *len)]).unwrap();
+        at += u64::from(*len);
     }
-    let queues = vec![receive.create_queue().ok(), transmit.create_queue().ok()];
+    let queues = vec![receive.device_queue().ok(), transmit.device_queue().ok()];
     let mut context = context(ram, queues, Arc::new(Recorder::default()));
     context.features |= features;
     net.activate(&mut context)?;
     net.notified(TRANSMIT, &mut context)?;
-    assert_eq!(transmit.used().idx().load(), 1);
-    let used = receive.used();
-    Ok((0..usize::from(used.idx().load()))
-        .map(|index| used.ring().ref_at(index).unwrap().load().len())
-        .collect())
+    assert!(transmit.next_used(ram).unwrap().is_some());
+    assert!(!transmit.has_used(ram).unwrap());
+    let used = std::iter::from_fn(|| receive.next_used(ram).unwrap());
+    Ok(used.map(|used| used.len).collect())
 }
 
 fn net() -> Net {

@@ -10,8 +10,13 @@ use virtio_queue::QueueT;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::common::{self, Common, Request};
+use super::config::DeviceConfig;
+use super::device::{Context, Device};
+use super::failure_sink::FailureSink;
+use super::fault::Fault;
+use super::interrupt::Interrupt;
+use super::queue::ActiveQueue;
 use super::worker::{self, Worker};
-use super::{ActiveQueue, Context, Device, DeviceConfig, Failures, Fault, Interrupt};
 use crate::bus::Effect;
 use crate::kvm::{IoEvents, MsiSink};
 use crate::memory::GuestRam;
@@ -69,7 +74,7 @@ pub struct Attachment {
     /// The guest's memory.
     pub ram: GuestRam,
     /// Learns of a device whose thread panicked.
-    pub failures: Failures,
+    pub failures: FailureSink,
 }
 
 /// Notification of one queue.

@@ -1,13 +1,12 @@
 //! A queue that the driver has enabled.
 
-use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{Fault, Interrupt};
+use super::chain::Chain;
+use super::fault::Fault;
+use super::interrupt::Interrupt;
 use crate::memory::GuestRam;
-
-/// What a driver puts into a queue: buffers to read, then buffers to write.
-pub type Chain<'m> = DescriptorChain<&'m GuestRam>;
 
 /// A queue in use.
 #[derive(Debug)]
@@ -76,7 +75,7 @@ impl ActiveQueue {
     /// Meanwhile the driver need not notify.
     ///
     /// A guest can let a device write its own ring, so that there is always one more chain.
-    /// After as many as the queue has entries it is somebody else's turn, such as the event
+    /// After as many as the queue has entries other events get their turn, such as the one
     /// that stops the device; the queue's own event then continues here.
     ///
     /// # Errors
@@ -110,11 +109,9 @@ impl ActiveQueue {
 
 #[cfg(test)]
 mod tests {
-    use virtio_queue::desc::{RawDescriptor, split::Descriptor};
-    use virtio_queue::mock::MockSplitQueue;
+    use boxbuild_vmm_driver::{Buffer, DriverQueue, QueueLayout};
     use vm_memory::{Bytes, GuestAddress};
 
-    use super::*;
     use crate::memory::allocate;
     use crate::test_support::{Recorder, context};
 
@@ -122,13 +119,12 @@ mod tests {
     fn a_ring_that_never_ends_is_left_now_and_then() {
         const SIZE: u16 = 16;
         let ram = allocate(64).unwrap();
-        let rings = MockSplitQueue::create(&ram, GuestAddress(0x10_0000), SIZE);
-        let descriptor = Descriptor::new(0x20_0000, 16, 2, 0);
-        rings
-            .build_desc_chain(&[RawDescriptor::from(descriptor)])
+        let layout = QueueLayout::new(GuestAddress(0x10_0000), SIZE).unwrap();
+        let mut driver = DriverQueue::new(layout);
+        driver
+            .add(&ram, &[Buffer::writable(0x20_0000, 16)])
             .unwrap();
-        let queue: Queue = rings.create_queue().unwrap();
-        let index = rings.avail_addr().0 + 2;
+        let queue = driver.device_queue().unwrap();
         let mut context = context(
             &ram,
             vec![Some(queue)],
@@ -141,7 +137,7 @@ mod tests {
                 served += 1;
                 assert!(served < 1000, "it does not stop");
                 // As if the device's own writing had made the next chain available.
-                ram.write_obj(served + 1, GuestAddress(index)).unwrap();
+                ram.write_obj(served + 1, layout.available_index()).unwrap();
                 Ok(0)
             })
             .unwrap();

@@ -7,8 +7,11 @@ use std::thread::JoinHandle;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::worker::{Guard, event};
-use super::{ActiveQueue, Failures, Fault, Interrupt};
+use super::failure_sink::FailureSink;
+use super::fault::Fault;
+use super::interrupt::Interrupt;
+use super::queue::ActiveQueue;
+use super::worker::{PanicNotifier, event};
 
 const STOP: u64 = 0;
 const QUEUE: u64 = 1;
@@ -30,7 +33,7 @@ impl QueueThread {
         name: &str,
         mut queue: ActiveQueue,
         interrupt: Interrupt,
-        failures: Failures,
+        failures: FailureSink,
         mut serve: impl FnMut(&mut ActiveQueue) -> Result<(), Fault> + Send + 'static,
     ) -> io::Result<QueueThread> {
         let stop = event()?;
@@ -43,7 +46,7 @@ impl QueueThread {
         let thread = std::thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
-                let _guard = Guard {
+                let _guard = PanicNotifier {
                     interrupt: interrupt.clone(),
                     name: name.clone(),
                     failures,

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{ActiveQueue, Buffers, Context, Device, DeviceConfig, Fault, Kind};
+use super::chain::split_chain;
+use super::config::DeviceConfig;
+use super::device::{Context, Device};
+use super::fault::Fault;
+use super::kind::Kind;
+use super::queue::ActiveQueue;
 
 /// Bytes that one request gets at most; the driver asks for 64.
 const MOST: usize = 4096;
@@ -32,7 +37,7 @@ impl Device for Rng {
         };
         let ram = &context.ram;
         ActiveQueue::drain(queue, ram, &context.interrupt, |chain| {
-            let (_, writable) = Buffers::split(ram, chain)?;
+            let (_, writable) = split_chain(ram, chain)?;
             let mut bytes = vec![0; writable.len().min(MOST)];
             crate::random(&mut bytes).map_err(|error| Fault::Host(error.to_string()))?;
             Ok(writable.copy_from(&bytes) as u32)

@@ -7,7 +7,10 @@ use std::thread::JoinHandle;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::{Context, Device, Failures, Fault, Interrupt};
+use super::device::{Context, Device};
+use super::failure_sink::FailureSink;
+use super::fault::Fault;
+use super::interrupt::Interrupt;
 
 /// What an event means: the first queue's number follows.
 const STOP: u64 = 0;
@@ -34,7 +37,7 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(String::from(device.kind().name()))
             .spawn(move || {
-                let _guard = Guard {
+                let _guard = PanicNotifier {
                     interrupt: context.interrupt.clone(),
                     name: device.kind().name().to_owned(),
                     failures: context.failures.clone(),
@@ -96,13 +99,13 @@ struct Serving {
 
 /// A thread that panics leaves a device that needs a reset, not one that hangs, and ends the
 /// machine: a guest without its disk would not get far, and might wait for ever.
-pub(super) struct Guard {
+pub(super) struct PanicNotifier {
     pub(super) interrupt: Interrupt,
     pub(super) name: String,
-    pub(super) failures: Failures,
+    pub(super) failures: FailureSink,
 }
 
-impl Drop for Guard {
+impl Drop for PanicNotifier {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.failures

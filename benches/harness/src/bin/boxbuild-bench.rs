@@ -8,11 +8,15 @@ use anyhow::{Context, Result, bail};
 use boxbuild_bench::environment::{Versions, cpu_level, first_line, libc, peer, repository, rustc};
 use boxbuild_bench::report::{Absent, Report, plot, table};
 use boxbuild_bench::suites::{self, Settings};
+use boxbuild_bench::{boot, fast_boot, whole_build};
 use clap::Parser;
 
 /// Measures boxbuild and its peers side by side, in turn in one run.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Options {
+    #[command(subcommand)]
+    measure: Option<Measure>,
     /// Rounds of each workload
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -29,8 +33,39 @@ struct Options {
     suites: Vec<String>,
 }
 
+/// Only this, told line by line.
+#[derive(Debug, clap::Subcommand)]
+enum Measure {
+    /// Count the boot of a stock kernel under boxbuild's machine and its peers
+    CountBoot(boot::Options),
+    /// Count a box's boot to kiwi's first line, by its own init and fast
+    CountFastBoot(fast_boot::Options),
+    /// Time whole builds against kiwi's own `system boxbuild`
+    WholeBuild(whole_build::Options),
+}
+
+impl Measure {
+    fn run(&self, repository: &Path) -> Result<()> {
+        match self {
+            Measure::CountBoot(options) => {
+                let mut lab = options.prepare(repository)?;
+                let status = lab.command.status().context("cannot start the lab")?;
+                if !status.success() {
+                    bail!("the lab ended with {status}");
+                }
+                Ok(())
+            }
+            Measure::CountFastBoot(options) => fast_boot::run(repository, options),
+            Measure::WholeBuild(options) => whole_build::run(repository, options).map(|_| ()),
+        }
+    }
+}
+
 fn main() -> Result<()> {
     let options = Options::parse();
+    if let Some(measure) = &options.measure {
+        return measure.run(&repository()?);
+    }
     if let Some(name) = options
         .suites
         .iter()

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use boxbuild_bench::environment::repository;
-use boxbuild_bench::guard::{Baseline, Change, LIMIT, Part, judge};
+use boxbuild_bench::guard::{Baseline, Change, GuardedPart, LIMIT, judge};
 use clap::Parser;
 
 /// Compares instruction counts with the committed baseline.
@@ -42,12 +42,12 @@ fn run(options: &Options) -> Result<bool> {
         None => repository.join("benches/baseline.json"),
     };
     for name in &options.parts {
-        if !Part::ALL.iter().any(|part| part.name() == name) {
+        if !GuardedPart::ALL.iter().any(|part| part.name() == name) {
             bail!("no part {name:?} (paths, boot)");
         }
     }
     let mut good = true;
-    for part in Part::ALL {
+    for part in GuardedPart::ALL {
         let wanted = options.parts.is_empty() || options.parts.iter().any(|n| n == part.name());
         if wanted {
             good &= if options.update {
@@ -60,7 +60,7 @@ fn run(options: &Options) -> Result<bool> {
     Ok(good)
 }
 
-fn update(part: Part, repository: &Path, file: &Path) -> Result<bool> {
+fn update(part: GuardedPart, repository: &Path, file: &Path) -> Result<bool> {
     let environment = match part.environment(repository) {
         Ok(environment) => environment,
         Err(reason) => bail!("the {} cannot be counted here: {reason}", part.name()),
@@ -77,7 +77,7 @@ fn update(part: Part, repository: &Path, file: &Path) -> Result<bool> {
 }
 
 /// Returns whether nothing is worse.
-fn compare(part: Part, repository: &Path, file: &Path) -> Result<bool> {
+fn compare(part: GuardedPart, repository: &Path, file: &Path) -> Result<bool> {
     let skipped = |reason: &str| {
         println!("skipped: regression guard, {}: {reason}", part.name());
         Ok(true)
@@ -109,7 +109,7 @@ fn compare(part: Part, repository: &Path, file: &Path) -> Result<bool> {
     Ok(!judged.fails())
 }
 
-fn print(part: Part, changes: &[Change]) {
+fn print(part: GuardedPart, changes: &[Change]) {
     println!("{}: {}", part.name(), part.unit());
     let width = changes.iter().map(|change| change.name.len()).max();
     let width = width.unwrap_or_default();

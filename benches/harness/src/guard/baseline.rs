@@ -1,4 +1,4 @@
-//! The committed counts, and what is said of new ones.
+//! The committed counts, and how new ones compare.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::environment::Versions;
 /// So much more, in percent, and the guard fails.
 pub const LIMIT: f64 = 3.0;
 
-/// What was counted, by its name.
+/// Counts by name.
 pub type Counts = BTreeMap<String, u64>;
 
 /// Counts with what they depend on.
@@ -96,13 +96,13 @@ impl Change {
     }
 }
 
-/// What is said of a part.
+/// How a part compares with the baseline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
     /// Everything that was counted, now or in the baseline.
     pub changes: Vec<Change>,
-    /// What is different around it: "rustc 1.95.0, the baseline has 1.96.0". Nothing follows from the counts
-    /// if there is something.
+    /// Differences of what the counts depend on: "rustc 1.95.0, the baseline has 1.96.0". If there is any,
+    /// the counts do not compare.
     pub differences: Vec<String>,
 }
 

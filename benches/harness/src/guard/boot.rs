@@ -1,4 +1,4 @@
-//! The boot in the lab's counting mode (benches/boot/run, row "elf").
+//! The boot in the lab's counting mode: the row "elf" of [`crate::boot`].
 
 use std::path::Path;
 use std::process::Command;
@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::Counts;
+use crate::boot::Options;
 use crate::environment::{self, Versions, output};
 
 /// The row, and what is counted of it: how its line calls it, and how we do.
@@ -40,8 +41,8 @@ pub(super) fn environment(repository: &Path) -> Result<Versions, String> {
 
 /// Version of the kernel package that is both the lab's and the guest's.
 fn kernel(repository: &Path) -> Result<String> {
-    let mut command = Command::new(repository.join("tests/lab/kernel"));
-    let folder = output(command.args(["bookworm", "cloud-amd64"]))?;
+    let mut command = Command::new(repository.join("tests/lab/lab"));
+    let folder = output(command.args(["kernel", "bookworm", "cloud-amd64"]))?;
     let file = Path::new(folder.trim()).join("version");
     let version = std::fs::read_to_string(&file)
         .with_context(|| format!("cannot read {}", file.display()))?;
@@ -49,9 +50,9 @@ fn kernel(repository: &Path) -> Result<String> {
 }
 
 pub(super) fn count(repository: &Path) -> Result<Counts> {
-    let mut command = Command::new(repository.join("benches/boot/run"));
-    let text = output(command.arg(ROW).env("TIMES_ONLY", "1"))?;
-    parse(&text).with_context(|| format!("benches/boot/run said {text:?}"))
+    let mut lab = Options::times_of([ROW]).prepare(repository)?;
+    let text = output(&mut lab.command)?;
+    parse(&text).with_context(|| format!("the lab printed {text:?}"))
 }
 
 /// Reads `elf: entry 38.5 init 1363.9 guest-uptime 1261.7 exit 1389.1`: virtual milliseconds,

@@ -1,8 +1,8 @@
 //! Instruction counts, made in the lab's counting mode (docs/lab.md), against a committed baseline.
 //!
 //! A count repeats to a fraction of a percent where the programs around it are the same, on a
-//! busy machine as on an idle one. Where they differ, nothing follows from a difference, so the
-//! comparison is shown and called *skipped*.
+//! busy machine as on an idle one. Where they differ, counts do not compare: the figures are shown
+//! and the result is *skipped*.
 
 mod baseline;
 mod boot;
@@ -18,30 +18,30 @@ use crate::environment::Versions;
 
 /// Something that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum GuardedPart {
     /// The devices' hot paths.
     Paths,
     /// The boot.
     Boot,
 }
 
-impl Part {
+impl GuardedPart {
     /// All.
-    pub const ALL: [Part; 2] = [Part::Paths, Part::Boot];
+    pub const ALL: [GuardedPart; 2] = [GuardedPart::Paths, GuardedPart::Boot];
 
     /// Its name in the baseline.
     pub fn name(self) -> &'static str {
         match self {
-            Part::Paths => "paths",
-            Part::Boot => "boot",
+            GuardedPart::Paths => "paths",
+            GuardedPart::Boot => "boot",
         }
     }
 
     /// What one count is.
     pub fn unit(self) -> &'static str {
         match self {
-            Part::Paths => "instructions of program and kernel in one round",
-            Part::Boot => "thousand instructions of monitor, host kernel and guest",
+            GuardedPart::Paths => "instructions of program and kernel in one round",
+            GuardedPart::Boot => "thousand instructions of monitor, host kernel and guest",
         }
     }
 
@@ -57,8 +57,8 @@ impl Part {
     /// If what is measured fails.
     pub fn count(self, repository: &Path) -> Result<Counts> {
         match self {
-            Part::Paths => paths::count(repository),
-            Part::Boot => boot::count(repository),
+            GuardedPart::Paths => paths::count(repository),
+            GuardedPart::Boot => boot::count(repository),
         }
         .with_context(|| format!("cannot count the {}", self.name()))
     }

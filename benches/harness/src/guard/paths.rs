@@ -9,7 +9,7 @@ use super::Counts;
 use crate::environment::output;
 
 pub(super) fn count(repository: &Path) -> Result<Counts> {
-    let program = repository.join("target/release/boxbuild-bench-paths");
+    let program = repository.join("target/release/boxbuild-workloads");
     // The network's paths connect to the machine itself.
     let script = format!("ip link set lo up && exec {} --count", program.display());
     let text = output(
@@ -18,7 +18,7 @@ pub(super) fn count(repository: &Path) -> Result<Counts> {
             .arg(&program)
             .args(["--", "/bin/sh", "-c", &script]),
     )?;
-    parse(&text).with_context(|| format!("the lab said {text:?}"))
+    parse(&text).with_context(|| format!("the lab printed {text:?}"))
 }
 
 /// Reads lines of a name and a count.

@@ -7,10 +7,12 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
+use super::builds::{FailedBuild, FailedBuilds, bytes};
+use super::error::FailedBuildError;
 use super::record::Record;
-use super::{Build, Builds, KeptError, bytes, io_error};
 use crate::plan::Plan;
 use boxbuild_engine::Running;
+use boxbuild_host::error::IoError;
 use boxbuild_host::reaper::Reaper;
 
 /// A file system with less free space than this part of it is too full to keep a disk on.
@@ -34,7 +36,7 @@ pub struct Failed<'a> {
     pub console: &'a str,
 }
 
-impl Builds {
+impl FailedBuilds {
     /// Keeps the build by `plan` whose machine was `running`. Returns it, and the names of older
     /// ones that went to make room.
     ///
@@ -45,38 +47,38 @@ impl Builds {
         plan: &Plan,
         running: &dyn Running,
         failed: &Failed<'_>,
-    ) -> Result<(Build, Vec<String>), KeptError> {
+    ) -> Result<(FailedBuild, Vec<String>), FailedBuildError> {
         self.make()?;
         self.room()?;
         let making = tempfile::Builder::new()
             .prefix(MAKING)
             .tempdir_in(&self.folder)
-            .map_err(io_error("create a folder in", &self.folder))?;
+            .map_err(IoError::on("create a folder in", &self.folder))?;
         let folder = making.path();
         // Nothing is left behind if this process is killed right now.
         let reaper = File::open(folder)
             .and_then(|handle| Reaper::watch(folder, &handle))
-            .map_err(io_error("monitor over", folder))?;
+            .map_err(IoError::on("monitor over", folder))?;
         let mut record = Record::new(plan, failed.engine, failed.reason.clone(), failed.exit_code);
         record.disk = running
             .keep_disk(folder)
-            .map_err(io_error("keep the disk in", folder))?;
+            .map_err(IoError::on("keep the disk in", folder))?;
         if record.disk.is_some() && link_box(plan, folder).is_ok() {
             record.box_folder = None;
         }
         match fs::copy(failed.log, folder.join("result.log")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("copy the log", failed.log)(error));
+                return Err(IoError::on("copy the log", failed.log)(error).into());
             }
             _ => {}
         }
         let console = folder.join("console.log");
-        fs::write(&console, failed.console).map_err(io_error("write", &console))?;
+        fs::write(&console, failed.console).map_err(IoError::on("write", &console))?;
         let place = self.publish(folder, &mut record)?;
         let _ = making.keep();
         drop(reaper);
         let gone = self.limit()?;
-        let build = Build {
+        let build = FailedBuild {
             bytes: bytes(&place),
             folder: place,
             record,
@@ -85,18 +87,23 @@ impl Builds {
     }
 
     /// Whether there is room for what may still be in memory of this host.
-    fn room(&self) -> Result<(), KeptError> {
-        let stat = nix::sys::statvfs::statvfs(&self.folder)
-            .map_err(|errno| io_error("look at the file system of", &self.folder)(errno.into()))?;
+    fn room(&self) -> Result<(), FailedBuildError> {
+        let stat = nix::sys::statvfs::statvfs(&self.folder).map_err(|errno| {
+            IoError::on("look at the file system of", &self.folder)(errno.into())
+        })?;
         if stat.blocks_available() * 100 < stat.blocks() * LEAST_FREE_PERCENT {
             let error = io::Error::other("its file system is nearly full");
-            return Err(io_error("keep the build in", &self.folder)(error));
+            return Err(IoError::on("keep the build in", &self.folder)(error).into());
         }
         Ok(())
     }
 
     /// Gives the folder the name of a build that there is not.
-    fn publish(&self, folder: &Path, record: &mut Record) -> Result<std::path::PathBuf, KeptError> {
+    fn publish(
+        &self,
+        folder: &Path,
+        record: &mut Record,
+    ) -> Result<std::path::PathBuf, FailedBuildError> {
         let name = record.info.name.clone();
         let number = |id: &String| {
             id.strip_prefix(&name)?
@@ -111,13 +118,13 @@ impl Builds {
             let _ = fs::remove_file(folder.join(super::record::NAME));
             record
                 .write(folder)
-                .map_err(io_error("write the description in", folder))?;
+                .map_err(IoError::on("write the description in", folder))?;
             let place = self.folder.join(&record.id);
             let flags = RenameFlags::RENAME_NOREPLACE;
             match renameat2(AT_FDCWD, folder, AT_FDCWD, &place, flags) {
                 Ok(()) => return Ok(place),
                 Err(Errno::EEXIST) => next += 1,
-                Err(errno) => return Err(io_error("create", &place)(errno.into())),
+                Err(errno) => return Err(IoError::on("create", &place)(errno.into()).into()),
             }
         }
     }

@@ -88,7 +88,7 @@ impl Record {
             box_folder: Some(installed.dir.clone().into()),
             base: mark(&installed.path(&installed.info.disk)).unwrap_or_default(),
             disk: None,
-            fast: plan.boot == Boot::Fast,
+            fast: plan.boot() == Some(Boot::Fast),
             console: plan.console.clone(),
             memory_mib: plan.memory_mib,
             cpus: plan.cpus,

@@ -3,6 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::builds::{FOLDER, MOST};
 use super::*;
 use crate::plan::tests::plan_in;
 use boxbuild_engine::{Console, Running, Usage};
@@ -31,14 +36,14 @@ impl Running for Gone {
     }
 }
 
-struct Bench {
+struct Sandbox {
     dir: tempfile::TempDir,
     plan: crate::plan::Plan,
-    builds: Builds,
+    builds: FailedBuilds,
 }
 
-impl Bench {
-    fn new() -> Bench {
+impl Sandbox {
+    fn new() -> Sandbox {
         let dir = tempfile::tempdir().unwrap();
         let small = dir.path().join("small");
         fs::create_dir(&small).unwrap();
@@ -46,14 +51,14 @@ impl Bench {
             fs::write(small.join(file), "").unwrap();
         }
         fs::write(dir.path().join("log"), "why").unwrap();
-        Bench {
+        Sandbox {
             plan: plan_in(small, |_| {}).unwrap(),
-            builds: Builds::of(dir.path()),
+            builds: FailedBuilds::of(dir.path()),
             dir,
         }
     }
 
-    fn keep(&self) -> (Build, Vec<String>) {
+    fn keep(&self) -> (FailedBuild, Vec<String>) {
         let failed = Failed {
             engine: "qemu",
             reason: String::from("it failed"),
@@ -76,39 +81,46 @@ impl Bench {
 
 #[test]
 fn a_build_is_kept_as_a_whole_and_found() {
-    let bench = Bench::new();
-    assert!(matches!(bench.builds.get(None), Err(KeptError::Nothing)));
-    let (build, gone) = bench.keep();
+    let sandbox = Sandbox::new();
+    assert!(matches!(
+        sandbox.builds.get(None),
+        Err(FailedBuildError::Nothing)
+    ));
+    let (build, gone) = sandbox.keep();
     assert!(gone.is_empty() && build.bytes >= 100_000);
     assert_eq!(build.record.id, "small-1");
-    bench.keep();
-    assert_eq!(bench.builds.ids().unwrap(), ["small-1", "small-2"]);
-    assert_eq!(bench.left(), ["small-1", "small-2"], "nothing else is left");
-    let newest = bench.builds.get(None).unwrap();
+    sandbox.keep();
+    assert_eq!(sandbox.builds.ids().unwrap(), ["small-1", "small-2"]);
+    assert_eq!(
+        sandbox.left(),
+        ["small-1", "small-2"],
+        "nothing else is left"
+    );
+    let newest = sandbox.builds.get(None).unwrap();
     assert_eq!(newest.record.id, "small-2");
     let read = |name: &str| fs::read_to_string(newest.folder.join(name)).unwrap();
     assert_eq!(
         (read("result.log").as_str(), read("console.log").as_str()),
         ("why", "said")
     );
-    let error = bench.builds.get(Some("smal-1")).unwrap_err().to_string();
+    let error = sandbox.builds.get(Some("smal-1")).unwrap_err().to_string();
     assert!(error.contains("did you mean 'small-1'?"), "{error}");
     // Who uses it keeps it.
     let held = newest.hold().unwrap();
     assert!(matches!(
-        bench.builds.remove("small-2"),
-        Err(KeptError::InUse(_))
+        sandbox.builds.remove("small-2"),
+        Err(FailedBuildError::InUse(_))
     ));
     drop(held);
-    assert!(bench.builds.remove("small-2").unwrap() >= 100_000);
-    assert_eq!(bench.left(), ["small-1"]);
+    assert!(sandbox.builds.remove("small-2").unwrap() >= 100_000);
+    assert_eq!(sandbox.left(), ["small-1"]);
 }
 
 #[test]
 fn the_box_may_go_but_not_change() {
-    let bench = Bench::new();
-    let (build, _) = bench.keep();
-    fs::remove_dir_all(&bench.plan.installed.dir).unwrap();
+    let sandbox = Sandbox::new();
+    let (build, _) = sandbox.keep();
+    fs::remove_dir_all(&sandbox.plan.installed.dir).unwrap();
     let installed = build.record.installed(&build.folder).unwrap();
     assert_eq!(installed.dir, build.folder);
     fs::write(build.folder.join("disk"), "written in place").unwrap();
@@ -121,26 +133,26 @@ fn the_box_may_go_but_not_change() {
 
 #[test]
 fn the_oldest_go() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     for number in 1..=MOST {
-        assert!(bench.keep().1.is_empty(), "{number}");
+        assert!(sandbox.keep().1.is_empty(), "{number}");
         // Ages are told by times.
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert_eq!(bench.keep().1, ["small-1"]);
-    assert_eq!(bench.builds.ids().unwrap().len(), MOST);
+    assert_eq!(sandbox.keep().1, ["small-1"]);
+    assert_eq!(sandbox.builds.ids().unwrap().len(), MOST);
 }
 
 #[test]
 fn a_damaged_record_is_said() {
-    let bench = Bench::new();
-    let (build, _) = bench.keep();
+    let sandbox = Sandbox::new();
+    let (build, _) = sandbox.keep();
     let path = build.folder.join(record::NAME);
     let good = fs::read_to_string(&path).unwrap();
     for bad in ["{", &good.replace("\"kernel\",", "\"../../kernel\",")] {
         fs::write(&path, bad).unwrap();
-        let error = bench.builds.get(None).unwrap_err().to_string();
+        let error = sandbox.builds.get(None).unwrap_err().to_string();
         assert!(error.contains("boxbuild prune small-1"), "{error}");
     }
-    bench.builds.remove("small-1").unwrap();
+    sandbox.builds.remove("small-1").unwrap();
 }

@@ -3,17 +3,18 @@
 use std::ffi::OsString;
 
 use super::Plan;
+use crate::boot::RunsAs;
 
 impl Plan {
     /// The plan in words, for `--dry-run`.
     pub fn describe(&self) -> String {
         let words =
             |words: &[OsString]| shell_words::join(words.iter().map(|word| word.to_string_lossy()));
-        let machine = match self.container {
-            Some(mode) => format!("container    {mode:?}, network {:?}", self.network),
-            None => format!(
+        let machine = match self.runs_as {
+            RunsAs::Container(mode) => format!("container    {mode:?}, network {:?}", self.network),
+            RunsAs::Machine(boot) => format!(
                 "boot         {:?}\nmachine      {} CPUs, {} MiB memory, network {:?}",
-                self.boot, self.cpus, self.memory_mib, self.network
+                boot, self.cpus, self.memory_mib, self.network
             ),
         };
         let folders = self.host_paths.folders.iter().map(|share| {

@@ -8,6 +8,7 @@ use boxbuild_engine::Network;
 use boxbuild_engine::podman::Mode;
 use serde::{Serialize, Serializer};
 
+use crate::boot::{Boot, RunsAs};
 use crate::host_paths::HostPaths;
 
 #[derive(Serialize)]
@@ -96,12 +97,27 @@ pub(super) fn network<S: Serializer>(value: &Network, to: S) -> Result<S::Ok, S:
     })
 }
 
-pub(super) fn container<S: Serializer>(value: &Option<Mode>, to: S) -> Result<S::Ok, S::Error> {
-    let name = value.map(|mode| match mode {
-        Mode::Rootful => "rootful",
-        Mode::Rootless => "rootless",
-    });
-    name.serialize(to)
+/// `boot`, which a container has none of, and `container`, which is null for a machine.
+pub(super) fn runs_as<S: Serializer>(value: &RunsAs, to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Parts {
+        boot: Option<Boot>,
+        container: Option<&'static str>,
+    }
+    match value {
+        RunsAs::Machine(boot) => Parts {
+            boot: Some(*boot),
+            container: None,
+        },
+        RunsAs::Container(mode) => Parts {
+            boot: None,
+            container: Some(match mode {
+                Mode::Rootful => "rootful",
+                Mode::Rootless => "rootless",
+            }),
+        },
+    }
+    .serialize(to)
 }
 
 /// Text with what is not UTF-8 replaced.

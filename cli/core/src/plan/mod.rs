@@ -4,7 +4,6 @@ mod boot;
 mod describe;
 mod error;
 mod folders;
-mod host;
 pub mod image_types;
 mod json;
 mod options;
@@ -18,11 +17,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxbuild_boxes::store::InstalledBox;
-use boxbuild_engine::podman::Mode;
 use boxbuild_engine::{EngineChoice, Network, Share};
 use serde::Serialize;
 
 use crate::boot::{Boot, RunsAs};
+use crate::host_facts::HostFacts;
 use crate::host_paths::HostPaths;
 use crate::request::{BuildRequest, Fetch};
 use crate::ssh::Ssh;
@@ -30,7 +29,6 @@ use crate::ssh::Ssh;
 pub use boot::BootChoice;
 pub use error::PlanError;
 pub use folders::Folders;
-pub use host::HostFacts;
 pub use image_types::ImageTypes;
 pub use report::{PlanReport, ResolvedEngine};
 
@@ -40,8 +38,9 @@ pub struct Plan {
     /// The box to build in.
     #[serde(rename = "box", serialize_with = "json::installed")]
     pub installed: InstalledBox,
-    /// How the box is brought up.
-    pub boot: Boot,
+    /// What the box runs as, and how it is brought up.
+    #[serde(flatten, serialize_with = "json::runs_as")]
+    pub runs_as: RunsAs,
     /// The box's kernel runs in FIPS mode.
     pub fips: bool,
     /// Description folder, absolute.
@@ -99,9 +98,6 @@ pub struct Plan {
     pub cpu_model: Option<OsString>,
     /// What may be fetched before the build.
     pub fetch: Fetch,
-    /// Builds in a container instead of a machine.
-    #[serde(serialize_with = "json::container")]
-    pub container: Option<Mode>,
     /// Image types that the build may come to.
     pub image_types: ImageTypes,
     /// Ends the build after this time.
@@ -140,7 +136,7 @@ impl Plan {
         let info = &installed.info;
         options::check(request, host, info)?;
         let runs_as = match request.container {
-            Some(_) => RunsAs::Container,
+            Some(mode) => RunsAs::Container(mode),
             None => RunsAs::Machine(boot),
         };
         let network = request.network;
@@ -162,16 +158,15 @@ impl Plan {
         );
         let log = request.kiwi.copy_log_to.as_deref();
         Ok(Plan {
-            boot,
+            runs_as,
             fetch: request.fetch,
             fips: request.fips,
-            container: request.container,
             image_types,
             description: folders.description,
             description_rw: request.description_rw,
             target_dir: folders.target_dir,
             console: options::console(request, info)?,
-            kiwi_version: options::kiwi_version(request, boot, info)?,
+            kiwi_version: options::kiwi_version(request, runs_as, info)?,
             copy_log_to: log.map(options::log_copy).transpose()?,
             host_paths,
             kiwi_args: options::kiwi_args(request),
@@ -188,7 +183,7 @@ impl Plan {
                 grown: request.disk_size.is_some(),
                 in_place: request.in_place,
             },
-            keep_failed: request.keep_failed && request.container.is_none(),
+            keep_failed: request.keep_failed && !runs_as.is_container(),
             debug: request.debug,
             network,
             engine: options::engine(request)?,
@@ -198,6 +193,14 @@ impl Plan {
             timeout_idle: request.timeout_idle,
             installed,
         })
+    }
+
+    /// How the box is brought up; a container is not.
+    pub fn boot(&self) -> Option<Boot> {
+        match self.runs_as {
+            RunsAs::Machine(boot) => Some(boot),
+            RunsAs::Container(_) => None,
+        }
     }
 
     /// The folders that the guest sees, with `target` in the place of the target folder.

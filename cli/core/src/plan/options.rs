@@ -11,8 +11,9 @@ use nix::unistd::{AccessFlags, access};
 
 use super::error::PlanError;
 use super::folders::describe;
-use super::host::HostFacts;
-use crate::boot::Boot;
+
+use crate::boot::{Boot, RunsAs};
+use crate::host_facts::HostFacts;
 use crate::request::BuildRequest;
 
 /// Checks what only has to fit, not to be decided on.
@@ -81,17 +82,16 @@ pub(super) fn console(request: &BuildRequest, info: &BoxInfo) -> Result<String, 
 /// The version of kiwi that was asked for, if the box can be told.
 pub(super) fn kiwi_version(
     request: &BuildRequest,
-    boot: Boot,
+    runs_as: RunsAs,
     info: &BoxInfo,
 ) -> Result<Option<String>, PlanError> {
     let Some(version) = request.kiwi_version.as_deref() else {
         return Ok(None);
     };
     let version = checked_version(version).map_err(PlanError::Option)?;
-    let by_boxbuild = if request.container.is_some() {
-        !matches!(info.container, Some(ContainerImage::Registry { .. }))
-    } else {
-        boot == Boot::Fast && Init::of(info.arch.name()) == Init::Scripts
+    let by_boxbuild = match runs_as {
+        RunsAs::Container(_) => !matches!(info.container, Some(ContainerImage::Registry { .. })),
+        RunsAs::Machine(boot) => boot == Boot::Fast && Init::of(info.arch.name()) == Init::Scripts,
     };
     if by_boxbuild {
         return Err(PlanError::Option(format!(

@@ -27,9 +27,7 @@ pub(super) fn proxies(
         })
         .map(|(name, value)| {
             let value = match value.to_str() {
-                Some(text)
-                    if runs_as != RunsAs::Container && !name.eq_ignore_ascii_case("no_proxy") =>
-                {
+                Some(text) if !runs_as.is_container() && !name.eq_ignore_ascii_case("no_proxy") => {
                     through_gateway(text).into()
                 }
                 _ => value,
@@ -88,6 +86,7 @@ fn through_gateway(proxy: &str) -> String {
 mod tests {
     use super::*;
     use crate::boot::Boot;
+    use boxbuild_engine::podman::Mode;
 
     #[test]
     fn a_proxy_on_the_loopback_is_reached_through_the_gateway() {
@@ -136,7 +135,12 @@ mod tests {
         );
         // A container has the host's own network.
         assert_eq!(
-            proxies(environment(), Network::User, RunsAs::Container)[0].1,
+            proxies(
+                environment(),
+                Network::User,
+                RunsAs::Container(Mode::Rootless)
+            )[0]
+            .1,
             "http://127.0.0.1:1"
         );
     }

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use boxbuild_engine::podman::Mode;
+
 use super::*;
 use boxbuild_boxes::store::{BoxFile, BoxInfo};
 use boxbuild_host::arch::Arch;

@@ -1,48 +1,34 @@
 //! The machine for a plan.
 
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::PathBuf;
 
+use boxbuild_engine::{Forward, Machine, Network, Processor, RootDisk};
 use boxbuild_firmware::cmdline::{self, CmdlineError};
-use boxbuild_firmware::guest::{FastBoot, Init};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use boxbuild_firmware::guest::FastBoot;
 
-use super::BuildError;
-use super::shell::ShellOptions;
+use super::error::BuildError;
+use super::initrd::{self, now, seed};
 use crate::boot::Boot;
-use crate::failed_builds::{Record, scratch};
+use crate::failed_builds::scratch;
 use crate::host_paths;
 use crate::output_dir::OutputDir;
 use crate::plan::Plan;
 use crate::ssh;
-use boxbuild_boxes::store::{BoxInfo, InstalledBox};
-use boxbuild_engine::boot_cache;
-use boxbuild_engine::{Forward, Machine, Network, Processor, RootDisk, Share};
 
 /// The machine for this plan, which is reached through the port that `ssh` holds.
 pub(super) fn machine(
     plan: &Plan,
-    target: &OutputDir,
+    output: &OutputDir,
     processor: Processor,
     ssh: Option<TcpListener>,
 ) -> Result<Machine, BuildError> {
     let installed = &plan.installed;
     let info = &installed.info;
-    let path = installed.path(&info.initrd);
-    let initrd_error = |source| BuildError::Initrd {
-        path: path.clone(),
-        source,
-    };
     let cmdline = guest_cmdline(plan, processor)?;
-    let init = Init::of(info.arch.name());
-    let initrd = match plan.boot {
-        Boot::Fast => {
-            let part = FastBoot {
+    let initrd = match plan.boot() {
+        Some(Boot::Fast) => {
+            let boot = FastBoot {
                 args: plan.kiwi_args.clone(),
                 environment: plan.environment.clone(),
                 network: plan.network == Network::User,
@@ -59,27 +45,24 @@ pub(super) fn machine(
                     .as_ref()
                     .and_then(|ssh| Some(ssh.key.as_ref()?.line())),
                 time: now(),
-                seed: seed().unwrap_or_default(),
-            }
-            .initrd_part(init);
-            boot_initrd(init, info, installed)
-                .and_then(|own| concatenate(own, &part))
-                .map_err(initrd_error)?
+                seed: seed(),
+            };
+            initrd::fast(installed, &boot)?
         }
-        Boot::Compat => File::open(&path).map_err(initrd_error)?.into(),
+        Some(Boot::Compat) | None => initrd::compat(installed)?,
     };
     Ok(Machine {
         name: format!("boxbuild-{}", info.name),
         arch: info.arch,
         kernel: installed.path(&info.kernel),
         kernel_sha256: info.kernel.sha256.clone(),
-        unpack_kernel: plan.boot == Boot::Fast,
+        unpack_kernel: plan.boot() == Some(Boot::Fast),
         initrd,
         cmdline,
         disk: root_disk(plan),
         memory_mib: plan.memory_mib,
         cpus: plan.cpus,
-        shares: plan.shares(target.share()),
+        shares: plan.shares(output.share()),
         network: plan.network,
         host_loopback: plan.host_loopback,
         forward: ssh.map(|listener| Forward {
@@ -97,108 +80,15 @@ pub(super) fn machine(
 /// If it cannot carry what the box is to be told.
 pub fn guest_cmdline(plan: &Plan, processor: Processor) -> Result<String, CmdlineError> {
     let arch = plan.installed.info.arch.name();
-    match plan.boot {
-        Boot::Fast => {
+    match plan.boot() {
+        Some(Boot::Fast) => {
             let emulated = processor == Processor::Emulated;
             cmdline::fast(arch, emulated, plan.fips, &plan.console, &fast_items(plan))
         }
-        Boot::Compat => cmdline::compat(arch, &plan.console, &compat_items(plan), &plan.kiwi_args),
-    }
-}
-
-/// A machine for looking at the kept build in `folder`: its disk under a new overlay, a shell,
-/// and folders of the host that it cannot change.
-pub(super) fn of_kept(
-    record: &Record,
-    installed: &InstalledBox,
-    folder: &Path,
-    options: &ShellOptions,
-    processor: Processor,
-) -> Result<Machine, BuildError> {
-    let info = &record.info;
-    let path = installed.path(&info.initrd);
-    let initrd_error = |source| BuildError::Initrd {
-        path: path.clone(),
-        source,
-    };
-    // A folder that is gone is no reason not to look at the rest.
-    let or_own = |path: &OsString| match Path::new(path) {
-        there if there.is_dir() => there.to_owned(),
-        _ => folder.to_owned(),
-    };
-    let read_only = |tag: &str, path: PathBuf| Share {
-        tag: tag.to_owned(),
-        path,
-        read_only: true,
-    };
-    let mut shares = vec![
-        read_only("kiwidescription", or_own(&record.description)),
-        read_only("kiwibundle", or_own(&record.target_dir)),
-    ];
-    let others = record.shares.iter();
-    shares.extend(others.map(|share| read_only(&share.tag, or_own(&share.path))));
-    let init = Init::of(info.arch.name());
-    let (initrd, cmdline) = if record.fast {
-        let part = FastBoot {
-            args: Vec::new(),
-            environment: Vec::new(),
-            network: record.network,
-            folders: record
-                .shares
-                .iter()
-                .map(|share| (share.tag.clone(), PathBuf::from(&share.path), true))
-                .collect(),
-            files: Vec::new(),
-            kiwi_version: None,
-            ssh_key: None,
-            time: now(),
-            seed: seed().unwrap_or_default(),
+        Some(Boot::Compat) | None => {
+            cmdline::compat(arch, &plan.console, &compat_items(plan), &plan.kiwi_args)
         }
-        .initrd_part(init);
-        let mut items = info.cmdline.clone();
-        items.push(String::from("boxbuild.shell=only"));
-        let emulated = processor == Processor::Emulated;
-        (
-            boot_initrd(init, info, installed)
-                .and_then(|own| concatenate(own, &part))
-                .map_err(initrd_error)?,
-            cmdline::fast(info.arch.name(), emulated, false, &record.console, &items)?,
-        )
-    } else {
-        let mut items = info.cmdline.clone();
-        items.push(String::from("kiwi-no-halt"));
-        (
-            File::open(&path).map_err(initrd_error)?.into(),
-            cmdline::compat(info.arch.name(), &record.console, &items, &[])?,
-        )
-    };
-    Ok(Machine {
-        name: format!("boxbuild-{}", record.id),
-        arch: info.arch,
-        kernel: installed.path(&info.kernel),
-        kernel_sha256: info.kernel.sha256.clone(),
-        unpack_kernel: record.fast,
-        initrd,
-        cmdline,
-        disk: RootDisk::Private {
-            image: installed.path(&info.disk),
-            kept: Some(folder.to_owned()),
-            size: None,
-            scratch: folder.to_owned(),
-        },
-        memory_mib: options.memory_mib.unwrap_or(record.memory_mib),
-        cpus: record.cpus,
-        shares,
-        network: if record.network {
-            Network::User
-        } else {
-            Network::None
-        },
-        host_loopback: false,
-        forward: None,
-        machine_type: None,
-        cpu_model: None,
-    })
+    }
 }
 
 /// The box's disk, as this build uses it.
@@ -214,20 +104,6 @@ fn root_disk(plan: &Plan) -> RootDisk {
         size: plan.disk.grown.then_some(plan.disk.bytes),
         scratch: scratch(installed.dir.parent().unwrap_or(&installed.dir)),
     }
-}
-
-/// Seconds since the epoch.
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs())
-}
-
-/// 32 random bytes in hexadecimal digits, for the guest's kernel.
-fn seed() -> io::Result<String> {
-    let mut bytes = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The host's files that go with the initial ramdisk, and their contents.
@@ -270,7 +146,7 @@ pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
             .map(|version| format!("kiwi_version=_{version}_")),
     );
     // A container gets its environment and its mounts from podman.
-    if plan.container.is_some() {
+    if plan.runs_as.is_container() {
         return items;
     }
     // The published boxes' own side takes it; sshd is up to the box.
@@ -292,28 +168,4 @@ pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
             .map(|path| format!("custom_mount=_{}_", path.display())),
     );
     items
-}
-
-/// What a fast boot needs of the box's own initrd.
-fn boot_initrd(init: Init, info: &BoxInfo, installed: &InstalledBox) -> io::Result<File> {
-    let path = installed.path(&info.initrd);
-    match init {
-        Init::Program => {
-            let root = boot_cache::root::kind(&installed.path(&info.disk), &info.cmdline);
-            boot_cache::initrd::open(&path, &info.initrd.sha256, root)
-        }
-        Init::Scripts => File::open(path),
-    }
-}
-
-/// The box's initrd with our part behind it, in memory: nothing of it can be left behind.
-fn concatenate(mut initrd: File, part: &[u8]) -> io::Result<OwnedFd> {
-    let mut file = File::from(memfd_create("boxbuild-initrd", MFdFlags::MFD_CLOEXEC)?);
-    let length = io::copy(&mut initrd, &mut file)?;
-    // Parts begin at multiples of four bytes (kernel, buffer-format.rst).
-    let padding = length.next_multiple_of(4) - length;
-    file.write_all(&[0; 3][..padding as usize])?;
-    file.write_all(part)?;
-    file.rewind()?;
-    Ok(file.into())
 }

@@ -1,30 +1,24 @@
 //! Everything observed of a running box, and the verdict on it.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::outcome::Reason;
-use crate::kiwi_log::{Lines, Phase, Pulse, Report, Sshd, Tail, phase_of_log_line};
-use crate::output_dir::ResultCode;
-use crate::terminal::Session;
-use crate::timeline::{Milestone, Recorder};
-use boxbuild_engine::Ended;
+use boxbuild_engine::{Ended, Usage};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
 
-/// Console lines that are kept for the report of a failure.
-const LAST_CONSOLE_LINES: usize = 15;
-
-/// Log lines that are kept for the report of a failure.
-const LAST_LOG_LINES: usize = 12;
+use super::build_log::BuildLog;
+use super::console_log::ConsoleLog;
+use super::outcome::Reason;
+use crate::kiwi_log::{Lines, Phase, Pulse, Report, Sshd, phase_of_log_line};
+use crate::output_dir::ResultCode;
+use crate::terminal::Session;
+use crate::timeline::{Milestone, Recorder, Timeline};
 
 /// How often the log is looked at when the machine says nothing: until there is a first line,
 /// whose time matters, and later.
 const FIRST_TICK: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(200);
-/// What the box writes to its console is kept up to this length, in bytes.
-const TRANSCRIPT: usize = 1 << 20;
 
 /// When a machine has run for too long.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,170 +29,171 @@ pub(super) struct Limits {
     pub(super) idle: Option<Duration>,
 }
 
+/// What the guest has reported on its control port.
+#[derive(Debug, Default)]
+struct GuestReports {
+    lines: Lines,
+    pulse: Pulse,
+    /// It reports phases, so that a missing end means something.
+    has_phases: bool,
+    exit: Option<i32>,
+    /// It has nothing left to do but to power off.
+    done: bool,
+    unfit: Option<String>,
+}
+
 /// Everything observed of a running machine.
 pub(super) struct Monitor<'a> {
-    pub(super) progress: &'a mut dyn Reporter,
-    pub(super) started: Instant,
+    progress: &'a mut dyn Reporter,
+    started: Instant,
     limits: Limits,
     last_life: Instant,
-    reached: Vec<(Phase, Instant)>,
-    tail: Tail,
-    console: Lines,
-    control: Lines,
-    pulse: Pulse,
-    console_lines: VecDeque<String>,
-    log_lines: VecDeque<String>,
-    error_lines: VecDeque<String>,
-    panic: Option<String>,
-    reports: bool,
-    exit: Option<i32>,
-    done: bool,
-    pub(super) recorder: Recorder,
-    transcript: String,
-    unfit: Option<String>,
-    pub(super) came_up: bool,
-    /// The command that leads into the box, until the box has said whether it does.
-    pub(super) ssh: Option<String>,
+    phases: Vec<(Phase, Instant)>,
+    log: BuildLog,
+    console: ConsoleLog,
+    reports: GuestReports,
+    recorder: Recorder,
+    came_up: bool,
+    /// The command that leads into the box, until the box has told whether it does.
+    ssh: Option<String>,
 }
 
 impl<'a> Monitor<'a> {
-    /// Watches a machine that starts now and writes the log `log`.
-    pub(super) fn new(log: &Path, limits: Limits, progress: &'a mut dyn Reporter) -> Monitor<'a> {
+    /// Monitors a machine that starts now and writes the log `log`. `ssh` is the command that
+    /// leads into the box, if a port does.
+    pub(super) fn new(
+        log: &Path,
+        limits: Limits,
+        ssh: Option<String>,
+        progress: &'a mut dyn Reporter,
+    ) -> Monitor<'a> {
         let now = Instant::now();
         Monitor {
             progress,
             started: now,
             limits,
             last_life: now,
-            reached: vec![(Phase::Boot, now)],
-            tail: Tail::new(log),
-            console: Lines::default(),
-            control: Lines::default(),
-            pulse: Pulse::default(),
-            console_lines: VecDeque::new(),
-            log_lines: VecDeque::new(),
-            error_lines: VecDeque::new(),
-            panic: None,
-            reports: false,
-            exit: None,
-            done: false,
-            transcript: String::new(),
+            phases: vec![(Phase::Boot, now)],
+            log: BuildLog::new(log),
+            console: ConsoleLog::new(),
+            reports: GuestReports::default(),
             recorder: Recorder::of_this_process(),
-            unfit: None,
             came_up: false,
-            ssh: None,
+            ssh,
         }
     }
 
     /// How long to wait for the machine to say something before the log is looked at.
     pub(super) fn tick(&self) -> Duration {
-        if self.log_lines.is_empty() {
+        if self.log.is_empty() {
             FIRST_TICK
         } else {
             TICK
         }
     }
 
+    /// Where the run is reported.
+    pub(super) fn progress(&mut self) -> &mut dyn Reporter {
+        self.progress
+    }
+
+    /// Takes what the guest wrote to its console.
     pub(super) fn console(&mut self, bytes: &[u8]) {
         self.last_life = Instant::now();
-        let mut console = std::mem::take(&mut self.console);
-        console.push(bytes, |line| self.console_line(line));
-        self.console = console;
+        let progress = &mut self.progress;
+        self.console.push(bytes, |line| progress.line(line));
     }
 
-    fn console_line(&mut self, line: &str) {
-        self.transcript.push_str(line);
-        self.transcript.push('\n');
-        if self.transcript.len() > TRANSCRIPT {
-            // The second half, from the beginning of a line on.
-            let middle = self.transcript.ceil_char_boundary(TRANSCRIPT / 2);
-            let cut = self.transcript[middle..]
-                .find('\n')
-                .map_or(middle, |at| middle + at + 1);
-            self.transcript.drain(..cut);
-        }
-        if self.panic.is_none()
-            && let Some((_, what)) = line.split_once("Kernel panic - not syncing: ")
-        {
-            self.panic = Some(what.to_owned());
-        } else if self.panic.is_some() {
-            // Registers and call traces would push out what led to it.
-            self.progress.line(line);
-            return;
-        }
-        self.progress.line(line);
-        keep(&mut self.console_lines, line, LAST_CONSOLE_LINES);
-    }
-
+    /// Takes what the guest wrote to its control port.
     pub(super) fn control(&mut self, bytes: &[u8]) {
-        let mut control = std::mem::take(&mut self.control);
-        control.push(bytes, |line| {
+        let mut lines = std::mem::take(&mut self.reports.lines);
+        lines.push(bytes, |line| {
             self.recorder.report(line);
-            self.report(line);
+            if let Some(report) = Report::parse(line) {
+                self.report(report);
+            }
         });
-        self.control = control;
+        self.reports.lines = lines;
     }
 
-    fn report(&mut self, line: &str) {
-        match Report::parse(line) {
-            Some(Report::Phase(phase)) => {
-                self.reports = true;
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Phase(phase) => {
+                self.reports.has_phases = true;
                 self.last_life = Instant::now();
-                self.done |= phase == Phase::PowerOff;
+                self.reports.done |= phase == Phase::PowerOff;
                 self.enter(phase);
             }
-            Some(Report::SetUp) => {
+            Report::SetUp => {
                 self.last_life = Instant::now();
                 self.came_up = true;
             }
-            Some(Report::Mark(step, time)) => self.progress.line(&format!(
+            Report::Mark(step, time) => self.progress.line(&format!(
                 "boxbuild: {step} after {:.3} s in the box",
                 time.as_secs_f64()
             )),
-            Some(Report::Unfit(reason)) => self.unfit = Some(reason),
-            Some(Report::Beat(ticks)) if self.pulse.beat(ticks) => {
-                self.last_life = Instant::now();
-            }
-            Some(Report::Beat(_)) => {}
-            Some(Report::Exit(code)) => self.exit = Some(code),
-            // The guest says which; the words are ours, and they are said once.
-            Some(Report::Sshd(sshd)) => {
-                if let Some(command) = self.ssh.take() {
-                    self.progress.note(&match sshd {
-                        Sshd::Ready => format!("the box is open: {command}"),
-                        Sshd::None => String::from(
-                            "--ssh-port: the box has no sshd: install openssh-server in it, or bring \
-                             one in boxroot/ of the description",
-                        ),
-                        Sshd::Failed => String::from(
-                            "--ssh-port: the sshd of the box does not start; why is on its console \
-                             (--verbose)",
-                        ),
-                    });
+            Report::Unfit(reason) => self.reports.unfit = Some(reason),
+            Report::Beat(ticks) => {
+                if self.reports.pulse.beat(ticks) {
+                    self.last_life = Instant::now();
                 }
             }
-            None => {}
+            Report::Exit(code) => self.reports.exit = Some(code),
+            Report::Sshd(sshd) => self.sshd(sshd),
         }
+    }
+
+    /// The guest says whether it has an sshd; the words are ours, and are shown once.
+    fn sshd(&mut self, sshd: Sshd) {
+        let Some(command) = self.ssh.take() else {
+            return;
+        };
+        self.progress.note(&match sshd {
+            Sshd::Ready => format!("the box is open: {command}"),
+            Sshd::None => String::from(
+                "--ssh-port: the box has no sshd: install openssh-server in it, or bring one in \
+                 boxroot/ of the description",
+            ),
+            Sshd::Failed => String::from(
+                "--ssh-port: the sshd of the box does not start; why is on its console \
+                 (--verbose)",
+            ),
+        });
     }
 
     /// Whether the guest has come to `phase`, or beyond.
     pub(super) fn reached(&self, phase: Phase) -> bool {
-        self.reached.last().is_some_and(|(last, _)| *last >= phase)
+        self.phases.last().is_some_and(|(last, _)| *last >= phase)
+    }
+
+    /// Notes a moment of the run.
+    pub(super) fn reach(&mut self, milestone: Milestone) {
+        self.recorder.reach(milestone);
+    }
+
+    /// Samples what the machine uses, if it is time to.
+    pub(super) fn sample(&mut self, usage: impl FnOnce() -> Usage) {
+        self.recorder.sample(usage);
     }
 
     /// The build's exit code, if the guest has told it.
     pub(super) fn exit_code(&self) -> Option<i32> {
-        self.exit
+        self.reports.exit
+    }
+
+    /// Whether the box came up: what fails then is the build.
+    pub(super) fn came_up(&self) -> bool {
+        self.came_up
     }
 
     /// The build had come to its end when the user stopped the machine.
     pub(super) fn was_left(&mut self) {
-        self.done = true;
+        self.reports.done = true;
     }
 
     /// The end of what the box wrote to its console.
     pub(super) fn transcript(&self) -> &str {
-        &self.transcript
+        self.console.transcript()
     }
 
     /// Shows a line that the user must see.
@@ -211,17 +206,11 @@ impl<'a> Monitor<'a> {
 
     /// Looks at the log.
     pub(super) fn look(&mut self) {
-        let mut lines = Vec::new();
-        // A log that cannot be read is no reason to end a build; its end decides.
-        let grown = self
-            .tail
-            .poll(|line| lines.push(line.to_owned()))
-            .unwrap_or(false);
-        if grown {
+        if let Some(lines) = self.log.poll() {
             self.last_life = Instant::now();
-        }
-        for line in lines {
-            self.log_line(&line);
+            for line in lines {
+                self.log_line(&line);
+            }
         }
     }
 
@@ -230,10 +219,6 @@ impl<'a> Monitor<'a> {
         if let Some(phase) = phase_of_log_line(line) {
             self.enter(phase);
         }
-        if line.starts_with("[ ERROR") || line.starts_with("[ CRITICAL") {
-            keep(&mut self.error_lines, line, LAST_LOG_LINES);
-        }
-        keep(&mut self.log_lines, line, LAST_LOG_LINES);
         self.progress.line(line);
         if line.starts_with("[ INFO") {
             let message = line.split_once(" | ").map_or(line, |(_, message)| message);
@@ -244,49 +229,43 @@ impl<'a> Monitor<'a> {
     /// Phases only go forward: a log line can come later than the report that overtook it.
     fn enter(&mut self, phase: Phase) {
         self.came_up |= matches!(phase, Phase::Prepare | Phase::Create | Phase::Bundle);
-        if self.reached.last().is_some_and(|(last, _)| *last < phase) {
-            self.reached.push((phase, Instant::now()));
-            match phase {
-                Phase::Create => self.recorder.reach(Milestone::Create),
-                Phase::Bundle => self.recorder.reach(Milestone::Bundle),
-                Phase::PowerOff => self.recorder.reach(Milestone::PowerOff),
-                Phase::Boot | Phase::Prepare | Phase::Shell => {}
-            }
-            self.progress.begin(phase.name());
+        if self.reached(phase) {
+            return;
         }
+        self.phases.push((phase, Instant::now()));
+        match phase {
+            Phase::Create => self.recorder.reach(Milestone::Create),
+            Phase::Bundle => self.recorder.reach(Milestone::Bundle),
+            Phase::PowerOff => self.recorder.reach(Milestone::PowerOff),
+            Phase::Boot | Phase::Prepare | Phase::Shell => {}
+        }
+        self.progress.begin(phase.name());
     }
 
-    /// Why the machine is to be stopped; time only counts if it is `timed`.
-    pub(super) fn reason_to_stop(&self, interrupt: &Interrupt, timed: bool) -> Option<Reason> {
+    /// Why the machine is to be stopped. Limits of time count unless `untimed`.
+    pub(super) fn reason_to_stop(&self, interrupt: &Interrupt, untimed: bool) -> Option<Reason> {
         if interrupt.count() > 0 {
             return Some(Reason::Interrupted);
         }
-        if !timed {
+        if untimed {
             return None;
         }
-        if let Some(limit) = self
-            .limits
-            .total
-            .filter(|limit| self.started.elapsed() >= *limit)
-        {
-            return Some(Reason::Timeout(limit));
-        }
-        let limit = self
-            .limits
-            .idle
-            .filter(|limit| self.last_life.elapsed() >= *limit)?;
-        Some(Reason::Hung(limit))
+        let over = |limit: Option<Duration>, since: Instant| {
+            limit.filter(|limit| since.elapsed() >= *limit)
+        };
+        over(self.limits.total, self.started)
+            .map(Reason::Timeout)
+            .or_else(|| over(self.limits.idle, self.last_life).map(Reason::Hung))
     }
 
     /// Takes what came last.
     pub(super) fn end(&mut self) {
         self.look();
-        if let Some(rest) = self.tail.rest() {
+        if let Some(rest) = self.log.rest() {
             self.log_line(&rest);
         }
-        if let Some(rest) = self.console.rest() {
-            self.console_line(&rest);
-        }
+        let progress = &mut self.progress;
+        self.console.finish(|line| progress.line(line));
     }
 
     /// Why the build has no result, or `None` if it has one. Only a guest that powered off
@@ -295,14 +274,15 @@ impl<'a> Monitor<'a> {
         if let Ended::Failed(text) = ended {
             return Some(Reason::Engine(text.clone()));
         }
-        if let Some(reason) = &self.unfit {
+        if let Some(reason) = &self.reports.unfit {
             return Some(Reason::Unfit(reason.clone()));
         }
-        if let Some(panic) = &self.panic {
-            return Some(Reason::Panic(panic.clone()));
+        if let Some(panic) = self.console.panic() {
+            return Some(Reason::Panic(panic.to_owned()));
         }
+        let broke_off = self.reports.has_phases && !self.reports.done;
         match (ended, code) {
-            (Ended::PoweredOff, _) if self.reports && !self.done => Some(Reason::EarlyPowerOff),
+            (Ended::PoweredOff, _) if broke_off => Some(Reason::EarlyPowerOff),
             (Ended::PoweredOff, ResultCode::Code(0)) => None,
             (Ended::PoweredOff, ResultCode::Code(code)) => Some(Reason::Kiwi(*code)),
             (Ended::PoweredOff, ResultCode::Missing) => Some(Reason::EarlyPowerOff),
@@ -316,33 +296,34 @@ impl<'a> Monitor<'a> {
         }
     }
 
+    /// Time since the start.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// How long each phase took, in order.
     pub(super) fn phases(&self) -> Vec<(Phase, Duration)> {
         let end = Instant::now();
-        let ends = self.reached.iter().skip(1).map(|(_, at)| *at).chain([end]);
-        self.reached
+        let ends = self.phases.iter().skip(1).map(|(_, at)| *at).chain([end]);
+        self.phases
             .iter()
             .zip(ends)
             .map(|((phase, start), end)| (*phase, end.duration_since(*start)))
             .collect()
     }
 
+    /// The last lines that matter for `reason`.
     pub(super) fn last_lines(&self, reason: &Reason) -> Vec<String> {
-        let lines = match reason {
-            Reason::Kiwi(_) if !self.error_lines.is_empty() => &self.error_lines,
-            Reason::Kiwi(_) | Reason::Timeout(_) if !self.log_lines.is_empty() => &self.log_lines,
-            Reason::Interrupted => return Vec::new(),
-            _ => &self.console_lines,
-        };
-        lines.iter().cloned().collect()
+        match reason {
+            Reason::Interrupted => Vec::new(),
+            Reason::Kiwi(_) if !self.log.is_empty() => self.log.errors_or_last_lines(),
+            Reason::Timeout(_) if !self.log.is_empty() => self.log.last_lines(),
+            _ => self.console.last_lines(),
+        }
     }
-}
 
-fn keep(lines: &mut VecDeque<String>, line: &str, most: usize) {
-    if line.trim().is_empty() {
-        return;
+    /// Where the time went.
+    pub(super) fn into_timeline(self) -> Timeline {
+        self.recorder.finish()
     }
-    if lines.len() == most {
-        lines.pop_front();
-    }
-    lines.push_back(line.to_owned());
 }

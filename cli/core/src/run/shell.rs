@@ -1,61 +1,55 @@
 //! `boxbuild shell`: a root shell on the disk of a failed build.
 
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::Duration;
 
-use super::machine;
-use super::outcome::Reason;
-use super::{BuildError, EVENTS};
-use crate::failed_builds::Build;
-use crate::kiwi_log::Phase;
-use crate::run::monitor::{Limits, Monitor};
-use crate::run::supervise::{Attach, supervise};
 use boxbuild_boxes::box_lock::{BoxLock, Use};
 use boxbuild_boxes::store::InstalledBox;
-use boxbuild_engine::{Ended, Engine};
+use boxbuild_engine::{Ended, Engine, events};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
+
+use super::error::BuildError;
+use super::monitor::{Limits, Monitor};
+use super::outcome::Reason;
+use super::shell_machine;
+use super::supervise::{Attach, supervise};
+use crate::failed_builds::FailedBuild;
+use crate::kiwi_log::Phase;
 
 /// A box without a sign of life for this long before its shell comes up is given up.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// What may differ from the build.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ShellOptions {
-    /// Guest memory in MiB.
-    pub memory_mib: Option<u64>,
-}
-
 /// Runs a shell over `build`, whose box is `installed`, until the user leaves it. What is written
-/// in it is thrown away. Returns why there was none, if so.
+/// in it is thrown away. The guest has `memory_mib`, or what the build had. Returns why there was
+/// no shell, with the last lines of the console, or `None`.
 ///
 /// # Errors
 /// If the machine cannot be started.
 pub fn run(
-    build: &Build,
+    build: &FailedBuild,
     installed: &InstalledBox,
     engine: &dyn Engine,
-    options: &ShellOptions,
+    memory_mib: Option<u64>,
     interrupt: &Interrupt,
     progress: &mut dyn Reporter,
 ) -> Result<Option<(Reason, Vec<String>)>, BuildError> {
     let _held = BoxLock::take(installed, Use::Read)?;
-    let machine = machine::of_kept(
+    let machine = shell_machine::machine(
         &build.record,
         installed,
         &build.folder,
-        options,
+        memory_mib,
         engine.processor(),
     )?;
-    let (sender, events) = mpsc::sync_channel(EVENTS);
+    let (sender, events) = events();
     progress.begin(Phase::Boot.name());
     let limits = Limits {
         total: None,
         idle: Some(PATIENCE),
     };
     // It writes no log.
-    let mut monitor = Monitor::new(Path::new("/dev/null/none"), limits, progress);
+    let mut monitor = Monitor::new(Path::new("/dev/null/none"), limits, None, progress);
     let mut running = engine.start(machine, sender)?;
     let attach = if build.record.fast {
         Attach::ToShell

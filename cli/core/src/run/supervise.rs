@@ -1,14 +1,14 @@
-//! Attending a machine from its start to its end.
+//! The supervision of a machine, from its start to its end.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use boxbuild_engine::{Ended, Event, EventReceiver, Running};
+use boxbuild_host::interrupt::Interrupt;
+
+use super::monitor::Monitor;
 use super::outcome::Reason;
 use crate::kiwi_log::Phase;
-use crate::run::monitor::Monitor;
 use crate::terminal::{self, Session};
-use boxbuild_engine::{Ended, Event, Running};
-use boxbuild_host::interrupt::Interrupt;
 
 /// Time for the engine's process to end in order when it is told to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -34,102 +34,171 @@ pub(super) struct End {
     pub(super) left: bool,
 }
 
-/// Attends `running` until nothing of it runs any more.
+/// The user's terminal.
+#[derive(Debug)]
+enum Terminal {
+    /// It is not, or not any more, to become the guest's console.
+    Ours,
+    /// It will become the guest's console.
+    Waiting,
+    /// It is the guest's console.
+    Attached(Session),
+}
+
+/// Why the machine was told to end.
+#[derive(Debug)]
+enum Stopping {
+    /// The host has a reason.
+    Because(Reason),
+    /// The user left the console.
+    Left,
+}
+
+struct Supervisor<'a, 'm> {
+    monitor: &'a mut Monitor<'m>,
+    running: &'a mut dyn Running,
+    attach: Attach,
+    terminal: Terminal,
+    /// The host is in the machine's way: it is to be ended for this reason.
+    hopeless: Option<Reason>,
+    stopping: Option<Stopping>,
+}
+
+/// Supervises `running` until nothing of it runs any more.
 pub(super) fn supervise(
     monitor: &mut Monitor<'_>,
     running: &mut dyn Running,
-    events: &Receiver<Event>,
+    events: &EventReceiver,
     interrupt: &Interrupt,
     attach: Attach,
 ) -> End {
-    let mut session = None;
-    let mut tried = attach == Attach::Never;
-    let mut stop = None;
-    let mut hopeless = None;
-    let mut left = false;
+    let mut supervisor = Supervisor {
+        monitor,
+        running,
+        attach,
+        terminal: match attach {
+            Attach::Never => Terminal::Ours,
+            Attach::ToShell | Attach::AtOnce => Terminal::Waiting,
+        },
+        hopeless: None,
+        stopping: None,
+    };
     let ended = loop {
-        match events.recv_timeout(monitor.tick()) {
-            Ok(Event::Console(bytes)) => {
-                show(session.as_ref(), &bytes);
-                monitor.console(&bytes);
+        let event = events.next(supervisor.monitor.tick());
+        if let Some(ended) = event.and_then(|event| supervisor.take(event)) {
+            break ended;
+        }
+        supervisor.look(interrupt);
+    };
+    supervisor.finish(ended)
+}
+
+impl Supervisor<'_, '_> {
+    /// Takes an event. Returns how the machine ended, if that was the event.
+    fn take(&mut self, event: Event) -> Option<Ended> {
+        match event {
+            Event::Console(bytes) => {
+                if let Terminal::Attached(session) = &self.terminal {
+                    session.show(&bytes);
+                }
+                self.monitor.console(&bytes);
             }
-            Ok(Event::Control(bytes)) => monitor.control(&bytes),
-            Ok(Event::Note(text)) => monitor.note(&text, session.as_ref()),
-            Ok(Event::Hopeless(text)) => hopeless = Some(Reason::Engine(text)),
-            Ok(Event::Ended(ended)) => break ended,
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                break Ended::Failed(String::from("it ended without saying how"));
+            Event::Control(bytes) => self.monitor.control(&bytes),
+            Event::Note(text) => {
+                let session = match &self.terminal {
+                    Terminal::Attached(session) => Some(session),
+                    Terminal::Ours | Terminal::Waiting => None,
+                };
+                self.monitor.note(&text, session);
             }
+            Event::Hopeless(text) => self.hopeless = Some(Reason::Engine(text)),
+            Event::Ended(ended) => return Some(ended),
         }
-        monitor.look();
-        monitor.recorder.sample(|| running.usage());
-        if stop.is_some() || left {
-            continue;
+        None
+    }
+
+    /// Looks at everything that is not an event.
+    fn look(&mut self, interrupt: &Interrupt) {
+        self.monitor.look();
+        self.monitor.sample(|| self.running.usage());
+        if self.stopping.is_some() {
+            return;
         }
-        if !tried && (attach == Attach::AtOnce || monitor.reached(Phase::Shell)) {
-            tried = true;
-            session = open(monitor, running);
+        let wanted = self.attach == Attach::AtOnce || self.monitor.reached(Phase::Shell);
+        if wanted && matches!(self.terminal, Terminal::Waiting) {
+            self.terminal = self.open();
         }
-        stop = hopeless.take().or_else(|| {
-            // Nobody is pushed who sits at the console.
-            monitor.reason_to_stop(interrupt, session.is_none())
-        });
-        left = session.as_ref().is_some_and(Session::left);
-        if stop.is_some() || left {
+        self.stopping = self.reason_to_stop(interrupt);
+        if self.stopping.is_some() {
             // A second Ctrl-C does not wait for an orderly end: there is none to lose.
             let grace = if interrupt.count() > 1 {
                 Duration::ZERO
             } else {
                 GRACE
             };
-            running.kill(grace);
+            self.running.kill(grace);
         }
-    };
-    if session.take().is_some() {
-        monitor.progress.mute(false);
     }
-    monitor.end();
-    End { ended, stop, left }
-}
 
-fn show(session: Option<&Session>, bytes: &[u8]) {
-    if let Some(session) = session {
-        session.show(bytes);
+    fn reason_to_stop(&mut self, interrupt: &Interrupt) -> Option<Stopping> {
+        let (attached, left) = match &self.terminal {
+            Terminal::Attached(session) => (true, session.left()),
+            Terminal::Ours | Terminal::Waiting => (false, false),
+        };
+        self.hopeless
+            .take()
+            // A user at the console has all the time there is.
+            .or_else(|| self.monitor.reason_to_stop(interrupt, attached))
+            .map(Stopping::Because)
+            .or_else(|| left.then_some(Stopping::Left))
     }
-}
 
-/// Hands the user's terminal to the guest.
-fn open(monitor: &mut Monitor<'_>, running: &dyn Running) -> Option<Session> {
-    monitor.progress.finish(true);
-    let outcome = match monitor.exit_code() {
-        Some(0) => "the build succeeded; ",
-        Some(_) => "the build failed; ",
-        None => "",
-    };
-    let leave = if monitor.reached(Phase::Shell) {
-        "'exit' leaves the box"
-    } else {
-        "'poweroff' in it ends the box in order"
-    };
-    monitor.progress.note(&format!(
-        "{outcome}this is the box's console: {leave}, {}",
-        terminal::LEAVE
-    ));
-    let opened = running
-        .console()
-        .ok_or_else(|| std::io::Error::other("it has no console"))
-        .and_then(Session::open);
-    match opened {
-        Ok(session) => {
-            monitor.progress.mute(true);
-            Some(session)
+    fn finish(self, ended: Ended) -> End {
+        if let Terminal::Attached(session) = self.terminal {
+            drop(session);
+            self.monitor.progress().mute(false);
         }
-        Err(error) => {
-            monitor
-                .progress
-                .note(&format!("the box's console cannot be shown: {error}"));
-            None
+        self.monitor.end();
+        let (stop, left) = match self.stopping {
+            Some(Stopping::Because(reason)) => (Some(reason), false),
+            Some(Stopping::Left) => (None, true),
+            None => (None, false),
+        };
+        End { ended, stop, left }
+    }
+
+    /// Hands the user's terminal to the guest.
+    fn open(&mut self) -> Terminal {
+        self.monitor.progress().finish(true);
+        let outcome = match self.monitor.exit_code() {
+            Some(0) => "the build succeeded; ",
+            Some(_) => "the build failed; ",
+            None => "",
+        };
+        let leave = if self.monitor.reached(Phase::Shell) {
+            "'exit' leaves the box"
+        } else {
+            "'poweroff' in it ends the box in order"
+        };
+        self.monitor.progress().note(&format!(
+            "{outcome}this is the box's console: {leave}, {}",
+            terminal::LEAVE
+        ));
+        let opened = self
+            .running
+            .console()
+            .ok_or_else(|| std::io::Error::other("it has no console"))
+            .and_then(Session::open);
+        match opened {
+            Ok(session) => {
+                self.monitor.progress().mute(true);
+                Terminal::Attached(session)
+            }
+            Err(error) => {
+                let text = format!("the box's console cannot be shown: {error}");
+                self.monitor.progress().note(&text);
+                Terminal::Ours
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use boxbuild_engine::Network;
 use serde::Serialize;
 
 use crate::boot::Boot;
-use crate::plan::HostFacts;
+use crate::host_facts::HostFacts;
 use crate::request::BuildRequest;
 
 pub use key::PublicKey;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use boxbuild_firmware::guest::ContainerBuild;
 
+use super::container::{Container, Guest, Mode, shared};
 use super::host::Host;
-use super::{Container, Guest, Mode, shared};
-use crate::Network;
+use crate::machine::Network;
 
 /// Capabilities that builds need beyond podman's defaults. `--privileged` has them, too; they
 /// are named for hosts whose policy takes that away.

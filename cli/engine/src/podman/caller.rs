@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 
 use nix::unistd::{AccessFlags, access, getuid};
 
-use super::Mode;
-use crate::Unusable;
+use super::container::Mode;
+use crate::unusable::Unusable;
 
 /// How to run a program as the user whose container it shall be.
 #[derive(Debug)]

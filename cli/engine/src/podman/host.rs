@@ -8,10 +8,10 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{User, getuid};
 use serde::Deserialize;
 
-use super::Mode;
 use super::caller::{Caller, program};
+use super::container::Mode;
 use super::loops::Loops;
-use crate::Unusable;
+use crate::unusable::Unusable;
 use boxbuild_host::ids::has_subordinate_ids;
 
 /// Oldest podman that has `rm --time`.
@@ -148,7 +148,7 @@ fn info(caller: &Caller, program: &Path) -> Result<Info, Unusable> {
         return Err(Unusable(format!(
             "podman does not work here ('podman info' ended with {}): {}",
             output.status,
-            super::process::last_line(&output.stderr)
+            super::output::last_line(&output.stderr)
         )));
     }
     serde_json::from_slice(&output.stdout).map_err(|error| {

@@ -3,19 +3,16 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
-use std::time::Duration;
+use std::process::Output;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
-use super::process::last_line;
-use super::{ContainerError, Podman, io_error};
+use super::error::ContainerError;
+use super::output::last_line;
+use super::program::Program;
 use boxbuild_host::arch::Arch;
 use boxbuild_host::digest::hex;
 use boxbuild_host::interrupt::Interrupt;
-use boxbuild_host::reaper::die_with_parent;
 use boxbuild_host::reporter::Reporter;
 
 /// The image that a container is made from.
@@ -71,7 +68,7 @@ const TAG: usize = 16;
 
 /// Brings the image into the store if it is not there. Returns its name.
 pub(super) fn prepare(
-    podman: &Podman,
+    podman: &Program,
     wanted: &Image,
     interrupt: &Interrupt,
     progress: &mut dyn Reporter,
@@ -105,7 +102,7 @@ pub(super) fn prepare(
 
 /// Brings an image of a registry into the store, as far as `wanted` asks for that.
 fn pull(
-    podman: &Podman,
+    podman: &Program,
     wanted: &Image,
     image: &str,
     interrupt: &Interrupt,
@@ -127,7 +124,7 @@ fn pull(
     let reason = if pull {
         progress.begin("pull");
         let pull = words(&["pull", "--quiet", "--arch", oci_arch(wanted.arch), image]);
-        let pulled = collect(podman, pull, interrupt)?;
+        let pulled = podman.collect(pull, interrupt)?;
         if pulled.status.success() {
             return Ok(image.to_owned());
         }
@@ -179,8 +176,8 @@ fn archive_image(name: &str, sha256: &str) -> String {
     format!("{REPOSITORY}{name}:{tag}")
 }
 
-fn exists(podman: &Podman, image: &str, interrupt: &Interrupt) -> Result<bool, ContainerError> {
-    let output = collect(podman, words(&["image", "exists", image]), interrupt)?;
+fn exists(podman: &Program, image: &str, interrupt: &Interrupt) -> Result<bool, ContainerError> {
+    let output = podman.collect(words(&["image", "exists", image]), interrupt)?;
     match output.status.code() {
         Some(0) => Ok(true),
         Some(1) => Ok(false),
@@ -197,11 +194,11 @@ fn label(name: &str, dir: &Path) -> String {
 
 /// Removes the images of earlier versions of the box. Those that a container uses stay, which
 /// is why errors are none.
-fn remove_older(podman: &Podman, label: &str, image: &str, interrupt: &Interrupt) {
+fn remove_older(podman: &Program, label: &str, image: &str, interrupt: &Interrupt) {
     let label = format!("label={label}");
     let format = "{{.Repository}}:{{.Tag}}";
     let list = words(&["images", "--filter", &label, "--format", format]);
-    let Ok(output) = collect(podman, list, interrupt) else {
+    let Ok(output) = podman.collect(list, interrupt) else {
         return;
     };
     let listed = String::from_utf8_lossy(&output.stdout);
@@ -209,7 +206,7 @@ fn remove_older(podman: &Podman, label: &str, image: &str, interrupt: &Interrupt
         .lines()
         .filter(|line| line.starts_with(REPOSITORY) && *line != image)
     {
-        let _ = collect(podman, words(&["image", "rm", old]), interrupt);
+        let _ = podman.collect(words(&["image", "rm", old]), interrupt);
     }
 }
 
@@ -225,57 +222,17 @@ fn failed(action: &str, output: &Output) -> ContainerError {
 }
 
 fn run(
-    podman: &Podman,
+    podman: &Program,
     args: Vec<OsString>,
     action: &str,
     interrupt: &Interrupt,
 ) -> Result<Output, ContainerError> {
-    let output = collect(podman, args, interrupt)?;
+    let output = podman.collect(args, interrupt)?;
     if output.status.success() {
         Ok(output)
     } else {
         Err(failed(action, &output))
     }
-}
-
-/// Runs podman to its end, or until the user has had enough.
-fn collect(
-    podman: &Podman,
-    args: Vec<OsString>,
-    interrupt: &Interrupt,
-) -> Result<Output, ContainerError> {
-    let mut all = podman.host.global_options();
-    all.extend(args);
-    let mut command = podman.caller.command(&podman.host.program, all);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    die_with_parent(&mut command, Signal::SIGTERM);
-    let child = command.spawn().map_err(io_error("run podman"))?;
-    let group = i32::try_from(child.id()).map(Pid::from_raw);
-    let waiting = std::thread::spawn(move || child.wait_with_output());
-    let mut told = false;
-    while !waiting.is_finished() {
-        if interrupt.count() > 0 {
-            if !told && let Ok(group) = group {
-                let _ = killpg(group, Signal::SIGTERM);
-            }
-            told = true;
-            // Under sudo, podman is not ours to end: it finishes in peace.
-            if podman.caller.uses_sudo() {
-                break;
-            }
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    if told {
-        return Err(ContainerError::Interrupted);
-    }
-    waiting
-        .join()
-        .unwrap_or_else(|_| Err(std::io::Error::other("its reader is gone")))
-        .map_err(io_error("run podman"))
 }
 
 #[cfg(test)]

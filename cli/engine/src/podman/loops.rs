@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::Mode;
-use crate::Unusable;
+use super::container::Mode;
+use crate::unusable::Unusable;
 
 /// What there is of them.
 #[derive(Debug, Clone, PartialEq, Eq)]

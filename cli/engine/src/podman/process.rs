@@ -5,8 +5,6 @@ use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,10 +12,12 @@ use std::time::{Duration, Instant};
 use nix::fcntl::Flock;
 use nix::sys::signal::Signal;
 
+use super::output::last_line;
 use super::reaper::ContainerReaper;
-use crate::{Console, Ended, Event, Running};
+use crate::channel::{EventGate, EventSender};
+use crate::event::{Ended, Event};
+use crate::handle::{Console, Running};
 use boxbuild_host::reaper::die_with_parent;
-use boxbuild_host::text::plain;
 
 /// How often podman is looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -41,6 +41,8 @@ const REBOOTS: [i32; 2] = [129, 130];
 pub(super) struct Child {
     shared: Arc<Shared>,
     follower: Option<JoinHandle<()>>,
+    /// `None` once the channel of events is abandoned.
+    gate: Option<EventGate>,
     /// KIWI's package cache, held for this build.
     _cache: Option<Flock<File>>,
 }
@@ -50,10 +52,8 @@ struct Shared {
     reaper: Mutex<Option<ContainerReaper>>,
     /// Until when the end is waited for.
     killed: Mutex<Option<Instant>>,
-    /// The owner is going: nobody takes events any more.
-    closing: AtomicBool,
     last_words: Mutex<Vec<u8>>,
-    events: SyncSender<Event>,
+    events: EventSender,
 }
 
 impl Child {
@@ -63,7 +63,7 @@ impl Child {
         reaper: ContainerReaper,
         cache: Option<Flock<File>>,
         published: bool,
-        events: SyncSender<Event>,
+        events: EventSender,
     ) -> io::Result<Child> {
         command
             .stdin(Stdio::null())
@@ -71,10 +71,10 @@ impl Child {
             .stderr(Stdio::piped());
         die_with_parent(&mut command, Signal::SIGKILL);
         let mut process = command.spawn()?;
+        let (events, gate) = events.gated();
         let shared = Arc::new(Shared {
             reaper: Mutex::new(Some(reaper)),
             killed: Mutex::new(None),
-            closing: AtomicBool::new(false),
             last_words: Mutex::new(Vec::new()),
             events,
         });
@@ -111,6 +111,7 @@ impl Child {
         Ok(Child {
             shared,
             follower: Some(follower),
+            gate: Some(gate),
             _cache: cache,
         })
     }
@@ -139,7 +140,7 @@ impl Running for Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::Relaxed);
+        self.gate = None;
         self.kill(Duration::ZERO);
         if let Some(follower) = self.follower.take() {
             // A panic of the follower has been printed; there is nothing to add here.
@@ -185,7 +186,7 @@ impl Shared {
                 None => Ended::Failed(String::from("podman is gone without a trace")),
             }
         };
-        self.send(Event::Ended(ended));
+        self.events.end(ended);
     }
 
     fn read(&self, mut stream: impl Read, event: impl Fn(Vec<u8>) -> Event) {
@@ -193,7 +194,7 @@ impl Shared {
         loop {
             match stream.read(&mut buffer) {
                 Ok(0) => return,
-                Ok(count) => self.send(event(buffer[..count].to_vec())),
+                Ok(count) => self.events.send(event(buffer[..count].to_vec())),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return,
             }
@@ -205,23 +206,6 @@ impl Shared {
         words.extend_from_slice(bytes);
         let excess = words.len().saturating_sub(LAST_WORDS);
         words.drain(..excess);
-    }
-
-    /// Hands an event over. Who floods waits for the owner; when that goes, events go nowhere.
-    fn send(&self, event: Event) {
-        let mut event = event;
-        loop {
-            match self.events.try_send(event) {
-                Ok(()) | Err(TrySendError::Disconnected(_)) => return,
-                Err(TrySendError::Full(back)) => {
-                    if self.closing.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    event = back;
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-            }
-        }
     }
 }
 
@@ -246,15 +230,6 @@ fn judge(status: ExitStatus, published: bool, last_words: &[u8]) -> Ended {
             signal.unwrap_or_default()
         )),
     }
-}
-
-/// The last line that says something, without podman's log prefix.
-pub(super) fn last_line(said: &[u8]) -> String {
-    said.split(|byte| *byte == b'\n')
-        .map(plain)
-        .rfind(|line| !line.trim().is_empty() && !line.contains("level=warning"))
-        .map(|line| line.trim_start_matches("Error: ").trim().to_owned())
-        .unwrap_or_else(|| String::from("it said nothing"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

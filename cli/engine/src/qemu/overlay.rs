@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use boxbuild_vmm::disk::unnamed;
+use boxbuild_vmm::disk::tmpfile;
 
 use crate::RootDisk;
 
@@ -67,7 +67,7 @@ impl Disk {
             longest = longest.max(size);
             bases.push(kept);
         }
-        let top = unnamed::create(scratch)
+        let top = tmpfile::create(scratch)
             .map_err(at("make a file for the disk's changes in", scratch))?;
         format(qemu_img, &top, size.unwrap_or(0).max(longest))
             .map_err(at("make the disk's overlay in", scratch))?;
@@ -98,7 +98,7 @@ fn format(qemu_img: &Path, file: &File, size: u64) -> io::Result<()> {
 /// Gives the private overlay `file` a name in `folder`. Returns the bytes it takes there.
 pub(super) fn keep(file: &File, folder: &Path) -> io::Result<u64> {
     file.sync_all()?;
-    unnamed::link(file, &folder.join(KEPT))?;
+    tmpfile::link(file, &folder.join(KEPT))?;
     Ok(file.metadata()?.blocks() * 512)
 }
 

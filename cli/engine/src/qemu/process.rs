@@ -3,42 +3,28 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use boxbuild_virtiofs::Traffic;
 use boxbuild_virtiofs::vhost_user::ShareServer;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, send};
 
 use super::compress::Compressor;
-use super::monitor::{Monitor, Shutdown};
-use super::{other, overlay};
-use crate::{Console, Ended, Event, Moved, Running, Usage, size_line, usage};
-use boxbuild_host::text::plain;
-
-/// How often the child is looked at when it says nothing.
-const TICK: Duration = Duration::from_millis(100);
-
-/// Bytes of QEMU's own messages that are kept for the report of its failure.
-const LAST_WORDS: usize = 4 << 10;
-
-/// Our ends of the connections to QEMU.
-#[derive(Debug)]
-pub(super) struct Streams {
-    pub(super) console: UnixStream,
-    pub(super) control: UnixStream,
-    pub(super) monitor: UnixStream,
-}
+use super::follower::Follower;
+use super::monitor::Monitor;
+use super::overlay;
+use super::shared::{Shared, Streams};
+use crate::channel::{EventGate, EventSender};
+use crate::handle::{Console, Moved, Running, Usage, size_line};
+use crate::usage;
 
 /// What QEMU works with.
 #[derive(Debug)]
@@ -55,19 +41,6 @@ pub(super) struct Parts {
     pub(super) changes: Option<File>,
 }
 
-/// What the thread that follows QEMU and its owner share.
-#[derive(Debug)]
-struct Shared {
-    process: Mutex<std::process::Child>,
-    monitor: UnixStream,
-    killed: AtomicBool,
-    /// The owner is going: nobody takes events any more.
-    closing: AtomicBool,
-    peak_memory: AtomicU64,
-    disk: Mutex<Option<Moved>>,
-    shares: Vec<Traffic>,
-}
-
 /// A running QEMU.
 #[derive(Debug)]
 pub(super) struct Child {
@@ -75,6 +48,8 @@ pub(super) struct Child {
     follower: Option<JoinHandle<()>>,
     changes: Option<File>,
     ports: Ports,
+    /// `None` once the channel of events is abandoned.
+    gate: Option<EventGate>,
     /// Ends when QEMU has.
     _compressor: Compressor,
 }
@@ -85,7 +60,7 @@ impl Child {
         program: &Path,
         arguments: Vec<OsString>,
         parts: Parts,
-        events: SyncSender<Event>,
+        events: EventSender,
     ) -> io::Result<Child> {
         let Parts {
             inherited,
@@ -109,12 +84,11 @@ impl Child {
         let errors = process
             .stderr
             .take()
-            .ok_or_else(|| other("no standard error"))?;
+            .ok_or_else(|| io::Error::other("no standard error"))?;
         let shared = Arc::new(Shared {
             process: Mutex::new(process),
             monitor: streams.monitor.try_clone()?,
             killed: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
             peak_memory: AtomicU64::new(0),
             disk: Mutex::new(None),
             shares: servers.iter().map(ShareServer::traffic).collect(),
@@ -123,15 +97,8 @@ impl Child {
             console: streams.console.try_clone()?,
             control: streams.control.try_clone()?,
         };
-        let follower = Follower {
-            shared: Arc::clone(&shared),
-            streams,
-            errors: errors.into(),
-            last_words: Vec::new(),
-            monitor: Monitor::default(),
-            fault: None,
-            events,
-        };
+        let (events, gate) = events.gated();
+        let follower = Follower::new(Arc::clone(&shared), streams, errors.into(), events);
         let follower = std::thread::Builder::new()
             .name(String::from("qemu"))
             .spawn(move || follower.run(servers))?;
@@ -140,6 +107,7 @@ impl Child {
             follower: Some(follower),
             changes,
             ports,
+            gate: Some(gate),
             _compressor: compressor,
         })
     }
@@ -194,7 +162,7 @@ impl Running for Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::Relaxed);
+        self.gate = None;
         self.kill(Duration::ZERO);
         if let Some(follower) = self.follower.take() {
             // A panic of the follower has been printed; there is nothing to add here.
@@ -233,20 +201,6 @@ fn say(stream: &UnixStream, bytes: &[u8]) {
     let _ = send(stream.as_raw_fd(), bytes, flags);
 }
 
-impl Shared {
-    fn process(&self) -> std::sync::MutexGuard<'_, std::process::Child> {
-        self.process.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn status(&self) -> Option<ExitStatus> {
-        self.process().try_wait().ok().flatten()
-    }
-
-    fn exited(&self) -> bool {
-        self.status().is_some()
-    }
-}
-
 /// Lets the child inherit `descriptors`, and die with this process.
 fn inherit(command: &mut Command, descriptors: &[OwnedFd]) {
     let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
@@ -269,196 +223,5 @@ fn inherit(command: &mut Command, descriptors: &[OwnedFd]) {
             }
             Ok(())
         });
-    }
-}
-
-/// Reads everything QEMU says until it is gone.
-struct Follower {
-    shared: Arc<Shared>,
-    streams: Streams,
-    errors: OwnedFd,
-    last_words: Vec<u8>,
-    monitor: Monitor,
-    /// Why a share does not work any more.
-    fault: Option<String>,
-    events: SyncSender<Event>,
-}
-
-/// One of the things QEMU writes to.
-#[derive(Clone, Copy, PartialEq)]
-enum Source {
-    Console,
-    Control,
-    Monitor,
-    Errors,
-}
-
-impl Follower {
-    fn run(mut self, servers: Vec<ShareServer>) {
-        let mut open = vec![
-            Source::Console,
-            Source::Control,
-            Source::Monitor,
-            Source::Errors,
-        ];
-        let mut looked = Instant::now();
-        let status = loop {
-            // The end is looked at before the last words are taken: nothing comes after it.
-            let status = self.shared.status();
-            while self.read(
-                &mut open,
-                if status.is_some() {
-                    Duration::ZERO
-                } else {
-                    TICK
-                },
-            ) {}
-            if let Some(status) = status {
-                break status;
-            }
-            // The guest would wait for ever for answers that do not come.
-            self.fault = servers.iter().find_map(ShareServer::fault);
-            if self.monitor.no_space || self.fault.is_some() {
-                let _ = self.shared.process().kill();
-            }
-            if looked.elapsed() > Duration::from_secs(1) {
-                looked = Instant::now();
-                self.measure();
-            }
-        };
-        // The shares are still before the end is told: what is in them is final.
-        drop(servers);
-        let ended = self.judge(status);
-        self.send(Event::Ended(ended));
-    }
-
-    /// Waits up to `patience` for QEMU to say something, and takes it. Returns whether there
-    /// was something.
-    fn read(&mut self, open: &mut Vec<Source>, patience: Duration) -> bool {
-        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
-        let mut polled: Vec<PollFd<'_>> = open
-            .iter()
-            .map(|source| PollFd::new(self.fd(*source), PollFlags::POLLIN))
-            .collect();
-        if polled.is_empty() {
-            std::thread::sleep(patience);
-            return false;
-        }
-        if !poll(&mut polled, timeout).is_ok_and(|ready| ready > 0) {
-            return false;
-        }
-        let ready: Vec<Source> = polled
-            .iter()
-            .zip(open.iter())
-            .filter(|(polled, _)| polled.any().unwrap_or(false))
-            .map(|(_, source)| *source)
-            .collect();
-        let mut buffer = [0; 16 << 10];
-        let mut some = false;
-        for source in ready {
-            match nix::unistd::read(self.fd(source), &mut buffer) {
-                Ok(count) if count > 0 => {
-                    some = true;
-                    self.take(source, &buffer[..count]);
-                }
-                Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
-                _ => open.retain(|one| *one != source),
-            }
-        }
-        // A flood must not keep the end from being seen.
-        some && patience.is_zero()
-    }
-
-    fn fd(&self, source: Source) -> BorrowedFd<'_> {
-        match source {
-            Source::Console => self.streams.console.as_fd(),
-            Source::Control => self.streams.control.as_fd(),
-            Source::Monitor => self.streams.monitor.as_fd(),
-            Source::Errors => self.errors.as_fd(),
-        }
-    }
-
-    fn take(&mut self, source: Source, bytes: &[u8]) {
-        match source {
-            Source::Console => self.send(Event::Console(bytes.to_vec())),
-            Source::Control => self.send(Event::Control(bytes.to_vec())),
-            Source::Monitor => self.monitor.push(bytes),
-            Source::Errors => {
-                self.last_words.extend_from_slice(bytes);
-                let excess = self.last_words.len().saturating_sub(LAST_WORDS);
-                self.last_words.drain(..excess);
-            }
-        }
-    }
-
-    /// Hands an event over. The owner takes them as fast as it can; a guest that floods its
-    /// console waits for it. When the owner goes, events go nowhere.
-    fn send(&self, event: Event) {
-        let mut event = event;
-        loop {
-            match self.events.try_send(event) {
-                Ok(()) | Err(TrySendError::Disconnected(_)) => return,
-                Err(TrySendError::Full(back)) => {
-                    if self.shared.closing.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    event = back;
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-            }
-        }
-    }
-
-    /// Notes the highest resident memory so far (proc_pid_status(5), VmHWM), and asks QEMU
-    /// about its disks.
-    fn measure(&mut self) {
-        *self
-            .shared
-            .disk
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = self.monitor.disk;
-        // One question at a time: a QEMU that hangs must not fill the socket.
-        if !self.monitor.asked {
-            self.monitor.asked = (&self.shared.monitor).write_all(Monitor::BLOCKS).is_ok();
-        }
-        let id = self.shared.process().id();
-        let status = std::fs::read_to_string(format!("/proc/{id}/status"));
-        if let Some(peak) = status.ok().and_then(|status| usage::kib(&status, "VmHWM:")) {
-            self.shared.peak_memory.fetch_max(peak, Ordering::Relaxed);
-        }
-    }
-
-    fn judge(&self, status: ExitStatus) -> Ended {
-        let words: Vec<String> = self
-            .last_words
-            .split(|byte| *byte == b'\n')
-            .map(plain)
-            .filter(|line| !line.trim().is_empty())
-            .collect();
-        let words = words[words.len().saturating_sub(5)..].join("; ");
-        if self.monitor.no_space {
-            return Ended::Failed(String::from(
-                "the file system with the box's writable disk is full: free some space, or set \
-                 KIWI_BOXED_CACHE_DIR to a folder on another one",
-            ));
-        }
-        if let Some(fault) = &self.fault {
-            return Ended::Failed(format!("the guest broke the rules of its shares: {fault}"));
-        }
-        if self.shared.killed.load(Ordering::Relaxed) {
-            return Ended::Killed;
-        }
-        match self.monitor.shutdown {
-            Some(Shutdown::Guest) if status.success() => Ended::PoweredOff,
-            Some(Shutdown::Reset) if status.success() => Ended::Reset,
-            _ => {
-                let how = match status.signal() {
-                    Some(signal) => format!("QEMU was killed by signal {signal}"),
-                    None => format!("QEMU ended with {status}"),
-                };
-                let colon = if words.is_empty() { "" } else { ": " };
-                Ended::Failed(format!("{how}{colon}{words}"))
-            }
-        }
     }
 }

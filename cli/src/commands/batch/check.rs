@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use super::matrix::Build;
 use crate::args::{self, ArgsError};
 use crate::exit_code::{ExitCode, Result};
-use boxbuild_core::plan::HostFacts;
+use boxbuild_core::boot::RunsAs;
+use boxbuild_core::host_facts::HostFacts;
 use boxbuild_core::plan::Plan;
 use boxbuild_core::resolve::Resolved;
 use boxbuild_engine::podman::Podman;
@@ -124,7 +125,7 @@ fn one(build: &Build, engines: &mut Engines) -> Result<(Ready, Vec<String>)> {
     let (engine, note) = engines.of(&plan)?;
     let mut notes = plan.notes.clone();
     notes.extend(note);
-    let in_machine = plan.container.is_none();
+    let in_machine = !plan.runs_as.is_container();
     let ready = Ready {
         name: build.name.clone(),
         argv,
@@ -149,7 +150,7 @@ struct Engines {
 impl Engines {
     /// The engine for a plan, and why a better one was passed over.
     fn of(&mut self, plan: &Plan) -> Result<(String, Option<String>)> {
-        if let Some(mode) = plan.container {
+        if let RunsAs::Container(mode) = plan.runs_as {
             return Ok((
                 Podman::find(
                     mode,

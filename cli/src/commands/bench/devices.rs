@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use boxbuild_bench_paths::{Path, find};
+use boxbuild_workloads::{Workload, find};
 
 use super::{Figure, Report};
 use boxbuild_host::interrupt::Interrupt;
 
-/// What is measured: part, name, path of package boxbuild-bench-paths.
-const PATHS: [(&str, &str, &str); 10] = [
+/// What is measured: part, name, workload of package boxbuild-workloads.
+const MEASURED: [(&str, &str, &str); 10] = [
     ("share", "look a name up", "fuse/lookup-forget"),
     ("share", "create and remove a file", "fuse/create-unlink"),
     ("share", "read 4 KiB", "fuse/read-4k"),
@@ -32,13 +32,15 @@ pub(super) fn devices(
     interrupt: &Interrupt,
     mut step: impl FnMut(&'static str),
 ) {
-    for (part, name, path) in PATHS {
+    for (part, name, workload) in MEASURED {
         if interrupt.count() > 0 {
             return;
         }
         step(part);
-        let Some(path) = find(path) else { continue };
-        match measure(path, time) {
+        let Some(workload) = find(workload) else {
+            continue;
+        };
+        match measure(workload, time) {
             Ok((unit, rates)) => report.figures.push(figure(part, name, unit, rates)),
             Err(error) => report.skipped.push(format!("{part}, {name}: {error:#}")),
         }
@@ -46,21 +48,21 @@ pub(super) fn devices(
 }
 
 /// The rate of each slice, and its unit.
-fn measure(path: Path, time: Duration) -> anyhow::Result<(&'static str, Vec<f64>)> {
-    let mut workload = (path.make)()?;
+fn measure(workload: Workload, time: Duration) -> anyhow::Result<(&'static str, Vec<f64>)> {
+    let mut running = (workload.make)()?;
     let warm = Instant::now();
     while warm.elapsed() < time / WARM_UP {
-        workload.round()?;
+        running.round()?;
     }
-    let (unit, each) = match path.bytes {
+    let (unit, each) = match workload.bytes {
         Some(bytes) => ("MiB/s", bytes as f64 / f64::from(1 << 20)),
-        None => ("1/s", path.count as f64),
+        None => ("1/s", workload.count as f64),
     };
     let mut rates = Vec::new();
     for _ in 0..SLICES {
         let (start, mut rounds) = (Instant::now(), 0_u32);
         while rounds == 0 || start.elapsed() < time / SLICES {
-            workload.round()?;
+            running.round()?;
             rounds += 1;
         }
         rates.push(f64::from(rounds) * each / start.elapsed().as_secs_f64());
@@ -90,7 +92,7 @@ mod tests {
         let interrupt = Interrupt::install().unwrap();
         devices(&mut report, Duration::from_millis(20), &interrupt, |_| {});
         assert_eq!(report.skipped, Vec::<String>::new());
-        assert_eq!(report.figures.len(), PATHS.len());
+        assert_eq!(report.figures.len(), MEASURED.len());
         for figure in &report.figures {
             let [low, high] = figure.range;
             assert!(

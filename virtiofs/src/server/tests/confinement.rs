@@ -12,7 +12,7 @@ fn unchecked() -> Driver {
     Driver::with(|_| {}, Server::with_unchecked_names)
 }
 
-/// Tries to get out; the errors of the attempts.
+/// Tries to leave the share; returns the errors of the attempts.
 fn attack(guest: &Driver) -> Vec<Option<i32>> {
     vec![
         guest.mkdir(ROOT_ID, c"../made", 0o755).err(),
@@ -28,7 +28,7 @@ fn attack(guest: &Driver) -> Vec<Option<i32>> {
     ]
 }
 
-/// What lies beside the share, sorted.
+/// Returns the names beside the share, sorted.
 fn beside(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap();
     let mut names: Vec<_> = entries
@@ -67,7 +67,7 @@ fn landlock_alone_keeps_the_guest_in() {
     let confined = || {
         let guest = unchecked();
         std::fs::write(guest.dir.path().join("victim"), "secret").unwrap();
-        if confine_thread(guest.config()).unwrap() != Confinement::Landlock {
+        if confine_thread(guest.file_system()).unwrap() != Confinement::Landlock {
             return None;
         }
         let errors = attack(&guest);

@@ -1,17 +1,17 @@
-//! The guest's side: puts requests into guest memory and takes replies out of it.
+//! The guest's side: writes requests to guest memory and reads replies from it.
 
+use std::cell::RefCell;
 use std::ffi::CStr;
 
+use boxbuild_vmm_driver::{Buffer, DriverQueue, QueueLayout};
 use tempfile::TempDir;
-use virtio_bindings::bindings::virtio_ring::VRING_DESC_F_WRITE;
-use virtio_queue::desc::{RawDescriptor, split::Descriptor};
-use virtio_queue::mock::MockSplitQueue;
+use virtio_queue::{Queue, QueueT};
 use vm_memory::{ByteValued, Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::config::ShareConfig;
 use crate::fuse::abi::{self, Attr, EntryOut, InHeader, OpenOut, OutHeader, init, opcode};
 use crate::passthrough::PassthroughFs;
 use crate::server::{Server, ServerError};
+use crate::share::{MountTag, Share};
 
 const REQUEST: u64 = 0x10_0000;
 const REPLY: u64 = 0x30_0000;
@@ -36,6 +36,7 @@ const OFFERED: u64 = init::ASYNC_READ
 
 pub(super) struct Driver {
     memory: GuestMemoryMmap,
+    queue: RefCell<(DriverQueue, Queue)>,
     server: Server<PassthroughFs>,
     pub(super) dir: TempDir,
     pub(super) uid: u32,
@@ -49,22 +50,26 @@ impl Driver {
     }
 
     pub(super) fn read_only() -> Self {
-        Self::with(|config| config.read_only = true, Server::new)
+        Self::with(|share| share.read_only = true, Server::new)
     }
 
     pub(super) fn with(
-        change: impl FnOnce(&mut ShareConfig),
+        change: impl FnOnce(&mut Share),
         serve: impl FnOnce(PassthroughFs) -> Server<PassthroughFs>,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("share");
         std::fs::create_dir(&root).unwrap();
-        let mut config = ShareConfig::new(root);
-        change(&mut config);
-        let server = serve(PassthroughFs::new(config).unwrap());
+        let mut share = Share::new(MountTag::new("share").unwrap(), root);
+        change(&mut share);
+        let server = serve(PassthroughFs::new(share).unwrap());
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
+        let layout = QueueLayout::new(GuestAddress(0), 64).unwrap();
+        let driver = DriverQueue::new(layout);
+        let device = driver.device_queue().unwrap();
         let driver = Self {
             memory,
+            queue: RefCell::new((driver, device)),
             server,
             dir,
             uid: 0,
@@ -91,8 +96,8 @@ impl Driver {
         self.dir.path().join("share").join(path)
     }
 
-    pub(super) fn config(&self) -> &ShareConfig {
-        self.server.file_system().config()
+    pub(super) fn file_system(&self) -> &PassthroughFs {
+        self.server.file_system()
     }
 
     pub(super) fn keeps_owners(&self) -> bool {
@@ -101,29 +106,34 @@ impl Driver {
 
     /// One request as the chain of these readable and writable buffers.
     pub(super) fn raw(&self, readable: &[&[u8]], writable: &[u32]) -> Result<u32, ServerError> {
-        let mut descriptors = Vec::new();
+        let mut buffers = Vec::new();
         let mut address = REQUEST;
         for part in readable {
             self.memory
                 .write_slice(part, GuestAddress(address))
                 .unwrap();
-            let descriptor = Descriptor::new(address, part.len() as u32, 0, 0);
-            descriptors.push(RawDescriptor::from(descriptor));
+            buffers.push(Buffer::readable(address, part.len() as u32));
             address += part.len() as u64;
         }
         let mut address = REPLY;
         for len in writable {
-            let descriptor = Descriptor::new(address, *len, VRING_DESC_F_WRITE as u16, 0);
-            descriptors.push(RawDescriptor::from(descriptor));
+            buffers.push(Buffer::writable(address, *len));
             address += u64::from(*len);
         }
-        self.chain(&descriptors)
+        self.chain(&buffers)
     }
 
-    pub(super) fn chain(&self, descriptors: &[RawDescriptor]) -> Result<u32, ServerError> {
-        let queue = MockSplitQueue::new(&self.memory, 64);
-        let chain = queue.build_desc_chain(descriptors).unwrap();
-        self.server.handle(&self.memory, chain)
+    /// One request as the chain of these buffers, wherever they lie.
+    pub(super) fn chain(&self, buffers: &[Buffer]) -> Result<u32, ServerError> {
+        let (driver, device) = &mut *self.queue.borrow_mut();
+        let head = driver.add(&self.memory, buffers).unwrap();
+        let chain = device.pop_descriptor_chain(&self.memory).unwrap();
+        let result = self.server.handle(&self.memory, chain);
+        let written = *result.as_ref().unwrap_or(&0);
+        device.add_used(&self.memory, head, written).unwrap();
+        let used = driver.next_used(&self.memory).unwrap().unwrap();
+        assert_eq!((used.head, used.len), (head.into(), written));
+        result
     }
 
     pub(super) fn header(&self, opcode: u32, node: u64, body: usize) -> InHeader {

@@ -1,8 +1,7 @@
-//! Requests that no sane guest sends.
+//! Requests that only a broken or hostile guest sends.
 
+use boxbuild_vmm_driver::Buffer;
 use proptest::prelude::*;
-use virtio_bindings::bindings::virtio_ring::VRING_DESC_F_WRITE;
-use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use vm_memory::ByteValued;
 
 use super::driver::Driver;
@@ -200,15 +199,14 @@ fn broken_chains_are_errors() {
     let error = guest.raw(&[lying.as_slice(), body.as_slice()], &[200]);
     assert!(matches!(error, Err(ServerError::Length { .. })));
     // Outside of memory, and in the wrong order.
-    let outside = RawDescriptor::from(Descriptor::new(1 << 40, 64, 0, 0));
+    let outside = Buffer::readable(1 << 40, 64);
     assert!(matches!(
         guest.chain(&[outside]),
         Err(ServerError::Chain(ChainError::Memory(_)))
     ));
-    let write = VRING_DESC_F_WRITE as u16;
     let wrong = [
-        RawDescriptor::from(Descriptor::new(0x30_0000, 64, write, 0)),
-        RawDescriptor::from(Descriptor::new(0x10_0000, 64, 0, 0)),
+        Buffer::writable(0x30_0000, 64),
+        Buffer::readable(0x10_0000, 64),
     ];
     assert!(matches!(
         guest.chain(&wrong),

@@ -18,18 +18,9 @@ fn keeping() -> Option<Driver> {
 }
 
 fn override_of(guest: &Driver, name: &str) -> Option<String> {
-    let path = std::ffi::CString::new(guest.host(name).to_str().unwrap()).unwrap();
     let mut value = [0_u8; 128];
-    // SAFETY: both strings are NUL-terminated, value is as large as stated.
-    let len = unsafe {
-        libc::lgetxattr(
-            path.as_ptr(),
-            c"user.containers.override_stat".as_ptr(),
-            value.as_mut_ptr().cast(),
-            value.len(),
-        )
-    };
-    let len = usize::try_from(len).ok()?;
+    let attribute = c"user.containers.override_stat";
+    let len = rustix::fs::lgetxattr(guest.host(name), attribute, &mut value[..]).ok()?;
     Some(String::from_utf8(value[..len].to_vec()).unwrap())
 }
 

@@ -4,17 +4,17 @@ use std::io::{self, Read, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Words of one part, which stands for 128 MiB of 4 KiB blocks and takes a page.
+/// Words of one chunk, which stands for 128 MiB of 4 KiB blocks and takes a page.
 const WORDS: usize = 512;
-/// Blocks of one part.
+/// Blocks of one chunk.
 const PART: u64 = WORDS as u64 * 64;
 
-type Part = Box<[AtomicU64]>;
+type Chunk = Box<[AtomicU64]>;
 
-/// One bit for each block. A part without any bit takes no memory: disks of boxes have up to
+/// One bit for each block. A chunk without any bit takes no memory: disks of boxes have up to
 /// 500 GB, of which a build uses little.
 #[derive(Debug)]
-pub(super) struct Bitmap(Box<[OnceLock<Part>]>);
+pub(super) struct Bitmap(Box<[OnceLock<Chunk>]>);
 
 impl Bitmap {
     /// All bits are clear.
@@ -23,18 +23,18 @@ impl Bitmap {
         Bitmap(parts.map(|_| OnceLock::new()).collect())
     }
 
-    fn part(&self, block: u64) -> Option<&Part> {
+    fn chunk(&self, block: u64) -> Option<&Chunk> {
         self.0.get((block / PART) as usize)?.get()
     }
 
-    fn word(part: &Part, block: u64) -> &AtomicU64 {
-        &part[(block % PART / 64) as usize]
+    fn word(chunk: &Chunk, block: u64) -> &AtomicU64 {
+        &chunk[(block % PART / 64) as usize]
     }
 
     pub(super) fn get(&self, block: u64) -> bool {
-        let word = |part| Self::word(part, block).load(Ordering::Acquire);
-        self.part(block)
-            .is_some_and(|part| word(part) >> (block % 64) & 1 == 1)
+        let word = |chunk| Self::word(chunk, block).load(Ordering::Acquire);
+        self.chunk(block)
+            .is_some_and(|chunk| word(chunk) >> (block % 64) & 1 == 1)
     }
 
     /// How many blocks from `first` on, at most up to `end`, have the same bit as it.
@@ -42,7 +42,7 @@ impl Bitmap {
         let value = self.get(first);
         let mut block = first + 1;
         while block < end {
-            let Some(part) = self.part(block) else {
+            let Some(chunk) = self.chunk(block) else {
                 if value {
                     break;
                 }
@@ -50,7 +50,7 @@ impl Bitmap {
                 continue;
             };
             // The bits that differ, from `block` on.
-            let word = Self::word(part, block).load(Ordering::Acquire);
+            let word = Self::word(chunk, block).load(Ordering::Acquire);
             let differs = if value { !word } else { word } >> (block % 64);
             if differs != 0 {
                 block += u64::from(differs.trailing_zeros());
@@ -63,10 +63,10 @@ impl Bitmap {
 
     /// Writes the parts that have bits: for each its number and its words, all little-endian.
     pub(super) fn save(&self, out: &mut impl Write) -> io::Result<()> {
-        for (number, part) in self.0.iter().enumerate() {
-            let Some(part) = part.get() else { continue };
+        for (number, chunk) in self.0.iter().enumerate() {
+            let Some(chunk) = chunk.get() else { continue };
             out.write_all(&(number as u64).to_le_bytes())?;
-            for word in part {
+            for word in chunk {
                 out.write_all(&word.load(Ordering::Acquire).to_le_bytes())?;
             }
         }
@@ -88,12 +88,12 @@ impl Bitmap {
             let slot = usize::try_from(u64::from_le_bytes(number))
                 .ok()
                 .and_then(|number| bitmap.0.get(number));
-            let part = words.chunks_exact(8).map(|word| {
+            let chunk = words.chunks_exact(8).map(|word| {
                 let mut bytes = [0; 8];
                 bytes.copy_from_slice(word);
                 AtomicU64::new(u64::from_le_bytes(bytes))
             });
-            if slot.is_none_or(|slot| slot.set(part.collect()).is_err()) {
+            if slot.is_none_or(|slot| slot.set(chunk.collect()).is_err()) {
                 return Err(io::ErrorKind::InvalidData.into());
             }
         }
@@ -106,11 +106,11 @@ impl Bitmap {
             let Some(slot) = self.0.get((block / PART) as usize) else {
                 return;
             };
-            let part = slot.get_or_init(|| (0..WORDS).map(|_| AtomicU64::new(0)).collect());
+            let chunk = slot.get_or_init(|| (0..WORDS).map(|_| AtomicU64::new(0)).collect());
             let bit = block % 64;
             let count = (64 - bit).min(end - block);
             let mask = (u64::MAX >> (64 - count)) << bit;
-            Self::word(part, block).fetch_or(mask, Ordering::Release);
+            Self::word(chunk, block).fetch_or(mask, Ordering::Release);
             block += count;
         }
     }

@@ -82,7 +82,7 @@ fn read(disk: &Overlay, offset: u64, len: usize) -> Vec<u8> {
             rest = tail;
             size = size * 3 + 11;
         }
-        disk.read_at(offset, &mut Buffers::new(&parts)).unwrap();
+        disk.read_at(offset, &mut Cursor::new(&parts)).unwrap();
     }
     bytes
 }
@@ -92,7 +92,7 @@ fn write(disk: &Overlay, offset: u64, bytes: &[u8]) -> io::Result<()> {
     let third = bytes.len() / 3;
     let (head, tail) = bytes.split_at_mut(third);
     let parts = [VolatileSlice::from(head), VolatileSlice::from(tail)];
-    disk.write_at(offset, &mut Buffers::new(&parts))
+    disk.write_at(offset, &mut Cursor::new(&parts))
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn a_full_host_is_an_error_that_names_the_folder() {
         assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
     }
     let result = write(&disk, LEN as u64 / 2 - 4096, &[3; 8192]);
-    let error = disk.said(result).unwrap_err();
+    let error = disk.with_context(result).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FileTooLarge);
     let folder = bench.dir.path().to_str().unwrap();
     let text = error.to_string();
@@ -326,7 +326,7 @@ fn an_image_that_cannot_be_read_is_an_error_that_names_it() {
         .unwrap();
     let mut bytes = [0; 512];
     let parts = [VolatileSlice::from(&mut bytes[..])];
-    let error = disk.read_at(0, &mut Buffers::new(&parts)).unwrap_err();
+    let error = disk.read_at(0, &mut Cursor::new(&parts)).unwrap_err();
     assert!(
         error.to_string().contains(path.to_str().unwrap()),
         "{error}"

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{COMPRESSED, COPIED, damaged};
-use crate::disk::volatile::read_at;
+use super::table::{COMPRESSED, COPIED, damaged};
+use crate::disk::file_io::read_at;
 
 /// Unpacked clusters that are kept, in bytes.
 const KEPT: usize = 4 << 20;

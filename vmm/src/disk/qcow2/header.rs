@@ -2,9 +2,9 @@
 
 use std::fs::File;
 
-use super::{be_u32, be_u64};
-use crate::disk::image::ImageError;
-use crate::disk::volatile::read_at;
+use super::table::{be_u32, be_u64};
+use crate::disk::error::ImageError;
+use crate::disk::file_io::read_at;
 
 /// First bytes of every image.
 pub(in crate::disk) const MAGIC: [u8; 4] = *b"QFI\xfb";

@@ -12,11 +12,11 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 
 use super::compressed::Unpacker;
-use super::header::LARGEST_L1;
+use super::header::{Header, LARGEST_L1};
 use super::refcounts::{Home, Refcounts};
-use super::{COMPRESSED, COPIED, Header, OFFSET, ZERO, damaged, read_table};
-use crate::disk::image::ImageError;
-use crate::disk::volatile::punch_or_write;
+use super::table::{COMPRESSED, COPIED, OFFSET, ZERO, damaged, read_table};
+use crate::disk::error::ImageError;
+use crate::disk::file_io::punch_or_write;
 
 /// Where the data of a cluster are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) enum Cluster {
 
 /// A second-level table.
 #[derive(Debug)]
-struct Table {
+struct L2Table {
     entries: Box<[u64]>,
     home: Home,
 }
@@ -48,7 +48,7 @@ pub(super) struct Metadata {
     l1: Home,
     /// Offsets of the second-level tables that have not been read.
     offsets: Vec<u64>,
-    tables: Vec<Option<Table>>,
+    tables: Vec<Option<L2Table>>,
     refcounts: Refcounts,
     pub(super) unpacker: Unpacker,
     /// A commit failed in a way that leaves open what is in the file.
@@ -149,7 +149,7 @@ impl Metadata {
             clusters: 1,
             ..Home::default()
         };
-        self.tables[table] = Some(Table { entries, home });
+        self.tables[table] = Some(L2Table { entries, home });
         Ok(())
     }
 
@@ -184,7 +184,7 @@ impl Metadata {
     fn set(&mut self, cluster: u64, entry: u64) {
         let (index, within) = self.split(cluster);
         let size = (self.cluster() / 8) as usize;
-        let table = self.tables[index].get_or_insert_with(|| Table {
+        let table = self.tables[index].get_or_insert_with(|| L2Table {
             entries: vec![0; size].into(),
             home: Home::default(),
         });
@@ -223,7 +223,7 @@ impl Metadata {
             }
             Cluster::Shared(old) => {
                 let mut data = vec![0; self.cluster() as usize];
-                crate::disk::volatile::read_at(file, &mut data, old)?;
+                crate::disk::file_io::read_at(file, &mut data, old)?;
                 self.replace(file, first, &data)
             }
             Cluster::Compressed(entry) => {
@@ -286,7 +286,7 @@ impl Metadata {
 
     /// Whether the file lacks something.
     pub(super) fn dirty(&self) -> bool {
-        let dirty = |table: &Option<Table>| table.as_ref().is_some_and(|table| table.home.dirty);
+        let dirty = |table: &Option<L2Table>| table.as_ref().is_some_and(|table| table.home.dirty);
         self.l1.dirty || self.refcounts.dirty() || self.tables.iter().any(dirty)
     }
 
@@ -382,7 +382,7 @@ impl Metadata {
         file.write_all_at(bytes, offset)
     }
 
-    /// After a failure, nobody knows what the disk has; the kernel does not say it twice.
+    /// After a failure it is unknown what the disk has; the kernel does not say it twice.
     fn sync(&mut self, file: &File) -> io::Result<()> {
         let synced = file.sync_data();
         if synced.is_err() {

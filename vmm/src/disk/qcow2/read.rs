@@ -1,12 +1,14 @@
-//! Reading an image that nobody changes.
+//! Reading an image that does not change.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, OnceLock};
 
 use super::compressed::Unpacker;
-use super::{COMPRESSED, Header, OFFSET, ZERO, damaged, read_table};
-use crate::disk::image::{ImageError, Place};
+use super::header::Header;
+use super::table::{COMPRESSED, OFFSET, ZERO, damaged, read_table};
+use crate::disk::error::ImageError;
+use crate::disk::mapping::Mapping;
 
 /// The tables of an image.
 #[derive(Debug)]
@@ -63,19 +65,19 @@ impl Qcow2 {
     }
 
     /// The place of `offset`, and for how many bytes it holds; the range is in the disk.
-    pub(in crate::disk) fn place(
+    pub(in crate::disk) fn map(
         &self,
         file: &File,
         offset: u64,
         len: u64,
-    ) -> io::Result<(Place, u64)> {
+    ) -> io::Result<(Mapping, u64)> {
         let size = self.cluster();
         let cluster = offset >> self.cluster_bits;
         let within = offset & (size - 1);
         let first = self.entry(file, cluster)?;
         let mut count = size - within;
         if first & COMPRESSED != 0 {
-            let place = Place::Compressed {
+            let place = Mapping::Compressed {
                 entry: first,
                 within,
             };
@@ -96,7 +98,7 @@ impl Qcow2 {
             count += size;
             next += 1;
         }
-        let place = base.map_or(Place::Zero, |base| Place::File(base + within));
+        let place = base.map_or(Mapping::Zero, |base| Mapping::File(base + within));
         Ok((place, count.min(len)))
     }
 

@@ -8,9 +8,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::header::LARGEST_REFTABLE;
-use super::{Header, OFFSET, damaged, read_table};
-use crate::disk::image::ImageError;
+use super::header::{Header, LARGEST_REFTABLE};
+use super::table::{OFFSET, damaged, read_table};
+use crate::disk::error::ImageError;
 
 /// Free clusters that data leave alone: tables move at each commit, and need some.
 const RESERVE: usize = 32;

@@ -1,5 +1,6 @@
 //! An image written in place, against a plain vector of bytes and against `qemu-img`.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,9 +9,10 @@ use std::sync::atomic::Ordering;
 use proptest::prelude::*;
 use vm_memory::VolatileSlice;
 
-use super::*;
-use crate::disk::volatile::Buffers;
-use crate::disk::{Disk, Image, SECTOR, open_in_place};
+use super::Qcow2Disk;
+use super::table::be_u64;
+use crate::disk::{Disk, Image, ImageError, SECTOR, open_in_place};
+use crate::guest_io::Cursor;
 
 pub(super) const LEN: usize = 1 << 20;
 
@@ -92,13 +94,13 @@ pub(super) fn write(disk: &Qcow2Disk, offset: u64, bytes: &[u8]) -> std::io::Res
     let third = bytes.len() / 3;
     let (head, tail) = bytes.split_at_mut(third);
     let parts = [VolatileSlice::from(head), VolatileSlice::from(tail)];
-    disk.write_at(offset, &mut Buffers::new(&parts))
+    disk.write_at(offset, &mut Cursor::new(&parts))
 }
 
 pub(super) fn read(disk: &Qcow2Disk, offset: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0xee; len];
     let parts = [VolatileSlice::from(&mut bytes[..])];
-    disk.read_at(offset, &mut Buffers::new(&parts)).unwrap();
+    disk.read_at(offset, &mut Cursor::new(&parts)).unwrap();
     bytes
 }
 

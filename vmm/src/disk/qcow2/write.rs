@@ -12,9 +12,10 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use vm_memory::bitmap::BitmapSlice;
 
 use super::metadata::{Cluster, Metadata};
-use crate::disk::image::ImageError;
-use crate::disk::volatile::{Buffers, punch_or_write};
-use crate::disk::{Disk, about};
+use crate::disk::error::{ImageError, with_context};
+use crate::disk::file_io::punch_or_write;
+use crate::disk::storage::Disk;
+use crate::guest_io::{Buffers, Cursor};
 
 /// An image that is written in place. The caller has locked it.
 #[derive(Debug)]
@@ -76,9 +77,9 @@ impl Qcow2Disk {
     pub(super) fn read_at<B: BitmapSlice>(
         &self,
         offset: u64,
-        buffers: &mut Buffers<'_, B>,
+        buffers: &mut Cursor<'_, B>,
     ) -> io::Result<()> {
-        let (mut at, end) = (offset, offset + buffers.len());
+        let (mut at, end) = (offset, offset + buffers.remaining());
         while at < end {
             let metadata = self.with_table(at / self.cluster)?;
             let run = Run::at(&metadata, at, end)?;
@@ -101,9 +102,9 @@ impl Qcow2Disk {
     pub(super) fn write_at<B: BitmapSlice>(
         &self,
         offset: u64,
-        buffers: &mut Buffers<'_, B>,
+        buffers: &mut Cursor<'_, B>,
     ) -> io::Result<()> {
-        let (mut at, end) = (offset, offset + buffers.len());
+        let (mut at, end) = (offset, offset + buffers.remaining());
         while at < end {
             let metadata = self.with_table(at / self.cluster)?;
             metadata.check()?;
@@ -157,9 +158,9 @@ impl Qcow2Disk {
         Ok(())
     }
 
-    fn said<T>(&self, result: io::Result<T>) -> io::Result<T> {
+    fn with_context<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.map_err(|error| {
-            about(
+            with_context(
                 format_args!("the disk image {}", self.path.display()),
                 &error,
             )
@@ -219,32 +220,32 @@ impl Disk for Qcow2Disk {
         false
     }
 
-    fn read(&self, offset: u64, target: &crate::virtio::Buffers<'_>) -> io::Result<()> {
-        self.said(self.read_at(offset, &mut Buffers::new(target.slices())))
+    fn read(&self, offset: u64, target: &Buffers<'_>) -> io::Result<()> {
+        self.with_context(self.read_at(offset, &mut target.cursor()))
     }
 
-    fn write(&self, offset: u64, source: &crate::virtio::Buffers<'_>) -> io::Result<()> {
-        self.said(self.write_at(offset, &mut Buffers::new(source.slices())))
+    fn write(&self, offset: u64, source: &Buffers<'_>) -> io::Result<()> {
+        self.with_context(self.write_at(offset, &mut source.cursor()))
     }
 
     fn flush(&self) -> io::Result<()> {
         let metadata = self.shared();
-        self.said(metadata.check())?;
+        self.with_context(metadata.check())?;
         let dirty = metadata.dirty();
         drop(metadata);
         // With changed tables this is most of the work, and others go on meanwhile.
         if let Err(error) = self.file.sync_data() {
             self.exclusive().give_up();
-            return self.said(Err(error));
+            return self.with_context(Err(error));
         }
         if dirty {
-            self.said(self.exclusive().commit(&self.file))?;
+            self.with_context(self.exclusive().commit(&self.file))?;
         }
         Ok(())
     }
 
     fn zero(&self, offset: u64, len: u64, discard: bool) -> io::Result<()> {
-        self.said(self.zero_at(offset, len, discard))
+        self.with_context(self.zero_at(offset, len, discard))
     }
 
     fn serial(&self) -> String {

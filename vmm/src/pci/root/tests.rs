@@ -66,7 +66,7 @@ fn both_ways_lead_to_the_same_registers() {
     assert_eq!(read(&ports, 0), (ENABLE | 1 << 11).to_le_bytes());
     assert_eq!(read(&ports, 4), [1, 0, 2, 0]);
     assert_eq!(read(&ports, 6), [2, 0]);
-    // Function 1, device 3, another bus: nobody. Extended space: nothing.
+    // Function 1, device 3, another bus: no device. Extended space: nothing.
     assert_eq!(read(&window, 1 << 15 | 1 << 12), [0xff; 4]);
     assert_eq!(read(&window, 3 << 15), [0xff; 4]);
     assert_eq!(read(&window, 1 << 15 | 0x100), [0; 4]);
@@ -85,7 +85,7 @@ fn bars_do_not_overlap_and_follow_the_guest() {
     let memory = MemoryWindow::new(root, WINDOW.start);
     assert_eq!(read(&config, 1 << 15 | 0x10), 0xc000_0000_u32.to_le_bytes());
     assert_eq!(read(&config, 2 << 15 | 0x10), 0xc000_1000_u32.to_le_bytes());
-    // Nobody answers before a driver says so.
+    // No BAR answers before a driver says so.
     assert_eq!(read(&memory, 0x1008), [0xff]);
     let _ = config.write(2 << 15 | 4, &[2, 0]);
     assert_eq!(read(&memory, 0x1008), [8]);
@@ -140,13 +140,13 @@ fn the_image_follows_the_registers_until_it_is_withdrawn() {
 
     use vm_memory::{Bytes, VolatileMemory};
 
-    use crate::pci::{ConfigImage, image};
+    use crate::pci::{ConfigShadow, config_shadow};
 
     let root = bus();
-    let memory = image::memory().unwrap();
+    let memory = config_shadow::memory().unwrap();
     let withdrawn = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&withdrawn);
-    root.set_image(ConfigImage::new(
+    root.set_shadow(ConfigShadow::new(
         Arc::clone(&memory),
         Box::new(move || {
             count.fetch_add(1, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{CONTROL_PORT, Port};
+use super::port::{CONTROL_PORT, Port};
 
 /// Bytes of a message without a name: port number, event, value.
 pub(super) const LEN: usize = 8;

@@ -1,6 +1,7 @@
 //! Console (virtio 1.2, section 5.3): hvc0 as port 0, and the named control port as port 1.
 
 mod control;
+mod port;
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,17 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{Buffers, Context, Device, DeviceConfig, Fault, Interrupt, Kind};
+use self::control::Control;
+use self::port::PORTS;
+pub use self::port::{CONTROL_PORT, Port};
+use super::chain::split_chain;
+use super::config::DeviceConfig;
+use super::device::{Context, Device};
+use super::fault::Fault;
+use super::interrupt::Interrupt;
+use super::kind::Kind;
 use crate::memory::GuestRam;
-use control::Control;
-
-/// The name under which a guest finds the control port in `/dev/virtio-ports`.
-pub const CONTROL_PORT: &str = "org.boxbuild.control";
 
 /// There are more ports than one (`VIRTIO_CONSOLE_F_MULTIPORT`).
 const F_MULTIPORT: u64 = 1 << 1;
-/// Ports: console, control port.
-const PORTS: usize = 2;
 /// Queues: receive and transmit of port 0, control receive and transmit, receive and transmit
 /// of port 1.
 const CONTROL_RECEIVE: usize = 2;
@@ -30,37 +33,6 @@ const QUEUE_SIZE: u16 = 64;
 const PIECE: usize = 16 << 10;
 /// Input that waits for the guest, per port in bytes, is at most this.
 const MOST_INPUT: usize = 1 << 20;
-
-/// A port of the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Port {
-    /// hvc0.
-    Console,
-    /// [`CONTROL_PORT`].
-    Control,
-}
-
-impl Port {
-    const ALL: [Port; PORTS] = [Port::Console, Port::Control];
-
-    fn receive(self) -> usize {
-        match self {
-            Port::Console => 0,
-            Port::Control => 4,
-        }
-    }
-
-    fn transmit(self) -> usize {
-        self.receive() + 1
-    }
-
-    fn number(self) -> u32 {
-        match self {
-            Port::Console => 0,
-            Port::Control => 1,
-        }
-    }
-}
 
 /// What the host wants to say to the guest. Clones share it.
 #[derive(Debug, Clone)]
@@ -157,7 +129,7 @@ impl Console {
         };
         let ram = &context.ram;
         queue.drain(ram, &context.interrupt, |chain| {
-            let (mut readable, _) = Buffers::split(ram, chain)?;
+            let (mut readable, _) = split_chain(ram, chain)?;
             while !readable.is_empty() {
                 let piece = readable.take_front(readable.len().min(PIECE))?;
                 let mut bytes = vec![0; piece.len()];
@@ -185,7 +157,7 @@ impl Console {
             let ram: &GuestRam = &context.ram;
             let control = &mut self.control;
             queue.drain(ram, &context.interrupt, |chain| {
-                let (readable, _) = Buffers::split(ram, chain)?;
+                let (readable, _) = split_chain(ram, chain)?;
                 let mut message = [0; control::LEN];
                 if readable.copy_to(&mut message) == control::LEN {
                     control.take(message);
@@ -212,7 +184,7 @@ fn fill(
     loop {
         while let Some(chain) = queue.pop(ram)? {
             let head = chain.head_index();
-            let (_, writable) = Buffers::split(ram, chain)?;
+            let (_, writable) = split_chain(ram, chain)?;
             let Some(bytes) = next(writable.len()) else {
                 queue.put_back();
                 return queue.signal(ram, interrupt);

@@ -1,9 +1,7 @@
 use std::time::{Duration, Instant};
 
+use boxbuild_vmm_driver::{Buffer, DriverQueue, QueueLayout};
 use proptest::prelude::*;
-use virtio_bindings::virtio_ring::VRING_DESC_F_WRITE;
-use virtio_queue::desc::{RawDescriptor, split::Descriptor};
-use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
@@ -58,7 +56,7 @@ impl Driver {
             msi: recorder.clone(),
             io_events: recorder.clone(),
             ram: ram.clone(),
-            failures: Failures::new(move |text| {
+            failures: FailureSink::new(move |text| {
                 let _ = sender.send(text);
             }),
         };
@@ -140,16 +138,13 @@ impl Driver {
     }
 }
 
-fn rings(queue: &MockSplitQueue<'_, GuestRam>) -> [u64; 3] {
-    [
-        queue.desc_table_addr().0,
-        queue.avail_addr().0,
-        queue.used_addr().0,
-    ]
+fn queue() -> DriverQueue {
+    DriverQueue::new(QueueLayout::new(RINGS, 8).unwrap())
 }
 
-fn writable(address: u64, len: u32) -> RawDescriptor {
-    Descriptor::new(address, len, VRING_DESC_F_WRITE as u16, 0).into()
+fn rings(queue: &DriverQueue) -> [u64; 3] {
+    let layout = queue.layout();
+    [layout.descriptors(), layout.available(), layout.used()].map(|address| address.0)
 }
 
 #[test]
@@ -157,16 +152,17 @@ fn a_request_is_answered_and_so_is_one_after_a_reset() {
     let mut driver = Driver::new();
     let ram = driver.ram.clone();
     for _ in 0..2 {
-        ram.write_slice(&[0; 4096], RINGS).unwrap();
         ram.write_slice(&[0; 64], GuestAddress(BUFFER)).unwrap();
-        let queue = MockSplitQueue::create(&ram, RINGS, 8);
+        let mut queue = queue();
+        queue.reset(&ram).unwrap();
         driver.start(rings(&queue));
         assert_eq!(driver.recorder.attached(), [u64::from(BASE) + NOTIFY]);
-        queue.build_desc_chain(&[writable(BUFFER, 64)]).unwrap();
+        queue.add(&ram, &[Buffer::writable(BUFFER, 64)]).unwrap();
         // KVM would signal the event; without it the write comes here.
         driver.write(NOTIFY, &[0, 0]);
         driver.wait_for_interrupt();
-        assert_eq!(queue.used().idx().load(), 1);
+        assert!(queue.next_used(&ram).unwrap().is_some());
+        assert!(!queue.has_used(&ram).unwrap());
         let bytes: [u8; 32] = ram.read_obj(GuestAddress(BUFFER)).unwrap();
         assert_ne!(bytes, [0; 32]);
         assert_eq!(driver.read::<1>(ISR), [1]);
@@ -191,31 +187,36 @@ fn features_that_are_not_offered_are_not_agreed_on() {
 fn a_broken_ring_needs_a_reset_and_works_after_it() {
     let mut driver = Driver::new();
     let ram = driver.ram.clone();
-    let queue = MockSplitQueue::create(&ram, RINGS, 8);
-    for break_it in [
+    let mut queue = queue();
+    let add = |queue: &mut DriverQueue, ram: &GuestRam, address| {
+        queue.add(ram, &[Buffer::writable(address, 64)]).unwrap();
+    };
+    type Break<'f> = &'f dyn Fn(&mut DriverQueue, &GuestRam);
+    let breaks: [Break<'_>; 4] = [
         // More chains than entries.
-        (|queue, _| queue.avail().idx().store(100)) as fn(&MockSplitQueue<'_, GuestRam>, &GuestRam),
-        // A buffer that is not memory.
-        |queue, _| drop(queue.build_desc_chain(&[writable(u64::MAX - 8, 64)])),
-        |queue, _| drop(queue.build_desc_chain(&[writable(0xd000_0000, 64)])),
-        // A chain that begins nowhere.
-        |queue, _| {
-            queue.avail().ring().ref_at(0).unwrap().store(77);
-            queue.avail().idx().store(1);
+        &|queue, ram| {
+            let index = queue.layout().available_index();
+            ram.write_obj(100_u16, index).unwrap();
         },
-    ] {
-        ram.write_slice(&[0; 4096], RINGS).unwrap();
+        // A buffer that is not memory.
+        &|queue, ram| add(queue, ram, u64::MAX - 8),
+        &|queue, ram| add(queue, ram, 0xd000_0000),
+        // A chain that begins nowhere.
+        &|queue, ram| queue.publish(ram, 77).unwrap(),
+    ];
+    for break_it in breaks {
+        queue.reset(&ram).unwrap();
         driver.start(rings(&queue));
-        break_it(&queue, &ram);
+        break_it(&mut queue, &ram);
         driver.write(NOTIFY, &[0, 0]);
         driver.wait(|driver| driver.status() & status::NEEDS_RESET != 0);
         driver.wait_for_interrupt();
         driver.write(0x14, &[0]);
         assert_eq!(driver.status(), 0);
     }
-    ram.write_slice(&[0; 4096], RINGS).unwrap();
+    queue.reset(&ram).unwrap();
     driver.start(rings(&queue));
-    queue.build_desc_chain(&[writable(BUFFER, 64)]).unwrap();
+    queue.add(&ram, &[Buffer::writable(BUFFER, 64)]).unwrap();
     driver.write(NOTIFY, &[0, 0]);
     driver.wait_for_interrupt();
 }
@@ -240,8 +241,7 @@ fn rings_outside_of_memory_need_a_reset() {
 #[test]
 fn the_doorbell_moves_with_the_bar() {
     let mut driver = Driver::new();
-    let ram = driver.ram.clone();
-    driver.start(rings(&MockSplitQueue::create(&ram, RINGS, 8)));
+    driver.start(rings(&queue()));
     let _ = driver
         .function
         .write_config(0x10, &0xc800_0000_u32.to_le_bytes());
@@ -285,9 +285,7 @@ fn the_window_in_configuration_space_reaches_the_bar() {
 #[test]
 fn a_thread_that_panics_is_reported() {
     let mut driver = Driver::of(Box::new(Panics));
-    let ram = driver.ram.clone();
-    let queue = MockSplitQueue::create(&ram, RINGS, 8);
-    driver.start(rings(&queue));
+    driver.start(rings(&queue()));
     let failed = driver.failed.recv_timeout(Duration::from_secs(20)).unwrap();
     assert_eq!(failed, "the thread virtio-rng panicked");
     driver.wait(|driver| driver.status() & status::NEEDS_RESET != 0);

@@ -14,8 +14,6 @@ use std::thread::JoinHandle;
 use boxinit::host_xz::{BEGIN, DATA, END, ERROR, FRAME, Frame, HEAD, READY};
 use liblzma::stream::{Action, Check, MtStreamBuilder, PRESET_EXTREME, Status, Stream};
 
-use super::other;
-
 /// What a box may take of the host.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -111,7 +109,7 @@ fn serve(stream: &UnixStream, limits: Limits, stop: &AtomicBool) -> io::Result<(
                 send(stream, END, frame.session, Vec::new())?;
                 job = None;
             }
-            _ => return Err(other("a frame of an unknown kind")),
+            _ => return Err(io::Error::other("a frame of an unknown kind")),
         }
     }
 }
@@ -178,13 +176,13 @@ impl Job<'_> {
                 return Ok(());
             }
             if self.stop.load(Ordering::Relaxed) {
-                return Err(other("the machine is gone"));
+                return Err(io::Error::other("the machine is gone"));
             }
             let mut output = Vec::with_capacity(FRAME - HEAD);
             let status = self
                 .encoder
                 .process_vec(&input[done..], &mut output, action)
-                .map_err(|error| other(error.to_string()))?;
+                .map_err(|error| io::Error::other(error.to_string()))?;
             // A vector may have more room than was asked for.
             for part in output.chunks(FRAME - HEAD) {
                 send(self.sink, DATA, self.session, part.to_vec())?;
@@ -193,7 +191,7 @@ impl Job<'_> {
                 Status::Ok | Status::GetCheck => {}
                 Status::StreamEnd => return Ok(()),
                 // liblzma's word for "no progress", which cannot be: there is room and input.
-                Status::MemNeeded => return Err(other("liblzma does not go on")),
+                Status::MemNeeded => return Err(io::Error::other("liblzma does not go on")),
             }
         }
     }
@@ -204,7 +202,7 @@ fn read(stream: &mut impl Read) -> io::Result<Frame> {
     let mut head = [0; HEAD];
     stream.read_exact(&mut head)?;
     let (kind, length, session) =
-        Frame::head(&head).ok_or_else(|| other("a frame that is too long"))?;
+        Frame::head(&head).ok_or_else(|| io::Error::other("a frame that is too long"))?;
     let mut payload = vec![0; length];
     stream.read_exact(&mut payload)?;
     Ok(Frame {

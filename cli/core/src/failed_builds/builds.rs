@@ -1,0 +1,196 @@
+//! The failed builds of a user.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use boxbuild_boxes::store::{Store, StoreError};
+use boxbuild_host::error::IoError;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::getuid;
+
+use super::error::FailedBuildError;
+use super::record::{self, Record};
+use super::scratch::scratch;
+
+/// FailedBuilds that are kept at most: the oldest goes.
+pub(super) const MOST: usize = 5;
+
+/// Bytes that they may take together: the oldest go. The newest is kept whatever its size.
+pub(super) const MOST_BYTES: u64 = 32 << 30;
+
+/// Name of the folder in the box store.
+pub(super) const FOLDER: &str = ".builds";
+
+/// The builds of a user that are kept.
+#[derive(Debug, Clone)]
+pub struct FailedBuilds {
+    pub(super) folder: PathBuf,
+}
+
+/// A kept build.
+#[derive(Debug)]
+pub struct FailedBuild {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What is known of it.
+    pub record: Record,
+    /// Bytes that it takes, as far as they are not the box's.
+    pub bytes: u64,
+}
+
+impl FailedBuilds {
+    /// Those beside the boxes of `store`.
+    pub fn of(store: &Path) -> FailedBuilds {
+        let scratch = scratch(store);
+        let folder = if scratch == store {
+            store.join(FOLDER)
+        } else {
+            scratch.join(format!(".boxbuild-builds-{}", getuid()))
+        };
+        FailedBuilds { folder }
+    }
+
+    /// Those of the user's store.
+    ///
+    /// # Errors
+    /// If there is no telling where that is.
+    pub fn of_user() -> Result<FailedBuilds, StoreError> {
+        Ok(FailedBuilds::of(Store::of_user()?.root()))
+    }
+
+    /// The folder, made if need be, which must be the user's own: what is in it is trusted.
+    pub(super) fn make(&self) -> Result<(), FailedBuildError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(IoError::on("create the folder", &self.folder))?;
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), FailedBuildError> {
+        let metadata =
+            fs::symlink_metadata(&self.folder).map_err(IoError::on("read", &self.folder))?;
+        if metadata.is_dir() && metadata.uid() == getuid().as_raw() {
+            return Ok(());
+        }
+        let error = io::Error::other("it belongs to another user");
+        Err(IoError::on("use", &self.folder)(error).into())
+    }
+
+    /// Names of the builds, the oldest first.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn ids(&self) -> Result<Vec<String>, FailedBuildError> {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(IoError::on("read", &self.folder))?,
+        };
+        self.check()?;
+        let mut ids: Vec<(std::time::SystemTime, String)> = entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| {
+                let id = entry.file_name().into_string().ok()?;
+                let record = fs::metadata(entry.path().join(record::NAME)).ok()?;
+                (!id.starts_with('.')).then_some((record.modified().ok()?, id))
+            })
+            .collect();
+        ids.sort();
+        Ok(ids.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// A build by its name; the newest if there is none.
+    ///
+    /// # Errors
+    /// If there is no such build, or it cannot be used.
+    pub fn get(&self, id: Option<&str>) -> Result<FailedBuild, FailedBuildError> {
+        let ids = self.ids()?;
+        let Some(newest) = ids.last() else {
+            return Err(FailedBuildError::Nothing);
+        };
+        let id = id.unwrap_or(newest);
+        if !ids.iter().any(|known| known == id) {
+            let nearest = ids
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(known, id), known))
+                .min()
+                .filter(|(distance, _)| *distance <= 2)
+                .map(|(_, known)| known.clone());
+            return Err(FailedBuildError::Unknown {
+                id: id.to_owned(),
+                known: ids,
+                nearest,
+            });
+        }
+        let folder = self.folder.join(id);
+        let record = Record::read(&folder).map_err(|problem| FailedBuildError::Damaged {
+            id: id.to_owned(),
+            problem,
+        })?;
+        Ok(FailedBuild {
+            bytes: bytes(&folder),
+            folder,
+            record,
+        })
+    }
+
+    /// Removes a build. Returns the bytes that are free again.
+    ///
+    /// # Errors
+    /// If somebody uses it, or it cannot be removed.
+    pub fn remove(&self, id: &str) -> Result<u64, FailedBuildError> {
+        let folder = self.folder.join(id);
+        let handle = File::open(&folder).map_err(IoError::on("open", &folder))?;
+        let _alone = Flock::lock(handle, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| FailedBuildError::InUse(id.to_owned()))?;
+        let freed = bytes(&folder);
+        // Out of sight at once: what is half removed is no build.
+        let grave = self.folder.join(format!(".removed-{id}"));
+        fs::rename(&folder, &grave).map_err(IoError::on("remove", &folder))?;
+        fs::remove_dir_all(&grave).map_err(IoError::on("remove", &grave))?;
+        Ok(freed)
+    }
+
+    /// Removes the oldest builds while there are too many. Returns their names.
+    pub(super) fn limit(&self) -> Result<Vec<String>, FailedBuildError> {
+        let mut ids = self.ids()?;
+        let newest = ids.pop();
+        let mut total = newest.map_or(0, |id| bytes(&self.folder.join(id)));
+        let mut gone = Vec::new();
+        for (number, id) in ids.into_iter().rev().enumerate() {
+            total = total.saturating_add(bytes(&self.folder.join(&id)));
+            // One that is in use stays for now.
+            if (number + 1 >= MOST || total > MOST_BYTES) && self.remove(&id).is_ok() {
+                gone.push(id);
+            }
+        }
+        Ok(gone)
+    }
+}
+
+impl FailedBuild {
+    /// Holds the build while it is used.
+    ///
+    /// # Errors
+    /// If it is being removed.
+    pub fn hold(&self) -> Result<Flock<File>, FailedBuildError> {
+        let handle = File::open(&self.folder).map_err(IoError::on("open", &self.folder))?;
+        let locked = Flock::lock(handle, FlockArg::LockSharedNonblock)
+            .map_err(|(_, errno)| IoError::on("lock", &self.folder)(errno.into()))?;
+        Ok(locked)
+    }
+}
+
+/// Bytes on the disk of the files in a folder that have no name elsewhere.
+pub(super) fn bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| entry.metadata().ok())
+        .filter(|metadata| metadata.is_file() && metadata.nlink() == 1)
+        .map(|metadata| metadata.blocks() * 512)
+        .sum()
+}

@@ -1,0 +1,51 @@
+//! Why failed builds cannot be used.
+
+use boxbuild_host::error::{Classify, ErrorClass, IoError};
+
+/// Kept builds cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FailedBuildError {
+    /// There is none of that name.
+    #[error("there is no kept build '{id}'{}", suggestion(.known, .nearest))]
+    Unknown {
+        /// As typed.
+        id: String,
+        /// Those there are.
+        known: Vec<String>,
+        /// The one that was probably meant.
+        nearest: Option<String>,
+    },
+    /// There is none at all.
+    #[error("no failed build is kept on this machine")]
+    Nothing,
+    /// It cannot be used.
+    #[error("the kept build '{id}' cannot be used: {problem}; remove it with: boxbuild prune {id}")]
+    Damaged {
+        /// Its name.
+        id: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Somebody uses it.
+    #[error("the kept build '{0}' is in use by 'boxbuild shell': leave that first")]
+    InUse(String),
+    /// A file operation failed.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+impl Classify for FailedBuildError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            FailedBuildError::Unknown { .. } | FailedBuildError::Nothing => ErrorClass::Usage,
+            _ => ErrorClass::Host,
+        }
+    }
+}
+
+fn suggestion(known: &[String], nearest: &Option<String>) -> String {
+    match nearest {
+        Some(nearest) => format!("; did you mean '{nearest}'?"),
+        None => format!("; there are: {}", known.join(", ")),
+    }
+}

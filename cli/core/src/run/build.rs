@@ -1,0 +1,173 @@
+//! A build: the plan is carried out, supervised, and judged.
+
+use boxbuild_engine::{Ended, Running, events};
+use boxbuild_host::interrupt::Interrupt;
+use boxbuild_host::reporter::Reporter;
+
+use super::error::BuildError;
+use super::monitor::{Limits, Monitor};
+use super::outcome::{Failure, Kept, Outcome, Reason, Run};
+use super::runner::Runner;
+use super::supervise::{Attach, End, supervise};
+use crate::boot::Boot;
+use crate::failed_builds::{Failed, FailedBuilds};
+use crate::kiwi_log::Phase;
+use crate::output_dir::OutputDir;
+use crate::plan::Plan;
+use crate::ssh::Ssh;
+use crate::timeline::Milestone;
+
+/// Whether another attempt may follow a failed one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// If the box does not come up, it is booted another way: nothing is kept of that.
+    First,
+    /// What fails is kept.
+    Last,
+}
+
+/// Carries out `plan` with `runner`.
+///
+/// # Errors
+/// Fails if the build cannot be started, or its results cannot be published. A build that ran
+/// and failed is an [`Outcome`].
+pub fn run(
+    plan: &Plan,
+    runner: Runner<'_>,
+    attempt: Attempt,
+    interrupt: &Interrupt,
+    progress: &mut dyn Reporter,
+) -> Result<Run, BuildError> {
+    // Before anything is changed.
+    let ssh = plan.ssh.as_ref().map(Ssh::listen).transpose()?;
+    let _held = runner.hold(plan)?;
+    let output = OutputDir::acquire(&plan.target_dir)?;
+    let (sender, events) = events();
+    progress.begin(Phase::Boot.name());
+    let limits = Limits {
+        total: plan.timeout,
+        idle: plan.timeout_idle,
+    };
+    let address = ssh.as_ref().and_then(|ssh| ssh.local_addr().ok());
+    let command = address.and_then(|address| Some(plan.ssh.as_ref()?.command(address.port())));
+    let mut monitor = Monitor::new(&output.log(), limits, command, progress);
+    let mut running = runner.job(plan, &output, ssh)?.start(sender)?;
+    if let Some(address) = address {
+        monitor.progress().listening(address);
+    }
+    monitor.reach(Milestone::PowerOn);
+    let attach = match plan.boot() {
+        _ if !plan.debug => Attach::Never,
+        Some(Boot::Fast) | None => Attach::ToShell,
+        Some(Boot::Compat) => Attach::AtOnce,
+    };
+    let end = supervise(&mut monitor, running.as_mut(), &events, interrupt, attach);
+    monitor.reach(Milestone::Ended);
+    let peak_memory = running.peak_memory();
+    let total = monitor.elapsed();
+    let reason = reason(end, &mut monitor, &runner, &output);
+    let phases = monitor.phases();
+    let came_up = monitor.came_up();
+    let failure = reason.map(|reason| Failure {
+        last_lines: monitor.last_lines(&reason),
+        kept: keep(
+            plan,
+            &runner,
+            attempt,
+            &reason,
+            running.as_ref(),
+            &mut monitor,
+            &output,
+        ),
+        log: None,
+        reason,
+    });
+    drop(running);
+    let timeline = monitor.into_timeline();
+    progress.finish(failure.is_none());
+    let outcome = match failure {
+        None => Outcome::Built(output.publish()?),
+        Some(mut failure) => {
+            failure.log = output.publish_failure(match failure.reason {
+                Reason::Kiwi(code) if code != 0 => code,
+                _ => 1,
+            })?;
+            Outcome::Failed(failure)
+        }
+    };
+    Ok(Run {
+        outcome,
+        phases,
+        total,
+        peak_memory,
+        timeline,
+        came_up,
+    })
+}
+
+/// Why there is no result, or `None` if there is one.
+fn reason(
+    end: End,
+    monitor: &mut Monitor<'_>,
+    runner: &Runner<'_>,
+    output: &OutputDir,
+) -> Option<Reason> {
+    // A user who leaves the console when the build has come to its end does not interrupt it.
+    let ended = if end.left && monitor.exit_code().is_some() {
+        monitor.was_left();
+        Ended::PoweredOff
+    } else {
+        end.ended
+    };
+    end.stop
+        .or_else(|| match monitor.verdict(&ended, &output.result_code()) {
+            Some(Reason::Engine(text)) => Some(runner.failed(text)),
+            reason => reason,
+        })
+}
+
+/// Keeps what a failed build left, where that is wanted and worth it. That it cannot be kept
+/// changes nothing about the build.
+fn keep(
+    plan: &Plan,
+    runner: &Runner<'_>,
+    attempt: Attempt,
+    reason: &Reason,
+    running: &dyn Running,
+    monitor: &mut Monitor<'_>,
+    output: &OutputDir,
+) -> Option<Kept> {
+    let another_boot = attempt == Attempt::First && reason.is_of_the_boot(monitor.came_up());
+    if !plan.keep_failed || !reason.leaves_a_disk() || another_boot {
+        return None;
+    }
+    let failed = Failed {
+        engine: runner.name(),
+        reason: reason.to_string(),
+        exit_code: reason.exit_code(),
+        log: &output.log(),
+        console: monitor.transcript(),
+    };
+    let store = plan.installed.dir.parent().unwrap_or(&plan.installed.dir);
+    match FailedBuilds::of(store).keep(plan, running, &failed) {
+        Ok((build, removed)) => {
+            if !removed.is_empty() {
+                monitor.progress().note(&format!(
+                    "older failed builds were removed to make room: {}",
+                    removed.join(", ")
+                ));
+            }
+            Some(Kept {
+                id: build.record.id,
+                bytes: build.bytes,
+            })
+        }
+        Err(error) => {
+            let cause = std::error::Error::source(&error)
+                .map_or_else(String::new, |cause| format!(": {cause}"));
+            let note = format!("the failed build is not kept: {error}{cause}");
+            monitor.progress().note(&note);
+            None
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What a guest writes to its console.
+
+use super::last_lines::LastLines;
+use crate::kiwi_log::Lines;
+
+/// Lines that are kept for the report of a failure.
+const LAST_LINES: usize = 15;
+
+/// What is kept of the console for a failed build, in bytes.
+const TRANSCRIPT: usize = 1 << 20;
+
+/// How the kernel's last message begins (kernel/panic.c).
+const PANIC: &str = "Kernel panic - not syncing: ";
+
+/// What a guest has written to its console.
+#[derive(Debug)]
+pub(super) struct ConsoleLog {
+    lines: Lines,
+    last: LastLines,
+    transcript: String,
+    panic: Option<String>,
+}
+
+impl ConsoleLog {
+    /// An empty log.
+    pub(super) fn new() -> ConsoleLog {
+        ConsoleLog {
+            lines: Lines::default(),
+            last: LastLines::new(LAST_LINES),
+            transcript: String::new(),
+            panic: None,
+        }
+    }
+
+    /// Takes bytes, and calls `show` for each line.
+    pub(super) fn push(&mut self, bytes: &[u8], mut show: impl FnMut(&str)) {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.push(bytes, |line| {
+            self.line(line);
+            show(line);
+        });
+        self.lines = lines;
+    }
+
+    /// Takes the line that has no end.
+    pub(super) fn finish(&mut self, show: impl FnOnce(&str)) {
+        if let Some(rest) = self.lines.rest() {
+            self.line(&rest);
+            show(&rest);
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        self.transcribe(line);
+        if self.panic.is_some() {
+            // Registers and call traces would push out what led to it.
+            return;
+        }
+        self.panic = line.split_once(PANIC).map(|(_, what)| what.to_owned());
+        self.last.push(line);
+    }
+
+    fn transcribe(&mut self, line: &str) {
+        self.transcript.push_str(line);
+        self.transcript.push('\n');
+        if self.transcript.len() > TRANSCRIPT {
+            // The second half, from the beginning of a line on.
+            let middle = self.transcript.ceil_char_boundary(TRANSCRIPT / 2);
+            let cut = self.transcript[middle..]
+                .find('\n')
+                .map_or(middle, |at| middle + at + 1);
+            self.transcript.drain(..cut);
+        }
+    }
+
+    /// What the kernel panicked with.
+    pub(super) fn panic(&self) -> Option<&str> {
+        self.panic.as_deref()
+    }
+
+    /// The last lines before a panic, or at all.
+    pub(super) fn last_lines(&self) -> Vec<String> {
+        self.last.to_vec()
+    }
+
+    /// The end of everything, at most a mebibyte.
+    pub(super) fn transcript(&self) -> &str {
+        &self.transcript
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_led_to_a_panic_is_kept() {
+        let mut log = ConsoleLog::new();
+        let mut shown = 0;
+        log.push(
+            b"starting\n[1.0] Kernel panic - not syncing: no init\n",
+            |_| {
+                shown += 1;
+            },
+        );
+        for _ in 0..100 {
+            log.push(b"RIP: 0010\n", |_| shown += 1);
+        }
+        log.finish(|_| unreachable!());
+        assert_eq!(log.panic(), Some("no init"));
+        assert_eq!(log.last_lines()[0], "starting");
+        assert_eq!(log.last_lines().len(), 2);
+        assert_eq!(shown, 102);
+        assert!(log.transcript().ends_with("RIP: 0010\n"));
+    }
+
+    #[test]
+    fn a_flood_leaves_its_end() {
+        let mut log = ConsoleLog::new();
+        let line = [b'x'; 1023];
+        for number in 0..3000 {
+            log.push(format!("{number} ").as_bytes(), |_| {});
+            log.push(&line, |_| {});
+            log.push(b"\n", |_| {});
+        }
+        assert!(log.transcript().len() <= TRANSCRIPT + 2048);
+        assert!(
+            log.transcript()
+                .lines()
+                .last()
+                .unwrap()
+                .starts_with("2999 ")
+        );
+        assert_eq!(log.last_lines().len(), LAST_LINES);
+    }
+}

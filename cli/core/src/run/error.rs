@@ -1,0 +1,73 @@
+//! Why a build could not be started.
+
+use std::io;
+use std::path::PathBuf;
+
+use boxbuild_boxes::box_lock::BoxLockError;
+use boxbuild_boxes::store::StoreError;
+use boxbuild_engine::StartError;
+use boxbuild_engine::podman::ContainerError;
+use boxbuild_firmware::cmdline::CmdlineError;
+use boxbuild_host::error::{Classify, ErrorClass};
+
+use crate::output_dir::OutputDirError;
+use crate::ssh::PortError;
+
+/// The build could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The box's disk is in use.
+    #[error(transparent)]
+    BoxLock(#[from] BoxLockError),
+    /// The box cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The port that leads into the box cannot be taken.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// The target directory cannot be used.
+    #[error(transparent)]
+    OutputDir(#[from] OutputDirError),
+    /// The kernel command line cannot carry what the box is to be told.
+    #[error("the box cannot be told what to build")]
+    Cmdline(#[from] CmdlineError),
+    /// The initial ramdisk cannot be put together.
+    #[error("cannot put together the initial ramdisk from {path}")]
+    Initrd {
+        /// The box's own one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file that a build argument names cannot be read.
+    #[error("cannot read {path}, which a build option names")]
+    HostFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The engine cannot start the machine.
+    #[error("cannot start the virtual machine")]
+    Machine(#[source] StartError),
+    /// podman cannot start the container.
+    #[error("cannot start the container")]
+    Container(#[source] ContainerError),
+}
+
+impl From<StartError> for BuildError {
+    fn from(error: StartError) -> BuildError {
+        match error {
+            StartError::Container(error) => BuildError::Container(error),
+            error => BuildError::Machine(error),
+        }
+    }
+}
+
+impl Classify for BuildError {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Host
+    }
+}

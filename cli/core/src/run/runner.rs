@@ -1,0 +1,105 @@
+//! What runs a box: an engine, as a machine, or podman, as a container.
+
+use std::net::TcpListener;
+
+use boxbuild_boxes::box_lock::{BoxLock, Use};
+use boxbuild_boxes::store::ContainerImage;
+use boxbuild_engine::podman::{self, Container, Podman};
+use boxbuild_engine::{ContainerJob, Engine, Job, MachineJob};
+use boxbuild_firmware::cmdline;
+
+use super::error::BuildError;
+use super::machine::{compat_items, machine};
+use super::outcome::Reason;
+use crate::output_dir::OutputDir;
+use crate::plan::Plan;
+
+/// What runs a box.
+#[derive(Debug, Clone, Copy)]
+pub enum Runner<'a> {
+    /// An engine runs it as a machine.
+    Machine(&'a dyn Engine),
+    /// podman runs it as a container.
+    Container(&'a Podman),
+}
+
+impl<'a> Runner<'a> {
+    /// The name users know it by.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Runner::Machine(engine) => engine.name(),
+            Runner::Container(_) => Podman::NAME,
+        }
+    }
+
+    /// Takes what this build needs of the box for itself.
+    pub(super) fn hold(&self, plan: &Plan) -> Result<Option<BoxLock>, BuildError> {
+        match self {
+            Runner::Container(_) => Ok(None),
+            Runner::Machine(_) if plan.disk.in_place => {
+                let held = BoxLock::take(&plan.installed, Use::Write)?;
+                plan.installed.mark_changed()?;
+                Ok(Some(held))
+            }
+            Runner::Machine(_) => Ok(Some(BoxLock::take(&plan.installed, Use::Read)?)),
+        }
+    }
+
+    /// The job for `plan`, whose results go to `output`. The box is reached through the port
+    /// that `ssh` holds.
+    pub(super) fn job(
+        &self,
+        plan: &Plan,
+        output: &OutputDir,
+        ssh: Option<TcpListener>,
+    ) -> Result<Box<dyn Job + 'a>, BuildError> {
+        match *self {
+            Runner::Machine(engine) => Ok(Box::new(MachineJob {
+                engine,
+                machine: machine(plan, output, engine.processor(), ssh)?,
+            })),
+            Runner::Container(podman) => Ok(Box::new(ContainerJob {
+                podman,
+                container: container(plan, output)?,
+            })),
+        }
+    }
+
+    /// Why there is no result if the runner itself failed.
+    pub(super) fn failed(&self, text: String) -> Reason {
+        match self {
+            Runner::Machine(_) => Reason::Engine(text),
+            Runner::Container(_) => Reason::Container(text),
+        }
+    }
+}
+
+/// The container for `plan`.
+fn container(plan: &Plan, output: &OutputDir) -> Result<Container, BuildError> {
+    let info = &plan.installed.info;
+    let environment = plan.environment.clone();
+    let guest = match info.container {
+        Some(ContainerImage::Registry { .. }) => podman::Guest::Published {
+            cmdline: cmdline::compat(
+                info.arch.name(),
+                &plan.console,
+                &compat_items(plan),
+                &plan.kiwi_args,
+            )?,
+            environment,
+        },
+        _ => podman::Guest::Own {
+            args: plan.kiwi_args.clone(),
+            environment,
+        },
+    };
+    Ok(Container {
+        guest,
+        description: plan.description.clone(),
+        description_rw: plan.description_rw,
+        bundle: output.share().to_owned(),
+        mounts: plan.host_paths.mounts(),
+        network: plan.network,
+        devices: plan.image_types.may_need_loop_devices(),
+    })
+}

@@ -1,0 +1,97 @@
+//! The machine for a shell in a failed build.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use boxbuild_boxes::store::InstalledBox;
+use boxbuild_engine::{Machine, Network, Processor, RootDisk, Share};
+use boxbuild_firmware::cmdline;
+use boxbuild_firmware::guest::FastBoot;
+
+use super::error::BuildError;
+use super::initrd::{self, now, seed};
+use crate::failed_builds::Record;
+
+/// A machine for looking at the kept build in `folder`: its disk under a new overlay, a shell,
+/// and folders of the host that it cannot change.
+pub(super) fn machine(
+    record: &Record,
+    installed: &InstalledBox,
+    folder: &Path,
+    memory_mib: Option<u64>,
+    processor: Processor,
+) -> Result<Machine, BuildError> {
+    let info = &record.info;
+    // A folder that is gone is no reason not to look at the rest.
+    let or_own = |path: &OsString| match Path::new(path) {
+        there if there.is_dir() => there.to_owned(),
+        _ => folder.to_owned(),
+    };
+    let read_only = |tag: &str, path: PathBuf| Share {
+        tag: tag.to_owned(),
+        path,
+        read_only: true,
+    };
+    let mut shares = vec![
+        read_only("kiwidescription", or_own(&record.description)),
+        read_only("kiwibundle", or_own(&record.target_dir)),
+    ];
+    let others = record.shares.iter();
+    shares.extend(others.map(|share| read_only(&share.tag, or_own(&share.path))));
+    let mut items = info.cmdline.clone();
+    let (initrd, cmdline) = if record.fast {
+        let folders = record.shares.iter();
+        let boot = FastBoot {
+            args: Vec::new(),
+            environment: Vec::new(),
+            network: record.network,
+            folders: folders
+                .map(|share| (share.tag.clone(), PathBuf::from(&share.path), true))
+                .collect(),
+            files: Vec::new(),
+            kiwi_version: None,
+            ssh_key: None,
+            time: now(),
+            seed: seed(),
+        };
+        items.push(String::from("boxbuild.shell=only"));
+        let emulated = processor == Processor::Emulated;
+        (
+            initrd::fast(installed, &boot)?,
+            cmdline::fast(info.arch.name(), emulated, false, &record.console, &items)?,
+        )
+    } else {
+        items.push(String::from("kiwi-no-halt"));
+        (
+            initrd::compat(installed)?,
+            cmdline::compat(info.arch.name(), &record.console, &items, &[])?,
+        )
+    };
+    Ok(Machine {
+        name: format!("boxbuild-{}", record.id),
+        arch: info.arch,
+        kernel: installed.path(&info.kernel),
+        kernel_sha256: info.kernel.sha256.clone(),
+        unpack_kernel: record.fast,
+        initrd,
+        cmdline,
+        disk: RootDisk::Private {
+            image: installed.path(&info.disk),
+            kept: Some(folder.to_owned()),
+            size: None,
+            scratch: folder.to_owned(),
+        },
+        memory_mib: memory_mib.unwrap_or(record.memory_mib),
+        cpus: record.cpus,
+        shares,
+        network: if record.network {
+            Network::User
+        } else {
+            Network::None
+        },
+        host_loopback: false,
+        forward: None,
+        machine_type: None,
+        cpu_model: None,
+    })
+}

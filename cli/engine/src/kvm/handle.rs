@@ -1,0 +1,86 @@
+//! The handle of a machine in this process.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use boxbuild_vmm::disk::Overlay;
+use boxbuild_vmm::machine;
+use boxbuild_vmm::virtio::Kind;
+use boxbuild_vmm::virtio::console::{Input, Port};
+
+use crate::channel::EventGate;
+use crate::handle::{Console, Moved, Running, Usage, size_line};
+use crate::usage;
+
+/// A machine in this process.
+#[derive(Debug)]
+pub(super) struct InProcess {
+    pub(super) running: machine::Handle,
+    pub(super) overlay: Option<Arc<Overlay>>,
+    /// `None` once the channel of events is abandoned.
+    pub(super) gate: Option<EventGate>,
+}
+
+impl Running for InProcess {
+    fn kill(&mut self, _grace: Duration) {
+        // There is no process to end in order; its reader is told by the last event.
+        if let Some(gate) = &mut self.gate {
+            gate.mute();
+        }
+        self.running.stop();
+    }
+
+    fn peak_memory(&self) -> Option<u64> {
+        usage::kib(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+    }
+
+    fn usage(&self) -> Usage {
+        let (memory, processor) = usage::usage("self");
+        let moved = |wanted: Kind| {
+            let traffic = self.running.traffic().iter();
+            Moved::sum(traffic.filter_map(|(kind, moved)| (*kind == wanted).then_some(moved)))
+        };
+        Usage {
+            memory,
+            processor,
+            disk: moved(Kind::Block),
+            shares: moved(Kind::Fs),
+            network: moved(Kind::Net),
+        }
+    }
+
+    fn console(&self) -> Option<Arc<dyn Console>> {
+        Some(Arc::new(Ports(self.running.input())))
+    }
+
+    fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>> {
+        self.overlay
+            .as_ref()
+            .map(|overlay| overlay.keep(folder))
+            .transpose()
+    }
+}
+
+impl Drop for InProcess {
+    fn drop(&mut self) {
+        self.gate = None;
+    }
+}
+
+/// What the host says to the guest.
+#[derive(Debug)]
+struct Ports(Input);
+
+impl Console for Ports {
+    fn send(&self, bytes: &[u8]) {
+        self.0.send(Port::Console, bytes);
+    }
+
+    fn resize(&self, columns: u16, rows: u16) {
+        self.0
+            .send(Port::Control, size_line(columns, rows).as_bytes());
+    }
+}

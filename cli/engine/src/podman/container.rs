@@ -1,0 +1,91 @@
+//! A container to run: a plain value.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::machine::Network;
+
+/// Whose container it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The host's root runs it: loop devices work.
+    Rootful,
+    /// The caller runs it in a user namespace.
+    Rootless,
+}
+
+/// What a container shall do once.
+#[derive(Debug)]
+pub struct Container {
+    /// How the image's process 1 learns what to build.
+    pub guest: Guest,
+    /// Description folder.
+    pub description: PathBuf,
+    /// The container may write into it.
+    pub description_rw: bool,
+    /// Folder for the results.
+    pub bundle: PathBuf,
+    /// Files and folders of the host that the container sees besides.
+    pub mounts: Vec<Mount>,
+    /// Network of the container.
+    pub network: Network,
+    /// The host's /dev is visible: loop devices and their partitions.
+    pub devices: bool,
+}
+
+/// A file or folder of the host that a container sees under the path that it has there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Its path, absolute.
+    pub path: PathBuf,
+    /// The container cannot change it.
+    pub read_only: bool,
+}
+
+/// The two kinds of process 1.
+#[derive(Debug)]
+pub enum Guest {
+    /// boxbuild's own script.
+    Own {
+        /// See [`boxbuild_firmware::guest::ContainerBuild::args`].
+        args: Vec<OsString>,
+        /// See [`boxbuild_firmware::guest::ContainerBuild::environment`].
+        environment: Vec<(String, OsString)>,
+    },
+    /// The image's entry point, which reads `/container.cmdline`.
+    Published {
+        /// The line.
+        cmdline: String,
+        /// Environment of process 1.
+        environment: Vec<(String, OsString)>,
+    },
+}
+
+/// Whether podman can be told of this place in a container. Its options cannot write a colon
+/// and a comma in one path, and it hands paths on as text.
+pub fn check_place(path: &Path) -> Result<(), String> {
+    let sayable = path
+        .to_str()
+        .is_some_and(|text| !(text.contains(':') && text.contains([',', '"', '\\', '\n'])));
+    if sayable {
+        Ok(())
+    } else {
+        Err(format!(
+            "{}: podman cannot show a file of this name to a container (it has a colon and a \
+             comma, or is not UTF-8): rename it",
+            path.display()
+        ))
+    }
+}
+
+/// What the container sees besides its own folders: the name of a link to it in the private
+/// folder, its path on the host and in the container, and whether it is read-only.
+pub(super) fn shared(mounts: &[Mount]) -> impl Iterator<Item = (String, &Path, bool)> {
+    mounts.iter().enumerate().map(|(number, mount)| {
+        (
+            format!("shared{number}"),
+            mount.path.as_path(),
+            mount.read_only,
+        )
+    })
+}

@@ -1,0 +1,216 @@
+//! The thread that follows QEMU: reads everything that it writes, until it is gone.
+
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use boxbuild_host::text::plain;
+use boxbuild_virtiofs::vhost_user::ShareServer;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::monitor::{Monitor, Shutdown};
+use super::shared::{Shared, Streams};
+use crate::channel::EventSender;
+use crate::event::{Ended, Event};
+use crate::usage;
+
+/// How often the child is looked at when it says nothing.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Bytes of QEMU's own messages that are kept for the report of its failure.
+const LAST_WORDS: usize = 4 << 10;
+
+/// Reads everything QEMU says until it is gone.
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    streams: Streams,
+    errors: OwnedFd,
+    last_words: Vec<u8>,
+    monitor: Monitor,
+    /// Why a share does not work any more.
+    fault: Option<String>,
+    events: EventSender,
+}
+
+/// One of the things QEMU writes to.
+#[derive(Clone, Copy, PartialEq)]
+enum Source {
+    Console,
+    Control,
+    Monitor,
+    Errors,
+}
+
+impl Follower {
+    /// Follows what writes to `streams` and `errors`, and reports to `events`.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        streams: Streams,
+        errors: OwnedFd,
+        events: EventSender,
+    ) -> Follower {
+        Follower {
+            shared,
+            streams,
+            errors,
+            last_words: Vec::new(),
+            monitor: Monitor::default(),
+            fault: None,
+            events,
+        }
+    }
+
+    pub(super) fn run(mut self, servers: Vec<ShareServer>) {
+        let mut open = vec![
+            Source::Console,
+            Source::Control,
+            Source::Monitor,
+            Source::Errors,
+        ];
+        let mut looked = Instant::now();
+        let status = loop {
+            // The end is looked at before the last words are taken: nothing comes after it.
+            let status = self.shared.status();
+            while self.read(
+                &mut open,
+                if status.is_some() {
+                    Duration::ZERO
+                } else {
+                    TICK
+                },
+            ) {}
+            if let Some(status) = status {
+                break status;
+            }
+            // The guest would wait for ever for answers that do not come.
+            self.fault = servers.iter().find_map(ShareServer::fault);
+            if self.monitor.no_space || self.fault.is_some() {
+                let _ = self.shared.process().kill();
+            }
+            if looked.elapsed() > Duration::from_secs(1) {
+                looked = Instant::now();
+                self.measure();
+            }
+        };
+        // The shares are still before the end is told: what is in them is final.
+        drop(servers);
+        let ended = self.judge(status);
+        self.events.end(ended);
+    }
+
+    /// Waits up to `patience` for QEMU to say something, and takes it. Returns whether there
+    /// was something.
+    fn read(&mut self, open: &mut Vec<Source>, patience: Duration) -> bool {
+        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO);
+        let mut polled: Vec<PollFd<'_>> = open
+            .iter()
+            .map(|source| PollFd::new(self.fd(*source), PollFlags::POLLIN))
+            .collect();
+        if polled.is_empty() {
+            std::thread::sleep(patience);
+            return false;
+        }
+        if !poll(&mut polled, timeout).is_ok_and(|ready| ready > 0) {
+            return false;
+        }
+        let ready: Vec<Source> = polled
+            .iter()
+            .zip(open.iter())
+            .filter(|(polled, _)| polled.any().unwrap_or(false))
+            .map(|(_, source)| *source)
+            .collect();
+        let mut buffer = [0; 16 << 10];
+        let mut some = false;
+        for source in ready {
+            match nix::unistd::read(self.fd(source), &mut buffer) {
+                Ok(count) if count > 0 => {
+                    some = true;
+                    self.take(source, &buffer[..count]);
+                }
+                Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
+                _ => open.retain(|one| *one != source),
+            }
+        }
+        // A flood must not keep the end from being seen.
+        some && patience.is_zero()
+    }
+
+    fn fd(&self, source: Source) -> BorrowedFd<'_> {
+        match source {
+            Source::Console => self.streams.console.as_fd(),
+            Source::Control => self.streams.control.as_fd(),
+            Source::Monitor => self.streams.monitor.as_fd(),
+            Source::Errors => self.errors.as_fd(),
+        }
+    }
+
+    fn take(&mut self, source: Source, bytes: &[u8]) {
+        match source {
+            Source::Console => self.events.send(Event::Console(bytes.to_vec())),
+            Source::Control => self.events.send(Event::Control(bytes.to_vec())),
+            Source::Monitor => self.monitor.push(bytes),
+            Source::Errors => {
+                self.last_words.extend_from_slice(bytes);
+                let excess = self.last_words.len().saturating_sub(LAST_WORDS);
+                self.last_words.drain(..excess);
+            }
+        }
+    }
+
+    /// Notes the highest resident memory so far (proc_pid_status(5), VmHWM), and asks QEMU
+    /// about its disks.
+    fn measure(&mut self) {
+        *self
+            .shared
+            .disk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = self.monitor.disk;
+        // One question at a time: a QEMU that hangs must not fill the socket.
+        if !self.monitor.asked {
+            self.monitor.asked = (&self.shared.monitor).write_all(Monitor::BLOCKS).is_ok();
+        }
+        let id = self.shared.process().id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"));
+        if let Some(peak) = status.ok().and_then(|status| usage::kib(&status, "VmHWM:")) {
+            self.shared.peak_memory.fetch_max(peak, Ordering::Relaxed);
+        }
+    }
+
+    fn judge(&self, status: ExitStatus) -> Ended {
+        let words: Vec<String> = self
+            .last_words
+            .split(|byte| *byte == b'\n')
+            .map(plain)
+            .filter(|line| !line.trim().is_empty())
+            .collect();
+        let words = words[words.len().saturating_sub(5)..].join("; ");
+        if self.monitor.no_space {
+            return Ended::Failed(String::from(
+                "the file system with the box's writable disk is full: free some space, or set \
+                 KIWI_BOXED_CACHE_DIR to a folder on another one",
+            ));
+        }
+        if let Some(fault) = &self.fault {
+            return Ended::Failed(format!("the guest broke the rules of its shares: {fault}"));
+        }
+        if self.shared.killed.load(Ordering::Relaxed) {
+            return Ended::Killed;
+        }
+        match self.monitor.shutdown {
+            Some(Shutdown::Guest) if status.success() => Ended::PoweredOff,
+            Some(Shutdown::Reset) if status.success() => Ended::Reset,
+            _ => {
+                let how = match status.signal() {
+                    Some(signal) => format!("QEMU was killed by signal {signal}"),
+                    None => format!("QEMU ended with {status}"),
+                };
+                let colon = if words.is_empty() { "" } else { ": " };
+                Ended::Failed(format!("{how}{colon}{words}"))
+            }
+        }
+    }
+}

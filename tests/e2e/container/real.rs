@@ -1,0 +1,303 @@
+//! Builds in containers under the real podman.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use boxbuild_tests::{ProcessOutput, Running, skip};
+use nix::sys::signal::Signal;
+
+use super::fixture::{ContainerSandbox, as_podman, entry, mode, podman, podman_lines, write_box};
+use crate::other_user;
+
+crate::tests! {
+    Podman:
+        a_container_builds_with_any_bytes_in_arguments_and_paths,
+        a_failed_container_publishes_nothing,
+        the_image_of_an_older_box_goes,
+        a_container_sees_what_the_build_names,
+        a_published_image_is_fetched_as_the_options_allow,
+        a_killed_container_is_a_failure,
+        two_containers_at_once,
+        sigint_ends_a_container,
+        sigterm_ends_a_container,
+        sigkill_ends_a_container,
+        containers_of_a_normal_user;
+}
+
+/// Fails if a file below `folder` belongs to another user.
+#[track_caller]
+fn assert_own(folder: &Path) {
+    let own = nix::unistd::geteuid().as_raw();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        assert_eq!(fs::metadata(&folder).unwrap().uid(), own, "{folder:?}");
+        for entry in fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            assert_eq!(metadata.uid(), own, "{entry:?}");
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+}
+
+fn a_container_builds_with_any_bytes_in_arguments_and_paths() {
+    let sandbox = ContainerSandbox::new();
+    let name = "a:b, \"c\" $x";
+    let script = "echo image >/bundle/image.raw; mkdir /bundle/d; id -u >/bundle/d/f";
+    sandbox.describe(name, "tbz", script);
+    let target = sandbox.path("t:1");
+    fs::create_dir(&target).unwrap();
+    fs::write(target.join("precious"), "mine\n").unwrap();
+    let mut build = sandbox.build_command(name, "t:1", &[]);
+    let odd = "it's $(a) b";
+    ProcessOutput::of(build.args(["--add-package", odd])).expect(0, &[]);
+    assert_eq!(sandbox.read("t:1/image.raw"), "image\n");
+    assert_eq!(sandbox.read("t:1/precious"), "mine\n");
+    assert_eq!(sandbox.read("t:1/result.code"), "0\n");
+    let log = sandbox.read("t:1/result.log");
+    assert!(log.contains(&format!("<{odd}>")), "{log}");
+    assert_own(&target);
+    sandbox.assert_nothing_left();
+}
+
+fn a_failed_container_publishes_nothing() {
+    let sandbox = ContainerSandbox::new();
+    sandbox.describe("good", "tbz", "echo image >/bundle/image.raw");
+    sandbox.build("good", "out").expect(0, &[]);
+    fs::write(sandbox.path("out/precious"), "mine\n").unwrap();
+    let script = "echo '[ ERROR   ]: 00:00:00 | no luck' >>/bundle/result.log
+        echo half >/bundle/image.raw; mkdir /bundle/d; exit 7";
+    sandbox.describe("bad", "tbz", script);
+    let texts = ["exit code 7", "no luck", "out/result.log"];
+    sandbox.build("bad", "out").expect(1, &texts);
+    assert_eq!(sandbox.read("out/result.code"), "7\n");
+    assert_eq!(sandbox.read("out/image.raw"), "image\n");
+    assert_eq!(sandbox.read("out/precious"), "mine\n");
+    assert!(!sandbox.path("out/.boxbuild.partial").exists());
+    sandbox.assert_nothing_left();
+}
+
+fn the_image_of_an_older_box_goes() {
+    let sandbox = ContainerSandbox::new();
+    sandbox.describe("tbz", "tbz", ":");
+    let start = format!("localhost/boxbuild/{}:", sandbox.box_name());
+    let tags = || {
+        let images = podman_lines(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+        let hexadecimal = |tag: &str| tag.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let tags = images.iter().filter_map(|image| image.strip_prefix(&start));
+        tags.filter(|tag| hexadecimal(tag)).count()
+    };
+    sandbox.build("tbz", "first").expect(0, &[]);
+    assert_eq!(tags(), 1);
+    let name = sandbox.box_name();
+    let (store, other) = (sandbox.path("store"), sandbox.path("store2"));
+    fs::create_dir(&other).unwrap();
+    boxbuild_tests::sandbox::copy_box(&store.join(name), &other.join(name));
+    // An empty member of gzip makes another archive of the same contents.
+    let mut gzip = Command::new("gzip");
+    let member = gzip.arg("-c").stdin(Stdio::null()).output().unwrap().stdout;
+    let update_and_build = |store: &Path| {
+        let folder = store.join(name);
+        let mut archive = fs::read(folder.join("container")).unwrap();
+        archive.extend(&member);
+        fs::write(folder.join("container"), archive).unwrap();
+        write_box(store, name, Some(&entry(&folder, "container")));
+        let mut build = sandbox.build_command("tbz", "again", &[]);
+        ProcessOutput::of(build.env("KIWI_BOXED_CACHE_DIR", store)).expect(0, &[]);
+    };
+    update_and_build(&other);
+    assert_eq!(tags(), 2, "that of a box in another store stays");
+    update_and_build(&store);
+    update_and_build(&store);
+    assert_eq!(tags(), 2, "that of a box that was updated goes");
+    sandbox.assert_nothing_left();
+}
+
+fn a_container_sees_what_the_build_names() {
+    let sandbox = ContainerSandbox::new();
+    for folder in ["sh:a,r e", "sh:are", "sh,are"] {
+        fs::create_dir(sandbox.path(folder)).unwrap();
+    }
+    let key = sandbox.path("k:ey");
+    fs::write(&key, "key\n").unwrap();
+    let (key, shared) = (key.to_str().unwrap(), sandbox.path("sh:are"));
+    let script = format!(
+        "cat '{key}' >/bundle/key; echo in >'{}/written'
+         ! touch '{key}' 2>/dev/null || exit 9",
+        shared.display()
+    );
+    sandbox.describe("shared", "tbz", &script);
+    sandbox.describe("tbz", "tbz", ":");
+    let with_folder = |description: &str, folder: &str, target: &str| {
+        let folder = sandbox.path(folder);
+        let front = ["--shared-path", folder.to_str().unwrap()];
+        sandbox.build_command(description, target, &front)
+    };
+    let mut build = with_folder("shared", "sh:are", "out");
+    ProcessOutput::of(build.args(["--signing-key", key])).expect(0, &[]);
+    assert_eq!(sandbox.read("out/key"), "key\n");
+    assert_eq!(sandbox.read("sh:are/written"), "in\n");
+    ProcessOutput::of(&mut with_folder("tbz", "sh,are", "out")).expect(0, &[]);
+    // Podman has no way to write a path with all three of them.
+    ProcessOutput::of(&mut with_folder("tbz", "sh:a,r e", "never")).expect(2, &[]);
+    sandbox.assert_nothing_left();
+}
+
+fn a_published_image_is_fetched_as_the_options_allow() {
+    let sandbox = ContainerSandbox::new();
+    sandbox.describe("tbz", "tbz", ":");
+    let image = |tag: &str| format!("localhost/boxbuild/{}:{tag}", sandbox.box_name());
+    let registry = |name: &str| format!("{{\"registry\":\"{name}\"}}");
+    sandbox.write_box("published", Some(&registry(&image("published"))));
+    sandbox.write_box("nowhere", Some(&registry(&image("nowhere"))));
+    sandbox.write_box("option", Some(&registry("--volume=/:/host")));
+    let archive = sandbox
+        .path("store")
+        .join(sandbox.box_name())
+        .join("container");
+    let mut import = podman();
+    import.args(["import", "--quiet", "--change"]);
+    import.arg("ENTRYPOINT [\"/published\"]").arg(archive);
+    ProcessOutput::of(import.arg(image("published"))).expect(0, &[]);
+
+    let build = |name: &str, front: &[&str]| {
+        let mut build = sandbox.build_of(name, "tbz", "out", front);
+        ProcessOutput::of(build.args(["--add-package", "b;c"]))
+    };
+    let pulls =
+        |output: &ProcessOutput| output.stderr.contains("pull") || output.stdout.contains("pull");
+    let offline = build("published", &["--offline"]);
+    offline.expect(0, &[]);
+    assert!(!pulls(&offline), "{offline:?}");
+    let cmdline = sandbox.read("out/cmdline");
+    let expected = "kiwi=\"system build --add-package b;c\"";
+    assert!(cmdline.contains(expected), "{cmdline}");
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    let network = sandbox.read("out/network");
+    assert_ne!(network.trim(), own.to_str().unwrap(), "the host's network");
+    // A device: the numbers of /dev/null stand where the size of a file would.
+    let masked = sandbox.read("out/masked");
+    let words: Vec<&str> = masked.split_whitespace().collect();
+    assert!(words.windows(2).any(|pair| pair == ["1,", "3"]), "{masked}");
+    assert_own(&sandbox.path("out"));
+
+    let unchecked = build("published", &["--no-update-check"]);
+    unchecked.expect(0, &[]);
+    assert!(!pulls(&unchecked), "{unchecked:?}");
+    let text = "as it is on this host (podman cannot pull it: ";
+    build("published", &[]).expect(0, &[text]);
+    let advice = format!("podman pull {}'", image("nowhere"));
+    let text = "not on this host, and podman cannot pull it";
+    build("nowhere", &[]).expect(3, &[text, &advice]);
+    build("nowhere", &["--offline"]).expect(3, &["--offline forbids"]);
+    build("option", &[]).expect(3, &["names no container image"]);
+    sandbox.assert_nothing_left();
+}
+
+/// Starts a build and waits until its container runs the script, which makes the file `started`.
+fn start(sandbox: &ContainerSandbox, description: &str, target: &str) -> Running {
+    let mut command = sandbox.build_command(description, target, &[]);
+    let mut build = Running::start(command.process_group(0));
+    let started = sandbox.path(target).join(".boxbuild.partial/started");
+    build.wait_until("its script", |_| started.exists());
+    build
+}
+
+fn a_killed_container_is_a_failure() {
+    let sandbox = ContainerSandbox::new();
+    let script = "echo 0 >/bundle/result.code; touch /bundle/started; sleep 1000";
+    sandbox.describe("dead", "tbz", script);
+    let build = start(&sandbox, "dead", "out");
+    let start = format!("localhost/boxbuild/{}:", sandbox.box_name());
+    let containers = podman_lines(&["ps", "--format", "{{.Image}} {{.Names}}"]);
+    let names = containers
+        .iter()
+        .filter(|line| line.starts_with(&start))
+        .filter_map(|line| line.split_once(' '))
+        .map(|(_, name)| name);
+    let mut kill = podman();
+    kill.args(["kill", "--signal", "KILL"]).args(names);
+    ProcessOutput::of(&mut kill).expect(0, &[]);
+    build.finish().expect(3, &["the container was killed"]);
+    assert_ne!(sandbox.read("out/result.code"), "0\n");
+    sandbox.assert_nothing_left();
+}
+
+fn two_containers_at_once() {
+    let sandbox = ContainerSandbox::new();
+    let script = "touch /bundle/started; until [ -e /bundle/go ]; do sleep 0.1; done
+        rm /bundle/started /bundle/go; echo image >/bundle/image.raw";
+    sandbox.describe("slow", "tbz", script);
+    let builds = ["one", "two"].map(|target| start(&sandbox, "slow", target));
+    let text = "in use by another build";
+    sandbox.build("slow", "one").expect(3, &[text]);
+    for (target, build) in ["one", "two"].into_iter().zip(builds) {
+        let go = sandbox.path(target).join(".boxbuild.partial/go");
+        fs::write(go, "").unwrap();
+        build.finish().expect(0, &[]);
+    }
+    sandbox.assert_nothing_left();
+}
+
+fn sigint_ends_a_container() {
+    is_ended_by(Signal::SIGINT, "sigint_ends_a_container");
+}
+
+fn sigterm_ends_a_container() {
+    is_ended_by(Signal::SIGTERM, "sigterm_ends_a_container");
+}
+
+fn sigkill_ends_a_container() {
+    is_ended_by(Signal::SIGKILL, "sigkill_ends_a_container");
+}
+
+/// Whether a loop device can be had by the user who runs podman.
+fn has_loop_devices() -> bool {
+    let find = as_podman("losetup").arg("--find").output();
+    mode().is_empty() && find.is_ok_and(|output| !output.stdout.is_empty())
+}
+
+/// Where there are loop devices, one is attached when the end comes, and a mount is there.
+fn is_ended_by(signal: Signal, test: &str) {
+    let sandbox = ContainerSandbox::new();
+    let with_loop = has_loop_devices();
+    if with_loop {
+        let script = format!(
+            "for to; do :; done
+             mkdir -p $to; dd if=/dev/zero of=$to/mark-{0} bs=1M count=8 2>/dev/null
+             losetup -f $to/mark-{0} && touch /bundle/loop
+             mkdir $to/mnt && mount -t tmpfs none $to/mnt
+             touch /bundle/started; sleep 1000",
+            sandbox.box_name()
+        );
+        sandbox.describe("hang", "oem", &script);
+    } else {
+        if mode().is_empty() {
+            skip(&format!("{test}, a loop device"), "none can be had here");
+        }
+        sandbox.describe("hang", "tbz", "touch /bundle/started; sleep 1000");
+    }
+    let build = start(&sandbox, "hang", "out");
+    let attached = sandbox.path("out/.boxbuild.partial/loop").exists();
+    assert_eq!(attached, with_loop, "whether a loop device was attached");
+    match signal {
+        Signal::SIGINT => build.signal_group(signal),
+        _ => build.signal(signal),
+    }
+    let output = build.finish();
+    match signal {
+        Signal::SIGKILL => assert_eq!(output.signal, Some(9), "{output:?}"),
+        _ => output.expect(130, &[]),
+    }
+    sandbox.assert_nothing_left();
+}
+
+fn containers_of_a_normal_user() {
+    let tests = [crate::container::TESTS, TESTS].concat();
+    other_user::run("containers_of_a_normal_user", &tests, &[]);
+}

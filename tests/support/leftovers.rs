@@ -1,0 +1,129 @@
+//! What a build must not leave behind.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::scaled_timeout;
+
+/// The variable that marks all processes of one test in their environment.
+pub const MARK: &str = "BOXBUILD_TEST_MARK";
+
+/// Fails if `find` returns anything after 20 s: what ends by itself has that long.
+#[track_caller]
+pub fn assert_none(find: impl Fn() -> Vec<String>) {
+    let deadline = Instant::now() + scaled_timeout(20);
+    loop {
+        let left = find();
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "left behind: {left:#?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Returns the names of the running processes that have `mark` as the value of [`MARK`].
+pub fn processes(mark: &str) -> Vec<String> {
+    let mark = format!("{MARK}={mark}\0");
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(Result::ok)
+        .filter(|entry| {
+            fs::read(entry.path().join("environ")).is_ok_and(|environ| {
+                environ
+                    .windows(mark.len())
+                    .any(|window| window == mark.as_bytes())
+            })
+        })
+        .filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok())
+        .map(|name| name.trim_end().to_owned())
+        .collect()
+}
+
+/// Whether any user runs a program of this name.
+pub fn is_running(name: &str) -> bool {
+    let mut entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    entries.any(|entry| {
+        fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    })
+}
+
+/// Returns the lines of tables of the kernel that name `text`: mounts of this mount namespace, and
+/// Unix sockets.
+pub fn kernel_objects(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for table in ["/proc/self/mountinfo", "/proc/net/unix"] {
+        let lines = fs::read(table).unwrap_or_default();
+        let lines = String::from_utf8_lossy(&lines);
+        found.extend(
+            lines
+                .lines()
+                .filter(|line| line.contains(text))
+                .map(|line| format!("{table}: {line}")),
+        );
+    }
+    found
+}
+
+/// Returns the loop devices whose backing file's path contains `text`.
+pub fn loop_devices(text: &str) -> Vec<String> {
+    let entries = fs::read_dir("/sys/block").into_iter().flatten();
+    entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let file = fs::read_to_string(entry.path().join("loop/backing_file")).ok()?;
+            let device = entry.file_name().to_string_lossy().into_owned();
+            file.contains(text)
+                .then(|| format!("{device}: {}", file.trim_end()))
+        })
+        .collect()
+}
+
+/// Returns the folders of boxbuild in `folder` that belong to this user, sorted.
+pub fn work_folders(folder: &Path) -> Vec<String> {
+    use std::os::unix::fs::MetadataExt;
+    let own = nix::unistd::geteuid().as_raw();
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter(|entry| {
+            entry
+                .metadata()
+                .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == own)
+        })
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("boxbuild-"))
+        .collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::Running;
+
+    #[test]
+    fn a_process_with_the_mark_is_found() {
+        let mark = format!("leftovers-{}", std::process::id());
+        let running = Running::start(Command::new("sleep").arg("1000").env(MARK, &mark));
+        assert_eq!(processes(&mark), ["sleep"]);
+        drop(running);
+        assert_eq!(processes(&mark), [""; 0]);
+    }
+
+    #[test]
+    fn a_socket_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let text = folder.path().to_str().unwrap();
+        assert_eq!(kernel_objects(text).len(), 1);
+        drop(socket);
+        assert_eq!(kernel_objects(text), [""; 0]);
+    }
+}

@@ -1,0 +1,148 @@
+//! A server in a thread of this process.
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use vhost_user_backend::ShutdownHandle;
+
+use super::error::StartError;
+use super::fault::Fault;
+use super::socket::connected_listener;
+use super::worker::{Confine, Worker};
+use crate::confine::{Confinement, confine_thread};
+use crate::passthrough::PassthroughFs;
+use crate::server::Server;
+use crate::share::Share;
+use crate::traffic::Traffic;
+
+/// Which of its locks a server has.
+#[cfg(feature = "unchecked-names")]
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Locks {
+    /// Names from the guest are checked.
+    pub checked_names: bool,
+    /// The kernel confines the threads.
+    pub confined: bool,
+}
+
+/// A share that is being served. Dropping it closes the connection and waits for the threads.
+pub struct ShareServer {
+    connection: ShutdownHandle,
+    thread: Option<JoinHandle<()>>,
+    confinement: Confinement,
+    fault: Arc<Fault>,
+    traffic: Traffic,
+}
+
+impl std::fmt::Debug for ShareServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShareServer")
+            .field("confinement", &self.confinement)
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ShareServer {
+    /// Starts a server. Returns its handle and the VMM's end of the connection.
+    ///
+    /// # Errors
+    /// If the directory cannot be shared, or threads and sockets cannot be created.
+    pub fn start(share: Share) -> Result<(ShareServer, UnixStream), StartError> {
+        Self::spawn(Server::new(PassthroughFs::new(share)?), confine_thread)
+    }
+
+    /// Starts a server without some of its locks. For the test that each one closes the share
+    /// alone, and that the test would notice if none did.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    #[cfg(feature = "unchecked-names")]
+    #[doc(hidden)]
+    pub fn start_with_locks(
+        share: Share,
+        locks: Locks,
+    ) -> Result<(ShareServer, UnixStream), StartError> {
+        let fs = PassthroughFs::new(share)?;
+        let server = if locks.checked_names {
+            Server::new(fs)
+        } else {
+            Server::with_unchecked_names(fs)
+        };
+        if locks.confined {
+            Self::spawn(server, confine_thread)
+        } else {
+            Self::spawn(server, |_| Ok(Confinement::Unavailable))
+        }
+    }
+
+    fn spawn(
+        server: Server<PassthroughFs>,
+        confine: Confine,
+    ) -> Result<(ShareServer, UnixStream), StartError> {
+        let (listener, end) =
+            connected_listener().map_err(StartError::io("make a private socket"))?;
+        let fault = Arc::new(Fault::default());
+        let traffic = server.traffic();
+        let worker = Worker {
+            server,
+            confine,
+            listener,
+            fault: Arc::clone(&fault),
+        };
+        let (sender, started) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name(String::from("virtiofs"))
+            .spawn(move || {
+                let result = worker.run(|confinement, connection| {
+                    let _ = sender.send(Ok((confinement, connection)));
+                });
+                if let Err(error) = result {
+                    let _ = sender.send(Err(error));
+                }
+            })
+            .map_err(StartError::io("start a thread"))?;
+        let (confinement, connection) = started
+            .recv()
+            .unwrap_or_else(|_| Err(StartError::Protocol(String::from("the thread ended"))))?;
+        Ok((
+            ShareServer {
+                connection,
+                thread: Some(thread),
+                confinement,
+                fault,
+                traffic,
+            },
+            end,
+        ))
+    }
+
+    /// Whether the kernel keeps the serving threads inside of the share.
+    pub fn confinement(&self) -> Confinement {
+        self.confinement
+    }
+
+    /// Returns how much of its files the guest has read and written.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic.clone()
+    }
+
+    /// Returns why the share has stopped working, if it has: the guest's driver violated the
+    /// device's protocol. The guest then waits for replies that will not come.
+    pub fn fault(&self) -> Option<String> {
+        self.fault.error()
+    }
+}
+
+impl Drop for ShareServer {
+    fn drop(&mut self) {
+        self.connection.shutdown();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been printed; there is nothing to add here.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Serving one connection, on the calling thread and one that it starts.
+
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+
+use vhost_user_backend::{ShutdownHandle, VhostUserDaemon};
+use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::event::{EventFlag, new_event_consumer_and_notifier};
+
+use super::backend::{Backend, STOP};
+use super::error::StartError;
+use super::fault::Fault;
+use crate::confine::{ConfineError, Confinement, confine_thread};
+use crate::passthrough::PassthroughFs;
+use crate::server::Server;
+use crate::share::Share;
+
+/// How a thread is confined to a share: [`confine_thread`], or a test's replacement.
+pub(super) type Confine = fn(&PassthroughFs) -> Result<Confinement, ConfineError>;
+
+/// What a server needs, whether in a thread or in a process of its own.
+#[derive(Debug)]
+pub struct ServerInput {
+    /// What is served.
+    pub share: Share,
+    /// Where the one connection comes in ([`connected_listener`](super::connected_listener)).
+    pub listener: UnixListener,
+}
+
+/// Serves one connection until the VMM closes it: the main loop of a server process.
+///
+/// Confines the calling thread for good, and calls `started` once the connection is up.
+///
+/// # Errors
+/// If the directory cannot be shared, the thread cannot be confined, or there is no connection.
+/// How the connection ends is no error.
+pub fn serve(input: ServerInput, started: impl FnOnce(Confinement)) -> Result<(), StartError> {
+    let worker = Worker {
+        server: Server::new(PassthroughFs::new(input.share)?),
+        confine: confine_thread,
+        listener: input.listener,
+        fault: Arc::default(),
+    };
+    worker.run(|confinement, _| started(confinement))
+}
+
+/// A server that is ready to run.
+pub(super) struct Worker {
+    pub(super) server: Server<PassthroughFs>,
+    pub(super) confine: Confine,
+    pub(super) listener: UnixListener,
+    pub(super) fault: Arc<Fault>,
+}
+
+impl Worker {
+    /// Serves until the connection ends. Calls `started` once it is up, with what ends it from
+    /// another thread.
+    pub(super) fn run(
+        self,
+        started: impl FnOnce(Confinement, ShutdownHandle),
+    ) -> Result<(), StartError> {
+        // Confinement hides the files that tell the limits of a container.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let confinement = (self.confine)(self.server.file_system())?;
+        let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
+        let backend = Arc::new(Backend::new(
+            self.server,
+            memory.clone(),
+            processors,
+            Arc::clone(&self.fault),
+        ));
+        let flags = EventFlag::NONBLOCK | EventFlag::CLOEXEC;
+        let (stopped, stop) =
+            new_event_consumer_and_notifier(flags).map_err(StartError::io("create an event"))?;
+        // The queue worker starts here and inherits the confinement.
+        let mut daemon = VhostUserDaemon::new(String::from("virtiofs-io"), backend, memory)?;
+        for worker in daemon.get_epoll_handlers() {
+            let added = worker.register_listener(stopped.as_raw_fd(), EventSet::IN, STOP.into());
+            if let Err(source) = added {
+                // Dropping it would wait for the queue worker, which cannot be stopped now.
+                std::mem::forget(daemon);
+                return Err(StartError::io("watch an event")(source));
+            }
+        }
+        let result = serve_connection(&mut daemon, self.listener, |handle| {
+            started(confinement, handle);
+        });
+        // A guest that never pauses must not keep the queue worker from seeing the event.
+        self.fault.stop();
+        if let Err(error) = stop.notify() {
+            log::warn!("cannot stop the threads of a share: {error}");
+            std::mem::forget(daemon);
+        }
+        result
+    }
+}
+
+fn serve_connection(
+    daemon: &mut VhostUserDaemon<Arc<Backend>>,
+    listener: UnixListener,
+    started: impl FnOnce(ShutdownHandle),
+) -> Result<(), StartError> {
+    daemon.start(&mut listener.into())?;
+    let handle = daemon
+        .shutdown_handle()
+        .ok_or_else(|| StartError::Protocol(String::from("no connection")))?;
+    started(handle);
+    // Any end is the same to the server: the VMM is gone, or was told to go.
+    if let Err(error) = daemon.wait() {
+        log::debug!("the vhost-user connection has ended: {error}");
+    }
+    Ok(())
+}

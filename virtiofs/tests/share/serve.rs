@@ -1,0 +1,36 @@
+//! The main loop of a server process, here in a thread.
+
+use boxbuild_virtiofs::Confinement;
+use boxbuild_virtiofs::vhost_user::{ServerInput, connected_listener, serve};
+use boxbuild_virtiofs_client::Client;
+
+use crate::support::{ROOT, directory, share};
+
+#[test]
+fn a_server_serves_until_the_connection_ends() {
+    let dir = directory();
+    let (listener, stream) = connected_listener().unwrap();
+    let input = ServerInput {
+        share: share(&dir),
+        listener,
+    };
+    let (sender, started) = std::sync::mpsc::channel();
+    let server = std::thread::spawn(move || serve(input, |how| sender.send(how).unwrap()));
+    let mut guest = Client::mount(stream);
+    guest.mkdir(ROOT, "made", 0o755).unwrap();
+    assert!(dir.path().join("share/made").is_dir());
+    assert_eq!(started.recv().unwrap(), Confinement::supported());
+    assert!(!server.is_finished());
+    drop(guest);
+    server.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_directory_that_cannot_be_shared_is_an_error() {
+    let dir = directory();
+    let (listener, _stream) = connected_listener().unwrap();
+    let mut share = share(&dir);
+    share.root = dir.path().join("victim");
+    let error = serve(ServerInput { share, listener }, |_| unreachable!()).unwrap_err();
+    assert!(error.to_string().contains("check that it is a directory"));
+}

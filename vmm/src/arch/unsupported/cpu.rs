@@ -1,0 +1,42 @@
+//! No CPU.
+
+use std::convert::Infallible;
+
+use kvm_ioctls::VcpuFd;
+use vm_memory::GuestMemoryError;
+
+use super::vm;
+use crate::kvm::{KvmError, Vm};
+use crate::memory::GuestRam;
+
+pub const MAX_CPUS: u32 = 254;
+
+#[derive(Debug)]
+pub struct CpuModel(Infallible);
+
+impl CpuModel {
+    pub fn new(_vm: &Vm, _count: u8) -> Result<CpuModel, KvmError> {
+        vm::supported()?;
+        Err(KvmError::Missing("CPUs"))
+    }
+
+    pub fn write_tables(&self, _ram: &GuestRam) -> Result<(), GuestMemoryError> {
+        match self.0 {}
+    }
+
+    pub fn set_up(&mut self, _vcpu: &VcpuFd, _id: u8) -> Result<(), KvmError> {
+        match self.0 {}
+    }
+}
+
+pub fn enter(_vcpu: &VcpuFd, _entry: u64) -> Result<(), KvmError> {
+    vm::supported()
+}
+
+pub fn position(_vcpu: &VcpuFd) -> Option<u64> {
+    None
+}
+
+pub fn describe(_vcpu: &VcpuFd) -> String {
+    String::new()
+}

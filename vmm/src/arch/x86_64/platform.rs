@@ -1,0 +1,89 @@
+//! The devices that are not on the PCI bus: ports that a kernel expects to find or to be able to
+//! ask for.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::layout;
+use super::legacy::cmos::Cmos;
+use super::legacy::debug_port::DebugPort;
+use super::legacy::i8042::{self, I8042};
+use super::legacy::power::{self, Power};
+use super::legacy::serial::{Serial, SerialInterrupt};
+use crate::arch::mark::Mark;
+use crate::bus::{Buses, RangeError};
+use crate::kvm::Vm;
+use crate::pci::{ConfigPorts, PciRoot};
+
+/// Gets what the guest writes to its serial port, mostly whole lines.
+pub(crate) type SerialOutput = Box<dyn FnMut(Vec<u8>) + Send>;
+
+/// The devices that are not on the PCI bus. Clones are the same ones.
+#[derive(Debug, Clone)]
+pub(crate) struct Platform {
+    vm: Arc<Vm>,
+    serial: Arc<Serial>,
+    debug_port: Arc<DebugPort>,
+}
+
+impl Platform {
+    /// The devices of `vm`. Marks count from `start`.
+    pub(crate) fn new(vm: &Arc<Vm>, start: Instant, output: SerialOutput) -> Platform {
+        let raises = Arc::clone(vm);
+        let interrupt = SerialInterrupt::new(move || {
+            if let Err(error) = raises.pulse(layout::COM1_IRQ) {
+                log::debug!("an interrupt of the serial port is lost: {error}");
+            }
+        });
+        Platform {
+            vm: Arc::clone(vm),
+            serial: Arc::new(Serial::new(interrupt, output)),
+            debug_port: Arc::new(DebugPort::new(start)),
+        }
+    }
+
+    /// Makes the devices reachable.
+    ///
+    /// # Errors
+    /// If two devices claim one port.
+    pub(crate) fn add_to(&self, buses: &mut Buses) -> Result<(), RangeError> {
+        let ports = &mut buses.pio;
+        ports.add(u64::from(layout::COM1), 8, self.serial.clone())?;
+        ports.add(u64::from(layout::I8042), i8042::LEN, Arc::new(I8042))?;
+        ports.add(u64::from(layout::CMOS), 2, Arc::new(Cmos::default()))?;
+        ports.add(u64::from(layout::DEBUG_PORT), 1, self.debug_port.clone())?;
+        ports.add(u64::from(layout::POWER), power::LEN, Arc::new(Power))
+    }
+
+    /// Makes configuration space of PCI reachable by ports, too, if `config_ports`. Otherwise KVM
+    /// takes the address of a kernel that looks there, which Linux does 40 times before it knows
+    /// better; further absent ports are not worth the call.
+    ///
+    /// # Errors
+    /// If two devices claim one port.
+    pub(crate) fn add_config_ports(
+        &self,
+        buses: &mut Buses,
+        pci: &Arc<PciRoot>,
+        config_ports: bool,
+    ) -> Result<(), RangeError> {
+        if config_ports {
+            let ports = Arc::new(ConfigPorts::new(Arc::clone(pci)));
+            return buses.pio.add(u64::from(layout::PCI_CONFIG), 8, ports);
+        }
+        if let Err(error) = self.vm.ignore_writes(layout::PCI_CONFIG) {
+            log::debug!("writes of PCI addresses leave the guest: {error}");
+        }
+        Ok(())
+    }
+
+    /// Hands on what is left of the serial port's last line.
+    pub(crate) fn flush(&self) {
+        self.serial.flush();
+    }
+
+    /// The moments that the guest marked by writing to port 0x80.
+    pub(crate) fn marks(&self) -> Vec<Mark> {
+        self.debug_port.marks()
+    }
+}

@@ -1,0 +1,53 @@
+//! What an overlay had in it, kept in a folder to be looked at.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
+
+use super::bitmap::Bitmap;
+
+/// File with the blocks, at their offsets on the disk.
+pub(super) const BLOCKS: &str = "changes";
+/// File that says which blocks these are.
+pub(super) const MAP: &str = "changes.map";
+
+/// The unit in which blocks go from the image to the overlay, in bytes: that of page caches and
+/// of the file systems in guests, whose writes therefore never need the old data.
+pub(super) const BLOCK: u64 = 4096;
+/// Longest disk in bytes: the longest file of ext4 with 4 KiB blocks.
+pub(super) const LONGEST: u64 = 16 << 40;
+
+/// What an overlay had in it: the blocks over an image that [`Overlay::keep`](super::Overlay::keep) left in a folder.
+#[derive(Debug)]
+pub(in crate::disk) struct Changes {
+    pub(in crate::disk) file: File,
+    written: Bitmap,
+    pub(in crate::disk) len: u64,
+}
+
+impl Changes {
+    pub(in crate::disk) fn open(folder: &Path) -> io::Result<Changes> {
+        let file = File::open(folder.join(BLOCKS))?;
+        let len = file.metadata()?.len();
+        if len > LONGEST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut map = BufReader::new(File::open(folder.join(MAP))?);
+        Ok(Changes {
+            written: Bitmap::load(len.div_ceil(BLOCK), &mut map)?,
+            file,
+            len,
+        })
+    }
+
+    /// Whether what is at `offset` is here, and for how many bytes, at most `len`, this holds.
+    pub(in crate::disk) fn run(&self, offset: u64, len: u64) -> (bool, u64) {
+        if offset >= self.len {
+            return (false, len);
+        }
+        let end = (offset + len).min(self.len);
+        let first = offset / BLOCK;
+        let (written, count) = self.written.run(first, end.div_ceil(BLOCK));
+        (written, ((first + count) * BLOCK).min(end) - offset)
+    }
+}

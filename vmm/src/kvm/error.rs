@@ -1,0 +1,37 @@
+//! What KVM refuses.
+
+use std::io;
+
+/// KVM refused something.
+#[derive(Debug, thiserror::Error)]
+pub enum KvmError {
+    /// There is no [`arch`](crate::arch) for this host.
+    #[error("the kvm engine does not support {0} hosts yet")]
+    Architecture(&'static str),
+    /// `/dev/kvm` itself.
+    #[error("cannot open /dev/kvm")]
+    Open(#[source] io::Error),
+    /// Stable since Linux 2.6.22; anything else is not KVM.
+    #[error("/dev/kvm speaks API version {0} instead of 12")]
+    Api(i32),
+    /// It lacks something that Linux 4.14 and newer have.
+    #[error("this host's KVM lacks {0}")]
+    Missing(&'static str),
+    /// A call failed.
+    #[error("KVM cannot {action}")]
+    Call {
+        /// What was tried.
+        action: &'static str,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Makes the error for a failed call.
+pub(crate) fn failed(action: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
+    move |error| KvmError::Call {
+        action,
+        source: error.into(),
+    }
+}

@@ -1,0 +1,50 @@
+//! Why a machine cannot be started.
+
+use boxbuild_virtiofs::ShareError;
+use vm_memory::GuestMemoryError;
+
+use crate::arch::host::boot::BootError;
+use crate::bus::RangeError;
+use crate::kvm::KvmError;
+use crate::memory::MemoryError;
+use crate::net::NetworkError;
+use crate::pci::PciError;
+use crate::vcpu::VcpuError;
+
+/// The machine could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// See [`MemoryError`].
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// See [`KvmError`].
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// See [`VcpuError`].
+    #[error(transparent)]
+    Vcpu(#[from] VcpuError),
+    /// See [`BootError`].
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// See [`PciError`].
+    #[error(transparent)]
+    Pci(#[from] PciError),
+    /// A folder cannot be shared.
+    #[error(transparent)]
+    Share(#[from] ShareError),
+    /// See [`NetworkError`].
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The host has no event descriptor left.
+    #[error("cannot make the console")]
+    Console(#[source] std::io::Error),
+    /// Two devices claim one address.
+    #[error(transparent)]
+    Range(#[from] RangeError),
+    /// The tables that describe the machine do not fit.
+    #[error("cannot write the tables that describe the machine")]
+    Tables(#[source] GuestMemoryError),
+    /// The host has no room for threads.
+    #[error("cannot start a thread for the machine")]
+    Thread(#[source] std::io::Error),
+}

@@ -1,0 +1,101 @@
+//! Builds a machine.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::config::Config;
+use super::devices::{self, PciDevices};
+use super::error::StartError;
+use super::event::{Event, Events};
+use super::handle::Handle;
+use crate::arch::host::boot::{self, Boot, Tables};
+use crate::arch::host::platform::Platform;
+use crate::arch::host::vm;
+use crate::bus::Buses;
+use crate::kvm::Vm;
+use crate::memory::{self, GuestRam};
+use crate::vcpu::{self, BootCpu, Ended, Stop};
+use crate::virtio::FailureSink;
+
+/// Builds a machine and lets it run. `events` gets all that happens, [`Event::Ended`] last.
+///
+/// # Errors
+/// If the host, a file or the configuration does not allow it; nothing runs then.
+pub fn start(config: Config, events: Events) -> Result<Handle, StartError> {
+    vm::supported()?;
+    let start = Instant::now();
+    let ram = memory::allocate(config.memory_mib)?;
+    let tables = boot::write_tables(&ram, config.cpus).map_err(StartError::Tables)?;
+    let stop = Stop::new();
+    let files = (config.kernel, config.initrd);
+    let boot_cpu = load(&stop, ram.clone(), files, config.cmdline, tables)?;
+    let vm = Arc::new(Vm::new(ram, vm::set_up)?);
+    let platform = Platform::new(&vm, start, serial_output(&events));
+    let built = devices::build(
+        &vm,
+        devices::DeviceList {
+            standard: config.standard_devices,
+            cpus: config.cpus,
+            disks: config.disks,
+            network: config.network,
+            shares: config.shares,
+            failures: failures(&stop),
+        },
+        &events,
+    )?;
+    let PciDevices {
+        pci,
+        input,
+        traffic,
+    } = built;
+    let mut buses = Buses::default();
+    platform.add_to(&mut buses)?;
+    platform.add_config_ports(&mut buses, &pci, config.config_ports)?;
+    devices::add_windows(&mut buses, &pci)?;
+    devices::show_config_space(&vm, &pci);
+    let vcpus = vcpu::create(vm, config.cpus)?;
+    let serial = platform.clone();
+    let vcpus = boot_cpu.run(vcpus, Arc::new(buses), move |ended| {
+        pci.stop();
+        serial.flush();
+        events(Event::Ended(ended));
+    })?;
+    Ok(Handle {
+        vcpus,
+        platform,
+        input,
+        traffic,
+    })
+}
+
+/// Lets the thread of the boot CPU read what shall run: meanwhile, this one makes the machine.
+fn load(
+    stop: &Stop,
+    ram: GuestRam,
+    (mut kernel, initrd): (File, Option<File>),
+    cmdline: String,
+    tables: Tables,
+) -> Result<BootCpu<StartError>, StartError> {
+    let load = move || {
+        let boot = Boot {
+            kernel: &mut kernel,
+            initrd: initrd.as_ref(),
+            cmdline: &cmdline,
+            tables,
+        };
+        Ok(boot::load(&ram, boot)?)
+    };
+    BootCpu::spawn(stop, load).map_err(StartError::Thread)
+}
+
+/// A device that cannot go on ends the machine.
+fn failures(stop: &Stop) -> FailureSink {
+    let stop = stop.clone();
+    FailureSink::new(move |text| stop.request(Ended::Failed(text)))
+}
+
+fn serial_output(events: &Events) -> Box<dyn FnMut(Vec<u8>) + Send> {
+    let events = Arc::clone(events);
+    Box::new(move |line| events(Event::Serial(line)))
+}

@@ -1,0 +1,34 @@
+//! How the guest is connected, and what its driver can do.
+
+use std::net::TcpListener;
+
+/// How the guest is connected.
+#[derive(Debug, Default)]
+pub struct NetworkConfig {
+    /// The guest reaches the host's loopback at the gateway's address. Without it, nothing that
+    /// listens on the host's loopback alone can be reached.
+    pub host_loopback: bool,
+    /// A port of the host that leads into the guest.
+    pub forward: Option<Forward>,
+}
+
+/// A way into the guest: what connects to `listener` is connected to a port of the guest.
+#[derive(Debug)]
+pub struct Forward {
+    /// Listens on an IPv4 address of the host, until the network is gone. That address
+    /// decides who may connect; the guest sees its gateway in any case.
+    pub listener: TcpListener,
+    /// Port of the guest's address, [`GUEST`].
+    pub port: u16,
+}
+
+/// What the guest's driver can do with frames.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offloads {
+    /// Takes frames whose checksum is not complete.
+    pub checksum: bool,
+    /// Takes TCP segments larger than the link's frames: over IPv4.
+    pub tcp4: bool,
+    /// The same over IPv6.
+    pub tcp6: bool,
+}

@@ -1,0 +1,124 @@
+//! UDP and ICMP echo.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use smoltcp::wire::UdpPacket;
+
+use super::{Key, Nat};
+use crate::net::addresses::{Destination, destination, is_ours};
+use crate::net::datagram::{Association, Kind};
+use crate::net::packet::{ICMP, ICMPV6, PROTOCOL_UDP};
+use crate::net::{icmp, limits, resolver};
+
+impl Nat {
+    pub(super) fn udp(&mut self, from: IpAddr, to: IpAddr, bytes: &[u8], packet: &[u8]) {
+        let Ok(datagram) = UdpPacket::new_checked(bytes) else {
+            return;
+        };
+        let guest = SocketAddr::new(from, datagram.src_port());
+        let remote = SocketAddr::new(to, datagram.dst_port());
+        let (kind, host) = match destination(remote, &self.config) {
+            Destination::Host(host) => (Kind::Udp, host),
+            Destination::NameServer => (Kind::Question, resolver::server(self.failures)),
+            Destination::Unreachable => {
+                // What is sent to groups has no receiver here, and is not an error.
+                if is_ours(to) {
+                    self.reply(Some(icmp::unreachable(remote, guest, packet)));
+                }
+                return;
+            }
+        };
+        let key = (PROTOCOL_UDP, guest, remote);
+        if !self.send(key, kind, host, datagram.payload()) {
+            self.reply(Some(icmp::unreachable(remote, guest, packet)));
+        }
+    }
+
+    pub(super) fn echo(&mut self, from: IpAddr, to: IpAddr, message: &[u8]) {
+        let Some(identifier) = icmp::echo_request(message, to.is_ipv6()) else {
+            return;
+        };
+        let guest = SocketAddr::new(from, identifier);
+        let remote = SocketAddr::new(to, 0);
+        if is_ours(to) {
+            self.reply(Some(icmp::reply(remote, guest, message, identifier)));
+        } else if let Destination::Host(_) = destination(SocketAddr::new(to, 1), &self.config) {
+            // Where the host's user may not ping, neither may the guest.
+            let protocol = if to.is_ipv6() { ICMPV6 } else { ICMP };
+            self.send(
+                (protocol, guest, remote),
+                Kind::Echo(identifier),
+                remote,
+                message,
+            );
+        }
+    }
+
+    /// Sends a datagram through its association, which is made if there is none. False if
+    /// it cannot be sent.
+    pub(super) fn send(&mut self, key: Key, kind: Kind, host: SocketAddr, payload: &[u8]) -> bool {
+        let known = self.keys.get(&key).copied();
+        let id = match known {
+            Some(id) => id,
+            None => match self.associate(key, kind, host) {
+                Ok(id) => id,
+                Err(error) => {
+                    log::debug!("nothing can be sent to {host}: {error}");
+                    return false;
+                }
+            },
+        };
+        let Some(association) = self.associations.get_mut(&id) else {
+            return false;
+        };
+        let sent = association.send(payload).is_ok();
+        if !sent {
+            self.failed(id);
+        }
+        sent
+    }
+
+    pub(super) fn associate(&mut self, key: Key, kind: Kind, host: SocketAddr) -> io::Result<u64> {
+        if self.associations.len() >= limits::ASSOCIATIONS {
+            let oldest = self.associations.iter().min_by_key(|(_, a)| a.last_used);
+            if let Some(id) = oldest.map(|(id, _)| *id) {
+                self.remove(id);
+            }
+        }
+        let (_, guest, remote) = key;
+        let association = Association::new(kind, guest, remote, host)?;
+        let id = self.last + 1;
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, id);
+        self.epoll.add(association.fd(), event)?;
+        self.name(id, key);
+        self.associations.insert(id, association);
+        Ok(id)
+    }
+
+    /// Nothing listens at the other end of an association.
+    pub(super) fn failed(&mut self, id: u64) {
+        let question = self
+            .associations
+            .get(&id)
+            .is_some_and(Association::is_question);
+        self.failures = self.failures.wrapping_add(usize::from(question));
+        self.remove(id);
+    }
+
+    pub(super) fn receive(&mut self, id: u64) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        while let Some(association) = self.associations.get_mut(&id) {
+            match association.receive(&mut scratch) {
+                Ok(Some(frame)) => self.reply(Some(frame)),
+                Ok(None) => break,
+                Err(error) => {
+                    log::debug!("an association ends: {error}");
+                    self.failed(id);
+                }
+            }
+        }
+        self.scratch = scratch;
+    }
+}

@@ -1,0 +1,53 @@
+//! CPUs that do not run yet.
+
+use std::fmt;
+use std::sync::Arc;
+
+use kvm_ioctls::VcpuFd;
+
+use super::error::VcpuError;
+use crate::arch::host::cpu::{self, CpuModel, MAX_CPUS};
+use crate::kvm::Vm;
+
+/// CPUs that do not run yet.
+pub struct Vcpus {
+    pub(super) vm: Arc<Vm>,
+    pub(super) fds: Vec<VcpuFd>,
+}
+
+impl fmt::Debug for Vcpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} Vcpus", self.fds.len())
+    }
+}
+
+/// Makes `count` CPUs.
+///
+/// # Errors
+/// If the number is out of range, or KVM or the memory does not allow it.
+pub fn create(vm: Arc<Vm>, count: u32) -> Result<Vcpus, VcpuError> {
+    let count = u8::try_from(count)
+        .ok()
+        .filter(|&count| count > 0 && u32::from(count) <= MAX_CPUS)
+        .ok_or(VcpuError::Count(count))?;
+    let mut model = CpuModel::new(&vm, count)?;
+    model.write_tables(vm.ram()).map_err(VcpuError::Tables)?;
+    let mut fds = Vec::with_capacity(usize::from(count));
+    for id in 0..count {
+        let vcpu = vm.create_vcpu(id)?;
+        model.set_up(&vcpu, id)?;
+        fds.push(vcpu);
+    }
+    Ok(Vcpus { vm, fds })
+}
+
+impl Vcpus {
+    /// Lets the boot CPU start at `entry` (guest address), in the state that the boot protocol
+    /// asks for.
+    pub(super) fn enter_at(&self, entry: u64) -> Result<(), VcpuError> {
+        match self.fds.first() {
+            Some(boot_cpu) => Ok(cpu::enter(boot_cpu, entry)?),
+            None => Err(VcpuError::Count(0)),
+        }
+    }
+}
