@@ -9,7 +9,8 @@ use crate::args::fetch::FetchOptions;
 use boxbuild_boxes::fetch::{self, Key, SignatureError};
 use boxbuild_boxes::guest_words::checked_console;
 use boxbuild_boxes::lock_file::{self, LockError, Locked};
-use boxbuild_boxes::source::import::{ImportError, ImportOptions, Material};
+use boxbuild_boxes::source::SourceError;
+use boxbuild_boxes::source::import::{ImportInput, ImportOptions};
 use boxbuild_boxes::store::Guest;
 use boxbuild_host::arch::Arch;
 
@@ -162,27 +163,27 @@ impl ImportArgs {
     ///
     /// # Errors
     /// If the console or the command line cannot stand on a kernel command line.
-    pub(crate) fn options(&self) -> Result<ImportOptions, ImportError> {
-        checked_console(&self.console).map_err(ImportError::Option)?;
+    pub(crate) fn options(&self) -> Result<ImportOptions, SourceError> {
+        checked_console(&self.console).map_err(SourceError::Usage)?;
         let bad = |c: char| c == '"' || (c.is_control() && c != '\t');
         if let Some(words) = self.cmdline.as_ref().filter(|words| words.contains(bad)) {
-            return Err(ImportError::Option(format!(
+            return Err(SourceError::Usage(format!(
                 "--cmdline {}: quotation marks and control characters cannot stand there",
                 words.escape_debug()
             )));
         }
-        let material = [
-            self.disk.clone().map(Material::Disk),
-            self.rootfs.clone().map(Material::RootFs),
-            self.oci.clone().map(Material::Oci),
+        let input = [
+            self.disk.clone().map(ImportInput::Disk),
+            self.rootfs.clone().map(ImportInput::RootTree),
+            self.oci.clone().map(ImportInput::OciImage),
         ];
-        let material =
-            material.into_iter().flatten().next().ok_or_else(|| {
-                ImportError::Option(String::from("name --disk, --rootfs or --oci"))
+        let input =
+            input.into_iter().flatten().next().ok_or_else(|| {
+                SourceError::Usage(String::from("name --disk, --rootfs or --oci"))
             })?;
         Ok(ImportOptions {
             name: self.name.clone(),
-            material,
+            input,
             kernel: self.kernel.clone(),
             initrd: self.initrd.clone(),
             arch: self.arch.unwrap_or_else(Arch::host),
@@ -196,7 +197,6 @@ impl ImportArgs {
             } else {
                 Guest::Compat
             },
-            replace: self.force,
         })
     }
 }

@@ -99,7 +99,7 @@ impl Build<'_> {
         let locked = source.locked()?;
         let key: Option<Key> = source.key()?;
         let store = Store::of_user()?;
-        let pull = published::Request {
+        let pull = published::PullRequest {
             name: &request.box_name,
             arch: request.arch,
             freshness: request.fetch.into(),

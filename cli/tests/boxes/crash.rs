@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::bench::{Bench, Said};
+use crate::sandbox::{CommandResult, Sandbox};
 use crate::server::Fault;
 use crate::sets::{Set, disk_name, kernel_name};
 
@@ -17,47 +17,49 @@ fn signal(child: &Child, signal: Signal) {
 
 #[test]
 fn eight_processes_make_one_download() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let set = Set::new(1, 400_000);
-    set.publish(&bench.server);
+    set.publish(&sandbox.server);
     let (kernel, disk) = (
         format!("/r/{}", kernel_name()),
         format!("/r/{}", disk_name()),
     );
-    bench.server.fault(&disk, None, Fault::Slow(50_000, 100));
+    sandbox.server.fault(&disk, None, Fault::Slow(50_000, 100));
     let children: Vec<Child> = (0..8)
-        .map(|_| bench.command(&["box", "pull", "test"]).spawn().unwrap())
+        .map(|_| sandbox.command(&["box", "pull", "test"]).spawn().unwrap())
         .collect();
-    let said: Vec<Said> = children
+    let result: Vec<CommandResult> = children
         .into_iter()
-        .map(|child| Said::from(child.wait_with_output().unwrap()))
+        .map(|child| CommandResult::from(child.wait_with_output().unwrap()))
         .collect();
-    let waited = said
+    let waited = result
         .iter()
-        .filter(|said| said.stderr.contains("waiting for it"))
+        .filter(|result| result.stderr.contains("waiting for it"))
         .count();
-    for said in said {
-        said.expect(0, &[]);
+    for result in result {
+        result.expect(0, &[]);
     }
     assert!(waited > 0, "the others say that they wait");
-    assert!(bench.has(&set));
-    assert_eq!(bench.server.take_served(&disk), set.disk.len() as u64);
+    assert!(sandbox.has(&set));
+    assert_eq!(sandbox.server.take_served(&disk), set.disk.len() as u64);
     assert_eq!(
-        bench.server.take_served(&kernel),
+        sandbox.server.take_served(&kernel),
         set.kernel_archive.len() as u64
     );
-    assert!(bench.leftovers().is_empty(), "{:?}", bench.leftovers());
+    assert!(sandbox.leftovers().is_empty(), "{:?}", sandbox.leftovers());
 }
 
 #[test]
-fn an_interrupted_fetch_goes_on_later() {
-    let bench = Bench::new();
+fn an_interrupted_fetch_is_continued_later() {
+    let sandbox = Sandbox::new();
     let set = Set::new(1, 600_000);
-    set.publish(&bench.server);
+    set.publish(&sandbox.server);
     let disk = format!("/r/{}", disk_name());
-    bench.server.fault(&disk, Some(1), Fault::Slow(20_000, 50));
-    let child = bench.command(&["box", "pull", "test"]).spawn().unwrap();
-    let part = bench
+    sandbox
+        .server
+        .fault(&disk, Some(1), Fault::Slow(20_000, 50));
+    let child = sandbox.command(&["box", "pull", "test"]).spawn().unwrap();
+    let part = sandbox
         .root()
         .join(format!(".fetch-test.{}", boxbuild_host::arch::Arch::host()))
         .join(format!("{}.part", disk_name()));
@@ -67,14 +69,14 @@ fn an_interrupted_fetch_goes_on_later() {
         std::thread::sleep(Duration::from_millis(5));
     }
     signal(&child, Signal::SIGINT);
-    Said::from(child.wait_with_output().unwrap()).expect(130, &["interrupted"]);
+    CommandResult::from(child.wait_with_output().unwrap()).expect(130, &["interrupted"]);
     let kept = fs::metadata(&part).unwrap().len();
     assert!((100_000..set.disk.len() as u64).contains(&kept));
-    bench.server.take_served(&disk);
-    bench.run(&["box", "pull", "test"]).expect(0, &[]);
-    assert!(bench.has(&set));
+    sandbox.server.take_served(&disk);
+    sandbox.run(&["box", "pull", "test"]).expect(0, &[]);
+    assert!(sandbox.has(&set));
     assert_eq!(
-        bench.server.take_served(&disk),
+        sandbox.server.take_served(&disk),
         set.disk.len() as u64 - kept
     );
 }
@@ -89,7 +91,7 @@ fn kills() -> u32 {
 
 #[test]
 fn a_killed_update_leaves_the_old_box_or_the_new_one() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let mut seed = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap()
@@ -107,27 +109,27 @@ fn a_killed_update_leaves_the_old_box_or_the_new_one() {
         format!("/r/{}", kernel_name()),
         format!("/r/{}", disk_name()),
     );
-    sets[0].publish(&bench.server);
-    bench.run(&["box", "pull", "test"]).expect(0, &[]);
+    sets[0].publish(&sandbox.server);
+    sandbox.run(&["box", "pull", "test"]).expect(0, &[]);
     // Most of the time shall go into the download.
     for path in [&kernel, &disk] {
-        bench.server.fault(path, None, Fault::Slow(20_000, 4));
+        sandbox.server.fault(path, None, Fault::Slow(20_000, 4));
     }
     // How long an update takes where nobody kills it.
-    sets[1].publish(&bench.server);
+    sets[1].publish(&sandbox.server);
     let start = Instant::now();
-    bench.run(&["box", "pull", "test"]).expect(0, &[]);
+    sandbox.run(&["box", "pull", "test"]).expect(0, &[]);
     let mut whole = start.elapsed().as_micros() as u64;
 
     let mut current = 1;
     let (mut early, mut late, mut resumed) = (0, 0, 0);
     for _ in 0..kills() {
         let (old, new) = (&sets[current], &sets[1 - current]);
-        new.publish(&bench.server);
-        bench.server.take_served(&disk);
-        bench.server.take_served(&kernel);
-        let child = bench.command(&["box", "pull", "test"]).spawn().unwrap();
-        let fetch = bench
+        new.publish(&sandbox.server);
+        sandbox.server.take_served(&disk);
+        sandbox.server.take_served(&kernel);
+        let child = sandbox.command(&["box", "pull", "test"]).spawn().unwrap();
+        let fetch = sandbox
             .root()
             .join(format!(".fetch-test.{}", boxbuild_host::arch::Arch::host()));
         let kept = || -> u64 {
@@ -151,8 +153,8 @@ fn a_killed_update_leaves_the_old_box_or_the_new_one() {
         signal(&child, Signal::SIGKILL);
         let ended = child.wait_with_output().unwrap();
         // Whatever was going on: the box is one of the two, whole.
-        let is_new = bench.has(new);
-        assert!(is_new || bench.has(old));
+        let is_new = sandbox.has(new);
+        assert!(is_new || sandbox.has(old));
         if ended.status.success() {
             late += 1;
             assert!(is_new);
@@ -160,17 +162,17 @@ fn a_killed_update_leaves_the_old_box_or_the_new_one() {
         let kept = kept();
         let state = fetch.join(format!("{}.part.json", disk_name()));
         let before: u64 = [&disk, &kernel]
-            .map(|path| bench.server.take_served(path))
+            .map(|path| sandbox.server.take_served(path))
             .iter()
             .sum();
         let start = Instant::now();
-        bench.run(&["box", "pull", "test"]).expect(0, &[]);
+        sandbox.run(&["box", "pull", "test"]).expect(0, &[]);
         if before == 0 {
             whole = whole.min(start.elapsed().as_micros() as u64);
         }
-        assert!(bench.has(new));
+        assert!(sandbox.has(new));
         assert!(!state.exists());
-        let again = bench.server.take_served(&disk) + bench.server.take_served(&kernel);
+        let again = sandbox.server.take_served(&disk) + sandbox.server.take_served(&kernel);
         if !is_new {
             let total = (new.disk.len() + new.kernel_archive.len()) as u64;
             // Nothing that was on the disk is sent a second time.
@@ -184,8 +186,8 @@ fn a_killed_update_leaves_the_old_box_or_the_new_one() {
         "killed {} times: {resumed} downloads went on, {early} had not begun, {late} were done",
         kills()
     );
-    bench.run(&["box", "prune"]).expect(0, &[]);
-    let left = bench.leftovers();
+    sandbox.run(&["box", "prune"]).expect(0, &[]);
+    let left = sandbox.leftovers();
     // Folders of processes killed a moment ago are left alone.
     assert!(
         left.iter().all(|name| name.starts_with(".staging-")),

@@ -1,9 +1,13 @@
-//! Published boxes: fetched from a server that misbehaves on cue, by processes that are killed.
+//! Published boxes: fetched from a server that misbehaves on cue, by processes that are killed; and
+//! boxes that are imported.
 
-mod bench;
 mod crash;
+mod damage;
 mod download;
 mod import;
+mod kiwi_cache;
 mod pull;
+mod sandbox;
 mod server;
 mod sets;
+mod trust;

@@ -12,6 +12,7 @@ use super::file::{
 };
 use crate::args;
 use boxbuild_core::build_args::{self, BuildArgs, BuildArgsError};
+use boxbuild_host::nearest::{TYPO, nearest};
 
 /// Most builds of one batch: a matrix with more is a mistake.
 const MOST: usize = 1000;
@@ -367,13 +368,11 @@ impl Table {
     /// The option that was probably meant, without its dashes.
     fn nearest(self, name: &str) -> Option<String> {
         match self {
-            Table::Options => args::Cli::command()
-                .get_arguments()
-                .filter_map(|arg| arg.get_long())
-                .map(|known| (strsim::damerau_levenshtein(known, name), known))
-                .min()
-                .filter(|(distance, _)| *distance <= 2)
-                .map(|(_, known)| known.to_owned()),
+            Table::Options => {
+                let command = args::Cli::command();
+                let known = command.get_arguments().filter_map(|arg| arg.get_long());
+                nearest(name, known, TYPO).map(str::to_owned)
+            }
             Table::BuildArgs => match BuildArgs::parse(&[format!("--{name}").into()]) {
                 Err(BuildArgsError::Unknown { nearest, .. }) => {
                     nearest.map(|option| option.trim_start_matches('-').to_owned())

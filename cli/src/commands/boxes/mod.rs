@@ -3,7 +3,9 @@
 mod list;
 mod verify;
 
-use boxbuild_boxes::source::debian::{self, CreateOptions};
+use boxbuild_boxes::source::import::ImportedBox;
+use boxbuild_boxes::source::published::{self, Freshness, PullRequest};
+use boxbuild_boxes::source::{self, BoxSource, CreateOptions};
 use boxbuild_host::arch::Arch;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::units::{date, size};
@@ -14,9 +16,7 @@ use crate::output::print::print_text;
 use crate::output::progress::Progress;
 use boxbuild_boxes::catalog::Catalog;
 use boxbuild_boxes::lock_file::Locked;
-use boxbuild_boxes::source::import as imported;
-use boxbuild_boxes::source::published::{self, Freshness, Request};
-use boxbuild_boxes::store::{InstalledBox, Store, StoreError};
+use boxbuild_boxes::store::{IfExists, InstalledBox, Store, StoreError};
 use boxbuild_host::interrupt::Interrupt;
 
 use list::list;
@@ -31,7 +31,7 @@ fn info(store: &Store, name: &str, arch: Option<Arch>) -> Result<String> {
             let Some((published, variant)) = catalog.get(name, arch) else {
                 return Err(error.into());
             };
-            let source = catalog.source(variant)?;
+            let repository = catalog.repository(variant)?;
             let mut text = format!(
                 "name         {name}\nstate        published, not on this machine\n\
                  origin       {}\narch         {arch}\ndefaults     {} CPUs, {} MiB memory\n\
@@ -43,7 +43,7 @@ fn info(store: &Store, name: &str, arch: Option<Arch>) -> Result<String> {
                 catalog.origin,
             );
             for file in [&variant.kernel_file, &variant.disk_file] {
-                text += &format!("  {}\n", source.file(file));
+                text += &format!("  {}\n", repository.file(file));
             }
             if !variant.container.is_empty() {
                 text += &format!("  {}\n", variant.container);
@@ -150,7 +150,7 @@ fn pull(store: &Store, args: &PullArgs) -> Result<String> {
     let mut text = String::new();
     for name in &args.names {
         let mut progress = Progress::new(false);
-        let request = Request {
+        let request = PullRequest {
             name,
             arch: args.arch,
             freshness: if args.force {
@@ -169,17 +169,11 @@ fn pull(store: &Store, args: &PullArgs) -> Result<String> {
 
 /// `box import`.
 fn import(store: &Store, args: &ImportArgs) -> Result<String> {
-    let interrupt = Interrupt::install().host_context(|| "cannot take over signals")?;
-    let mut progress = Progress::new(false);
-    let result = imported::import(store, &args.options()?, &interrupt, &mut progress);
-    progress.finish(result.is_ok());
-    Ok(describe(&result?))
+    install(store, &ImportedBox::new(args.options()?), args.force)
 }
 
 /// `box create`.
 fn create(store: &Store, args: &CreateArgs) -> Result<String> {
-    let interrupt = Interrupt::install().host_context(|| "cannot take over signals")?;
-    let mut progress = Progress::new(false);
     let options = CreateOptions {
         name: args.name.clone(),
         from: args.from.clone(),
@@ -187,11 +181,24 @@ fn create(store: &Store, args: &CreateArgs) -> Result<String> {
         mirror: args.mirror.clone(),
         disk_size: args.disk_size,
         kiwi_version: args.kiwi_version.clone(),
-        replace: args.force,
     };
-    let result = debian::create(store, &options, &interrupt, &mut |step| {
-        progress.begin(step);
-    });
+    install(
+        store,
+        source::create::source(&options)?.as_ref(),
+        args.force,
+    )
+}
+
+/// Makes a box, and returns the text on it.
+fn install(store: &Store, source: &dyn BoxSource, force: bool) -> Result<String> {
+    let interrupt = Interrupt::install().host_context(|| "cannot take over signals")?;
+    let if_exists = if force {
+        IfExists::Replace
+    } else {
+        IfExists::Fail
+    };
+    let mut progress = Progress::new(false);
+    let result = source::install(store, source, if_exists, &interrupt, &mut progress);
     progress.finish(result.is_ok());
     Ok(describe(&result?))
 }
