@@ -36,7 +36,7 @@ pub enum BoxLockError {
     Written(String),
     /// Other builds use it.
     #[error(
-        "--no-snapshot: another build uses the box {0}, and its disk cannot be written meanwhile: \
+        "--no-snapshot: another build uses the box {0}, so that its disk cannot be written: \
          wait for that build, or leave --no-snapshot out"
     )]
     Used(String),

@@ -54,7 +54,7 @@ pub enum LockError {
     /// The file is not a lock file.
     #[error("{path} is not a lock file of this boxbuild: {problem}")]
     Invalid {
-        /// The file.
+        /// Path of the lock file.
         path: PathBuf,
         /// What is wrong.
         problem: String,
@@ -62,7 +62,7 @@ pub enum LockError {
     /// The lock file does not have the box.
     #[error("{path} does not have the box '{name}': add it with 'boxbuild box lock {name}'")]
     Unlocked {
-        /// The file.
+        /// Path of the lock file.
         path: PathBuf,
         /// Name of the box.
         name: String,
@@ -73,7 +73,7 @@ pub enum LockError {
          with 'boxbuild box lock {name}', or build without --locked"
     )]
     Differs {
-        /// The file.
+        /// Path of the lock file.
         path: PathBuf,
         /// Name of the box.
         name: String,

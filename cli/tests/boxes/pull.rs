@@ -102,7 +102,7 @@ fn errors_name_what_is_missing() {
         .expect(2, &["did you mean 'test'?"]);
     sandbox
         .run(&["box", "pull", "x"])
-        .expect(2, &["there are: test"]);
+        .expect(2, &["known boxes: test"]);
     let foreign = if Arch::host() == Arch::S390x {
         "x86_64"
     } else {

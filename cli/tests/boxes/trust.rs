@@ -135,7 +135,7 @@ fn checksums_must_be_signed_where_there_is_a_key() {
     }
     pull("key.asc").expect(0, &[]);
     pull("other.gpg").expect(3, &["signature is not that of"]);
-    pull("sums").expect(2, &["no public key"]);
+    pull("sums").expect(2, &["not an OpenPGP public key"]);
     // Signed in place: what stands outside the signature does not count.
     for (name, bytes) in set.files() {
         sandbox.server.remove(&format!("/r/{name}.sha256.asc"));
@@ -237,5 +237,5 @@ fn a_locked_build_takes_no_other_box() {
     .unwrap();
     sandbox.run(&locked).expect(2, &["does not have the box"]);
     fs::write(sandbox.path("work/boxbuild.lock"), "{").unwrap();
-    sandbox.run(&locked).expect(2, &["no lock file"]);
+    sandbox.run(&locked).expect(2, &["not a lock file"]);
 }

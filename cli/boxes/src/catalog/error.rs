@@ -19,7 +19,7 @@ pub enum CatalogError {
     /// A configuration file does not follow its schema.
     #[error("{path} is wrong: {problem}")]
     Invalid {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong, and where.
         problem: String,

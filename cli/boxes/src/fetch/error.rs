@@ -94,7 +94,7 @@ pub enum FetchError {
     #[error("cannot set up the HTTP client: {0}")]
     Client(String),
     /// The user interrupted it.
-    #[error("interrupted; what was fetched is kept, and the next attempt goes on from there")]
+    #[error("interrupted; what was fetched is kept, and the next attempt continues from there")]
     Interrupted,
 }
 

@@ -1,7 +1,7 @@
 //! Fetching the files of a published box: resumable, checked, and each byte read once.
 //!
 //! A file grows as `NAME.part` in a folder that survives a killed process. The state of the server's
-//! copy stands beside it (`NAME.part.json`), so that the next attempt continues where this one
+//! copy is beside it (`NAME.part.json`), so that the next attempt continues where this one
 //! ended. Bytes are written, hashed, and, for the archive with the kernel, unpacked as they arrive.
 //! Nothing becomes part of a box before its checksum is right.
 

@@ -32,7 +32,7 @@ pub enum SignatureError {
     /// A file is not a public key.
     #[error("{path} is not an OpenPGP public key: {problem}")]
     Key {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong.
         problem: String,

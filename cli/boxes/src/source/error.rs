@@ -77,7 +77,7 @@ pub enum CommandError {
     Start {
         /// The program.
         program: String,
-        /// Why.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },

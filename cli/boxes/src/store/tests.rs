@@ -114,7 +114,7 @@ fn box_names_are_checked() {
     assert!(check_name("debian-13.1_x").is_ok());
 }
 
-/// A box whose disk says `content`.
+/// Publishes a version of a box with `content` on its disk.
 fn publish_disk(store: &Store, content: &str) -> InstalledBox {
     let staging = store.stage().unwrap();
     let mut info = info("one", &staging);

@@ -35,7 +35,7 @@ fn release_mirror(targets: &str) -> Option<String> {
         let release = fields.next()?;
         let origin = fields.next()?;
         let component = fields.next()?;
-        // Lists that were not fetched yet have no origin: the placeholder stands as it is.
+        // Lists that were not fetched yet have no origin: the placeholder is not replaced.
         let debian = origin == "Debian" || origin.contains("ORIGIN");
         let plain = !release.contains(['-', '/']);
         let http = ["http://", "https://", "file:/", "mirror+"]

@@ -1,8 +1,8 @@
 //! Boxes of files that the user has: a disk with its kernel, a root tree, or a container image.
 //!
 //! Such a box is booted by its own init, by the contract of the published boxes
-//! (docs/guest-contract.md), unless `--guest fast` says that its initial ramdisk has what boxbuild's
-//! init needs.
+//! (docs/guest-contract.md), unless `--guest fast` declares that its initial ramdisk has what
+//! boxbuild's init needs.
 
 mod archive;
 mod boot_files;

@@ -8,7 +8,7 @@ use crate::lock_file::LockError;
 use crate::source::error::SourceError;
 use crate::store::StoreError;
 
-/// A published box cannot be handed over.
+/// A published box cannot be used, fetched or updated.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// The store, or the box in it, cannot be used.
