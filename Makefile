@@ -65,6 +65,7 @@ docs:
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) clippy --workspace --test e2e --test boots --test conformance --quiet -- -D warnings
 	$(CARGO) run --quiet --package boxbuild-layers
 	@if ! command -v shellcheck >/dev/null; then \
 	echo "skipped: shellcheck: not installed (make packages-test)"; else \
@@ -90,7 +91,7 @@ unit:
 
 # Published file system tests against a share (pjdfstest, fsx).
 conformance:
-	tests/conformance/run
+	$(CARGO) test --quiet --workspace --test conformance
 
 E2E_TESTS = $(CARGO) test --quiet --workspace --test e2e
 BOOT_TESTS = $(CARGO) test --quiet --workspace --test boots
@@ -103,11 +104,11 @@ e2e:
 # The same under the kvm engine: on the host's own /dev/kvm if it is a true one, else in the lab
 # (docs/lab.md).
 e2e-kvm: release
-	BOXBUILD=$(abspath $(BOXBUILD)) BOXBUILD_TEST_ENGINE=kvm $(E2E_TESTS) -- $(TEST)
+	BOXBUILD=$(BOXBUILD) BOXBUILD_TEST_ENGINE=kvm $(E2E_TESTS) -- $(TEST)
 
 # Real boxes and real images: half an hour and more.
 full: release
-	BOXBUILD=$(abspath $(BOXBUILD)) $(E2E_TESTS) -- --ignored $(TEST)
+	BOXBUILD=$(BOXBUILD) $(E2E_TESTS) -- --ignored $(TEST)
 
 # The first of the distributions' own guests, in the micro-VMM.
 boots-first:

@@ -1,9 +1,11 @@
-//! Builds `boxinit`, process 1 of a box that is booted fast, for the architecture that boxbuild
-//! is built for: a static program, which [`boxbuild_firmware::guest`] embeds.
+//! Builds `boxinit`, process 1 of a guest that is booted fast, for the architecture that boxbuild is
+//! built for: a static program, which `boxbuild_firmware::guest` embeds.
 //!
-//! It is a build of its own, with a folder of its own below `OUT_DIR`, because a program for the
-//! guest wants other settings than the one for the host. What it depends on is what this package
-//! depends on, so that it needs no network.
+//! It takes a nested build, because a program for the guest needs other settings than one for the
+//! host. Its dependencies are dependencies of this package as well, so that it needs no network. All
+//! profiles of the outer build share its folder, so that a change of boxinit is compiled once.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "it fails the build")]
 
 use std::env;
 use std::fs;
@@ -16,34 +18,57 @@ const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 /// The profile in the workspace's Cargo.toml.
 const PROFILE: &str = "boxinit";
 
+/// Set by `cargo clippy`.
+const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
+
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=boxinit/src");
-    println!("cargo::rerun-if-changed=boxinit/Cargo.toml");
-    println!("cargo::rerun-if-changed=../Cargo.lock");
+    for input in [
+        "build.rs",
+        "boxinit/src",
+        "boxinit/Cargo.toml",
+        "protocol/src",
+        "protocol/Cargo.toml",
+        "../Cargo.toml",
+        "../Cargo.lock",
+    ] {
+        println!("cargo::rerun-if-changed={input}");
+    }
+    println!("cargo::rerun-if-env-changed={WRAPPER}");
     let out = PathBuf::from(variable("OUT_DIR"));
     let embedded = out.join("boxinit");
     let known = ARCHITECTURES.contains(&variable("CARGO_CFG_TARGET_ARCH").as_str())
         && variable("CARGO_CFG_TARGET_OS") == "linux";
-    if known {
-        let program = build(&out.join("boxinit-target"));
+    // clippy runs nothing that it compiles, and checks boxinit as a member of the workspace.
+    let is_clippy = env::var(WRAPPER).is_ok_and(|wrapper| wrapper.contains("clippy"));
+    if known && !is_clippy {
+        let program = build(&target_dir(&out));
         fs::copy(&program, &embedded).expect("boxinit can be copied");
     } else {
-        // The guest's side is the shell scripts then.
+        // Without boxinit, the shell scripts are the guest's side.
         fs::write(&embedded, b"").expect("OUT_DIR can be written to");
     }
+}
+
+/// The folder of the nested build: beside the profiles in cargo's target directory, which has a tag
+/// (bford.info/cachedir). In a layout without one, each profile has its own.
+fn target_dir(out: &Path) -> PathBuf {
+    out.ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").is_file())
+        .unwrap_or(out)
+        .join("boxinit-build")
 }
 
 fn build(target_dir: &Path) -> PathBuf {
     let target = variable("TARGET");
     let mut command = Command::new(variable("CARGO"));
-    // What is meant for the host's program: its flags, and clippy in place of the compiler.
+    // These are meant for the host's program.
     for name in [
         "CARGO_ENCODED_RUSTFLAGS",
-        "RUSTC_WORKSPACE_WRAPPER",
+        WRAPPER,
         "CARGO_BUILD_TARGET",
         "CARGO_BUILD_TARGET_DIR",
         "CARGO_TARGET_DIR",
+        "CARGO_BUILD_BUILD_DIR",
     ] {
         command.env_remove(name);
     }

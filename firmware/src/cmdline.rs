@@ -2,23 +2,26 @@
 
 use std::ffi::{OsStr, OsString};
 
-/// The command line cannot be built.
+use boxbuild_protocol::kernel_args::{FIPS, NO_CRYPTO_TESTS, NO_INITCALLS};
+use boxbuild_protocol::paths::INITRD_INIT;
+
+/// A command line that cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CmdlineError {
-    /// The kernel would cut it off.
+    /// The kernel would truncate it.
     #[error(
         "the kernel command line has {length} bytes, but a {arch} kernel takes at most {limit}: \
          give fewer or shorter build options, or put them into the description"
     )]
     TooLong {
-        /// Bytes it has.
+        /// Its length in bytes.
         length: usize,
-        /// Bytes that fit, without the final NUL.
+        /// Bytes that the kernel takes, without the final NUL.
         limit: usize,
-        /// The architecture.
+        /// The kernel's architecture.
         arch: String,
     },
-    /// The guest side of a published box splits arguments at white space.
+    /// An argument of kiwi that the guest side of a published box would split or evaluate.
     #[error(
         "the build option {0:?} cannot reach this box: its guest side takes no spaces, quotes, \
          control or non-ASCII characters, and no '=_' (a box made by 'boxbuild box create' has no such limit)"
@@ -26,22 +29,54 @@ pub enum CmdlineError {
     Unsafe(OsString),
 }
 
-/// COMMAND_LINE_SIZE of the kernel, with the final NUL: arch/{x86,arm64,powerpc}/include/…/
-/// setup.h say 2048, arch/s390 says 4096 (CONFIG_COMMAND_LINE_SIZE's default).
+/// The processor that runs the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Processor {
+    /// The host's own, through KVM.
+    Virtualized,
+    /// An emulated one.
+    Emulated,
+}
+
+/// How the guest's kernel treats its cryptographic algorithms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crypto {
+    /// Without self-tests.
+    Untested,
+    /// In FIPS mode, which takes the self-tests.
+    Fips,
+}
+
+/// The command line of a guest that boxbuild's own init brings up (see
+/// [`crate::guest::FastBoot`]).
+#[derive(Debug, Clone, Copy)]
+pub struct FastCmdline<'a> {
+    /// The guest's architecture, as `uname -m` prints it.
+    pub arch: &'a str,
+    /// The processor that runs it.
+    pub processor: Processor,
+    /// Its kernel's mode.
+    pub crypto: Crypto,
+    /// Its console, e.g. `hvc0`.
+    pub console: &'a str,
+    /// More words, e.g. the box's own `root=`.
+    pub words: &'a [String],
+}
+
+/// `COMMAND_LINE_SIZE` of the kernel, with the final NUL: arch/{x86,arm64,powerpc}/include/…/setup.h
+/// have 2048, arch/s390 has 4096 (the default of `CONFIG_COMMAND_LINE_SIZE`).
 fn limit(arch: &str) -> usize {
     if arch == "s390x" { 4096 } else { 2048 }
 }
 
-/// What both ways to boot say: a kernel that panics ends the machine (the engine does not
+/// For every boot: a kernel that panics reboots at once, which ends the machine (the engines do not
 /// let it reboot).
 const COMMON: &[&str] = &["panic=-1"];
 
-/// What a throw-away guest that runs one command can do without.
+/// For every fast boot: leaves out what a throw-away guest that runs one command does not need.
 const FAST: &[&str] = &[
-    // Ours instead of the initrd's own /init.
-    "rdinit=/boxbuild/init",
-    // Errors and panics still reach the console; boxbuild's init shows the log's last lines when
-    // something goes wrong.
+    // Errors and panics still reach the console; boxbuild's init prints the log's last lines after
+    // an error.
     "quiet",
     // The guest runs one user's build once: there is nothing to protect in it from itself.
     "mitigations=off",
@@ -49,7 +84,7 @@ const FAST: &[&str] = &[
     "apparmor=0",
     "selinux=0",
     "audit=0",
-    // Hardening of the kernel against its own users: each costs instructions at each call.
+    // Hardening of the kernel against its own users: costs instructions in each system call.
     "init_on_alloc=0",
     "hardened_usercopy=off",
     "randomize_kstack_offset=off",
@@ -58,28 +93,11 @@ const FAST: &[&str] = &[
     "random.trust_cpu=on",
     // udev's names need udev rules at the right time; there is one interface.
     "net.ifnames=0",
-    // Short waits for RCU where the kernel waits for it in series.
+    // Shortens the kernel's many waits for RCU grace periods.
     "rcupdate.rcu_expedited=1",
 ];
 
-/// Leaves out the self-tests of the crypto algorithms: two thirds of a small guest's boot.
-const NO_CRYPTO_TESTS: &str = "cryptomgr.notests=1";
-
-/// Start-up functions of the kernel that do work of which a build sees nothing; one that a kernel
-/// does not have is no error. Together a third of a small guest's boot:
-///
-/// - `jent_mod_init` tests the jitter random number generator (crypto/jitterentropy-kcapi.c);
-///   there is the processor's, and virtio-rng.
-/// - `trace_eval_init` puts numbers for names into the formats of some thousand trace events, and
-///   `ftrace_check_for_weak_functions` looks up each function's name (kernel/trace): for people who
-///   trace the kernel.
-const NO_INITCALLS: &str =
-    "initcall_blacklist=jent_mod_init,trace_eval_init,ftrace_check_for_weak_functions";
-
-/// For a kernel in FIPS mode (Linux, crypto/fips.c). Its self-tests cannot be left out.
-pub const FIPS: &str = "fips=1";
-
-/// The same for x86 guests.
+/// For fast boots of x86 guests.
 const FAST_X86: &[&str] = &[
     "nopti",
     "no_timer_check",
@@ -88,86 +106,87 @@ const FAST_X86: &[&str] = &[
     "8250.nr_uarts=1",
 ];
 
-/// For x86 guests on the host's own processor, whose machine has a serial port: what the kernel
-/// says before there is a driver for the console, above all its last words.
+/// For x86 guests on the host's own processor, whose machine has a serial port: the kernel's
+/// messages before there is a driver for the console, above all a panic.
 const FAST_X86_VIRTUALIZED: &[&str] = &["earlycon=uart8250,io,0x3f8"];
 
-/// For x86 guests whose processor is emulated: its time stamp counter does not stop, and every
-/// other clock costs more. On a host's own processor KVM's clock tells which to use. QEMU's
-/// machine has a keyboard controller where it always was; ours has none and says so by ACPI, which
-/// `i8042.nopnp` would have the kernel not believe: it would wait for one for half a second, busy
-/// (Linux, drivers/input/serio/i8042-acpipnpio.h, i8042_pnp_init).
+/// For x86 guests on an emulated processor: its time stamp counter does not stop, and every other
+/// clock costs more. On a host's own processor KVM's clock decides. QEMU's machine has a keyboard
+/// controller at the usual address; ours has none and says so by ACPI, which `i8042.nopnp` would
+/// have the kernel ignore: it would busy-wait for one for half a second (Linux,
+/// drivers/input/serio/i8042-acpipnpio.h, i8042_pnp_init).
 const FAST_X86_EMULATED: &[&str] = &["tsc=reliable", "clocksource=tsc", "i8042.nopnp"];
 
-/// For a box that is booted by boxbuild's own init (see [`crate::guest::FastBoot`]) on a
-/// processor that is `emulated` or the host's own, with its kernel in FIPS mode or not.
-pub fn fast(
-    arch: &str,
-    emulated: bool,
-    fips: bool,
-    console: &str,
-    box_items: &[String],
-) -> Result<String, CmdlineError> {
-    let mut items = vec![format!("console={console}")];
-    items.extend(box_items.iter().cloned());
-    let policy: &[&str] = if fips {
-        &[FIPS]
-    } else {
-        &[NO_CRYPTO_TESTS, NO_INITCALLS]
-    };
-    items.extend(
-        [COMMON, FAST, policy]
-            .concat()
-            .into_iter()
-            .map(String::from),
-    );
-    if arch == "x86_64" {
-        items.extend(FAST_X86.iter().copied().map(String::from));
-        let more = if emulated {
-            FAST_X86_EMULATED
-        } else {
-            FAST_X86_VIRTUALIZED
-        };
-        items.extend(more.iter().copied().map(String::from));
+impl FastCmdline<'_> {
+    /// The command line.
+    ///
+    /// # Errors
+    /// [`CmdlineError::TooLong`].
+    pub fn build(&self) -> Result<String, CmdlineError> {
+        let mut line = start(self.console, self.words);
+        line.push(format!("rdinit={INITRD_INIT}"));
+        let mut add = |words: &[&str]| line.extend(words.iter().copied().map(String::from));
+        add(FAST);
+        match self.crypto {
+            Crypto::Untested => add(&[NO_CRYPTO_TESTS, NO_INITCALLS]),
+            Crypto::Fips => add(&[FIPS]),
+        }
+        if self.arch == "x86_64" {
+            add(FAST_X86);
+            add(match self.processor {
+                Processor::Virtualized => FAST_X86_VIRTUALIZED,
+                Processor::Emulated => FAST_X86_EMULATED,
+            });
+        }
+        checked(self.arch, line.join(" "))
     }
-    checked(arch, &items.join(" "))
 }
 
-/// For a box whose own init system starts the guest side: the contract of the published
-/// boxes. `args` are the words after `kiwi-ng`; without any, nothing is built.
+/// The command line of a guest whose own init system starts the guest side: the contract of the
+/// published boxes. `args` are the words after `kiwi-ng`; without any, nothing is built.
+///
+/// # Errors
+/// [`CmdlineError`].
 pub fn compat(
     arch: &str,
     console: &str,
-    box_items: &[String],
+    words: &[String],
     args: &[OsString],
 ) -> Result<String, CmdlineError> {
-    let words: Vec<&str> = args
+    let args: Vec<&str> = args
         .iter()
-        .map(|word| harmless(word))
+        .map(|arg| carried(arg))
         .collect::<Result<_, _>>()?;
-    let mut items = vec![format!("console={console}")];
-    items.extend(box_items.iter().cloned());
-    items.extend(COMMON.iter().copied().map(String::from));
-    if !words.is_empty() {
-        items.push(format!("kiwi=\"{}\"", words.join(" ")));
+    let mut line = start(console, words);
+    if !args.is_empty() {
+        line.push(format!("kiwi=\"{}\"", args.join(" ")));
     }
-    items.push(String::from("sharing_backend=_virtiofs_"));
-    checked(arch, &items.join(" "))
+    line.push(String::from("sharing_backend=_virtiofs_"));
+    checked(arch, line.join(" "))
 }
 
-/// A word that survives the kernel's quoting and the guest's word splitting.
-fn harmless(word: &OsStr) -> Result<&str, CmdlineError> {
-    word.to_str()
+/// The words that both kinds of boot begin with.
+fn start(console: &str, words: &[String]) -> Vec<String> {
+    let mut line = vec![format!("console={console}")];
+    line.extend_from_slice(words);
+    line.extend(COMMON.iter().copied().map(String::from));
+    line
+}
+
+/// `arg`, if it survives the kernel's quoting and the guest's word splitting.
+fn carried(arg: &OsStr) -> Result<&str, CmdlineError> {
+    arg.to_str()
         // The guest evaluates each NAME=_VALUE_ on the line in a shell.
         .filter(|text| !text.is_empty() && !text.contains("=_"))
         .filter(|text| {
             text.bytes()
                 .all(|byte| byte.is_ascii_graphic() && !b"\"'\\`$*?[".contains(&byte))
         })
-        .ok_or_else(|| CmdlineError::Unsafe(word.to_owned()))
+        .ok_or_else(|| CmdlineError::Unsafe(arg.to_owned()))
 }
 
-fn checked(arch: &str, line: &str) -> Result<String, CmdlineError> {
+/// `line`, if the kernel does not truncate it.
+fn checked(arch: &str, line: String) -> Result<String, CmdlineError> {
     let limit = limit(arch) - 1;
     if line.len() > limit {
         return Err(CmdlineError::TooLong {
@@ -176,7 +195,7 @@ fn checked(arch: &str, line: &str) -> Result<String, CmdlineError> {
             arch: arch.to_owned(),
         });
     }
-    Ok(line.to_owned())
+    Ok(line)
 }
 
 #[cfg(test)]
@@ -205,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_carried_is_refused_by_name() {
+    fn an_argument_that_cannot_be_carried_is_refused_by_name() {
         for word in ["a b", "", "a\"b", "ä", "$basearch", "a\nb", "A=_b"] {
             let error = compat("x86_64", "hvc0", &[], &[word.into()]).unwrap_err();
             assert_eq!(error, CmdlineError::Unsafe(word.into()));
@@ -223,26 +242,33 @@ mod tests {
         assert!(compat("s390x", "hvc0", &[], &long).is_ok());
     }
 
+    fn fast(arch: &str, processor: Processor, crypto: Crypto) -> String {
+        let cmdline = FastCmdline {
+            arch,
+            processor,
+            crypto,
+            console: "hvc0",
+            words: &["root=/dev/vda1".into()],
+        };
+        cmdline.build().unwrap()
+    }
+
     #[test]
     fn the_levers_of_one_architecture_stay_there() {
+        let emulated = fast("x86_64", Processor::Emulated, Crypto::Untested);
+        assert!(emulated.contains("tsc=reliable"));
         assert!(
-            fast("x86_64", true, false, "hvc0", &[])
-                .unwrap()
-                .contains("tsc=reliable")
+            emulated.starts_with("console=hvc0 root=/dev/vda1 panic=-1 rdinit=/boxbuild/init ")
         );
         // Our own machine says by ACPI that it has no keyboard controller; the kernel has to read it.
-        assert!(
-            !fast("x86_64", false, false, "hvc0", &[])
-                .unwrap()
-                .contains("i8042.nopnp")
-        );
-        let arm = fast("aarch64", true, false, "hvc0", &[]).unwrap();
+        assert!(!fast("x86_64", Processor::Virtualized, Crypto::Untested).contains("i8042.nopnp"));
+        let arm = fast("aarch64", Processor::Emulated, Crypto::Untested);
         assert!(!arm.contains("tsc") && arm.contains("cryptomgr.notests=1"));
     }
 
     #[test]
     fn fips_mode_keeps_the_self_tests() {
-        let line = fast("x86_64", false, true, "hvc0", &[]).unwrap();
+        let line = fast("x86_64", Processor::Virtualized, Crypto::Fips);
         assert!(
             line.contains("fips=1") && !line.contains("notests"),
             "{line}"

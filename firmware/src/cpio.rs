@@ -1,9 +1,9 @@
-//! Archives that the kernel unpacks into its initial root file system.
+//! Writes archives that the kernel unpacks into its initial root file system.
 //!
-//! Format "newc" (Linux, Documentation/driver-api/early-userspace/buffer-format.rst): a
-//! header of `070701` and 13 fields of 8 hex digits, the name with its NUL, the data; header
-//! with name, and data, are padded to a multiple of four bytes. Several archives may stand
-//! behind each other; what comes later replaces what came earlier.
+//! Format "newc" (Linux, Documentation/driver-api/early-userspace/buffer-format.rst): a header of
+//! `070701` and 13 fields of 8 hexadecimal digits, the name with its NUL, the data. Header with name,
+//! and data, are padded to a multiple of four bytes. Several archives may follow each other; later
+//! entries replace earlier ones.
 
 /// File type bits of a mode (inode(7)).
 const DIRECTORY: u32 = 0o040_000;
@@ -11,7 +11,7 @@ const REGULAR: u32 = 0o100_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 const SYMBOLIC_LINK: u32 = 0o120_000;
 
-/// An archive that grows.
+/// An archive under construction. Paths of entries may have a leading slash, which is dropped.
 #[derive(Debug, Default)]
 pub struct Archive {
     bytes: Vec<u8>,
@@ -24,17 +24,17 @@ impl Archive {
         Archive::default()
     }
 
-    /// Adds a directory that belongs to root. `path` is relative, without a leading slash.
+    /// Adds a directory that belongs to root.
     pub fn directory(&mut self, path: &str, permissions: u32) -> &mut Archive {
         self.entry(path, DIRECTORY | permissions, (0, 0), &[])
     }
 
-    /// Adds a file that belongs to root. `path` is relative, without a leading slash.
+    /// Adds a file that belongs to root.
     pub fn file(&mut self, path: &str, permissions: u32, data: &[u8]) -> &mut Archive {
         self.entry(path, REGULAR | permissions, (0, 0), data)
     }
 
-    /// Adds a symbolic link to `target`. `path` is relative, without a leading slash.
+    /// Adds a symbolic link to `target`.
     pub fn symlink(&mut self, path: &str, target: &str) -> &mut Archive {
         self.entry(path, SYMBOLIC_LINK | 0o777, (0, 0), target.as_bytes())
     }
@@ -44,7 +44,7 @@ impl Archive {
         self.entry(path, CHARACTER_DEVICE | permissions, number, &[])
     }
 
-    /// The archive with its trailer, a multiple of four bytes long.
+    /// Ends the archive and returns its bytes, a multiple of four. Another one can be begun then.
     pub fn finish(&mut self) -> Vec<u8> {
         self.inode = 0;
         self.entry("TRAILER!!!", 0, (0, 0), &[]);
@@ -58,6 +58,7 @@ impl Archive {
         (major, minor): (u32, u32),
         data: &[u8],
     ) -> &mut Archive {
+        let path = path.strip_prefix('/').unwrap_or(path);
         let inode = self.inode;
         self.inode += 1;
         let name_size = path.len() + 1;
@@ -69,12 +70,12 @@ impl Archive {
             1, // nlink
             0, // mtime
             data.len(),
-            0,              // major of the device it is on
-            0,              // minor
-            major as usize, // of the device it is
-            minor as usize,
+            0,              // devmajor
+            0,              // devminor
+            major as usize, // rdevmajor
+            minor as usize, // rdevminor
             name_size,
-            0, // checksum: none in this format
+            0, // check: not used by this format
         ];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {
@@ -104,7 +105,7 @@ mod tests {
     #[test]
     fn entries_are_aligned() {
         let bytes = Archive::new()
-            .directory("a", 0o755)
+            .directory("/a", 0o755)
             .file("a/b", 0o644, b"12345")
             .finish();
         assert_eq!(bytes.len() % 4, 0);

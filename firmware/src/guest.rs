@@ -4,8 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use boxinit::job::{self, Job};
-use boxinit::{host_xz, patience};
+use boxbuild_protocol::job::Job;
+use boxbuild_protocol::paths::{self, INITRD_FILES, INITRD_INIT, INITRD_JOB};
+use boxbuild_protocol::share::SharedFolder;
+use boxinit::{host_xz, kiwi_patch};
 
 use crate::cpio::Archive;
 
@@ -16,14 +18,14 @@ pub struct BoxFile {
     pub path: &'static str,
     /// Permission bits.
     pub mode: u32,
-    /// Content.
+    /// The text in it.
     pub content: &'static str,
 }
 
-/// Name of the systemd unit that runs a build; it must be enabled in the box.
+/// Name of the systemd unit that runs a build. It must be enabled in the box.
 pub const UNIT: &str = "boxbuild-kiwi.service";
 
-/// What a box carries so that its own init system can run a build.
+/// The files that let a box's own init system run a build.
 pub const BOX_FILES: &[BoxFile] = &[
     BoxFile {
         path: "/usr/lib/boxbuild/run-kiwi",
@@ -37,21 +39,21 @@ pub const BOX_FILES: &[BoxFile] = &[
     },
 ];
 
-/// boxbuild's process 1 for a box, if there is one for the architecture of this build of
-/// boxbuild; else empty (build.rs).
+/// The program `boxinit` for the architecture that boxbuild is built for. Empty if there is none
+/// (build.rs).
 const BOXINIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/boxinit"));
 
-/// What brings up a box in place of its own init.
+/// What boots a box in place of its own init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Init {
-    /// The program `boxinit`: any box.
+    /// The program `boxinit`; boots any box.
     Program,
-    /// Shell scripts: only boxes whose ramdisk has busybox, modprobe and all virtio modules.
+    /// Shell scripts; they need busybox, modprobe and all virtio modules in the box's ramdisk.
     Scripts,
 }
 
 impl Init {
-    /// The one for boxes of `arch`.
+    /// The init for boxes of the architecture `arch`.
     pub fn of(arch: &str) -> Init {
         if arch == std::env::consts::ARCH && !BOXINIT.is_empty() {
             Init::Program
@@ -60,91 +62,94 @@ impl Init {
         }
     }
 
-    /// Tells this one from those of other versions of boxbuild.
+    /// A hash that distinguishes it from the inits of other versions of boxbuild.
     pub fn fingerprint(self) -> u64 {
         let bytes = match self {
             Init::Program => BOXINIT,
             Init::Scripts => include_bytes!("../guest/init"),
         };
-        // FNV-1a with 64 bits: no secret depends on it.
+        // FNV-1a with 64 bits: it need not resist attacks.
         bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         })
     }
 }
 
-/// A build in a box that is brought up by boxbuild's own init. Nothing of it is in the box:
-/// it comes with each boot, as a part of the initial ramdisk.
+/// A build in a box that boxbuild's own init boots. The box holds nothing for it: everything comes
+/// with each boot, as a part of the initial ramdisk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FastBoot {
-    /// Words after `kiwi-ng`, up to `--description`; any bytes, any number.
+    /// Words after `kiwi-ng`, up to `--description`; any bytes but NUL, any number.
     pub args: Vec<OsString>,
     /// Environment of kiwi: names of shell variables, any values.
     pub environment: Vec<(String, OsString)>,
     /// The machine has a network interface.
     pub network: bool,
-    /// Folders to mount before the build: virtio-fs tag, absolute path, and whether the mount
-    /// is read-only.
-    pub folders: Vec<(String, PathBuf, bool)>,
+    /// Shared folders besides the description and the bundle.
+    pub folders: Vec<SharedFolder>,
     /// Files to write before the build: absolute path and content.
     pub files: Vec<(PathBuf, Vec<u8>)>,
     /// Version of kiwi to install first ([`Init::Program`] only).
     pub kiwi_version: Option<OsString>,
-    /// Who may log in as root while the box runs: a line of an `authorized_keys` file. The box's
-    /// sshd is started for them.
+    /// Who may log in as root while the box runs: a line of an `authorized_keys` file. If given, the
+    /// box's sshd is started.
     pub ssh_key: Option<String>,
-    /// The time now, in seconds since the epoch; 0 to say nothing of it.
+    /// The host's time, in seconds since the epoch; 0 to leave the guest's clock alone.
     pub time: u64,
-    /// Random hexadecimal digits.
+    /// Entropy for the guest's kernel: random hexadecimal digits.
     pub seed: String,
 }
 
 impl FastBoot {
-    /// The part to lay behind the box's own initial ramdisk, at a multiple of four bytes.
+    /// The archive to append to the box's own initial ramdisk, at a multiple of four bytes.
     pub fn initrd_part(&self, init: Init) -> Vec<u8> {
         let mut archive = Archive::new();
-        archive.directory("boxbuild", 0o755);
+        archive.directory(paths::INITRD, 0o755);
         match init {
-            Init::Program => {
-                // A kernel whose console has no driver yet opens none for process 1, and Rust's
-                // runtime needs something in its place.
-                archive
-                    .directory("dev", 0o755)
-                    .device("dev/console", 0o600, (5, 1))
-                    .device("dev/null", 0o666, (1, 3))
-                    .file("boxbuild/init", 0o755, BOXINIT)
-                    .file("boxbuild/job", 0o600, &self.job().encode());
-            }
-            Init::Scripts => {
-                archive
-                    .file("boxbuild/init", 0o755, include_bytes!("../guest/init"))
-                    .file("boxbuild/run", 0o755, include_bytes!("../guest/run"))
-                    .file("boxbuild/nosync", 0o644, include_bytes!("../guest/nosync"))
-                    .file(
-                        &format!("boxbuild/{}", patience::FILE),
-                        0o644,
-                        patience::PROGRAM.as_bytes(),
-                    )
-                    .directory("boxbuild/bin", 0o755)
-                    .file("boxbuild/bin/xz", 0o755, host_xz::PROGRAM.as_bytes())
-                    .file("boxbuild/args", 0o600, &args_file(&self.args))
-                    .file("boxbuild/env", 0o600, &env_file(&self.environment))
-                    .file("boxbuild/host", 0o600, &self.host_file());
-                if let Some(key) = &self.ssh_key {
-                    archive.file("boxbuild/authorized_keys", 0o600, key.as_bytes());
-                }
-                if self.network {
-                    archive.file("boxbuild/network", 0o644, b"");
-                }
-            }
+            Init::Program => self.add_program(&mut archive),
+            Init::Scripts => self.add_scripts(&mut archive),
         }
         if !self.files.is_empty() {
-            archive.directory("boxbuild/files", 0o700);
+            archive.directory(INITRD_FILES, 0o700);
         }
-        for (number, (_, content)) in self.files.iter().enumerate() {
-            archive.file(&format!("boxbuild/files/{number}"), 0o600, content);
+        for (index, (_, content)) in self.files.iter().enumerate() {
+            archive.file(&format!("{INITRD_FILES}/{index}"), 0o600, content);
         }
         archive.finish()
+    }
+
+    fn add_program(&self, archive: &mut Archive) {
+        // If the console has no driver yet, the kernel opens no standard streams for process 1;
+        // Rust's runtime then opens /dev/null.
+        archive
+            .directory("dev", 0o755)
+            .device("dev/console", 0o600, (5, 1))
+            .device("dev/null", 0o666, (1, 3))
+            .file(INITRD_INIT, 0o755, BOXINIT)
+            .file(INITRD_JOB, 0o600, &self.job().encode());
+    }
+
+    fn add_scripts(&self, archive: &mut Archive) {
+        archive
+            .file(INITRD_INIT, 0o755, include_bytes!("../guest/init"))
+            .file("boxbuild/run", 0o755, include_bytes!("../guest/run"))
+            .file("boxbuild/nosync", 0o644, include_bytes!("../guest/nosync"))
+            .file(
+                &format!("boxbuild/{}", kiwi_patch::FILE),
+                0o644,
+                kiwi_patch::PROGRAM.as_bytes(),
+            )
+            .directory("boxbuild/bin", 0o755)
+            .file("boxbuild/bin/xz", 0o755, host_xz::PROGRAM.as_bytes())
+            .file("boxbuild/args", 0o600, &args_file(&self.args))
+            .file("boxbuild/env", 0o600, &env_file(&self.environment))
+            .file("boxbuild/host", 0o600, &self.host_file());
+        if let Some(key) = &self.ssh_key {
+            archive.file("boxbuild/authorized_keys", 0o600, key.as_bytes());
+        }
+        if self.network {
+            archive.file("boxbuild/network", 0o644, b"");
+        }
     }
 
     fn job(&self) -> Job {
@@ -155,15 +160,7 @@ impl FastBoot {
                 .iter()
                 .map(|(name, value)| (name.into(), value.clone()))
                 .collect(),
-            folders: self
-                .folders
-                .iter()
-                .map(|(tag, path, read_only)| job::Folder {
-                    tag: tag.into(),
-                    path: path.clone(),
-                    read_only: *read_only,
-                })
-                .collect(),
+            folders: self.folders.clone(),
             files: self.files.iter().map(|(path, _)| path.clone()).collect(),
             network: self.network,
             kiwi_version: self.kiwi_version.clone(),
@@ -173,18 +170,18 @@ impl FastBoot {
         }
     }
 
-    /// A script that brings files and folders of the host to their places.
+    /// A script that mounts the shared folders and writes the files.
     fn host_file(&self) -> Vec<u8> {
         let mut script = Vec::new();
-        for (tag, path, read_only) in &self.folders {
-            script.extend_from_slice(b"share ");
-            quote(OsStr::new(tag), &mut script);
+        for folder in &self.folders {
+            script.extend_from_slice(b"mount_share ");
+            quote(OsStr::new(&folder.tag), &mut script);
             script.push(b' ');
-            quote(path.as_os_str(), &mut script);
-            script.extend_from_slice(if *read_only { b" ro\n" } else { b" rw\n" });
+            quote(folder.path.as_os_str(), &mut script);
+            script.extend_from_slice(format!(" {}\n", folder.access.mount_option()).as_bytes());
         }
-        for (number, (path, _)) in self.files.iter().enumerate() {
-            script.extend_from_slice(format!("place {number} ").as_bytes());
+        for (index, (path, _)) in self.files.iter().enumerate() {
+            script.extend_from_slice(format!("write_file {index} ").as_bytes());
             quote(path.as_os_str(), &mut script);
             script.push(b'\n');
         }
@@ -192,25 +189,25 @@ impl FastBoot {
     }
 }
 
-/// A build in a container, run by boxbuild's own process 1. The files appear as
-/// [`ContainerBuild::PLACE`], and nothing of it is in the box.
+/// A build in a container, run by boxbuild's own process 1. The box holds nothing for it: the host
+/// mounts the files at [`ContainerBuild::FOLDER`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerBuild {
-    /// Words after `kiwi-ng`, up to `--description`; any bytes, any number.
+    /// Words after `kiwi-ng`, up to `--description`; any bytes but NUL, any number.
     pub args: Vec<OsString>,
     /// Environment of kiwi: names of shell variables, any values.
     pub environment: Vec<(String, OsString)>,
     /// Name of the container: unique on the host, letters, digits and hyphens.
     pub name: String,
-    /// User and group that the results shall belong to, as the container sees them.
+    /// User and group of the results, as IDs in the container's user namespace.
     pub owner: (u32, u32),
 }
 
 impl ContainerBuild {
-    /// Where the files are in the container.
-    pub const PLACE: &'static str = "/run/boxbuild";
+    /// Mount point of the files in the container.
+    pub const FOLDER: &'static str = paths::RUN;
 
-    /// Name of the script that is process 1, among the files.
+    /// Name of the script that runs as process 1, among the files.
     pub const SCRIPT: &'static str = "container";
 
     /// Names and contents of the files.
@@ -219,7 +216,7 @@ impl ContainerBuild {
         vec![
             (Self::SCRIPT, include_bytes!("../guest/container").to_vec()),
             ("nosync", include_bytes!("../guest/nosync").to_vec()),
-            (patience::FILE, patience::PROGRAM.as_bytes().to_vec()),
+            (kiwi_patch::FILE, kiwi_patch::PROGRAM.as_bytes().to_vec()),
             ("args", args_file(&self.args)),
             ("env", env_file(&self.environment)),
             ("name", format!("{}\n", self.name).into_bytes()),
@@ -239,7 +236,7 @@ fn args_file(words: &[OsString]) -> Vec<u8> {
     script
 }
 
-/// A script of assignments. Names that are no shell variables are left out.
+/// A script of assignments. Names that are not valid for shell variables are left out.
 fn env_file(environment: &[(String, OsString)]) -> Vec<u8> {
     let mut script = Vec::new();
     for (name, value) in environment.iter().filter(|(name, _)| is_variable(name)) {
@@ -251,7 +248,8 @@ fn env_file(environment: &[(String, OsString)]) -> Vec<u8> {
     script
 }
 
-/// One word for a POSIX shell: in single quotes everything but the quote stands for itself.
+/// Appends a word, quoted for a POSIX shell: within single quotes everything but the quote itself is
+/// literal.
 fn quote(word: &OsStr, out: &mut Vec<u8>) {
     out.push(b'\'');
     for byte in word.as_bytes() {
@@ -278,9 +276,11 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
     use std::process::Command;
 
+    use boxbuild_protocol::share::Access;
+
     use super::*;
 
-    /// What a real shell makes of the quoted words.
+    /// A real shell reads the quoted words.
     #[test]
     fn any_bytes_reach_kiwi() {
         let words = [
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_no_variables_are_left_out() {
+    fn both_inits_get_the_build() {
         let boot = FastBoot {
             args: vec![],
             environment: vec![
@@ -320,7 +320,11 @@ mod tests {
                 ("http_proxy".into(), "p".into()),
             ],
             network: true,
-            folders: vec![("host0".into(), "/srv/it's".into(), true)],
+            folders: vec![SharedFolder {
+                tag: "host0".into(),
+                path: "/srv/it's".into(),
+                access: Access::ReadOnly,
+            }],
             files: vec![("/a b/key".into(), b"secret".to_vec())],
             kiwi_version: None,
             ssh_key: Some("ssh-ed25519 AAAA\n".into()),
@@ -330,8 +334,9 @@ mod tests {
         let part = boot.initrd_part(Init::Scripts);
         let text = String::from_utf8_lossy(&part);
         assert!(text.contains("http_proxy='p'"));
-        assert!(!text.contains("reboot"));
-        assert!(text.contains("share 'host0' '/srv/it'\\''s' ro\nplace 0 '/a b/key'\n"));
+        assert!(!text.contains("reboot"), "not a name of a variable");
+        let script = "mount_share 'host0' '/srv/it'\\''s' ro\nwrite_file 0 '/a b/key'\n";
+        assert!(text.contains(script));
         assert!(text.contains("boxbuild/files/0\0") && text.contains("secret"));
         assert!(text.contains("boxbuild/authorized_keys\0"));
         assert_eq!(part.len() % 4, 0);
@@ -340,19 +345,5 @@ mod tests {
         let job = boot.job().encode();
         assert!(part.windows(job.len()).any(|window| window == job));
         assert!(String::from_utf8_lossy(&part).contains("boxbuild/files/0\0"));
-    }
-
-    #[test]
-    fn the_scripts_are_sound() {
-        for script in ["init", "run", "run-kiwi"] {
-            let path = format!("{}/guest/{script}", env!("CARGO_MANIFEST_DIR"));
-            let shell = if script == "run-kiwi" { "bash" } else { "sh" };
-            let status = Command::new(shell)
-                .arg("-n")
-                .arg(&path)
-                .status()
-                .expect("a shell");
-            assert!(status.success(), "{script}");
-        }
     }
 }

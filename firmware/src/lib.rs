@@ -1,5 +1,7 @@
-//! What the guest meets at power-on: the kernel command line, the parts of the initial
-//! ramdisk that come from boxbuild, the guest side of a build, and kernel images.
+//! What the guest starts from: kernel images, the kernel command line, boxbuild's part of the initial
+//! ramdisk, and the guest side of a build.
+
+#![warn(missing_docs)]
 
 pub mod cmdline;
 pub mod cpio;

@@ -1,8 +1,17 @@
 //! Boots of real distributions in the micro-VMM: stock kernels, stock initrds, systemd.
 //!
-//! This program runs twice: on the host it builds the programs, makes guests (tests/lab/guest), and
+//! This program runs twice: on the host it builds the programs, makes guests (tests/lab/guests), and
 //! runs itself with each where /dev/kvm is true, as a normal user. `BOXBUILD_BOOTS=all` takes all
 //! guests, a number from 0 that one, else the first.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
 
 mod ends;
 mod hostile;
@@ -13,7 +22,7 @@ mod runs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use boxbuild_tests::env::{BOXBUILD, cargo_build};
+use boxbuild_tests::env::{BOXBUILD, cargo_build, top};
 use boxbuild_tests::lab::{self, Run, TestBed};
 use boxbuild_tests::skip;
 use libtest_mimic::{Arguments, Trial};
@@ -31,7 +40,7 @@ const fn size(cpus: u32, memory_mib: u64) -> Size {
     Size { cpus, memory_mib }
 }
 
-/// Arguments of tests/lab/guest, and the machines for it. Each pair of words of two columns
+/// Arguments of `lab guest`, and the machines for it. Each pair of words of two columns
 /// occurs; so does each number of CPUs, and the least and the most memory. The first one is most
 /// like the published boxes; without `BOXBUILD_BOOTS=all` it runs on the first of its machines, because
 /// two CPUs of a guest on the lab's one take three times as long as one.
@@ -86,7 +95,7 @@ fn list() -> ExitCode {
 /// unless the environment names them: under emulation twice, time counts.
 fn programs() -> Result<[(&'static str, PathBuf); 2], String> {
     let built = |name: &'static str, words: &[&str], file: &str| match std::env::var_os(name) {
-        Some(path) => Ok((name, PathBuf::from(path))),
+        Some(path) => Ok((name, top().join(path))),
         None => cargo_build("release", words).map(|folder| (name, folder.join(file))),
     };
     let example = ["--package", "boxbuild-vmm", "--example", "boot"];

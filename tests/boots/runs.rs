@@ -22,7 +22,7 @@ pub(crate) fn login(guest: &Path, words: [&str; 4], size: Size) {
     }
     let outcome = machine.run();
     outcome.expect(0, "");
-    let report: Vec<&str> = ran
+    let report: Vec<&str> = outcome
         .console
         .lines()
         .filter_map(|line| line.split_once("REPORT ").map(|(_, rest)| rest))
@@ -40,7 +40,7 @@ pub(crate) fn login(guest: &Path, words: [&str; 4], size: Size) {
     says(&format!("root {root} {}", words[3]));
     let release = fs::read_to_string(guest.join("release")).unwrap();
     says(&format!("kernel {}", release.trim_end()));
-    // The disk of 2 GiB and its last partition (tests/lab/guest).
+    // The disk of 2 GiB and its last partition (tests/lab/guests).
     let bytes = match root {
         "/dev/vda1" => 2_145_386_496,
         _ => 2_110_783_488_u64,

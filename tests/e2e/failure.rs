@@ -233,8 +233,8 @@ fn a_full_disk_on_the_host() {
         }
         ProcessOutput::of(&mut command)
     };
-    // A build does not wait for its disk; a kernel that may keep nothing back writes at once.
-    let script = "echo 8192 >/proc/sys/vm/dirty_bytes
+    // A build does not wait for its disk; a kernel that may keep little back writes at once.
+    let script = "echo 4194304 >/proc/sys/vm/dirty_bytes
                   dd if=/dev/urandom of=/result/image bs=1M count=80";
 
     let sandbox = Sandbox::new(script);

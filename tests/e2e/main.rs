@@ -5,6 +5,15 @@
 //! that is a true one, else in the lab (docs/lab.md), as a normal user. Without it, those of qemu and
 //! podman run. `--ignored` runs what takes long. See docs/testing.md.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
 mod batch;
 mod boot;
 mod container;
@@ -28,7 +37,7 @@ mod timings;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use boxbuild_tests::env::ENGINE;
+use boxbuild_tests::env::{ENGINE, in_lab};
 use boxbuild_tests::lab::TestBed;
 use boxbuild_tests::{skip, test_env};
 use libtest_mimic::{Arguments, Trial};
@@ -83,7 +92,7 @@ fn main() -> ExitCode {
             println!("test bed of engine kvm: {bed}");
             match bed {
                 TestBed::Kvm => {}
-                TestBed::Lab { .. } => return in_lab::run(&bed, &tests, &arguments),
+                TestBed::Lab { .. } => return self::in_lab::run(&bed, &tests, &arguments),
                 TestBed::None { reason } => {
                     let what = format!("all {} end-to-end tests of engine kvm", tests.len());
                     skip(&what, &reason);
@@ -93,12 +102,15 @@ fn main() -> ExitCode {
         }
         container::fixture::drop_what_cannot_run(&mut tests, &arguments);
     }
-    // Each test is a machine or a container of its own; many more at once than processors make all
-    // of them slow. Those that take long share a box, memory and /var/tmp.
+    // Each test is a machine or a container of its own: one more than processors, as some only wait.
+    // Those that take long share a box, memory and /var/tmp.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let at_once = if arguments.ignored {
         1
+    } else if in_lab() {
+        self::in_lab::AT_ONCE
     } else {
-        in_lab::AT_ONCE
+        processors + 1
     };
     arguments.test_threads = arguments.test_threads.or(Some(at_once));
     let trials = tests.into_iter().map(|test| {

@@ -1,6 +1,6 @@
 //! The way into a box while it runs: `--ssh-port` and `--ssh-key`.
 //!
-//! The small box has no sshd. The description brings the distribution's (tests/setup/sshd), or a
+//! The small box has no sshd. The description brings the distribution's (tests/support/sshd.rs), or a
 //! stand-in: it keeps the words that it was called with, and serves port 22 with a greeting and an echo.
 
 use std::fs;
@@ -171,9 +171,9 @@ fn a_real_sshd_lets_in_the_key_alone() {
     let skipped = |why: &str| skip("a_real_sshd_lets_in_the_key_alone", why);
     // The distribution's sshd is made with the boxes.
     let sandbox = Sandbox::new("while [ ! -e /tmp/served ]; do sleep 0.1; done; touch /result/x");
-    let sshd = boxbuild_tests::env::sshd();
+    let sshd = boxbuild_tests::env::sshd_folder();
     if !sshd.exists() {
-        return skipped("there is no sshd for the box here (tests/setup/sshd)");
+        return skipped("there is no sshd for the box here (tests/support/sshd.rs)");
     }
     if Command::new("ssh").arg("-V").output().is_err() {
         return skipped("the program ssh is not installed");

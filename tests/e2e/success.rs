@@ -140,7 +140,7 @@ fn a_busy_guest_is_not_hung() {
     let sandbox = Sandbox::new(&format!(
         "end=$(($(cut -d. -f1 /proc/uptime) + {}))
          while [ $(cut -d. -f1 /proc/uptime) -lt $end ]; do :; done; touch /result/x",
-        limit * 2 + 1
+        limit + limit / 2
     ));
     let limit = format!("{limit}s");
     sandbox

@@ -139,9 +139,9 @@ fn fetch(suite: Suite, flavour: Flavour, refresh: bool) -> Result<PathBuf> {
     let versions = versions(suite, flavour)?;
     let current = current(suite, flavour)?;
     fs::create_dir_all(&versions).with_context(|| format!("cannot make {}", versions.display()))?;
-    let _unwind = Unwind::begin()?;
-    // One at a time: the others find its result.
+    // One at a time: the others find its result. A signal ends those that wait at once.
     let _lock = lock(&cache.join("kernel.lock"))?;
+    let _unwind = Unwind::begin()?;
     if let (false, Some(folder)) = (refresh, found(&current)) {
         return Ok(folder);
     }

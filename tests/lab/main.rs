@@ -1,6 +1,12 @@
 //! The lab: runs commands on an emulated machine that has a true /dev/kvm, and makes kernels and
 //! guests for it (docs/lab.md).
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 mod guests;
 mod kernel;
 mod machine;

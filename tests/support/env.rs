@@ -6,13 +6,13 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::names;
+use crate::{command, names, small_box, sshd};
 
-/// The program under test; without it, the one of the workspace is built.
+/// The program under test, seen from the top of the repository; without it, it is built.
 pub const BOXBUILD: &str = "BOXBUILD";
 /// The store with the small boxes; without it, they are made.
 pub const STORE: &str = "BOXBUILD_TEST_STORE";
-/// The folder with the distribution's sshd (tests/setup/sshd).
+/// The folder with the distribution's sshd ([`crate::sshd`]).
 pub const SSHD: &str = "BOXBUILD_TEST_SSHD";
 /// The engine under test: `qemu` or `kvm` for machines, `podman` for containers.
 pub const ENGINE: &str = "BOXBUILD_TEST_ENGINE";
@@ -69,8 +69,8 @@ pub fn small_boxes() -> Result<&'static Path, String> {
 /// If it cannot be built.
 fn boxbuild() -> Result<PathBuf, String> {
     if let Some(program) = std::env::var_os(BOXBUILD) {
-        return std::path::absolute(&program)
-            .map_err(|error| format!("{}: {error}", program.display()));
+        // Cargo runs tests in the folder of their package.
+        return Ok(top().join(program));
     }
     // By itself: what other packages' tests switch on (unchecked names in a share) is not in it.
     let words = ["--package", "boxbuild"];
@@ -94,7 +94,7 @@ pub fn cargo_build(profile: &str, words: &[&str]) -> Result<PathBuf, String> {
         command.arg("--release");
     }
     let status = command
-        .current_dir(tests().join(".."))
+        .current_dir(top())
         .status()
         .map_err(|error| format!("cargo: {error}"))?;
     if !status.success() {
@@ -106,17 +106,23 @@ pub fn cargo_build(profile: &str, words: &[&str]) -> Result<PathBuf, String> {
 /// Makes the small boxes that are not there yet, and sshd for them.
 fn make_small_boxes() -> Result<PathBuf, String> {
     let store = target().join("test-boxes");
-    setup("small-box", [&store])?;
-    let is_amd64 = std::env::consts::ARCH == "x86_64";
-    if is_amd64 && which("qemu-system-aarch64").is_some() {
-        setup("small-box", [store.as_os_str(), OsStr::new("arm64")])?;
-    }
-    setup("sshd", [&sshd()])?;
+    let make = || -> anyhow::Result<()> {
+        small_box::make(&store, None)?;
+        let is_amd64 = std::env::consts::ARCH == "x86_64";
+        if is_amd64 && command::find("qemu-system-aarch64").is_ok() {
+            small_box::make(&store, Some("arm64"))?;
+        }
+        if let Some(reason) = sshd::make(&sshd_folder())? {
+            println!("no sshd for the tests: {reason}");
+        }
+        Ok(())
+    };
+    make().map_err(|error| format!("{error:#}"))?;
     Ok(store)
 }
 
 /// The folder with the distribution's sshd, if that could be had.
-pub fn sshd() -> PathBuf {
+pub fn sshd_folder() -> PathBuf {
     std::env::var_os(SSHD).map_or_else(|| target().join("test-sshd"), PathBuf::from)
 }
 
@@ -148,11 +154,15 @@ pub fn tests() -> PathBuf {
     std::env::var_os(TESTS).map_or_else(compiled_in, PathBuf::from)
 }
 
+/// The top of the repository, without links and `..`: the lab has files at the same paths.
+pub fn top() -> PathBuf {
+    let top = tests().join("..");
+    top.canonicalize().unwrap_or(top)
+}
+
 /// The folder in which cargo and the tests put what they make.
 pub fn target() -> PathBuf {
-    let of_workspace = || tests().join("../target");
-    let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(of_workspace, PathBuf::from);
-    std::path::absolute(&folder).unwrap_or(folder)
+    top().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// Runs a script of `tests/setup` and returns the line that it prints.
@@ -185,15 +195,6 @@ pub fn print_line<S: AsRef<OsStr>>(
     Ok(String::from_utf8_lossy(&output.stdout)
         .trim_end()
         .to_owned())
-}
-
-/// Looks for a program in `PATH`.
-pub fn which(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
 }
 
 /// Prints that `test` cannot run here, on a line of its own, which tests/setup/counted counts.

@@ -5,11 +5,12 @@
 //! ends with 128 and the signal's number.
 
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -57,15 +58,16 @@ fn caught(signal: i32) {
     CAUGHT.store(signal, Ordering::SeqCst);
     let child = CHILD.load(Ordering::SeqCst);
     if child != 0 {
-        let _ = kill(Pid::from_raw(child), Signal::SIGTERM);
+        let _ = killpg(Pid::from_raw(child), Signal::SIGTERM);
     }
 }
 
-/// A child that ends when a signal is caught. One at a time.
+/// A child in a process group of its own, which is ended when a signal is caught: mmdebstrap passes
+/// none on to its own children. One at a time.
 #[derive(Debug)]
 pub struct Running(Child);
 
-/// Starts a command.
+/// Starts a command in a process group of its own.
 ///
 /// # Errors
 /// If it cannot be started, or a signal has been caught.
@@ -73,11 +75,11 @@ pub fn start(command: &mut Command) -> io::Result<Running> {
     if CAUGHT.load(Ordering::SeqCst) != 0 {
         return Err(io::ErrorKind::Interrupted.into());
     }
-    let child = command.spawn()?;
+    let child = command.process_group(0).spawn()?;
     CHILD.store(child.id().cast_signed(), Ordering::SeqCst);
     // One that came in between found no child to end.
     if CAUGHT.load(Ordering::SeqCst) != 0 {
-        let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+        let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
     }
     Ok(Running(child))
 }
@@ -91,5 +93,59 @@ impl Running {
         let output = self.0.wait_with_output();
         CHILD.store(0, Ordering::SeqCst);
         output
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Set in the process that is interrupted: where it works.
+    const FOLDER: &str = "BOXBUILD_TEST_INTERRUPTED";
+
+    fn work_and_clean_up(folder: &Path) {
+        let _unwind = Unwind::begin().unwrap();
+        let _work = tempfile::tempdir_in(folder).unwrap();
+        // A grandchild, too, as package managers have.
+        let script = "sleep 1000 & echo $! >\"$0.new\"; mv \"$0.new\" \"$0\"; wait";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(folder.join("child"));
+        start(&mut command).unwrap().wait_with_output().unwrap();
+    }
+
+    #[test]
+    fn a_signal_ends_children_and_leaves_nothing() {
+        if let Some(folder) = std::env::var_os(FOLDER) {
+            return work_and_clean_up(Path::new(&folder));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mut interrupted = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "interrupt::tests::a_signal_ends_children_and_leaves_nothing",
+            ])
+            .env(FOLDER, folder.path())
+            .spawn()
+            .unwrap();
+        let child = folder.path().join("child");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !child.exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let pid = Pid::from_raw(interrupted.id().cast_signed());
+        nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+        let status = interrupted.wait().unwrap();
+        assert_eq!(status.code(), Some(128 + SIGTERM));
+        assert_eq!(crate::names(folder.path()), ["child"]);
+        let grandchild = std::fs::read_to_string(child).unwrap();
+        let words = format!("/proc/{}/cmdline", grandchild.trim());
+        // A zombie has none.
+        while std::fs::read(&words).is_ok_and(|words| !words.is_empty()) {
+            assert!(Instant::now() < deadline, "a process is left");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }

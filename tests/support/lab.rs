@@ -137,9 +137,8 @@ pub fn kernel(suite: &str, flavour: &str) -> Result<PathBuf, String> {
 /// # Errors
 /// If it cannot be made.
 pub fn guest(words: [&str; 4]) -> Result<PathBuf, String> {
-    let mut command = Command::new(program());
-    command.arg("guest").args(words);
-    Ok(PathBuf::from(stdout_of(&mut command)?.trim_end()))
+    let words = [&["guest"], words.as_slice()].concat();
+    crate::env::print_line(&program(), words).map(PathBuf::from)
 }
 
 /// Returns why the lab cannot be used here, if it cannot.

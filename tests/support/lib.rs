@@ -2,8 +2,17 @@
 //! each test, programs that run with a deadline ([`process`]), and what must not be left of them
 //! ([`leftovers`]).
 //!
-//! The box `small` runs `script.sh` of the description in place of kiwi (tests/setup/small-box),
+//! The box `small` runs `script.sh` of the description in place of kiwi ([`small_box`]),
 //! so a test decides what happens in the guest.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "for tests only"
+)]
 
 pub mod command;
 pub mod debian;

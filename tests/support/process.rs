@@ -97,6 +97,11 @@ impl Running {
         self.stderr.text()
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Sends a signal to it alone.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();

@@ -4,6 +4,13 @@
 //! `mount SHARE MOUNTPOINT [UID]` serves SHARE as host user UID (default: root) until it is
 //! unmounted. The kernel's requests are put into descriptor chains as a guest would.
 
+#![allow(
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};

@@ -1,6 +1,15 @@
 //! A server releases everything that a guest makes it hold: descriptors, threads and memory. One
 //! test in a process of its own, because it counts what the whole process has.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
 use std::path::Path;
 
 use boxbuild_virtiofs::fuse::abi::ROOT_ID;
@@ -84,7 +93,7 @@ fn broken(root: &Path) {
     let loops = Descriptor::new(0, 64, VRING_DESC_F_NEXT as u16, 0);
     ring.queue().write_descriptor(memory, 0, loops).unwrap();
     ring.submit(memory, 0);
-    while server.fault().is_none() {
+    while server.status().fault().is_none() {
         std::thread::yield_now();
     }
 }

@@ -3,6 +3,12 @@
 //! The guest's serial port and console go to standard output, its control port to standard
 //! error with a prefix. Exit code: 0 if it powered itself off, 3 after a reset, 1 otherwise.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
@@ -13,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use boxbuild_virtiofs::MountTag;
-use boxbuild_vmm::disk::{Disk, Image, Overlay, RawDisk};
+use boxbuild_vmm::disk::{DiskConfig, ImageFormat, NamedFile, OverlayConfig, tmpfile};
 use boxbuild_vmm::machine::{self, Config, Ended, Event, Share};
 use boxbuild_vmm::net::NetworkConfig;
 use boxbuild_vmm::virtio::console::{Input, Port};
@@ -93,17 +99,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn open(disk: &str) -> Result<Box<dyn Disk>, Box<dyn std::error::Error>> {
+fn open(disk: &str) -> Result<DiskConfig, Box<dyn std::error::Error>> {
     if let Some(path) = disk.strip_prefix("overlay:") {
-        let image = Image::open(Path::new(path))?;
-        return Ok(Box::new(Overlay::new(image, None, Path::new("."))?));
+        let folder = Path::new(".");
+        return Ok(DiskConfig::Overlay(OverlayConfig {
+            image: NamedFile {
+                file: File::open(path)?,
+                name: PathBuf::from(path),
+            },
+            format: ImageFormat::Any,
+            kept: None,
+            len: None,
+            changes: NamedFile {
+                file: tmpfile::create(folder)?,
+                name: folder.to_owned(),
+            },
+        }));
     }
     let (path, read_only) = match disk.strip_prefix("ro:") {
         Some(path) => (path, true),
         None => (disk, false),
     };
     let file = File::options().read(true).write(!read_only).open(path)?;
-    Ok(Box::new(RawDisk::new(file, read_only)?))
+    Ok(DiskConfig::Raw { file, read_only })
 }
 
 fn share(text: &str) -> Result<Share, String> {
@@ -198,6 +216,7 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
     if let Some(input) = args.input {
         running.input().send(Port::Console, input.as_bytes());
     }
+    let mut marks = Vec::new();
     let mut out = std::io::stdout();
     loop {
         let event = match events.recv_timeout(SILENCE) {
@@ -219,11 +238,12 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
                 out.flush()?;
                 answers.hear(&bytes, &running.input());
             }
+            Event::Mark(mark) => marks.push(mark),
             Event::Control(bytes) => eprintln!("control: {}", bytes.escape_ascii()),
             Event::Ended(ended) => {
                 if args.time {
                     eprintln!("started after {ready:?}, ended after {:?}", start.elapsed());
-                    for mark in running.marks() {
+                    for mark in marks {
                         eprintln!("mark {:#x} after {:?}", mark.code, mark.after);
                     }
                 }

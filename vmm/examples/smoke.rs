@@ -1,5 +1,11 @@
 //! Says whether this host's /dev/kvm can run a kernel. Exit code 0: yes.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;

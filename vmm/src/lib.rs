@@ -11,6 +11,11 @@ pub mod arch;
 pub mod bus;
 pub mod disk;
 #[cfg(any(test, feature = "fuzzing"))]
+#[allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "for tests and fuzzing only"
+)]
 pub mod fuzz;
 pub mod guest_io;
 pub mod kvm;
@@ -20,6 +25,11 @@ pub mod net;
 pub mod pci;
 pub mod smoke;
 #[cfg(any(test, feature = "fuzzing"))]
+#[allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "for tests and fuzzing only"
+)]
 mod test_support;
 pub mod vcpu;
 pub mod virtio;

@@ -43,7 +43,7 @@ pub enum MemoryError {
     },
 }
 
-/// A range of guest RAM: a part of one mapping of ours.
+/// A range of guest RAM: a part of this process's one mapping for it.
 #[derive(Debug)]
 pub struct Ram {
     mapping: Arc<MmapRegion>,
@@ -127,7 +127,7 @@ pub fn allocate(mib: u64) -> Result<GuestRam, MemoryError> {
 /// Asks for huge pages. A host without them is slower, not wrong.
 fn advise(mapping: &MmapRegion) {
     if let Some(start) = std::ptr::NonNull::new(mapping.as_ptr().cast()) {
-        // SAFETY: the range is a mapping of ours; the advice changes nothing that can be seen.
+        // SAFETY: the range is a mapping that we made; the advice changes nothing that can be seen.
         let advised = unsafe { madvise(start, mapping.size(), MmapAdvise::MADV_HUGEPAGE) };
         if let Err(error) = advised {
             log::debug!("no huge pages for the guest: {error}");

@@ -1,5 +1,14 @@
 //! How a machine starts and ends, with kernels of a few bytes: any /dev/kvm can run these.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
 use std::fs::File;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, channel};
@@ -15,6 +24,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 const SPINS: [u8; 2] = [0xeb, 0xfe];
 /// Writes the reset command to the keyboard controller's port.
 const RESETS: [u8; 8] = [0x66, 0xba, 0x64, 0x00, 0xb0, 0xfe, 0xee, 0xf4];
+
+/// Writes 7 and 8 to port 0x80.
+const MARKS: [u8; 8] = [0xb0, 0x07, 0xe6, 0x80, 0xb0, 0x08, 0xe6, 0x80];
 
 /// An ELF file that begins with `code`.
 fn kernel(code: &[u8]) -> File {
@@ -94,6 +106,24 @@ fn the_guest_ends_itself_or_is_ended() {
         drop(running.unwrap());
         assert_eq!(events.recv(), Ok(Event::Ended(Ended::Killed)));
     }
+}
+
+#[test]
+fn marks_are_events() {
+    if !has_kvm() {
+        return;
+    }
+    let (running, events) = start(kernel(&[MARKS, RESETS].concat()), 1);
+    let _running = running.unwrap();
+    let marks: Vec<u8> = events
+        .iter()
+        .take_while(|event| !matches!(event, Event::Ended(_)))
+        .filter_map(|event| match event {
+            Event::Mark(mark) => Some(mark.code),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(marks, [7, 8]);
 }
 
 #[test]

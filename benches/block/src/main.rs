@@ -6,6 +6,13 @@
 //! a fresh overlay for each measurement; they take turns, round by round and in alternating
 //! order.
 
+#![allow(
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 mod ours;
 mod qemu;
 mod ring;

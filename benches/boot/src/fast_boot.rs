@@ -3,6 +3,12 @@
 //!
 //!     fast-boot-probe BOXBUILD ENGINE STYLE DESCRIPTION TARGET
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

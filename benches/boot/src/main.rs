@@ -10,6 +10,12 @@
 //! names those that took longest. Memory: what the monitor has beyond the guest's RAM when the guest says
 //! "IDLE", and what of it is private and dirty.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -5,6 +5,13 @@
 //! is boxbuild's NAT in a process of its own, pasta (passt with a TAP), or slirp4netns (libslirp
 //! with a TAP). Everything runs in new namespaces, without root (docs/benchmarks.md).
 
+#![allow(
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 mod backend;
 mod namespaces;
 mod nat;

@@ -6,6 +6,13 @@
 //! Measured are operations per second as the client sees them, and the server process's processor
 //! time per operation, which other load affects less.
 
+#![allow(
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 mod report;
 mod servers;
 mod workloads;

@@ -1,5 +1,12 @@
 //! Times every workload: `cargo bench --package boxbuild-workloads [-- FILTER]`.
 
+#![allow(
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 use boxbuild_workloads::workloads;
 use criterion::{Criterion, Throughput};
 

@@ -60,12 +60,17 @@ impl DeviceDriver {
         });
         let active = active.collect::<Result<Vec<_>>>()?;
         let msix = Arc::new(Msix::new(1, Arc::new(NoInterrupts)));
+        #[allow(
+            clippy::print_stderr,
+            reason = "a device's thread has nowhere else to say it"
+        )]
+        let failures = FailureSink::new(|text| eprintln!("the device failed: {text}"));
         let context = Context {
             ram,
             features: features | 1 << VIRTIO_F_VERSION_1,
             queues: active,
             interrupt: Interrupt::new(msix, count),
-            failures: FailureSink::new(|text| eprintln!("the device failed: {text}")),
+            failures,
         };
         Ok(DeviceDriver {
             device,

@@ -6,6 +6,12 @@
 //!
 //! In the lab's counting mode a nanosecond is an instruction (docs/lab.md).
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 use std::time::Instant;
 
 use anyhow::{Context, Result};

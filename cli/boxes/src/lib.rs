@@ -4,7 +4,6 @@
 pub mod box_lock;
 pub mod catalog;
 pub mod fetch;
-pub mod guest_words;
 pub mod lock_file;
 pub mod source;
 pub mod store;

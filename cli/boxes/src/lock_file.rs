@@ -173,7 +173,7 @@ impl Locked {
         let locked = self.find(name)?;
         let own = parts(installed);
         if own.len() != locked.parts.len() {
-            return Err(self.differs(name, "on this machine", "", &locked.origin));
+            return Err(self.differs(name, "on this host", "", &locked.origin));
         }
         match own
             .iter()
@@ -182,7 +182,7 @@ impl Locked {
         {
             None => Ok(()),
             Some((own, locked)) => {
-                Err(self.differs(name, "on this machine", &own.sha256, &locked.sha256))
+                Err(self.differs(name, "on this host", &own.sha256, &locked.sha256))
             }
         }
     }

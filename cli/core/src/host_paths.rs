@@ -13,13 +13,12 @@ use std::path::{Path, PathBuf};
 use crate::boot::{Boot, RunsAs};
 use boxbuild_engine::Share;
 use boxbuild_engine::podman::{self, Mount};
+use boxbuild_protocol::paths;
+use boxbuild_protocol::share::{CUSTOM_TAG, host_tag};
 
 /// Largest total of the files that travel in the initial ramdisk, in bytes. Keys and
 /// certificates have kilobytes; what is larger would cost guest memory.
 const MOST_BYTES: u64 = 16 << 20;
-
-/// Tag of the folder that the published boxes mount at `custom_mount`.
-const CUSTOM_TAG: &str = "custompath";
 
 /// Folders that make up a running system or the contract of a build: to lay something over
 /// them would break the box.
@@ -30,12 +29,12 @@ const TAKEN: &[&str] = &[
 
 /// Trees of which nothing can be laid over.
 const TAKEN_TREES: &[&str] = &[
-    "/bundle",
-    "/description",
+    paths::BUNDLE,
+    paths::DESCRIPTION,
     "/dev",
     "/proc",
-    "/result",
-    "/run/boxbuild",
+    paths::TARGET,
+    paths::RUN,
     "/sys",
 ];
 
@@ -116,7 +115,7 @@ impl HostPaths {
         if metadata.is_dir() {
             let tag = match read_only {
                 false => String::from(CUSTOM_TAG),
-                true => format!("host{}", self.folders.len()),
+                true => host_tag(self.folders.len()),
             };
             self.folders.push(Share {
                 tag,

@@ -4,7 +4,8 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+
+use boxbuild_protocol::report::GuestPhase;
 
 use boxbuild_host::file::open_regular;
 use boxbuild_host::text::plain;
@@ -125,6 +126,18 @@ impl Phase {
     }
 }
 
+impl From<GuestPhase> for Phase {
+    fn from(phase: GuestPhase) -> Phase {
+        match phase {
+            GuestPhase::Mount | GuestPhase::Setup => Phase::Boot,
+            GuestPhase::Build => Phase::Prepare,
+            GuestPhase::Bundle => Phase::Bundle,
+            GuestPhase::Shell => Phase::Shell,
+            GuestPhase::Done => Phase::PowerOff,
+        }
+    }
+}
+
 /// What a line of `result.log` says of the phase. The messages are those of kiwi's
 /// `SystemBuildTask`, `SystemPrepare` and `ResultBundleTask`.
 pub fn phase_of_log_line(line: &str) -> Option<Phase> {
@@ -138,67 +151,6 @@ pub fn phase_of_log_line(line: &str) -> Option<Phase> {
         Some(Phase::Prepare)
     } else {
         None
-    }
-}
-
-/// A report of the guest on the control port. Unknown ones are `None`: a newer guest side
-/// may say more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
-    /// A phase begins.
-    Phase(Phase),
-    /// Disk, shares and network are there.
-    SetUp,
-    /// boxbuild's init cannot bring up this box, for this reason.
-    Unfit(String),
-    /// A step of the boot was reached, this time after the kernel's start.
-    Mark(String, Duration),
-    /// Sign of life, with the processor time used so far in ticks.
-    Beat(u64),
-    /// The build's exit code.
-    Exit(i32),
-    /// What came of the box's sshd.
-    Sshd(Sshd),
-}
-
-/// Whether the box can be reached by ssh.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sshd {
-    /// It can.
-    Ready,
-    /// It has no sshd.
-    None,
-    /// It has one that does not start.
-    Failed,
-}
-
-impl Report {
-    /// Reads `boxbuild 1 WORD [VALUE]` (docs/guest-contract.md).
-    pub fn parse(line: &str) -> Option<Report> {
-        let text = line.strip_prefix("boxbuild 1 ")?;
-        if let Some(reason) = text.strip_prefix("unfit ") {
-            return Some(Report::Unfit(reason.to_owned()));
-        }
-        let mut words = text.split_ascii_whitespace();
-        let report = match (words.next()?, words.next()) {
-            ("phase", Some("boot" | "mount")) => Report::Phase(Phase::Boot),
-            ("phase", Some("setup")) => Report::SetUp,
-            ("phase", Some("build")) => Report::Phase(Phase::Prepare),
-            ("phase", Some("bundle")) => Report::Phase(Phase::Bundle),
-            ("phase", Some("shell")) => Report::Phase(Phase::Shell),
-            ("phase", Some("done")) => Report::Phase(Phase::PowerOff),
-            ("mark", Some(step)) => Report::Mark(
-                step.to_owned(),
-                Duration::from_millis(words.next()?.parse().ok()?),
-            ),
-            ("beat", Some(ticks)) => Report::Beat(ticks.parse().ok()?),
-            ("ssh", Some("ready")) => Report::Sshd(Sshd::Ready),
-            ("ssh", Some("none")) => Report::Sshd(Sshd::None),
-            ("ssh", Some("failed")) => Report::Sshd(Sshd::Failed),
-            ("exit", Some(code)) => Report::Exit(code.parse().ok()?),
-            _ => return None,
-        };
-        Some(report)
     }
 }
 
@@ -277,41 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn phases_and_reports() {
+    fn phases_of_log_lines() {
         let line = "[ INFO    ]: 10:11:12 | Creating system image";
         assert_eq!(phase_of_log_line(line), Some(Phase::Create));
         assert_eq!(
             phase_of_log_line("[ DEBUG   ]: 10:11:12 | EXEC: [tar]"),
             None
         );
-        assert_eq!(Report::parse("boxbuild 1 beat 12"), Some(Report::Beat(12)));
-        assert_eq!(
-            Report::parse("boxbuild 1 phase bundle"),
-            Some(Report::Phase(Phase::Bundle))
-        );
-        assert_eq!(Report::parse("boxbuild 1 exit -1"), Some(Report::Exit(-1)));
-        assert_eq!(
-            Report::parse("boxbuild 1 ssh none"),
-            Some(Report::Sshd(Sshd::None))
-        );
-        assert_eq!(
-            Report::parse("boxbuild 1 mark root 412"),
-            Some(Report::Mark("root".into(), Duration::from_millis(412)))
-        );
-        assert_eq!(
-            Report::parse("boxbuild 1 unfit no disk appeared"),
-            Some(Report::Unfit("no disk appeared".into()))
-        );
-        for noise in [
-            "",
-            "boxbuild 2 beat 1",
-            "boxbuild 1",
-            "boxbuild 1 beat x",
-            "boxbuild 1 ssh ssh root@elsewhere",
-            "hello",
-        ] {
-            assert_eq!(Report::parse(noise), None, "{noise}");
-        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use boxbuild_protocol::paths::{CODE_NAME, LOG_NAME};
 use nix::fcntl::{Flock, FlockArg};
 
 use boxbuild_host::error::IoError;
@@ -82,7 +83,7 @@ impl OutputDir {
             )?;
         let staging = dir.join(STAGING);
         remove_tree(&staging).map_err(io("remove the leftover folder", &staging))?;
-        for stale in ["result.code", "result.log"] {
+        for stale in [CODE_NAME, LOG_NAME] {
             let stale = dir.join(stale);
             match fs::remove_file(&stale) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -114,14 +115,14 @@ impl OutputDir {
 
     /// The log as it grows.
     pub fn log(&self) -> PathBuf {
-        self.staging.join("result.log")
+        self.staging.join(LOG_NAME)
     }
 
     /// Reads `result.code`.
     pub fn result_code(&self) -> ResultCode {
         use std::io::Read;
         let mut text = String::new();
-        let read = open_regular(&self.staging.join("result.code"))
+        let read = open_regular(&self.staging.join(CODE_NAME))
             .and_then(|file| file.take(LONGEST_CODE).read_to_string(&mut text));
         match read {
             Err(error) if error.kind() == io::ErrorKind::NotFound => ResultCode::Missing,
@@ -144,11 +145,11 @@ impl OutputDir {
             .collect();
         names.sort();
         // The verdict comes last: who sees a code of 0 finds the files.
-        names.sort_by_key(|name| name == "result.code");
+        names.sort_by_key(|name| name == CODE_NAME);
         let mut files = Vec::new();
         for name in names {
             let place = self.move_out(Path::new(&name))?;
-            if name != "result.log" && name != "result.code" {
+            if name != LOG_NAME && name != CODE_NAME {
                 files.push(place);
             }
         }
@@ -160,13 +161,13 @@ impl OutputDir {
     /// where the log is, if there is one.
     pub fn publish_failure(mut self, code: i32) -> Result<Option<PathBuf>, OutputDirError> {
         let log = if open_regular(&self.log()).is_ok() {
-            Some(self.move_out(Path::new("result.log"))?)
+            Some(self.move_out(Path::new(LOG_NAME))?)
         } else {
             None
         };
         // On a full disk, this makes the room for the verdict.
         remove_tree(&self.staging).map_err(IoError::on("remove the folder", &self.staging))?;
-        let path = self.dir.join("result.code");
+        let path = self.dir.join(CODE_NAME);
         fs::write(&path, format!("{code}\n")).map_err(IoError::on("write", &path))?;
         self.published = true;
         Ok(log)

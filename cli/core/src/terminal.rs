@@ -125,7 +125,7 @@ impl Drop for Session {
             let _ = restorer.kill();
             let _ = restorer.wait();
         }
-        println!();
+        let _ = io::stdout().write_all(b"\n");
     }
 }
 

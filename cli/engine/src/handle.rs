@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use boxbuild_protocol::host_message::HostMessage;
 use boxbuild_virtiofs::Traffic;
 
 /// The line on the control port that tells the guest of its terminal (docs/guest-contract.md).
 pub fn size_line(columns: u16, rows: u16) -> String {
-    format!("boxbuild 1 size {columns} {rows}\n")
+    format!("{}\n", HostMessage::TerminalSize { columns, rows })
 }
 
 /// What a machine uses. `None` is what the engine cannot know.

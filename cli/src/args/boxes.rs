@@ -7,12 +7,12 @@ use clap::{Args, Subcommand};
 use super::values::{Memory, parse_memory, parse_size};
 use crate::args::fetch::FetchOptions;
 use boxbuild_boxes::fetch::{self, Key, SignatureError};
-use boxbuild_boxes::guest_words::checked_console;
 use boxbuild_boxes::lock_file::{self, LockError, Locked};
 use boxbuild_boxes::source::SourceError;
 use boxbuild_boxes::source::import::{ImportInput, ImportOptions};
 use boxbuild_boxes::store::Guest;
 use boxbuild_host::arch::Arch;
+use boxbuild_protocol::kernel_args::is_console;
 
 /// Commands on boxes.
 #[derive(Debug, Subcommand)]
@@ -164,7 +164,12 @@ impl ImportArgs {
     /// # Errors
     /// If the console or the command line cannot stand on a kernel command line.
     pub(crate) fn options(&self) -> Result<ImportOptions, SourceError> {
-        checked_console(&self.console).map_err(SourceError::Usage)?;
+        if !is_console(&self.console) {
+            return Err(SourceError::Usage(format!(
+                "--console {}: not a console: write e.g. hvc0 or ttyS0",
+                self.console
+            )));
+        }
         let bad = |c: char| c == '"' || (c.is_control() && c != '\t');
         if let Some(words) = self.cmdline.as_ref().filter(|words| words.contains(bad)) {
             return Err(SourceError::Usage(format!(

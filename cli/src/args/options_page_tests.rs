@@ -51,7 +51,7 @@ fn every_option_is_on_the_page_and_in_the_program() {
 #[test]
 fn every_test_on_the_page_exists() {
     let mut sources = String::new();
-    let mut folders: Vec<PathBuf> = ["cli", "tests/e2e", "firmware/src"]
+    let mut folders: Vec<PathBuf> = ["cli", "tests/e2e", "firmware"]
         .map(|folder| top().join(folder))
         .to_vec();
     while let Some(folder) = folders.pop() {

@@ -18,6 +18,7 @@ use boxbuild_engine::podman::{Mode, Podman};
 use boxbuild_engine::{EngineChoice, Selected, Unusable};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_protocol::paths::LOG_NAME;
 
 use crate::args::{BuildOptions, Invocation};
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
@@ -296,7 +297,7 @@ impl Build<'_> {
         progress: &Progress,
     ) -> Result<ExitCode> {
         if let Some(copy) = &plan.copy_log_to {
-            copy_log(&plan.target_dir.join("result.log"), copy)?;
+            copy_log(&plan.target_dir.join(LOG_NAME), copy)?;
         }
         let result = match &run.outcome {
             Outcome::Built(files) => {

@@ -1,27 +1,28 @@
-//! The box's own `/etc/fstab` (fstab(5)): what belongs to its root besides the root itself.
+//! The box's own `/etc/fstab` (fstab(5)): file systems that belong to its root.
 
 /// A mount that belongs to the box's system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// What to mount, as `root=` would name it.
+    /// What to mount, in the form of `root=` ([`Root::parse`](crate::root::Root::parse)).
     pub source: String,
     /// Absolute path.
     pub target: String,
-    /// Options for the file system, e.g. `subvol=@/var`.
+    /// Options of the file system, e.g. `subvol=@/var`.
     pub data: String,
 }
 
-/// File systems that boxbuild's init mounts.
-const KINDS: [&str; 7] = ["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "auto"];
+/// Types of file systems that boxbuild's init mounts.
+const TYPES: [&str; 7] = ["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "auto"];
 
-/// Options that mount(8) and systemd understand, but no file system does.
-const NOT_FOR_THE_KERNEL: [&str; 16] = [
+/// Options that mount(8) and systemd interpret, but no file system does.
+const USER_SPACE_OPTIONS: [&str; 16] = [
     "defaults", "rw", "ro", "auto", "noauto", "nofail", "user", "nouser", "users", "exec", "suid",
     "dev", "async", "atime", "noatime", "relatime",
 ];
 
-/// Mounts of file systems that hold parts of the system, in the table's order. What only a boot
-/// needs (`/boot`, `/efi`), what is not on a disk, and what is not mounted at boot is left out.
+/// Mounts of file systems that hold parts of the system, in the table's order. File systems that
+/// only the boot loader needs (`/boot`, `/efi`), that are not on a disk, or that are not mounted at
+/// boot are left out.
 pub fn mounts(table: &str) -> Vec<Mount> {
     table
         .lines()
@@ -33,12 +34,12 @@ pub fn mounts(table: &str) -> Vec<Mount> {
             let options: Vec<&str> = fields.next().unwrap_or("defaults").split(',').collect();
             let boots = ["/boot", "/efi"]
                 .iter()
-                .any(|place| target == *place || target.starts_with(&format!("{place}/")));
+                .any(|folder| target == *folder || target.starts_with(&format!("{folder}/")));
             let wanted = target.starts_with('/')
                 && target.len() > 1
                 && !target.split('/').any(|part| part == "..")
                 && !boots
-                && KINDS.contains(&kind)
+                && TYPES.contains(&kind)
                 && !options.contains(&"noauto");
             wanted.then(|| Mount {
                 source: unescape(source),
@@ -46,7 +47,7 @@ pub fn mounts(table: &str) -> Vec<Mount> {
                 data: options
                     .into_iter()
                     .filter(|option| {
-                        !NOT_FOR_THE_KERNEL.contains(option) && !option.starts_with("x-")
+                        !USER_SPACE_OPTIONS.contains(option) && !option.starts_with("x-")
                     })
                     .collect::<Vec<_>>()
                     .join(","),
@@ -55,7 +56,7 @@ pub fn mounts(table: &str) -> Vec<Mount> {
         .collect()
 }
 
-/// `\040` for a space, and so on.
+/// Resolves the escapes of fstab(5), e.g. `\040` for a space.
 fn unescape(field: &str) -> String {
     field
         .replace("\\040", " ")

@@ -1,13 +1,13 @@
 #!/usr/bin/python3 -IS
-"""xz for a box whose processor is emulated: the host compresses, in its own time.
+"""xz for a box whose processor is emulated: the host compresses.
 
-Stands before the box's xz in kiwi's search path. What it is asked for goes to the host through the
-virtio-console port org.boxbuild.xz, and comes back compressed: with the same format, preset, and
-division into blocks, at the speed of a real processor. It takes the requests that kiwi makes
-(compress a stream or one file; preset, extreme, threads); for anything else, and where the port is
-missing, in use or silent, the box's own xz runs in its place.
+Precedes the box's xz in kiwi's search path. It sends data to the host through the virtio-console
+port org.boxbuild.xz and gets them back compressed: with the same format, preset, and division into
+blocks, at the speed of a real processor. It handles the requests that kiwi makes (compress a stream
+or one file; preset, extreme, threads). For anything else, and if the port is missing, in use, or
+does not answer, it runs the box's own xz instead.
 
-The protocol is described in boxinit's host_xz.rs. Python 3.6 or newer.
+The protocol is described in firmware/protocol/src/xz.rs. Python 3.6 or newer.
 """
 
 import errno
@@ -20,10 +20,10 @@ import sys
 import time
 
 PORT = "org.boxbuild.xz"
-HEAD = struct.Struct("<IIQ")  # kind, length, conversation
+HEAD = struct.Struct("<IIQ")  # kind, length, session
 FRAME = 32 << 10
 BEGIN, DATA, END, READY, ERROR = 1, 2, 3, 4, 5
-PATIENCE = 20  # seconds for the host's first word
+TIMEOUT = 20  # seconds for the host's first answer
 
 LONG = {
     "--force": "f",
@@ -38,18 +38,18 @@ LONG = {
 
 
 class Refused(Exception):
-    """The host does not do it."""
+    """The host cannot compress."""
 
 
 def parse(words):
-    """What is wanted; None if it is more than this program can do."""
-    wishes = {"preset": 6, "extreme": 0, "threads": 0, "flags": set(), "files": []}
+    """Returns the request in the arguments; None if this program cannot handle it."""
+    request = {"preset": 6, "extreme": 0, "threads": 0, "flags": set(), "files": []}
 
     def threads(text):
-        # "+1" and the like are for the real one.
+        # Leaves "+1" and the like to the box's own xz.
         if not text or text.strip("0123456789"):
             raise ValueError
-        wishes["threads"] = int(text)
+        request["threads"] = int(text)
 
     def short(letters):
         while letters:
@@ -58,11 +58,11 @@ def parse(words):
                 threads(letters or next(rest))
                 return
             if letter == "e":
-                wishes["extreme"] = 1
+                request["extreme"] = 1
             elif letter in "0123456789":
-                wishes["preset"] = int(letter)
+                request["preset"] = int(letter)
             elif letter in "fkcz":
-                wishes["flags"].add(letter)
+                request["flags"].add(letter)
             else:
                 raise ValueError
 
@@ -80,24 +80,24 @@ def parse(words):
                     return None
                 short(word[1:])
             else:
-                wishes["files"].append(word)
+                request["files"].append(word)
     except (ValueError, StopIteration):
         return None
-    if wishes["files"] == ["-"]:
-        wishes["files"] = []
-    # More defaults, from the environment.
-    if len(wishes["files"]) > 1 or os.environ.get("XZ_OPT") or os.environ.get("XZ_DEFAULTS"):
+    if request["files"] == ["-"]:
+        request["files"] = []
+    # The environment may hold more options.
+    if len(request["files"]) > 1 or os.environ.get("XZ_OPT") or os.environ.get("XZ_DEFAULTS"):
         return None
-    return wishes
+    return request
 
 
 def open_port():
-    """The way to the host, or None."""
+    """Returns a descriptor of the port; None if there is none or it is in use."""
     try:
         for name in os.listdir("/sys/class/virtio-ports"):
             with open("/sys/class/virtio-ports/%s/name" % name) as file:
                 if file.read().strip() == PORT:
-                    # One at a time: it is busy for a second one.
+                    # The driver allows one user at a time.
                     return os.open("/dev/" + name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         pass
@@ -105,7 +105,7 @@ def open_port():
 
 
 class Host:
-    """A conversation with the host."""
+    """A session with the host."""
 
     def __init__(self, port):
         self.port = port
@@ -114,14 +114,15 @@ class Host:
         self.incoming = bytearray()
 
     def frame(self, kind, payload=b""):
-        """Queues a frame; the one before must be gone."""
+        """Queues a frame. The previous one must have been sent."""
         self.outgoing = HEAD.pack(kind, len(payload), self.session) + payload
 
-    def move(self, timeout, sources=()):
-        """Sends and takes what can be sent and taken; which of `sources` have something."""
+    def transfer(self, timeout, sources=()):
+        """Waits at most `timeout` ms, sends and receives what is possible without blocking. Returns
+        which of `sources` are readable."""
         poller = select.poll()
-        wanted = select.POLLIN | (select.POLLOUT if self.outgoing else 0)
-        poller.register(self.port, wanted)
+        interest = select.POLLIN | (select.POLLOUT if self.outgoing else 0)
+        poller.register(self.port, interest)
         for source in sources:
             poller.register(source, select.POLLIN)
         ready = dict(poller.poll(timeout))
@@ -133,38 +134,38 @@ class Host:
                 data = os.read(self.port, 65536)
                 self.incoming += data
                 if not data:
-                    raise Refused("the host is gone")
+                    raise Refused("the host has closed the connection")
         except BlockingIOError:
             pass
         except OSError as error:
             raise Refused("the host does not answer: %s" % error)
         if events & (select.POLLHUP | select.POLLERR) and not events & select.POLLIN:
-            raise Refused("the host is gone")
+            raise Refused("the host has closed the connection")
         return ready
 
-    def begin(self, wishes):
-        """Asks the host. What it had still to say to somebody else is passed over."""
-        text = "%d %d %d" % (wishes["preset"], wishes["extreme"], wishes["threads"])
+    def begin(self, request):
+        """Begins the session. Skips what the host still sends to a previous one."""
+        text = "%d %d %d" % (request["preset"], request["extreme"], request["threads"])
         self.frame(BEGIN, text.encode())
-        yes = HEAD.pack(READY, 0, self.session)
-        until = time.monotonic() + PATIENCE
+        ready = HEAD.pack(READY, 0, self.session)
+        deadline = time.monotonic() + TIMEOUT
         while True:
-            left = until - time.monotonic()
+            left = deadline - time.monotonic()
             if left <= 0:
-                raise Refused("the host says nothing")
-            self.move(left * 1000)
-            at = self.incoming.find(yes)
+                raise Refused("the host does not answer")
+            self.transfer(left * 1000)
+            at = self.incoming.find(ready)
             if at >= 0:
-                del self.incoming[: at + len(yes)]
+                del self.incoming[: at + len(ready)]
                 return
-            del self.incoming[: -len(yes)]
+            del self.incoming[: -len(ready)]
 
     def frames(self):
-        """The frames that have arrived."""
+        """Yields the complete frames that have been received."""
         while len(self.incoming) >= HEAD.size:
             kind, length, session = HEAD.unpack_from(self.incoming)
             if session != self.session or length > FRAME:
-                raise Refused("the host talks to somebody else")
+                raise Refused("the host has sent a frame of another session")
             if len(self.incoming) < HEAD.size + length:
                 return
             payload = bytes(self.incoming[HEAD.size : HEAD.size + length])
@@ -172,11 +173,11 @@ class Host:
             yield kind, payload
 
     def compress(self, source, sink):
-        """All of one descriptor, compressed, to another one."""
+        """Compresses everything from the descriptor `source` to the descriptor `sink`."""
         ended = False
         while True:
-            waits = not ended and not self.outgoing
-            if source in self.move(None, [source] if waits else []):
+            can_queue = not ended and not self.outgoing
+            if source in self.transfer(None, [source] if can_queue else []):
                 data = os.read(source, FRAME - HEAD.size)
                 ended = not data
                 self.frame(DATA if data else END, data)
@@ -186,7 +187,7 @@ class Host:
                 elif kind == END:
                     return
                 else:
-                    raise Refused(payload.decode(errors="replace") or "the host made an error")
+                    raise Refused(payload.decode(errors="replace") or "the host has failed")
 
 
 def write(descriptor, data):
@@ -194,14 +195,14 @@ def write(descriptor, data):
         while data:
             data = data[os.write(descriptor, data) :]
     except BrokenPipeError:
-        # Python ignores the signal that ends every other program then.
+        # Python ignores SIGPIPE; end as every other program does.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGPIPE)
         raise
 
 
-def takes_file(path, flags):
-    """Nothing is special about the file, so that the real one would compress it without a word."""
+def is_ordinary(path, flags):
+    """Whether xz would compress the file without a warning or an error."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -217,7 +218,8 @@ def takes_file(path, flags):
 
 
 def compress_file(host, path, flags):
-    """Puts FILE.xz in the place of FILE, with its owner, mode and times."""
+    """Replaces FILE by FILE.xz, with its owner, mode and times; writes to standard output if `flags`
+    has "c"."""
     source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if "c" in flags:
@@ -243,8 +245,8 @@ def compress_file(host, path, flags):
         os.close(source)
 
 
-def real(words):
-    """The box's own xz takes over."""
+def run_own_xz(words):
+    """Replaces this process by the box's own xz."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     here = os.path.dirname(os.path.abspath(__file__))
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
@@ -258,26 +260,26 @@ def real(words):
 
 
 def main(words):
-    wishes = parse(words)
-    if wishes is None:
-        real(words)
-    files, flags = wishes["files"], wishes["flags"]
+    request = parse(words)
+    if request is None:
+        run_own_xz(words)
+    files, flags = request["files"], request["flags"]
     to_stdout = not files or "c" in flags
     if (
-        (files and not takes_file(files[0], flags))
+        (files and not is_ordinary(files[0], flags))
         or (not files and os.isatty(0))
         or (to_stdout and os.isatty(1))
     ):
-        real(words)
+        run_own_xz(words)
     port = open_port()
     if port is None:
-        real(words)
+        run_own_xz(words)
     host = Host(port)
     try:
-        host.begin(wishes)
+        host.begin(request)
     except Refused:
         # Nothing has been read yet.
-        real(words)
+        run_own_xz(words)
     try:
         if files:
             compress_file(host, files[0], flags)

@@ -1,16 +1,15 @@
-//! What boxbuild's process 1 of a box decides without touching anything: the job it is given,
-//! which kernel modules a device needs, where the root file system is. The program itself is
+//! The decisions of `boxinit`, process 1 of a guest that is booted fast, as functions without side
+//! effects: which kernel modules a device needs, where the root file system is. The program itself is
 //! `main.rs` (docs/fast-boot.md).
 
-pub mod cmdline;
+#![warn(missing_docs)]
+
 pub mod fstab;
 pub mod host_xz;
-pub mod job;
+pub mod kiwi_patch;
 pub mod modules;
 pub mod partition;
-pub mod patience;
 pub mod root;
 pub mod seccomp;
 pub mod signature;
 pub mod superblock;
-pub mod wishes;

@@ -1,8 +1,10 @@
-//! Process 1 of a box that is booted fast: brings up what a build needs, runs kiwi, and powers
-//! off. No init system, no udev rules, no DHCP (docs/fast-boot.md, docs/guest-contract.md).
+//! Process 1 of a guest that is booted fast: brings up what a build needs, runs kiwi, and powers off.
+//! No init system, no udev rules, no DHCP (docs/fast-boot.md, docs/guest-contract.md).
 //!
-//! It starts in the initial ramdisk, loads the drivers of this machine, mounts the root file
-//! system, moves there, and stays process 1.
+//! It starts in the initial ramdisk, loads this machine's drivers, mounts the root file system,
+//! switches to it, and stays process 1.
+
+#![allow(clippy::print_stderr, reason = "standard error is the guest's console")]
 
 mod guest;
 
@@ -10,7 +12,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
-    // The kernel calls its helper for modules as: PATH -q -- NAME (kernel/module/kmod.c).
+    // The kernel calls its module helper as: PATH -q -- NAME (kernel/module/kmod.c).
     if arguments.len() == 4 && arguments[1] == "-q" && arguments[2] == "--" {
         return guest::modprobe(&arguments[3].to_string_lossy());
     }

@@ -1,13 +1,13 @@
-//! Which files the kernel must be given so that a device or a file system works.
+//! Which module files a device or a file system needs.
 //!
-//! Reads the indexes that `depmod` writes (modules.dep(5)): `modules.dep`, `modules.alias` and
-//! `modules.softdep`, all of them the text forms. They are searched, not taken apart: few
-//! modules are wanted, and a distribution's indexes are long.
+//! Reads the text forms of the indexes that `depmod` writes (modules.dep(5)): `modules.dep`,
+//! `modules.alias` and `modules.softdep`. They are searched line by line rather than parsed as a
+//! whole: few modules are looked up, and a distribution's indexes are long.
 
 /// The indexes of one `lib/modules/RELEASE`.
 #[derive(Debug, Clone, Default)]
 pub struct Index {
-    /// Content of `modules.dep`: `FILE: FILE…`, what is needed first stands last.
+    /// Content of `modules.dep`: `FILE: FILE…`, dependencies in reverse order of loading.
     pub dependencies: String,
     /// Content of `modules.alias`: `alias PATTERN MODULE`.
     pub aliases: String,
@@ -15,13 +15,13 @@ pub struct Index {
     pub soft: String,
 }
 
-/// How deep one soft dependency may lead to another.
-const DEEPEST: usize = 8;
+/// Longest chain of soft dependencies that is followed.
+const MAX_DEPTH: usize = 8;
 
 impl Index {
-    /// Names of the modules that `wanted` asks for: those with such an alias, or else the
-    /// module of that name. Empty if there is none, as for what is built into the kernel.
-    pub fn modules(&self, wanted: &str) -> Vec<&str> {
+    /// Names of the modules that `name` stands for: those with a matching alias, or else the module
+    /// of that name. Empty if there is none, as for what is built into the kernel.
+    pub fn modules(&self, name: &str) -> Vec<&str> {
         let mut found: Vec<&str> = Vec::new();
         for line in self.aliases.lines() {
             let Some(rest) = line.strip_prefix("alias ") else {
@@ -30,12 +30,12 @@ impl Index {
             let Some((pattern, module)) = rest.rsplit_once(' ') else {
                 continue;
             };
-            if matches(pattern, wanted) && !found.contains(&module) {
+            if matches(pattern, name) && !found.contains(&module) {
                 found.push(module);
             }
         }
         if found.is_empty() {
-            let named = self.line(wanted).map(|(file, _)| name_in(file));
+            let named = self.line(name).map(|(file, _)| module_name(file));
             found.extend(named);
         }
         found
@@ -44,7 +44,7 @@ impl Index {
     /// Files to load for the module `name`, in order. Empty if there is no such module.
     pub fn files(&self, name: &str) -> Vec<&str> {
         let mut files = Vec::new();
-        self.add(name, &mut files, DEEPEST);
+        self.add(name, &mut files, MAX_DEPTH);
         files
     }
 
@@ -58,7 +58,7 @@ impl Index {
                 continue;
             }
             if depth > 0 {
-                for soft in self.softly_before(name_in(file)) {
+                for soft in self.soft_dependencies(module_name(file)) {
                     for module in self.modules(soft) {
                         self.add(module, files, depth - 1);
                     }
@@ -70,15 +70,17 @@ impl Index {
         }
     }
 
-    /// The line of `modules.dep` for a module: its file, and what it needs.
+    /// The line of `modules.dep` for a module: its file and its dependencies.
     fn line(&self, name: &str) -> Option<(&str, &str)> {
         self.dependencies.lines().find_map(|line| {
             let (file, needed) = line.split_once(':')?;
-            same_name(name_in(file), name).then_some((file, needed))
+            same_name(module_name(file), name).then_some((file, needed))
         })
     }
 
-    fn softly_before<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    /// Names of the modules to load before the module `name` if they exist.
+    /// Names of the modules to load before the module `name`, if they exist.
+    fn soft_dependencies<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.soft
             .lines()
             .filter_map(move |line| {
@@ -104,17 +106,17 @@ impl Index {
 }
 
 /// The name of the module in a file: `virtio_blk` of `kernel/drivers/block/virtio_blk.ko.xz`.
-pub fn name_in(file: &str) -> &str {
+pub fn module_name(file: &str) -> &str {
     let name = file.rsplit('/').next().unwrap_or(file);
     name.split_once(".ko").map_or(name, |(name, _)| name)
 }
 
-/// Whether the file is packed, so that somebody must unpack it.
-pub fn is_packed(file: &str) -> bool {
+/// Whether the module file is compressed.
+pub fn is_compressed(file: &str) -> bool {
     !file.ends_with(".ko")
 }
 
-/// Whether two names mean the same module: hyphens and underscores do not differ there.
+/// Whether two names mean the same module: hyphens and underscores are equivalent.
 fn same_name(one: &str, other: &str) -> bool {
     one.len() == other.len() && one.bytes().zip(other.bytes()).all(|(a, b)| same(a, b))
 }
@@ -123,11 +125,11 @@ fn same(one: u8, other: u8) -> bool {
     one == other || (matches!(one, b'-' | b'_') && matches!(other, b'-' | b'_'))
 }
 
-/// Shell patterns (glob(7)) as far as aliases use them: `*`, `?` and `[…]`. Hyphens and
-/// underscores are the same outside of brackets.
+/// Matches shell patterns (glob(7)) as far as aliases use them: `*`, `?` and `[…]`. Hyphens and
+/// underscores are equivalent outside of brackets.
 pub fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    // On a mismatch the last star takes one byte more: linear but for the product of both.
+    // On a mismatch, the last star takes one byte more: at most pattern times text steps.
     let (mut p, mut t) = (0, 0);
     let mut retry = None;
     while t < text.len() {
@@ -147,10 +149,10 @@ pub fn matches(pattern: &str, text: &str) -> bool {
                 p += step;
                 t += 1;
             }
-            (None, Some((behind_star, at))) => {
-                p = behind_star;
+            (None, Some((after_star, at))) => {
+                p = after_star;
                 t = at + 1;
-                retry = Some((behind_star, at + 1));
+                retry = Some((after_star, at + 1));
             }
             (None, None) => return false,
         }
@@ -223,7 +225,7 @@ softdep looped pre: looped
     }
 
     #[test]
-    fn what_is_needed_comes_first_and_once() {
+    fn dependencies_come_first_and_once() {
         assert_eq!(
             index().files("virtio-pci"),
             [
@@ -268,8 +270,8 @@ softdep looped pre: looped
 
     #[test]
     fn names() {
-        assert_eq!(name_in("kernel/fs/ext4/ext4.ko.zst"), "ext4");
-        assert_eq!(name_in("ext4.ko"), "ext4");
-        assert!(is_packed("x.ko.xz") && !is_packed("x.ko"));
+        assert_eq!(module_name("kernel/fs/ext4/ext4.ko.zst"), "ext4");
+        assert_eq!(module_name("ext4.ko"), "ext4");
+        assert!(is_compressed("x.ko.xz") && !is_compressed("x.ko"));
     }
 }

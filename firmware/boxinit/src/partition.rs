@@ -2,14 +2,14 @@
 
 use crate::superblock::uuid_text;
 
-/// Bytes from the start of a disk that [`entry`] wants to see: a GPT of 128 entries with
-/// sectors of 4096 bytes.
-pub const WANTED: usize = 6 * 4096;
+/// Bytes that [`entry`] needs from the start of a disk: a GPT of 128 entries with sectors of 4096
+/// bytes.
+pub const PROBE_LENGTH: usize = 6 * 4096;
 
-/// A partition as its table names it.
+/// A partition's entry.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Partition {
-    /// Where it starts on the disk, in bytes; 0 if the table does not say (DOS, logical ones).
+    /// Offset on the disk, in bytes; 0 if the table does not tell (DOS, logical partitions).
     pub start: u64,
     /// Unique identifier, in lower case.
     pub uuid: String,
@@ -17,11 +17,12 @@ pub struct Partition {
     pub label: String,
 }
 
-/// What the table at the start of a disk says of partition `number`, from 1.
+/// The entry of partition `number`, from 1, in the table at the start of a disk. `None` if there is
+/// no such entry, or it lies outside of `disk`.
 ///
 /// GPT: UEFI specification, section 5.3 (header in the second sector, entries of 128 bytes or
-/// more). DOS: the identifier is the disk's signature at 440 and the number, as the kernel makes
-/// it (block/partitions/msdos.c).
+/// more). DOS: the identifier is the disk's signature at 440 and the number, as in the kernel
+/// (block/partitions/msdos.c).
 pub fn entry(disk: &[u8], number: u32) -> Option<Partition> {
     [512, 4096]
         .into_iter()
@@ -41,7 +42,7 @@ fn gpt(disk: &[u8], sector: usize, number: u32) -> Option<Partition> {
         .checked_mul(sector)?
         .checked_add((number as usize - 1).checked_mul(size)?)?;
     let entry = disk.get(start..start.checked_add(128)?)?;
-    // The first three parts of a GUID are little-endian.
+    // The first three fields of a GUID are little-endian.
     let mut uuid: [u8; 16] = entry[16..32].try_into().ok()?;
     uuid[..4].reverse();
     uuid[4..6].reverse();
@@ -65,7 +66,7 @@ fn dos(disk: &[u8], number: u32) -> Option<Partition> {
         return None;
     }
     let signature = u32::from_le_bytes(disk[440..444].try_into().ok()?);
-    // Four entries of 16 bytes, whose first sector is at 8.
+    // Four entries of 16 bytes at 446, each with its first sector at 8.
     let block = match number {
         1..=4 => {
             let at = 446 + 16 * (number as usize - 1) + 8;
@@ -87,7 +88,7 @@ mod tests {
     #[test]
     fn a_gpt_names_its_partitions() {
         for sector in [512, 4096] {
-            let mut disk = vec![0; WANTED];
+            let mut disk = vec![0; PROBE_LENGTH];
             disk[sector..sector + 8].copy_from_slice(b"EFI PART");
             disk[sector + 72] = 2;
             disk[sector + 80] = 4;
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_dos_table_numbers_them() {
-        let mut disk = vec![0; WANTED];
+        let mut disk = vec![0; PROBE_LENGTH];
         assert_eq!(entry(&disk, 1), None);
         disk[440..444].copy_from_slice(&[0x78, 0x56, 0x34, 0x12]);
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);

@@ -1,7 +1,7 @@
-//! Where the root file system is, by the kernel parameter `root=` as initial ramdisks
-//! understand it (dracut.cmdline(7), initramfs-tools(7)).
+//! The kernel parameter `root=` as initial ramdisks understand it (dracut.cmdline(7),
+//! initramfs-tools(7)).
 
-/// What `root=` says.
+/// A device that holds a root file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Root {
     /// A block device, by its name in /dev.
@@ -17,10 +17,10 @@ pub enum Root {
 }
 
 impl Root {
-    /// Reads the value of `root=`.
+    /// Parses the value of `root=`.
     ///
     /// # Errors
-    /// Why boxbuild's init cannot mount that: the box's own ramdisk has to.
+    /// If boxbuild's init cannot mount it; only the box's own ramdisk can. The text says why.
     pub fn parse(value: Option<&str>) -> Result<Root, String> {
         let value = value.unwrap_or_default();
         let value = value.strip_prefix("block:").unwrap_or(value);
@@ -65,7 +65,8 @@ const PREFIXES: [(&str, Make); 8] = [
     }),
 ];
 
-/// udev writes what is unusual in names as `\x20`; so do people in `root=LABEL=`.
+/// Resolves udev's escapes of special characters in names, e.g. `\x20`. They occur in `root=LABEL=`,
+/// too.
 fn unescape(text: &str) -> String {
     let mut out = Vec::new();
     let mut bytes = text.as_bytes();
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_boxs_own_ramdisk_mounts() {
+    fn roots_that_only_the_boxs_own_ramdisk_mounts() {
         for text in [
             None,
             Some(""),

@@ -1,18 +1,18 @@
-//! The signature behind a kernel module.
+//! The signature appended to a kernel module.
 //!
-//! A distribution signs its modules, and the kernel checks that with public key cryptography of its
-//! own: some 35 million instructions for each, more than all else that loading one takes. A
-//! kernel that takes unsigned modules, too (`sig_enforce`), gains nothing by it here: the modules
-//! come from the same box as the kernel.
+//! Distributions sign their modules, and the kernel verifies that with its own public key
+//! cryptography: some 35 million instructions for each, more than everything else in loading one. A
+//! kernel that accepts unsigned modules as well (`sig_enforce` is off) gains nothing by it here: the
+//! modules come from the same box as the kernel.
 
-/// Ends each signed module (Linux, include/linux/module_signature.h, `MODULE_SIG_STRING`).
+/// The end of each signed module (Linux, include/linux/module_signature.h, `MODULE_SIG_STRING`).
 const MAGIC: &[u8] = b"~Module signature appended~\n";
 
-/// Size of `struct module_signature`, which stands before the magic. Its last four bytes are the
-/// signature's length, big endian.
+/// Size of `struct module_signature`, which precedes the magic. Its last four bytes are the
+/// signature's length, big-endian.
 const TRAILER: usize = 12;
 
-/// The module itself, if `image` is one with a signature behind it.
+/// The module itself, if `image` has a signature appended.
 pub fn without_signature(image: &[u8]) -> Option<&[u8]> {
     let rest = image.strip_suffix(MAGIC)?;
     let (rest, trailer) = rest.split_at_checked(rest.len().checked_sub(TRAILER)?)?;
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trailer_that_cannot_be_is_left_to_the_kernel() {
+    fn an_invalid_trailer_is_left_to_the_kernel() {
         assert_eq!(without_signature(MAGIC), None);
         assert_eq!(without_signature(&signed(b"", b"", 1)), None);
         assert_eq!(without_signature(&signed(b"elf", b"sig", u32::MAX)), None);

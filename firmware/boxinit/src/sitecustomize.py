@@ -1,17 +1,18 @@
-"""Lets kiwi wait for its children's output instead of looking for it all the time.
+"""Makes kiwi wait for its children's output instead of polling for it.
 
 kiwi (up to 11.1 at least, kiwi/command.py and kiwi/command_process.py) reads the output of package
-managers byte by byte, and asks for each byte whether there is one, on both pipes, with a wait
-of 0.1 ms each. A package manager that says more than a pipe holds is slowed down to some 7 kB/s on
-any machine, and where the processor is emulated, kiwi takes one for itself.
+managers byte by byte, and polls both pipes before each byte, with a timeout of 0.1 ms. A package
+manager that prints more than a pipe holds is slowed down to some 7 kB/s on any machine, and where
+the processor is emulated, kiwi keeps one of them busy.
 
-This file gives kiwi's iterator pipes that read what is there at once and wait until there is
-something. The iterator itself stays as it is: same lines, same order within a pipe, same end. A kiwi
-that is built in another way is left alone.
+This module gives kiwi's iterator pipes that read whatever is available in one call, and block until
+something is. The iterator itself is unchanged: same lines, same order within a pipe, same end. A kiwi
+with another implementation is not patched.
 
-Python imports the file before it runs kiwi, because boxbuild's init puts its folder first in
-PYTHONPATH; it takes that back for everybody else, and lets the box's own sitecustomize come. Or a
-program runs it that then runs kiwi.
+Python imports the module before it runs kiwi, because boxbuild's init puts its folder first in
+PYTHONPATH. The module then removes its folder from the search path, so that child processes do not
+import it, and imports the box's own sitecustomize. Alternatively, a program that runs kiwi runs this
+file first (guest/nosync).
 """
 
 import os
@@ -20,8 +21,8 @@ import sys
 MODULE = "kiwi.command_process"
 
 
-def take_back():
-    """Nobody but this process sees this folder."""
+def hide_folder():
+    """Removes this folder from the search paths of this process and of its children."""
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
     others = [
@@ -35,20 +36,20 @@ def take_back():
         os.environ.pop("PYTHONPATH", None)
 
 
-def own_sitecustomize():
-    """What this file has hidden."""
+def import_own_sitecustomize():
+    """Imports the box's own sitecustomize, which this one shadows."""
     this = sys.modules.pop("sitecustomize", None)
     try:
         import sitecustomize  # noqa: F401
     except ImportError as error:
-        # Whoever imports this file looks for it afterwards.
+        # The import of this module ends with a look-up of it.
         sys.modules["sitecustomize"] = this
         if error.name != "sitecustomize":
             raise
 
 
 class Pipe:
-    """One of the two pipes of a child, as kiwi's iterator sees it."""
+    """One of a child's two pipes, with the interface that kiwi's iterator uses."""
 
     def __init__(self, file):
         self.file = file
@@ -63,7 +64,7 @@ class Pipe:
         return self.at < len(self.data)
 
     def ready(self):
-        """A read does not wait: there is something, or the end."""
+        """Whether a read returns at once: there are data, or the pipe has ended."""
         return self.ended or self.data_left()
 
     def fill(self):
@@ -85,7 +86,7 @@ class Pipe:
 
 
 class Pipes:
-    """Both pipes of a child."""
+    """A child's two pipes."""
 
     def __init__(self, output, error):
         import select
@@ -94,31 +95,31 @@ class Pipes:
         self.error = Pipe(error)
         self.select = select.select
 
-    def look(self, wait):
-        """Takes what there is, or what comes first within `wait` seconds."""
-        open_ones = [pipe for pipe in (self.output, self.error) if not pipe.ended]
-        # With both at their end, kiwi asks whether the child has ended, again and again.
-        readable, _, _ = self.select(open_ones, [], [], wait if open_ones else 0.001)
+    def fill(self, timeout):
+        """Reads what is available, or what arrives first within `timeout` seconds."""
+        running = [pipe for pipe in (self.output, self.error) if not pipe.ended]
+        # With both pipes at their end, kiwi polls for the child's exit: slow that down.
+        readable, _, _ = self.select(running, [], [], timeout if running else 0.001)
         for pipe in readable:
-            # What was read before is handed out first.
+            # Data that were read before are handed out first.
             if not pipe.ready():
                 pipe.fill()
 
     def output_available(self):
-        # Nothing for kiwi to do but to wait for the child's next word, or its end. A second is for
-        # whoever wants to interrupt.
+        # kiwi has nothing to do but to wait for the child's next output or exit. The timeout of a
+        # second keeps it interruptible.
         if not self.output.data_left() and not self.error.data_left():
-            self.look(1)
+            self.fill(1)
         return self.output.ready()
 
     def error_available(self):
         if not self.error.ready() and not self.output.data_left():
-            self.look(0)
+            self.fill(0)
         return self.error.ready()
 
 
-def improve(module):
-    """Has the iterator of `module` read from [`Pipes`], if it is the one that is known."""
+def patch(module):
+    """Makes the iterator of `module` read from Pipes, if its implementation is the known one."""
     iterator = getattr(module, "CommandIterator", None)
     original = getattr(iterator, "__init__", None)
     fields = ("output", "output_available", "error", "error_available", "process")
@@ -141,7 +142,7 @@ def improve(module):
 
 
 class Finder:
-    """Is asked for each module, waits for kiwi's."""
+    """An import hook that patches kiwi's module when it is imported."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -158,13 +159,13 @@ class Finder:
 
         def exec_module(module):
             execute(module)
-            improve(module)
+            patch(module)
 
         spec.loader.exec_module = exec_module
         return spec
 
 
 if __name__ == "sitecustomize":
-    take_back()
-    own_sitecustomize()
+    hide_folder()
+    import_own_sitecustomize()
 sys.meta_path.insert(0, Finder)

@@ -1,27 +1,27 @@
-//! What is on a block device, by its superblock.
+//! Tells what a block device holds, by its superblock.
 
-/// Bytes from the start of a device that [`probe`] wants to see.
-pub const WANTED: usize = 0x1_1000;
+/// Bytes that [`probe`] needs from the start of a device.
+pub const PROBE_LENGTH: usize = 0x1_1000;
 
 /// What a device holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// A file system that can be mounted as it is.
     FileSystem {
-        /// Name that mount(2) knows it by; ext2 and ext3 are `ext4` here, too.
+        /// Its type for mount(2); `ext4` for ext2 and ext3, too.
         kind: &'static str,
         /// Its UUID, in lower case.
         uuid: String,
-        /// Its label.
+        /// Its label; empty if it has none, and for f2fs.
         label: String,
     },
-    /// Something that has to be opened first: what it is, in words.
+    /// Something that must be opened before it can be mounted. Holds a description for messages.
     Container(&'static str),
-    /// Nothing that is known here.
+    /// Anything else.
     Unknown,
 }
 
-/// Looks at the first [`WANTED`] bytes of a device, or all if it has fewer.
+/// Examines the first [`PROBE_LENGTH`] bytes of a device, or all of a smaller one.
 ///
 /// Offsets: ext4, Linux fs/ext4/ext4.h (`struct ext4_super_block` at 1024); xfs, fs/xfs/libxfs/
 /// xfs_format.h (`struct xfs_dsb`); btrfs, include/uapi/linux/btrfs_tree.h (`struct
@@ -48,14 +48,14 @@ pub fn probe(start: &[u8]) -> Content {
     } else if at(0x1_0040, b"_BHRfS_M") {
         file_system("btrfs", 0x1_0020, 0x1_012b, 256)
     } else if at(0x400, b"\x10\x20\xf5\xf2") {
-        // The label is in UTF-16; nobody asks for it here.
+        // Its label is in UTF-16 and not used here.
         file_system("f2fs", 0x400 + 108, 0, 0)
     } else {
         Content::Unknown
     }
 }
 
-/// 16 bytes as `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
+/// Formats 16 bytes as `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
 pub fn uuid_text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(36);
     for (number, byte) in bytes.iter().enumerate() {
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     fn with(parts: &[(usize, &[u8])]) -> Vec<u8> {
-        let mut bytes = vec![0; WANTED];
+        let mut bytes = vec![0; PROBE_LENGTH];
         for (offset, part) in parts {
             bytes[*offset..offset + part.len()].copy_from_slice(part);
         }
@@ -125,6 +125,6 @@ mod tests {
             probe(&with(&[(0x438, b"\x53\xef")])[..length]);
         }
         assert_eq!(probe(&[]), Content::Unknown);
-        assert_eq!(probe(&vec![0; WANTED]), Content::Unknown);
+        assert_eq!(probe(&vec![0; PROBE_LENGTH]), Content::Unknown);
     }
 }

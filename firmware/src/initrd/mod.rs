@@ -1,7 +1,8 @@
-//! Initial ramdisks of boxes, taken apart on the host: once for each box instead of in each boot.
+//! Initial ramdisks of boxes, unpacked and reduced on the host: once for each box instead of in each
+//! boot.
 //!
-//! A ramdisk is any number of cpio archives behind each other, each packed or not (Linux,
-//! Documentation/driver-api/early-userspace/buffer-format.rst). [`reduce`] makes one plain
+//! A ramdisk is any number of consecutive cpio archives, each compressed or not (Linux,
+//! Documentation/driver-api/early-userspace/buffer-format.rst). [`reduce`] makes one uncompressed
 //! archive of what boxbuild's init needs of it.
 
 mod read;

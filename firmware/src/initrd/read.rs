@@ -1,28 +1,28 @@
-//! Reading archives of the format "newc", and what they are packed into.
+//! Reads archives of the format "newc" and decompresses them.
 
 use std::borrow::Cow;
 
 use crate::kernel::{ExtractError, unpack_start};
 
-/// Length of an entry's header: a magic number of 6 digits and 13 fields of 8.
+/// Length of an entry's header in bytes: a magic number of 6 digits and 13 fields of 8.
 const HEADER: usize = 110;
-/// `070701`, and the same with checksums.
+/// Magic numbers of entries without and with a checksum.
 const MAGICS: [&[u8]; 2] = [b"070701", b"070702"];
 /// Name of the last entry.
 const TRAILER: &[u8] = b"TRAILER!!!";
-/// All archives together may have this size, in bytes: more than any box's.
+/// Limit for the size of all archives together, in bytes: more than any box's ramdisk has.
 const LARGEST: usize = 1 << 30;
 
-/// The ramdisk cannot be taken apart.
+/// A ramdisk that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// A part that cannot be unpacked.
+    /// A part cannot be decompressed.
     #[error("a part of the initial ramdisk cannot be unpacked")]
     Unpack(#[from] ExtractError),
-    /// A part that ends within an entry, or whose header has other characters than digits.
+    /// A part ends within an entry, or a header has other characters than digits.
     #[error("an archive in the initial ramdisk is damaged")]
     Damaged,
-    /// It is more than a ramdisk can be.
+    /// The archives exceed the limit.
     #[error("the initial ramdisk unpacks to more than {} MiB", LARGEST >> 20)]
     TooLarge,
 }
@@ -30,7 +30,7 @@ pub enum ReadError {
 /// A file, folder or link in an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// Path as it is written, without leading `/` and `./`.
+    /// Path without leading `/` and `./`.
     pub path: &'a [u8],
     /// Type and permissions (inode(7)).
     pub mode: u32,
@@ -45,10 +45,10 @@ impl Entry<'_> {
     }
 }
 
-/// The archives of a ramdisk, unpacked.
+/// The archives of a ramdisk, decompressed.
 ///
 /// # Errors
-/// If a part is of no known format, damaged, or too large.
+/// If a part has an unknown format, is damaged, or is too large.
 pub fn unpack(ramdisk: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, ReadError> {
     let mut archives = Vec::new();
     let mut rest = ramdisk;
@@ -61,12 +61,12 @@ pub fn unpack(ramdisk: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, ReadError> {
         }
         let archive = if MAGICS.iter().any(|magic| rest.starts_with(magic)) {
             let end = end_of_archive(rest)?;
-            let (archive, behind) = rest.split_at(end);
-            rest = behind;
+            let (archive, after) = rest.split_at(end);
+            rest = after;
             Cow::Borrowed(archive)
         } else {
-            let (unpacked, behind) = unpack_start(rest)?;
-            rest = behind;
+            let (unpacked, after) = unpack_start(rest)?;
+            rest = after;
             Cow::Owned(unpacked)
         };
         total = total.saturating_add(archive.len());
@@ -77,7 +77,7 @@ pub fn unpack(ramdisk: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, ReadError> {
     }
 }
 
-/// All entries of an unpacked part, which may be several archives behind each other.
+/// All entries of a decompressed part, which may hold several consecutive archives.
 ///
 /// # Errors
 /// If it is damaged.
@@ -97,6 +97,7 @@ pub fn entries(mut part: &[u8]) -> Result<Vec<Entry<'_>>, ReadError> {
     }
 }
 
+/// Offset behind the trailer of the archive that `archive` begins with.
 fn end_of_archive(archive: &[u8]) -> Result<usize, ReadError> {
     let mut at = 0;
     loop {
@@ -108,7 +109,7 @@ fn end_of_archive(archive: &[u8]) -> Result<usize, ReadError> {
     }
 }
 
-/// The entry that `part` begins with (none for the trailer), and its length with padding.
+/// The entry that `part` begins with (`None` for the trailer), and its length with padding.
 fn entry(part: &[u8]) -> Result<(Option<Entry<'_>>, usize), ReadError> {
     let header = part.get(..HEADER).ok_or(ReadError::Damaged)?;
     if !MAGICS.iter().any(|magic| header.starts_with(magic)) {
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_and_plain_parts_behind_each_other() {
+    fn compressed_and_plain_parts_in_a_row() {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&archive("a/gzip")).unwrap();
         let zstd = zstd::encode_all(&archive("a/zstd")[..], 1).unwrap();
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_refused() {
+    fn damaged_ramdisks_are_refused() {
         let good = archive("a/b");
         for cut in [1, 6, 109, 112, 150, good.len() - 8] {
             let result = unpack(&good[..cut]);

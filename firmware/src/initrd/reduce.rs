@@ -1,18 +1,19 @@
-//! One plain archive of the modules that a fast boot can need.
+//! Reduces a ramdisk to one uncompressed archive of the modules that a fast boot may need.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use boxinit::modules::{Index, is_packed, name_in};
+use boxinit::modules::{Index, is_compressed, module_name};
 
 use super::read::{ReadError, entries, unpack};
 use crate::cpio::Archive;
 use crate::kernel::unpack_start;
 
-/// Grows with each change of what [`reduce`] makes of the same ramdisk.
+/// Version of the output: increase it with each change of what [`reduce`] returns for the same
+/// ramdisk.
 pub const FORMAT: u32 = 2;
 
-/// Modules: what drives the devices of the engines' machines.
+/// Modules that drive the devices of the engines' machines.
 const DRIVERS: &[&str] = &[
     "virtio_pci",
     "virtio_mmio",
@@ -24,8 +25,8 @@ const DRIVERS: &[&str] = &[
     "virtiofs",
 ];
 
-/// File systems that boxbuild's init mounts, each with its modules and with what it asks the
-/// kernel for.
+/// File systems that boxbuild's init mounts, each with its modules and those that it requests from
+/// the kernel.
 const FILE_SYSTEMS: &[(&str, &[&str])] = &[
     ("ext4", &["ext4", "ext2", "crypto-crc32c"]),
     ("xfs", &["xfs", "crypto-crc32c"]),
@@ -42,16 +43,16 @@ const FILE_SYSTEMS: &[(&str, &[&str])] = &[
     ("f2fs", &["f2fs", "crypto-crc32"]),
 ];
 
-/// What a box cannot do without, unless it is built into its kernel.
-const NEEDED: &str = "virtio_blk";
+/// The module without which a ramdisk is not reduced, unless it is built into the kernel.
+const REQUIRED: &str = "virtio_blk";
 
 /// Files of one folder `lib/modules/RELEASE`, by their path in it.
 type Tree<'a> = BTreeMap<String, &'a [u8]>;
 
-/// The modules in `ramdisk` that boxbuild's init can need, unpacked, with indexes of just these,
-/// as one archive. Of the file systems, it has the driver of the root's, or of all if that is not
-/// known (one of those that `boxinit::superblock` names). `None` if they are not to be found there in the usual form, so that all of
-/// the ramdisk is needed.
+/// Returns an archive of the modules in `ramdisk` that boxbuild's init may need, uncompressed, with
+/// indexes of just these. It holds the driver of the root's file system `root` (a type that
+/// [`boxinit::superblock`] knows), or of all of them if that is not known. `None` if the ramdisk has
+/// no modules in the usual form, so that all of it is needed.
 ///
 /// # Errors
 /// If the ramdisk cannot be read.
@@ -61,12 +62,12 @@ pub fn reduce(ramdisk: &[u8], root: Option<&str>) -> Result<Option<Vec<u8>>, Rea
         .iter()
         .filter(|(kind, _)| !known || root == Some(kind))
         .flat_map(|(_, modules)| *modules);
-    let wanted: Vec<&str> = DRIVERS.iter().chain(of_root).copied().collect();
+    let names: Vec<&str> = DRIVERS.iter().chain(of_root).copied().collect();
     let parts = unpack(ramdisk)?;
     let mut trees: BTreeMap<String, Tree<'_>> = BTreeMap::new();
     for part in &parts {
         for entry in entries(part)? {
-            if let (true, Some((release, path))) = (entry.is_file(), place(entry.path)) {
+            if let (true, Some((release, path))) = (entry.is_file(), in_modules(entry.path)) {
                 let tree = trees.entry(release.to_owned()).or_default();
                 tree.insert(path.to_owned(), entry.data);
             }
@@ -78,26 +79,27 @@ pub fn reduce(ramdisk: &[u8], root: Option<&str>) -> Result<Option<Vec<u8>>, Rea
         .directory("lib/modules", 0o755);
     let mut any = false;
     for (release, tree) in &trees {
-        any |= add(&mut archive, release, tree, &wanted)?;
+        any |= add_release(&mut archive, release, tree, &names)?;
     }
     Ok(any.then(|| archive.finish()))
 }
 
-/// Release and path below it, for a path in a folder of modules.
-fn place(path: &[u8]) -> Option<(&str, &str)> {
+/// Splits a path in a folder of modules into the release and the path below it.
+fn in_modules(path: &[u8]) -> Option<(&str, &str)> {
     let path = std::str::from_utf8(path).ok()?;
     let path = path.strip_prefix("usr/").unwrap_or(path);
     let (release, path) = path.strip_prefix("lib/modules/")?.split_once('/')?;
-    let harmless = |text: &str| !text.is_empty() && text != "." && text != "..";
-    harmless(release).then_some((release, path))
+    let is_name = |text: &str| !text.is_empty() && text != "." && text != "..";
+    is_name(release).then_some((release, path))
 }
 
-/// Adds what is wanted of one release. False if it is of no use.
-fn add(
+/// Adds the modules `names` of one release with their dependencies. Returns false if the release
+/// lacks a file or [`REQUIRED`]; nothing is added then.
+fn add_release(
     archive: &mut Archive,
     release: &str,
     tree: &Tree<'_>,
-    wanted: &[&str],
+    names: &[&str],
 ) -> Result<bool, ReadError> {
     let text = |name: &str| {
         let bytes = tree.get(name).copied().unwrap_or_default();
@@ -108,22 +110,12 @@ fn add(
         aliases: text("modules.alias"),
         soft: text("modules.softdep"),
     };
-    let mut files: Vec<&str> = Vec::new();
-    for wanted in wanted {
-        for module in index.modules(wanted) {
-            for file in index.files(module) {
-                if !files.contains(&file) {
-                    files.push(file);
-                }
-            }
-        }
-    }
+    let files = files(&index, names);
     let builtin = text("modules.builtin");
-    let there = |module: &str| {
-        let has = |file: &str| name_in(file).replace('-', "_") == module;
-        files.iter().any(|file| has(file)) || builtin.lines().any(has)
-    };
-    if !there(NEEDED) || files.iter().any(|file| !tree.contains_key(*file)) {
+    let is_required = |file: &str| normal_name(file) == REQUIRED;
+    let has_required =
+        files.iter().any(|file| is_required(file)) || builtin.lines().any(is_required);
+    if !has_required || files.iter().any(|file| !tree.contains_key(*file)) {
         return Ok(false);
     }
 
@@ -131,25 +123,51 @@ fn add(
     archive.directory(&folder, 0o755);
     for file in &files {
         let data = tree.get(*file).copied().unwrap_or_default();
-        let data = if is_packed(file) {
+        let data = if is_compressed(file) {
             Cow::Owned(unpack_start(data)?.0)
         } else {
             Cow::Borrowed(data)
         };
-        archive.file(&format!("{folder}/{}", plain(file)), 0o644, &data);
+        archive.file(&format!("{folder}/{}", archived_name(file)), 0o644, &data);
     }
-    let names: Vec<String> = files
-        .iter()
-        .map(|file| name_in(file).replace('-', "_"))
-        .collect();
-    let dependencies: String = index
+    let reduced = reduce_index(&index, &files);
+    for (name, text) in [
+        ("modules.dep", reduced.dependencies),
+        ("modules.alias", reduced.aliases),
+        ("modules.softdep", reduced.soft),
+    ] {
+        archive.file(&format!("{folder}/{name}"), 0o644, text.as_bytes());
+    }
+    Ok(true)
+}
+
+/// Files of the modules that `names` stand for, with their dependencies, each once and in the order
+/// of loading.
+fn files<'a>(index: &'a Index, names: &[&str]) -> Vec<&'a str> {
+    let mut files: Vec<&str> = Vec::new();
+    for name in names {
+        for module in index.modules(name) {
+            for file in index.files(module) {
+                if !files.contains(&file) {
+                    files.push(file);
+                }
+            }
+        }
+    }
+    files
+}
+
+/// The lines of an index for the modules in `files`.
+fn reduce_index(index: &Index, files: &[&str]) -> Index {
+    let names: Vec<String> = files.iter().map(|file| normal_name(file)).collect();
+    let dependencies = index
         .dependencies
         .lines()
         .filter_map(|line| line.split_once(':'))
         .filter(|(file, _)| files.contains(file))
         .map(|(file, needed)| {
-            let needed: Vec<String> = needed.split_ascii_whitespace().map(plain).collect();
-            format!("{}: {}\n", plain(file), needed.join(" "))
+            let needed: Vec<String> = needed.split_ascii_whitespace().map(archived_name).collect();
+            format!("{}: {}\n", archived_name(file), needed.join(" "))
         })
         .collect();
     let of_these = |text: &str, module: fn(&str) -> Option<&str>| -> String {
@@ -160,25 +178,25 @@ fn add(
             .map(|line| format!("{line}\n"))
             .collect()
     };
-    let aliases = of_these(&index.aliases, |line| {
-        line.strip_prefix("alias ")?.rsplit(' ').next()
-    });
-    let soft = of_these(&index.soft, |line| {
-        line.strip_prefix("softdep ")?.split(' ').next()
-    });
-    for (name, text) in [
-        ("modules.dep", dependencies),
-        ("modules.alias", aliases),
-        ("modules.softdep", soft),
-    ] {
-        archive.file(&format!("{folder}/{name}"), 0o644, text.as_bytes());
+    Index {
+        dependencies,
+        aliases: of_these(&index.aliases, |line| {
+            line.strip_prefix("alias ")?.rsplit(' ').next()
+        }),
+        soft: of_these(&index.soft, |line| {
+            line.strip_prefix("softdep ")?.split(' ').next()
+        }),
     }
-    Ok(true)
 }
 
-/// The name under which a module's file stands in the archive: no folders, not packed.
-fn plain(file: &str) -> String {
-    format!("{}.ko", name_in(file))
+/// The name of the module in a file, with underscores.
+fn normal_name(file: &str) -> String {
+    module_name(file).replace('-', "_")
+}
+
+/// The name of a module's file in the archive: without folders, not compressed.
+fn archived_name(file: &str) -> String {
+    format!("{}.ko", module_name(file))
 }
 
 #[cfg(test)]
@@ -238,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wanted_is_left_and_unpacked() {
+    fn needed_modules_are_kept_and_decompressed() {
         for pack in [false, true] {
             let reduced = reduce(&ramdisk("", pack), None).unwrap().unwrap();
             let expected = [
@@ -258,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_file_systems_only_the_roots() {
+    fn only_the_roots_file_system_is_kept() {
         let names = |root| {
             let reduced = reduce(&ramdisk("", false), root).unwrap().unwrap();
             let contents = contents(&reduced);

@@ -1,21 +1,21 @@
-//! The ELF file of a kernel.
+//! ELF files of kernels.
 
-/// `XEN_ELFNOTE_PHYS32_ENTRY` (Xen, public/elfnote.h) of the vendor `Xen`: the kernel has an
-/// entry for 32-bit protected mode (PVH).
+/// `XEN_ELFNOTE_PHYS32_ENTRY` (Xen, public/elfnote.h) of the vendor `Xen`: the kernel has an entry
+/// point for 32-bit protected mode (PVH).
 const PHYS32_ENTRY: u32 = 18;
 const VENDOR: &[u8] = b"Xen\0";
 /// `PT_NOTE` (elf(5)).
 const NOTE: u32 = 4;
-/// Length of a program header in a 64-bit file, and the least length of a file's own header.
+/// Lengths of a program header and of the file header in a 64-bit file, in bytes (elf(5)).
 const PROGRAM_HEADER: usize = 56;
 const HEADER: usize = 64;
 
-/// Longest segment of notes that is read, in bytes.
-const LONGEST: u64 = 1 << 20;
+/// Bytes that are read of a segment of notes at most.
+const MAX_NOTES: u64 = 1 << 20;
 
-/// Whether a 64-bit ELF kernel has the entry that QEMU's `-kernel` needs for one (QEMU,
-/// hw/i386/x86-common.c, `load_elfboot`). `read` gives the bytes at an offset of the file, all
-/// that are asked for.
+/// Whether a 64-bit ELF kernel has the entry point that QEMU's `-kernel` needs (QEMU,
+/// hw/i386/x86-common.c, `load_elfboot`). `read` returns as many bytes of the file as its second
+/// argument says, from the offset in its first, or `None`.
 pub fn has_pvh_entry(read: impl Fn(u64, usize) -> Option<Vec<u8>>) -> bool {
     has_note(read).unwrap_or(false)
 }
@@ -30,10 +30,11 @@ fn has_note(read: impl Fn(u64, usize) -> Option<Vec<u8>>) -> Option<bool> {
         if u32_at(&segment, 0)? != NOTE {
             continue;
         }
-        let length = u64_at(&segment, 32)?.min(LONGEST);
+        let length = u64_at(&segment, 32)?.min(MAX_NOTES);
         let all = read(u64_at(&segment, 8)?, usize::try_from(length).ok()?)?;
         let mut notes = &all[..];
-        // Elf64_Nhdr: sizes of name and description, type; each part padded to four bytes.
+        // Elf64_Nhdr: sizes of name and description, type. Name and description are padded to four
+        // bytes.
         while let (Some(name), Some(description), Some(kind)) =
             (u32_at(notes, 0), u32_at(notes, 4), u32_at(notes, 8))
         {
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_has_none() {
+    fn a_truncated_file_has_none() {
         let whole = kernel(18, b"Xen\0");
         for cut in 0..whole.len() {
             assert!(!has(&whole[..cut]));

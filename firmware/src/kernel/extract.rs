@@ -1,49 +1,48 @@
-//! Unpacking the ELF file inside a kernel image.
+//! Decompresses kernels and other files in the formats that Linux uses.
 
 use std::io::{self, Read};
 
-/// More than any kernel has, in bytes: what stops a decompression bomb.
+/// Limit for decompressed data, in bytes: more than any kernel has. Stops decompression bombs.
 const LARGEST: usize = 512 << 20;
 
-/// How a kernel is compressed: what `scripts/Makefile.lib` of Linux makes for each
-/// `CONFIG_KERNEL_*`.
+/// The formats that `scripts/Makefile.lib` of Linux makes for `CONFIG_KERNEL_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// RFC 1952.
     Gzip,
-    /// xz with LZMA2, and the filter for x86 code.
+    /// xz with LZMA2 and the filter for x86 code.
     Xz,
-    /// The older `.lzma` container.
+    /// The legacy `.lzma` container.
     Lzma,
-    /// LZ4's legacy frames.
+    /// LZ4's legacy frame.
     Lz4,
-    /// lzop.
+    /// lzop's file format.
     Lzo,
     /// RFC 8878.
     Zstd,
-    /// An ELF file as it is.
+    /// An uncompressed ELF file.
     None,
 }
 
-/// The kernel cannot be unpacked.
+/// Data that cannot be decompressed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExtractError {
-    /// No known magic number.
+    /// No known magic number. Holds the first bytes.
     #[error("the kernel's compression is not known (it begins with {0:02x?})")]
     Unknown(Vec<u8>),
-    /// A decompressor gave up.
+    /// The decompressor failed.
     #[error("the kernel's {0:?} data are damaged")]
     Damaged(Compression, #[source] io::Error),
-    /// It is more than a kernel can be.
+    /// The output exceeds the limit.
     #[error("the kernel unpacks to more than {} MiB", LARGEST >> 20)]
     TooLarge,
-    /// What came out is no ELF file.
+    /// The output is not an ELF file.
     #[error("there is no ELF file in the kernel image")]
     NotElf,
 }
 
 impl Compression {
-    /// By the first bytes.
+    /// Recognizes a format by its magic number.
     pub fn of(bytes: &[u8]) -> Option<Compression> {
         const MAGICS: &[(&[u8], Compression)] = &[
             (b"\x1f\x8b", Compression::Gzip),
@@ -61,11 +60,11 @@ impl Compression {
     }
 }
 
-/// Unpacks what `packed` begins with. Returns it, and what stands behind it; LZ4, LZO and the
-/// older LZMA take everything.
+/// Decompresses the stream that `packed` begins with. Returns its content and the bytes after it;
+/// there are none after LZ4, LZO and legacy LZMA, which take everything.
 ///
 /// # Errors
-/// If it is not of a known format, damaged, or too large.
+/// If the format is not known, or the stream is damaged or too large.
 pub fn unpack_start(packed: &[u8]) -> Result<(Vec<u8>, &[u8]), ExtractError> {
     let compression = Compression::of(packed)
         .ok_or_else(|| ExtractError::Unknown(packed[..packed.len().min(8)].to_vec()))?;
@@ -95,8 +94,8 @@ pub fn unpack_start(packed: &[u8]) -> Result<(Vec<u8>, &[u8]), ExtractError> {
     })
 }
 
-/// The ELF file in a payload. What the kernel's build put behind the compressed data (their
-/// unpacked size, four bytes) is no part of them.
+/// The ELF file in a payload. What the kernel's build appends to the compressed data (their
+/// uncompressed size, four bytes) is ignored.
 pub(super) fn vmlinux(payload: &[u8]) -> Result<Vec<u8>, ExtractError> {
     let (elf, _) = unpack_start(payload)?;
     if elf.starts_with(b"\x7fELF") {
@@ -106,6 +105,7 @@ pub(super) fn vmlinux(payload: &[u8]) -> Result<Vec<u8>, ExtractError> {
     }
 }
 
+/// Reads everything, up to the limit.
 fn bounded(reader: impl Read) -> io::Result<Vec<u8>> {
     let mut unpacked = Vec::new();
     reader.take(LARGEST as u64 + 1).read_to_end(&mut unpacked)?;
@@ -127,15 +127,14 @@ fn lzma(payload: &[u8]) -> io::Result<Vec<u8>> {
     bounded(liblzma::read::XzDecoder::new_stream(payload, stream))
 }
 
-/// LZ4's legacy frame: a magic number, then blocks of at most 8 MiB unpacked, each with its
-/// packed size in front (lz4, doc/lz4_Frame_format.md, "Legacy frame").
+/// LZ4's legacy frame: a magic number, then blocks of at most 8 MiB uncompressed, each preceded by
+/// its compressed size (lz4, doc/lz4_Frame_format.md, "Legacy frame").
 fn lz4(payload: &[u8]) -> io::Result<Vec<u8>> {
     const BLOCK: usize = 8 << 20;
     let mut rest = &payload[4..];
     let mut unpacked = Vec::new();
     let mut block = vec![0; BLOCK];
-    // The size that the kernel's build appends cannot be told from a block's, but no block
-    // can follow it.
+    // The size that the kernel's build appends looks like a block's, but no block follows it.
     while rest.len() > 4 {
         let (size, tail) = rest.split_at(4);
         let size = u32::from_le_bytes([size[0], size[1], size[2], size[3]]) as usize;
@@ -148,13 +147,13 @@ fn lz4(payload: &[u8]) -> io::Result<Vec<u8>> {
     Ok(unpacked)
 }
 
-/// lzop's file format, as far as `lzop -9` writes it (Linux, lib/decompress_unlzo.c reads the
-/// same): a header, then blocks with their unpacked and packed size and the checksums that
-/// the header's flags ask for.
+/// lzop's file format, as far as `lzop -9` writes it (Linux, lib/decompress_unlzo.c reads the same):
+/// a header, then blocks with their uncompressed and compressed sizes and the checksums that the
+/// header's flags announce.
 fn lzo(payload: &[u8]) -> io::Result<Vec<u8>> {
-    /// `F_ADLER32_D`, `F_CRC32_D`: a checksum of the unpacked block follows the sizes.
+    /// `F_ADLER32_D`, `F_CRC32_D`: a checksum of the uncompressed block follows the sizes.
     const CHECKED_UNPACKED: u32 = 0x001 | 0x100;
-    /// `F_ADLER32_C`, `F_CRC32_C`: and one of the packed block.
+    /// `F_ADLER32_C`, `F_CRC32_C`: a checksum of the compressed block follows.
     const CHECKED_PACKED: u32 = 0x002 | 0x200;
     /// `F_H_FILTER`: one more field in the header.
     const FILTERED: u32 = 0x800;
@@ -232,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    /// Looks like code: compresses, but not to nothing.
+    /// Compresses about as well as code.
     fn elf() -> Vec<u8> {
         let mut bytes = b"\x7fELF".to_vec();
         for number in 0..30_000_u32 {
@@ -248,7 +247,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// As `scripts/xz_wrap.sh` of the kernel does it.
+    /// As `scripts/xz_wrap.sh` of Linux does.
     fn xz(data: &[u8]) -> Vec<u8> {
         use liblzma::stream::{Check, Filters, LzmaOptions, Stream};
         let mut filters = Filters::new();

@@ -8,8 +8,8 @@ use std::ops::Range;
 pub use elf::has_pvh_entry;
 pub use extract::{Compression, ExtractError, unpack_start};
 
-/// Where the x86 boot header's fields are (Linux, Documentation/arch/x86/boot.rst, "The
-/// Real-Mode Kernel Header").
+/// Offsets of the x86 boot header's fields (Linux, Documentation/arch/x86/boot.rst, "The Real-Mode
+/// Kernel Header").
 mod offset {
     pub(super) const SETUP_SECTS: usize = 0x1f1;
     pub(super) const BOOT_FLAG: usize = 0x1fe;
@@ -30,9 +30,10 @@ mod offset {
 const BOOT_FLAG: u16 = 0xaa55;
 /// `header`.
 const MAGIC: &[u8] = b"HdrS";
-/// Protocol 2.12 (Linux 3.8) brought `xloadflags`, which say whether there is a 64-bit entry.
+/// Protocol 2.12 (Linux 3.8) introduced `xloadflags`, which tell whether there is a 64-bit entry
+/// point.
 const OLDEST_PROTOCOL: u16 = 0x020c;
-/// `XLF_KERNEL_64`: the protected-mode part has an entry for long mode at 0x200.
+/// `XLF_KERNEL_64`: the protected-mode code has an entry point for long mode at 0x200.
 const XLF_KERNEL_64: u16 = 1 << 0;
 /// `XLF_CAN_BE_LOADED_ABOVE_4G`.
 const XLF_ABOVE_4G: u16 = 1 << 1;
@@ -40,7 +41,7 @@ const XLF_ABOVE_4G: u16 = 1 << 1;
 const DEFAULT_SETUP_SECTS: usize = 4;
 const SECTOR: usize = 512;
 
-/// The file is no kernel image that can be booted here.
+/// A file that is not a kernel image that can be booted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
     /// It lacks the header of the x86 boot protocol.
@@ -49,12 +50,12 @@ pub enum ImageError {
     /// Older than Linux 3.8, or 32-bit.
     #[error("a kernel of boot protocol {}.{:02}; 64-bit kernels from Linux 3.8 on are supported", .0 >> 8, .0 & 0xff)]
     TooOld(u16),
-    /// It names parts that it does not have.
+    /// The header refers to parts that lie outside of the file.
     #[error("the kernel image is cut off or damaged: its {0} lies outside of the file")]
     Truncated(&'static str),
 }
 
-/// A bzImage, parsed and found to be whole.
+/// A complete bzImage.
 #[derive(Debug, Clone)]
 pub struct BzImage<'a> {
     bytes: &'a [u8],
@@ -99,14 +100,14 @@ impl<'a> BzImage<'a> {
         })
     }
 
-    /// The set-up header, to be copied to offset 0x1f1 of the zero page: its length is told by
-    /// the jump at 0x200 (boot.rst, "64-bit Boot Protocol").
+    /// The set-up header, to be copied to offset 0x1f1 of the zero page. The jump at 0x200 tells its
+    /// length (boot.rst, "64-bit Boot Protocol").
     pub fn setup_header(&self) -> &'a [u8] {
         let end = 0x202 + usize::from(self.bytes[0x201]);
         &self.bytes[offset::SETUP_SECTS..end.min(self.setup_end)]
     }
 
-    /// What is loaded: the decompressor with the compressed kernel in it.
+    /// The protected-mode code, which is loaded: the decompressor with the compressed kernel in it.
     pub fn protected_mode(&self) -> &'a [u8] {
         &self.bytes[self.setup_end..]
     }
@@ -116,13 +117,13 @@ impl<'a> BzImage<'a> {
         &self.bytes[self.payload.clone()]
     }
 
-    /// Physical address that the kernel prefers.
+    /// Physical address at which the kernel prefers to be loaded.
     pub fn preferred_address(&self) -> u64 {
         u64::from(u32_at(self.bytes, offset::PREF_ADDRESS))
             | u64::from(u32_at(self.bytes, offset::PREF_ADDRESS + 4)) << 32
     }
 
-    /// Bytes from the load address on that the kernel needs before it looks at its memory map.
+    /// Bytes from the load address on that the kernel uses before it reads its memory map.
     pub fn init_size(&self) -> u32 {
         u32_at(self.bytes, offset::INIT_SIZE)
     }
@@ -141,16 +142,16 @@ impl<'a> BzImage<'a> {
         u32_at(self.bytes, offset::CMDLINE_SIZE)
     }
 
-    /// How the kernel in it is compressed, if that is known.
+    /// How the kernel is compressed, if the format is known.
     pub fn compression(&self) -> Option<Compression> {
         Compression::of(self.payload())
     }
 
-    /// Unpacks the kernel: an ELF file (`vmlinux`) that can be booted without unpacking it in
-    /// the guest.
+    /// Decompresses the kernel to an ELF file (`vmlinux`), which boots without decompressing itself
+    /// in the guest.
     ///
     /// # Errors
-    /// If the compression is not known, or the data are damaged.
+    /// If the format is not known, or the data are damaged.
     pub fn vmlinux(&self) -> Result<Vec<u8>, ExtractError> {
         extract::vmlinux(self.payload())
     }
@@ -195,7 +196,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused() {
+    fn other_files_are_refused() {
         let good = image(b"payload");
         let refused = |bytes: &[u8]| BzImage::parse(bytes).unwrap_err();
         assert_eq!(refused(b""), ImageError::NoHeader);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use boxbuild_tests::env::which;
+use boxbuild_tests::command::find;
 use boxbuild_tests::{ProcessOutput, Sandbox, leftovers, skip, test_env};
 use libtest_mimic::Arguments;
 
@@ -95,7 +95,7 @@ pub(crate) fn podman_lines(words: &[&str]) -> Vec<String> {
 pub(crate) fn drop_what_cannot_run(tests: &mut Vec<Test>, arguments: &Arguments) {
     let missing = ["busybox", "tar"]
         .into_iter()
-        .find(|program| which(program).is_none())
+        .find(|program| find(program).is_err())
         .map(|program| format!("{program} is not installed"));
     let sudo = through_sudo().then(|| format!("{SUDO} is set"));
     for venue in [Venue::Container, Venue::Podman] {
@@ -271,7 +271,7 @@ impl ContainerSandbox {
     /// Makes the box's container image: busybox, a stand-in for kiwi-ng, an entry point.
     fn make_image(&self) {
         let tree = self.path("tree");
-        let busybox = which("busybox").expect("checked before");
+        let busybox = find("busybox").expect("checked before");
         for folder in FOLDERS {
             fs::create_dir_all(tree.join(folder)).unwrap();
         }

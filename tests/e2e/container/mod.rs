@@ -15,7 +15,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use boxbuild_tests::env::which;
+use boxbuild_tests::command::find;
 use boxbuild_tests::leftovers::assert_none;
 use boxbuild_tests::{ProcessOutput, Running, skip};
 use nix::sys::signal::Signal;
@@ -87,7 +87,7 @@ impl Host {
     }
 
     fn link(&self, program: &str) {
-        let path = which(program).unwrap_or_else(|| panic!("{program} is not installed"));
+        let path = find(program).unwrap();
         std::os::unix::fs::symlink(path, self.bin.join(program)).unwrap();
     }
 

@@ -40,7 +40,7 @@ fn trixie_initramfs_tools_btrfs_boots_fast() {
     boots_fast(["trixie", "amd64", "initramfs-tools", "btrfs"]);
 }
 
-/// Boots the guest of tests/lab/guest.
+/// Boots a guest of tests/lab/guests.
 fn boots_fast(words: [&str; 4]) {
     let guest = lab::guest(words).expect("the guest can be made");
     let name = words.join("-");

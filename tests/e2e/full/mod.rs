@@ -13,7 +13,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-use boxbuild_tests::env::{self, setup, which};
+use boxbuild_tests::command::find;
+use boxbuild_tests::env::{self, setup};
 use boxbuild_tests::lab::{Run, TestBed};
 use boxbuild_tests::{Running, names, skip, test_env};
 use nix::sys::signal::Signal;
@@ -205,7 +206,7 @@ fn an_image_for_another_architecture() {
     if std::env::consts::ARCH == "aarch64" {
         return skipped("this host is of aarch64");
     }
-    if which("qemu-system-aarch64").is_none() {
+    if find("qemu-system-aarch64").is_err() {
         return skipped("qemu-system-aarch64 is not installed");
     }
     let sandbox = RealSandbox::without_box();

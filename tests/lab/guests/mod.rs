@@ -57,9 +57,9 @@ pub(crate) fn run(options: &Options) -> Result<PathBuf> {
 
     let versions = cache.join(&name);
     fs::create_dir_all(&versions).with_context(|| format!("cannot make {}", versions.display()))?;
-    let _unwind = Unwind::begin()?;
-    // One at a time: the others find its result.
+    // One at a time: the others find its result. A signal ends those that wait at once.
     let _lock = lock(&cache.join(format!("{name}.lock")))?;
+    let _unwind = Unwind::begin()?;
     if found() {
         return Ok(guest);
     }

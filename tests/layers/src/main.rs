@@ -1,5 +1,11 @@
 //! The layer check, a step of `make lint`. Exit code 1: something points the wrong way.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;

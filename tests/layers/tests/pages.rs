@@ -1,5 +1,14 @@
 //! Pages lead to files that are there: links, and paths in backticks.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

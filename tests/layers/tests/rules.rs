@@ -1,5 +1,14 @@
 //! The two rules on small trees, each with a deliberate wrong import.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
 use std::fs;
 use std::path::Path;
 

@@ -6,6 +6,12 @@
 //! each page of data), and can put anything else into the queues as well. It panics where a test
 //! would fail anyway: if the server violates the protocol, or does not answer.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the other side of a test: a failed expectation is a failed test"
+)]
+
 mod client;
 mod files;
 mod operations;

@@ -8,7 +8,7 @@ use crate::client::{Client, Request};
 /// The server's reply, or its errno.
 pub type Answer<T> = Result<T, i32>;
 
-/// All INIT flags that a recent Linux guest offers, as far as they matter here.
+/// The INIT flags of a recent Linux guest, as far as the server knows them.
 const OFFERED: u64 = init::ASYNC_READ
     | init::ATOMIC_O_TRUNC
     | init::BIG_WRITES
@@ -204,7 +204,7 @@ impl Client {
         self.plain(opcode::RENAME, parent, &[head.as_slice(), &name, &new_name])
     }
 
-    /// RENAME2, the form with flags.
+    /// RENAME2: with flags.
     pub fn rename2(
         &mut self,
         (parent, name): (u64, impl AsRef<[u8]>),

@@ -294,7 +294,7 @@ impl FileSystem for PassthroughFs {
         offset: u64,
         whence: u32,
     ) -> Result<u64> {
-        let target = match whence.cast_signed() {
+        let from = match whence.cast_signed() {
             libc::SEEK_DATA => SeekFrom::Data(offset),
             libc::SEEK_HOLE => SeekFrom::Hole(offset),
             _ => return Err(errno(libc::EINVAL)),
@@ -303,7 +303,7 @@ impl FileSystem for PassthroughFs {
         if !open.inode.is_file() {
             return Err(errno(libc::EINVAL));
         }
-        sys::seek_sparse(&open.file, offset, target)
+        sys::seek_sparse(&open.file, from)
     }
 
     fn copy_file_range(

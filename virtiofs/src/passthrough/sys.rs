@@ -99,11 +99,13 @@ pub(super) fn getdents(dir: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     })
 }
 
-/// Finds data (`SEEK_DATA`) or a hole (`SEEK_HOLE`) from `offset` on; returns its offset.
-pub(super) fn seek_sparse(fd: impl AsFd, offset: u64, whence: SeekFrom) -> io::Result<u64> {
-    // The kernel answers ENXIO, as if this were behind the end of the file.
-    signed(offset)?;
-    Ok(rustix::fs::seek(fd, whence)?)
+/// Finds data or a hole from an offset on; returns its offset. Fails with `EINVAL` if the offset is
+/// too large for any file, where the kernel would answer `ENXIO`.
+pub(super) fn seek_sparse(fd: impl AsFd, from: SeekFrom) -> io::Result<u64> {
+    if let SeekFrom::Data(offset) | SeekFrom::Hole(offset) = from {
+        signed(offset)?;
+    }
+    Ok(rustix::fs::seek(fd, from)?)
 }
 
 /// The path of a descriptor's magic link in `/proc/self/fd`.

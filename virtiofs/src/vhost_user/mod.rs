@@ -10,6 +10,7 @@ mod fault;
 mod poll_window;
 mod server;
 mod socket;
+mod status;
 mod worker;
 
 pub use error::StartError;
@@ -18,4 +19,5 @@ pub use error::StartError;
 pub use server::Locks;
 pub use server::ShareServer;
 pub use socket::connected_listener;
+pub use status::ServerStatus;
 pub use worker::{ServerInput, serve};

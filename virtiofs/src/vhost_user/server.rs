@@ -1,21 +1,19 @@
 //! A server in a thread of this process.
 
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use vhost_user_backend::ShutdownHandle;
 
 use super::error::StartError;
-use super::fault::Fault;
 use super::socket::connected_listener;
+use super::status::ServerStatus;
 use super::worker::{Confine, Worker};
-use crate::confine::{Confinement, confine_thread};
+use crate::confine::confine_thread;
 use crate::passthrough::PassthroughFs;
 use crate::server::Server;
 use crate::share::Share;
-use crate::traffic::Traffic;
 
 /// Which of its locks a server has.
 #[cfg(feature = "unchecked-names")]
@@ -32,16 +30,13 @@ pub struct Locks {
 pub struct ShareServer {
     connection: ShutdownHandle,
     thread: Option<JoinHandle<()>>,
-    confinement: Confinement,
-    fault: Arc<Fault>,
-    traffic: Traffic,
+    status: ServerStatus,
 }
 
 impl std::fmt::Debug for ShareServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ShareServer")
-            .field("confinement", &self.confinement)
-            .field("fault", &self.fault)
+            .field("status", &self.status)
             .finish_non_exhaustive()
     }
 }
@@ -75,7 +70,7 @@ impl ShareServer {
         if locks.confined {
             Self::spawn(server, confine_thread)
         } else {
-            Self::spawn(server, |_| Ok(Confinement::Unavailable))
+            Self::spawn(server, |_| Ok(crate::confine::Confinement::Unavailable))
         }
     }
 
@@ -85,55 +80,40 @@ impl ShareServer {
     ) -> Result<(ShareServer, UnixStream), StartError> {
         let (listener, end) =
             connected_listener().map_err(StartError::io("make a private socket"))?;
-        let fault = Arc::new(Fault::default());
-        let traffic = server.traffic();
         let worker = Worker {
             server,
             confine,
             listener,
-            fault: Arc::clone(&fault),
+            fault: Arc::default(),
         };
         let (sender, started) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name(String::from("virtiofs"))
             .spawn(move || {
-                let result = worker.run(|confinement, connection| {
-                    let _ = sender.send(Ok((confinement, connection)));
+                let result = worker.run(|status, connection| {
+                    let _ = sender.send(Ok((status, connection)));
                 });
                 if let Err(error) = result {
                     let _ = sender.send(Err(error));
                 }
             })
             .map_err(StartError::io("start a thread"))?;
-        let (confinement, connection) = started
+        let (status, connection) = started
             .recv()
             .unwrap_or_else(|_| Err(StartError::Protocol(String::from("the thread ended"))))?;
         Ok((
             ShareServer {
                 connection,
                 thread: Some(thread),
-                confinement,
-                fault,
-                traffic,
+                status,
             },
             end,
         ))
     }
 
-    /// Whether the kernel keeps the serving threads inside of the share.
-    pub fn confinement(&self) -> Confinement {
-        self.confinement
-    }
-
-    /// Returns how much of its files the guest has read and written.
-    pub fn traffic(&self) -> Traffic {
-        self.traffic.clone()
-    }
-
-    /// Returns why the share has stopped working, if it has: the guest's driver violated the
-    /// device's protocol. The guest then waits for replies that will not come.
-    pub fn fault(&self) -> Option<String> {
-        self.fault.error()
+    /// Returns the state of the server.
+    pub fn status(&self) -> &ServerStatus {
+        &self.status
     }
 }
 

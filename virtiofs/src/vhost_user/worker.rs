@@ -12,6 +12,7 @@ use vmm_sys_util::event::{EventFlag, new_event_consumer_and_notifier};
 use super::backend::{Backend, STOP};
 use super::error::StartError;
 use super::fault::Fault;
+use super::status::ServerStatus;
 use crate::confine::{ConfineError, Confinement, confine_thread};
 use crate::passthrough::PassthroughFs;
 use crate::server::Server;
@@ -35,15 +36,15 @@ pub struct ServerInput {
 ///
 /// # Errors
 /// If the directory cannot be shared, the thread cannot be confined, or there is no connection.
-/// How the connection ends is no error.
-pub fn serve(input: ServerInput, started: impl FnOnce(Confinement)) -> Result<(), StartError> {
+/// How the connection ends is no error ([`ServerStatus::fault`] tells).
+pub fn serve(input: ServerInput, started: impl FnOnce(ServerStatus)) -> Result<(), StartError> {
     let worker = Worker {
         server: Server::new(PassthroughFs::new(input.share)?),
         confine: confine_thread,
         listener: input.listener,
         fault: Arc::default(),
     };
-    worker.run(|confinement, _| started(confinement))
+    worker.run(|status, _| started(status))
 }
 
 /// A server that is ready to run.
@@ -59,11 +60,15 @@ impl Worker {
     /// another thread.
     pub(super) fn run(
         self,
-        started: impl FnOnce(Confinement, ShutdownHandle),
+        started: impl FnOnce(ServerStatus, ShutdownHandle),
     ) -> Result<(), StartError> {
         // Confinement hides the files that tell the limits of a container.
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let confinement = (self.confine)(self.server.file_system())?;
+        let status = ServerStatus {
+            confinement: (self.confine)(self.server.file_system())?,
+            traffic: self.server.traffic(),
+            fault: Arc::clone(&self.fault),
+        };
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         let backend = Arc::new(Backend::new(
             self.server,
@@ -85,7 +90,7 @@ impl Worker {
             }
         }
         let result = serve_connection(&mut daemon, self.listener, |handle| {
-            started(confinement, handle);
+            started(status, handle);
         });
         // A guest that never pauses must not keep the queue worker from seeing the event.
         self.fault.stop();

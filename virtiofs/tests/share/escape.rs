@@ -1,5 +1,5 @@
-//! What a guest might try, alone or with a helper on the host, to reach files outside of its
-//! share.
+//! Ways in which a guest, alone or with a helper on the host, may try to reach files outside of
+//! its share.
 
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use boxbuild_virtiofs_client::{Client, set_times};
 
 use crate::support::{ALL_LOCKS, ROOT, TestShare, directory};
 
-/// Names that no directory has as its own entries.
+/// Names that cannot be a directory's own entries.
 const NOT_NAMES: [&str; 12] = [
     "",
     ".",
@@ -67,7 +67,7 @@ fn invalid_names_are_refused_everywhere() {
     assert_eq!(guest.list(ROOT, false, 4096).unwrap().len(), 3);
 }
 
-/// Nothing but the link itself can be had by its number.
+/// The node of a symbolic link gives access to nothing but the link itself.
 fn assert_closed(guest: &mut Client, node: u64) {
     for flags in [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR | libc::O_TRUNC] {
         assert_eq!(guest.open(node, flags), Err(libc::ELOOP));
@@ -125,7 +125,7 @@ fn symbolic_links_are_never_followed() {
         assert_eq!(linked.nodeid, made.nodeid);
         let host = std::fs::read_link(guest.host(&name)).unwrap();
         assert_eq!(host.to_str(), Some(*target));
-        // Creating where a link is does not go through it.
+        // Creating a file under the link's name does not follow it.
         let flags = libc::O_RDWR | libc::O_CREAT;
         let name = format!("host-{number}");
         let created = guest.create_with(ROOT, name, 0o600, flags);
@@ -160,7 +160,7 @@ fn magic_links_of_proc_are_only_links() {
         if entry.name.starts_with(b".") {
             continue;
         }
-        // Some are closed again by now.
+        // Some are closed meanwhile.
         if let Ok(fd) = guest.lookup(fds, &entry.name) {
             assert_eq!(guest.open(fd.nodeid, libc::O_RDONLY), Err(libc::ELOOP));
         }
@@ -178,11 +178,11 @@ fn hard_links_are_made_only_inside() {
     let dir = guest.mkdir(ROOT, "dir", 0o700).unwrap().nodeid;
     assert_eq!(guest.link(dir, ROOT, "other").unwrap_err(), libc::EPERM);
     assert_eq!(guest.link(ROOT, dir, "loop").unwrap_err(), libc::EPERM);
-    // Numbers that were never given out.
+    // Node ids that do not exist.
     for node in [0, 999, u64::MAX] {
         assert_eq!(guest.link(node, ROOT, "x").unwrap_err(), libc::ENOENT);
     }
-    // What the host itself links into the share is part of the share, as with any export.
+    // A file that the host links into the share is part of it, as with any export.
     std::fs::hard_link(guest.dir.path().join("victim"), guest.host("shared")).unwrap();
     let shared = guest.lookup(ROOT, "shared").unwrap();
     assert_eq!(shared.attr.nlink, 2);
@@ -190,8 +190,8 @@ fn hard_links_are_made_only_inside() {
     guest.assert_unharmed();
 }
 
-/// Swaps a directory of the share for a symbolic link to the outside and back, for as long as
-/// the client works. However they meet: what the client reaches is inside.
+/// A thread swaps a directory of the share for a symbolic link to the outside and back while the
+/// client works. The client never reaches anything outside.
 #[test]
 fn a_directory_that_turns_into_a_link_leads_nowhere() {
     let mut guest = TestShare::new();
@@ -214,7 +214,7 @@ fn a_directory_that_turns_into_a_link_leads_nowhere() {
         })
     };
     let (mut links, mut directories) = (0, 0);
-    // Until it has met both often enough, however the threads are scheduled.
+    // Until the client has seen both often enough, however the threads are scheduled.
     while links < 500 || directories < 500 {
         let entry = guest.lookup(ROOT, "dir").unwrap();
         if entry.attr.mode & libc::S_IFMT == libc::S_IFLNK {
@@ -239,7 +239,7 @@ fn a_directory_that_turns_into_a_link_leads_nowhere() {
     guest.assert_unharmed();
 }
 
-/// A directory that the host moves out of the share takes nothing with it.
+/// A directory that the host moves out of the share gives no access to its new parent.
 #[test]
 fn a_directory_that_left_the_share_is_closed() {
     let mut guest = TestShare::new();

@@ -1,4 +1,4 @@
-//! The same operations through a share, as a guest's kernel does them.
+//! The operations through a share, as a guest's kernel does them.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use crate::operation::{Answer, Operation, Seen};
 use crate::plain::{punch, summary};
 use crate::support::{ROOT, TestShare};
 
-/// The share, as the guest's kernel uses it: every path is looked up name by name, and what is
-/// not needed any more is forgotten.
+/// A share as the guest's kernel uses it: looks up every path name by name, and gives references
+/// back as soon as possible.
 pub(crate) struct Guest {
     share: TestShare,
     open: HashMap<usize, (u64, u64)>,
@@ -24,22 +24,23 @@ impl Guest {
         }
     }
 
-    /// The share on the host.
+    /// Returns the host's path of the share.
     pub(crate) fn host(&self) -> PathBuf {
         self.share.host("")
     }
 
-    /// Closes every file. Nothing was changed beside the share.
+    /// Closes every file, and checks that nothing beside the share was changed.
     pub(crate) fn close(&mut self) {
         for (_, (node, fh)) in self.open.drain() {
             self.share.release(node, fh).unwrap();
             self.share.forget(node, 1);
         }
-        assert_eq!(self.share.server.fault(), None);
+        assert_eq!(self.share.server.status().fault(), None);
         self.share.assert_unharmed();
     }
 
-    /// Looks a path up. Everything on the way is forgotten at once, the last inode by the caller.
+    /// Looks a path up. Gives the references on the way back at once; the caller does so for the
+    /// last inode.
     fn walk(&mut self, names: &[&str]) -> Result<(u64, Option<Attr>), i32> {
         let (mut node, mut attr) = (ROOT, None);
         for name in names {
@@ -51,7 +52,7 @@ impl Guest {
         Ok((node, attr))
     }
 
-    /// The directory of the last name, and that name.
+    /// Looks up the directory of the last name; returns it and that name.
     fn parent<'a>(&mut self, names: &[&'a str]) -> Result<(u64, &'a str), i32> {
         let (last, above) = names.split_last().expect("a name");
         let (node, attr) = self.walk(above)?;
@@ -62,7 +63,7 @@ impl Guest {
         Ok((node, last))
     }
 
-    /// Does something in the directory of the last name.
+    /// Runs `work` on the directory of the last name, and that name.
     fn within<T>(
         &mut self,
         names: &[&str],
@@ -74,7 +75,7 @@ impl Guest {
         result
     }
 
-    /// Does something to an inode.
+    /// Runs `work` on the inode of a path.
     fn on<T>(
         &mut self,
         names: &[&str],

@@ -39,7 +39,7 @@ pub(crate) fn outcome(guest: &mut TestShare) -> Outcome {
         if let Some(used) = ring.wait(memory, Some(Duration::from_millis(1))) {
             return Outcome::Used(used.len);
         }
-        if let Some(fault) = guest.server.fault() {
+        if let Some(fault) = guest.server.status().fault() {
             return Outcome::Broken(fault);
         }
     }
@@ -224,7 +224,7 @@ fn broken_chains_break_the_connection() {
         let (ring, memory) = guest.connection().ring();
         ring.submit(memory, 0);
         ring.notify();
-        assert!(guest.server.fault().is_some());
+        assert!(guest.server.status().fault().is_some());
     }
 }
 
@@ -407,7 +407,7 @@ fn invalid_requests_are_answered() {
     assert_eq!(guest.init_version(8, 0).unwrap().major, 7);
     // It still works.
     guest.write(node, fh, 0, b"fine").unwrap();
-    assert_eq!(guest.server.fault(), None);
+    assert_eq!(guest.server.status().fault(), None);
     guest.assert_unharmed();
 }
 
@@ -455,7 +455,7 @@ fn any_bytes_are_answered() {
         };
         let _ = guest.exchange(&request);
     }
-    assert_eq!(guest.server.fault(), None);
+    assert_eq!(guest.server.status().fault(), None);
     assert_eq!(guest.beside(), ["share", "victim"]);
 }
 

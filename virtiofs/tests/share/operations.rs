@@ -24,7 +24,7 @@ fn files_are_created_written_read_and_released() {
     assert_eq!(guest.read(node, fh, 15, 99).unwrap(), b"");
     guest.fsync(node, fh, true).unwrap();
     guest.fsync(node, fh, false).unwrap();
-    // Nothing to do at close: the guest is told not to ask.
+    // The server tells the guest not to send FLUSH.
     assert_eq!(guest.flush(node, fh), Err(libc::ENOSYS));
     guest.release(node, fh).unwrap();
     assert_eq!(guest.read(node, fh, 0, 1), Err(libc::EBADF));
@@ -76,7 +76,7 @@ fn names_are_made_linked_renamed_and_removed() {
     let to = (ROOT, "dir");
     guest.rename2(from, to, libc::RENAME_EXCHANGE).unwrap();
     assert_eq!(guest.lookup(ROOT, "moved").unwrap().nodeid, dir.nodeid);
-    // A whiteout would be a device on the host.
+    // A whiteout would create a device on the host.
     let whiteout = guest.rename2((ROOT, "dir"), (ROOT, "x"), libc::RENAME_WHITEOUT);
     assert_eq!(whiteout, Err(libc::EINVAL));
     assert_eq!(guest.rmdir(ROOT, "dir"), Err(libc::ENOTDIR));
@@ -106,7 +106,7 @@ fn every_type_of_node_can_be_made() {
                 (null.attr.mode, null.attr.rdev),
                 (libc::S_IFCHR | 0o666, 0x103)
             );
-            // On the host it is a stand-in, whoever serves.
+            // A stand-in on the host, even if the server is root.
             let host = std::fs::symlink_metadata(guest.host("null")).unwrap();
             assert!(host.is_file() && host.len() == 0);
         }
@@ -141,7 +141,7 @@ fn directories_are_read_in_parts_of_any_size() {
     }
     let fh = guest.opendir(ROOT).unwrap();
     guest.fsyncdir(ROOT, fh).unwrap();
-    // Not even one entry fits.
+    // Too small for one entry.
     let small = guest.readdir((ROOT, fh), 0, 8, false);
     assert_eq!(small.unwrap_err(), libc::EINVAL);
     guest.releasedir(ROOT, fh).unwrap();
@@ -166,7 +166,7 @@ fn attributes_can_be_changed() {
     match guest.chown(node, 1000, 100) {
         Ok(attr) => {
             assert_eq!((attr.uid, attr.gid), (1000, 100));
-            // Not on the host.
+            // Only for the guest, not on the host.
             let now = std::fs::metadata(guest.host("f")).unwrap();
             assert_eq!((now.uid(), now.gid()), (host.uid(), host.gid()));
             guest.uid = 1000;
@@ -189,7 +189,7 @@ fn changes_by_another_server_are_seen() {
     let mut other = Client::mount(stream);
     let same = other.lookup(ROOT, "f").unwrap().nodeid;
     for uid in [1000, 1001, 0, 1002] {
-        // Old enough for the server to trust the file's change time.
+        // Old enough for the server to cache by the file's change time.
         std::thread::sleep(Duration::from_millis(150));
         let before = guest.getattr(node).unwrap().uid;
         assert_eq!(guest.getattr(node).unwrap().uid, before);

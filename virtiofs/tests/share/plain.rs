@@ -1,4 +1,4 @@
-//! The model: the same operations in a plain directory of the host.
+//! The model: the operations in a directory of the host.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::operation::{Answer, Operation, Seen};
 
-/// The host's directory.
+/// A directory of the host, and its open files.
 pub(crate) struct Plain {
     dir: TempDir,
     open: HashMap<usize, File>,

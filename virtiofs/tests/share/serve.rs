@@ -15,14 +15,19 @@ fn a_server_serves_until_the_connection_ends() {
         listener,
     };
     let (sender, started) = std::sync::mpsc::channel();
-    let server = std::thread::spawn(move || serve(input, |how| sender.send(how).unwrap()));
+    let server = std::thread::spawn(move || serve(input, |status| sender.send(status).unwrap()));
     let mut guest = Client::mount(stream);
     guest.mkdir(ROOT, "made", 0o755).unwrap();
     assert!(dir.path().join("share/made").is_dir());
-    assert_eq!(started.recv().unwrap(), Confinement::supported());
+    let (entry, fh) = guest.create(ROOT, "file", 0o600).unwrap();
+    guest.write(entry.nodeid, fh, 0, b"four").unwrap();
+    let status = started.recv().unwrap();
+    assert_eq!(status.confinement(), Confinement::supported());
+    assert_eq!(status.traffic().from_guest(), 4);
     assert!(!server.is_finished());
     drop(guest);
     server.join().unwrap().unwrap();
+    assert_eq!(status.fault(), None);
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl TestShare {
 
     /// Whether the kernel confines the server; prints `skipped` if it does not.
     pub(crate) fn is_confined(&self) -> bool {
-        let confined = self.server.confinement() == Confinement::Landlock;
+        let confined = self.server.status().confinement() == Confinement::Landlock;
         if !confined {
             skip("this kernel does not enforce Landlock");
         }

@@ -17,6 +17,7 @@
 //! in `vm`, PSCI and the registers at the entry in `cpu`, PL011 and PL031 in `platform`.
 
 pub mod mark;
+pub mod outputs;
 #[cfg(not(target_arch = "x86_64"))]
 pub mod unsupported;
 #[cfg(target_arch = "x86_64")]

@@ -37,6 +37,23 @@ pub enum ImageError {
     Length(u64),
 }
 
+/// Why a disk of a machine cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// What an earlier machine wrote over the image.
+    #[error("cannot read the kept changes of the disk")]
+    Kept(#[source] io::Error),
+    /// The file that takes the guest's writes.
+    #[error("cannot use the file for the disk's changes")]
+    Changes(#[source] io::Error),
+    /// The raw file.
+    #[error("cannot find out the size of the disk")]
+    Raw(#[source] io::Error),
+}
+
 /// `error` with the name of `what` it happened to, and what to do about it.
 pub(super) fn with_context(what: impl fmt::Display, error: &io::Error) -> io::Error {
     let text = match error.kind() {

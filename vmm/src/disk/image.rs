@@ -11,7 +11,7 @@ use super::error::{ImageError, with_context};
 use super::file_io::read_at;
 use super::lock;
 use super::mapping::Mapping;
-use super::overlay::changes::Changes;
+use super::overlay::changes::{Changes, KeptChanges};
 use super::qcow2::{MAGIC, Qcow2};
 use crate::guest_io::Cursor;
 
@@ -44,9 +44,17 @@ impl Image {
     /// If it cannot be read, is damaged, or needs what is not supported (backing files,
     /// encryption, external data, extended entries).
     pub fn open(path: &Path) -> Result<Image, ImageError> {
+        Image::named(File::open(path)?, path.to_owned())
+    }
+
+    /// The image in `file`, which errors call `name`.
+    ///
+    /// # Errors
+    /// See [`Image::open`].
+    pub fn named(file: File, name: PathBuf) -> Result<Image, ImageError> {
         Ok(Image {
-            path: path.to_owned(),
-            ..Image::new(File::open(path)?)?
+            path: name,
+            ..Image::new(file)?
         })
     }
 
@@ -94,13 +102,13 @@ impl Image {
         })
     }
 
-    /// The image with the changes over it that [`Overlay::keep`](super::Overlay::keep) left in
-    /// `folder`. Whether they were made over this image is for the caller to know.
+    /// The image with changes over it that [`Overlay::keep`](super::Overlay::keep) left. Whether
+    /// they were made over this image is for the caller to know.
     ///
     /// # Errors
     /// If they cannot be read or contradict themselves.
-    pub fn with_changes(self, folder: &Path) -> io::Result<Image> {
-        let changes = Changes::open(folder)?;
+    pub fn with_changes(self, kept: KeptChanges) -> io::Result<Image> {
+        let changes = Changes::load(kept)?;
         Ok(Image {
             len: self.len.max(changes.len),
             changes: Some(changes),

@@ -1,8 +1,8 @@
 //! Disks that keep what a guest writes.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::ImageError;
 use super::lock;
@@ -19,13 +19,22 @@ use super::storage::{Disk, SECTOR};
 /// ([`ImageError::NotWritable`]). The image is not changed then.
 pub fn open_in_place(path: &Path, len: Option<u64>) -> Result<Box<dyn Disk>, ImageError> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
+    in_place(file, path.to_owned(), len)
+}
+
+/// The same for an image that is open already, which errors call `name`.
+pub(super) fn in_place(
+    file: File,
+    name: PathBuf,
+    len: Option<u64>,
+) -> Result<Box<dyn Disk>, ImageError> {
     lock::for_writing(&file)?;
     if let Some(len) = len.filter(|len| !len.is_multiple_of(SECTOR)) {
         return Err(ImageError::Length(len));
     }
     let mut magic = [0; 4];
     if file.read_exact_at(&mut magic, 0).is_ok() && magic == MAGIC {
-        let disk = Qcow2Disk::open(file, path.to_owned(), len)?;
+        let disk = Qcow2Disk::open(file, name, len)?;
         return match len {
             Some(len) if len < disk.size() => Err(ImageError::Length(len)),
             _ => Ok(Box::new(disk)),
@@ -38,5 +47,5 @@ pub fn open_in_place(path: &Path, len: Option<u64>) -> Result<Box<dyn Disk>, Ima
         }
         file.set_len(len)?;
     }
-    Ok(Box::new(RawDisk::named(file, path.to_owned(), false)?))
+    Ok(Box::new(RawDisk::named(file, name, false)?))
 }

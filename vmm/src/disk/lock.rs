@@ -21,7 +21,7 @@ const RESIZE: i64 = 3;
 /// Keeps other programs from writing or resizing `file` while it is open.
 pub(super) fn for_reading(file: &File) -> Result<(), ImageError> {
     match lock(file, &[READ], &[WRITE, RESIZE]) {
-        // A file system without locks cannot tell, and must not be in the way of reading.
+        // A file system without locks cannot tell; reading must work there.
         Err(ImageError::Io(error)) => {
             log::debug!("the disk image is not locked: {error}");
             Ok(())

@@ -7,6 +7,7 @@
 //!
 //! Where changes shall stay, [`open_in_place`] gives a disk that writes them into the image.
 
+mod config;
 mod error;
 mod export;
 mod file_io;
@@ -20,9 +21,12 @@ mod raw;
 mod storage;
 pub mod tmpfile;
 
-pub use error::ImageError;
+pub(crate) use config::OpenDisk;
+pub use config::{DiskConfig, ImageFormat, NamedFile, OverlayConfig};
+pub use error::{ImageError, OpenError};
 pub use image::Image;
 pub use in_place::open_in_place;
 pub use overlay::Overlay;
+pub use overlay::changes::KeptChanges;
 pub use raw::RawDisk;
 pub use storage::{Disk, SECTOR};

@@ -43,6 +43,17 @@ impl Overlay {
     /// If the file cannot be made, or the length is not a multiple of [`SECTOR`] or more than
     /// 16 TiB.
     pub fn new(image: Image, len: Option<u64>, scratch: &Path) -> io::Result<Overlay> {
+        let file = tmpfile::create(scratch)?;
+        Overlay::over(image, len, file, scratch.to_owned())
+    }
+
+    /// An overlay over `image` in the empty `file`, which lies in the folder `scratch`.
+    pub(super) fn over(
+        image: Image,
+        len: Option<u64>,
+        file: File,
+        scratch: PathBuf,
+    ) -> io::Result<Overlay> {
         // An image of this length is nonsense, but an image may say anything.
         let shortest = image.len().min(u64::MAX - SECTOR).next_multiple_of(SECTOR);
         let len = len.unwrap_or(0).max(shortest);
@@ -52,12 +63,11 @@ impl Overlay {
                 format!("a disk of {len} bytes: must be a multiple of 512, and at most 16 TiB"),
             ));
         }
-        let file = tmpfile::create(scratch)?;
         file.set_len(len)?;
         Ok(Overlay {
             image,
             file,
-            scratch: scratch.to_owned(),
+            scratch,
             written: Bitmap::new(len.div_ceil(BLOCK)),
             completing: RwLock::new(()),
             len,

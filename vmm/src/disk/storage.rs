@@ -12,7 +12,7 @@ pub const SECTOR: u64 = 512;
 /// Storage of a disk.
 ///
 /// The caller has checked that offset and length lie inside of [`size`](Self::size). Several
-/// threads may call at once; who reads what another is writing gets any mixture of both. Errors
+/// threads may call at once; a read of what another call is writing gets any mixture of both. Errors
 /// say to which file they happened.
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Bytes, a multiple of [`SECTOR`].

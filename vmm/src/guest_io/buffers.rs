@@ -39,7 +39,7 @@ impl<'m> Buffers<'m> {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -116,7 +116,7 @@ impl Vm {
             slot: self.ram.iter().count() as u32,
             flags: KVM_MEM_READONLY,
             guest_phys_addr: *address,
-            // A slot without size is none.
+            // Size 0 removes the slot.
             memory_size: if mapped { memory.size() as u64 } else { 0 },
             userspace_addr: memory.as_ptr() as u64,
         };

@@ -4,10 +4,11 @@ use std::fs::File;
 
 use boxbuild_virtiofs::Share;
 
-use crate::disk::Disk;
+use crate::disk::DiskConfig;
 use crate::net::NetworkConfig;
 
-/// A machine for one run.
+/// A machine for one run: a plain value with open files, so that it can be handed to another
+/// process. Only the folders of shares are paths.
 #[derive(Debug)]
 pub struct Config {
     /// Guest memory in MiB.
@@ -21,7 +22,7 @@ pub struct Config {
     /// Kernel command line.
     pub cmdline: String,
     /// Disks, in order: vda, vdb, …
-    pub disks: Vec<Box<dyn Disk>>,
+    pub disks: Vec<DiskConfig>,
     /// Network of the guest; without it there is no card.
     pub network: Option<NetworkConfig>,
     /// Folders shared over virtio-fs.

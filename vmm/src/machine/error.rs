@@ -5,6 +5,7 @@ use vm_memory::GuestMemoryError;
 
 use crate::arch::host::boot::BootError;
 use crate::bus::RangeError;
+use crate::disk::OpenError;
 use crate::kvm::KvmError;
 use crate::memory::MemoryError;
 use crate::net::NetworkError;
@@ -26,6 +27,15 @@ pub enum StartError {
     /// See [`BootError`].
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// A disk cannot be used.
+    #[error("cannot use disk {index} of the machine")]
+    Disk {
+        /// Its place in [`Config::disks`](super::Config::disks).
+        index: usize,
+        /// Which of its files, and why.
+        #[source]
+        source: OpenError,
+    },
     /// See [`PciError`].
     #[error(transparent)]
     Pci(#[from] PciError),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::arch::mark::Mark;
 use crate::vcpu::Ended;
 
 /// Something that happened in a running machine.
@@ -13,6 +14,8 @@ pub enum Event {
     Console(Vec<u8>),
     /// Bytes that the guest wrote to the control port.
     Control(Vec<u8>),
+    /// The guest marked a moment of its boot.
+    Mark(Mark),
     /// Something on the host hinders the guest, in words for the user.
     Notice(String),
     /// There is no room on the host for what the guest writes to a disk. The guest sees an I/O

@@ -1,7 +1,10 @@
 //! A machine that runs.
 
-use crate::arch::host::platform::Platform;
-use crate::arch::mark::Mark;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::Overlay;
 use crate::vcpu::{Ended, RunningVcpus};
 use crate::virtio::console::Input;
 use crate::virtio::{Kind, Traffic};
@@ -10,7 +13,8 @@ use crate::virtio::{Kind, Traffic};
 #[derive(Debug)]
 pub struct Handle {
     pub(super) vcpus: RunningVcpus,
-    pub(super) platform: Platform,
+    /// For each disk, what takes its writes.
+    pub(super) overlays: Vec<Option<Arc<Overlay>>>,
     pub(super) input: Input,
     pub(super) traffic: Vec<(Kind, Traffic)>,
 }
@@ -37,9 +41,15 @@ impl Handle {
         self.input.clone()
     }
 
-    /// Moments that the guest marked, as far as its architecture has a way to.
-    pub fn marks(&self) -> Vec<Mark> {
-        self.platform.marks()
+    /// Gives what the guest wrote to disk `index` names in `folder`, which must be on the file
+    /// system of its changes. Returns the bytes that they take on the host; `None` if there is no
+    /// such disk, or its writes go into the image.
+    ///
+    /// # Errors
+    /// If the host does not allow it. There may be some of the files in the folder then.
+    pub fn keep_disk(&self, index: usize, folder: &Path) -> io::Result<Option<u64>> {
+        let overlay = self.overlays.get(index).and_then(Option::as_ref);
+        overlay.map(|overlay| overlay.keep(folder)).transpose()
     }
 
     /// What the guest has moved through its devices, one entry for each of them.

@@ -12,7 +12,9 @@ use super::handle::Handle;
 use crate::arch::host::boot::{self, Boot, Tables};
 use crate::arch::host::platform::Platform;
 use crate::arch::host::vm;
+use crate::arch::outputs::Outputs;
 use crate::bus::Buses;
+use crate::disk::{Disk, DiskConfig, OpenDisk, Overlay};
 use crate::kvm::Vm;
 use crate::memory::{self, GuestRam};
 use crate::vcpu::{self, BootCpu, Ended, Stop};
@@ -25,19 +27,20 @@ use crate::virtio::FailureSink;
 pub fn start(config: Config, events: Events) -> Result<Handle, StartError> {
     vm::supported()?;
     let start = Instant::now();
+    let (disks, overlays) = open_disks(config.disks)?;
     let ram = memory::allocate(config.memory_mib)?;
     let tables = boot::write_tables(&ram, config.cpus).map_err(StartError::Tables)?;
     let stop = Stop::new();
     let files = (config.kernel, config.initrd);
     let boot_cpu = load(&stop, ram.clone(), files, config.cmdline, tables)?;
     let vm = Arc::new(Vm::new(ram, vm::set_up)?);
-    let platform = Platform::new(&vm, start, serial_output(&events));
+    let platform = Platform::new(&vm, start, outputs(&events));
     let built = devices::build(
         &vm,
         devices::DeviceList {
             standard: config.standard_devices,
             cpus: config.cpus,
-            disks: config.disks,
+            disks,
             network: config.network,
             shares: config.shares,
             failures: failures(&stop),
@@ -55,15 +58,14 @@ pub fn start(config: Config, events: Events) -> Result<Handle, StartError> {
     devices::add_windows(&mut buses, &pci)?;
     devices::show_config_space(&vm, &pci);
     let vcpus = vcpu::create(vm, config.cpus)?;
-    let serial = platform.clone();
     let vcpus = boot_cpu.run(vcpus, Arc::new(buses), move |ended| {
         pci.stop();
-        serial.flush();
+        platform.flush();
         events(Event::Ended(ended));
     })?;
     Ok(Handle {
         vcpus,
-        platform,
+        overlays,
         input,
         traffic,
     })
@@ -95,7 +97,20 @@ fn failures(stop: &Stop) -> FailureSink {
     FailureSink::new(move |text| stop.request(Ended::Failed(text)))
 }
 
-fn serial_output(events: &Events) -> Box<dyn FnMut(Vec<u8>) + Send> {
-    let events = Arc::clone(events);
-    Box::new(move |line| events(Event::Serial(line)))
+fn outputs(events: &Events) -> Outputs {
+    let (lines, marks) = (Arc::clone(events), Arc::clone(events));
+    Outputs {
+        serial: Box::new(move |line| lines(Event::Serial(line))),
+        mark: Box::new(move |mark| marks(Event::Mark(mark))),
+    }
+}
+
+type Disks = (Vec<Box<dyn Disk>>, Vec<Option<Arc<Overlay>>>);
+
+fn open_disks(disks: Vec<DiskConfig>) -> Result<Disks, StartError> {
+    let open = |(index, disk): (usize, DiskConfig)| match disk.open() {
+        Ok(OpenDisk { disk, overlay }) => Ok((disk, overlay)),
+        Err(source) => Err(StartError::Disk { index, source }),
+    };
+    disks.into_iter().enumerate().map(open).collect()
 }

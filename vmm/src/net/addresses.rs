@@ -1,4 +1,4 @@
-//! Addresses of the guest's network, and which of the world's it reaches.
+//! Addresses of the guest's network, and which addresses outside of it can be reached.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -33,7 +33,7 @@ const DATAGRAM: usize = 64 << 10;
 /// Protocol, the guest's end, the other end as the guest knows it.
 type Key = (u8, SocketAddr, SocketAddr);
 
-/// A guest's way into the world. Belongs to one thread.
+/// The NAT of one guest. Belongs to one thread.
 #[derive(Debug)]
 pub struct Nat {
     config: NetworkConfig,

@@ -1,4 +1,4 @@
-//! Who has which address: ARP (RFC 826) and NDP (RFC 4861), with router advertisements
+//! Address resolution: ARP (RFC 826) and NDP (RFC 4861), with router advertisements
 //! (section 4.2) and name servers in them (RFC 8106).
 
 use std::net::{IpAddr, Ipv6Addr};

@@ -24,7 +24,7 @@ pub(super) const PROTOCOL_TCP: u8 = 6;
 pub(super) const PROTOCOL_UDP: u8 = 17;
 pub(super) const ICMPV6: u8 = 58;
 
-/// Hops that what comes from the world seems to have left.
+/// Time to live of packets to the guest.
 const HOPS: u8 = 64;
 /// NDP demands 255: not one router in between (RFC 4861, section 7.1).
 const NEIGHBOUR_HOPS: u8 = 255;

@@ -30,7 +30,7 @@ const COMMAND_NO_INTX: u16 = 1 << 10;
 /// Status: there are capabilities.
 const STATUS_CAPABILITIES: u16 = 1 << 4;
 
-/// Who a function is.
+/// What a function says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// Vendor of the device.

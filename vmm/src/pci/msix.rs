@@ -13,7 +13,7 @@ use crate::kvm::MsiSink;
 pub const CAPABILITY: u8 = 0x11;
 /// Bytes of a table entry: address low, high, data, control.
 pub const ENTRY: u64 = 16;
-/// A vector number that is none (virtio 1.2, `VIRTIO_MSI_NO_VECTOR`).
+/// No vector (virtio 1.2, `VIRTIO_MSI_NO_VECTOR`).
 pub const NO_VECTOR: u16 = 0xffff;
 
 /// Message control: the function's MSI-X are on.

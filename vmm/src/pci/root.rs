@@ -33,7 +33,7 @@ struct Decoded {
     bar: usize,
 }
 
-/// The bus.
+/// A bus with [`SLOTS`] slots and one memory window.
 #[derive(Debug)]
 pub struct PciRoot {
     slots: Vec<Slot>,
@@ -103,7 +103,7 @@ impl PciRoot {
         Some(slot.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads who answers where out of all configuration spaces.
+    /// Reads the BARs that decode out of all configuration spaces.
     fn decode_again(&self) {
         // The lock is taken first: the list of the last change is the one that stays.
         let mut decoded = self.decoded.write().unwrap_or_else(PoisonError::into_inner);

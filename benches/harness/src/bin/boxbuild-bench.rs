@@ -1,5 +1,11 @@
 //! Measures boxbuild and its peers side by side, and writes a report: `make bench`.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};

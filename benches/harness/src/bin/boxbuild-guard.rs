@@ -3,6 +3,12 @@
 //!     boxbuild-guard [paths] [boot]            compare
 //!     boxbuild-guard --update [paths] [boot]   take what is counted now as the baseline
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a program for the terminal"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 

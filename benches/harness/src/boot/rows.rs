@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use boxbuild_firmware::cmdline;
+use boxbuild_protocol::kernel_args::{NO_CRYPTO_TESTS, NO_INITCALLS};
 
 use crate::environment::peer;
 
@@ -57,7 +57,7 @@ impl Row {
 /// All rows, those of programs that are not installed included.
 pub(super) fn all(files: &Files, more_words: &str) -> Result<Vec<Row>> {
     let plain = format!("{CMDLINE} {more_words}").trim_end().to_owned();
-    let lean = format!("{plain} {}", levers()?);
+    let lean = format!("{plain} {NO_CRYPTO_TESTS} {NO_INITCALLS}");
     let bz = &files.bzimage.display().to_string();
     let elf = &files.vmlinux.display().to_string();
     let path = |name: &str| files.work.join(name).display().to_string();
@@ -126,19 +126,6 @@ pub(super) fn all(files: &Files, more_words: &str) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// What a fast boot's command line leaves out of a kernel's start, for every monitor: the words that a
-/// kernel in FIPS mode does not get.
-fn levers() -> Result<String> {
-    let words = |fips| cmdline::fast("x86_64", false, fips, "ttyS0", &[]);
-    let (with, without) = (words(false)?, words(true)?);
-    let kept: Vec<&str> = without.split(' ').collect();
-    let levers: Vec<&str> = with
-        .split(' ')
-        .filter(|word| !kept.contains(word))
-        .collect();
-    Ok(levers.join(" "))
-}
-
 /// A monitor with one serial port and nothing else, like the next one.
 fn firecracker(
     name: &'static str,
@@ -193,16 +180,6 @@ mod tests {
         };
         let rows = all(&files, "more=1").unwrap();
         (work, rows)
-    }
-
-    #[test]
-    fn the_levers_are_those_of_a_fast_boot() {
-        let levers = levers().unwrap();
-        assert!(
-            levers.starts_with("cryptomgr.notests=1 initcall_blacklist="),
-            "{levers}"
-        );
-        assert_eq!(levers.split(' ').count(), 2, "{levers}");
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Repository {
     pub fn note(&self) -> Option<String> {
         match self {
             Repository::Web(url) if url.scheme() == "http" => Some(format!(
-                "{} is not authenticated (http): anyone between it and this machine can change \
+                "{} is not authenticated (http): anyone between it and this host can change \
                  the box, and its checksums, which come the same way",
                 url.host_str().unwrap_or_default()
             )),

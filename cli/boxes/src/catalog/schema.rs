@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use boxbuild_host::arch::Arch;
+use boxbuild_protocol::kernel_args::is_console;
 use serde::Deserialize;
 
 use super::published_box::{PublishedBox, Variant};
-use crate::guest_words::checked_console;
 use crate::store::{check_file_name, check_name};
 
 /// Guest memory may be written in these units; a bare number is MiB, as for QEMU's `-m`.
@@ -88,7 +88,12 @@ pub(super) fn parse(text: &str) -> Result<Vec<PublishedBox>, String> {
 
 fn published(item: BoxItem) -> Result<PublishedBox, String> {
     check_name(&item.name).map_err(|error| error.to_string())?;
-    checked_console(&item.console)?;
+    if !is_console(&item.console) {
+        let console = &item.console;
+        return Err(format!(
+            "{console}: not a console: write e.g. hvc0 or ttyS0"
+        ));
+    }
     let mut variants: Vec<Variant> = Vec::new();
     for arch in item.arch {
         let Some(known) = arch.name.supported() else {

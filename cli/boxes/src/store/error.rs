@@ -17,7 +17,7 @@ pub enum StoreError {
     )]
     BadName(String),
     /// There is no such box.
-    #[error("there is no box '{name}' on this machine{}", known(.boxes, .nearest))]
+    #[error("there is no box '{name}' on this host{}", known(.boxes, .nearest))]
     Unknown {
         /// As typed.
         name: String,

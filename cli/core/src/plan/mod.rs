@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use boxbuild_boxes::store::InstalledBox;
 use boxbuild_engine::{EngineChoice, Network, Share};
+use boxbuild_protocol::share::{BUNDLE_TAG, DESCRIPTION_TAG};
 use serde::Serialize;
 
 use crate::boot::{Boot, RunsAs};
@@ -207,12 +208,12 @@ impl Plan {
     pub fn shares(&self, target: &Path) -> Vec<Share> {
         let own = [
             Share {
-                tag: String::from("kiwidescription"),
+                tag: String::from(DESCRIPTION_TAG),
                 path: self.description.clone(),
                 read_only: !self.description_rw,
             },
             Share {
-                tag: String::from("kiwibundle"),
+                tag: String::from(BUNDLE_TAG),
                 path: target.to_owned(),
                 read_only: false,
             },

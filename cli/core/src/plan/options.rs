@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use boxbuild_boxes::guest_words::{checked_console, checked_version};
 use boxbuild_boxes::store::{BoxInfo, ContainerImage};
 use boxbuild_engine::EngineChoice;
 use boxbuild_firmware::guest::Init;
+use boxbuild_protocol::kernel_args::{is_console, is_kiwi_version};
 use nix::unistd::{AccessFlags, access};
 
 use super::error::PlanError;
@@ -72,9 +72,10 @@ pub(super) fn engine(request: &BuildRequest) -> Result<EngineChoice, PlanError> 
 /// The console that was asked for, or the box's own.
 pub(super) fn console(request: &BuildRequest, info: &BoxInfo) -> Result<String, PlanError> {
     match request.console.as_deref() {
-        Some(console) => checked_console(console)
-            .map(str::to_owned)
-            .map_err(PlanError::Option),
+        Some(console) if is_console(console) => Ok(console.to_owned()),
+        Some(console) => Err(PlanError::Option(format!(
+            "--box-console {console}: not a console: write e.g. hvc0 or ttyS0"
+        ))),
         None => Ok(info.console.clone()),
     }
 }
@@ -88,7 +89,11 @@ pub(super) fn kiwi_version(
     let Some(version) = request.kiwi_version.as_deref() else {
         return Ok(None);
     };
-    let version = checked_version(version).map_err(PlanError::Option)?;
+    if !is_kiwi_version(version) {
+        return Err(PlanError::Option(format!(
+            "--kiwi-version {version}: not a version: write e.g. 10.2.33"
+        )));
+    }
     let by_boxbuild = match runs_as {
         RunsAs::Container(_) => !matches!(info.container, Some(ContainerImage::Registry { .. })),
         RunsAs::Machine(boot) => boot == Boot::Fast && Init::of(info.arch.name()) == Init::Scripts,

@@ -4,8 +4,11 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use boxbuild_engine::{Forward, Machine, Network, Processor, RootDisk};
-use boxbuild_firmware::cmdline::{self, CmdlineError};
+use boxbuild_firmware::cmdline::{self, CmdlineError, Crypto, FastCmdline};
 use boxbuild_firmware::guest::FastBoot;
+use boxbuild_protocol::boot_options::{BootOptions, KeepDisk, Shell};
+use boxbuild_protocol::kernel_args::FIPS;
+use boxbuild_protocol::share::{Access, SharedFolder};
 
 use super::error::BuildError;
 use super::initrd::{self, now, seed};
@@ -36,7 +39,15 @@ pub(super) fn machine(
                     .host_paths
                     .folders
                     .iter()
-                    .map(|share| (share.tag.clone(), share.path.clone(), share.read_only))
+                    .map(|share| SharedFolder {
+                        tag: share.tag.clone(),
+                        path: share.path.clone(),
+                        access: if share.read_only {
+                            Access::ReadOnly
+                        } else {
+                            Access::ReadWrite
+                        },
+                    })
                     .collect(),
                 files: host_files(plan)?,
                 kiwi_version: plan.kiwi_version.clone().map(Into::into),
@@ -81,13 +92,29 @@ pub(super) fn machine(
 pub fn guest_cmdline(plan: &Plan, processor: Processor) -> Result<String, CmdlineError> {
     let arch = plan.installed.info.arch.name();
     match plan.boot() {
-        Some(Boot::Fast) => {
-            let emulated = processor == Processor::Emulated;
-            cmdline::fast(arch, emulated, plan.fips, &plan.console, &fast_items(plan))
+        Some(Boot::Fast) => FastCmdline {
+            arch,
+            processor: cmdline_processor(processor),
+            crypto: if plan.fips {
+                Crypto::Fips
+            } else {
+                Crypto::Untested
+            },
+            console: &plan.console,
+            words: &fast_items(plan),
         }
+        .build(),
         Some(Boot::Compat) | None => {
             cmdline::compat(arch, &plan.console, &compat_items(plan), &plan.kiwi_args)
         }
+    }
+}
+
+/// The engine's processor, as a command line needs to know it.
+pub(super) fn cmdline_processor(processor: Processor) -> cmdline::Processor {
+    match processor {
+        Processor::Emulated => cmdline::Processor::Emulated,
+        Processor::Virtualized => cmdline::Processor::Virtualized,
     }
 }
 
@@ -123,22 +150,25 @@ fn host_files(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>, BuildError> {
 /// What the kernel command line of a fast boot says of this box and this build
 /// (docs/guest-contract.md).
 fn fast_items(plan: &Plan) -> Vec<String> {
+    let options = BootOptions {
+        keep: if plan.disk.in_place {
+            KeepDisk::Always
+        } else if plan.keep_failed {
+            KeepDisk::OnFailure
+        } else {
+            KeepDisk::Never
+        },
+        shell: plan.debug.then_some(Shell::AfterBuild),
+    };
     let mut items = plan.installed.info.cmdline.clone();
-    if plan.disk.in_place {
-        items.push(String::from("boxbuild.keep=always"));
-    } else if plan.keep_failed {
-        items.push(String::from("boxbuild.keep=failed"));
-    }
-    if plan.debug {
-        items.push(String::from("boxbuild.shell=after"));
-    }
+    items.extend(options.words());
     items
 }
 
 /// What the kernel command line of a compat boot says of this box and this build.
 pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
     let mut items = plan.installed.info.cmdline.clone();
-    items.extend(plan.fips.then(|| String::from(cmdline::FIPS)));
+    items.extend(plan.fips.then(|| String::from(FIPS)));
     // The guest side of a published box reads settings of the form key=_value_.
     items.extend(
         plan.kiwi_version

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use boxbuild_engine::{Ended, Usage};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_protocol::report::{GuestPhase, Report, Sshd};
 
 use super::build_log::BuildLog;
 use super::console_log::ConsoleLog;
 use super::outcome::Reason;
-use crate::kiwi_log::{Lines, Phase, Pulse, Report, Sshd, phase_of_log_line};
+use crate::kiwi_log::{Lines, Phase, Pulse, phase_of_log_line};
 use crate::output_dir::ResultCode;
 use crate::terminal::Session;
 use crate::timeline::{Milestone, Recorder, Timeline};
@@ -108,8 +109,8 @@ impl<'a> Monitor<'a> {
     pub(super) fn control(&mut self, bytes: &[u8]) {
         let mut lines = std::mem::take(&mut self.reports.lines);
         lines.push(bytes, |line| {
-            self.recorder.report(line);
             if let Some(report) = Report::parse(line) {
+                self.recorder.report(&report);
                 self.report(report);
             }
         });
@@ -118,21 +119,21 @@ impl<'a> Monitor<'a> {
 
     fn report(&mut self, report: Report) {
         match report {
+            Report::Phase(GuestPhase::Setup) => {
+                self.last_life = Instant::now();
+                self.came_up = true;
+            }
             Report::Phase(phase) => {
                 self.reports.has_phases = true;
                 self.last_life = Instant::now();
-                self.reports.done |= phase == Phase::PowerOff;
-                self.enter(phase);
-            }
-            Report::SetUp => {
-                self.last_life = Instant::now();
-                self.came_up = true;
+                self.reports.done |= phase == GuestPhase::Done;
+                self.enter(phase.into());
             }
             Report::Mark(step, time) => self.progress.line(&format!(
                 "boxbuild: {step} after {:.3} s in the box",
                 time.as_secs_f64()
             )),
-            Report::Unfit(reason) => self.reports.unfit = Some(reason),
+            Report::Unfit(reason) => self.reports.unfit = Some(reason.to_string()),
             Report::Beat(ticks) => {
                 if self.reports.pulse.beat(ticks) {
                     self.last_life = Instant::now();

@@ -1,15 +1,19 @@
 //! The machine for a shell in a failed build.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use boxbuild_boxes::store::InstalledBox;
 use boxbuild_engine::{Machine, Network, Processor, RootDisk, Share};
-use boxbuild_firmware::cmdline;
+use boxbuild_firmware::cmdline::{self, Crypto, FastCmdline};
 use boxbuild_firmware::guest::FastBoot;
+use boxbuild_protocol::boot_options::{BootOptions, KeepDisk, Shell};
+use boxbuild_protocol::share::{Access, BUNDLE_TAG, DESCRIPTION_TAG, SharedFolder};
 
 use super::error::BuildError;
 use super::initrd::{self, now, seed};
+use super::machine::cmdline_processor;
 use crate::failed_builds::Record;
 
 /// A machine for looking at the kept build in `folder`: its disk under a new overlay, a shell,
@@ -33,38 +37,19 @@ pub(super) fn machine(
         read_only: true,
     };
     let mut shares = vec![
-        read_only("kiwidescription", or_own(&record.description)),
-        read_only("kiwibundle", or_own(&record.target_dir)),
+        read_only(DESCRIPTION_TAG, or_own(&record.description)),
+        read_only(BUNDLE_TAG, or_own(&record.target_dir)),
     ];
     let others = record.shares.iter();
     shares.extend(others.map(|share| read_only(&share.tag, or_own(&share.path))));
-    let mut items = info.cmdline.clone();
     let (initrd, cmdline) = if record.fast {
-        let folders = record.shares.iter();
-        let boot = FastBoot {
-            args: Vec::new(),
-            environment: Vec::new(),
-            network: record.network,
-            folders: folders
-                .map(|share| (share.tag.clone(), PathBuf::from(&share.path), true))
-                .collect(),
-            files: Vec::new(),
-            kiwi_version: None,
-            ssh_key: None,
-            time: now(),
-            seed: seed(),
-        };
-        items.push(String::from("boxbuild.shell=only"));
-        let emulated = processor == Processor::Emulated;
-        (
-            initrd::fast(installed, &boot)?,
-            cmdline::fast(info.arch.name(), emulated, false, &record.console, &items)?,
-        )
+        fast(record, installed, processor)?
     } else {
-        items.push(String::from("kiwi-no-halt"));
+        let mut words = info.cmdline.clone();
+        words.push(String::from("kiwi-no-halt"));
         (
             initrd::compat(installed)?,
-            cmdline::compat(info.arch.name(), &record.console, &items, &[])?,
+            cmdline::compat(info.arch.name(), &record.console, &words, &[])?,
         )
     };
     Ok(Machine {
@@ -94,4 +79,46 @@ pub(super) fn machine(
         machine_type: None,
         cpu_model: None,
     })
+}
+
+/// The initial ramdisk and the kernel command line of a fast boot to a shell.
+fn fast(
+    record: &Record,
+    installed: &InstalledBox,
+    processor: Processor,
+) -> Result<(OwnedFd, String), BuildError> {
+    let info = &record.info;
+    let folders = record.shares.iter();
+    let boot = FastBoot {
+        args: Vec::new(),
+        environment: Vec::new(),
+        network: record.network,
+        folders: folders
+            .map(|share| SharedFolder {
+                tag: share.tag.clone(),
+                path: PathBuf::from(&share.path),
+                access: Access::ReadOnly,
+            })
+            .collect(),
+        files: Vec::new(),
+        kiwi_version: None,
+        ssh_key: None,
+        time: now(),
+        seed: seed(),
+    };
+    let options = BootOptions {
+        keep: KeepDisk::Never,
+        shell: Some(Shell::InsteadOfBuild),
+    };
+    let mut words = info.cmdline.clone();
+    words.extend(options.words());
+    let cmdline = FastCmdline {
+        arch: info.arch.name(),
+        processor: cmdline_processor(processor),
+        crypto: Crypto::Untested,
+        console: &record.console,
+        words: &words,
+    }
+    .build()?;
+    Ok((initrd::fast(installed, &boot)?, cmdline))
 }

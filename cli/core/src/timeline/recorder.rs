@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use boxbuild_protocol::report::{BootStep, GuestPhase, Report};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
 
@@ -94,31 +95,22 @@ impl Recorder {
         }
     }
 
-    /// Reads a report of the guest: what it says of phases, and
-    /// `boxbuild 1 mark STEP MILLISECONDS`: when it reached a step, since its
-    /// kernel's start (docs/guest-contract.md). Other reports are none of our business.
-    pub fn report(&mut self, line: &str) {
-        match line {
-            // The shell's way to say it; marks are more exact and come first.
-            "boxbuild 1 phase mount" => self.reach(Milestone::Root),
-            "boxbuild 1 phase build" => self.reach(Milestone::Kiwi),
-            _ => {}
-        }
-        let Some(mark) = line.strip_prefix("boxbuild 1 mark ") else {
-            return;
-        };
-        let mut words = mark.split_ascii_whitespace();
-        let milestone = match words.next() {
-            Some("init") => Milestone::Init,
-            Some("root") => Milestone::Root,
-            Some("shares") => Milestone::Shares,
-            Some("kiwi") => Milestone::Kiwi,
+    /// Takes a report of the guest: the phases, and the time since its kernel's start at which it
+    /// reached a step (docs/guest-contract.md).
+    pub fn report(&mut self, report: &Report) {
+        let (step, since) = match report {
+            // The shell scripts' only way to tell; marks are more exact and come first.
+            Report::Phase(GuestPhase::Mount) => return self.reach(Milestone::Root),
+            Report::Phase(GuestPhase::Build) => return self.reach(Milestone::Kiwi),
+            Report::Mark(step, since) => (*step, *since),
             _ => return,
         };
-        let Some(Ok(milliseconds)) = words.next().map(str::parse) else {
-            return;
+        let milestone = match step {
+            BootStep::Init => Milestone::Init,
+            BootStep::Root => Milestone::Root,
+            BootStep::Shares => Milestone::Shares,
+            BootStep::Kiwi => Milestone::Kiwi,
         };
-        let since = Duration::from_millis(milliseconds);
         if !self.told.iter().any(|(known, ..)| *known == milestone) {
             self.told.push((milestone, since, Instant::now()));
         }
@@ -270,16 +262,13 @@ mod tests {
     fn a_guest_that_lies_stays_within_its_run() {
         let mut recorder = Recorder::new(ago(1000));
         recorder.reach(Milestone::PowerOn);
-        for line in [
-            "boxbuild 1 mark init 99999999999",
-            "boxbuild 1 mark root 18446744073709551615",
-            "boxbuild 1 mark kiwi -4",
-            "boxbuild 1 mark shares",
-            "boxbuild 1 mark",
-            "boxbuild 1 mark root 1",
-            "boxbuild 1 mark nonsense 7",
+        for (step, milliseconds) in [
+            (BootStep::Init, 99_999_999_999),
+            (BootStep::Root, u64::MAX),
+            (BootStep::Root, 1),
         ] {
-            recorder.report(line);
+            let since = Duration::from_millis(milliseconds);
+            recorder.report(&Report::Mark(step, since));
         }
         recorder.reach(Milestone::FirstLine);
         recorder.reach(Milestone::FirstLine);

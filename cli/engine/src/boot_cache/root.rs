@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use boxbuild_protocol::kernel_args;
 use boxbuild_vmm::disk::Image;
+use boxinit::partition;
 use boxinit::root::Root;
 use boxinit::superblock::{self, Content};
-use boxinit::{cmdline, partition};
 
 /// Partitions that are looked at where `root=` does not say which one.
 const PARTITIONS: u32 = 16;
@@ -13,12 +14,12 @@ const PARTITIONS: u32 = 16;
 /// The kind of file system that `root=` among `items` of the kernel command line names on the
 /// disk `image`, if that can be told.
 pub fn kind(image: &Path, items: &[String]) -> Option<&'static str> {
-    let root = Root::parse(cmdline::value(items, "root")).ok()?;
+    let root = Root::parse(kernel_args::value(items, "root")).ok()?;
     let image = Image::open_qcow2(image).ok()?;
-    let table = start(&image, 0, partition::WANTED)?;
+    let table = start(&image, 0, partition::PROBE_LENGTH)?;
     let content = |number| {
         let entry = partition::entry(&table, number)?;
-        let bytes = start(&image, entry.start, superblock::WANTED)?;
+        let bytes = start(&image, entry.start, superblock::PROBE_LENGTH)?;
         Some((entry, superblock::probe(&bytes)))
     };
     let kind = |content| match content {

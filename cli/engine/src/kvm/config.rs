@@ -2,11 +2,13 @@
 //! what runs the machine needs no names.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
-use boxbuild_vmm::disk::{Disk, Image, ImageError, Overlay, open_in_place};
-use boxbuild_vmm::machine::Config;
+use boxbuild_vmm::disk::{
+    DiskConfig, ImageError, ImageFormat, KeptChanges, NamedFile, OpenError, OverlayConfig, tmpfile,
+};
+use boxbuild_vmm::machine::{self, Config};
 use boxbuild_vmm::net::{Forward, NetworkConfig};
 
 use crate::boot_cache::kernel;
@@ -17,51 +19,83 @@ use crate::machine::{Machine, Network, RootDisk, Share};
 pub(super) struct Opened {
     /// Its parts.
     pub(super) config: Config,
-    /// What takes the guest's writes to the root disk, unless they go into the image itself.
-    pub(super) overlay: Option<Arc<Overlay>>,
     /// What the user should know of it.
     pub(super) note: Option<String>,
 }
 
 /// Opens the files of `machine`.
 pub(super) fn open(machine: Machine) -> Result<Opened, StartError> {
-    let overlay = overlay(&machine.disk)?.map(Arc::new);
-    let disk: Box<dyn Disk> = match &overlay {
-        Some(overlay) => Box::new(Arc::clone(overlay)),
-        None => open_in_place(machine.disk.image(), None)
-            .map_err(|error| unusable_image(machine.disk.image(), error))?,
-    };
+    let disk = disk(&machine.disk)?;
     let (config, note) = config(machine, disk)?;
-    Ok(Opened {
-        config,
-        overlay,
-        note,
-    })
+    Ok(Opened { config, note })
 }
 
-/// Over the root disk's image, if the guest does not write into that.
-fn overlay(disk: &RootDisk) -> Result<Option<Overlay>, StartError> {
-    let RootDisk::Private {
-        image,
-        kept,
-        size,
-        scratch,
-    } = disk
-    else {
-        return Ok(None);
-    };
+/// The root disk's files.
+fn disk(disk: &RootDisk) -> Result<DiskConfig, StartError> {
     let host = |action: String| move |source| StartError::Host { action, source };
-    let mut opened = Image::open_qcow2(image).map_err(|error| unusable_image(image, error))?;
-    if let Some(kept) = kept {
-        opened = opened
-            .with_changes(kept)
-            .map_err(host(format!("read the kept disk in {}", kept.display())))?;
+    let named = |path: &Path, file: io::Result<File>| match file {
+        Ok(file) => Ok(NamedFile {
+            file,
+            name: path.to_owned(),
+        }),
+        Err(error) => Err(unusable_image(path, ImageError::Io(error))),
+    };
+    match disk {
+        RootDisk::InPlace(image) => Ok(DiskConfig::InPlace {
+            image: named(image, File::options().read(true).write(true).open(image))?,
+            len: None,
+        }),
+        RootDisk::Private {
+            image,
+            kept,
+            size,
+            scratch,
+        } => {
+            let opened = named(image, File::open(image))?;
+            let kept = kept.as_ref().map(|folder| {
+                KeptChanges::open(folder)
+                    .map_err(host(format!("read the kept disk in {}", folder.display())))
+            });
+            let changes = tmpfile::create(scratch).map_err(host(format!(
+                "make a file for the disk's changes in {}",
+                scratch.display()
+            )))?;
+            Ok(DiskConfig::Overlay(OverlayConfig {
+                image: opened,
+                format: ImageFormat::Qcow2,
+                kept: kept.transpose()?,
+                len: *size,
+                changes: NamedFile {
+                    file: changes,
+                    name: scratch.clone(),
+                },
+            }))
+        }
     }
-    let overlay = Overlay::new(opened, *size, scratch).map_err(host(format!(
-        "make a file for the disk's changes in {}",
-        scratch.display()
-    )))?;
-    Ok(Some(overlay))
+}
+
+/// Says which of the disk's files it is that the machine cannot use.
+pub(super) fn start_error(disk: &RootDisk, error: machine::StartError) -> StartError {
+    let machine::StartError::Disk { source, .. } = error else {
+        return StartError::Machine(Box::new(error));
+    };
+    let host = |action, source| StartError::Host { action, source };
+    match (source, disk) {
+        (OpenError::Image(error), disk) => unusable_image(disk.image(), error),
+        (
+            OpenError::Kept(error),
+            RootDisk::Private {
+                kept: Some(kept), ..
+            },
+        ) => host(format!("read the kept disk in {}", kept.display()), error),
+        (OpenError::Changes(error) | OpenError::Kept(error) | OpenError::Raw(error), disk) => host(
+            format!(
+                "make a file for the disk's changes in {}",
+                disk.written_to().display()
+            ),
+            error,
+        ),
+    }
 }
 
 fn unusable_image(path: &Path, error: ImageError) -> StartError {
@@ -72,7 +106,7 @@ fn unusable_image(path: &Path, error: ImageError) -> StartError {
 }
 
 /// What the machine consists of, and what the user should know about it.
-fn config(machine: Machine, disk: Box<dyn Disk>) -> Result<(Config, Option<String>), StartError> {
+fn config(machine: Machine, disk: DiskConfig) -> Result<(Config, Option<String>), StartError> {
     let host = |action: String| move |source| StartError::Host { action, source };
     let opened = kernel::open(&machine.kernel, &machine.kernel_sha256).map_err(host(format!(
         "open the kernel {}",

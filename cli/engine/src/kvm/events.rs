@@ -14,6 +14,7 @@ pub(super) fn forward(sender: EventSender, scratch: PathBuf) -> machine::Events 
         machine::Event::Serial(bytes) | machine::Event::Console(bytes) => {
             sender.send(Event::Console(bytes));
         }
+        machine::Event::Mark(_) => {}
         machine::Event::Control(bytes) => sender.send(Event::Control(bytes)),
         machine::Event::Notice(text) => sender.send(Event::Note(text)),
         machine::Event::StorageFull(text) => {

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use boxbuild_vmm::disk::Overlay;
 use boxbuild_vmm::machine;
 use boxbuild_vmm::virtio::Kind;
 use boxbuild_vmm::virtio::console::{Input, Port};
@@ -19,7 +18,6 @@ use crate::usage;
 #[derive(Debug)]
 pub(super) struct InProcess {
     pub(super) running: machine::Handle,
-    pub(super) overlay: Option<Arc<Overlay>>,
     /// `None` once the channel of events is abandoned.
     pub(super) gate: Option<EventGate>,
 }
@@ -57,10 +55,7 @@ impl Running for InProcess {
     }
 
     fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>> {
-        self.overlay
-            .as_ref()
-            .map(|overlay| overlay.keep(folder))
-            .transpose()
+        self.running.keep_disk(0, folder)
     }
 }
 

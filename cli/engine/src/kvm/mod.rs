@@ -46,21 +46,17 @@ impl Engine for Kvm {
 
     fn start(&self, machine: Machine, events: EventSender) -> Result<Box<dyn Running>, StartError> {
         let scratch = machine.disk.written_to().to_owned();
-        let Opened {
-            config,
-            overlay,
-            note,
-        } = config::open(machine)?;
+        let disk = machine.disk.clone();
+        let Opened { config, note } = config::open(machine)?;
         if let Some(note) = note {
             events.note(note);
         }
         let (events, gate) = events.gated();
         let running = machine::start(config, forward(events, scratch))
-            .map_err(|error| StartError::Machine(Box::new(error)))?;
+            .map_err(|error| config::start_error(&disk, error))?;
         Ok(Box::new(InProcess {
             running,
             gate: Some(gate),
-            overlay,
         }))
     }
 }

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use boxbuild_firmware::guest::ContainerBuild;
+use boxbuild_protocol::paths;
 
 use super::container::{Container, Guest, Mode, shared};
 use super::host::Host;
@@ -82,10 +83,10 @@ pub(super) fn run(run: &Run<'_>) -> Vec<OsString> {
     let mut mounts = vec![
         (
             run.folder.join("description"),
-            Path::new("/description"),
+            Path::new(paths::DESCRIPTION),
             !container.description_rw,
         ),
-        (run.folder.join("bundle"), Path::new("/bundle"), false),
+        (run.folder.join("bundle"), Path::new(paths::BUNDLE), false),
     ];
     if container.devices && run.host.mode == Mode::Rootful {
         mounts.push(("/dev".into(), Path::new("/dev"), false));
@@ -94,7 +95,7 @@ pub(super) fn run(run: &Run<'_>) -> Vec<OsString> {
     for (link, path, read_only) in shared(&container.mounts) {
         mounts.push((run.folder.join(link), path, read_only));
     }
-    let place = Path::new(ContainerBuild::PLACE);
+    let place = Path::new(ContainerBuild::FOLDER);
     let script = place.join(ContainerBuild::SCRIPT);
     let masked: Vec<PathBuf> = MASKED
         .iter()

@@ -8,8 +8,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
-use boxinit::host_xz;
-use boxinit::job::CONTROL_PORT;
+use boxbuild_protocol::ports;
 use serde_json::json;
 
 use crate::{Forward, Machine, Network};
@@ -90,11 +89,27 @@ pub(super) fn program(arch: Arch) -> String {
     format!("qemu-system-{name}")
 }
 
-/// The arguments for `machine`.
+/// Returns the arguments for `machine`.
 pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
-    let platform = platform(machine.arch);
-    let bus = platform.bus;
     let mut argv = Argv::default();
+    board(&mut argv, machine);
+    kernel(&mut argv, machine, fds);
+    disk(&mut argv, machine, fds);
+    ports(&mut argv, machine, fds);
+    shares(&mut argv, machine, fds);
+    network(&mut argv, machine);
+    let bus = platform(machine.arch).bus;
+    argv.option("-device", format!("virtio-rng-{bus}"));
+    argv.option(
+        "-device",
+        format!("virtio-balloon-{bus},free-page-reporting=on"),
+    );
+    argv.words
+}
+
+/// Processors, memory and clock, and what QEMU itself may do.
+fn board(argv: &mut Argv, machine: &Machine) {
+    let platform = platform(machine.arch);
     argv.flag("-no-user-config")
         .flag("-nodefaults")
         .flag("-no-reboot");
@@ -108,20 +123,12 @@ pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
     );
     argv.option("-accel", "tcg,thread=multi");
-
-    let mut kind = machine
-        .machine_type
-        .clone()
-        .unwrap_or_else(|| platform.machine.into());
+    let kind = machine.machine_type.clone();
+    let mut kind = kind.unwrap_or_else(|| platform.machine.into());
     kind.push(",memory-backend=memory");
     argv.option("-machine", kind);
-    argv.option(
-        "-cpu",
-        machine
-            .cpu_model
-            .clone()
-            .unwrap_or_else(|| platform.cpu.into()),
-    );
+    let model = machine.cpu_model.clone();
+    argv.option("-cpu", model.unwrap_or_else(|| platform.cpu.into()));
     argv.option("-smp", machine.cpus.to_string());
     argv.option("-m", format!("{}M", machine.memory_mib));
     argv.option(
@@ -132,22 +139,31 @@ pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
         ),
     );
     argv.option("-rtc", "base=utc");
+}
 
+fn kernel(argv: &mut Argv, machine: &Machine, fds: &Descriptors) {
     argv.option("-kernel", format!("/proc/self/fd/{}", fds.kernel));
     argv.option("-initrd", format!("/proc/self/fd/{}", fds.initrd));
     argv.option("-append", &machine.cmdline);
+}
 
+fn disk(argv: &mut Argv, machine: &Machine, fds: &Descriptors) {
     for (set, fd) in fds.bases.iter().chain([&fds.disk]).enumerate() {
         argv.option("-add-fd", format!("fd={fd},set={set}"));
     }
     for node in block_nodes(fds.bases.len(), fds.private) {
         argv.option("-blockdev", node.to_string());
     }
+    let bus = platform(machine.arch).bus;
     argv.option(
         "-device",
         format!("virtio-blk-{bus},drive=disk,werror=enospc,rerror=report"),
     );
+}
 
+/// The console and the ports of boxbuild (docs/guest-contract.md), and QEMU's monitor.
+fn ports(argv: &mut Argv, machine: &Machine, fds: &Descriptors) {
+    let bus = platform(machine.arch).bus;
     for (name, fd) in [
         ("monitor", fds.monitor),
         ("console", fds.console),
@@ -159,15 +175,16 @@ pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
     argv.option("-mon", "chardev=monitor,mode=control");
     argv.option("-device", format!("virtio-serial-{bus}"));
     argv.option("-device", "virtconsole,chardev=console");
-    argv.option(
-        "-device",
-        format!("virtserialport,chardev=control,name={CONTROL_PORT}"),
-    );
-    argv.option(
-        "-device",
-        format!("virtserialport,chardev=xz,name={}", host_xz::PORT),
-    );
+    for (name, port) in [("control", ports::CONTROL), ("xz", ports::XZ)] {
+        argv.option(
+            "-device",
+            format!("virtserialport,chardev={name},name={port}"),
+        );
+    }
+}
 
+fn shares(argv: &mut Argv, machine: &Machine, fds: &Descriptors) {
+    let bus = platform(machine.arch).bus;
     for (number, (share, fd)) in machine.shares.iter().zip(&fds.shares).enumerate() {
         argv.option("-chardev", format!("socket,id=share{number},fd={fd}"));
         argv.option(
@@ -178,21 +195,20 @@ pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
             ),
         );
     }
-    if machine.network == Network::User {
-        let forward = machine.forward.as_ref().and_then(hostfwd);
-        argv.option(
-            "-netdev",
-            format!("user,id=net{}", forward.unwrap_or_default()),
-        );
-        let rom = if bus == "pci" { ",romfile=" } else { "" };
-        argv.option("-device", format!("virtio-net-{bus},netdev=net{rom}"));
+}
+
+fn network(argv: &mut Argv, machine: &Machine) {
+    if machine.network != Network::User {
+        return;
     }
-    argv.option("-device", format!("virtio-rng-{bus}"));
+    let bus = platform(machine.arch).bus;
+    let forward = machine.forward.as_ref().and_then(hostfwd);
     argv.option(
-        "-device",
-        format!("virtio-balloon-{bus},free-page-reporting=on"),
+        "-netdev",
+        format!("user,id=net{}", forward.unwrap_or_default()),
     );
-    argv.words
+    let rom = if bus == "pci" { ",romfile=" } else { "" };
+    argv.option("-device", format!("virtio-net-{bus},netdev=net{rom}"));
 }
 
 /// The port that leads into the guest; it must be free again by then.

@@ -87,7 +87,7 @@ impl Follower {
                 break status;
             }
             // The guest would wait for ever for answers that do not come.
-            self.fault = servers.iter().find_map(ShareServer::fault);
+            self.fault = servers.iter().find_map(|server| server.status().fault());
             if self.monitor.no_space || self.fault.is_some() {
                 let _ = self.shared.process().kill();
             }

@@ -74,7 +74,7 @@ impl Engine for Qemu {
         let (servers, shares) = serve(&machine.shares)?;
         if !servers
             .iter()
-            .all(|server| server.confinement().is_enforced())
+            .all(|server| server.status().confinement().is_enforced())
         {
             events.note(String::from(
                 "this host's kernel has no usable Landlock (Linux 5.19 or newer): the shared \

@@ -91,7 +91,10 @@ impl Child {
             killed: AtomicBool::new(false),
             peak_memory: AtomicU64::new(0),
             disk: Mutex::new(None),
-            shares: servers.iter().map(ShareServer::traffic).collect(),
+            shares: servers
+                .iter()
+                .map(|server| server.status().traffic())
+                .collect(),
         });
         let ports = Ports {
             console: streams.console.try_clone()?,

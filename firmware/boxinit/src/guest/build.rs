@@ -1,65 +1,49 @@
-//! The build: what the description brings for the box, and kiwi.
+//! The build: applies what the description brings for the box, and runs kiwi.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use boxinit::job::Job;
-use boxinit::wishes::{Keep, Wishes};
-use boxinit::{host_xz, patience};
+use boxbuild_protocol::boot_options::{BootOptions, KeepDisk};
+use boxbuild_protocol::job::Job;
+use boxbuild_protocol::paths::{BUNDLE, CODE, DESCRIPTION, LOG, TARGET};
+use boxbuild_protocol::ports;
+use boxbuild_protocol::report::{BootStep, GuestPhase, Report};
+use boxinit::{host_xz, kiwi_patch};
 
 use super::control::{Control, port};
-use super::process::{How, Supervisor};
-use super::shares::{BUNDLE, CODE, DESCRIPTION};
-use super::{Stop, failed, sshd};
+use super::environment::{self, Environment};
+use super::error::{GuestError, failed};
+use super::process::{SpawnMode, Supervisor};
+use super::sshd;
 
-/// Where kiwi works: on the box's disk.
-const RESULT: &str = "/result";
-const LOG: &str = "/bundle/result.log";
-/// What the box's guest sides run before each build, if it is there.
+/// A shell script that the guest sides of all boxes run before each build, if there is one.
 const PROFILE: &str = "/etc/boxprofile";
-/// Where kiwi's Python looks first.
-const PYTHON: &str = "/run/boxbuild";
-/// Where kiwi's children look for programs first.
-const PROGRAMS: &str = "/run/boxbuild/bin";
-/// Exit code of a command that was not found, as shells have it.
+/// First in the module search path of kiwi's Python.
+const PYTHON_DIR: &str = boxbuild_protocol::paths::RUN;
+/// First in the search path for kiwi's programs.
+const BIN_DIR: &str = "/run/boxbuild/bin";
+/// Exit code of a command that was not found (POSIX, "Exit Status for Commands").
 const NOT_FOUND: i32 = 127;
 
-type Environment = Vec<(OsString, OsString)>;
-
-/// The environment of everything that runs in the box.
-pub(super) fn environment() -> Environment {
-    [
-        (
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        ),
-        ("HOME", "/root"),
-        ("LANG", "C.UTF-8"),
-    ]
-    .map(|(name, value)| (name.into(), value.into()))
-    .into()
-}
-
-/// Runs the build and leaves its verdict for the host: the exit code. An error means that kiwi
-/// did not run.
+/// Runs the build and writes its exit code for the host. An error means that kiwi did not run.
 pub(super) fn run(
     job: &Job,
-    wishes: Wishes,
+    options: BootOptions,
     supervisor: &mut Supervisor,
     control: &mut Control,
-) -> Result<i32, Stop> {
-    overlay(supervisor, control)?;
-    // What the description brings may be the sshd, or what it is configured by.
+) -> Result<i32, GuestError> {
+    copy_boxroot(supervisor, control)?;
+    // After boxroot/: it may bring the sshd or its configuration.
     if let Some(key) = &job.ssh_key {
         sshd::start(key, supervisor, control);
     }
-    let mut environment = profile(supervisor, control)?;
+    let mut environment = run_profile(supervisor, control)?;
     let _ = fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -69,80 +53,85 @@ pub(super) fn run(
         install_kiwi(version, &environment, supervisor, control)?;
     }
 
-    // A disk that outlives the machine is written to as kiwi wants it.
-    let how = if wishes.keep == Keep::Always {
-        How::Plain
+    // A disk that outlives the machine must hold what kiwi has synchronized.
+    let mode = if options.keep == KeepDisk::Always {
+        SpawnMode::Plain
     } else {
-        How::Impatient
+        SpawnMode::NoSync
     };
-    control.mark("kiwi");
-    control.report("phase build");
+    control.mark(BootStep::Kiwi);
+    control.report(Report::Phase(GuestPhase::Build));
     let mut command = kiwi(&environment);
     command.arg("--logfile").arg(LOG).args(&job.args);
-    command.args(["--description", DESCRIPTION, "--target-dir", RESULT]);
-    // kiwi says everything in its log file, too; what else it says belongs on the console.
+    command.args(["--description", DESCRIPTION, "--target-dir", TARGET]);
+    // What kiwi prints is also in its log file; the console is for everything else.
     command.stdout(Stdio::null());
-    let mut code = code(supervisor.run(command, how, control), "kiwi-ng");
+    let mut code = exit_code(supervisor.run(command, mode, control), "kiwi-ng");
     if code == 0 {
-        control.report("phase bundle");
+        control.report(Report::Phase(GuestPhase::Bundle));
         let mut command = kiwi(&environment);
-        command.args(["result", "bundle", "--id", "0", "--target-dir", RESULT]);
+        command.args(["result", "bundle", "--id", "0", "--target-dir", TARGET]);
         command.args(["--bundle-dir", BUNDLE]);
         if let Ok(log) = File::options().append(true).create(true).open(LOG) {
             command.stdout(log);
         }
-        code = self::code(supervisor.run(command, how, control), "kiwi-ng");
+        code = exit_code(supervisor.run(command, mode, control), "kiwi-ng");
     }
-    if code == 0 && supervisor.ending {
+    if code == 0 && supervisor.stop_requested() {
         code = 1;
     }
     if code == 0 {
-        // Nothing is held back in the box, but a full disk of the host may show only now.
-        flush().map_err(failed("write the results to the host"))?;
+        // The guest caches nothing of the share, but a full disk of the host may show only now.
+        sync_bundle().map_err(failed("write the results to the host"))?;
     }
     fs::write(CODE, format!("{code}\n")).map_err(failed(format_args!("write {CODE}")))?;
-    control.report(&format!("exit {code}"));
+    control.report(Report::Exit(code));
     Ok(code)
 }
 
-/// Where the description has files of its own for the box.
+/// The description's folder of files for the box itself.
 pub(super) fn boxroot() -> PathBuf {
     Path::new(DESCRIPTION).join("boxroot")
 }
 
-/// Lays `boxroot/` of the description over the box.
-fn overlay(supervisor: &mut Supervisor, control: &mut Control) -> Result<(), Stop> {
+/// Copies `boxroot/` of the description over the box.
+fn copy_boxroot(supervisor: &mut Supervisor, control: &mut Control) -> Result<(), GuestError> {
     let boxroot = boxroot();
     if !boxroot.is_dir() {
         return Ok(());
     }
-    let mut command = command("cp", &environment());
+    let mut command = command("cp", &environment::base());
     command.arg("-a").arg(boxroot.join(".")).arg("/");
-    let status = supervisor.run(command, How::Impatient, control);
-    match code(status, "cp") {
+    let status = supervisor.run(command, SpawnMode::NoSync, control);
+    match exit_code(status, "cp") {
         0 => Ok(()),
-        code => Err(Stop::Failed(format!(
+        code => Err(GuestError::Failed(format!(
             "cannot copy boxroot/ of the description: cp ended with {code}"
         ))),
     }
 }
 
-/// Runs the box's profile in a shell; returns the environment that it leaves.
-fn profile(supervisor: &mut Supervisor, control: &mut Control) -> Result<Environment, Stop> {
-    const LEFT: &str = "/run/boxbuild.environment";
-    let environment = environment();
+/// Runs the box's profile in a shell and returns the shell's environment after it.
+fn run_profile(
+    supervisor: &mut Supervisor,
+    control: &mut Control,
+) -> Result<Environment, GuestError> {
+    const DUMP: &str = "/run/boxbuild.environment";
+    let environment = environment::base();
     if !Path::new(PROFILE).exists() {
         return Ok(environment);
     }
     let mut command = command("/bin/sh", &environment);
     command
         .arg("-c")
-        .arg(format!(". {PROFILE}\ncat /proc/self/environ >{LEFT}"));
-    let status = supervisor.run(command, How::Impatient, control);
-    code(status, "/bin/sh");
-    let left = fs::read(LEFT)
-        .map_err(|_| Stop::Failed(format!("{PROFILE} of the box ended the shell that ran it")))?;
-    Ok(left
+        .arg(format!(". {PROFILE}\ncat /proc/self/environ >{DUMP}"));
+    let status = supervisor.run(command, SpawnMode::NoSync, control);
+    // The dump tells whether it worked; a shell that does not start is reported on the console.
+    exit_code(status, "/bin/sh");
+    let dump = fs::read(DUMP).map_err(|_| {
+        GuestError::Failed(format!("{PROFILE} of the box ended the shell that ran it"))
+    })?;
+    Ok(dump
         .split(|byte| *byte == 0)
         .filter_map(|line| {
             let at = line.iter().position(|byte| *byte == b'=')?;
@@ -158,50 +147,55 @@ fn profile(supervisor: &mut Supervisor, control: &mut Control) -> Result<Environ
 }
 
 fn install_kiwi(
-    version: &OsStr,
+    version: &OsString,
     environment: &Environment,
     supervisor: &mut Supervisor,
     control: &mut Control,
-) -> Result<(), Stop> {
-    let wanted = OsString::from_vec([b"kiwi==", version.as_bytes()].concat());
+) -> Result<(), GuestError> {
+    let mut requirement = OsString::from("kiwi==");
+    requirement.push(version);
     let mut command = command("pip3", environment);
     command
         .args(["install", "--break-system-packages"])
-        .arg(&wanted);
-    let status = supervisor.run(command, How::Impatient, control);
-    match code(status, "pip3") {
+        .arg(&requirement);
+    let status = supervisor.run(command, SpawnMode::NoSync, control);
+    match exit_code(status, "pip3") {
         0 => Ok(()),
-        code => Err(Stop::Failed(format!(
+        code => Err(GuestError::Failed(format!(
             "cannot install {}: pip3 ended with {code}",
-            wanted.display()
+            requirement.display()
         ))),
     }
 }
 
+/// A command that runs kiwi with boxbuild's patch for it, and with the host's xz if there is one.
 fn kiwi(environment: &Environment) -> Command {
     let mut command = command("kiwi-ng", environment);
-    // Without it the build is slower, not wrong.
-    let folder = Path::new(PYTHON);
+    // Without the patch the build is slower, not wrong.
+    let folder = Path::new(PYTHON_DIR);
     let written = fs::create_dir_all(folder)
-        .and_then(|()| fs::write(folder.join(patience::FILE), patience::PROGRAM));
+        .and_then(|()| fs::write(folder.join(kiwi_patch::FILE), kiwi_patch::PROGRAM));
     if written.is_ok() {
-        let before = environment
+        let current = environment
             .iter()
-            .rfind(|(name, _)| name == patience::VARIABLE)
+            .rfind(|(name, _)| name == kiwi_patch::VARIABLE)
             .map(|(_, value)| value.as_os_str());
-        command.env(patience::VARIABLE, patience::search_path(PYTHON, before));
+        command.env(
+            kiwi_patch::VARIABLE,
+            kiwi_patch::search_path(PYTHON_DIR, current),
+        );
     }
-    if let Some(path) = host_xz(environment) {
+    if let Some(path) = install_host_xz(environment) {
         command.env("PATH", path);
     }
     command
 }
 
-/// Where the host compresses for the box: has its xz in front of the box's own. Returns the search
-/// path for programs, or nothing where all stays as it is.
-fn host_xz(environment: &Environment) -> Option<OsString> {
-    port(host_xz::PORT)?;
-    let folder = Path::new(PROGRAMS);
+/// Installs the xz that has the host compress, if the machine has a port for it. Returns a search
+/// path for programs that finds it before the box's own; `None` if the box's own is to be used.
+fn install_host_xz(environment: &Environment) -> Option<OsString> {
+    port(ports::XZ)?;
+    let folder = Path::new(BIN_DIR);
     let program = folder.join("xz");
     if !Path::new(host_xz::INTERPRETER).exists() {
         return None;
@@ -210,10 +204,10 @@ fn host_xz(environment: &Environment) -> Option<OsString> {
         .and_then(|()| fs::write(&program, host_xz::PROGRAM))
         .and_then(|()| fs::set_permissions(&program, fs::Permissions::from_mode(0o755)))
         .ok()?;
-    let (_, others) = environment.iter().rfind(|(name, _)| name == "PATH")?;
-    let mut path = OsString::from(PROGRAMS);
+    let (_, current) = environment.iter().rfind(|(name, _)| name == "PATH")?;
+    let mut path = OsString::from(BIN_DIR);
     path.push(":");
-    path.push(others);
+    path.push(current);
     Some(path)
 }
 
@@ -227,8 +221,9 @@ fn command(program: &str, environment: &Environment) -> Command {
     command
 }
 
-/// The exit code of a command, as a shell would have it.
-fn code(status: io::Result<ExitStatus>, program: &str) -> i32 {
+/// The exit code of a command, as a shell reports it: 128 and the signal's number for one that a
+/// signal ended, [`NOT_FOUND`] for one that did not start.
+fn exit_code(status: io::Result<ExitStatus>, program: &str) -> i32 {
     match status {
         Ok(status) => status
             .code()
@@ -241,11 +236,12 @@ fn code(status: io::Result<ExitStatus>, program: &str) -> i32 {
     }
 }
 
-fn flush() -> nix::Result<()> {
+/// Has the host write the results to its disk.
+fn sync_bundle() -> nix::Result<()> {
     let bundle = File::open(BUNDLE)
         .map_err(|error| nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
     match nix::unistd::syncfs(bundle) {
-        // A server need not know the request.
+        // FUSE_SYNCFS is optional for a server.
         Err(nix::errno::Errno::ENOSYS | nix::errno::Errno::EOPNOTSUPP) => Ok(()),
         result => result,
     }

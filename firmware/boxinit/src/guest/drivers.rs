@@ -1,11 +1,11 @@
-//! The drivers of this machine's devices.
+//! Drivers for this machine's devices.
 
 use std::fs;
 use std::path::Path;
 
 use super::load::Loader;
 
-/// How the alias of a PCI device of virtio begins: the vendor of section 4.1.2 (virtio 1.2).
+/// Prefix of the alias of a virtio PCI device: its vendor ID (virtio 1.2, section 4.1.2).
 const VIRTIO_PCI: &str = "pci:v00001AF4";
 
 /// Virtio device types (virtio 1.2, section 5).
@@ -17,26 +17,27 @@ const BALLOON: u32 = 5;
 const SCSI: u32 = 8;
 const FILE_SYSTEM: u32 = 26;
 
-/// The console first: it is where trouble with the others is told.
+/// Device types in the order in which their drivers are loaded. The console comes first: errors of
+/// the others appear on it.
 const TYPES: [u32; 7] = [CONSOLE, BLOCK, SCSI, NETWORK, ENTROPY, BALLOON, FILE_SYSTEM];
 
-/// Loads what devices of virtio lack: first the drivers of their buses, then their own. Other
-/// devices are left alone, except for disk controllers. A device that has its driver is done:
-/// the ramdisk may have some, and the root the others.
+/// Loads the missing drivers of virtio devices and disk controllers: those of buses first, then
+/// those of devices. Devices that have a driver are skipped, so that the root can bring what the
+/// ramdisk lacked.
 pub(super) fn load(loader: &mut Loader) {
-    each("/sys/bus/pci/devices", |device, alias| {
+    for_each_unbound("/sys/bus/pci/devices", |device, alias| {
         if alias.starts_with(VIRTIO_PCI) || is_storage(device) {
             loader.load(alias);
         }
     });
-    each("/sys/bus/platform/devices", |_, alias| {
+    for_each_unbound("/sys/bus/platform/devices", |_, alias| {
         if alias.contains("LNRO0005") || alias.contains("virtio,mmio") {
             loader.load(alias);
         }
     });
     for kind in TYPES {
-        each("/sys/bus/virtio/devices", |_, alias| {
-            if kind_of(alias) == Some(kind) {
+        for_each_unbound("/sys/bus/virtio/devices", |_, alias| {
+            if device_type(alias) == Some(kind) {
                 loader.load(alias);
             }
         });
@@ -49,16 +50,16 @@ fn is_storage(device: &Path) -> bool {
     fs::read_to_string(device.join("class")).is_ok_and(|class| class.starts_with("0x01"))
 }
 
-/// The first driver that a disk of this machine still lacks. Drivers look for their devices
-/// when they are loaded, so that waiting does not help.
+/// The first driver that a disk of this machine still lacks. Drivers probe their devices when they
+/// are loaded, so that waiting does not help.
 pub(super) fn missing_for_disks() -> Option<&'static str> {
     let mut missing = None;
-    each("/sys/bus/virtio/devices", |_, alias| {
-        if kind_of(alias) == Some(BLOCK) {
+    for_each_unbound("/sys/bus/virtio/devices", |_, alias| {
+        if device_type(alias) == Some(BLOCK) {
             missing = Some("virtio-blk");
         }
     });
-    each("/sys/bus/pci/devices", |_, alias| {
+    for_each_unbound("/sys/bus/pci/devices", |_, alias| {
         if alias.starts_with(VIRTIO_PCI) {
             missing = Some("virtio-pci");
         }
@@ -67,12 +68,13 @@ pub(super) fn missing_for_disks() -> Option<&'static str> {
 }
 
 /// The virtio device type in an alias `virtio:dXXXXXXXXvXXXXXXXX`.
-fn kind_of(alias: &str) -> Option<u32> {
+fn device_type(alias: &str) -> Option<u32> {
     u32::from_str_radix(alias.get(8..16)?, 16).ok()
 }
 
-/// Calls `found` for each device on a bus that has no driver yet, with its alias.
-fn each(bus: &str, mut found: impl FnMut(&Path, &str)) {
+/// Calls `action` with the folder and the alias of each device on a bus that has no driver yet, in
+/// the order of their names.
+fn for_each_unbound(bus: &str, mut action: impl FnMut(&Path, &str)) {
     let mut devices: Vec<_> = fs::read_dir(bus)
         .into_iter()
         .flatten()
@@ -85,7 +87,7 @@ fn each(bus: &str, mut found: impl FnMut(&Path, &str)) {
             continue;
         }
         if let Ok(alias) = fs::read_to_string(device.join("modalias")) {
-            found(&device, alias.trim_end());
+            action(&device, alias.trim_end());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A root file system that fills its disk, as the box's own init would have it on a first boot:
+//! Grows the root file system to the size of its disk, as the box's own init would on a first boot:
 //! the disk may be larger than when the box was made (`--disk-size`).
 
 use std::fs::{self, File};
@@ -6,14 +6,15 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-/// Less room than this is not worth it, in sectors of 512 bytes.
-const LEAST: u64 = 2048;
+/// Least free space that is used, in sectors of 512 bytes.
+const MIN_GAIN: u64 = 2048;
 
-/// Grows the partition `device` to the end of its disk, in the kernel's view: the table on the
-/// disk is not written, because nobody will read it again. Only the last partition can grow.
+/// Grows the partition `device` to the end of its disk, in the kernel's view only: the table on the
+/// disk is never read again. Returns `None` if it is not the last partition, or has no free space
+/// behind it.
 pub(super) fn partition(device: &Path) -> Option<()> {
     let name = device.file_name()?;
-    let place = fs::canonicalize(Path::new("/sys/class/block").join(name)).ok()?;
+    let folder = fs::canonicalize(Path::new("/sys/class/block").join(name)).ok()?;
     let number = |path: &Path| {
         fs::read_to_string(path)
             .ok()?
@@ -21,15 +22,18 @@ pub(super) fn partition(device: &Path) -> Option<()> {
             .parse::<u64>()
             .ok()
     };
-    let index = number(&place.join("partition"))?;
-    let disk = place.parent()?;
-    let (start, size) = (number(&place.join("start"))?, number(&place.join("size"))?);
+    let index = number(&folder.join("partition"))?;
+    let disk = folder.parent()?;
+    let (start, size) = (
+        number(&folder.join("start"))?,
+        number(&folder.join("size"))?,
+    );
     let end = number(&disk.join("size"))?;
-    let others = fs::read_dir(disk)
+    let has_successor = fs::read_dir(disk)
         .ok()?
         .flatten()
         .any(|entry| number(&entry.path().join("start")).is_some_and(|other| other > start));
-    if others || end < start + size + LEAST {
+    if has_successor || end < start + size + MIN_GAIN {
         return None;
     }
     let path = Path::new("/dev").join(disk.file_name()?);

@@ -1,23 +1,23 @@
-//! Kernel modules: giving the kernel what a device, a file system or the kernel itself asks for.
+//! Loads kernel modules: for devices, for file systems, and on request of the kernel.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use boxinit::job;
-use boxinit::modules::{Index, is_packed, name_in};
+use boxbuild_protocol::paths::{INITRD, INITRD_INIT};
+use boxinit::modules::{Index, is_compressed, module_name};
 use boxinit::signature::without_signature;
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module, init_module};
 
-/// `MODULE_INIT_COMPRESSED_FILE` (linux/module.h): the kernel unpacks it, where it can.
+/// `MODULE_INIT_COMPRESSED_FILE` (linux/module.h): the kernel decompresses the file, if it can.
 const COMPRESSED: u32 = 4;
 
-/// Where the kernel has the path of its helper.
+/// Holds the path of the program that the kernel runs to load a module.
 const HELPER: &str = "/proc/sys/kernel/modprobe";
 
-/// The modules of one tree: the ramdisk, or the root.
+/// Loads the modules of one tree: the ramdisk's, or the root's.
 #[derive(Debug)]
 pub(super) struct Loader {
     folder: Option<PathBuf>,
@@ -26,12 +26,12 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    /// For the running kernel's modules below `root`.
+    /// A loader of the running kernel's modules below `root`.
     pub(super) fn at(root: &str) -> Loader {
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let folder = ["lib/modules", "usr/lib/modules"]
             .iter()
-            .map(|place| Path::new(root).join(place).join(release.trim_end()))
+            .map(|base| Path::new(root).join(base).join(release.trim_end()))
             .find(|folder| folder.join("modules.dep").is_file());
         Loader {
             folder,
@@ -40,15 +40,15 @@ impl Loader {
         }
     }
 
-    /// Loads all modules that `wanted` (a name or an alias) stands for. What is built in, there
-    /// already or nowhere to be found is no error; whoever needs it finds out.
-    pub(super) fn load(&mut self, wanted: &str) {
+    /// Loads all modules that `name` (a module's name or an alias) stands for. A module that is
+    /// built in, loaded already, or missing is not an error here: what needs it will fail.
+    pub(super) fn load(&mut self, name: &str) {
         let Some(folder) = &self.folder else {
             return;
         };
         let index = self.index.get_or_insert_with(|| read_index(folder));
         let mut files: Vec<String> = Vec::new();
-        for module in index.modules(wanted) {
+        for module in index.modules(name) {
             for file in index.files(module) {
                 if !self.loaded.contains(file) && !files.iter().any(|known| known == file) {
                     files.push(file.to_owned());
@@ -77,15 +77,15 @@ fn read_index(folder: &Path) -> Index {
     }
 }
 
-/// Whether this kernel takes modules without a signature. In FIPS mode it panics at one.
-fn unsigned_will_do() -> bool {
-    let says = |file, what: &[u8]| fs::read(file).is_ok_and(|text| text.trim_ascii() == what);
-    says("/sys/module/module/parameters/sig_enforce", b"N")
-        && !says("/proc/sys/crypto/fips_enabled", b"1")
+/// Whether this kernel accepts modules without a signature. In FIPS mode one makes it panic.
+fn accepts_unsigned() -> bool {
+    let holds = |file, value: &[u8]| fs::read(file).is_ok_and(|text| text.trim_ascii() == value);
+    holds("/sys/module/module/parameters/sig_enforce", b"N")
+        && !holds("/proc/sys/crypto/fips_enabled", b"1")
 }
 
-/// Gives the kernel the module at `path` without its signature; false if that is not to be done
-/// or did not work.
+/// Loads the module at `path` without its signature. Returns false if it has none or the kernel
+/// refuses it.
 fn insert_unsigned(path: &Path) -> bool {
     let Ok(image) = fs::read(path) else {
         return false;
@@ -94,58 +94,60 @@ fn insert_unsigned(path: &Path) -> bool {
         .is_some_and(|module| matches!(init_module(module, c""), Ok(()) | Err(Errno::EEXIST)))
 }
 
-/// Gives one file to the kernel. A packed one that it cannot unpack goes through the box's own
-/// modprobe.
+/// Loads the module at `path`. A compressed one that the kernel cannot decompress is left to the
+/// box's own modprobe.
 fn insert(path: &Path) -> Result<(), String> {
-    if !is_packed(&path.to_string_lossy()) && unsigned_will_do() && insert_unsigned(path) {
+    if !is_compressed(&path.to_string_lossy()) && accepts_unsigned() && insert_unsigned(path) {
         return Ok(());
     }
     let file = File::open(path).map_err(|error| error.to_string())?;
     let name = path.to_string_lossy();
-    let flags = if is_packed(&name) { COMPRESSED } else { 0 };
+    let flags = if is_compressed(&name) { COMPRESSED } else { 0 };
     match finit_module(&file, c"", ModuleInitFlags::from_bits_retain(flags)) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
-        Err(_) if is_packed(&name) => {
-            let module = name_in(&name);
+        Err(_) if is_compressed(&name) => {
+            let module = module_name(&name);
             let status = Command::new("modprobe").arg("-q").arg(module).status();
             match status {
                 Ok(status) if status.success() => Ok(()),
                 Ok(status) => Err(format!("modprobe: {status}")),
-                Err(error) => Err(format!("the kernel cannot unpack it; modprobe: {error}")),
+                Err(error) => Err(format!(
+                    "the kernel cannot decompress it; modprobe: {error}"
+                )),
             }
         }
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// This program is the kernel's helper for modules as long as this lives: while there is no
-/// other one in reach.
+/// Registers this program as the kernel's helper for modules in the initial ramdisk, which has no
+/// modprobe. Dropping it restores the previous helper.
 #[derive(Debug)]
-pub(super) struct Helping {
-    before: Option<Vec<u8>>,
+pub(super) struct ModprobeHelper {
+    previous: Option<Vec<u8>>,
 }
 
-impl Helping {
-    /// From now on.
-    pub(super) fn start() -> Helping {
-        let before = fs::read(HELPER).ok();
-        // Without it, the kernel gets by with what is loaded by name.
-        let _ = fs::write(HELPER, format!("{}/init", job::PLACE));
-        Helping { before }
+impl ModprobeHelper {
+    /// Registers it.
+    pub(super) fn register() -> ModprobeHelper {
+        let previous = fs::read(HELPER).ok();
+        // If this fails, modules that are loaded by name still work.
+        let _ = fs::write(HELPER, INITRD_INIT);
+        ModprobeHelper { previous }
     }
 }
 
-impl Drop for Helping {
+impl Drop for ModprobeHelper {
     fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            let _ = fs::write(HELPER, before);
+        if let Some(previous) = &self.previous {
+            let _ = fs::write(HELPER, previous);
         }
     }
 }
 
-/// The kernel's helper: loads the module `name`.
+/// Loads the module `name` as the kernel's helper.
 pub(crate) fn modprobe(name: &str) -> ExitCode {
-    if !Path::new(job::PLACE).is_dir() {
+    if !Path::new(INITRD).is_dir() {
         return ExitCode::FAILURE;
     }
     Loader::at("/").load(name);

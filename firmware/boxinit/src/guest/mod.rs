@@ -1,8 +1,10 @@
-//! Process 1, from the kernel's start to the power-off.
+//! Process 1 of the guest: everything between the kernel's start of it and the power-off.
 
 mod build;
 mod control;
 mod drivers;
+mod environment;
+mod error;
 mod grow;
 mod load;
 mod network;
@@ -13,136 +15,112 @@ mod shell;
 mod sshd;
 mod system;
 
-use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use boxinit::cmdline;
-use boxinit::job::{self, Job};
-use boxinit::wishes::{Shell, Wishes};
+use boxbuild_protocol::boot_options::{BootOptions, Shell};
+use boxbuild_protocol::job::Job;
+use boxbuild_protocol::kernel_args;
+use boxbuild_protocol::paths::{INITRD_FILES, INITRD_JOB};
+use boxbuild_protocol::report::{BootStep, GuestPhase, Reason, Report};
 use nix::sys::reboot::{RebootMode, reboot};
 
 use control::Control;
+use error::{GuestError, failed};
 use process::Supervisor;
 
 pub(crate) use load::modprobe;
 
-/// Why the box goes no further.
-#[derive(Debug)]
-enum Stop {
-    /// This box cannot be brought up this way; its own init may be able to.
-    Unfit(String),
-    /// The build cannot be carried out.
-    Failed(String),
-}
-
-impl fmt::Display for Stop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Stop::Unfit(text) | Stop::Failed(text)) = self;
-        f.write_str(text)
-    }
-}
-
-/// For `map_err`: a failure of the build, with what was tried.
-fn failed<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> Stop {
-    move |error| Stop::Failed(format!("cannot {what}: {error}"))
-}
-
-/// The same for what shows that the box cannot be booted this way.
-fn unfit<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> Stop {
-    move |error| Stop::Unfit(format!("cannot {what}: {error}"))
-}
-
-/// Everything; does not come back.
+/// Runs the guest and powers the machine off. Does not return.
 pub(crate) fn run() -> ExitCode {
     let mut control = Control::default();
     let mut supervisor = None;
-    let mut wishes = Wishes::default();
-    let result = bring_up(&mut control, &mut supervisor, &mut wishes);
-    if let Err(stop) = &result {
+    let mut options = BootOptions::default();
+    let result = bring_up(&mut control, &mut supervisor, &mut options);
+    if let Err(error) = &result {
         system::show_kernel_log();
-        eprintln!("boxbuild: {stop}");
-        if let Stop::Unfit(reason) = stop {
-            control.report(&format!("unfit {}", reason.replace('\n', " ")));
+        eprintln!("boxbuild: {error}");
+        if let GuestError::Unfit(reason) = error {
+            control.report(Report::Unfit(Reason::new(reason)));
         }
     }
     if let Some(supervisor) = &mut supervisor {
-        if wishes.shell == Some(Shell::After) {
+        if options.shell == Some(Shell::AfterBuild) {
             shell::run(supervisor, &mut control);
         }
-        if wishes.keeps_disk(matches!(result, Ok(0))) {
-            supervisor.end_all();
-            system::write_out();
+        if options.keeps_disk(matches!(result, Ok(0))) {
+            supervisor.kill_all();
+            system::sync_root();
         }
     }
-    control.report("phase done");
-    // What must survive went to the shares, or was written out.
+    control.report(Report::Phase(GuestPhase::Done));
+    // What must survive is in the shares or on the disk by now.
     let _ = reboot(RebootMode::RB_POWER_OFF);
     loop {
         std::thread::sleep(std::time::Duration::from_secs(3600));
     }
 }
 
-/// Brings up the box and runs the build; returns its exit code.
+/// Brings up the box and runs the build. Returns the build's exit code. `supervisor` and `options`
+/// are set as soon as they are known: the power-off needs them after an error, too.
 fn bring_up(
     control: &mut Control,
     supervisor: &mut Option<Supervisor>,
-    wishes: &mut Wishes,
-) -> Result<i32, Stop> {
+    options: &mut BootOptions,
+) -> Result<i32, GuestError> {
     system::mount_early()?;
-    let words = cmdline::words(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
-    *wishes = Wishes::of(&words);
+    let words = kernel_args::words(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
+    *options = BootOptions::parse(&words);
     let mut initrd = load::Loader::at("/");
-    let helping = load::Helping::start();
+    let helper = load::ModprobeHelper::register();
     drivers::load(&mut initrd);
     system::open_console();
     control.open();
-    control.mark("init");
+    control.mark(BootStep::Init);
 
-    let place = Path::new(job::PLACE);
-    let job = fs::read(place.join(job::FILE)).map_err(failed("read the job"))?;
-    let job = Job::decode(&job).map_err(|error| Stop::Failed(error.to_string()))?;
-    let contents = read_files(place, &job)?;
-    system::seed(&job.seed);
+    let job = fs::read(INITRD_JOB).map_err(failed("read the job"))?;
+    let job = Job::decode(&job).map_err(|error| GuestError::Failed(error.to_string()))?;
+    let contents = read_files(&job)?;
+    system::add_entropy(&job.seed);
 
-    control.report("phase mount");
-    rootfs::mount(&mut initrd, &words, *wishes)?;
-    rootfs::switch()?;
-    drop(helping);
-    control.mark("root");
+    control.report(Report::Phase(GuestPhase::Mount));
+    rootfs::mount(&mut initrd, &words, *options)?;
+    rootfs::switch_root()?;
+    drop(helper);
+    control.mark(BootStep::Root);
 
-    let supervisor = supervisor.insert(Supervisor::new().map_err(failed("watch over processes"))?);
+    let supervisor = supervisor.insert(Supervisor::new().map_err(failed("supervise processes"))?);
     supervisor.beat(control);
     let mut loader = load::Loader::at("/");
     drivers::load(&mut loader);
-    // The console and the port, if only the root has their driver.
+    // Again, in case only the root has the driver of the console.
     system::open_console();
     control.open();
-    system::mount_late()?;
-    rootfs::mount_rest();
-    shares::mount(&mut loader, &job, wishes.shell != Some(Shell::Only))?;
-    shares::place(&job, contents)?;
-    system::settle(job.time);
+    system::mount_late();
+    rootfs::mount_fstab();
+    shares::mount(&mut loader, &job, options.builds())?;
+    shares::write_files(&job, contents)?;
+    system::configure(job.time);
     if job.network {
         network::configure()?;
     }
-    control.mark("shares");
-    if wishes.shell != Some(Shell::Only) && job.kiwi_version.is_none() && !has_kiwi() {
+    control.mark(BootStep::Shares);
+    if options.builds() && job.kiwi_version.is_none() && !has_kiwi() {
         // Its own init may start something else in kiwi's place.
-        return Err(Stop::Unfit(String::from("the box has no kiwi-ng")));
+        return Err(GuestError::Unfit(String::from("the box has no kiwi-ng")));
     }
     // From here on, what fails would fail after any boot.
-    control.report("phase setup");
-    if wishes.shell == Some(Shell::Only) {
+    control.report(Report::Phase(GuestPhase::Setup));
+    if !options.builds() {
         shell::run(supervisor, control);
         return Ok(0);
     }
     system::start_udevd(supervisor);
-    build::run(&job, *wishes, supervisor, control)
+    build::run(&job, *options, supervisor, control)
 }
 
-/// Whether kiwi is where programs are, or will be there once the description's own files are.
+/// Whether the box has kiwi, or will have it once `boxroot/` of the description is copied.
 fn has_kiwi() -> bool {
     let folders = [
         "usr/local/sbin",
@@ -159,9 +137,9 @@ fn has_kiwi() -> bool {
     })
 }
 
-/// The contents of the files that go to their places later: the ramdisk is gone then.
-fn read_files(place: &Path, job: &Job) -> Result<Vec<Vec<u8>>, Stop> {
-    let folder = place.join(job::FILES);
+/// Reads the contents of the job's files, which are written once the ramdisk is gone.
+fn read_files(job: &Job) -> Result<Vec<Vec<u8>>, GuestError> {
+    let folder = Path::new(INITRD_FILES);
     (0..job.files.len())
         .map(|number| {
             fs::read(folder.join(number.to_string())).map_err(failed("read a file of the job"))

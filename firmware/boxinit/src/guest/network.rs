@@ -1,4 +1,4 @@
-//! The network interface: the addresses of the engines' user-mode network, which are known. No
+//! Configures the network interface with the fixed addresses of the engines' user-mode network: no
 //! DHCP, no wait.
 
 use std::ffi::c_char;
@@ -10,21 +10,22 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::{Stop, failed, system};
+use super::error::{GuestError, failed};
+use super::system;
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 const MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 const RESOLVER: &str = "nameserver 10.0.2.3\n";
 
-/// The name that the published boxes give it.
+/// The interface's name in the published boxes.
 const NAME: &str = "lan0";
 
-/// How long it may take to appear.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the interface may take to appear.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Brings up the loopback and the interface.
-pub(super) fn configure() -> Result<(), Stop> {
+pub(super) fn configure() -> Result<(), GuestError> {
     let socket = socket(
         AddressFamily::Inet,
         SockType::Datagram,
@@ -49,13 +50,13 @@ pub(super) fn configure() -> Result<(), Stop> {
     steps().map_err(failed(format_args!(
         "configure the network interface {name}"
     )))?;
-    // It is a link to the file of a service that does not run.
+    // Often a link to a file of systemd-resolved, which does not run.
     let _ = fs::remove_file("/etc/resolv.conf");
     system::write("/etc/resolv.conf", RESOLVER)
 }
 
-/// The first interface of a device.
-fn wait_for_interface() -> Result<String, Stop> {
+/// Waits for an interface that belongs to a device and returns its name, the first in order.
+fn wait_for_interface() -> Result<String, GuestError> {
     let start = Instant::now();
     loop {
         let mut names: Vec<String> = fs::read_dir("/sys/class/net")
@@ -69,8 +70,8 @@ fn wait_for_interface() -> Result<String, Stop> {
         if let Some(name) = names.into_iter().next() {
             return Ok(name);
         }
-        if start.elapsed() > PATIENCE {
-            return Err(Stop::Unfit(String::from(
+        if start.elapsed() > TIMEOUT {
+            return Err(GuestError::Unfit(String::from(
                 "no network interface appeared: the box has no driver for virtio-net",
             )));
         }
@@ -78,6 +79,7 @@ fn wait_for_interface() -> Result<String, Stop> {
     }
 }
 
+/// Configures interfaces through the ioctls of netdevice(7).
 struct Network {
     socket: OwnedFd,
 }
@@ -109,10 +111,11 @@ impl Network {
         self.call(libc::SIOCSIFNAME as _, &mut request)
     }
 
-    fn set_address(&self, name: &str, what: libc::c_ulong, to: Ipv4Addr) -> io::Result<()> {
+    /// Sets the address that `ioctl` (`SIOCSIFADDR`, `SIOCSIFNETMASK`) stands for.
+    fn set_address(&self, name: &str, ioctl: libc::c_ulong, value: Ipv4Addr) -> io::Result<()> {
         let mut request = request(name)?;
-        request.ifr_ifru.ifru_addr = address(to);
-        self.call(what as _, &mut request)
+        request.ifr_ifru.ifru_addr = address(value);
+        self.call(ioctl as _, &mut request)
     }
 
     fn add_default_route(&self, gateway: Ipv4Addr) -> io::Result<()> {

@@ -1,5 +1,5 @@
-//! Processes: the one that is waited for, and all that fall to process 1. Signs of life go out
-//! meanwhile, and requests to end are passed on.
+//! Processes: runs commands and reaps what falls to process 1. Meanwhile it reports signs of life
+//! and passes requests to stop on.
 
 use std::fs;
 use std::io;
@@ -8,6 +8,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use boxbuild_protocol::report::Report;
 use boxinit::seccomp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
@@ -17,32 +18,31 @@ use nix::unistd::Pid;
 
 use super::control::Control;
 
-/// Between two signs of life.
+/// Interval of the signs of life.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// Watches over all processes of the box.
+/// Supervises all processes of the box.
 #[derive(Debug)]
 pub(super) struct Supervisor {
     signals: SignalFd,
     last_beat: Option<Instant>,
-    /// Somebody asked this process to end.
-    pub(super) ending: bool,
+    stop_requested: bool,
 }
 
 /// How a command runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
-    /// In a process group of its own; requests to wait for the disk are answered at once (see
-    /// [`seccomp`]).
-    Impatient,
+pub(super) enum SpawnMode {
+    /// In a process group of its own, with a filter that makes fsync(2) and its like return at once
+    /// (see [`seccomp`]).
+    NoSync,
     /// In a process group of its own.
     Plain,
-    /// In a session of its own, whose terminal is standard input.
+    /// In a session of its own with standard input as its controlling terminal.
     OnTerminal,
 }
 
 impl Supervisor {
-    /// Takes over the signals of this process. There must be no other one yet.
+    /// Takes over this process's signals. Must be called once, before there are other threads.
     pub(super) fn new() -> nix::Result<Supervisor> {
         let mut mask = SigSet::empty();
         for signal in [
@@ -59,18 +59,26 @@ impl Supervisor {
         Ok(Supervisor {
             signals: SignalFd::with_flags(&mask, flags)?,
             last_beat: None,
-            ending: false,
+            stop_requested: false,
         })
     }
 
-    /// Runs a command to its end; `Err` if it does not start.
+    /// Whether a signal has asked this process to stop.
+    pub(super) fn stop_requested(&self) -> bool {
+        self.stop_requested
+    }
+
+    /// Runs a command and waits for it.
+    ///
+    /// # Errors
+    /// If it does not start.
     pub(super) fn run(
         &mut self,
         mut command: Command,
-        how: How,
+        mode: SpawnMode,
         control: &mut Control,
     ) -> io::Result<ExitStatus> {
-        prepare(&mut command, how);
+        prepare(&mut command, mode);
         let child = command.spawn()?;
         let pid = Pid::from_raw(child.id() as libc::pid_t);
         loop {
@@ -79,22 +87,22 @@ impl Supervisor {
             }
             self.wait(control);
             if self.take_signals() {
-                self.ending = true;
-                // It may have ended just now.
+                self.stop_requested = true;
+                // Fails if it has just ended.
                 let _ = killpg(pid, Signal::SIGTERM);
             }
         }
     }
 
-    /// Ends all other processes, at once.
-    pub(super) fn end_all(&mut self) {
+    /// Kills all other processes.
+    pub(super) fn kill_all(&mut self) {
         let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
         while waitpid(None, None).is_ok() {}
     }
 
-    /// Starts a command that nobody waits for and whose words nobody reads.
-    pub(super) fn start_quiet(&mut self, mut command: Command) -> io::Result<()> {
-        prepare(&mut command, How::Plain);
+    /// Starts a background process without standard streams.
+    pub(super) fn start_daemon(&mut self, mut command: Command) -> io::Result<()> {
+        prepare(&mut command, SpawnMode::Plain);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -102,37 +110,37 @@ impl Supervisor {
         command.spawn().map(drop)
     }
 
-    /// Reports a sign of life, with the processor time used so far, if it is time.
+    /// Reports a sign of life if one is due.
     pub(super) fn beat(&mut self, control: &mut Control) {
         if self.last_beat.is_some_and(|last| last.elapsed() < BEAT) {
             return;
         }
         self.last_beat = Some(Instant::now());
-        control.report(&format!("beat {}", ticks().unwrap_or(0)));
+        control.report(Report::Beat(ticks().unwrap_or(0)));
     }
 
-    /// Waits for a signal, but not beyond the next sign of life.
+    /// Waits for a signal, at most until the next sign of life is due.
     fn wait(&mut self, control: &mut Control) {
         self.beat(control);
         let left = BEAT.saturating_sub(self.last_beat.map_or(BEAT, |last| last.elapsed()));
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
         let mut ready = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        // Interrupted or over: the caller looks again in any case.
+        // The caller checks for ended processes in any case.
         let _ = poll(&mut ready, timeout);
     }
 
-    /// Takes all signals; true if one asks to end.
+    /// Takes all pending signals. Returns whether one asks to stop.
     fn take_signals(&self) -> bool {
-        let mut end = false;
+        let mut stop = false;
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            end |= signal.ssi_signo != Signal::SIGCHLD as u32;
+            stop |= signal.ssi_signo != Signal::SIGCHLD as u32;
         }
-        end
+        stop
     }
 }
 
-/// Takes the status of every process that ended; returns that of `wanted`.
-fn reap(wanted: Pid) -> Option<ExitStatus> {
+/// Reaps every process that has ended. Returns the status of `child` if it is among them.
+fn reap(child: Pid) -> Option<ExitStatus> {
     let mut found = None;
     loop {
         let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -141,28 +149,28 @@ fn reap(wanted: Pid) -> Option<ExitStatus> {
             Ok(WaitStatus::StillAlive) | Err(_) => return found,
             Ok(_) => continue,
         };
-        if pid == wanted {
+        if pid == child {
             found = Some(ExitStatus::from_raw(status));
         }
     }
 }
 
-/// No signal held back, and what else [`How`] says.
-fn prepare(command: &mut Command, how: How) {
-    if how != How::OnTerminal {
+/// Has the command start with no signal blocked, and as `mode` says.
+fn prepare(command: &mut Command, mode: SpawnMode) {
+    if mode != SpawnMode::OnTerminal {
         command.process_group(0);
     }
-    let filter: Vec<libc::sock_filter> = match how {
-        How::Plain | How::OnTerminal => Vec::new(),
-        How::Impatient => seccomp::filter()
+    let filter: Vec<libc::sock_filter> = match mode {
+        SpawnMode::Plain | SpawnMode::OnTerminal => Vec::new(),
+        SpawnMode::NoSync => seccomp::filter()
             .into_iter()
             .map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k })
             .collect(),
     };
-    let between = move || {
+    let between_fork_and_exec = move || {
         SigSet::empty().thread_set_mask()?;
-        if how == How::OnTerminal {
-            // Without a terminal, the shell has no job control, and that is all.
+        if mode == SpawnMode::OnTerminal {
+            // If this fails, the shell only lacks job control.
             // SAFETY: neither call touches memory.
             unsafe {
                 libc::setsid();
@@ -187,7 +195,7 @@ fn prepare(command: &mut Command, how: How) {
         Ok(())
     };
     // SAFETY: what runs between fork and exec makes system calls and allocates nothing.
-    unsafe { command.pre_exec(between) };
+    unsafe { command.pre_exec(between_fork_and_exec) };
 }
 
 /// Processor time used so far, in 1/100 s (proc_stat(5): user, nice, system).

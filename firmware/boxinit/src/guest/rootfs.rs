@@ -1,4 +1,4 @@
-//! The root file system: found, mounted, and made the root.
+//! Finds the root file system, mounts it, and switches to it.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -6,42 +6,47 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use boxinit::cmdline::value;
+use boxbuild_protocol::boot_options::{BootOptions, KeepDisk};
+use boxbuild_protocol::kernel_args::value;
 use boxinit::root::Root;
 use boxinit::superblock::{self, Content};
-use boxinit::wishes::{Keep, Wishes};
 use boxinit::{fstab, partition};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount as mount_call};
 use nix::unistd::{chdir, chroot};
 
+use super::error::{GuestError, unfit};
 use super::load::Loader;
-use super::{Stop, drivers, grow, unfit};
+use super::{drivers, grow};
 
-/// How long a disk may take to appear. Its driver is loaded by then and looks for it at once.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked for.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How long a disk may take to appear. Its driver is loaded by then and probes it at once.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval at which it is looked for.
+const INTERVAL: Duration = Duration::from_millis(2);
 
-/// Where the root is mounted before it is the root.
+/// Mount point of the root before the switch.
 const NEW_ROOT: &str = "/newroot";
 
-/// Mounts what `root=`, `rootfstype=` and `rootflags=` say.
-pub(super) fn mount(loader: &mut Loader, words: &[String], wishes: Wishes) -> Result<(), Stop> {
-    let root = Root::parse(value(words, "root")).map_err(Stop::Unfit)?;
+/// Mounts the root that the kernel parameters `root=`, `rootfstype=` and `rootflags=` name.
+pub(super) fn mount(
+    loader: &mut Loader,
+    words: &[String],
+    options: BootOptions,
+) -> Result<(), GuestError> {
+    let root = Root::parse(value(words, "root")).map_err(GuestError::Unfit)?;
     let device = wait_for(&root)?;
-    let content = superblock::probe(&start(&device, superblock::WANTED));
+    let content = probe(&device);
     let kind = match (value(words, "rootfstype"), &content) {
-        (_, Content::Container(what)) => {
-            return Err(Stop::Unfit(format!(
-                "the root {} is {what}",
+        (_, Content::Container(description)) => {
+            return Err(GuestError::Unfit(format!(
+                "the root {} is {description}",
                 device.display()
             )));
         }
         (Some(kind), _) if !kind.is_empty() && kind != "auto" => kind,
         (_, Content::FileSystem { kind, .. }) => kind,
         (_, Content::Unknown) => {
-            return Err(Stop::Unfit(format!(
+            return Err(GuestError::Unfit(format!(
                 "the root {} has a file system that is not known to boxbuild's init",
                 device.display()
             )));
@@ -54,12 +59,12 @@ pub(super) fn mount(loader: &mut Loader, words: &[String], wishes: Wishes) -> Re
         "mount the root {} ({kind})",
         device.display()
     )))?;
-    // A box's own disk stays as its partition table says.
-    if grown && wishes.keep != Keep::Always {
+    // A disk that outlives the machine keeps the size that its partition table says.
+    if grown && options.keep != KeepDisk::Always {
         grow::file_system(Path::new(NEW_ROOT), &device, kind);
     }
     if !Path::new(NEW_ROOT).join("usr").is_dir() && !Path::new(NEW_ROOT).join("bin").is_dir() {
-        return Err(Stop::Unfit(format!(
+        return Err(GuestError::Unfit(format!(
             "there is no system on the root {}",
             device.display()
         )));
@@ -67,7 +72,7 @@ pub(super) fn mount(loader: &mut Loader, words: &[String], wishes: Wishes) -> Re
     Ok(())
 }
 
-/// Mounts a file system, and loads what the kernel needs for it.
+/// Loads the modules for a file system of the type `kind` and mounts it.
 fn mount_device(
     loader: &mut Loader,
     device: &Path,
@@ -86,7 +91,7 @@ fn mount_device(
         )
     };
     match attempt(kind) {
-        // A kernel whose ext4 driver does not do the older ones has one for ext2.
+        // A kernel whose ext4 driver does not handle ext2 and ext3 has a driver for ext2.
         Err(Errno::ENODEV | Errno::EINVAL) if kind == "ext4" => {
             loader.load("ext2");
             attempt("ext2")
@@ -95,29 +100,29 @@ fn mount_device(
     }
 }
 
-/// The device, when it is there.
-fn wait_for(root: &Root) -> Result<PathBuf, Stop> {
+/// Waits for the root's device.
+fn wait_for(root: &Root) -> Result<PathBuf, GuestError> {
     let start = Instant::now();
     loop {
         if let Some(device) = find(root) {
             return Ok(device);
         }
         if let Some(driver) = drivers::missing_for_disks() {
-            return Err(Stop::Unfit(format!(
+            return Err(GuestError::Unfit(format!(
                 "its initial ramdisk has no driver {driver} where boxbuild's init looks for one"
             )));
         }
-        if start.elapsed() > PATIENCE {
-            return Err(Stop::Unfit(format!(
+        if start.elapsed() > TIMEOUT {
+            return Err(GuestError::Unfit(format!(
                 "the root {root:?} is on none of its disks ({})",
                 disks().join(", ")
             )));
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(INTERVAL);
     }
 }
 
-/// Names of all block devices.
+/// Names of all block devices but loop devices and RAM disks, in order.
 fn disks() -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir("/sys/class/block")
         .into_iter()
@@ -130,57 +135,59 @@ fn disks() -> Vec<String> {
     names
 }
 
+/// The block device that `root` names.
 fn find(root: &Root) -> Option<PathBuf> {
     let dev = |name: &str| Path::new("/dev").join(name);
     if let Root::Device(name) = root {
         return Some(dev(name)).filter(|device| device.exists());
     }
-    let named = |name: &String| match root {
-        Root::Label(wanted) => {
-            matches!(superblock::probe(&start(&dev(name), superblock::WANTED)),
-                Content::FileSystem { label, .. } if label == *wanted)
-        }
-        Root::Uuid(wanted) => {
-            matches!(superblock::probe(&start(&dev(name), superblock::WANTED)),
-                Content::FileSystem { uuid, .. } if uuid == *wanted)
-        }
+    let is_root = |name: &String| match root {
+        Root::Label(wanted) => matches!(probe(&dev(name)),
+            Content::FileSystem { label, .. } if label == *wanted),
+        Root::Uuid(wanted) => matches!(probe(&dev(name)),
+            Content::FileSystem { uuid, .. } if uuid == *wanted),
         Root::PartUuid(wanted) => entry(name).is_some_and(|entry| entry.uuid == *wanted),
         Root::PartLabel(wanted) => entry(name).is_some_and(|entry| entry.label == *wanted),
         Root::Device(_) => false,
     };
     disks()
         .iter()
-        .find(|name| named(name))
+        .find(|name| is_root(name))
         .map(|name| dev(name))
 }
 
-/// What the partition table says of a partition.
+/// The entry of a partition in its disk's partition table.
 fn entry(name: &str) -> Option<partition::Partition> {
     let device = Path::new("/sys/class/block").join(name);
     let number = fs::read_to_string(device.join("partition")).ok()?;
     // The link leads to …/DISK/PARTITION.
     let real = fs::canonicalize(&device).ok()?;
     let disk = real.parent()?.file_name()?;
-    let table = start(&Path::new("/dev").join(disk), partition::WANTED);
+    let table = read_start(&Path::new("/dev").join(disk), partition::PROBE_LENGTH);
     partition::entry(&table, number.trim_end().parse().ok()?)
 }
 
-/// The first bytes of a device, as many as can be had.
-fn start(device: &Path, count: usize) -> Vec<u8> {
+/// What a device holds.
+fn probe(device: &Path) -> Content {
+    superblock::probe(&read_start(device, superblock::PROBE_LENGTH))
+}
+
+/// The first `count` bytes of a device; fewer if it is shorter or cannot be read.
+fn read_start(device: &Path, count: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Ok(file) = File::open(device) {
-        // What was read until an error is what there is.
+        // What was read before an error is kept.
         let _ = file.take(count as u64).read_to_end(&mut bytes);
     }
     bytes
 }
 
-/// Makes the mounted root the root, for this process and for the kernel's helpers, which share
-/// its root; and frees the memory of the ramdisk.
-pub(super) fn switch() -> Result<(), Stop> {
-    for place in ["proc", "sys", "dev", "run"] {
-        let old = Path::new("/").join(place);
-        let new = Path::new(NEW_ROOT).join(place);
+/// Makes the mounted root the root of this process and of the kernel's helpers, which share it, and
+/// frees the memory of the ramdisk.
+pub(super) fn switch_root() -> Result<(), GuestError> {
+    for folder in ["proc", "sys", "dev", "run"] {
+        let old = Path::new("/").join(folder);
+        let new = Path::new(NEW_ROOT).join(folder);
         fs::create_dir_all(&new).map_err(unfit(format_args!("make {}", new.display())))?;
         mount_call(
             Some(&old),
@@ -191,7 +198,7 @@ pub(super) fn switch() -> Result<(), Stop> {
         )
         .map_err(unfit(format_args!("move {} to the root", old.display())))?;
     }
-    empty(Path::new("/"));
+    remove_contents(Path::new("/"));
     let step = || -> nix::Result<()> {
         chdir(NEW_ROOT)?;
         mount_call(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
@@ -201,18 +208,18 @@ pub(super) fn switch() -> Result<(), Stop> {
     step().map_err(unfit("switch to the root"))
 }
 
-/// Removes what is in a folder and on the same file system.
-fn empty(folder: &Path) {
+/// Removes everything in a folder that is on the same file system.
+fn remove_contents(folder: &Path) {
     let Ok(device) = fs::symlink_metadata(folder).map(|metadata| metadata.dev()) else {
         return;
     };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        // What cannot be removed stays; it costs memory and nothing else.
+        // What cannot be removed only costs memory.
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.dev() != device => {}
             Ok(metadata) if metadata.is_dir() => {
-                empty(&path);
+                remove_contents(&path);
                 let _ = fs::remove_dir(&path);
             }
             Ok(_) => {
@@ -223,19 +230,18 @@ fn empty(folder: &Path) {
     }
 }
 
-/// Mounts the other parts of the system that the box's fstab names.
-pub(super) fn mount_rest() {
+/// Mounts the other file systems of the box's fstab. One that fails is reported on the console and
+/// skipped.
+pub(super) fn mount_fstab() {
     let table = fs::read_to_string("/etc/fstab").unwrap_or_default();
     let mut loader = Loader::at("/");
     for part in fstab::mounts(&table) {
         let result = Root::parse(Some(&part.source)).and_then(|root| {
             let device = find(&root).ok_or_else(|| String::from("there is no such disk"))?;
-            let Content::FileSystem { kind, .. } =
-                superblock::probe(&start(&device, superblock::WANTED))
-            else {
+            let Content::FileSystem { kind, .. } = probe(&device) else {
                 return Err(String::from("it has no file system"));
             };
-            // A distribution's tree has the folder.
+            // Exists in most boxes; else the mount fails.
             let _ = fs::create_dir_all(&part.target);
             mount_device(
                 &mut loader,

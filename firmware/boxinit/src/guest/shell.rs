@@ -1,4 +1,4 @@
-//! A shell for people, on the console.
+//! The interactive shell on the console.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -6,20 +6,21 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 
-use boxinit::job::terminal_size;
+use boxbuild_protocol::host_message::{HostMessage, MAX_LENGTH};
+use boxbuild_protocol::report::{GuestPhase, Report};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::build::environment;
 use super::control::Control;
-use super::process::{How, Supervisor};
+use super::environment;
+use super::process::{SpawnMode, Supervisor};
 
-/// Runs a root shell until it ends.
+/// Runs a root shell and waits for its end.
 pub(super) fn run(supervisor: &mut Supervisor, control: &mut Control) {
     if let Some(port) = control.incoming() {
-        // Ends with this process.
-        let _ = std::thread::Builder::new().spawn(move || follow_size(port));
+        // The thread ends with this process. Without it, the terminal keeps its size.
+        let _ = std::thread::Builder::new().spawn(move || follow_host(port));
     }
-    control.report("phase shell");
+    control.report(Report::Phase(GuestPhase::Shell));
     let shell = ["/bin/bash", "/bin/sh"]
         .into_iter()
         .find(|path| Path::new(path).exists());
@@ -31,39 +32,38 @@ pub(super) fn run(supervisor: &mut Supervisor, control: &mut Control) {
     command
         .arg("-i")
         .env_clear()
-        .envs(environment())
+        .envs(environment::base())
         .env("TERM", "linux")
         .current_dir("/root");
     if !Path::new("/root").is_dir() {
         command.current_dir("/");
     }
-    if let Err(error) = supervisor.run(command, How::OnTerminal, control) {
+    if let Err(error) = supervisor.run(command, SpawnMode::OnTerminal, control) {
         eprintln!("boxbuild: cannot start {shell}: {error}");
     }
 }
 
-/// Gives the console the size of the host's terminal, whenever the host tells it.
-fn follow_size(mut port: File) {
-    /// A line of the host is far shorter.
-    const LONGEST: usize = 256;
+/// Reads messages of the host and gives the console the size of the host's terminal.
+fn follow_host(mut port: File) {
     let mut line = Vec::new();
     let mut byte = [0];
     loop {
         match port.read(&mut byte) {
             Ok(1) if byte[0] == b'\n' => {
-                if let Some((columns, rows)) = terminal_size(&line) {
+                if let Some(HostMessage::TerminalSize { columns, rows }) = HostMessage::parse(&line)
+                {
                     set_size(columns, rows);
                 }
                 line.clear();
             }
-            Ok(1) if line.len() < LONGEST => line.push(byte[0]),
+            Ok(1) if line.len() < MAX_LENGTH => line.push(byte[0]),
             Ok(1) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let mut ready = [PollFd::new(port.as_fd(), PollFlags::POLLIN)];
                 let _ = poll(&mut ready, PollTimeout::NONE);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // The host is gone.
+            // The host has closed its end.
             Ok(_) | Err(_) => return,
         }
     }

@@ -1,6 +1,6 @@
-//! The box's sshd, for somebody who wants to look into a box while it builds. The host's key opens
-//! it, and nothing else does: no password, and no key that the box brings. What it needs is in
-//! `/run`, so that a disk that outlives the machine keeps nothing of it.
+//! The box's sshd, for debugging a build while it runs (`--ssh-port`). It accepts the host's key
+//! only: no password, and no key that the box brings. Its files are in `/run`, so that a disk that
+//! outlives the machine keeps nothing of them.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -12,25 +12,27 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::build::environment;
-use super::control::Control;
-use super::process::{How, Supervisor};
+use boxbuild_protocol::report::{Report, Sshd};
 
-/// Where distributions have it; it must be called by its whole path (sshd(8)).
-const PLACES: [&str; 4] = [
+use super::control::Control;
+use super::environment;
+use super::process::{SpawnMode, Supervisor};
+
+/// Paths in the distributions. sshd must be called by its absolute path (sshd(8)).
+const PROGRAMS: [&str; 4] = [
     "/usr/sbin/sshd",
     "/usr/local/sbin/sshd",
     "/usr/bin/sshd",
     "/sbin/sshd",
 ];
 
-const FOLDER: &str = "/run/boxbuild";
+const FOLDER: &str = boxbuild_protocol::paths::RUN;
 const KEYS: &str = "/run/boxbuild/authorized_keys";
 const HOST_KEY: &str = "/run/boxbuild/ssh_host_ed25519_key";
-/// The host keys of boxes that have some.
-const HOST_KEYS: &str = "/etc/ssh";
+/// Folder of the box's own host keys.
+const BOX_HOST_KEYS: &str = "/etc/ssh";
 
-/// What holds whatever the box's `sshd_config` says: what comes first counts (sshd_config(5)).
+/// Options that override the box's `sshd_config`: the first value counts (sshd_config(5)).
 const OPTIONS: [&str; 7] = [
     "PermitRootLogin=prohibit-password",
     "PubkeyAuthentication=yes",
@@ -41,24 +43,24 @@ const OPTIONS: [&str; 7] = [
     "Port=22",
 ];
 
-/// How often, and how long apart, it is looked for where it listens: ten seconds.
+/// How often and at which interval the port is checked: for ten seconds.
 const TRIES: u32 = 200;
-const PAUSE: Duration = Duration::from_millis(50);
+const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Starts it for the holder of `key`, a line of an `authorized_keys` file, and tells the host how
-/// that went. A build goes on without it.
+/// Starts sshd for the holder of `key`, a line of an `authorized_keys` file, and reports the
+/// outcome. A failure does not stop the build.
 pub(super) fn start(key: &OsStr, supervisor: &mut Supervisor, control: &mut Control) {
-    let Some(sshd) = PLACES.iter().find(|path| Path::new(path).exists()) else {
-        control.report("ssh none");
+    let Some(sshd) = PROGRAMS.iter().find(|path| Path::new(path).exists()) else {
+        control.report(Report::Sshd(Sshd::None));
         return;
     };
     let mut run = |mut command: Command| -> io::Result<bool> {
         command
             .env_clear()
-            .envs(environment())
+            .envs(environment::base())
             .current_dir("/")
             .stdin(Stdio::null());
-        let status = supervisor.run(command, How::Plain, control);
+        let status = supervisor.run(command, SpawnMode::Plain, control);
         Ok(status?.success())
     };
     let started = authorize(key).and_then(|()| {
@@ -66,7 +68,7 @@ pub(super) fn start(key: &OsStr, supervisor: &mut Supervisor, control: &mut Cont
         if !has_host_key() {
             let mut keygen = Command::new("ssh-keygen");
             keygen.args(["-q", "-t", "ed25519", "-N", "", "-f", HOST_KEY]);
-            // Without a key, sshd says what it lacks.
+            // Without a key, sshd reports on the console what it lacks.
             if let Err(error) = run(keygen) {
                 eprintln!("boxbuild: cannot start ssh-keygen: {error}");
             }
@@ -75,35 +77,34 @@ pub(super) fn start(key: &OsStr, supervisor: &mut Supervisor, control: &mut Cont
         for option in OPTIONS {
             command.args(["-o", option]);
         }
-        // It goes to the background by itself, when it has found its configuration to be right,
-        // and only then listens.
-        Ok(run(command)? && listens())
+        // sshd daemonizes once its configuration is valid, and listens only after that.
+        Ok(run(command)? && wait_for_listener())
     });
     if let Err(error) = &started {
         eprintln!("boxbuild: cannot start {sshd}: {error}");
     }
-    control.report(match started {
-        Ok(true) => "ssh ready",
-        Ok(false) | Err(_) => "ssh failed",
-    });
+    control.report(Report::Sshd(match started {
+        Ok(true) => Sshd::Ready,
+        Ok(false) | Err(_) => Sshd::Failed,
+    }));
 }
 
-/// Waits until somebody listens on port 22; not for ever.
-fn listens() -> bool {
+/// Waits for a listener on port 22. Returns whether there is one.
+fn wait_for_listener() -> bool {
     let table = |path| fs::read_to_string(path).unwrap_or_default();
     (0..TRIES).any(|_| {
-        let there = listens_in(&table("/proc/net/tcp")) || listens_in(&table("/proc/net/tcp6"));
-        if !there {
-            thread::sleep(PAUSE);
+        let found = has_listener(&table("/proc/net/tcp")) || has_listener(&table("/proc/net/tcp6"));
+        if !found {
+            thread::sleep(INTERVAL);
         }
-        there
+        found
     })
 }
 
-/// Whether a listening socket of port 22 is in a table of Linux's (proc_net_tcp.rst in its
-/// documentation: number, local and remote address as hexadecimal digits, state, of which 0A
-/// is listening).
-fn listens_in(table: &str) -> bool {
+/// Whether a table of TCP sockets has a listener on port 22 (Linux,
+/// Documentation/networking/proc_net_tcp.rst: number, local and remote address in hexadecimal,
+/// state; 0A is listening).
+fn has_listener(table: &str) -> bool {
     table.lines().any(|line| {
         let mut words = line.split_whitespace();
         let local = words.nth(1).unwrap_or_default();
@@ -111,10 +112,11 @@ fn listens_in(table: &str) -> bool {
     })
 }
 
+/// Writes the key, and makes the folders that sshd needs.
 fn authorize(key: &OsStr) -> io::Result<()> {
     let mut folder = DirBuilder::new();
     folder.recursive(true).mode(0o755).create(FOLDER)?;
-    // Debian's sshd wants this one, which its service makes.
+    // Debian's sshd requires this one; its service creates it otherwise.
     folder.create("/run/sshd")?;
     fs::set_permissions("/run/sshd", Permissions::from_mode(0o755))?;
     let mut options = File::options();
@@ -123,7 +125,7 @@ fn authorize(key: &OsStr) -> io::Result<()> {
 }
 
 fn has_host_key() -> bool {
-    fs::read_dir(HOST_KEYS)
+    fs::read_dir(BOX_HOST_KEYS)
         .into_iter()
         .flatten()
         .flatten()
@@ -139,22 +141,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_is_found_in_linuxs_table() {
+    fn a_listener_is_found_in_the_kernels_table() {
         let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt\n";
         let line = |local: &str, state: &str| {
             format!(
                 "{head}   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000\n"
             )
         };
-        assert!(listens_in(&line("00000000:0016", "0A")));
-        assert!(listens_in(&line(
+        assert!(has_listener(&line("00000000:0016", "0A")));
+        assert!(has_listener(&line(
             "00000000000000000000000000000000:0016",
             "0A"
         )));
-        // Connected; another port; nobody.
-        assert!(!listens_in(&line("0100007F:0016", "01")));
-        assert!(!listens_in(&line("00000000:0017", "0A")));
-        assert!(!listens_in(head));
-        assert!(!listens_in(""));
+        // A connection; another port; no socket at all.
+        assert!(!has_listener(&line("0100007F:0016", "01")));
+        assert!(!has_listener(&line("00000000:0017", "0A")));
+        assert!(!has_listener(head));
+        assert!(!has_listener(""));
     }
 }

@@ -1,4 +1,4 @@
-//! The system around the build: virtual file systems, console, time, identity, udevd.
+//! The system around the build: virtual file systems, console, clock, identity, udevd.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -15,47 +15,52 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::time::{ClockId, clock_settime};
 use nix::unistd::sethostname;
 
+use super::error::{GuestError, failed, unfit};
 use super::process::Supervisor;
-use super::{Stop, failed, unfit};
 
-/// Lines of the kernel's log that are shown when something went wrong.
+/// Lines of the kernel's log that are shown after an error.
 const LAST_LINES: usize = 12;
 
-/// What every program expects, before there is a root.
-pub(super) fn mount_early() -> Result<(), Stop> {
-    let no = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+/// Mounts the virtual file systems that every program expects, before there is a root.
+pub(super) fn mount_early() -> Result<(), GuestError> {
+    let restricted = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let mounts = [
-        ("/proc", "proc", no | MsFlags::MS_NOEXEC, ""),
-        ("/sys", "sysfs", no | MsFlags::MS_NOEXEC, ""),
+        ("/proc", "proc", restricted | MsFlags::MS_NOEXEC, ""),
+        ("/sys", "sysfs", restricted | MsFlags::MS_NOEXEC, ""),
         ("/dev", "devtmpfs", MsFlags::MS_NOSUID, "mode=0755"),
-        ("/run", "tmpfs", no, "mode=0755"),
+        ("/run", "tmpfs", restricted, "mode=0755"),
     ];
-    for (place, kind, flags, data) in mounts {
+    for (target, kind, flags, data) in mounts {
         // The box's own ramdisk has most of these folders.
-        let _ = fs::create_dir(place);
-        mount(Some(kind), place, Some(kind), flags, Some(data))
-            .map_err(unfit(format_args!("mount {place}")))?;
+        let _ = fs::create_dir(target);
+        mount(Some(kind), target, Some(kind), flags, Some(data))
+            .map_err(unfit(format_args!("mount {target}")))?;
     }
     Ok(())
 }
 
-/// What only programs of the root need.
-pub(super) fn mount_late() -> Result<(), Stop> {
-    let no = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    let optional = [
+/// Mounts and creates what only programs of the root need. Failures are reported on the console.
+pub(super) fn mount_late() {
+    let restricted = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let mounts = [
         (
             "/dev/pts",
             "devpts",
             MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
             "gid=5,mode=0620,ptmxmode=0666",
         ),
-        ("/dev/shm", "tmpfs", no, "mode=1777"),
-        ("/sys/fs/cgroup", "cgroup2", no | MsFlags::MS_NOEXEC, ""),
+        ("/dev/shm", "tmpfs", restricted, "mode=1777"),
+        (
+            "/sys/fs/cgroup",
+            "cgroup2",
+            restricted | MsFlags::MS_NOEXEC,
+            "",
+        ),
     ];
-    for (place, kind, flags, data) in optional {
-        let _ = fs::create_dir(place);
-        if let Err(error) = mount(Some(kind), place, Some(kind), flags, Some(data)) {
-            eprintln!("boxbuild: cannot mount {place}: {error}");
+    for (target, kind, flags, data) in mounts {
+        let _ = fs::create_dir(target);
+        if let Err(error) = mount(Some(kind), target, Some(kind), flags, Some(data)) {
+            eprintln!("boxbuild: cannot mount {target}: {error}");
         }
     }
     for (name, target) in [
@@ -66,16 +71,16 @@ pub(super) fn mount_late() -> Result<(), Stop> {
     ] {
         let _ = symlink(target, Path::new("/dev").join(name));
     }
-    for place in ["/run/lock", "/tmp", "/var/tmp"] {
-        let _ = fs::create_dir_all(place);
-        let _ = fs::set_permissions(place, fs::Permissions::from_mode(0o1777));
+    for folder in ["/run/lock", "/tmp", "/var/tmp"] {
+        let _ = fs::create_dir_all(folder);
+        let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o1777));
     }
-    static_nodes();
-    Ok(())
+    make_static_nodes();
 }
 
-/// Device nodes whose first use loads their module, e.g. `loop-control`: kmod-static-nodes(8).
-fn static_nodes() {
+/// Makes the device nodes whose first use loads their module, e.g. `loop-control`, from the file
+/// `modules.devname` (depmod(8)), as kmod-static-nodes.service would.
+fn make_static_nodes() {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let list = Path::new("/lib/modules")
         .join(release.trim_end())
@@ -105,7 +110,7 @@ fn static_nodes() {
         if let Some(folder) = path.parent() {
             let _ = fs::create_dir_all(folder);
         }
-        // What is there already is better.
+        // Fails for nodes that exist already: they stay.
         let _ = mknod(
             &path,
             kind,
@@ -115,7 +120,7 @@ fn static_nodes() {
     }
 }
 
-/// Makes the console standard input and output, if it is there by now.
+/// Makes the console this process's standard streams, if it has a driver by now.
 pub(super) fn open_console() {
     let Ok(console) = File::options().read(true).write(true).open("/dev/console") else {
         return;
@@ -127,8 +132,8 @@ pub(super) fn open_console() {
     }
 }
 
-/// Random bytes for the kernel's generator.
-pub(super) fn seed(seed: &OsStr) {
+/// Adds hexadecimal digits to the kernel's entropy, at most the first 64.
+pub(super) fn add_entropy(digits: &OsStr) {
     /// `struct rand_pool_info` (linux/random.h) with its bytes.
     #[repr(C)]
     struct Pool {
@@ -138,26 +143,27 @@ pub(super) fn seed(seed: &OsStr) {
     }
     /// `RNDADDENTROPY` there: `_IOW('R', 0x03, int[2])`.
     const ADD: libc::c_ulong = 0x4008_5203;
-    let seed = &seed.as_bytes()[..seed.len().min(64)];
-    if seed.is_empty() {
+    let digits = &digits.as_bytes()[..digits.len().min(64)];
+    if digits.is_empty() {
         return;
     }
     let mut pool = Pool {
-        // Hexadecimal digits: four bits each.
-        entropy_bits: seed.len() as libc::c_int * 4,
-        size: seed.len() as libc::c_int,
+        // Four bits each.
+        entropy_bits: digits.len() as libc::c_int * 4,
+        size: digits.len() as libc::c_int,
         bytes: [0; 64],
     };
-    pool.bytes[..seed.len()].copy_from_slice(seed);
+    pool.bytes[..digits.len()].copy_from_slice(digits);
     if let Ok(random) = File::options().write(true).open("/dev/urandom") {
         // SAFETY: the kernel reads the structure, whose size field is within its bytes.
         unsafe { libc::ioctl(random.as_raw_fd(), ADD as _, &raw const pool) };
     }
 }
 
-/// Small things that programs look at.
-pub(super) fn settle(host_time: u64) {
-    // The disk is thrown away: what is dirty stays in memory while there is room.
+/// Sets kernel parameters, host name, clock and machine ID. `host_time` is in seconds since the
+/// epoch, 0 if unknown.
+pub(super) fn configure(host_time: u64) {
+    // The disk is thrown away: dirty pages stay in memory while there is room.
     for (name, text) in [
         ("vm/dirty_background_ratio", "50"),
         ("vm/dirty_ratio", "80"),
@@ -175,7 +181,8 @@ pub(super) fn settle(host_time: u64) {
     }
 }
 
-/// The machine's own clock is the host's; this is for one that has none.
+/// Sets the clock if it is not within a day after `host_time`: the machine has no clock of its own
+/// then.
 fn set_clock(host_time: u64) {
     const DAY: u64 = 24 * 60 * 60;
     let now = SystemTime::now()
@@ -189,7 +196,8 @@ fn set_clock(host_time: u64) {
     }
 }
 
-/// 32 hexadecimal digits, a version 4 UUID without its hyphens (machine-id(5)).
+/// A random machine ID: 32 hexadecimal digits, a version 4 UUID without its hyphens
+/// (machine-id(5)).
 fn random_id() -> Option<String> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")
@@ -201,27 +209,27 @@ fn random_id() -> Option<String> {
     Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// kiwi waits for the device nodes of loop partitions, which udev reports. Devices that are
-/// there already are left as they are.
+/// Starts udevd: kiwi waits for the device nodes of loop partitions, which udev reports. Devices
+/// that exist already are not triggered.
 pub(super) fn start_udevd(supervisor: &mut Supervisor) {
-    const PLACES: [&str; 4] = [
+    const PROGRAMS: [&str; 4] = [
         "/usr/lib/systemd/systemd-udevd",
         "/lib/systemd/systemd-udevd",
         "/sbin/udevd",
         "/usr/lib/udev/udevd",
     ];
-    let Some(udevd) = PLACES.iter().find(|path| Path::new(path).exists()) else {
+    let Some(udevd) = PROGRAMS.iter().find(|path| Path::new(path).exists()) else {
         return;
     };
     let mut command = Command::new(udevd);
     command.arg("--resolve-names=never");
-    if let Err(error) = supervisor.start_quiet(command) {
+    if let Err(error) = supervisor.start_daemon(command) {
         eprintln!("boxbuild: cannot start {udevd}: {error}");
     }
 }
 
-/// Everything that was written reaches the disk.
-pub(super) fn write_out() {
+/// Writes everything to the disk and remounts the root read-only, so that its file system is clean.
+pub(super) fn sync_root() {
     nix::unistd::sync();
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     if mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).is_err() {
@@ -229,7 +237,7 @@ pub(super) fn write_out() {
     }
 }
 
-/// Shows the last lines of the kernel's log, which was quiet until now.
+/// Prints the last lines of the kernel's log, which a fast boot keeps off the console (`quiet`).
 pub(super) fn show_kernel_log() {
     /// `SYSLOG_ACTION_READ_ALL` and the size of a distribution kernel's buffer (syslog(2)).
     const READ_ALL: libc::c_int = 3;
@@ -245,12 +253,12 @@ pub(super) fn show_kernel_log() {
     let text = String::from_utf8_lossy(&buffer[..usize::try_from(count).unwrap_or(0)]).into_owned();
     let lines: Vec<&str> = text.lines().collect();
     for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
-        // <LEVEL> in front.
+        // Without the prefix <LEVEL>.
         eprintln!("{}", line.split_once('>').map_or(*line, |(_, line)| line));
     }
 }
 
-/// Writes a file that programs of the box read.
-pub(super) fn write(path: &str, content: &str) -> Result<(), Stop> {
+/// Writes a configuration file of the box.
+pub(super) fn write(path: &str, content: &str) -> Result<(), GuestError> {
     fs::write(path, content).map_err(failed(format_args!("write {path}")))
 }

@@ -72,7 +72,7 @@ fn landlock_alone_keeps_the_guest_in() {
         }
         let errors = attack(&guest);
         assert!(errors.iter().all(Option::is_some), "{errors:?}");
-        // Inside, everything works, also from one directory to another.
+        // Inside of the share everything works, also from one directory to another.
         let sub = guest.mkdir(ROOT_ID, c"sub", 0o755).unwrap().nodeid;
         let (file, fh) = guest.create(ROOT_ID, c"f", 0o644, 0).unwrap();
         assert_eq!(guest.write(file.nodeid, fh, 0, b"data", 0), Ok(4));
@@ -83,7 +83,7 @@ fn landlock_alone_keeps_the_guest_in() {
         assert_eq!(guest.read(file.nodeid, fh, 0, 10).unwrap(), b"");
         assert_eq!(guest.list(sub, true, 4096).len(), 3);
         guest.unlink(sub, c"g").unwrap();
-        // Looked at and removed by a thread that may.
+        // Checked and removed by a thread that is not confined.
         Some(guest.dir.keep())
     };
     let Some(dir) = std::thread::spawn(confined).join().unwrap() else {

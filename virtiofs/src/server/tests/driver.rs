@@ -17,7 +17,7 @@ const REQUEST: u64 = 0x10_0000;
 const REPLY: u64 = 0x30_0000;
 const MEMORY: usize = 0x60_0000;
 
-/// All INIT flags that a recent Linux guest offers, as far as they matter here.
+/// The INIT flags of a recent Linux guest, as far as the server knows them.
 const OFFERED: u64 = init::ASYNC_READ
     | init::ATOMIC_O_TRUNC
     | init::BIG_WRITES
@@ -44,7 +44,7 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// A guest with a fresh share, after INIT.
+    /// A guest with a new share, after INIT.
     pub(super) fn new() -> Self {
         Self::with(|_| {}, Server::new)
     }
@@ -91,7 +91,7 @@ impl Driver {
         self.typed(opcode::INIT, 0, &[start.as_slice(), more.as_slice()])
     }
 
-    /// A path in the share on the host.
+    /// Returns the host's path of a file in the share.
     pub(super) fn host(&self, path: &str) -> std::path::PathBuf {
         self.dir.path().join("share").join(path)
     }
@@ -104,7 +104,7 @@ impl Driver {
         self.server.file_system().has_user_xattrs()
     }
 
-    /// One request as the chain of these readable and writable buffers.
+    /// Makes a request of these readable parts, with writable buffers of these sizes.
     pub(super) fn raw(&self, readable: &[&[u8]], writable: &[u32]) -> Result<u32, ServerError> {
         let mut buffers = Vec::new();
         let mut address = REQUEST;
@@ -123,7 +123,7 @@ impl Driver {
         self.chain(&buffers)
     }
 
-    /// One request as the chain of these buffers, wherever they lie.
+    /// Makes a request of these buffers, which may lie anywhere.
     pub(super) fn chain(&self, buffers: &[Buffer]) -> Result<u32, ServerError> {
         let (driver, device) = &mut *self.queue.borrow_mut();
         let head = driver.add(&self.memory, buffers).unwrap();
@@ -148,7 +148,7 @@ impl Driver {
         }
     }
 
-    /// Bytes of the last reply.
+    /// Returns the first `len` bytes of the last reply.
     pub(super) fn replied(&self, len: u32) -> Vec<u8> {
         let mut reply = vec![0; len as usize];
         self.memory
@@ -157,11 +157,11 @@ impl Driver {
         reply
     }
 
-    /// A request with a reply: the bytes after its header, or the errno.
+    /// Makes a request; returns the bytes after the reply's header, or the errno.
     pub(super) fn call(&self, opcode: u32, node: u64, body: &[&[u8]]) -> Result<Vec<u8>, i32> {
         let body = body.concat();
         let header = self.header(opcode, node, body.len());
-        // Odd buffer borders on purpose.
+        // Buffers that divide the structures at odd places.
         let (first, second) = body.split_at(body.len() / 3);
         let room = [16, 100, 3, 1 << 20];
         let len = self
@@ -272,7 +272,7 @@ impl Driver {
         self.typed(opcode::SYMLINK, parent, &names)
     }
 
-    /// Creates a file: its entry and the number of the open file.
+    /// Creates a file; returns its entry and the handle of the open file.
     pub(super) fn create(
         &self,
         parent: u64,
@@ -397,7 +397,7 @@ impl Driver {
         self.call(opcode::LISTXATTR, node, &[get.as_slice()])
     }
 
-    /// Names and nodes of a directory, read with buffers of `size` bytes.
+    /// Returns name, node and type of all entries, read with buffers of `size` bytes.
     pub(super) fn list(&self, node: u64, plus: bool, size: u32) -> Vec<(String, u64, u32)> {
         let open = abi::OpenIn::default();
         let fh = self
@@ -447,7 +447,7 @@ impl Driver {
     }
 }
 
-/// Says that the current test cannot run here. The test harness would swallow `println!`.
+/// Prints that the current test cannot run here. The test harness would swallow `println!`.
 pub(super) fn skip(reason: &str) {
     use std::io::Write;
     let thread = std::thread::current();

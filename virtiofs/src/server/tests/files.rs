@@ -1,4 +1,4 @@
-//! What every file system does.
+//! Files, directories and names.
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
@@ -39,7 +39,7 @@ fn large_data_passes_whole() {
     assert_eq!(guest.write(entry.nodeid, fh, 0, &data, 0), Ok(1 << 20));
     assert_eq!(std::fs::read(guest.host("big")).unwrap(), data);
     assert!(guest.read(entry.nodeid, fh, 0, 1 << 20).unwrap() == data);
-    // More than 1 MiB at once is not agreed upon.
+    // INIT has negotiated at most 1 MiB at once.
     assert_eq!(
         guest.read(entry.nodeid, fh, 0, u32::MAX).unwrap().len(),
         1 << 20
@@ -287,7 +287,7 @@ fn pipes_and_sockets_are_never_opened_on_the_host() {
         .mknod(ROOT_ID, c"socket", libc::S_IFSOCK | 0o755, 0)
         .unwrap();
     assert_eq!(socket.attr.mode, libc::S_IFSOCK | 0o755);
-    // Plain ones are the real thing on the host, too.
+    // Those that need no override are real FIFOs and sockets on the host.
     assert!(
         std::fs::metadata(guest.host("pipe"))
             .unwrap()
@@ -300,7 +300,7 @@ fn pipes_and_sockets_are_never_opened_on_the_host() {
             .file_type()
             .is_socket()
     );
-    // Would wait for a writer for ever.
+    // The host's open would wait for a writer.
     assert_eq!(guest.open(pipe.nodeid, libc::O_RDONLY), Err(libc::ENXIO));
     assert_eq!(guest.open(socket.nodeid, libc::O_RDONLY), Err(libc::ENXIO));
     let link = guest.symlink(ROOT_ID, c"link", c"pipe").unwrap();
@@ -327,9 +327,9 @@ fn forgotten_inodes_are_unknown() {
     assert!(guest.getattr(entry.nodeid).is_ok());
     forget(1);
     assert_eq!(guest.getattr(entry.nodeid).unwrap_err(), libc::ENOENT);
-    // The number is not used again.
+    // The node id is not used again.
     assert_ne!(guest.lookup(ROOT_ID, c"a").unwrap().nodeid, entry.nodeid);
-    // The root cannot be forgotten.
+    // The root is never removed.
     let one = abi::ForgetIn { nlookup: u64::MAX };
     let header = guest.header(opcode::FORGET, ROOT_ID, 8);
     guest

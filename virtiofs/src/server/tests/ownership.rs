@@ -7,7 +7,7 @@ use vm_memory::ByteValued;
 use super::driver::{Driver, skip};
 use crate::fuse::abi::{self, ROOT_ID, WRITE_KILL_SUIDGID, opcode};
 
-/// A guest whose share keeps owners; `None` where the temporary directory's file system cannot.
+/// Returns a guest whose share keeps owners; `None` if the file system of TMPDIR cannot.
 fn keeping() -> Option<Driver> {
     let guest = Driver::new();
     if guest.keeps_owners() {
@@ -84,7 +84,7 @@ fn modes_that_lock_the_host_user_out_do_not_stop_the_guests_root() {
     let file = guest.lookup(dir.nodeid, c"f").unwrap();
     let fh = guest.open(file.nodeid, libc::O_WRONLY).unwrap();
     assert_eq!(guest.write(file.nodeid, fh, 0, b"T", 0), Ok(1));
-    // The guest does not see a difference.
+    // The guest sees no difference.
     assert_eq!(guest.getattr(dir.nodeid).unwrap().mode & 0o7777, 0o555);
     assert_eq!(guest.getattr(file.nodeid).unwrap().mode & 0o7777, 0o444);
     assert_eq!(std::fs::read(guest.host("d/f")).unwrap(), b"Text");
@@ -105,7 +105,7 @@ fn new_files_belong_to_who_makes_them() {
         override_of(&guest, "d").as_deref(),
         Some("1000:100:0750:dir")
     );
-    // A directory with the set-group-id bit gives its group and (to directories) the bit.
+    // A directory with the set-group-id bit passes on its group, and the bit to directories.
     guest.chown(dir.nodeid, 1000, 77).unwrap();
     guest.chmod(dir.nodeid, 0o2775).unwrap();
     let (inner, _) = guest.create(dir.nodeid, c"f", 0o644, 0).unwrap();
@@ -148,7 +148,7 @@ fn set_id_bits_go_with_chown_and_foreign_writes() {
         .write(file.nodeid, fh, 0, b"user", WRITE_KILL_SUIDGID)
         .unwrap();
     assert_eq!(guest.getattr(file.nodeid).unwrap().mode & 0o7777, 0o755);
-    // What was learnt does not outlast the next chmod.
+    // A chmod clears the facts about the file.
     guest.chmod(file.nodeid, 0o4755).unwrap();
     guest
         .write(file.nodeid, fh, 0, b"user", WRITE_KILL_SUIDGID)
@@ -198,7 +198,7 @@ fn devices_are_stand_ins() {
         (null.attr.mode, null.attr.rdev),
         (libc::S_IFCHR | 0o666, 0x103)
     );
-    // It stays one through chown and chmod.
+    // It is still a device after chown and chmod.
     let attr = guest.chown(null.nodeid, 3, 4).unwrap();
     assert_eq!(
         (attr.mode, attr.rdev, attr.uid),
@@ -257,7 +257,7 @@ fn symbolic_links_have_owners_for_a_while() {
         .unwrap();
     let again = guest.lookup(ROOT_ID, c"l").unwrap();
     assert_eq!((again.attr.uid, again.attr.gid), (7, 8));
-    // A new link with the same inode number is not the old one.
+    // A new link with the same inode number does not get the old one's owner.
     guest.unlink(ROOT_ID, c"l").unwrap();
     let header = guest.header(opcode::FORGET, again.nodeid, 8);
     guest
@@ -357,7 +357,7 @@ fn access_lists_and_modes_move_together() {
         (32, 4, !0),
     ]);
     assert_eq!(guest.getxattr(file.nodeid, access).unwrap(), masked);
-    // A list that says no more than a mode is no list.
+    // A list that says no more than a mode is not stored.
     let plain = acl(&[(1, 7, !0), (4, 5, !0), (32, 5, !0)]);
     guest.setxattr(file.nodeid, access, &plain).unwrap();
     assert_eq!(guest.getattr(file.nodeid).unwrap().mode & 0o777, 0o755);

@@ -3,18 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::arch::mark::Mark;
+use crate::arch::outputs::Outputs;
 use crate::bus::{Buses, RangeError};
 use crate::kvm::Vm;
 use crate::pci::PciRoot;
 
-pub type SerialOutput = Box<dyn FnMut(Vec<u8>) + Send>;
-
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Platform;
 
 impl Platform {
-    pub fn new(_vm: &Arc<Vm>, _start: Instant, _output: SerialOutput) -> Platform {
+    pub fn new(_vm: &Arc<Vm>, _start: Instant, _outputs: Outputs) -> Platform {
         Platform
     }
 
@@ -32,8 +30,4 @@ impl Platform {
     }
 
     pub fn flush(&self) {}
-
-    pub fn marks(&self) -> Vec<Mark> {
-        Vec::new()
-    }
 }

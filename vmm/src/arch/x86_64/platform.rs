@@ -10,16 +10,13 @@ use super::legacy::debug_port::DebugPort;
 use super::legacy::i8042::{self, I8042};
 use super::legacy::power::{self, Power};
 use super::legacy::serial::{Serial, SerialInterrupt};
-use crate::arch::mark::Mark;
+use crate::arch::outputs::Outputs;
 use crate::bus::{Buses, RangeError};
 use crate::kvm::Vm;
 use crate::pci::{ConfigPorts, PciRoot};
 
-/// Gets what the guest writes to its serial port, mostly whole lines.
-pub(crate) type SerialOutput = Box<dyn FnMut(Vec<u8>) + Send>;
-
-/// The devices that are not on the PCI bus. Clones are the same ones.
-#[derive(Debug, Clone)]
+/// The devices that are not on the PCI bus.
+#[derive(Debug)]
 pub(crate) struct Platform {
     vm: Arc<Vm>,
     serial: Arc<Serial>,
@@ -28,7 +25,7 @@ pub(crate) struct Platform {
 
 impl Platform {
     /// The devices of `vm`. Marks count from `start`.
-    pub(crate) fn new(vm: &Arc<Vm>, start: Instant, output: SerialOutput) -> Platform {
+    pub(crate) fn new(vm: &Arc<Vm>, start: Instant, outputs: Outputs) -> Platform {
         let raises = Arc::clone(vm);
         let interrupt = SerialInterrupt::new(move || {
             if let Err(error) = raises.pulse(layout::COM1_IRQ) {
@@ -37,8 +34,8 @@ impl Platform {
         });
         Platform {
             vm: Arc::clone(vm),
-            serial: Arc::new(Serial::new(interrupt, output)),
-            debug_port: Arc::new(DebugPort::new(start)),
+            serial: Arc::new(Serial::new(interrupt, outputs.serial)),
+            debug_port: Arc::new(DebugPort::new(start, outputs.mark)),
         }
     }
 
@@ -80,10 +77,5 @@ impl Platform {
     /// Hands on what is left of the serial port's last line.
     pub(crate) fn flush(&self) {
         self.serial.flush();
-    }
-
-    /// The moments that the guest marked by writing to port 0x80.
-    pub(crate) fn marks(&self) -> Vec<Mark> {
-        self.debug_port.marks()
     }
 }

@@ -99,7 +99,7 @@ impl Bitmap {
         }
     }
 
-    /// Sets the bits from `first` up to `end`. Who sees a bit sees the data.
+    /// Sets the bits from `first` up to `end`. A thread that sees a bit sees the data.
     pub(super) fn set(&self, first: u64, end: u64) {
         let mut block = first;
         while block < end {

@@ -25,14 +25,34 @@ pub(in crate::disk) struct Changes {
     pub(in crate::disk) len: u64,
 }
 
+/// The files of [`Overlay::keep`](super::Overlay::keep), open.
+#[derive(Debug)]
+pub struct KeptChanges {
+    blocks: File,
+    map: File,
+}
+
+impl KeptChanges {
+    /// Opens what was left in `folder`.
+    ///
+    /// # Errors
+    /// If a file is not there or cannot be read.
+    pub fn open(folder: &Path) -> io::Result<KeptChanges> {
+        Ok(KeptChanges {
+            blocks: File::open(folder.join(BLOCKS))?,
+            map: File::open(folder.join(MAP))?,
+        })
+    }
+}
+
 impl Changes {
-    pub(in crate::disk) fn open(folder: &Path) -> io::Result<Changes> {
-        let file = File::open(folder.join(BLOCKS))?;
+    pub(in crate::disk) fn load(kept: KeptChanges) -> io::Result<Changes> {
+        let file = kept.blocks;
         let len = file.metadata()?.len();
         if len > LONGEST {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let mut map = BufReader::new(File::open(folder.join(MAP))?);
+        let mut map = BufReader::new(kept.map);
         Ok(Changes {
             written: Bitmap::load(len.div_ceil(BLOCK), &mut map)?,
             file,

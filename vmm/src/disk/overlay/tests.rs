@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use vm_memory::VolatileSlice;
 
 use super::*;
-use crate::disk::ImageError;
+use crate::disk::{ImageError, KeptChanges};
 
 const LEN: usize = 1 << 20;
 
@@ -376,7 +376,10 @@ fn a_kept_overlay_is_seen_over_its_image() {
     assert!(overlay.keep(&kept).is_err(), "nothing is overwritten");
     drop(overlay);
 
-    let image = Image::open(&image).unwrap().with_changes(&kept).unwrap();
+    let image = Image::open(&image)
+        .unwrap()
+        .with_changes(KeptChanges::open(&kept).unwrap())
+        .unwrap();
     assert_eq!(image.len(), longer as u64);
     let mut bytes = vec![0xee; longer];
     image.read_bytes(0, &mut bytes).unwrap();
@@ -391,7 +394,7 @@ fn a_kept_overlay_is_seen_over_its_image() {
     assert!(
         Image::open(&bench.path("raw"))
             .unwrap()
-            .with_changes(&kept)
+            .with_changes(KeptChanges::open(&kept).unwrap())
             .is_err()
     );
 }

@@ -147,7 +147,7 @@ impl Header {
         self.len.div_ceil(1 << (2 * self.cluster_bits - 3))
     }
 
-    /// Refuses what is only in the way of writing.
+    /// Refuses what can be read, but not written.
     pub(super) fn check_writable(&self) -> Result<(), ImageError> {
         if self.dirty {
             return Err(ImageError::NeedsRepair("it was not closed"));

@@ -1,4 +1,4 @@
-//! Who uses which cluster of an image that is written.
+//! Reference counts of the clusters of an image that is written.
 //!
 //! All counts are in memory, two bytes for each cluster of the file. What is released is not
 //! used again before the image on the disk does not refer to it any more.

@@ -7,7 +7,7 @@ use super::port::{CONTROL_PORT, Port};
 /// Bytes of a message without a name: port number, event, value.
 pub(super) const LEN: usize = 8;
 
-/// Events.
+/// What a message says (table of section 5.3.6.2).
 const DEVICE_READY: u16 = 0;
 const DEVICE_ADD: u16 = 1;
 const PORT_READY: u16 = 3;

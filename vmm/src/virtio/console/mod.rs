@@ -84,7 +84,7 @@ impl Input {
 /// Takes the guest's output. It may block: the guest then waits.
 pub type Output = Box<dyn FnMut(Port, Vec<u8>) + Send>;
 
-/// The device.
+/// A console device with two ports.
 pub struct Console {
     output: Output,
     input: Input,

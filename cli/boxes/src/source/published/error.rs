@@ -48,13 +48,13 @@ pub enum PullError {
     },
     /// The box would have to be fetched.
     #[error(
-        "the box '{0}' is not on this machine, and --offline fetches nothing: run 'boxbuild box \
+        "the box '{0}' is not on this host, and --offline fetches nothing: run 'boxbuild box \
          pull {0}' where there is a network"
     )]
     Offline(String),
     /// The list in the working folder would replace a box that came from elsewhere.
     #[error(
-        "the box '{name}' on this machine comes from {installed}, and {file} in this folder would \
+        "the box '{name}' on this host comes from {installed}, and {file} in this folder would \
          replace it by one from {listed}: if that is what you want, name the file with \
          KIWI_BOXED_PLUGIN_CFG"
     )]

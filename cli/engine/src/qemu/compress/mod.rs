@@ -1,5 +1,5 @@
 //! xz for the box, on the host's processor: what an emulated one compresses in minutes takes
-//! seconds here. The protocol is `boxinit::host_xz`'s.
+//! seconds here. The protocol is `boxbuild_protocol::xz`.
 //!
 //! What comes from the box is never decoded, only compressed, and what it asks for costs no more
 //! memory than xz in the box could have taken.
@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use boxinit::host_xz::{BEGIN, DATA, END, ERROR, FRAME, Frame, HEAD, READY};
+use boxbuild_protocol::xz::{BEGIN, DATA, END, ERROR, FRAME, Frame, HEAD, READY};
 use liblzma::stream::{Action, Check, MtStreamBuilder, PRESET_EXTREME, Status, Stream};
 
 /// What a box may take of the host.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Threads of one conversation, at least 1.
+    /// Threads of one session, at least 1.
     pub(super) threads: u32,
     /// Bytes of memory for more than one thread.
     pub(super) memory: u64,
@@ -74,7 +74,7 @@ impl Drop for Compressor {
     }
 }
 
-/// One conversation after the other, until the connection ends or `stop` is set.
+/// One session after the other, until the connection ends or `stop` is set.
 fn serve(stream: &UnixStream, limits: Limits, stop: &AtomicBool) -> io::Result<()> {
     let mut incoming = BufReader::with_capacity(2 * FRAME, stream);
     let mut job: Option<Job<'_>> = None;
@@ -158,7 +158,7 @@ impl Order {
     }
 }
 
-/// A conversation.
+/// A session with a box.
 struct Job<'a> {
     session: u64,
     encoder: Stream,
@@ -214,14 +214,12 @@ fn read(stream: &mut impl Read) -> io::Result<Frame> {
 
 /// Waits for a box that does not read; its end of the connection goes with it.
 fn send(mut stream: &UnixStream, kind: u32, session: u64, payload: Vec<u8>) -> io::Result<()> {
-    stream.write_all(
-        &Frame {
-            kind,
-            session,
-            payload,
-        }
-        .bytes(),
-    )
+    let frame = Frame {
+        kind,
+        session,
+        payload,
+    };
+    stream.write_all(&frame.encode().map_err(io::Error::other)?)
 }
 
 #[cfg(test)]

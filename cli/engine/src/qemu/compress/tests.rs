@@ -119,21 +119,24 @@ fn nonsense_ends_the_connection_and_nothing_else() {
         session: 1,
         payload: Vec::new(),
     }
-    .bytes();
+    .encode()
+    .unwrap();
     long[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
     let mut unknown = Frame {
         kind: BEGIN,
         session: 1,
         payload: b"6 0 0".to_vec(),
     }
-    .bytes();
+    .encode()
+    .unwrap();
     unknown.extend(
         Frame {
             kind: 99,
             session: 1,
             payload: Vec::new(),
         }
-        .bytes(),
+        .encode()
+        .unwrap(),
     );
     for bytes in [long, unknown, b"hello, this is no frame at all".to_vec()] {
         let (_compressor, mut end) = start();
@@ -175,7 +178,7 @@ fn anything_may_come() {
                     payload: (0..some(3000)).map(|_| some(256) as u8).collect(),
                 },
             };
-            bytes.extend(frame.bytes());
+            bytes.extend(frame.encode().unwrap());
         }
         if some(4) == 0 {
             bytes.extend((0..some(100)).map(|_| some(256) as u8));

@@ -51,7 +51,7 @@ pub enum BootError {
         /// What is left.
         room: u64,
     },
-    /// Guest memory, at an address of ours.
+    /// An address of the [`layout`](crate::arch::x86_64::layout) is not in guest memory.
     #[error("cannot write into the guest's memory")]
     Write(#[from] GuestMemoryError),
     /// No random numbers for the guest's kernel.

@@ -28,7 +28,7 @@ const STATUS_B_VALUE: u8 = 0x06;
 /// The battery is good.
 const STATUS_D_VALUE: u8 = 0x80;
 
-/// The clock.
+/// The clock, with the index of the register that is read next.
 #[derive(Debug, Default)]
 pub struct Cmos {
     index: AtomicU8,

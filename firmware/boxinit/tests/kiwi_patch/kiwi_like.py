@@ -1,7 +1,7 @@
-"""Has kiwi's iterator over a child's output read from commands, and says what came out.
+"""Reads the output of commands through an iterator like kiwi's, and prints the results as JSON.
 
-The two classes look to the outside as kiwi 11.1's do (kiwi/command.py, kiwi/command_process.py).
-Both kinds of pipes must give the same; the ones of sitecustomize.py without asking in vain.
+The two classes have the interfaces of kiwi 11.1 (kiwi/command.py, kiwi/command_process.py).
+Plain pipes and those of sitecustomize.py must give the same results, the latter without polling.
 """
 
 import collections
@@ -15,7 +15,7 @@ import types
 Call = collections.namedtuple(
     "Call", ["output", "output_available", "error", "error_available", "process"]
 )
-asked = 0
+polls = 0
 
 
 def call(script):
@@ -25,8 +25,8 @@ def call(script):
 
     def available(pipe):
         def look():
-            global asked
-            asked += 1
+            global polls
+            polls += 1
             return bool(select.select([pipe], [], [], 1e-4)[0])
 
         return look
@@ -103,7 +103,7 @@ def main():
                 pass
             code = iterator.command.process.returncode
             results.append([iterator.lines, iterator.errors.decode(), code])
-    improved = not isinstance(CommandIterator.__init__.__closure__, types.NoneType)
+    patched = not isinstance(CommandIterator.__init__.__closure__, types.NoneType)
     child = subprocess.run(
         [sys.executable, "-c", "import sys; print(any('boxbuild-test' in p for p in sys.path))"],
         stdout=subprocess.PIPE,
@@ -112,8 +112,8 @@ def main():
         json.dumps(
             {
                 "results": results,
-                "asked": asked,
-                "improved": improved,
+                "polls": polls,
+                "patched": patched,
                 "path": os.environ.get("PYTHONPATH"),
                 "child": child.stdout.decode().strip(),
             }

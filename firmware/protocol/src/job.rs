@@ -1,40 +1,27 @@
-//! The job: what boxbuild on the host asks process 1 of the box to do.
+//! The job: what the host asks boxbuild's init to do.
 //!
-//! A file of fields that end with a NUL each: the name of an entry, then as many values as that
-//! entry has. Values are any bytes but NUL, which no argument, path or variable can have.
+//! The file is a sequence of fields that end with a NUL each: the name of an entry, then as many
+//! values as that entry has. A value is any bytes but NUL, which no argument, path or variable can
+//! hold.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-/// Where everything that comes with the boot is, in the initial ramdisk.
-pub const PLACE: &str = "/boxbuild";
-/// Name of the job's file there.
-pub const FILE: &str = "job";
-/// Folder there with the contents of [`Job::files`], by their number.
-pub const FILES: &str = "files";
-/// Name of the virtio-console port for reports.
-pub const CONTROL_PORT: &str = "org.boxbuild.control";
+use crate::share::{Access, SharedFolder};
 
-/// Columns and rows, if `line` (without its end) is the host's word on its terminal:
-/// `boxbuild 1 size COLUMNS ROWS`.
-pub fn terminal_size(line: &[u8]) -> Option<(u16, u16)> {
-    let text = std::str::from_utf8(line).ok()?;
-    let (columns, rows) = text.strip_prefix("boxbuild 1 size ")?.split_once(' ')?;
-    Some((columns.parse().ok()?, rows.trim_end().parse().ok()?))
-}
-
-/// What to do.
+/// A job. [`Job::encode`] and [`Job::decode`] are each other's inverse.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Job {
     /// Words after `kiwi-ng`, up to `--description`.
     pub args: Vec<OsString>,
-    /// Environment of kiwi.
+    /// Environment of kiwi: names and values.
     pub environment: Vec<(OsString, OsString)>,
-    /// Folders of the host besides the description and the bundle.
-    pub folders: Vec<Folder>,
-    /// Paths of the files to write before the build.
+    /// Shared folders besides the description and the bundle.
+    pub folders: Vec<SharedFolder>,
+    /// Absolute paths of the files to write before the build. Their contents are the files
+    /// [`INITRD_FILES`](crate::paths::INITRD_FILES)`/INDEX`.
     pub files: Vec<PathBuf>,
     /// The machine has a network interface.
     pub network: bool,
@@ -42,24 +29,13 @@ pub struct Job {
     pub kiwi_version: Option<OsString>,
     /// Who may log in as root while the box runs: a line of an `authorized_keys` file.
     pub ssh_key: Option<OsString>,
-    /// The host's time when the job was made, in seconds since the epoch; 0 if it is not told.
+    /// The host's time when the job was made, in seconds since the epoch; 0 if unknown.
     pub time: u64,
-    /// Random bytes for the kernel, as text.
+    /// Entropy for the kernel: random hexadecimal digits.
     pub seed: OsString,
 }
 
-/// A folder of the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Folder {
-    /// virtio-fs tag.
-    pub tag: OsString,
-    /// Absolute path in the box.
-    pub path: PathBuf,
-    /// The mount is read-only.
-    pub read_only: bool,
-}
-
-/// The file is no job.
+/// A file that is not a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed(String);
 
@@ -72,7 +48,7 @@ impl fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 impl Job {
-    /// The file.
+    /// The file's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let mut entry = |name: &str, values: &[&OsStr]| {
@@ -88,10 +64,14 @@ impl Job {
             entry("env", &[name, value]);
         }
         for folder in &self.folders {
-            let how = if folder.read_only { "ro" } else { "rw" };
+            let option = folder.access.mount_option();
             entry(
                 "folder",
-                &[&folder.tag, OsStr::new(how), folder.path.as_os_str()],
+                &[
+                    OsStr::new(&folder.tag),
+                    OsStr::new(option),
+                    folder.path.as_os_str(),
+                ],
             );
         }
         for path in &self.files {
@@ -111,10 +91,10 @@ impl Job {
         out
     }
 
-    /// Reads the file.
+    /// Reads a file.
     ///
     /// # Errors
-    /// If it ends in the middle, or has an entry that this version does not know.
+    /// If it ends within an entry, or has an entry that this version does not know.
     pub fn decode(bytes: &[u8]) -> Result<Job, Malformed> {
         let mut fields = bytes
             .split_inclusive(|byte| *byte == 0)
@@ -127,16 +107,22 @@ impl Job {
         let mut job = Job::default();
         while let Some(name) = next()? {
             let mut value =
-                || next()?.ok_or_else(|| Malformed(String::from("it ends behind a name")));
+                || next()?.ok_or_else(|| Malformed(String::from("it ends after a name")));
             match name.to_str() {
                 Some("arg") => job.args.push(value()?),
                 Some("env") => job.environment.push((value()?, value()?)),
                 Some("folder") => {
-                    let (tag, how) = (value()?, value()?);
-                    job.folders.push(Folder {
-                        tag,
+                    let (tag, option) = (value()?, value()?);
+                    job.folders.push(SharedFolder {
+                        tag: tag
+                            .into_string()
+                            .map_err(|tag| Malformed(format!("the tag {tag:?}")))?,
+                        access: match option.to_str() {
+                            Some("ro") => Access::ReadOnly,
+                            Some("rw") => Access::ReadWrite,
+                            _ => return Err(Malformed(format!("the mount option {option:?}"))),
+                        },
                         path: value()?.into(),
-                        read_only: how != "rw",
                     });
                 }
                 Some("file") => job.files.push(value()?.into()),
@@ -160,14 +146,6 @@ impl Job {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_terminals_size_is_columns_and_rows() {
-        assert_eq!(terminal_size(b"boxbuild 1 size 100 30"), Some((100, 30)));
-        for other in ["", "boxbuild 1 size 100", "boxbuild 1 size 1 70000", "x"] {
-            assert_eq!(terminal_size(other.as_bytes()), None);
-        }
-    }
-
     fn job() -> Job {
         Job {
             args: ["--type", "", "it's \"x\" $y\nz"]
@@ -177,15 +155,15 @@ mod tests {
                 .collect(),
             environment: vec![("http_proxy".into(), "p q".into()), ("E".into(), "".into())],
             folders: vec![
-                Folder {
+                SharedFolder {
                     tag: "host0".into(),
                     path: "/srv/a b".into(),
-                    read_only: true,
+                    access: Access::ReadOnly,
                 },
-                Folder {
+                SharedFolder {
                     tag: "custom".into(),
                     path: "/x\ny".into(),
-                    read_only: false,
+                    access: Access::ReadWrite,
                 },
             ],
             files: vec!["/a b/key".into(), "/etc/x".into()],
@@ -211,5 +189,6 @@ mod tests {
         }
         assert!(Job::decode(b"time\0soon\0").is_err());
         assert!(Job::decode(b"reboot\0").is_err());
+        assert!(Job::decode(b"folder\0host0\0exec\0/x\0").is_err());
     }
 }

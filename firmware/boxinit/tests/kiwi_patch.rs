@@ -1,5 +1,14 @@
-//! `sitecustomize.py` in a real Python: the same output for kiwi, without asking for it all the
-//! time; nothing of it for anybody else.
+//! `sitecustomize.py` in a real Python: kiwi gets the same output without polling, and other programs
+//! are not affected.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,17 +16,17 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use boxinit::patience::{FILE, PROGRAM, VARIABLE, search_path};
+use boxinit::kiwi_patch::{FILE, PROGRAM, VARIABLE, search_path};
 
-const KIWI_LIKE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/patience/kiwi_like.py");
+const KIWI_LIKE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kiwi_patch/kiwi_like.py");
 
-/// A folder that goes away.
+/// A folder that is removed at the end of the test.
 struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Folder {
         let path = std::env::temp_dir().join(format!(
-            "boxbuild-test-patience-{name}-{}",
+            "boxbuild-test-kiwi-patch-{name}-{}",
             std::process::id()
         ));
         let _ = fs::remove_dir_all(&path);
@@ -37,16 +46,16 @@ impl Drop for Folder {
     }
 }
 
-/// Whether there is a Python; says so if there is none.
-fn python(test: &str) -> bool {
-    let there = Command::new("python3").arg("--version").output().is_ok();
-    if !there {
+/// Whether Python is installed. Reports `test` as skipped if it is not.
+fn has_python(test: &str) -> bool {
+    let found = Command::new("python3").arg("--version").output().is_ok();
+    if !found {
         let _ = writeln!(std::io::stderr(), "skipped: {test}: no python3");
     }
-    there
+    found
 }
 
-/// Runs Python on `args` with that search path; what it says on its standard output.
+/// Runs Python on `args` with the search path `path`. Returns its standard output.
 fn run(path: Option<&OsStr>, args: &[&OsStr]) -> String {
     let mut command = Command::new("python3");
     command
@@ -68,30 +77,30 @@ fn kiwi_like(path: Option<&OsStr>, folder: &Path, args: &[&str]) -> serde_json::
 }
 
 #[test]
-fn kiwi_gets_the_same_and_asks_for_nothing_in_vain() {
-    if !python("kiwi_gets_the_same_and_asks_for_nothing_in_vain") {
+fn kiwi_gets_the_same_output_without_polling() {
+    if !has_python("kiwi_gets_the_same_output_without_polling") {
         return;
     }
     let folder = Folder::new("same");
     let plain = kiwi_like(None, &folder.0.join("plain"), &[]);
     let path = search_path(folder.python().to_str().expect("text"), None);
-    let patient = kiwi_like(Some(&path), &folder.0.join("patient"), &[]);
-    assert_eq!(plain["improved"], false);
-    assert_eq!(patient["improved"], true);
-    assert_eq!(plain["results"], patient["results"]);
+    let patched = kiwi_like(Some(&path), &folder.0.join("patched"), &[]);
+    assert_eq!(plain["patched"], false);
+    assert_eq!(patched["patched"], true);
+    assert_eq!(plain["results"], patched["results"]);
     assert_eq!(plain["results"][0][0].as_array().map(Vec::len), Some(9999));
     assert_eq!(plain["results"][1][2], 3);
-    assert!(plain["asked"].as_u64() > Some(10_000), "{}", plain["asked"]);
-    assert_eq!(patient["asked"], 0);
+    assert!(plain["polls"].as_u64() > Some(10_000), "{}", plain["polls"]);
+    assert_eq!(patched["polls"], 0);
 }
 
 /// As in containers and in boxes of other architectures.
 #[test]
-fn the_program_that_runs_kiwi_can_bring_it() {
-    if !python("the_program_that_runs_kiwi_can_bring_it") {
+fn the_program_that_runs_kiwi_can_apply_it() {
+    if !has_python("the_program_that_runs_kiwi_can_apply_it") {
         return;
     }
-    let folder = Folder::new("brought");
+    let folder = Folder::new("applied");
     let nosync = folder.python().join("nosync");
     fs::copy(
         concat!(env!("CARGO_MANIFEST_DIR"), "/../guest/nosync"),
@@ -105,44 +114,44 @@ fn the_program_that_runs_kiwi_can_bring_it() {
         KIWI_LIKE.as_ref(),
         work.as_os_str(),
     ];
-    let said: serde_json::Value = serde_json::from_str(&run(None, &args)).expect("JSON");
-    assert_eq!(said["improved"], true);
-    assert_eq!(said["asked"], 0);
-    assert_eq!(said["results"][0][0].as_array().map(Vec::len), Some(9999));
+    let output: serde_json::Value = serde_json::from_str(&run(None, &args)).expect("JSON");
+    assert_eq!(output["patched"], true);
+    assert_eq!(output["polls"], 0);
+    assert_eq!(output["results"][0][0].as_array().map(Vec::len), Some(9999));
 }
 
 #[test]
-fn nobody_else_notices() {
-    if !python("nobody_else_notices") {
+fn other_programs_are_not_affected() {
+    if !has_python("other_programs_are_not_affected") {
         return;
     }
-    let folder = Folder::new("nobody");
+    let folder = Folder::new("others");
     let other = folder.0.join("other");
     fs::create_dir_all(&other).expect("a folder can be made");
-    fs::write(other.join(FILE), "print('the box says')\n").expect("a file can be written");
+    fs::write(other.join(FILE), "print(\"the box's own\")\n").expect("a file can be written");
     let path = search_path(
         folder.python().to_str().expect("text"),
         Some(other.as_os_str()),
     );
     let script = "import os, sys; print(os.environ['PYTHONPATH']); \
                   print([p for p in sys.path if p.endswith('/python')])";
-    let said = run(Some(&path), &["-c".as_ref(), script.as_ref()]);
-    let expected = format!("the box says\n{}\n[]\n", other.display());
-    assert_eq!(said, expected);
+    let output = run(Some(&path), &["-c".as_ref(), script.as_ref()]);
+    let expected = format!("the box's own\n{}\n[]\n", other.display());
+    assert_eq!(output, expected);
 
     let alone = search_path(folder.python().to_str().expect("text"), None);
-    let said = kiwi_like(Some(&alone), &folder.0.join("work"), &[]);
-    assert_eq!(said["path"], serde_json::Value::Null);
-    assert_eq!(said["child"], "False");
+    let output = kiwi_like(Some(&alone), &folder.0.join("work"), &[]);
+    assert_eq!(output["path"], serde_json::Value::Null);
+    assert_eq!(output["child"], "False");
 }
 
 #[test]
-fn a_kiwi_that_is_built_in_another_way_is_left_alone() {
-    if !python("a_kiwi_that_is_built_in_another_way_is_left_alone") {
+fn an_unknown_kiwi_is_not_patched() {
+    if !has_python("an_unknown_kiwi_is_not_patched") {
         return;
     }
     let folder = Folder::new("other");
     let path = search_path(folder.python().to_str().expect("text"), None);
-    let said = kiwi_like(Some(&path), &folder.0.join("work"), &["something_else"]);
-    assert_eq!(said["improved"], false);
+    let output = kiwi_like(Some(&path), &folder.0.join("work"), &["something_else"]);
+    assert_eq!(output["patched"], false);
 }

@@ -1,0 +1,79 @@
+//! Messages of the host on the control port, one line each.
+
+use std::fmt;
+
+use crate::line::PREFIX;
+
+/// Length that no message exceeds, in bytes without the line feed. A reader may drop what is longer.
+pub const MAX_LENGTH: usize = 256;
+
+/// A message to the guest. [`Display`](fmt::Display) writes the line without its line feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostMessage {
+    /// `size COLUMNS ROWS`: the size of the terminal behind the console, in characters.
+    TerminalSize {
+        /// Characters in a row.
+        columns: u16,
+        /// Rows.
+        rows: u16,
+    },
+}
+
+impl HostMessage {
+    /// Reads a line without its line feed. `None` for one that this version does not know.
+    pub fn parse(line: &[u8]) -> Option<HostMessage> {
+        let text = std::str::from_utf8(line).ok()?.strip_prefix(PREFIX)?;
+        let mut words = text.split_ascii_whitespace();
+        match (words.next()?, words.next(), words.next()) {
+            ("size", Some(columns), Some(rows)) => Some(HostMessage::TerminalSize {
+                columns: columns.parse().ok()?,
+                rows: rows.parse().ok()?,
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for HostMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostMessage::TerminalSize { columns, rows } => {
+                write!(f, "{PREFIX}size {columns} {rows}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_terminal_size_is_columns_and_rows() {
+        let size = HostMessage::TerminalSize {
+            columns: 100,
+            rows: 30,
+        };
+        assert_eq!(size.to_string(), "boxbuild 1 size 100 30");
+        for other in ["", "boxbuild 1 size 100", "boxbuild 1 size 1 70000", "x"] {
+            assert_eq!(HostMessage::parse(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(columns: u16, rows: u16) {
+            let message = HostMessage::TerminalSize { columns, rows };
+            let line = message.to_string();
+            prop_assert!(line.len() <= MAX_LENGTH);
+            prop_assert_eq!(HostMessage::parse(line.as_bytes()), Some(message));
+        }
+
+        #[test]
+        fn any_bytes_are_survived(line: Vec<u8>) {
+            HostMessage::parse(&line);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The shell scripts of the guest side: they parse, and speak the protocol of the crate
+//! `boxbuild_protocol`, which they cannot use.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use boxbuild_protocol::paths::{BUNDLE, CODE, DESCRIPTION, LOG};
+use boxbuild_protocol::ports;
+use boxbuild_protocol::report::Report;
+use boxbuild_protocol::share::{BUNDLE_TAG, CUSTOM_TAG, DESCRIPTION_TAG};
+
+/// Stands for the value of every variable and command in a report.
+const VALUE: &str = "7";
+
+fn guest() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("guest")
+}
+
+/// Name and text of each shell script in `guest/`.
+fn scripts() -> Vec<(String, String)> {
+    let mut scripts: Vec<(String, String)> = fs::read_dir(guest())
+        .expect("the folder can be read")
+        .map(|entry| entry.expect("an entry").path())
+        .map(|path| {
+            let name = path.file_name().expect("a name").to_string_lossy();
+            (name.into(), fs::read_to_string(&path).expect("a text"))
+        })
+        .filter(|(_, text): &(String, String)| {
+            text.starts_with("#!/bin/sh\n") || text.starts_with("#!/bin/bash\n")
+        })
+        .collect();
+    scripts.sort();
+    scripts
+}
+
+fn script(name: &str) -> String {
+    fs::read_to_string(guest().join(name)).expect("a text")
+}
+
+/// The word in double quotes that `text` begins with, behind the first quote, with [`VALUE`] for
+/// every expansion.
+fn expand(text: &str) -> String {
+    let mut word = String::new();
+    let mut rest = text;
+    loop {
+        let at = rest.find(['"', '$']).expect("a closing quote");
+        word.push_str(&rest[..at]);
+        if rest[at..].starts_with('"') {
+            return word;
+        }
+        rest = &rest[at + 1..];
+        let length = if rest.starts_with('(') {
+            let (mut depth, mut quoted) = (0, false);
+            let end = rest.find(|char| {
+                match char {
+                    '\'' => quoted = !quoted,
+                    '(' if !quoted => depth += 1,
+                    ')' if !quoted => depth -= 1,
+                    _ => {}
+                }
+                depth == 0
+            });
+            end.expect("a closing parenthesis") + 1
+        } else {
+            let end = rest.find(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+            end.expect("text behind a variable")
+        };
+        assert!(
+            length > 0,
+            "an expansion that this test does not know: {rest}"
+        );
+        word.push_str(VALUE);
+        rest = &rest[length..];
+    }
+}
+
+/// The lines that a script can write to the control port.
+fn lines(text: &str) -> Vec<String> {
+    let uses = text.match_indices("report \"");
+    uses.map(|(at, call)| format!("boxbuild 1 {}", expand(&text[at + call.len()..])))
+        .collect()
+}
+
+#[test]
+fn every_report_is_one_of_the_protocol() {
+    let mut writers = Vec::new();
+    for (name, text) in scripts() {
+        let lines = lines(&text);
+        for line in &lines {
+            let report = Report::parse(line);
+            assert_eq!(
+                report.map(|report| report.to_string()).as_ref(),
+                Some(line),
+                "{name}"
+            );
+        }
+        if !lines.is_empty() {
+            // They write reports in this way and in no other.
+            assert_eq!(
+                text.matches("boxbuild 1").count(),
+                1,
+                "{name} writes a line without its function report"
+            );
+            assert!(text.contains("report() {\n    echo \"boxbuild 1 $*\" >&3\n}"));
+            writers.push((name, lines.len()));
+        } else {
+            assert!(!text.contains("boxbuild 1"), "{name}");
+        }
+    }
+    let writers: Vec<&str> = writers
+        .iter()
+        .filter(|(_, lines)| *lines >= 6)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(writers, ["container", "run"]);
+}
+
+#[test]
+fn expansions_are_replaced() {
+    assert_eq!(expand("exit $code\"; a"), "exit 7");
+    assert_eq!(expand("beat $(cat \"$x\" |\n f '$2)' | (g))\"\n"), "beat 7");
+    assert_eq!(expand("beat $((user + nice))\"\n"), "beat 7");
+}
+
+#[test]
+fn shares_ports_and_paths_are_those_of_the_protocol() {
+    let run = script("run");
+    for text in [
+        format!("mount -t virtiofs {BUNDLE_TAG} {BUNDLE} "),
+        format!("mount -t virtiofs {DESCRIPTION_TAG} {DESCRIPTION} "),
+        format!("= {} ]", ports::CONTROL),
+        format!("= {} ]", ports::XZ),
+    ] {
+        assert!(run.contains(&text), "{text}");
+    }
+    let run_kiwi = script("run-kiwi");
+    for text in [
+        format!("share {BUNDLE_TAG} {BUNDLE}\n"),
+        format!("share {DESCRIPTION_TAG} {DESCRIPTION}\n"),
+        format!("share {CUSTOM_TAG} "),
+    ] {
+        assert!(run_kiwi.contains(&text), "{text}");
+    }
+    for script in [run, run_kiwi, script("container")] {
+        for path in [LOG, CODE] {
+            assert!(script.contains(path), "{path}");
+        }
+    }
+}
+
+#[test]
+fn the_scripts_parse() {
+    let scripts = scripts();
+    assert_eq!(scripts.len(), 4);
+    for (name, text) in scripts {
+        let shell = if text.starts_with("#!/bin/bash") {
+            "bash"
+        } else {
+            "sh"
+        };
+        let status = Command::new(shell)
+            .arg("-n")
+            .arg(guest().join(&name))
+            .status()
+            .expect("a shell");
+        assert!(status.success(), "{name}");
+    }
+}
