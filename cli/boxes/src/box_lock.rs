@@ -19,7 +19,7 @@ pub struct BoxLock {
 
 /// How a build accesses a box's disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
+pub enum DiskAccess {
     /// Reads it, as other builds may at the same time.
     Read,
     /// Writes into it, alone.
@@ -55,20 +55,20 @@ impl BoxLock {
     /// Locks the disk of `installed`, without waiting.
     ///
     /// # Errors
-    /// Fails if another build uses the disk in a way that excludes `how`, or if it cannot be opened.
-    pub fn take(installed: &InstalledBox, how: Use) -> Result<BoxLock, BoxLockError> {
+    /// Fails if another build uses the disk in a way that excludes `access`, or if it cannot be opened.
+    pub fn take(installed: &InstalledBox, access: DiskAccess) -> Result<BoxLock, BoxLockError> {
         let path = installed.path(&installed.info.disk);
         let name = &installed.info.name;
         let failed = |error| IoError::on("lock the box's disk", &path)(error);
-        let wanted = match how {
-            Use::Read => FlockArg::LockSharedNonblock,
-            Use::Write => FlockArg::LockExclusiveNonblock,
+        let wanted = match access {
+            DiskAccess::Read => FlockArg::LockSharedNonblock,
+            DiskAccess::Write => FlockArg::LockExclusiveNonblock,
         };
         loop {
             let file = File::open(&path).map_err(failed)?;
-            let file = Flock::lock(file, wanted).map_err(|(_, errno)| match (errno, how) {
-                (Errno::EWOULDBLOCK, Use::Read) => BoxLockError::Written(name.clone()),
-                (Errno::EWOULDBLOCK, Use::Write) => BoxLockError::Used(name.clone()),
+            let file = Flock::lock(file, wanted).map_err(|(_, errno)| match (errno, access) {
+                (Errno::EWOULDBLOCK, DiskAccess::Read) => BoxLockError::Written(name.clone()),
+                (Errno::EWOULDBLOCK, DiskAccess::Write) => BoxLockError::Used(name.clone()),
                 (errno, _) => failed(errno.into()).into(),
             })?;
             // The box may have been replaced between open and lock.

@@ -67,93 +67,91 @@ fn checksums_of_every_format_are_read() {
     assert!(!sandbox.root().join("test").exists());
 }
 
+/// GnuPG with keys of its own, in the working folder of a sandbox.
+struct Gpg<'a> {
+    sandbox: &'a Sandbox,
+    home: tempfile::TempDir,
+}
+
+impl Gpg<'_> {
+    /// Makes the key of the publisher, exported to `key.asc`, and another one, exported to
+    /// `other.gpg`. `None` without GnuPG.
+    fn with_keys(sandbox: &Sandbox) -> Option<Gpg<'_>> {
+        let home = tempfile::tempdir().unwrap();
+        let gpg = Gpg { sandbox, home };
+        let done = gpg.run("--quick-gen-key box@example.org ed25519 sign")
+            && gpg.run("--armor --output key.asc --export box@example.org")
+            && gpg.run("--quick-gen-key other@example.org ed25519 sign")
+            && gpg.run("--output other.gpg --export other@example.org");
+        done.then_some(gpg)
+    }
+
+    fn run(&self, words: &str) -> bool {
+        let options = [
+            "--batch",
+            "--yes",
+            "--quiet",
+            "--passphrase",
+            "",
+            "--homedir",
+        ];
+        Command::new("gpg")
+            .args(options)
+            .arg(self.home.path())
+            .args(words.split(' '))
+            .current_dir(self.sandbox.path("work"))
+            .output()
+            .is_ok_and(|output| output.status.success())
+    }
+
+    /// Signs `text` by the publisher's key, and returns what `command` makes of it.
+    fn sign(&self, command: &str, text: &str) -> Vec<u8> {
+        fs::write(self.sandbox.path("work/sums"), text).unwrap();
+        assert!(self.run(&format!(
+            "--local-user box@example.org --output signed {command} sums"
+        )));
+        fs::read(self.sandbox.path("work/signed")).unwrap()
+    }
+}
+
 #[test]
 fn checksums_must_be_signed_where_there_is_a_key() {
     let sandbox = Sandbox::new();
+    let server = &sandbox.server;
     let set = Set::new(1, 10_000);
-    set.publish(&sandbox.server);
-    let home = tempfile::tempdir().unwrap();
-    let gpg = |args: &[&str]| {
-        Command::new("gpg")
-            .args([
-                "--batch",
-                "--yes",
-                "--quiet",
-                "--passphrase",
-                "",
-                "--homedir",
-            ])
-            .arg(home.path())
-            .args(args)
-            .current_dir(sandbox.path("work"))
-            .output()
-            .is_ok_and(|output| output.status.success())
-    };
-    if !gpg(&["--quick-gen-key", "box@example.org", "ed25519", "sign"])
-        || !gpg(&[
-            "--armor",
-            "--output",
-            "key.asc",
-            "--export",
-            "box@example.org",
-        ])
-        || !gpg(&["--quick-gen-key", "other@example.org", "ed25519", "sign"])
-        || !gpg(&["--output", "other.gpg", "--export", "other@example.org"])
-    {
+    set.publish(server);
+    let Some(gpg) = Gpg::with_keys(&sandbox) else {
         eprintln!("skipped: checksums_must_be_signed_where_there_is_a_key: no gpg");
         return;
-    }
+    };
     let pull = |key: &str| sandbox.run(&["box", "pull", "test", "--force", "--signed-by", key]);
+    let sums = || {
+        set.files().map(|(name, bytes)| {
+            (
+                format!("/r/{name}.sha256"),
+                format!("{}  {name}\n", sha256(bytes)),
+            )
+        })
+    };
     pull("key.asc").expect(3, &["not signed"]);
-    for (name, bytes) in set.files() {
-        fs::write(
-            sandbox.path("work/sums"),
-            format!("{}  {name}\n", sha256(bytes)),
-        )
-        .unwrap();
-        assert!(gpg(&[
-            "--local-user",
-            "box@example.org",
-            "--armor",
-            "--output",
-            "sums.asc",
-            "--detach-sign",
-            "sums"
-        ]));
-        let signature = fs::read(sandbox.path("work/sums.asc")).unwrap();
-        sandbox
-            .server
-            .put(&format!("/r/{name}.sha256.asc"), signature);
+    for (path, sum) in sums() {
+        server.put(
+            &format!("{path}.asc"),
+            gpg.sign("--armor --detach-sign", &sum),
+        );
     }
     // The signature is over other bytes: the names in the published files have a version.
     pull("key.asc").expect(3, &["signature is not that of"]);
-    for (name, bytes) in set.files() {
-        sandbox.server.put(
-            &format!("/r/{name}.sha256"),
-            format!("{}  {name}\n", sha256(bytes)),
-        );
+    for (path, sum) in sums() {
+        server.put(&path, sum);
     }
     pull("key.asc").expect(0, &[]);
     pull("other.gpg").expect(3, &["signature is not that of"]);
     pull("sums").expect(2, &["not an OpenPGP public key"]);
-    // Signed in place: what stands outside the signature does not count.
-    for (name, bytes) in set.files() {
-        sandbox.server.remove(&format!("/r/{name}.sha256.asc"));
-        fs::write(
-            sandbox.path("work/sums"),
-            format!("{}  {name}\n", sha256(bytes)),
-        )
-        .unwrap();
-        assert!(gpg(&[
-            "--local-user",
-            "box@example.org",
-            "--output",
-            "clear",
-            "--clear-sign",
-            "sums"
-        ]));
-        let clear = fs::read_to_string(sandbox.path("work/clear")).unwrap();
-        sandbox.server.put(&format!("/r/{name}.sha256"), clear);
+    // Signed in place: text outside of the signature does not count.
+    for (path, sum) in sums() {
+        server.remove(&format!("{path}.asc"));
+        server.put(&path, gpg.sign("--clear-sign", &sum));
     }
     pull("key.asc").expect(0, &[]);
     pull("other.gpg").expect(3, &["signature is not that of"]);

@@ -1,7 +1,10 @@
 //! Archives of root trees: read whatever compresses them, and written.
 
+use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use boxbuild_host::error::{ClassifiedError, Classify, ErrorClass, IoError};
@@ -21,7 +24,7 @@ pub enum LayerError {
     /// An entry is refused.
     #[error("{path} is refused: its entry '{entry}' {problem}")]
     Entry {
-        /// The archive.
+        /// Path of the archive.
         path: PathBuf,
         /// Name of the entry.
         entry: String,
@@ -51,6 +54,7 @@ pub(super) fn open(path: &Path) -> Result<tar::Archive<Box<dyn Read>>, LayerErro
     Ok(tar::Archive::new(reader))
 }
 
+/// Opens a file, and decompresses what it has as it is read.
 fn reader(path: &Path) -> io::Result<Box<dyn Read>> {
     let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
     let magic = file.fill_buf()?;
@@ -77,11 +81,14 @@ pub(super) fn append(
     names: &[&Vec<u8>],
     copies: &[(Vec<u8>, PathBuf)],
 ) -> Result<(), LayerError> {
+    let Some((first, others)) = names.split_first() else {
+        return Ok(());
+    };
     let write = LayerError::Write;
     let mut header = entry.header().clone();
     append_xattrs(builder, entry)?;
-    let first = path(names[0]);
-    if let Some(target) = entry.link_name_bytes().map(std::borrow::Cow::into_owned) {
+    let first = path(first);
+    if let Some(target) = entry.link_name_bytes().map(Cow::into_owned) {
         builder
             .append_link(&mut header, first, path(&target))
             .map_err(write)?;
@@ -106,7 +113,7 @@ pub(super) fn append(
             }
         }
     }
-    for name in &names[1..] {
+    for name in others {
         let mut header = header.clone();
         header.set_entry_type(EntryType::Link);
         header.set_size(0);
@@ -145,6 +152,5 @@ fn append_xattrs(
 
 /// Returns the path of a name in an archive.
 fn path(name: &[u8]) -> &Path {
-    use std::os::unix::ffi::OsStrExt;
-    Path::new(std::ffi::OsStr::from_bytes(name))
+    Path::new(OsStr::from_bytes(name))
 }

@@ -160,7 +160,7 @@ fn write_disk(
     staging: &Staging,
     name: &str,
 ) -> Result<BoxFile, SourceError> {
-    if image.is_empty() || image.len() % 512 != 0 {
+    if image.is_empty() || !image.len().is_multiple_of(512) {
         return Err(disk_error(path)(ImageError::Length(image.len())));
     }
     write_plain_disk(image, staging, name, "write the disk to")
