@@ -1,6 +1,13 @@
 //! The shell scripts of the guest side: they parse, and speak the protocol of the crate
 //! `boxbuild_protocol`, which they cannot use.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

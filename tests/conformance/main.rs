@@ -3,6 +3,15 @@
 //! to install the tests from, into target/tools. When the run ends, by a signal too, the mount and
 //! all files go with it.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test"
+)]
+
 mod mount;
 
 use std::fs;

@@ -20,9 +20,9 @@ pub enum Effect {
 /// inside of it; `data` has 1 to 8 bytes (more for string instructions on ports) and, where
 /// the guest wishes so, reaches beyond the range.
 pub trait Registers: Send + Sync + std::fmt::Debug {
-    /// Fills `data`.
+    /// Reads the registers at `offset` into `data`.
     fn read(&self, offset: u64, data: &mut [u8]);
-    /// Takes `data`.
+    /// Writes `data` to the registers at `offset`.
     fn write(&self, offset: u64, data: &[u8]) -> Effect;
 }
 
@@ -101,7 +101,7 @@ impl Bus {
     }
 }
 
-/// What the guest's CPUs talk to.
+/// The address spaces of a machine's devices.
 #[derive(Debug, Default)]
 pub struct Buses {
     /// Ports (x86).

@@ -26,18 +26,18 @@ pub const MIN_MIB: u64 = 64;
 /// The most memory in MiB.
 pub const MAX_MIB: u64 = layout::MAX_MIB;
 
-/// Guest memory cannot be made.
+/// Why guest memory cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
-    /// A size that makes no sense.
+    /// The size is out of range.
     #[error("{0} MiB of guest memory: must be {MIN_MIB} to {MAX_MIB}")]
     Size(u64),
-    /// The host has no room.
+    /// The host refuses the mapping.
     #[error("cannot map {mib} MiB for the guest")]
     Map {
-        /// What was asked for.
+        /// The size in MiB.
         mib: u64,
-        /// What the kernel said.
+        /// Its error.
         #[source]
         source: vm_memory::mmap::MmapRegionError,
     },
@@ -168,7 +168,7 @@ pub(crate) fn read_from_file(
         })
 }
 
-/// A file from some offset on; what others do with its position does not matter.
+/// A file from some offset on; its position is not used.
 struct ReadAt<'a> {
     file: &'a File,
     offset: u64,

@@ -44,13 +44,13 @@ struct Options {
     /// Where the images are made, about four times that size.
     #[arg(long, default_value = "/dev/shm")]
     dir: PathBuf,
-    /// A box's image (qcow2) to read from besides.
+    /// A box's image (qcow2) to read from as well.
     #[arg(long)]
     image: Option<PathBuf>,
     /// How QEMU does input and output: threads or io_uring.
     #[arg(long, default_value = "threads")]
     aio: String,
-    /// Only workloads whose name contains this.
+    /// Measures only workloads whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
     /// File for the results.
@@ -88,7 +88,7 @@ struct Row {
     ratio_range: [f64; 2],
 }
 
-/// What an image is, and what is done to it.
+/// The image below a workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Base {
     Plain,

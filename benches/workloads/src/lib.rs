@@ -16,14 +16,14 @@ use anyhow::Result;
 
 /// A workload that is set up: device, driver and data.
 pub trait Rounds {
-    /// Does it once.
+    /// Does one round.
     ///
     /// # Errors
     /// If a device does not answer as it should: the measurement is worth nothing then.
     fn round(&mut self) -> Result<()>;
 }
 
-/// A workload.
+/// A workload that can be set up.
 #[derive(Debug, Clone, Copy)]
 pub struct Workload {
     /// Its name: group, slash, what is done.
@@ -50,7 +50,7 @@ pub fn workloads() -> Vec<Workload> {
     .concat()
 }
 
-/// The workload of that name.
+/// Finds a workload by its name.
 pub fn find(name: &str) -> Option<Workload> {
     workloads()
         .into_iter()

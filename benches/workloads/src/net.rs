@@ -69,7 +69,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     },
 ];
 
-/// A guest with one connection to a listener of ours.
+/// A guest with one connection to a listener on this host.
 struct Guest {
     driver: DeviceDriver,
     listener: TcpListener,
@@ -225,7 +225,7 @@ fn buffer(number: usize) -> Buffer {
     Buffer::writable(RECEIVED + (number * PAGE) as u64, PAGE as u32)
 }
 
-/// So many segments of one size from the guest to the host.
+/// Segments of one size from the guest to the host: size and number.
 struct Send(Guest, usize, usize);
 
 impl Rounds for Send {
@@ -271,7 +271,7 @@ impl Rounds for Receive {
     }
 }
 
-/// A connection that ends again, from both sides.
+/// Closes a connection from both sides and opens the next.
 struct Connect(Guest);
 
 impl Rounds for Connect {

@@ -1,4 +1,4 @@
-//! A queue and nothing behind it.
+//! A queue with a device that does nothing.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[Workload {
     make: || Ok(Box::new(Drain::new()?)),
 }];
 
-/// Returns every chain as it is.
+/// Uses every chain without looking at its buffers.
 #[derive(Debug)]
 struct Null(Arc<DeviceConfig>);
 

@@ -1,4 +1,4 @@
-//! What is known of a box from earlier builds: whether it can be booted fast.
+//! The boots of a box in earlier builds: whether it can be booted fast.
 //!
 //! One small file for each box (by the hashes of its files), engine and version of boxbuild's
 //! init, in the user's cache. It appears by one rename. Losing it costs a second attempt.
@@ -17,7 +17,7 @@ use boxbuild_host::digest::sha256;
 /// Longest file that is read, in bytes.
 const LONGEST: usize = 4096;
 
-/// What worked.
+/// How a box was last brought up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BootOutcome {
     /// It has been booted fast.
@@ -26,7 +26,7 @@ pub enum BootOutcome {
     Unfit(String),
 }
 
-/// The memory of one box under one engine.
+/// The history of one box under one engine.
 #[derive(Debug)]
 pub struct BootHistory {
     path: Option<PathBuf>,
@@ -44,7 +44,7 @@ impl BootHistory {
         }
     }
 
-    /// What is known.
+    /// Returns how the box was last brought up.
     pub fn recall(&self) -> Option<BootOutcome> {
         let mut text = fs::read_to_string(self.path.as_ref()?).ok()?;
         text.truncate(text.floor_char_boundary(LONGEST));

@@ -13,7 +13,7 @@ use crate::host_paths::Named;
 /// What follows an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Value {
-    /// Nothing.
+    /// The option is a flag.
     None,
     /// A value; the option may stand once.
     Once,
@@ -77,7 +77,7 @@ pub enum BuildArgsError {
     /// No such option.
     #[error("'kiwi-ng system build' has no option {option}{}", hint(.nearest))]
     Unknown {
-        /// As typed.
+        /// The word, as typed.
         option: String,
         /// The option that was probably meant.
         nearest: Option<&'static str>,
@@ -91,7 +91,7 @@ pub enum BuildArgsError {
     /// A flag with a value.
     #[error("the build option {0} takes no value")]
     UnexpectedValue(&'static str),
-    /// Given twice.
+    /// An option is given twice.
     #[error("the build option {0} can be given only once")]
     Twice(&'static str),
     /// A required option is missing.
@@ -100,9 +100,9 @@ pub enum BuildArgsError {
     /// A value that kiwi refuses.
     #[error("{value} is no value for {option} (known: {known})")]
     BadValue {
-        /// The option.
+        /// Name of the option.
         option: &'static str,
-        /// As typed.
+        /// The word, as typed.
         value: String,
         /// The values there are.
         known: String,

@@ -41,9 +41,9 @@ const TAKEN_TREES: &[&str] = &[
 /// A path of the host in a build argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    /// The option.
+    /// The option that names it.
     pub option: &'static str,
-    /// Absolute.
+    /// The path, absolute.
     pub path: PathBuf,
 }
 
@@ -60,7 +60,7 @@ impl HostPaths {
     /// Decides how each path reaches a box that runs as `runs_as`.
     ///
     /// # Errors
-    /// In words for the user, if one does not exist or cannot be had.
+    /// Fails, in words for the user, if one does not exist or cannot be had.
     pub fn new(
         shared: Option<&Path>,
         named: &[Named],
@@ -214,7 +214,7 @@ impl HostPaths {
 /// Reads a file of [`HostPaths::files`].
 ///
 /// # Errors
-/// If it cannot be read, or has grown beyond all bounds since it was looked at.
+/// Fails if it cannot be read, or has grown beyond all bounds since it was looked at.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut data = Vec::new();
     File::open(path)?

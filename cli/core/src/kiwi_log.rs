@@ -106,7 +106,7 @@ pub enum Phase {
     Create,
     /// The result files go to the target directory.
     Bundle,
-    /// The build has ended; somebody sits at the box's console.
+    /// The build has ended; the user is at the box's console.
     Shell,
     /// The guest has nothing left to do but to power off.
     PowerOff,
@@ -138,7 +138,7 @@ impl From<GuestPhase> for Phase {
     }
 }
 
-/// What a line of `result.log` says of the phase. The messages are those of kiwi's
+/// Returns the phase that begins with a line of `result.log`. The messages are those of kiwi's
 /// `SystemBuildTask`, `SystemPrepare` and `ResultBundleTask`.
 pub fn phase_of_log_line(line: &str) -> Option<Phase> {
     let message = line.split_once(" | ").map_or(line, |(_, message)| message);

@@ -1,4 +1,4 @@
-//! A build as it was asked for: a plain value, whoever asks.
+//! A build as it was asked for: a plain value, however it was asked for.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

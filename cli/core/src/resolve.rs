@@ -25,13 +25,13 @@ pub struct Resolved<'a> {
 /// A request cannot become a plan.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// The request.
+    /// The request is wrong, or cannot be had on this host.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// The store.
+    /// The box in the store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The published box.
+    /// The box is not there, and is not published either.
     #[error(transparent)]
     Pull(#[from] PullError),
 }

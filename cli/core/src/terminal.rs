@@ -36,7 +36,7 @@ const RESTORE: &str = "trap '' INT TERM HUP QUIT TTOU; read -r _; exec stty \"$1
 /// Refuses to go on where there is no terminal; the text says so.
 ///
 /// # Errors
-/// In words that complete the name of an option or command.
+/// Fails in words that complete the name of an option or command.
 pub fn needed() -> Result<(), &'static str> {
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
         Ok(())
@@ -62,7 +62,8 @@ impl Session {
     /// Hands the terminal over to the guest behind `console`.
     ///
     /// # Errors
-    /// If it is none, or the host does not allow it. It is as it was then.
+    /// Fails if standard input is not a terminal, or the host does not allow it. The terminal is as
+    /// it was then.
     pub fn open(console: Arc<dyn Console>) -> io::Result<Session> {
         let stdin = io::stdin();
         let saved = tcgetattr(&stdin)?;

@@ -24,9 +24,9 @@ pub enum StartError {
     /// The root disk cannot be used.
     #[error("cannot use the disk {path}")]
     Disk {
-        /// The image.
+        /// The image, as it was opened.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -39,9 +39,9 @@ pub enum StartError {
     /// A share cannot be served.
     #[error("cannot share the folder {path}")]
     Share {
-        /// The folder.
+        /// The folder on the host.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },

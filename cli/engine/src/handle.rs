@@ -38,7 +38,7 @@ pub struct Moved {
 }
 
 impl Moved {
-    /// The sum over several devices; `None` if there is none.
+    /// Returns the sum over several devices, or `None` without a device.
     pub fn sum<'a>(traffic: impl IntoIterator<Item = &'a Traffic>) -> Option<Moved> {
         traffic.into_iter().fold(None, |sum, traffic| {
             let sum = sum.unwrap_or_default();
@@ -77,7 +77,7 @@ pub trait Running: std::fmt::Debug {
     /// takes there; `None` if there is nothing that could be kept.
     ///
     /// # Errors
-    /// If the host does not allow it. Some files may be in the folder then.
+    /// Fails if the host does not allow it. Some files may be in the folder then.
     fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>>;
 
     /// What the machine uses now and has used so far, as far as the engine knows.

@@ -53,7 +53,7 @@ pub struct Machine {
 pub enum RootDisk {
     /// The image is only read; what the guest writes goes to a file without a name.
     Private {
-        /// The image.
+        /// The qcow2 image.
         image: PathBuf,
         /// A folder where [`Running::keep_disk`] of the same engine left what was written over
         /// this image. It is only read.
@@ -68,7 +68,7 @@ pub enum RootDisk {
 }
 
 impl RootDisk {
-    /// The image.
+    /// Returns the image.
     pub fn image(&self) -> &Path {
         match self {
             RootDisk::Private { image, .. } | RootDisk::InPlace(image) => image,

@@ -54,7 +54,7 @@ pub struct Selected {
 /// The engine that the user asked for, or the best one that works here.
 ///
 /// # Errors
-/// If it does not work here, or none does; with the reason of each.
+/// Fails if it does not work here, or none does; with the reason of each.
 pub fn select(choice: EngineChoice, arch: Arch) -> Result<Selected, Unusable> {
     let mut reasons: Vec<String> = Vec::new();
     for engine in all() {
@@ -72,7 +72,7 @@ pub fn select(choice: EngineChoice, arch: Arch) -> Result<Selected, Unusable> {
                         _ => String::from("asked for"),
                     },
                     engine,
-                    // That a foreign guest cannot run on KVM is no news.
+                    // Users know that KVM runs no foreign guests.
                     passed_over: reasons.pop().filter(|_| arch == Arch::host()),
                 });
             }

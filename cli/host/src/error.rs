@@ -17,7 +17,7 @@ pub enum ErrorClass {
 
 /// An error that knows its class.
 pub trait Classify: std::error::Error {
-    /// Returns the class.
+    /// Returns who can correct it.
     fn class(&self) -> ErrorClass;
 }
 

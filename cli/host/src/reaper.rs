@@ -29,7 +29,7 @@ impl Reaper {
     /// belongs to it is held as long.
     ///
     /// # Errors
-    /// If no process can be started.
+    /// Fails if no process can be started.
     pub fn watch(folder: &Path, lock: &File) -> io::Result<Reaper> {
         Reaper::start(folder, &["rm", "-rf"].map(OsString::from), Some(lock))
     }
@@ -38,7 +38,7 @@ impl Reaper {
     /// that can remove them.
     ///
     /// # Errors
-    /// If no process can be started.
+    /// Fails if no process can be started.
     pub fn watch_tree(folder: &Path, remove: &[OsString]) -> io::Result<Reaper> {
         Reaper::start(folder, remove, None)
     }

@@ -79,13 +79,17 @@ pub(crate) fn as_podman(program: &str) -> Command {
     }
 }
 
-pub(crate) fn podman() -> Command {
-    as_podman("podman")
+/// Podman with the folder `temp` for temporary files, where a rootless one has its state unless there
+/// is an XDG_RUNTIME_DIR: boxbuild's must have the same to be the same podman.
+pub(crate) fn podman(temp: &Path) -> Command {
+    let mut command = as_podman("podman");
+    command.env("TMPDIR", temp);
+    command
 }
 
 /// Returns the lines that `podman` with these words prints, none if it fails.
-pub(crate) fn podman_lines(words: &[&str]) -> Vec<String> {
-    let output = podman().args(words).stderr(Stdio::null()).output();
+pub(crate) fn podman_lines(temp: &Path, words: &[&str]) -> Vec<String> {
+    let output = podman(temp).args(words).stderr(Stdio::null()).output();
     let stdout = output.map(|output| output.stdout).unwrap_or_default();
     let stdout = String::from_utf8_lossy(&stdout);
     stdout.lines().map(str::to_owned).collect()
@@ -247,6 +251,16 @@ impl ContainerSandbox {
         write_box(&self.sandbox.store(), name, image);
     }
 
+    /// Podman, as the program under test runs it.
+    pub(crate) fn podman(&self) -> Command {
+        podman(&self.sandbox.temp())
+    }
+
+    /// Returns the lines that podman prints, none if it fails.
+    pub(crate) fn podman_lines(&self, words: &[&str]) -> Vec<String> {
+        podman_lines(&self.sandbox.temp(), words)
+    }
+
     /// Fails unless all of a build is gone: its container, temporary files, mounts, loop devices.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self) {
@@ -254,7 +268,7 @@ impl ContainerSandbox {
         let mark = format!("mark-{}", self.box_name());
         leftovers::assert_none(|| {
             let format = "{{.Image}} {{.Names}}";
-            let mut left = podman_lines(&["ps", "--all", "--format", format]);
+            let mut left = self.podman_lines(&["ps", "--all", "--format", format]);
             left.retain(|line| line.contains(&image));
             let temporary = boxbuild_tests::names(&self.sandbox.temp());
             left.extend(
@@ -308,10 +322,10 @@ impl ContainerSandbox {
 impl Drop for ContainerSandbox {
     fn drop(&mut self) {
         let start = format!("localhost/boxbuild/{}:", self.box_name());
-        let mut images = podman_lines(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+        let mut images = self.podman_lines(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
         images.retain(|image| image.starts_with(&start));
         if !images.is_empty() {
-            let _ = podman().args(["image", "rm"]).args(images).output();
+            let _ = self.podman().args(["image", "rm"]).args(images).output();
         }
     }
 }

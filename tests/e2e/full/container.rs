@@ -45,8 +45,9 @@ fn sandbox_for(test: &str, name: &str) -> Option<RealSandbox> {
 
 #[track_caller]
 fn assert_nothing_left(sandbox: &RealSandbox, image: &str) {
+    let temp = sandbox.path("tmp");
     leftovers::assert_none(|| {
-        let mut left = podman_lines(&["ps", "--all", "--format", "{{.Image}} {{.Names}}"]);
+        let mut left = podman_lines(&temp, &["ps", "--all", "--format", "{{.Image}} {{.Names}}"]);
         left.retain(|line| {
             line.contains(image) || line.contains("boxbuild/debian:") && line.contains(" boxbuild-")
         });
@@ -85,11 +86,16 @@ fn interfaces() -> Vec<String> {
 }
 
 /// A container image that goes with this value.
-struct Image(String);
+struct Image {
+    name: String,
+    temp: std::path::PathBuf,
+}
 
 impl Drop for Image {
     fn drop(&mut self) {
-        let _ = podman().args(["image", "rm", "--force", &self.0]).output();
+        let _ = podman(&self.temp)
+            .args(["image", "rm", "--force", &self.name])
+            .output();
     }
 }
 
@@ -103,25 +109,25 @@ fn a_box_whose_entry_point_is_systemd() {
     let Some(sandbox) = sandbox_for(test, "mini") else {
         return;
     };
-    let image = Image(format!(
-        "localhost/boxbuild/full-{}:systemd",
-        std::process::id()
-    ));
+    let image = Image {
+        name: format!("localhost/boxbuild/full-{}:systemd", std::process::id()),
+        temp: sandbox.path("tmp"),
+    };
     let folder = sandbox.the_box();
     let archive = names(&folder)
         .into_iter()
         .find(|name| name.starts_with("container-"));
-    let mut import = podman();
+    let mut import = podman(&image.temp);
     import.args(["import", "--quiet", "--change"]);
     import.arg("ENTRYPOINT [\"/usr/lib/systemd/systemd\"]");
-    import.arg(folder.join(archive.unwrap())).arg(&image.0);
+    import.arg(folder.join(archive.unwrap())).arg(&image.name);
     let import = Running::start(&mut import).limit(BUILD_LIMIT).finish();
     import.expect(0, &[]);
     let path = folder.join("box.json");
     let text = fs::read_to_string(&path).unwrap();
     let mut description: serde_json::Value = serde_json::from_str(&text).unwrap();
     description["guest"] = "compat".into();
-    description["container"] = serde_json::json!({"registry": image.0});
+    description["container"] = serde_json::json!({"registry": image.name});
     // Not into the file that the box of other tests links.
     fs::remove_file(&path).unwrap();
     fs::write(&path, description.to_string()).unwrap();
@@ -135,7 +141,7 @@ fn a_box_whose_entry_point_is_systemd() {
     let after = interfaces();
     let taken = before.iter().find(|name| !after.contains(name));
     assert_eq!(taken, None, "the container took an interface of the host");
-    assert_nothing_left(&sandbox, &image.0);
+    assert_nothing_left(&sandbox, &image.name);
 }
 
 fn a_disk_is_built_in_a_container_and_boots() {

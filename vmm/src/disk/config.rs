@@ -1,4 +1,4 @@
-//! A disk as open files: what a machine is told of its disks.
+//! The configuration of a disk: open files.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::overlay::changes::KeptChanges;
 use super::raw::RawDisk;
 use super::storage::Disk;
 
-/// An open file and what errors call it.
+/// An open file with its name for errors.
 #[derive(Debug)]
 pub struct NamedFile {
     /// Open as its use requires.

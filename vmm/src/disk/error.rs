@@ -3,19 +3,19 @@
 use std::fmt;
 use std::io;
 
-/// A disk image cannot be used.
+/// Why a disk image cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// It cannot be opened or read.
     #[error("cannot read the disk image")]
     Io(#[from] io::Error),
-    /// It has another format, or none.
+    /// It is not a qcow2 image.
     #[error("not a qcow2 image")]
     NotQcow2,
-    /// It contradicts itself.
+    /// Its metadata contradict themselves.
     #[error("the disk image is damaged: {0}")]
     Damaged(&'static str),
-    /// It uses something that is not supported.
+    /// It uses a feature that is not supported.
     #[error(
         "the disk image uses {0}, which is not supported; convert it with: qemu-img convert -O qcow2"
     )]

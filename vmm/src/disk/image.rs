@@ -19,10 +19,10 @@ use crate::guest_io::Cursor;
 #[derive(Debug)]
 pub struct Image {
     file: File,
-    /// What errors call it.
+    /// Its name in errors.
     path: PathBuf,
     format: Format,
-    /// What lies over it.
+    /// Changes that lie over it.
     changes: Option<Changes>,
     /// Without the changes, in bytes.
     own_len: u64,
@@ -131,12 +131,12 @@ impl Image {
         matches!(self.format, Format::Qcow2(_))
     }
 
-    /// Whether there is no disk.
+    /// Whether the disk has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The place of what is at `offset`, and for how many bytes, at most `len`, this holds.
+    /// Finds the data at `offset`: where they are, and for how many bytes, at most `len`, that holds.
     pub(super) fn map(&self, offset: u64, len: u64) -> io::Result<(Mapping, u64)> {
         if offset >= self.len {
             return Ok((Mapping::Zero, len));
@@ -203,7 +203,7 @@ impl Image {
         Ok(())
     }
 
-    /// The same into memory of this process.
+    /// Fills `bytes`, memory of this process, from `offset` on.
     pub fn read_bytes(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         self.with_context(self.fill_bytes(offset, bytes))
     }

@@ -22,7 +22,7 @@ pub fn open_in_place(path: &Path, len: Option<u64>) -> Result<Box<dyn Disk>, Ima
     in_place(file, path.to_owned(), len)
 }
 
-/// The same for an image that is open already, which errors call `name`.
+/// As [`open_in_place`], for an image that is open already and called `name` in errors.
 pub(super) fn in_place(
     file: File,
     name: PathBuf,

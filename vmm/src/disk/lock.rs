@@ -1,4 +1,4 @@
-//! Locks on images that QEMU and its tools respect, and we theirs.
+//! Locks on images, compatible with those of QEMU and its tools.
 //!
 //! QEMU (block/file-posix.c) locks single bytes of an image with open-file-description locks,
 //! all of them shared: byte 100 + p says that a program uses permission p, byte 200 + p that
@@ -35,7 +35,7 @@ pub(super) fn for_writing(file: &File) -> Result<(), ImageError> {
     lock(file, &[READ, WRITE, RESIZE], &[READ, WRITE, RESIZE])
 }
 
-/// Locks first and looks then: of two that do so at once, at least one sees the other.
+/// Locks first and checks then: of two processes that do so at once, at least one sees the other.
 fn lock(file: &File, used: &[i64], unshared: &[i64]) -> Result<(), ImageError> {
     let bytes = |base: i64, set: &[i64]| set.iter().map(|bit| base + bit).collect::<Vec<_>>();
     for byte in [bytes(USED, used), bytes(UNSHARED, unshared)].concat() {

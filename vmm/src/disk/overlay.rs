@@ -20,13 +20,13 @@ use super::storage::{Disk, SECTOR};
 use super::tmpfile;
 use crate::guest_io::{Buffers, Cursor};
 
-/// A disk that a guest may write to; what it writes is gone when this value is.
+/// A disk that a guest may write to. What it writes is lost when this value is dropped.
 #[derive(Debug)]
 pub struct Overlay {
     image: Image,
-    /// As long as the disk; has the blocks whose bit is set, at the same offset.
+    /// As long as the disk. Has the blocks whose bit is set, at their offsets on the disk.
     file: File,
-    /// The folder of that file, which errors name.
+    /// The folder of that file, for errors.
     scratch: PathBuf,
     written: Bitmap,
     /// Held exclusively while a block is completed with the image's data, so that no other
@@ -36,7 +36,7 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// An overlay over `image` in a new file without a name in the folder `scratch`. `len` is
+    /// Creates an overlay over `image` in a new file without a name in the folder `scratch`. `len` is
     /// the length of the disk in bytes if it shall be longer than the image; the rest is zeros.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Overlay {
         Overlay::over(image, len, file, scratch.to_owned())
     }
 
-    /// An overlay over `image` in the empty `file`, which lies in the folder `scratch`.
+    /// Creates an overlay over `image` in the empty `file`, which lies in the folder `scratch`.
     pub(super) fn over(
         image: Image,
         len: Option<u64>,
@@ -79,7 +79,7 @@ impl Overlay {
         self.len
     }
 
-    /// Whether there is no disk.
+    /// Whether the disk has no sectors.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -87,13 +87,13 @@ impl Overlay {
     /// Bytes that the overlay takes on the host now.
     ///
     /// # Errors
-    /// If the host does not say.
+    /// If the host does not tell.
     pub fn allocated(&self) -> io::Result<u64> {
         use std::os::unix::fs::MetadataExt;
         Ok(self.file.metadata()?.blocks() * 512)
     }
 
-    /// Gives what was written names in `folder`, which must be on the overlay's file system.
+    /// Keeps what was written, in files in `folder`, which must be on the overlay's file system.
     /// Returns the bytes that it takes on the host.
     ///
     /// # Errors
@@ -217,8 +217,8 @@ impl Overlay {
         self.zero_part(last, end)
     }
 
-    /// Gives the space of a range back to the host. What it reads as afterwards is not said
-    /// (virtio 1.2, section 5.2.6); here: zeros, or at the edges what it was.
+    /// Gives the space of a range back to the host. What it reads as afterwards is
+    /// undefined (virtio 1.2, section 5.2.6); here it is zeros, or at the edges the old data.
     ///
     /// # Errors
     /// See [`Overlay::zero_range`].
@@ -270,7 +270,7 @@ impl Overlay {
         (written, ((first + count) * BLOCK).min(end))
     }
 
-    /// An error of the overlay's file. Those of the image say so themselves.
+    /// Names the overlay's file in an error. Errors of the image name the image already.
     fn with_context<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.map_err(|error| match error.kind() {
             ErrorKind::InvalidInput => error,

@@ -1,4 +1,4 @@
-//! What every kind of disk does.
+//! The interface of all kinds of disks.
 
 use std::fmt;
 use std::io;
@@ -33,20 +33,20 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// If the storage fails or is full.
     fn write(&self, offset: u64, source: &Buffers<'_>) -> io::Result<()>;
 
-    /// Makes everything written so far survive.
+    /// Makes everything written so far survive a crash of the host.
     ///
     /// # Errors
     /// If the storage fails.
     fn flush(&self) -> io::Result<()>;
 
-    /// `len` bytes from `offset` on read as zeros from now on; where `discard` says that
-    /// their contents do not matter any more, doing nothing is right as well.
+    /// Makes `len` bytes from `offset` on read as zeros. With `discard` their contents do not
+    /// matter any more, and doing nothing is correct, too.
     ///
     /// # Errors
     /// If the storage fails.
     fn zero(&self, offset: u64, len: u64, discard: bool) -> io::Result<()>;
 
-    /// What the guest reads as the disk's serial number, at most 20 bytes.
+    /// Returns the serial number that the guest reads, at most 20 bytes.
     fn serial(&self) -> String;
 }
 

@@ -9,10 +9,10 @@ use std::path::Path;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::linkat;
 
-/// A new file in the file system of `folder`, readable and writable by its owner alone.
+/// Creates a file without a name in the file system of `folder`, readable and writable by its owner alone.
 ///
 /// # Errors
-/// If it cannot be made; some file systems know no such files.
+/// If it cannot be made; some file systems do not support such files.
 pub fn create(folder: &Path) -> io::Result<File> {
     // Without O_EXCL, which would rule out a name for ever (open(2), O_TMPFILE).
     OpenOptions::new()

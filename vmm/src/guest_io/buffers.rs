@@ -4,7 +4,7 @@ use vm_memory::{VolatileMemoryError, VolatileSlice};
 
 use super::cursor::Cursor;
 
-/// Fewer bytes than a request needs.
+/// Why a part of the buffers cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum BuffersError {
     /// The buffers are too short.
@@ -34,7 +34,7 @@ impl<'m> Buffers<'m> {
         self.slices.push(slice);
     }
 
-    /// Bytes.
+    /// Returns the number of bytes.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -44,12 +44,12 @@ impl<'m> Buffers<'m> {
         self.len == 0
     }
 
-    /// A position at the start.
+    /// Returns a position at the start.
     pub fn cursor(&self) -> Cursor<'_, ()> {
         Cursor::new(&self.slices)
     }
 
-    /// The pieces, in order.
+    /// Returns the pieces, in order.
     pub fn slices(&self) -> &[VolatileSlice<'m>] {
         &self.slices
     }
@@ -115,5 +115,53 @@ impl<'m> Buffers<'m> {
             done += here;
         }
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(buffers: &Buffers<'_>) -> Vec<u8> {
+        let mut bytes = vec![0; buffers.len()];
+        assert_eq!(buffers.copy_to(&mut bytes), bytes.len());
+        bytes
+    }
+
+    #[test]
+    fn parts_are_taken_across_slices() {
+        let (mut first, mut second) = (*b"abc", *b"defgh");
+        let mut buffers = Buffers::default();
+        buffers.push(VolatileSlice::from(&mut first[..]));
+        buffers.push(VolatileSlice::from(&mut second[..]));
+        let front = buffers.take_front(4).unwrap();
+        let back = buffers.take_back(1).unwrap();
+        assert_eq!(contents(&front), b"abcd");
+        assert_eq!(contents(&buffers), b"efg");
+        assert_eq!(contents(&back), b"h");
+        let short = buffers.take_front(4).map(|_| ());
+        assert!(matches!(
+            short,
+            Err(BuffersError::Short { need: 4, have: 3 })
+        ));
+        assert!(buffers.take_back(4).is_err());
+        assert_eq!(contents(&buffers), b"efg");
+    }
+
+    #[test]
+    fn a_cursor_moves_over_all_slices() {
+        let (mut first, mut second) = ([0; 3], [0; 5]);
+        let mut buffers = Buffers::default();
+        buffers.push(VolatileSlice::from(&mut first[..]));
+        buffers.push(VolatileSlice::from(&mut second[..]));
+        assert_eq!(buffers.copy_from(b"12345678"), 8);
+        let mut cursor = buffers.cursor();
+        let mut bytes = [0; 4];
+        cursor.take(&mut bytes).unwrap();
+        assert_eq!((&bytes, cursor.remaining()), (b"1234", 4));
+        cursor.zero(2).unwrap();
+        cursor.fill(b"ab").unwrap();
+        assert!(cursor.fill(b"c").is_err());
+        assert_eq!(contents(&buffers), b"1234\0\0ab");
     }
 }

@@ -20,7 +20,7 @@ pub struct Cursor<'a, B: BitmapSlice> {
 }
 
 impl<'a, B: BitmapSlice> Cursor<'a, B> {
-    /// All of `slices`, in order.
+    /// A position at the start of `slices`.
     pub fn new(slices: &'a [VolatileSlice<'a, B>]) -> Self {
         Self { slices, done: 0 }
     }
@@ -31,7 +31,7 @@ impl<'a, B: BitmapSlice> Cursor<'a, B> {
         all - self.done as u64
     }
 
-    /// Takes up to `len` bytes as buffers for the kernel, without moving on.
+    /// Returns up to `len` bytes as buffers for the kernel, without moving on.
     fn peek(&self, len: u64) -> Vec<libc::iovec> {
         let mut left = len;
         let mut skip = self.done;
@@ -131,7 +131,7 @@ impl<'a, B: BitmapSlice> Cursor<'a, B> {
         Ok(())
     }
 
-    /// Takes the next bytes into `bytes`.
+    /// Copies the next bytes to `bytes`.
     pub(crate) fn take(&mut self, bytes: &mut [u8]) -> Result<()> {
         let mut done = 0;
         while done < bytes.len() {

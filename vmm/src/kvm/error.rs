@@ -1,17 +1,17 @@
-//! What KVM refuses.
+//! Errors of KVM.
 
 use std::io;
 
-/// KVM refused something.
+/// Why KVM cannot be used, or what it refused.
 #[derive(Debug, thiserror::Error)]
 pub enum KvmError {
     /// There is no [`arch`](crate::arch) for this host.
     #[error("the kvm engine does not support {0} hosts yet")]
     Architecture(&'static str),
-    /// `/dev/kvm` itself.
+    /// `/dev/kvm` cannot be opened.
     #[error("cannot open /dev/kvm")]
     Open(#[source] io::Error),
-    /// Stable since Linux 2.6.22; anything else is not KVM.
+    /// Its API has another version. 12 is stable since Linux 2.6.22.
     #[error("/dev/kvm speaks API version {0} instead of 12")]
     Api(i32),
     /// It lacks something that Linux 4.14 and newer have.

@@ -5,7 +5,7 @@ use std::io;
 
 use vmm_sys_util::eventfd::EventFd;
 
-/// A message-signalled interrupt is delivered through this.
+/// Delivers message-signalled interrupts.
 pub trait MsiSink: Send + Sync + fmt::Debug {
     /// Writes `data` to `address`, as a device would.
     fn send(&self, address: u64, data: u32);
@@ -13,11 +13,11 @@ pub trait MsiSink: Send + Sync + fmt::Debug {
 
 /// Turns the guest's writes to an address into events, without leaving the kernel.
 pub trait IoEvents: Send + Sync + fmt::Debug {
-    /// From now on a write to `address`, of any width, signals `event`.
+    /// Signals `event` for each write to `address`, of any width, from now on.
     ///
     /// # Errors
     /// If KVM refuses; the write then still reaches the device's registers.
     fn attach(&self, event: &EventFd, address: u64) -> io::Result<()>;
-    /// Ends that.
+    /// Ends [`attach`](Self::attach).
     fn detach(&self, event: &EventFd, address: u64);
 }

@@ -1,4 +1,4 @@
-//! The machine itself.
+//! A machine of KVM.
 
 use std::fmt;
 use std::io;
@@ -19,7 +19,7 @@ pub struct Vm {
     fd: VmFd,
     /// The slots point into it.
     ram: GuestRam,
-    /// And the slot behind those of RAM into this.
+    /// The slot behind those of RAM points into this.
     read_only: OnceLock<(u64, Arc<MmapRegion>)>,
     /// Signalled by writes that shall do nothing; never read.
     ignored: OnceLock<EventFd>,
@@ -37,7 +37,7 @@ impl fmt::Debug for Vm {
 const API_VERSION: i32 = 12;
 
 impl Vm {
-    /// A machine with `ram`, which `set_up` prepares for its CPUs
+    /// Creates a machine with `ram`, which `set_up` prepares for its CPUs
     /// ([`arch`](crate::arch)).
     ///
     /// # Errors
@@ -124,8 +124,7 @@ impl Vm {
         unsafe { self.fd.set_user_memory_region(slot) }.map_err(failed("map read-only memory"))
     }
 
-    /// From now on what the guest writes to `port`, in any width, does nothing, and the guest does
-    /// not leave the kernel for it.
+    /// Ignores what the guest writes to `port` from now on, in any width, without an exit.
     ///
     /// # Errors
     /// If KVM refuses; the writes then still reach the buses.
@@ -139,12 +138,12 @@ impl Vm {
         Ok(self.fd.register_ioevent(event, &address, NoDatamatch)?)
     }
 
-    /// The guest's RAM.
+    /// Returns the guest's RAM.
     pub fn ram(&self) -> &GuestRam {
         &self.ram
     }
 
-    /// The system's side of KVM.
+    /// Returns the handle of /dev/kvm.
     pub(crate) fn kvm(&self) -> &Kvm {
         &self.kvm
     }

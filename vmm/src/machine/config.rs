@@ -1,4 +1,4 @@
-//! What a machine is made of.
+//! The configuration of a machine.
 
 use std::fs::File;
 

@@ -20,7 +20,7 @@ use crate::virtio::net::Net;
 use crate::virtio::rng::Rng;
 use crate::virtio::{Attachment, Device, FailureSink, Kind, Traffic, VirtioPci};
 
-/// The devices that a machine shall have on its PCI bus.
+/// The devices to put on the PCI bus.
 pub(super) struct DeviceList {
     /// See [`Config::standard_devices`](super::Config::standard_devices).
     pub(super) standard: bool,
@@ -40,7 +40,7 @@ pub(super) struct PciDevices {
     pub(super) traffic: Vec<(Kind, Traffic)>,
 }
 
-/// The bus with all devices.
+/// Builds the bus with all devices.
 pub(super) fn build(
     vm: &Arc<Vm>,
     wanted: DeviceList,
@@ -102,7 +102,7 @@ pub(super) fn build(
     })
 }
 
-/// Lets the guest read the registers of the devices without our help, if KVM can do that. It
+/// Lets the guest read the registers of the devices without an exit, if KVM can do that. It
 /// is only faster.
 pub(super) fn show_config_space(vm: &Arc<Vm>, root: &PciRoot) {
     let memory = match config_shadow::memory() {

@@ -12,7 +12,7 @@ use crate::net::NetworkError;
 use crate::pci::PciError;
 use crate::vcpu::VcpuError;
 
-/// The machine could not be started.
+/// Why a machine cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// See [`MemoryError`].
@@ -54,7 +54,7 @@ pub enum StartError {
     /// The tables that describe the machine do not fit.
     #[error("cannot write the tables that describe the machine")]
     Tables(#[source] GuestMemoryError),
-    /// The host has no room for threads.
+    /// The host refuses a thread.
     #[error("cannot start a thread for the machine")]
     Thread(#[source] std::io::Error),
 }

@@ -1,4 +1,4 @@
-//! What a machine says.
+//! Events of a machine.
 
 use std::sync::Arc;
 

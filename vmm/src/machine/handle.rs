@@ -1,4 +1,4 @@
-//! A machine that runs.
+//! The handle of a running machine.
 
 use std::io;
 use std::path::Path;
@@ -20,12 +20,13 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Ends the machine soon: [`Event::Ended`] tells when nothing of it is left.
+    /// Stops the machine without waiting: [`Event::Ended`](super::Event::Ended) tells when
+    /// nothing of it is left.
     pub fn stop(&self) {
         self.vcpus.stop().request(Ended::Killed);
     }
 
-    /// Ends the machine now and waits until nothing of it is left.
+    /// Stops the machine and waits until nothing of it is left.
     pub fn kill(&mut self) {
         self.stop();
         self.wait();
@@ -36,12 +37,12 @@ impl Handle {
         self.vcpus.wait();
     }
 
-    /// Where the host writes what it says to the guest.
+    /// Returns where the host writes what it says to the guest.
     pub fn input(&self) -> Input {
         self.input.clone()
     }
 
-    /// Gives what the guest wrote to disk `index` names in `folder`, which must be on the file
+    /// Keeps what the guest wrote to disk `index`, in files in `folder`, which must be on the file
     /// system of its changes. Returns the bytes that they take on the host; `None` if there is no
     /// such disk, or its writes go into the image.
     ///
@@ -52,7 +53,7 @@ impl Handle {
         overlay.map(|overlay| overlay.keep(folder)).transpose()
     }
 
-    /// What the guest has moved through its devices, one entry for each of them.
+    /// Returns what the guest has moved through its devices, one entry for each of them.
     pub fn traffic(&self) -> &[(Kind, Traffic)] {
         &self.traffic
     }

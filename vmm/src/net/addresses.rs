@@ -24,13 +24,13 @@ pub(super) const NAME_SERVER_6: Ipv6Addr = Ipv6Addr::new(0xfd6b, 0x1f0e, 0x93a2,
 
 /// Locally administered address of the guest's card.
 pub const GUEST_MAC: [u8; 6] = [0x02, 0x62, 0x6f, 0x78, 0x00, 0x0f];
-/// Ours.
+/// Locally administered address of the gateway's card.
 pub(super) const OUR_MAC: [u8; 6] = [0x02, 0x62, 0x6f, 0x78, 0x00, 0x02];
 
 /// Where DNS is served.
 pub(super) const DNS_PORT: u16 = 53;
 
-/// What a guest's packet to an address is for.
+/// Where a packet of the guest goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Destination {
     /// The name server of this network.
@@ -81,7 +81,7 @@ fn is_name_server(ip: IpAddr) -> bool {
     ip == NAME_SERVER || ip == NAME_SERVER_6
 }
 
-/// Whether an address in the guest's network is ours.
+/// Whether an address in the guest's network is the gateway's or the name server's.
 pub(super) fn is_ours(ip: IpAddr) -> bool {
     is_gateway(ip) || is_name_server(ip)
 }

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-/// How the guest is connected.
+/// The configuration of a guest's network.
 #[derive(Debug, Default)]
 pub struct NetworkConfig {
     /// The guest reaches the host's loopback at the gateway's address. Without it, nothing that
@@ -12,17 +12,17 @@ pub struct NetworkConfig {
     pub forward: Option<Forward>,
 }
 
-/// A way into the guest: what connects to `listener` is connected to a port of the guest.
+/// A forwarded port: what connects to `listener` is connected to a port of the guest.
 #[derive(Debug)]
 pub struct Forward {
     /// Listens on an IPv4 address of the host, until the network is gone. That address
     /// decides who may connect; the guest sees its gateway in any case.
     pub listener: TcpListener,
-    /// Port of the guest's address, [`GUEST`].
+    /// Port of the guest's address, [`GUEST`](super::GUEST).
     pub port: u16,
 }
 
-/// What the guest's driver can do with frames.
+/// The offloads that the guest's driver has negotiated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Offloads {
     /// Takes frames whose checksum is not complete.

@@ -13,7 +13,7 @@ use super::{icmp, packet};
 /// An association ends after this time without a packet (RFC 4787 asks for two minutes and
 /// allows less on well-known ports).
 const IDLE: Duration = Duration::from_secs(120);
-/// For questions to name servers: a port each.
+/// The same for questions to name servers, each of which has a port.
 const IDLE_QUESTION: Duration = Duration::from_secs(15);
 /// Largest datagram: what an IPv4 packet takes (RFC 768, RFC 791).
 const LARGEST: usize = 65507;
@@ -28,7 +28,7 @@ pub(super) enum Kind {
     Question,
 }
 
-/// An association.
+/// A pair of guest and peer, with its socket.
 #[derive(Debug)]
 pub(super) struct Association {
     socket: Socket,
@@ -39,7 +39,7 @@ pub(super) struct Association {
 }
 
 impl Association {
-    /// Between the guest and what it knows as `remote`, which for us is `host`.
+    /// Associates the guest with what it knows as `remote`, and the host as `host`.
     pub(super) fn new(
         kind: Kind,
         guest: SocketAddr,
@@ -118,7 +118,7 @@ impl Association {
     }
 }
 
-/// Not the peer's fault.
+/// Whether the error is not the peer's.
 fn is_lost(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
         || matches!(

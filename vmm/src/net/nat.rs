@@ -1,4 +1,4 @@
-//! Takes the guest's frames, and has frames for it.
+//! The NAT: frames from the guest, frames to the guest.
 
 mod associations;
 mod connections;
@@ -22,7 +22,7 @@ use super::tcp::Connection;
 use super::timer::Timer;
 use super::{dhcp, limits, neighbour};
 
-/// Tokens of the timer and of the listener; other sockets have those behind them.
+/// Tokens of the timer and of the listener; the sockets' follow.
 const TIMER: u64 = 0;
 const LISTENER: u64 = 1;
 /// Events that are taken at once.
@@ -38,7 +38,7 @@ type Key = (u8, SocketAddr, SocketAddr);
 pub struct Nat {
     config: NetworkConfig,
     offloads: Offloads,
-    /// Whether the host reaches the IPv6 world, once the guest has asked.
+    /// Whether the host has IPv6, once the guest has asked.
     ipv6: Option<bool>,
     epoll: Epoll,
     timer: Timer,
@@ -55,13 +55,13 @@ pub struct Nat {
     buffered: usize,
     /// See [`most_connections`](Self::most_connections).
     most_connections: Option<usize>,
-    /// Questions that no name server took.
+    /// Questions that could not be sent to a name server.
     failures: usize,
     scratch: Vec<u8>,
 }
 
 impl Nat {
-    /// A network as `config` says.
+    /// Creates a network as `config` says.
     ///
     /// # Errors
     /// If the host has no file descriptor left.
@@ -99,7 +99,7 @@ impl Nat {
         })
     }
 
-    /// What the guest's driver can do from now on.
+    /// Sets what the guest's driver can do from now on.
     pub fn set_offloads(&mut self, offloads: Offloads) {
         self.offloads = offloads;
     }
@@ -112,7 +112,7 @@ impl Nat {
         self.epoll.0.as_fd().try_clone_to_owned()
     }
 
-    /// A frame from the guest. One that makes no sense is dropped.
+    /// Handles a frame from the guest. Malformed ones are dropped.
     pub fn take(&mut self, frame: &[u8]) {
         let Ok(frame) = EthernetFrame::new_checked(frame) else {
             return;
@@ -193,7 +193,7 @@ impl Nat {
         }
     }
 
-    /// Does what has come up on the host's side.
+    /// Handles the events of the host's sockets and of the timer.
     pub fn poll(&mut self) {
         let mut events = [EpollEvent::empty(); EVENTS];
         let count = self
@@ -262,7 +262,7 @@ impl Nat {
         }
     }
 
-    /// The next frame for the guest, if there is one.
+    /// Returns the next frame for the guest, if there is one.
     pub fn next_frame(&mut self) -> Option<Frame> {
         if let Some(frame) = self.replies.pop_front() {
             return Some(frame);
@@ -283,19 +283,19 @@ impl Nat {
         None
     }
 
-    /// Pretends that the host reaches the IPv6 world.
+    /// Pretends that the host has IPv6.
     #[cfg(test)]
     pub(super) fn force_ipv6(&mut self) {
         self.ipv6 = Some(true);
     }
 
-    /// Fewer connections.
+    /// Sets another limit of connections.
     #[cfg(test)]
     pub(super) fn limit(&mut self, connections: usize) {
         self.most_connections = Some(connections);
     }
 
-    /// How much is going on: connections, associations, and bytes that are buffered.
+    /// Returns the number of connections and of associations, and the bytes that are buffered.
     pub fn load(&self) -> (usize, usize, usize) {
         (
             self.connections.len(),

@@ -22,9 +22,9 @@ const NAME_SERVERS: u8 = 25;
 const ADVERTISEMENT_FLAGS: u8 = 0xe0;
 /// Flags of a prefix: on link, autonomous configuration.
 const PREFIX_FLAGS: u8 = 0xc0;
-/// Seconds that a router stays one: the most (RFC 4861, section 6.2.1).
+/// Lifetime of a router in seconds: the most (RFC 4861, section 6.2.1).
 const ROUTER_LIFETIME: u16 = 9000;
-/// For ever (RFC 4861, section 4.6.2).
+/// Infinite lifetime (RFC 4861, section 4.6.2).
 const INFINITE: u32 = u32::MAX;
 
 /// The answer to an ARP packet.

@@ -36,7 +36,7 @@ const DONT_FRAGMENT: u16 = 0x4000;
 pub struct Frame {
     /// From the destination address on, without the frame check sequence.
     pub bytes: Vec<u8>,
-    /// What is left for the receiver to do.
+    /// Offloads that are left to the receiver.
     pub offload: Option<Offload>,
 }
 
@@ -47,7 +47,7 @@ pub struct Offload {
     pub checksum_start: u16,
     /// Offset of the checksum from there; it holds that of the pseudo header.
     pub checksum_offset: u16,
-    /// The frame stands for several.
+    /// The frame is a large segment.
     pub segmentation: Option<Segmentation>,
 }
 

@@ -14,12 +14,12 @@ use super::limits;
 /// Ports that callers have for the guest (RFC 6335, section 6: the dynamic ports).
 const PORTS: RangeInclusive<u16> = 49152..=65535;
 
-/// The listener and what has come of it.
+/// The listener and its connections.
 #[derive(Debug)]
 pub(super) struct PortForward {
     listener: TcpListener,
     guest: SocketAddr,
-    /// Connections of this listener that there are.
+    /// Open connections of this listener.
     open: usize,
     /// A caller may be in the listener's backlog: edge-triggered.
     ready: bool,
@@ -28,7 +28,7 @@ pub(super) struct PortForward {
 
 impl PortForward {
     /// # Errors
-    /// If the listener cannot be told not to wait.
+    /// If the listener cannot be made non-blocking.
     pub(super) fn new(forward: Forward) -> io::Result<PortForward> {
         forward.listener.set_nonblocking(true)?;
         Ok(PortForward {
@@ -44,17 +44,17 @@ impl PortForward {
         self.listener.as_fd()
     }
 
-    /// Where callers are connected to.
+    /// Returns where callers are connected to.
     pub(super) fn guest(&self) -> SocketAddr {
         self.guest
     }
 
-    /// The listener has news.
+    /// Notes an event of the listener.
     pub(super) fn knock(&mut self) {
         self.ready = true;
     }
 
-    /// The next caller, if there is one and room for it. It counts as open from then on.
+    /// Accepts the next caller, if there is one and room for it. It counts as open from then on.
     pub(super) fn next(&mut self) -> Option<Socket> {
         while self.ready && self.open < limits::INBOUND {
             match self.listener.accept() {
@@ -84,7 +84,7 @@ impl PortForward {
         None
     }
 
-    /// One of the connections is gone.
+    /// Notes that one of the connections is closed.
     pub(super) fn closed(&mut self) {
         self.open = self.open.saturating_sub(1);
     }

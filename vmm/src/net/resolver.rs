@@ -6,7 +6,7 @@ use super::addresses::DNS_PORT;
 
 /// Where they are listed (resolv.conf(5)).
 const FILE: &str = "/etc/resolv.conf";
-/// As many as the C library takes (resolv.conf(5), `MAXNS`).
+/// Name servers that are used, as many as the C library uses (resolv.conf(5), `MAXNS`).
 const MOST: usize = 3;
 
 /// The host's name server for the next question, after `failures` that were not answered: they

@@ -13,7 +13,7 @@ const _: () = assert!(LEAST * FACTOR * FACTOR * FACTOR == limits::BUFFER);
 /// A queue of bytes.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
-    /// All of its memory.
+    /// Its memory.
     bytes: Box<[u8]>,
     start: usize,
     len: usize,
@@ -28,7 +28,7 @@ impl Ring {
         self.len == 0
     }
 
-    /// Memory that it takes, in bytes.
+    /// Returns its memory in bytes.
     pub(super) fn capacity(&self) -> usize {
         self.bytes.len()
     }
@@ -46,13 +46,13 @@ impl Ring {
         )
     }
 
-    /// All of it, to be written.
+    /// Returns all bytes, to be written.
     pub(super) fn parts(&self) -> [IoSlice<'_>; 2] {
         let (first, second) = self.range(0, self.len);
         [IoSlice::new(first), IoSlice::new(second)]
     }
 
-    /// Forgets the first `count` bytes.
+    /// Removes the first `count` bytes.
     pub(super) fn consume(&mut self, count: usize) {
         let count = count.min(self.len);
         self.len -= count;
@@ -80,7 +80,7 @@ impl Ring {
     /// what it returned, and whether there was room for more than that.
     ///
     /// # Errors
-    /// Those of `read`.
+    /// If `read` fails.
     pub(super) fn read_from(
         &mut self,
         most: usize,
@@ -96,7 +96,7 @@ impl Ring {
         Ok((count, count < free))
     }
 
-    /// Gives memory back if nothing waits.
+    /// Frees the memory of an empty ring.
     pub(super) fn shrink(&mut self) {
         if self.is_empty() && self.capacity() > 0 {
             *self = Ring::default();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     proptest! {
-        /// It does what a queue does.
+        /// It behaves as a queue.
         #[test]
         fn it_is_a_queue(steps in prop::collection::vec((0_u8..3, 0_usize..9000), 1..60)) {
             let (mut ring, mut queue) = (Ring::default(), VecDeque::new());

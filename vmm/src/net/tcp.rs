@@ -31,14 +31,14 @@ const DEFAULT_SEGMENT: u16 = 536;
 const LEAST_SEGMENT: u16 = 64;
 /// Largest shift that a peer may ask for (RFC 7323, section 2.3).
 const MOST_SCALE: u8 = 14;
-/// How far the connection has come.
+/// State of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// The host's socket is being connected; the guest waits for its answer.
     Connecting,
-    /// The guest has been answered, and has not said anything yet.
+    /// Our SYN has answered the guest's, and is not acknowledged yet.
     Answered,
-    /// The host has begun; the guest is called, and has not answered yet.
+    /// Our SYN calls the guest, which has not answered yet.
     Calling,
     Open,
 }
@@ -57,19 +57,19 @@ pub(super) enum ConnectionOutcome {
     Dropped,
 }
 
-/// A connection.
+/// A connection of the guest, with its socket on the host.
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: Socket,
     guest: SocketAddr,
     remote: SocketAddr,
     state: State,
-    /// The host has begun it.
+    /// Whether the host has begun it.
     inbound: bool,
     /// The socket may have something to read or room to write: edge-triggered.
     readable: bool,
     writable: bool,
-    /// The end is among what there is to read.
+    /// The end of the stream is among what there is to read.
     ending: bool,
     /// From the guest: next sequence number, what the host has not taken yet, and the end.
     next_expected: u32,
@@ -80,7 +80,7 @@ pub(super) struct Connection {
     /// from the first on.
     unacknowledged: u32,
     next: u32,
-    /// The furthest that was ever sent.
+    /// The highest sequence number that was ever sent.
     furthest: u32,
     to_guest: Ring,
     host_done: bool,
@@ -92,9 +92,9 @@ pub(super) struct Connection {
     resend_at: Option<Instant>,
     resends: u32,
     owes_acknowledgement: bool,
-    /// The last window that the guest was told of.
+    /// The window that was advertised last.
     told_window: usize,
-    /// It is in the queue of those with something to send.
+    /// Whether it is in the queue of connections with something to send.
     pub(super) queued: bool,
 }
 
@@ -172,7 +172,7 @@ impl Connection {
         }
     }
 
-    /// Takes what the guest's first segment says of itself.
+    /// Takes sequence number, window and options of the guest's SYN.
     fn take_options(&mut self, syn: &TcpRepr<'_>) {
         let asked = syn.max_seg_size.unwrap_or(DEFAULT_SEGMENT);
         self.segment_size = asked.clamp(LEAST_SEGMENT, self.most_segment());
@@ -205,7 +205,7 @@ impl Connection {
         self.to_host.capacity() + self.to_guest.capacity()
     }
 
-    /// The host's socket has news. `room` is how many bytes all connections may still buffer.
+    /// Handles an event of the host's socket. `room` is how many bytes all connections may still buffer.
     pub(super) fn host_event(&mut self, news: EpollFlags, room: usize) -> ConnectionOutcome {
         let failed = news.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
         self.ending |= failed || news.contains(EpollFlags::EPOLLRDHUP);
@@ -309,7 +309,7 @@ impl Connection {
         self.end_sent = false;
     }
 
-    /// Looks at the clock.
+    /// Handles a tick of the timer: sends again what was not acknowledged in time.
     pub(super) fn tick(&mut self, now: Instant) -> ConnectionOutcome {
         self.to_host.shrink();
         self.to_guest.shrink();

@@ -1,4 +1,4 @@
-//! A clock that ticks while it is needed.
+//! The timer of the network.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-/// How often.
+/// Time between two ticks.
 const TICK: Duration = Duration::from_millis(250);
 
-/// The clock; it takes a descriptor when it first ticks.
+/// A timer that ticks while it is needed; it takes a descriptor when it first starts.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     timer: Option<TimerFd>,
@@ -17,7 +17,7 @@ pub(super) struct Timer {
 }
 
 impl Timer {
-    /// From now on it ticks: an event of `epoll` with this token.
+    /// Starts it: each tick is an event of `epoll` with this token.
     pub(super) fn start(&mut self, epoll: &Epoll, token: u64) {
         if !self.ticks {
             match self.try_start(epoll, token) {
@@ -42,7 +42,7 @@ impl Timer {
         timer.set(interval, TimerSetTimeFlags::empty())
     }
 
-    /// The event has been seen.
+    /// Acknowledges a tick.
     pub(super) fn seen(&self) {
         if let Some(timer) = &self.timer {
             // It says how often; once is enough.
@@ -50,7 +50,7 @@ impl Timer {
         }
     }
 
-    /// It does not tick any more.
+    /// Stops it.
     pub(super) fn stop(&mut self) {
         if let Some(timer) = &self.timer
             && let Err(error) = timer.unset()

@@ -91,7 +91,7 @@ impl ConfigShadow {
         Ok(())
     }
 
-    /// Ends it, once.
+    /// Withdraws the shadow, once.
     pub fn withdraw(&self) {
         if !self.withdrawn.swap(true, Ordering::Relaxed) {
             (self.withdraw)();

@@ -25,7 +25,7 @@ const HEADER_END: usize = 0x40;
 const COMMAND_MEMORY: u16 = 1 << 1;
 /// Command: it may write to memory itself, which MSI-X are.
 const COMMAND_MASTER: u16 = 1 << 2;
-/// Command: no legacy interrupts, please.
+/// Command: legacy interrupts are off.
 const COMMAND_NO_INTX: u16 = 1 << 10;
 /// Status: there are capabilities.
 const STATUS_CAPABILITIES: u16 = 1 << 4;
@@ -82,7 +82,7 @@ pub struct ConfigSpace {
 }
 
 impl ConfigSpace {
-    /// A configuration space without BARs and capabilities.
+    /// Creates a configuration space without BARs and capabilities.
     pub fn new(identity: Identity) -> ConfigSpace {
         let mut space = ConfigSpace {
             bytes: [0; SIZE],
@@ -167,7 +167,7 @@ impl ConfigSpace {
         self.put(BAR_0 + 4 * index, &address.to_le_bytes());
     }
 
-    /// All BARs.
+    /// Returns all BARs.
     pub fn bars(&self) -> impl Iterator<Item = BarRegister> + '_ {
         let sizes = self.sizes.iter().enumerate();
         sizes
@@ -198,7 +198,7 @@ impl ConfigSpace {
         }
     }
 
-    /// Takes what the guest writes, as far as it may.
+    /// Writes the bits that the guest may write.
     pub fn write(&mut self, offset: usize, data: &[u8]) -> Change {
         let mut change = Change::None;
         let bytes = self.bytes.iter_mut().zip(&self.writable).enumerate();

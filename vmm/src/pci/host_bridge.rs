@@ -1,4 +1,4 @@
-//! Device 0 of the bus: the host bridge, which has nothing but a name.
+//! Device 0 of the bus: the host bridge, which has nothing but an identity.
 
 use super::config_space::{ConfigSpace, Identity};
 use super::function::Function;
@@ -15,12 +15,12 @@ const IDENTITY: Identity = Identity {
     subsystem: 0,
 };
 
-/// The host bridge.
+/// The host bridge of a bus.
 #[derive(Debug)]
 pub struct HostBridge(ConfigSpace);
 
 impl HostBridge {
-    /// A host bridge.
+    /// Creates a host bridge.
     pub fn new() -> HostBridge {
         HostBridge(ConfigSpace::new(IDENTITY))
     }

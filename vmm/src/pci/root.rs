@@ -12,7 +12,7 @@ use super::config_space::{BarRegister, Change};
 use super::function::{Function, SLOTS};
 use crate::bus::{Effect, Registers};
 
-/// The bus is full.
+/// Why a function cannot be added to the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PciError {
     /// All slots are taken.
@@ -79,7 +79,7 @@ impl PciRoot {
         Ok(())
     }
 
-    /// From now on keeps `shadow` in step with the registers. The first one stays.
+    /// Keeps `shadow` in step with the registers from now on. Only the first call has an effect.
     pub fn set_shadow(&self, shadow: ConfigShadow) {
         let shadow = self.shadow.get_or_init(|| shadow);
         for number in 0..self.slots.len() {

@@ -18,7 +18,7 @@ use super::run::{Others, Runner};
 use super::stop::{Ended, Stop};
 use crate::bus::Buses;
 
-/// Gets the reason of the end when no CPU runs any more.
+/// Called with how the run ended when no CPU runs any more.
 type Finish = Box<dyn FnOnce(Ended) + Send>;
 
 /// What the thread runs.
@@ -43,7 +43,7 @@ impl<E> fmt::Debug for BootCpu<E> {
 }
 
 impl<E: From<VcpuError> + Send + 'static> BootCpu<E> {
-    /// A thread that begins with `load`, which finds out where the boot CPU starts (guest
+    /// Starts a thread that begins with `load`, which finds out where the boot CPU starts (guest
     /// address).
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl<E: From<VcpuError> + Send + 'static> BootCpu<E> {
         })
     }
 
-    /// Runs all CPUs, the boot CPU on this thread, until the end comes; then `finish` is called
+    /// Runs all CPUs, the boot CPU on this thread, until they are stopped; then calls `finish`
     /// there.
     ///
     /// # Errors
@@ -150,7 +150,7 @@ fn run(mut boot_cpu: Runner, others: Others, stop: &Stop, finish: Finish) {
     finish(stop.reason().unwrap_or(Ended::Killed));
 }
 
-/// CPUs that run. Dropping it stops them.
+/// Running CPUs. Dropping it stops them.
 #[derive(Debug)]
 pub struct RunningVcpus {
     thread: Option<JoinHandle<()>>,
@@ -158,7 +158,7 @@ pub struct RunningVcpus {
 }
 
 impl RunningVcpus {
-    /// Stops them.
+    /// Returns what stops them.
     pub fn stop(&self) -> &Stop {
         &self.stop
     }

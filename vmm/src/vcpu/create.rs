@@ -1,4 +1,4 @@
-//! CPUs that do not run yet.
+//! Makes CPUs.
 
 use std::fmt;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use super::kick::{Kickable, handle_kicks};
 use super::run::Others;
 use super::stop::Stop;
 
-/// The first thing that leaves a CPU.
+/// The first exit of a CPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FirstExit {
     /// A write to this port.
@@ -24,11 +24,11 @@ pub enum FirstExit {
 }
 
 impl Vcpus {
-    /// Runs the first CPU from `entry` (guest address) up to the first exit that concerns us, or for
+    /// Runs the boot CPU from `entry` (guest address) up to the first exit that concerns us, or for
     /// as long as `limit`.
     ///
     /// # Errors
-    /// If the host does not allow a thread.
+    /// If the host refuses a thread.
     pub fn first_exit(mut self, entry: u64, limit: Duration) -> Result<FirstExit, VcpuError> {
         handle_kicks()?;
         self.enter_at(entry)?;

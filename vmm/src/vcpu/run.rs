@@ -68,7 +68,7 @@ impl Vcpus {
     }
 }
 
-/// Runs one CPU.
+/// A CPU and what its thread needs.
 pub(super) struct Runner {
     id: usize,
     fd: VcpuFd,

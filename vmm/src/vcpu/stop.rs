@@ -40,7 +40,7 @@ struct Why {
 }
 
 impl Stop {
-    /// Nothing has been stopped yet.
+    /// Creates a value with which nothing has been stopped yet.
     pub fn new() -> Stop {
         Stop::default()
     }
@@ -60,12 +60,12 @@ impl Stop {
         }
     }
 
-    /// Whether the CPUs shall stop.
+    /// Whether a stop is requested.
     pub(super) fn is_requested(&self) -> bool {
         self.0.requested.load(Ordering::SeqCst)
     }
 
-    /// Why; `None` as long as they shall run.
+    /// Returns why; `None` before a stop is requested.
     pub(super) fn reason(&self) -> Option<Ended> {
         self.why().reason.clone()
     }

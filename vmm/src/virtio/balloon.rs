@@ -24,14 +24,14 @@ const PAGE: u64 = 4096;
 /// Page numbers of one inflate request (Linux: `VIRTIO_BALLOON_ARRAY_PFNS_MAX` is 256).
 const MOST_PAGES: usize = 1024;
 
-/// The balloon.
+/// A memory balloon.
 #[derive(Debug)]
 pub struct Balloon {
     config: Arc<DeviceConfig>,
 }
 
 impl Balloon {
-    /// An empty balloon.
+    /// Creates an empty balloon.
     pub fn new() -> Balloon {
         // num_pages (ours: 0), actual (the driver's).
         Balloon {

@@ -46,7 +46,7 @@ const PHYSICAL_BLOCK: u8 = 3;
 /// Failures of one disk that are told; a guest that goes on trying is not news.
 const MOST_NOTICES: u32 = 4;
 
-/// The host is in the disk's way, in words for the user.
+/// An error of the host below a disk, in words for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskError {
     /// There is no room for what the guest writes, on the file system or in the user's quota.
@@ -56,7 +56,7 @@ pub enum DiskError {
     Other(String),
 }
 
-/// Tells the user of a machine that the host is in the disk's way.
+/// Gets the errors of the host below a disk.
 pub type Notices = Arc<dyn Fn(DiskError) + Send + Sync>;
 
 /// A disk device: one queue for each CPU, and a thread for each queue.
@@ -78,7 +78,7 @@ impl fmt::Debug for Block {
 }
 
 impl Block {
-    /// A device for `disk`, with one queue for each of `cpus` virtual CPUs, up to
+    /// Creates the device of `disk`, with one queue for each of `cpus` virtual CPUs, up to
     /// [`MOST_QUEUES`]. The guest sees I/O errors where the host fails; `notices` gets why.
     pub fn new(disk: Box<dyn Disk>, cpus: u32, notices: Notices) -> Block {
         let queues = cpus.clamp(1, u32::from(MOST_QUEUES)) as u16;
@@ -146,8 +146,8 @@ impl Server {
         })
     }
 
-    /// A request failed. What the guest did wrong it learns itself; what the host did wrong is
-    /// for the user.
+    /// Reports a failed request to the user, if it is the host's fault; the guest learns of its own
+    /// mistakes by the status.
     fn failed(&self, kind: u32, error: &io::Error) {
         log::debug!("a request for the disk failed: {error}");
         let guests = matches!(

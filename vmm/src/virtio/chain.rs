@@ -10,7 +10,7 @@ use crate::memory::GuestRam;
 /// What a driver puts into a queue: buffers to read, then buffers to write.
 pub type Chain<'m> = DescriptorChain<&'m GuestRam>;
 
-/// The readable and the writable part of `chain`.
+/// Splits `chain` into its readable and its writable part.
 ///
 /// # Errors
 /// If a buffer is not in `ram`, or a readable one follows a writable one.

@@ -17,7 +17,7 @@ pub(super) enum Request {
     None,
     /// The driver is ready: the device shall work.
     Activate,
-    /// Back to the beginning.
+    /// The driver resets the device.
     Reset,
 }
 
@@ -93,7 +93,7 @@ impl Common {
         }
     }
 
-    /// What both sides have agreed on.
+    /// Returns the features that both sides have agreed on.
     pub(super) fn features(&self) -> u64 {
         self.accepted
     }

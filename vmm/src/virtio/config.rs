@@ -11,7 +11,7 @@ pub struct DeviceConfig {
 }
 
 impl DeviceConfig {
-    /// `bytes`, of which the driver may write `writable`.
+    /// Creates a space of `bytes`, of which the driver may write `writable`.
     pub fn new(bytes: Vec<u8>, writable: Range<usize>) -> DeviceConfig {
         DeviceConfig {
             bytes: RwLock::new(bytes),
@@ -28,7 +28,7 @@ impl DeviceConfig {
         }
     }
 
-    /// The driver writes; what it may not is ignored.
+    /// Writes what the driver may write, and ignores the rest.
     pub fn write_from_driver(&self, offset: usize, data: &[u8]) {
         let mut bytes = self.bytes.write().unwrap_or_else(PoisonError::into_inner);
         for (at, value) in data.iter().enumerate() {
@@ -39,7 +39,7 @@ impl DeviceConfig {
         }
     }
 
-    /// The device changes it. The driver is to be told
+    /// Writes for the device, which then has to notify the driver
     /// ([`Interrupt::config`](super::Interrupt::config)).
     pub fn set(&self, offset: usize, data: &[u8]) {
         let mut bytes = self.bytes.write().unwrap_or_else(PoisonError::into_inner);

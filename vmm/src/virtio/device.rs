@@ -14,7 +14,7 @@ use super::kind::Kind;
 use super::queue::ActiveQueue;
 use crate::memory::GuestRam;
 
-/// What an active device works with.
+/// What a device gets when its driver activates it.
 #[derive(Debug)]
 pub struct Context {
     /// The guest's memory.
@@ -23,9 +23,9 @@ pub struct Context {
     pub features: u64,
     /// The queues that the driver enabled, by their number.
     pub queues: Vec<Option<ActiveQueue>>,
-    /// Tells the driver.
+    /// Interrupts the driver.
     pub interrupt: Interrupt,
-    /// Tells the machine.
+    /// Ends the machine when the device cannot go on.
     pub failures: FailureSink,
 }
 
@@ -34,27 +34,27 @@ pub struct Context {
 /// Everything below [`activate`](Self::activate) is called on a thread that the device has for
 /// itself from one activation to the next reset.
 pub trait Device: Send + fmt::Debug {
-    /// What it is.
+    /// Returns its kind.
     fn kind(&self) -> Kind;
 
-    /// Features of its kind that it offers; the transport adds those of rings.
+    /// Returns the features of its kind that it offers; the transport adds those of rings.
     fn features(&self) -> u64 {
         0
     }
 
-    /// Largest size of each of its queues, powers of two.
+    /// Returns the largest size of each of its queues, powers of two.
     fn queue_sizes(&self) -> Vec<u16>;
 
-    /// What the guest moves through it. A device that moves nothing worth counting has the
-    /// numbers of a new [`Traffic`].
+    /// Returns the counters of what the guest moves through it; a device that counts nothing
+    /// returns a new [`Traffic`].
     fn traffic(&self) -> Traffic {
         Traffic::default()
     }
 
-    /// Its configuration space.
+    /// Returns its configuration space.
     fn config(&self) -> Arc<DeviceConfig>;
 
-    /// What wakes its thread apart from the queues, by being readable until
+    /// Returns what wakes its thread apart from the queues, by being readable until
     /// [`woken`](Self::woken) has done what there was to do.
     fn wakeup(&self) -> Option<OwnedFd> {
         None
@@ -81,8 +81,8 @@ pub trait Device: Send + fmt::Debug {
         Ok(())
     }
 
-    /// The device does nothing any more: the guest's memory and the queues are not touched when
-    /// this returns.
+    /// Stops the device: it does not touch the guest's memory and the queues any more when this
+    /// returns.
     fn deactivate(&mut self) {}
 
     /// The driver has put something into queue `index`, or has it looked at.

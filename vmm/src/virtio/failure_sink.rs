@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Where a device says that the machine cannot go on. Clones lead to the same place.
+/// Where a device reports that the machine cannot go on. Clones report to the same place.
 #[derive(Clone)]
 pub struct FailureSink(Arc<dyn Fn(String) + Send + Sync>);
 
@@ -13,7 +13,7 @@ impl FailureSink {
         FailureSink(Arc::new(report))
     }
 
-    /// The machine cannot go on.
+    /// Reports that the machine cannot go on.
     pub(super) fn report(&self, text: String) {
         (self.0)(text);
     }

@@ -2,10 +2,10 @@
 
 use crate::guest_io::BuffersError;
 
-/// The driver broke the rules, or the device cannot go on: it needs a reset.
+/// Why a device needs a reset: its driver broke the rules, or it cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// The ring is not one.
+    /// A ring is inconsistent or not in guest memory.
     #[error("bad ring: {0}")]
     Ring(#[from] virtio_queue::Error),
     /// A buffer is not in the guest's memory.

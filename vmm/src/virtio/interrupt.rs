@@ -1,4 +1,4 @@
-//! How a device tells its driver something.
+//! Interrupts and status of a device.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
@@ -38,7 +38,7 @@ impl Interrupt {
         }))
     }
 
-    /// There are used buffers in queue `index`.
+    /// Interrupts the driver because of used buffers in queue `index`.
     pub fn queue(&self, index: usize) {
         self.0.isr.fetch_or(ISR_QUEUE, Ordering::SeqCst);
         if let Some(vector) = self.0.queue_vectors.get(index) {
@@ -46,7 +46,7 @@ impl Interrupt {
         }
     }
 
-    /// The configuration space has changed.
+    /// Interrupts the driver because the configuration space has changed.
     pub fn config(&self) {
         self.0.generation.fetch_add(1, Ordering::SeqCst);
         self.0.isr.fetch_or(ISR_CONFIG, Ordering::SeqCst);
@@ -55,7 +55,7 @@ impl Interrupt {
             .raise(self.0.config_vector.load(Ordering::SeqCst));
     }
 
-    /// The device cannot go on before it is reset (virtio 1.2, section 2.1.2).
+    /// Sets NEEDS_RESET and interrupts the driver (virtio 1.2, section 2.1.2).
     pub fn needs_reset(&self) {
         let before = self
             .0

@@ -18,7 +18,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Number of the kind.
+    /// Device id (virtio 1.2, section 5).
     pub fn id(self) -> u16 {
         match self {
             Kind::Net => 1,

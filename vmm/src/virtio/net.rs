@@ -46,7 +46,7 @@ const FEATURES: u64 = 1 << net::VIRTIO_NET_F_CSUM
 /// A network card.
 #[derive(Debug)]
 pub struct Net {
-    /// Gone if it panicked: the link is down then.
+    /// `None` after a panic: the link is down then.
     nat: Option<Nat>,
     config: Arc<DeviceConfig>,
     /// The frame that waits for room in the guest.
@@ -58,7 +58,7 @@ pub struct Net {
 }
 
 impl Net {
-    /// A card on a network as `config` says.
+    /// Creates a card with a NAT as `config` says.
     ///
     /// # Errors
     /// See [`Nat::new`].
@@ -79,7 +79,7 @@ impl Net {
         })
     }
 
-    /// Does something with the NAT. If that panics, the link goes down, and nothing else.
+    /// Calls `act` with the NAT. If that panics, the link goes down, and the machine goes on.
     fn with<T>(&mut self, context: &Context, act: impl FnOnce(&mut Nat) -> T) -> Option<T> {
         let nat = self.nat.as_mut()?;
         // It is dropped, so nothing sees what is half done.
@@ -96,7 +96,7 @@ impl Net {
         }
     }
 
-    /// What the guest has to send.
+    /// Takes the frames that the guest sends.
     fn transmit(&mut self, context: &mut Context) -> Result<(), Fault> {
         let ram = context.ram.clone();
         let Some(Some(mut queue)) = context.queues.get_mut(TRANSMIT).map(Option::take) else {
@@ -123,7 +123,7 @@ impl Net {
         drained
     }
 
-    /// What there is for the guest, as far as it has room.
+    /// Delivers frames to the guest, as far as it has buffers.
     fn receive(&mut self, context: &mut Context) -> Result<(), Fault> {
         let Some(Some(mut queue)) = context.queues.get_mut(RECEIVE).map(Option::take) else {
             return Ok(());
@@ -164,8 +164,8 @@ impl Net {
 /// Buffers that the driver has for a frame, with the heads of their chains.
 type ReceiveBuffers<'m> = Vec<(u16, Buffers<'m>)>;
 
-/// ReceiveBuffers for `len` bytes; nothing if the driver has not put in as much, which then notifies us
-/// of more.
+/// Takes buffers for `len` bytes from the queue; `None` if the driver has not made as much
+/// available, which then notifies us of more.
 fn room<'m>(
     len: usize,
     mergeable: bool,

@@ -110,7 +110,7 @@ pub struct VirtioPci {
 }
 
 impl VirtioPci {
-    /// A function for `device`.
+    /// Creates the function of `device`.
     pub fn new(device: Box<dyn Device>, attachment: Attachment) -> VirtioPci {
         let kind = device.kind();
         let sizes = device.queue_sizes();
@@ -230,7 +230,7 @@ impl VirtioPci {
         }
     }
 
-    /// Stops the device, and back to the beginning.
+    /// Stops and resets the device.
     fn reset(&mut self) {
         for doorbell in self.doorbells.drain(..) {
             if let Some(address) = doorbell.attached {
@@ -244,7 +244,7 @@ impl VirtioPci {
         self.common.reset();
     }
 
-    /// A notification that KVM did not take.
+    /// Handles a notification that KVM did not take.
     fn notify(&self, offset: u64) {
         let index = (offset / u64::from(NOTIFY_MULTIPLIER)) as usize;
         let doorbell = self

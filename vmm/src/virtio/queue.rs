@@ -31,7 +31,7 @@ impl ActiveQueue {
         &self.event
     }
 
-    /// The next chain, if there is one.
+    /// Takes the next chain, if there is one.
     ///
     /// # Errors
     /// If the ring is broken.
@@ -39,7 +39,7 @@ impl ActiveQueue {
         Ok(self.queue.iter(ram)?.next())
     }
 
-    /// Puts the last chain back: it comes again.
+    /// Puts the last chain back: [`Self::pop`] returns it again.
     pub fn put_back(&mut self) {
         self.queue.go_to_previous_position();
     }
@@ -52,7 +52,7 @@ impl ActiveQueue {
         Ok(self.queue.add_used(ram, head, len)?)
     }
 
-    /// Tells the driver about used chains, if it wants to know.
+    /// Interrupts the driver because of used chains, if it wants to know.
     ///
     /// # Errors
     /// If the ring is broken.
@@ -63,7 +63,7 @@ impl ActiveQueue {
         Ok(())
     }
 
-    /// Wants to be notified of the next chain. Returns whether there is one already.
+    /// Asks to be notified of the next chain. Returns whether there is one already.
     ///
     /// # Errors
     /// If the ring is broken.

@@ -25,7 +25,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Lets `device` work. If that fails, the device is lost with the error.
+    /// Starts the thread of `device`. If that fails, the device is dropped.
     pub(super) fn start(device: Box<dyn Device>, context: Context) -> io::Result<Worker> {
         let stop = event()?;
         let epoll = Epoll::new()?;
@@ -57,7 +57,7 @@ impl Worker {
         })
     }
 
-    /// Ends the work and gives the device back; nothing if its thread panicked.
+    /// Stops the thread and returns the device; `None` if its thread panicked.
     pub(super) fn stop(mut self) -> Option<Box<dyn Device>> {
         self.join()
     }

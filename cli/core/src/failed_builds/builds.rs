@@ -33,7 +33,7 @@ pub struct FailedBuilds {
 /// A kept build.
 #[derive(Debug)]
 pub struct FailedBuild {
-    /// Its folder.
+    /// The folder with its record, logs and disk.
     pub folder: PathBuf,
     /// What is known of it.
     pub record: Record,
@@ -56,7 +56,7 @@ impl FailedBuilds {
     /// Those of the user's store.
     ///
     /// # Errors
-    /// If there is no telling where that is.
+    /// Fails if there is no telling where that is.
     pub fn of_user() -> Result<FailedBuilds, StoreError> {
         Ok(FailedBuilds::of(Store::of_user()?.root()))
     }
@@ -84,7 +84,7 @@ impl FailedBuilds {
     /// Names of the builds, the oldest first.
     ///
     /// # Errors
-    /// If the folder cannot be read.
+    /// Fails if the folder cannot be read.
     pub fn ids(&self) -> Result<Vec<String>, FailedBuildError> {
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -103,10 +103,10 @@ impl FailedBuilds {
         Ok(ids.into_iter().map(|(_, id)| id).collect())
     }
 
-    /// A build by its name; the newest if there is none.
+    /// Returns the build named `id`, or the newest one.
     ///
     /// # Errors
-    /// If there is no such build, or it cannot be used.
+    /// Fails if there is no such build, or it cannot be used.
     pub fn get(&self, id: Option<&str>) -> Result<FailedBuild, FailedBuildError> {
         let ids = self.ids()?;
         let Some(newest) = ids.last() else {
@@ -136,7 +136,7 @@ impl FailedBuilds {
     /// Removes a build. Returns the bytes that are free again.
     ///
     /// # Errors
-    /// If somebody uses it, or it cannot be removed.
+    /// Fails if it is in use, or cannot be removed.
     pub fn remove(&self, id: &str) -> Result<u64, FailedBuildError> {
         let folder = self.folder.join(id);
         let handle = File::open(&folder).map_err(IoError::on("open", &folder))?;
@@ -171,7 +171,7 @@ impl FailedBuild {
     /// Holds the build while it is used.
     ///
     /// # Errors
-    /// If it is being removed.
+    /// Fails if it is being removed.
     pub fn hold(&self) -> Result<Flock<File>, FailedBuildError> {
         let handle = File::open(&self.folder).map_err(IoError::on("open", &self.folder))?;
         let locked = Flock::lock(handle, FlockArg::LockSharedNonblock)

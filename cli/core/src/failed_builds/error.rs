@@ -5,23 +5,23 @@ use boxbuild_host::error::{Classify, ErrorClass, IoError};
 /// Kept builds cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FailedBuildError {
-    /// There is none of that name.
+    /// There is no build of that name.
     #[error("there is no kept build '{id}'{}", suggestion(.known, .nearest))]
     Unknown {
-        /// As typed.
+        /// The name, as typed.
         id: String,
         /// Those there are.
         known: Vec<String>,
         /// The one that was probably meant.
         nearest: Option<String>,
     },
-    /// There is none at all.
+    /// No build is kept.
     #[error("no failed build is kept on this machine")]
     Nothing,
     /// It cannot be used.
     #[error("the kept build '{id}' cannot be used: {problem}; remove it with: boxbuild prune {id}")]
     Damaged {
-        /// Its name.
+        /// Name of the build.
         id: String,
         /// What is wrong.
         problem: String,

@@ -41,7 +41,7 @@ impl FailedBuilds {
     /// ones that went to make room.
     ///
     /// # Errors
-    /// If it cannot be kept; nothing of it is left then.
+    /// Fails if it cannot be kept; nothing of it is left then.
     pub fn keep(
         &self,
         plan: &Plan,

@@ -136,7 +136,7 @@ impl Record {
     /// The box that the build in `folder` ran in, if it is still the same.
     ///
     /// # Errors
-    /// In words for the user, if it is not.
+    /// Fails, in words for the user, if it is not.
     pub fn installed(&self, folder: &Path) -> Result<InstalledBox, String> {
         let dir = match &self.box_folder {
             Some(dir) => PathBuf::from(dir),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 
 /// A folder for a disk's changes, which can grow to the size of an image: the box store, or,
-/// if that belongs to somebody else, the folder for large temporary files.
+/// if that belongs to another user, the folder for large temporary files.
 pub fn scratch(store: &Path) -> PathBuf {
     if access(store, AccessFlags::W_OK | AccessFlags::X_OK).is_ok() {
         return store.to_owned();

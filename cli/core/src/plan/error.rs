@@ -9,7 +9,7 @@ pub enum PlanError {
     /// The description cannot be used.
     #[error("--description {path}: {problem}")]
     Description {
-        /// As typed.
+        /// The folder, as typed.
         path: PathBuf,
         /// What is wrong and what to do.
         problem: String,
@@ -17,7 +17,7 @@ pub enum PlanError {
     /// The target directory cannot be used.
     #[error("--target-dir {path}: {problem}")]
     Target {
-        /// As typed.
+        /// The folder, as typed.
         path: PathBuf,
         /// What is wrong and what to do.
         problem: String,

@@ -112,7 +112,7 @@ pub struct Plan {
 /// The disk that a guest sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Disk {
-    /// Its length.
+    /// Length in bytes.
     pub bytes: u64,
     /// It is longer than the box's own.
     #[serde(skip)]

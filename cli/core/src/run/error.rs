@@ -36,16 +36,16 @@ pub enum BuildError {
     Initrd {
         /// The box's own one.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         #[source]
         source: io::Error,
     },
     /// A file that a build argument names cannot be read.
     #[error("cannot read {path}, which a build option names")]
     HostFile {
-        /// The file.
+        /// The file, as the option names it.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         #[source]
         source: io::Error,
     },

@@ -88,7 +88,7 @@ pub(super) fn machine(
 /// The guest's kernel command line.
 ///
 /// # Errors
-/// If it cannot carry what the box is to be told.
+/// Fails if it cannot carry what the box is to be told.
 pub fn guest_cmdline(plan: &Plan, processor: Processor) -> Result<String, CmdlineError> {
     let arch = plan.installed.info.arch.name();
     match plan.boot() {
@@ -147,7 +147,7 @@ fn host_files(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>, BuildError> {
         .collect()
 }
 
-/// What the kernel command line of a fast boot says of this box and this build
+/// Words of this box and this build on the kernel command line of a fast boot
 /// (docs/guest-contract.md).
 fn fast_items(plan: &Plan) -> Vec<String> {
     let options = BootOptions {
@@ -165,7 +165,7 @@ fn fast_items(plan: &Plan) -> Vec<String> {
     items
 }
 
-/// What the kernel command line of a compat boot says of this box and this build.
+/// Words of this box and this build on the kernel command line of a compat boot.
 pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
     let mut items = plan.installed.info.cmdline.clone();
     items.extend(plan.fips.then(|| String::from(FIPS)));

@@ -1,4 +1,4 @@
-//! What is to be said of a build that ran.
+//! The outcome of a run.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub struct Run {
 
 impl Run {
     /// Why another way to boot may work where this one did not: the box never came up, and
-    /// nobody stopped it.
+    /// was not stopped.
     pub fn boot_failure(&self) -> Option<&Reason> {
         let Outcome::Failed(Failure { reason, .. }) = &self.outcome else {
             return None;
@@ -47,7 +47,7 @@ pub enum Outcome {
 /// A build without a result.
 #[derive(Debug)]
 pub struct Failure {
-    /// What happened.
+    /// Why there is no result.
     pub reason: Reason,
     /// The last lines that matter: of the log if kiwi said something, else of the console.
     pub last_lines: Vec<String>,
@@ -60,7 +60,7 @@ pub struct Failure {
 /// A kept build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// Its name.
+    /// Name of the build.
     pub id: String,
     /// Bytes that it takes.
     pub bytes: u64,
@@ -154,7 +154,7 @@ impl Reason {
         }
     }
 
-    /// Whether the box never came up (unless `came_up`), and nobody stopped it.
+    /// Whether the boot failed: the box did not come up (`came_up`), and was not stopped.
     pub fn is_of_the_boot(&self, came_up: bool) -> bool {
         let of_the_box = matches!(
             self,

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// no shell, with the last lines of the console, or `None`.
 ///
 /// # Errors
-/// If the machine cannot be started.
+/// Fails if the machine cannot be started.
 pub fn run(
     build: &FailedBuild,
     installed: &InstalledBox,

@@ -63,7 +63,7 @@ impl Ssh {
     /// What `request` asks for, if it does.
     ///
     /// # Errors
-    /// In words for the user.
+    /// Fails in words for the user.
     pub fn wanted(request: &BuildRequest, host: &HostFacts) -> Result<Option<Ssh>, String> {
         let Some(wanted) = &request.ssh else {
             return Ok(None);
@@ -107,7 +107,7 @@ impl Ssh {
     /// Takes the port.
     ///
     /// # Errors
-    /// If it is in use, or not for this user.
+    /// Fails if it is in use, or not for this user.
     pub fn listen(&self) -> Result<TcpListener, PortError> {
         TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).map_err(|source| PortError {
             port: self.port,

@@ -16,7 +16,7 @@ const LARGEST: u64 = 512 << 20;
 /// of the ramdisk.
 ///
 /// # Errors
-/// If the ramdisk itself cannot be opened.
+/// Fails if the ramdisk itself cannot be opened.
 pub fn open(path: &Path, sha256: &str, root: Option<&str>) -> io::Result<File> {
     let own = File::open(path)?;
     let reduced = folder("initrds").and_then(|folder| {

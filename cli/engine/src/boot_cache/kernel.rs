@@ -25,7 +25,7 @@ pub struct Opened {
 /// it. Where that does not work, the packed one boots as well, with a note.
 ///
 /// # Errors
-/// If the kernel itself cannot be opened.
+/// Fails if the kernel itself cannot be opened.
 pub fn open(path: &Path, sha256: &str) -> io::Result<Opened> {
     let packed = File::open(path)?;
     let unpacked = folder("kernels").and_then(|folder| {
@@ -48,7 +48,7 @@ pub fn open(path: &Path, sha256: &str) -> io::Result<Opened> {
 /// The same for QEMU, which boots an ELF file only if it has an entry for that.
 ///
 /// # Errors
-/// If the kernel itself cannot be opened.
+/// Fails if the kernel itself cannot be opened.
 pub fn open_for_qemu(path: &Path, sha256: &str) -> io::Result<File> {
     let opened = open(path, sha256)?;
     let read = |offset, length| {

@@ -79,3 +79,15 @@ impl Console for Ports {
             .send(Port::Control, size_line(columns, rows).as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use boxbuild_protocol::ports;
+    use boxbuild_vmm::virtio::console;
+
+    /// The VMM depends on no other package, so it has the name once more.
+    #[test]
+    fn the_vmm_names_the_control_port_as_the_protocol_does() {
+        assert_eq!(console::CONTROL_PORT, ports::CONTROL);
+    }
+}

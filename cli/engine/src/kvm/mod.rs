@@ -21,7 +21,7 @@ use config::Opened;
 use events::forward;
 use handle::InProcess;
 
-/// The engine.
+/// Runs machines in this process, over `/dev/kvm`.
 #[derive(Debug, Default)]
 pub struct Kvm;
 

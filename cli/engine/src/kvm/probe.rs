@@ -9,7 +9,7 @@ use boxbuild_vmm::smoke;
 
 use crate::unusable::Unusable;
 
-/// The device.
+/// The device node of KVM.
 const DEVICE: &str = "/dev/kvm";
 
 /// Why there is no KVM, and what would help.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::machine::Network;
 
-/// Whose container it is.
+/// The user who runs the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// The host's root runs it: loop devices work.
@@ -54,7 +54,7 @@ pub enum Guest {
     },
     /// The image's entry point, which reads `/container.cmdline`.
     Published {
-        /// The line.
+        /// The kernel command line that a machine would have.
         cmdline: String,
         /// Environment of process 1.
         environment: Vec<(String, OsString)>,

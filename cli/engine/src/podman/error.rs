@@ -19,7 +19,7 @@ pub enum ContainerError {
          --from debian:trixie'"
     )]
     NotHere {
-        /// The box.
+        /// Name of the box.
         name: String,
         /// The image, with registry and tag.
         image: String,
@@ -31,7 +31,7 @@ pub enum ContainerError {
     /// A name that podman would take for something else.
     #[error("the box '{name}' names no container image: '{image}'")]
     BadImage {
-        /// The box.
+        /// Name of the box.
         name: String,
         /// As it stands in the box's description.
         image: String,

@@ -19,7 +19,7 @@ use boxbuild_host::program;
 const OLDEST: u32 = 4;
 
 /// Most processes that a container gets: podman lowers its own limit to this before it starts
-/// one, and nobody without CAP_SYS_RESOURCE can raise it again.
+/// one, and only a process with CAP_SYS_RESOURCE can raise it again.
 const PROCESSES: u64 = 32768;
 
 /// podman and what it runs containers with.

@@ -66,7 +66,7 @@ impl Loops {
     /// one at a time.
     ///
     /// # Errors
-    /// If no disk image can be built; the text says what to do.
+    /// Fails if no disk image can be built; the text says what to do.
     pub(super) fn examine(&self) -> Result<String, Unusable> {
         if let Some(device) = self.stale.first() {
             return Err(Unusable(format!(

@@ -170,12 +170,12 @@ impl Shared {
             }
             std::thread::sleep(TICK);
         };
-        // What is still in the pipes. A stray process that holds them keeps nobody waiting.
+        // What is still in the pipes. A stray process that holds them open is not waited for.
         let deadline = Instant::now() + Duration::from_secs(2);
         while readers.iter().any(|reader| !reader.is_finished()) && Instant::now() < deadline {
             std::thread::sleep(TICK);
         }
-        // The guard waits until the container is gone: what is in the folders is final.
+        // The reaper waits until the container is gone: what is in the folders is final.
         let reaper = lock(&self.reaper).take();
         drop(reaper);
         let ended = if lock(&self.killed).is_some() {

@@ -73,7 +73,7 @@ impl ContainerReaper {
         container: &str,
         folder: &Path,
     ) -> io::Result<ContainerReaper> {
-        // Through sudo, what the container left belongs to somebody else.
+        // Through sudo, what the container left belongs to root.
         let owner = if caller.uses_sudo() {
             format!("{}:{}", getuid(), getgid())
         } else {

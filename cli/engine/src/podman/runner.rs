@@ -39,7 +39,7 @@ impl Podman {
     /// needs loop devices, if there is one.
     ///
     /// # Errors
-    /// If something is missing; the error says how to get it.
+    /// Fails if something is missing; the error says how to get it.
     pub fn find(
         mode: Mode,
         arch: Arch,
@@ -67,7 +67,7 @@ impl Podman {
     /// Makes sure that podman has the box's image.
     ///
     /// # Errors
-    /// If the box has none, or podman cannot get it.
+    /// Fails if the box has none, or podman cannot get it.
     pub fn prepare(
         &mut self,
         wanted: &Image,
@@ -86,7 +86,7 @@ impl Podman {
     /// Starts `container`. Events go to `events` until [`Event::Ended`](crate::Event::Ended).
     ///
     /// # Errors
-    /// If the host is in the way.
+    /// Fails if the host is in the way.
     pub fn start(
         &self,
         container: &Container,

@@ -34,7 +34,7 @@ use overlay::Disk;
 use process::{Child, Parts};
 use shared::Streams;
 
-/// The engine.
+/// Runs machines in a child process of QEMU, which translates their instructions.
 #[derive(Debug, Default)]
 pub struct Qemu;
 

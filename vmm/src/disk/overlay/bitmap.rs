@@ -1,4 +1,4 @@
-//! Which blocks an overlay has.
+//! The bitmap of an overlay: which blocks it has.
 
 use std::io::{self, Read, Write};
 use std::sync::OnceLock;
@@ -61,7 +61,7 @@ impl Bitmap {
         (value, block.min(end) - first)
     }
 
-    /// Writes the parts that have bits: for each its number and its words, all little-endian.
+    /// Writes the chunks that have bits: for each its number and its words, all little-endian.
     pub(super) fn save(&self, out: &mut impl Write) -> io::Result<()> {
         for (number, chunk) in self.0.iter().enumerate() {
             let Some(chunk) = chunk.get() else { continue };

@@ -18,18 +18,18 @@ use super::table::{COMPRESSED, COPIED, OFFSET, ZERO, damaged, read_table};
 use crate::disk::error::ImageError;
 use crate::disk::file_io::punch_or_write;
 
-/// Where the data of a cluster are.
+/// Where a cluster has its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cluster {
     /// At this offset of the file, and nowhere else.
     Own(u64),
     /// At this offset of the file, but it may not be written there.
     Shared(u64),
-    /// They are zeros, and there is no place for them.
+    /// Zeros, without a cluster in the file.
     Unallocated,
-    /// They are zeros, and this offset of the file is kept for them.
+    /// Zeros, with this offset of the file reserved for them.
     Kept(u64),
-    /// Compressed; this is the entry.
+    /// Compressed, with this entry of the table.
     Compressed(u64),
 }
 
@@ -40,7 +40,7 @@ struct L2Table {
     home: Home,
 }
 
-/// All tables.
+/// All tables of an image that is written.
 #[derive(Debug)]
 pub(super) struct Metadata {
     header: Header,
@@ -51,7 +51,7 @@ pub(super) struct Metadata {
     tables: Vec<Option<L2Table>>,
     refcounts: Refcounts,
     pub(super) unpacker: Unpacker,
-    /// A commit failed in a way that leaves open what is in the file.
+    /// A commit failed, and it is unknown what the file has.
     broken: bool,
     /// Writes of a commit that succeed before all fail.
     #[cfg(test)]
@@ -300,12 +300,12 @@ impl Metadata {
         Ok(())
     }
 
-    /// Writes nothing any more: what is in the file is not known.
+    /// Refuses writes from now on: it is unknown what the file has.
     pub(super) fn give_up(&mut self) {
         self.broken = true;
     }
 
-    /// Brings everything into the file. After an error the image in the file is the one of the
+    /// Commits: writes everything that has changed to the file. After an error the image in the file is the one of the
     /// last commit, and the next commit tries again.
     pub(super) fn commit(&mut self, file: &File) -> io::Result<()> {
         self.check()?;

@@ -1,4 +1,4 @@
-//! UDP and ICMP echo.
+//! UDP and ICMP echo of the NAT.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -97,7 +97,7 @@ impl Nat {
         Ok(id)
     }
 
-    /// Nothing listens at the other end of an association.
+    /// Removes an association at whose other end nothing listens.
     pub(super) fn failed(&mut self, id: u64) {
         let question = self
             .associations

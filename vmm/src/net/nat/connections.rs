@@ -1,4 +1,4 @@
-//! TCP.
+//! TCP connections of the NAT.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -35,7 +35,7 @@ impl Nat {
         }
     }
 
-    /// As many connections as this process may have.
+    /// Returns how many connections this process may have.
     pub(super) fn most_connections(&mut self) -> usize {
         *self.most_connections.get_or_insert_with(|| {
             let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
@@ -74,7 +74,7 @@ impl Nat {
         }
     }
 
-    /// Watches over a connection from now on.
+    /// Adds a connection and watches its socket.
     pub(super) fn insert(&mut self, connection: Connection, key: Key) -> nix::Result<u64> {
         let id = self.last + 1;
         let flags = EpollFlags::EPOLLIN
@@ -138,7 +138,7 @@ impl Nat {
         self.reply(Some(reset));
     }
 
-    /// Lets a connection do something and draws the conclusions.
+    /// Calls `act` with a connection, and queues or removes it as the outcome says.
     pub(super) fn with(
         &mut self,
         id: u64,

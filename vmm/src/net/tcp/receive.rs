@@ -1,4 +1,4 @@
-//! What comes from the guest.
+//! Segments from the guest.
 
 use std::io::{ErrorKind, Write};
 use std::time::Instant;
@@ -11,7 +11,7 @@ use super::{Connection, ConnectionOutcome, State};
 /// Duplicates after which something is sent again (RFC 5681, section 3.2).
 const DUPLICATES: u8 = 3;
 impl Connection {
-    /// A segment of the guest.
+    /// Handles a segment of the guest.
     pub(in crate::net) fn guest_segment(
         &mut self,
         segment: &TcpRepr<'_>,
@@ -56,7 +56,7 @@ impl Connection {
         self.exchange(room)
     }
 
-    /// The guest's answer to our SYN (RFC 9293, section 3.10.7.3).
+    /// Handles the guest's answer to our SYN (RFC 9293, section 3.10.7.3).
     fn called(&mut self, segment: &TcpRepr<'_>, room: usize) -> ConnectionOutcome {
         let ours = self.unacknowledged.wrapping_add(1);
         let acknowledged = segment.ack_number.map(|number| number.0 as u32);
@@ -79,7 +79,7 @@ impl Connection {
         self.exchange(room)
     }
 
-    /// Looks at what the guest acknowledges. False if it never got that.
+    /// Handles an acknowledgement. False if it is of what was never sent.
     fn acknowledge(&mut self, acknowledgement: u32, segment: &TcpRepr<'_>) -> bool {
         if before(self.furthest, acknowledgement) {
             return false;

@@ -1,4 +1,4 @@
-//! What goes to the guest.
+//! Segments to the guest.
 
 use std::time::Instant;
 
@@ -44,7 +44,7 @@ impl Connection {
         self.host_done && !self.end_sent && self.in_flight() == self.to_guest.len()
     }
 
-    /// The next segment for the guest.
+    /// Builds the next segment for the guest.
     pub(in crate::net) fn segment(&mut self, offloads: Offloads) -> Option<Frame> {
         if !self.has_segment() {
             return None;
@@ -98,7 +98,7 @@ impl Connection {
         }))
     }
 
-    /// Our SYN, in answer to the guest's or not.
+    /// Builds our SYN, in answer to the guest's or not.
     fn greeting(&mut self, offloads: Offloads) -> Frame {
         let answers = self.state == State::Answered;
         let [high, low] = self.most_segment().to_be_bytes();
@@ -127,7 +127,7 @@ impl Connection {
         })
     }
 
-    /// What the guest is told of our room.
+    /// The window to advertise; it counts as advertised.
     fn tell_window(&mut self) -> u16 {
         self.owes_acknowledgement = false;
         let shift = if self.scale.is_some() { SCALE } else { 0 };
@@ -136,7 +136,7 @@ impl Connection {
         window
     }
 
-    /// A reset for the guest.
+    /// Builds a reset for the guest.
     pub(in crate::net) fn reset(&self, offloads: Offloads) -> Frame {
         reset(
             self.remote,

@@ -31,7 +31,7 @@ pub(super) fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
-/// A reset with a sequence number and, perhaps, an acknowledgement.
+/// Builds a reset with a sequence number and, perhaps, an acknowledgement.
 pub(in crate::net) fn reset(
     from: SocketAddr,
     to: SocketAddr,

@@ -34,7 +34,7 @@ const PIECE: usize = 16 << 10;
 /// Input that waits for the guest, per port in bytes, is at most this.
 const MOST_INPUT: usize = 1 << 20;
 
-/// What the host wants to say to the guest. Clones share it.
+/// Where the host writes what it says to the guest. Clones write to the same guest.
 #[derive(Debug, Clone)]
 pub struct Input(Arc<InputState>);
 
@@ -101,7 +101,7 @@ impl std::fmt::Debug for Console {
 }
 
 impl Console {
-    /// A console whose output goes to `output`.
+    /// Creates a console whose output goes to `output`.
     ///
     /// # Errors
     /// If the host has no event descriptor left.
@@ -117,7 +117,7 @@ impl Console {
         })
     }
 
-    /// A handle for input.
+    /// Returns where input is written.
     pub fn input(&self) -> Input {
         self.input.clone()
     }

@@ -39,7 +39,7 @@ impl Compressor {
     /// Starts it; also returns the machine's end of the connection.
     ///
     /// # Errors
-    /// If the host has no more descriptors or threads.
+    /// Fails if the host has no more descriptors or threads.
     pub(super) fn start(limits: Limits) -> io::Result<(Compressor, UnixStream)> {
         let (stream, end) = UnixStream::pair()?;
         let served = stream.try_clone()?;

@@ -340,7 +340,7 @@ fn the_boxs_program_replaces_a_file() {
     };
     assert_eq!(run(&["-f", "--threads=0", "--keep", "an image"]), "");
     assert!(file.exists());
-    // There is one already, and nobody said that it may go.
+    // There is one already, and it was not told to go.
     assert_eq!(run(&["an image"]), "real an image\n");
     assert_eq!(run(&["-f", "an image"]), "");
     assert!(!file.exists());
