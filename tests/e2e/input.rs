@@ -139,7 +139,7 @@ fn boxes_are_listed_shown_and_removed() {
         .expect(2, &["did you mean 'small'?"]);
     sandbox
         .run(["box", "rm", "../small"])
-        .expect(2, &["no name for a box"]);
+        .expect(2, &["not a valid box name"]);
     sandbox.run(["box", "rm", "small"]).expect(0, &[]);
     assert_eq!(names(&sandbox.store()), [] as [&str; 0]);
     sandbox

@@ -1,54 +1,48 @@
-//! Builds of one box share its disk, unless one writes into it (`--no-snapshot`).
+//! Locks on a box's disk: builds share it, unless one writes into it (`--no-snapshot`).
 
-use boxbuild_host::error::{Classify, ErrorClass};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use boxbuild_host::error::{Classify, ErrorClass, IoError};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::store::InstalledBox;
 
-/// A box's disk, held for one build. It goes with this process.
+/// A lock on a box's disk, held until it is dropped or this process ends.
 #[derive(Debug)]
 pub struct BoxLock {
     _file: Flock<File>,
 }
 
-/// How a build uses a box's disk.
+/// How a build accesses a box's disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
-    /// It reads it, as others may.
+pub enum DiskAccess {
+    /// Reads it, as other builds may at the same time.
     Read,
-    /// It writes into it, and nobody else has it.
+    /// Writes into it, alone.
     Write,
 }
 
-/// The disk cannot be had.
+/// A box's disk cannot be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum BoxLockError {
-    /// Somebody writes into it.
+    /// Another build writes into it.
     #[error(
         "another build writes into the disk of the box {0} (--no-snapshot): wait for that build"
     )]
     Written(String),
-    /// Somebody uses it.
+    /// Other builds use it.
     #[error(
-        "--no-snapshot: another build uses the box {0}, and its disk cannot be written meanwhile: \
+        "--no-snapshot: another build uses the box {0}, so that its disk cannot be written: \
          wait for that build, or leave --no-snapshot out"
     )]
     Used(String),
     /// It cannot be opened or locked.
-    #[error("cannot lock the box's disk {path}")]
-    Io {
-        /// The disk.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
 }
 
 impl Classify for BoxLockError {
@@ -58,29 +52,26 @@ impl Classify for BoxLockError {
 }
 
 impl BoxLock {
-    /// Takes the disk of `installed`, without waiting.
+    /// Locks the disk of `installed`, without waiting.
     ///
     /// # Errors
-    /// If another build is in the way, or the host.
-    pub fn take(installed: &InstalledBox, how: Use) -> Result<BoxLock, BoxLockError> {
+    /// Fails if another build uses the disk in a way that excludes `access`, or if it cannot be opened.
+    pub fn take(installed: &InstalledBox, access: DiskAccess) -> Result<BoxLock, BoxLockError> {
         let path = installed.path(&installed.info.disk);
         let name = &installed.info.name;
-        let failed = |source| BoxLockError::Io {
-            path: path.clone(),
-            source,
-        };
-        let wanted = match how {
-            Use::Read => FlockArg::LockSharedNonblock,
-            Use::Write => FlockArg::LockExclusiveNonblock,
+        let failed = |error| IoError::on("lock the box's disk", &path)(error);
+        let wanted = match access {
+            DiskAccess::Read => FlockArg::LockSharedNonblock,
+            DiskAccess::Write => FlockArg::LockExclusiveNonblock,
         };
         loop {
             let file = File::open(&path).map_err(failed)?;
-            let file = Flock::lock(file, wanted).map_err(|(_, errno)| match (errno, how) {
-                (Errno::EWOULDBLOCK, Use::Read) => BoxLockError::Written(name.clone()),
-                (Errno::EWOULDBLOCK, Use::Write) => BoxLockError::Used(name.clone()),
-                (errno, _) => failed(errno.into()),
+            let file = Flock::lock(file, wanted).map_err(|(_, errno)| match (errno, access) {
+                (Errno::EWOULDBLOCK, DiskAccess::Read) => BoxLockError::Written(name.clone()),
+                (Errno::EWOULDBLOCK, DiskAccess::Write) => BoxLockError::Used(name.clone()),
+                (errno, _) => failed(errno.into()).into(),
             })?;
-            // The box may have been replaced by a new one meanwhile.
+            // The box may have been replaced between open and lock.
             if is_at(&file, &path).map_err(failed)? {
                 return Ok(BoxLock { _file: file });
             }
@@ -88,6 +79,7 @@ impl BoxLock {
     }
 }
 
+/// Whether `path` still is the open file.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let (held, there) = (file.metadata()?, fs::metadata(path)?);
     Ok((held.dev(), held.ino()) == (there.dev(), there.ino()))

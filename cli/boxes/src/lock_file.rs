@@ -1,20 +1,20 @@
-//! `boxbuild.lock`: what boxes consist of, so that a build can insist on it.
+//! `boxbuild.lock`: the hashes of boxes, so that a build can insist on them.
 
-use boxbuild_host::error::{Classify, ErrorClass};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use boxbuild_host::arch::Arch;
+use boxbuild_host::error::{Classify, ErrorClass, IoError};
 use serde::{Deserialize, Serialize};
 
 use crate::fetch::{Algorithm, Checksum};
-use crate::store::{InstalledBox, Part};
-use boxbuild_host::arch::Arch;
+use crate::store::{InstalledBox, PublishedFile};
 
-/// Name of the file, in the working folder.
+/// Default name of the lock file, in the working folder.
 pub const FILE_NAME: &str = "boxbuild.lock";
 
-/// The file, as written.
+/// The content of a lock file, in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -22,7 +22,7 @@ struct File {
     boxes: Vec<LockedBox>,
 }
 
-/// A box.
+/// A box and its files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LockedBox {
@@ -30,9 +30,9 @@ struct LockedBox {
     name: String,
     arch: Arch,
     origin: String,
-    /// The archive with the kernel and the disk as they are published; for a box of one's own
-    /// making, kernel, initial ramdisk and disk, without addresses.
-    parts: Vec<Part>,
+    /// The archive with the kernel and the disk as they are published; for a box that was made on
+    /// this host, kernel, initial ramdisk and disk, without addresses.
+    parts: Vec<PublishedFile>,
 }
 
 /// A lock file that was read.
@@ -42,46 +42,38 @@ pub struct Locked {
     boxes: Vec<LockedBox>,
 }
 
-/// The lock file is in the way.
+/// A lock file cannot be used, or a box is not the one in it.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// It is not there.
+    /// There is no lock file.
     #[error("there is no {0}: write one with 'boxbuild box lock NAME'")]
     Missing(PathBuf),
     /// It cannot be read or written.
-    #[error("cannot {action} {path}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It is not one.
-    #[error("{path} is no lock file of this boxbuild: {problem}")]
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The file is not a lock file.
+    #[error("{path} is not a lock file of this boxbuild: {problem}")]
     Invalid {
-        /// The file.
+        /// Path of the lock file.
         path: PathBuf,
         /// What is wrong.
         problem: String,
     },
-    /// The box is not in it.
+    /// The lock file does not have the box.
     #[error("{path} does not have the box '{name}': add it with 'boxbuild box lock {name}'")]
     Unlocked {
-        /// The file.
+        /// Path of the lock file.
         path: PathBuf,
         /// Name of the box.
         name: String,
     },
-    /// The box is another one.
+    /// The box has other hashes.
     #[error(
         "the box '{name}' {place} is not the one in {path} ({found} instead of {wanted}): take it \
          with 'boxbuild box lock {name}', or build without --locked"
     )]
     Differs {
-        /// The file.
+        /// Path of the lock file.
         path: PathBuf,
         /// Name of the box.
         name: String,
@@ -104,20 +96,14 @@ impl Locked {
     /// Reads a lock file.
     ///
     /// # Errors
-    /// If it is not there or is not one.
+    /// Fails if it is missing, cannot be read, or is not a lock file.
     pub fn read(path: &Path) -> Result<Locked, LockError> {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(LockError::Missing(path.to_owned()));
             }
-            Err(source) => {
-                return Err(LockError::Io {
-                    action: "read",
-                    path: path.to_owned(),
-                    source,
-                });
-            }
+            Err(error) => return Err(IoError::on("read", path)(error).into()),
         };
         let invalid = |problem: String| LockError::Invalid {
             path: path.to_owned(),
@@ -133,27 +119,27 @@ impl Locked {
         })
     }
 
-    /// Adds boxes to a lock file, or replaces them in it; the file appears as a whole.
+    /// Adds boxes to a lock file, or replaces them in it. The file is replaced atomically.
     ///
     /// # Errors
-    /// If there is something else in its place, or it cannot be written.
+    /// Fails if the file is something else than a lock file, or cannot be written.
     pub fn update(path: &Path, installed: &[InstalledBox]) -> Result<(), LockError> {
         let mut boxes = match Locked::read(path) {
             Ok(locked) => locked.boxes,
             Err(LockError::Missing(_)) => Vec::new(),
             Err(error) => return Err(error),
         };
-        for one in installed {
-            boxes.retain(|locked| locked.name != one.info.name);
+        for installed in installed {
+            boxes.retain(|locked| locked.name != installed.info.name);
             boxes.push(LockedBox {
-                name: one.info.name.clone(),
-                arch: one.info.arch,
-                origin: one.info.origin.clone(),
-                parts: parts(one),
+                name: installed.info.name.clone(),
+                arch: installed.info.arch,
+                origin: installed.info.origin.clone(),
+                parts: parts(installed),
             });
         }
         boxes.sort_by(|a, b| a.name.cmp(&b.name));
-        let write = || {
+        let write = || -> io::Result<()> {
             let folder = path.parent().filter(|folder| *folder != Path::new(""));
             let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
             serde_json::to_writer_pretty(&mut file, &File { format: 1, boxes })?;
@@ -164,11 +150,8 @@ impl Locked {
             file.persist(path)?;
             Ok(())
         };
-        write().map_err(|source| LockError::Io {
-            action: "write",
-            path: path.to_owned(),
-            source,
-        })
+        write().map_err(IoError::on("write", path))?;
+        Ok(())
     }
 
     fn find(&self, name: &str) -> Result<&LockedBox, LockError> {
@@ -181,16 +164,16 @@ impl Locked {
             })
     }
 
-    /// Insists on what is installed.
+    /// Checks that an installed box is the one in the lock file.
     ///
     /// # Errors
-    /// If the box is not in the lock file, or is another one.
+    /// Fails if the lock file does not have the box, or has it with other hashes.
     pub fn check(&self, installed: &InstalledBox) -> Result<(), LockError> {
         let name = &installed.info.name;
         let locked = self.find(name)?;
         let own = parts(installed);
         if own.len() != locked.parts.len() {
-            return Err(self.differs(name, "on this machine", "", &locked.origin));
+            return Err(self.differs(name, "on this host", "", &locked.origin));
         }
         match own
             .iter()
@@ -199,12 +182,12 @@ impl Locked {
         {
             None => Ok(()),
             Some((own, locked)) => {
-                Err(self.differs(name, "on this machine", &own.sha256, &locked.sha256))
+                Err(self.differs(name, "on this host", &own.sha256, &locked.sha256))
             }
         }
     }
 
-    /// Insists on what is published now.
+    /// Checks that the box which is published now is the one in the lock file.
     pub(crate) fn check_published(
         &self,
         name: &str,
@@ -235,14 +218,14 @@ impl Locked {
     }
 }
 
-/// What a box consists of.
-fn parts(installed: &InstalledBox) -> Vec<Part> {
+/// The files that lock a box.
+fn parts(installed: &InstalledBox) -> Vec<PublishedFile> {
     let info = &installed.info;
     match &info.published {
         Some(published) => vec![published.kernel.clone(), published.disk.clone()],
         None => [&info.kernel, &info.initrd, &info.disk]
             .into_iter()
-            .map(|file| Part {
+            .map(|file| PublishedFile {
                 url: String::new(),
                 size: file.size,
                 sha256: file.sha256.clone(),

@@ -3,6 +3,7 @@
 //! The set is that of KIWI 10.3 and 11.1 (`kiwi-ng system build --help`).
 
 use boxbuild_host::error::{Classify, ErrorClass};
+use boxbuild_host::nearest::{TYPO, nearest};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -200,12 +201,8 @@ fn find(name: &OsStr) -> Result<(&'static str, Value), BuildArgsError> {
     if !typed.starts_with('-') {
         return Err(BuildArgsError::Word(typed));
     }
-    let nearest = OPTIONS
-        .iter()
-        .map(|(option, _)| (strsim::damerau_levenshtein(option, &typed), *option))
-        .min()
-        .filter(|(distance, _)| *distance <= 4)
-        .map(|(_, option)| option);
+    // The names are long: more edits than in a short one still mean the same word.
+    let nearest = nearest(&typed, OPTIONS.iter().map(|(option, _)| *option), 2 * TYPO);
     Err(BuildArgsError::Unknown {
         option: typed,
         nearest,

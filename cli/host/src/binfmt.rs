@@ -5,23 +5,22 @@ use std::fs;
 use std::path::Path;
 
 use crate::arch::Arch;
+use crate::digest::hex;
 
-/// Where the kernel tells of interpreters for foreign programs
+/// The folder in which the kernel lists interpreters for foreign programs
 /// (Documentation/admin-guide/binfmt-misc.rst).
-pub const DIR: &str = "/proc/sys/fs/binfmt_misc";
+pub const FOLDER: &str = "/proc/sys/fs/binfmt_misc";
 
 /// Whether this host's kernel runs programs for `arch`, itself or with an interpreter for all.
 pub fn runs_programs_of(arch: Arch) -> bool {
-    arch == Arch::host() || runs(Path::new(DIR), arch)
+    arch == Arch::host() || runs(Path::new(FOLDER), arch)
 }
 
-/// Whether the kernel runs programs for `arch` with an interpreter that it holds open, so that it
-/// works in any root folder.
+/// Whether the kernel runs programs for `arch` with an interpreter that it holds open (flag F), so
+/// that it works in any root folder.
 fn runs(binfmt: &Path, arch: Arch) -> bool {
     let header = header(arch);
-    let text =
-        |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
-    let (ident, machine) = (text(&header[..6]), text(&header[18..]));
+    let (ident, machine) = (hex(&header[..6]), hex(&header[18..]));
     let Ok(entries) = fs::read_dir(binfmt) else {
         return false;
     };
@@ -62,8 +61,8 @@ fn header(arch: Arch) -> [u8; 20] {
     header
 }
 
-/// What has to be equal in a header: everything but EI_OSABI and the lowest bit of e_type, which
-/// tells ET_EXEC from ET_DYN.
+/// The bits of a header that select a program: all but EI_OSABI and the lowest bit of e_type, which
+/// distinguishes ET_EXEC from ET_DYN.
 fn mask(arch: Arch) -> [u8; 20] {
     let mut mask = [0xff; 20];
     mask[7] = 0;
@@ -71,7 +70,7 @@ fn mask(arch: Arch) -> [u8; 20] {
     mask
 }
 
-/// A line for binfmt_misc's `register`. Flags: the interpreter is opened now (F), gets the
+/// Returns a line for binfmt_misc's `register`. Flags: the interpreter is opened now (F), gets the
 /// program as an open file (O), with its credentials (C), and its name as it was called (P).
 pub fn registration(arch: Arch, interpreter: &Path) -> OsString {
     let text =
@@ -91,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_runs() {
+    fn only_enabled_interpreters_that_are_held_open_count() {
         let binfmt = tempfile::tempdir().unwrap();
         let entry = |state: &str, flags: &str| {
             let text = format!(
@@ -109,11 +108,9 @@ mod tests {
         assert!(!runs(Path::new("/nowhere"), Arch::Aarch64));
     }
 
-    /// The lines that QEMU's own script makes (scripts/qemu-binfmt-conf.sh) select the same
-    /// programs.
-
+    /// QEMU's own script registers the same patterns (scripts/qemu-binfmt-conf.sh).
     #[test]
-    fn registrations() {
+    fn registrations_select_what_qemus_do() {
         let line = |arch| {
             registration(arch, Path::new("/q"))
                 .into_string()

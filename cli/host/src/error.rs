@@ -21,6 +21,36 @@ pub trait Classify: std::error::Error {
     fn class(&self) -> ErrorClass;
 }
 
+/// An error of any type that knows its class, for interfaces with many implementations. It reads
+/// like the error in it.
+#[derive(Debug)]
+pub struct ClassifiedError(Box<dyn Classify + Send + Sync>);
+
+impl ClassifiedError {
+    /// Wraps `error`.
+    pub fn new(error: impl Classify + Send + Sync + 'static) -> ClassifiedError {
+        ClassifiedError(Box::new(error))
+    }
+}
+
+impl fmt::Display for ClassifiedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for ClassifiedError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl Classify for ClassifiedError {
+    fn class(&self) -> ErrorClass {
+        self.0.class()
+    }
+}
+
 /// A file operation that failed.
 #[derive(Debug)]
 pub struct IoError {
@@ -30,8 +60,8 @@ pub struct IoError {
 }
 
 impl IoError {
-    /// Returns a function that makes an I/O error on `path` one of these. `action` completes
-    /// "cannot …", e.g. "create the folder".
+    /// Returns a function for `map_err` that adds to an I/O error what was done to which file.
+    /// `action` completes "cannot …", e.g. "create the folder".
     pub fn on(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IoError + use<> {
         let path = path.to_owned();
         move |source| IoError {
@@ -41,7 +71,7 @@ impl IoError {
         }
     }
 
-    /// The kind of the error.
+    /// Returns the kind of the operating system's error.
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }

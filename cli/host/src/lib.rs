@@ -10,6 +10,8 @@ pub mod error;
 pub mod file;
 pub mod ids;
 pub mod interrupt;
+pub mod nearest;
+pub mod program;
 pub mod reaper;
 pub mod reporter;
 pub mod text;

@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 use super::fetch::FetchOptions;
 use super::values::{self, Memory, parse_memory, parse_size};
 use boxbuild_boxes::fetch::{self, Key, SignatureError};
-
 use boxbuild_boxes::lock_file::{self, LockError, Locked};
-use boxbuild_boxes::source::import::{ImportError, ImportOptions, Material};
+use boxbuild_boxes::source::SourceError;
+use boxbuild_boxes::source::import::{ImportInput, ImportOptions};
 use boxbuild_boxes::store::Guest;
 use boxbuild_host::arch::Arch;
 use boxbuild_protocol::kernel_args::is_console;
@@ -164,32 +164,32 @@ impl ImportArgs {
     ///
     /// # Errors
     /// Fails if the console or the command line is not fit for a kernel command line.
-    pub(crate) fn options(&self) -> Result<ImportOptions, ImportError> {
+    pub(crate) fn options(&self) -> Result<ImportOptions, SourceError> {
         if !is_console(&self.console) {
-            return Err(ImportError::Option(format!(
+            return Err(SourceError::Usage(format!(
                 "--console {}: not a console: write e.g. hvc0 or ttyS0",
                 self.console
             )));
         }
         let bad = |c: char| c == '"' || (c.is_control() && c != '\t');
         if let Some(words) = self.cmdline.as_ref().filter(|words| words.contains(bad)) {
-            return Err(ImportError::Option(format!(
+            return Err(SourceError::Usage(format!(
                 "--cmdline {}: quotation marks and control characters are not possible there",
                 words.escape_debug()
             )));
         }
-        let material = [
-            self.disk.clone().map(Material::Disk),
-            self.rootfs.clone().map(Material::RootFs),
-            self.oci.clone().map(Material::Oci),
+        let input = [
+            self.disk.clone().map(ImportInput::Disk),
+            self.rootfs.clone().map(ImportInput::RootTree),
+            self.oci.clone().map(ImportInput::OciImage),
         ];
-        let material =
-            material.into_iter().flatten().next().ok_or_else(|| {
-                ImportError::Option(String::from("name --disk, --rootfs or --oci"))
+        let input =
+            input.into_iter().flatten().next().ok_or_else(|| {
+                SourceError::Usage(String::from("name --disk, --rootfs or --oci"))
             })?;
         Ok(ImportOptions {
             name: self.name.clone(),
-            material,
+            input,
             kernel: self.kernel.clone(),
             initrd: self.initrd.clone(),
             arch: self.arch.unwrap_or_else(Arch::host),
@@ -199,7 +199,6 @@ impl ImportArgs {
             cpus: self.cpus,
             disk_size: self.disk_size,
             guest: self.guest,
-            replace: self.force,
         })
     }
 }

@@ -95,7 +95,7 @@ impl Build<'_> {
         let source = &self.options.source;
         let locked = source.locked()?;
         let store = Store::of_user()?;
-        let pull = published::Request {
+        let pull = published::PullRequest {
             name: &request.box_name,
             arch: request.arch,
             freshness: request.fetch.into(),

@@ -86,7 +86,7 @@ fn examine() -> Vec<Finding> {
     }
     add(
         "box create",
-        match debian::examine_host() {
+        match debian::check_host() {
             Ok(()) => State::Good(String::from(
                 "has the programs and permissions that it needs",
             )),

@@ -5,11 +5,11 @@ use std::process::Command;
 
 use boxbuild_boxes::store::{Guest, InstalledBox, Store};
 
-use crate::bench::{Bench, Said};
+use crate::sandbox::{CommandResult, Sandbox};
 use crate::sets::{Set, noise, sha256};
 
-fn mine(bench: &Bench) -> InstalledBox {
-    let installed = Store::at(bench.root()).get("mine").unwrap();
+fn mine(sandbox: &Sandbox) -> InstalledBox {
+    let installed = Store::at(sandbox.root()).get("mine").unwrap();
     for file in installed.info.files() {
         let content = fs::read(installed.path(file)).unwrap();
         assert_eq!(sha256(&content), file.sha256, "{}", file.name);
@@ -18,30 +18,30 @@ fn mine(bench: &Bench) -> InstalledBox {
 }
 
 #[test]
-fn a_disk_with_its_kernel() {
-    let bench = Bench::new();
-    fs::write(bench.path("work/disk"), Set::new(1, 50_000).disk).unwrap();
-    fs::write(bench.path("work/kernel"), "a kernel").unwrap();
-    let import = |more: &[&str]| bench.run(&[&["box", "import", "mine"], more].concat());
+fn a_disk_with_its_kernel_becomes_a_box() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("work/disk"), Set::new(1, 50_000).disk).unwrap();
+    fs::write(sandbox.path("work/kernel"), "a kernel").unwrap();
+    let import = |more: &[&str]| sandbox.run(&[&["box", "import", "mine"], more].concat());
     import(&["--disk", "disk"]).expect(2, &["--kernel"]);
     import(&[]).expect(2, &["--disk"]);
     import(&["--disk", "gone", "--kernel", "kernel"]).expect(3, &["gone"]);
     import(&["--disk", "kernel", "--kernel", "kernel"]).expect(3, &["8 bytes"]);
-    assert!(Store::at(bench.root()).names().unwrap().is_empty());
+    assert!(Store::at(sandbox.root()).names().unwrap().is_empty());
     let good = ["--disk", "disk", "--kernel", "kernel", "--memory", "2G"];
     import(&good).expect(0, &["disk:disk"]);
     import(&good).expect(2, &["--force"]);
     import(&[&good[..], &["--force", "--cmdline", "root=/dev/vda ro"]].concat()).expect(0, &[]);
-    let info = mine(&bench).info;
+    let info = mine(&sandbox).info;
     assert_eq!((info.guest, info.memory_mib), (Guest::Compat, 2048));
     assert_eq!(info.cmdline, ["root=/dev/vda", "ro"]);
-    bench.run(&["box", "verify", "mine"]).expect(0, &["good"]);
+    sandbox.run(&["box", "verify", "mine"]).expect(0, &["good"]);
 }
 
 #[test]
 fn a_root_tree_becomes_a_disk() {
-    let bench = Bench::new();
-    let root = bench.path("work/root");
+    let sandbox = Sandbox::new();
+    let root = sandbox.path("work/root");
     fs::create_dir_all(root.join("boot")).unwrap();
     fs::write(root.join("boot/vmlinuz-6.1"), "old").unwrap();
     fs::write(root.join("boot/vmlinuz-6.12"), "new kernel").unwrap();
@@ -49,11 +49,11 @@ fn a_root_tree_becomes_a_disk() {
     fs::write(root.join("data"), noise(1, 100_000)).unwrap();
     let packed = Command::new("tar")
         .args(["-C", "root", "-czf", "root.tar.gz", "."])
-        .current_dir(bench.path("work"))
+        .current_dir(sandbox.path("work"))
         .status();
     assert!(packed.unwrap().success());
     for from in ["root", "root.tar.gz"] {
-        let said = bench.run(&[
+        let result = sandbox.run(&[
             "box",
             "import",
             "mine",
@@ -63,15 +63,15 @@ fn a_root_tree_becomes_a_disk() {
             "1G",
             "--force",
         ]);
-        if said.stderr.contains("not installed") || said.stderr.contains("subordinate ids") {
+        if result.stderr.contains("not installed") || result.stderr.contains("subordinate ids") {
             eprintln!(
                 "skipped: a_root_tree_becomes_a_disk: {}",
-                said.stderr.trim()
+                result.stderr.trim()
             );
             return;
         }
-        said.expect(0, &["rootfs:"]);
-        let installed = mine(&bench);
+        result.expect(0, &["rootfs:"]);
+        let installed = mine(&sandbox);
         let read = |file| fs::read_to_string(installed.path(file)).unwrap();
         assert_eq!(read(&installed.info.kernel), "new kernel");
         assert_eq!(read(&installed.info.initrd), "an initrd");
@@ -80,6 +80,6 @@ fn a_root_tree_becomes_a_disk() {
     }
     fs::remove_file(root.join("boot/vmlinuz-6.1")).unwrap();
     fs::remove_file(root.join("boot/vmlinuz-6.12")).unwrap();
-    let said: Said = bench.run(&["box", "import", "other", "--rootfs", "root"]);
-    said.expect(2, &["no kernel", "--kernel"]);
+    let result: CommandResult = sandbox.run(&["box", "import", "other", "--rootfs", "root"]);
+    result.expect(2, &["no kernel", "--kernel"]);
 }

@@ -1,4 +1,5 @@
-//! Published boxes: fetched from a server that misbehaves on cue, by processes that are killed.
+//! Published boxes: fetched from a server that misbehaves on cue, by processes that are killed; and
+//! boxes that are imported.
 
 #![allow(
     clippy::expect_used,
@@ -9,10 +10,13 @@
     reason = "a test"
 )]
 
-mod bench;
 mod crash;
+mod damage;
 mod download;
 mod import;
+mod kiwi_cache;
 mod pull;
+mod sandbox;
 mod server;
 mod sets;
+mod trust;

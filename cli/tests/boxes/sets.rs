@@ -26,6 +26,16 @@ pub(crate) fn disk_name() -> String {
     format!("Test-Box.{}-System.qcow2", Arch::host())
 }
 
+/// Path of the archive with the kernel on the server.
+pub(crate) fn kernel_path() -> String {
+    format!("/r/{}", kernel_name())
+}
+
+/// Path of the disk on the server.
+pub(crate) fn disk_path() -> String {
+    format!("/r/{}", disk_name())
+}
+
 /// The configuration that lists the box `test`, published at `source`.
 pub(crate) fn config(source: &str) -> String {
     format!(

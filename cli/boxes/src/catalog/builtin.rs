@@ -1,22 +1,22 @@
 //! The boxes that the KIWI project publishes in the openSUSE build service.
 
-use super::{PublishedBox, Variant};
 use boxbuild_host::arch::Arch;
 
-/// Guest memory in MiB: what the project's own list asks for.
+use super::published_box::{PublishedBox, Variant};
+
+/// Guest memory in MiB, as in the project's own list.
 const MEMORY_MIB: u64 = 8096;
 
-/// Virtual CPUs, likewise.
+/// Virtual CPUs, as in the project's own list.
 const CPUS: u32 = 4;
 
-/// Where the root file system is, by the partition's number on the first disk.
+/// Number of the partition with the root file system on the first disk.
 type Root = u8;
 
-/// What differs between architectures: the root partition, and whether SELinux stays as the box
-/// has it.
+/// What differs between architectures: the root partition, and whether SELinux is switched off.
 type Builds = &'static [(Arch, Root, Selinux)];
 
-/// Name; beginning of the file names; builds.
+/// Name, beginning of the file names, and builds of each box.
 const BOXES: &[(&str, &str, Builds)] = &[
     (
         "tumbleweed",
@@ -48,14 +48,14 @@ const EVERYWHERE: Builds = &[
     (Arch::Ppc64le, 2, Selinux::Off),
 ];
 
-/// What the kernel command line says of SELinux.
+/// Whether the kernel command line switches SELinux off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Selinux {
     AsIs,
     Off,
 }
 
-/// The built-in list.
+/// Returns the built-in list.
 pub(super) fn boxes() -> Vec<PublishedBox> {
     BOXES
         .iter()

@@ -1,11 +1,12 @@
-//! What kiwi's own runtime configuration says of the build service: another download server.
+//! The download server of the build service, from kiwi's own runtime configuration.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{CatalogError, read};
+use super::config::read;
+use super::error::CatalogError;
 
 #[derive(Debug, Deserialize)]
 struct File {
@@ -19,12 +20,12 @@ struct Obs {
     download_url: Option<String>,
 }
 
-/// The vendor's and the administrator's configuration below `/`, each a file and a folder of more
-/// files (kiwi 11, `runtime_config.py`).
+/// Configuration files of vendor and administrator below `/`. Beside each may be a folder with more
+/// of them, `kiwi.yml.d` (kiwi 11, `runtime_config.py`).
 const SYSTEM: &[&str] = &["usr/share/kiwi/kiwi.yml", "etc/kiwi.yml"];
 
-/// `obs: - download_url:` of kiwi's runtime configuration. Later files win: the vendor's, the
-/// administrator's, the user's.
+/// Returns `obs: - download_url:` of kiwi's runtime configuration. Later files win, in this order:
+/// the vendor's, the administrator's, the user's.
 pub(super) fn obs_download_url(
     root: &Path,
     home: Option<&Path>,

@@ -1,20 +1,19 @@
-//! The file `kiwi_boxed_plugin.yml`, as written.
-//!
-//! The shape is that of kiwi's boxbuild (kiwi 11, `boxbuild/boxes_config_schema.py`): the same
-//! required keys, and unknown ones are errors.
+//! The schema of `kiwi_boxed_plugin.yml`: that of kiwi's boxbuild (kiwi 11,
+//! `boxbuild/boxes_config_schema.py`), with the same required keys. Unknown keys are errors.
 
 use std::collections::BTreeSet;
 
+use boxbuild_host::arch::Arch;
+use boxbuild_protocol::kernel_args::is_console;
 use serde::Deserialize;
 
-use super::{PublishedBox, Variant};
+use super::published_box::{PublishedBox, Variant};
 use crate::store::{check_file_name, check_name};
-use boxbuild_host::arch::Arch;
 
 /// Guest memory may be written in these units; a bare number is MiB, as for QEMU's `-m`.
 const UNITS: &[(&str, u64)] = &[("M", 1), ("G", 1 << 10), ("T", 1 << 20), ("", 1)];
 
-/// Virtual CPUs where the file does not say.
+/// Virtual CPUs of a box without `processors`.
 const CPUS: u32 = 4;
 
 #[derive(Debug, Deserialize)]
@@ -47,7 +46,7 @@ struct ArchItem {
     use_initrd: bool,
 }
 
-/// Architectures that the file may name. There is no machine for `ppc64` here.
+/// Architectures that the file may name. `ppc64` is allowed and ignored.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum ArchName {
@@ -60,7 +59,7 @@ enum ArchName {
 }
 
 impl ArchName {
-    fn known(self) -> Option<Arch> {
+    fn supported(self) -> Option<Arch> {
         match self {
             ArchName::X86_64 => Some(Arch::X86_64),
             ArchName::S390x => Some(Arch::S390x),
@@ -71,7 +70,7 @@ impl ArchName {
     }
 }
 
-/// The boxes in a file, or what is wrong with it.
+/// Parses the text of a file, or returns what is wrong with it.
 pub(super) fn parse(text: &str) -> Result<Vec<PublishedBox>, String> {
     let file: File = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
     let mut names = BTreeSet::new();
@@ -89,7 +88,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<PublishedBox>, String> {
 
 fn published(item: BoxItem) -> Result<PublishedBox, String> {
     check_name(&item.name).map_err(|error| error.to_string())?;
-    if !boxbuild_protocol::kernel_args::is_console(&item.console) {
+    if !is_console(&item.console) {
         let console = &item.console;
         return Err(format!(
             "{console}: not a console: write e.g. hvc0 or ttyS0"
@@ -97,11 +96,11 @@ fn published(item: BoxItem) -> Result<PublishedBox, String> {
     }
     let mut variants: Vec<Variant> = Vec::new();
     for arch in item.arch {
-        let Some(known) = arch.name.known() else {
+        let Some(known) = arch.name.supported() else {
             continue;
         };
         if variants.iter().any(|variant| variant.arch == known) {
-            return Err(format!("{known} stands there twice"));
+            return Err(format!("{known} is listed twice"));
         }
         variants.push(variant(known, arch).map_err(|problem| format!("{known}: {problem}"))?);
     }
@@ -131,7 +130,9 @@ fn variant(arch: Arch, item: ArchItem) -> Result<Variant, String> {
         .iter()
         .find(|word| word.is_empty() || word.contains(|c: char| c == '"' || c.is_control()))
     {
-        return Err(format!("cmdline: '{word}' cannot stand there"));
+        return Err(format!(
+            "cmdline: '{word}' is not a word for a command line"
+        ));
     }
     Ok(Variant {
         arch,
@@ -145,7 +146,7 @@ fn variant(arch: Arch, item: ArchItem) -> Result<Variant, String> {
     })
 }
 
-/// MiB from e.g. `8096M`.
+/// Parses an amount of memory such as `8096M`, and returns MiB.
 fn memory(text: &str) -> Result<u64, String> {
     UNITS
         .iter()
@@ -184,7 +185,7 @@ box:
 ";
 
     #[test]
-    fn the_schema_of_kiwi() {
+    fn a_file_of_kiwis_schema_is_read() {
         let boxes = parse(GOOD).unwrap();
         assert_eq!(boxes.len(), 1);
         assert_eq!(
@@ -197,7 +198,7 @@ box:
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_place() {
+    fn errors_name_what_is_wrong_and_where() {
         for (from, to, texts) in [
             ("processors", "procesors", &["procesors", "processors"][..]),
             ("    console: hvc0\n", "", &["console"]),

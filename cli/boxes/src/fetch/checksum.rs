@@ -1,4 +1,4 @@
-//! Checksum files, in every form in which they occur.
+//! Checksum files, in every format in which they are published.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Ending of the names of checksum files, without the dot.
+    /// Returns the extension of checksum files, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             Algorithm::Sha256 => "sha256",
@@ -29,7 +29,7 @@ impl Algorithm {
         }
     }
 
-    /// Characters of a hash in hex.
+    /// Returns the number of hex digits of a hash.
     fn hex_len(self) -> usize {
         match self {
             Algorithm::Sha256 => 64,
@@ -41,9 +41,9 @@ impl Algorithm {
 /// A hash of a file's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checksum {
-    /// By which function.
+    /// The hash function.
     pub algorithm: Algorithm,
-    /// In lower-case hex.
+    /// The hash in lower-case hex.
     pub hex: String,
 }
 
@@ -53,21 +53,21 @@ impl fmt::Display for Checksum {
     }
 }
 
-/// A text holds no checksum.
+/// A text has no checksum of a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChecksumError {
-    /// Not one.
+    /// There is no checksum in it.
     #[error("there is no {} in it (it begins with '{begin}')", .algorithm.extension())]
     None {
-        /// What was looked for.
+        /// The hash function that was looked for.
         algorithm: Algorithm,
-        /// How the text begins.
+        /// The beginning of the text.
         begin: String,
     },
-    /// Several, none of which is said to belong to the file.
+    /// There are several, none of them with the name of the file.
     #[error("it has the checksums of several files, and none is named {0}")]
     Ambiguous(String),
-    /// A signature without end or beginning.
+    /// A clear-signed text ends before its signature.
     #[error("its signature is cut off")]
     CutOff,
 }
@@ -78,7 +78,7 @@ impl Checksum {
     /// `sha256sum --tag` does, also clear-signed.
     ///
     /// # Errors
-    /// If there is none, or none of several belongs to the file.
+    /// Fails if there is none, or if there are several and none belongs to the file.
     pub fn parse(text: &str, name: &str, algorithm: Algorithm) -> Result<Checksum, ChecksumError> {
         let body = signed_part(text)?;
         let found: Vec<(String, &str)> = body
@@ -112,7 +112,7 @@ impl Checksum {
     }
 }
 
-/// The lines that a clear-signed message signs; another text as a whole.
+/// Returns the signed lines of a clear-signed message, or the whole of another text.
 fn signed_part(text: &str) -> Result<String, ChecksumError> {
     let Some(rest) = text.trim_start().strip_prefix(SIGNED_MESSAGE) else {
         return Ok(text.to_owned());
@@ -136,7 +136,7 @@ fn signed_part(text: &str) -> Result<String, ChecksumError> {
     Ok(lines.join("\n"))
 }
 
-/// Hash and file name of a line.
+/// Returns hash and file name from a line.
 fn entry(line: &str, algorithm: Algorithm) -> Option<(String, &str)> {
     let line = line.trim();
     let is_hash = |word: &str| {
@@ -157,7 +157,7 @@ fn entry(line: &str, algorithm: Algorithm) -> Option<(String, &str)> {
         .then(|| (hash.to_ascii_lowercase(), name))
 }
 
-/// Hashes what is fetched: always by SHA-256, and by what the publisher uses.
+/// Hashes a file: always by SHA-256, and by the publisher's function.
 #[derive(Debug, Clone)]
 pub(super) struct Hasher {
     sha256: Sha256,
@@ -179,7 +179,7 @@ impl Hasher {
         }
     }
 
-    /// SHA-256, and SHA-512 if that was asked for, in lower-case hex.
+    /// Returns the SHA-256, and the SHA-512 if that is the publisher's, in lower-case hex.
     pub(super) fn finish(self) -> (String, Option<String>) {
         (
             hex(&self.sha256.finalize()),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_that_occurs() {
+    fn every_format_is_read() {
         let signed = format!(
             "{SIGNED_MESSAGE}\nHash: SHA256\n\n{HASH}  a.qcow2\n- -- {OTHER}\n{SIGNATURE}\n\n\
              iQE{OTHER}\n-----END PGP SIGNATURE-----\n"
@@ -214,7 +214,7 @@ mod tests {
             format!("SHA256 ({NAME}) = {HASH}\n"),
             format!("{OTHER}  else.tar.xz\n{HASH}  ./{NAME}\n"),
             format!("{HASH}  a\n{HASH}  b\n"),
-            // As kiwi writes it: blocks and block size behind the hash.
+            // As kiwi writes it: blocks and block size after the hash.
             format!("{HASH} 1234 8192\n"),
             signed,
         ] {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_checksum() {
+    fn texts_without_a_checksum_are_refused() {
         for text in [
             "",
             "<html>404</html>",
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes() {
+    fn both_hashes_are_right() {
         let mut hasher = Hasher::new(Algorithm::Sha512);
         hasher.update(b"abc");
         let (sha256, sha512) = hasher.finish();

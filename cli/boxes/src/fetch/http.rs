@@ -1,15 +1,16 @@
-//! The HTTP client: who may redirect where, and small files.
+//! The HTTP client: its rules for redirects, and small files.
 
 use std::io::Read;
 use std::time::Duration;
 
+use boxbuild_host::interrupt::Interrupt;
 use reqwest::blocking::Response;
 use reqwest::header::{ACCEPT_ENCODING, CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 
-use super::{FetchError, Patience};
-use boxbuild_host::interrupt::Interrupt;
+use super::error::FetchError;
+use super::retry::RetryPolicy;
 
 /// Checksum files and signatures are smaller than this, in bytes.
 const LARGEST_SMALL_FILE: u64 = 1 << 20;
@@ -17,45 +18,66 @@ const LARGEST_SMALL_FILE: u64 = 1 << 20;
 /// Redirects in a row that are followed.
 const REDIRECTS: usize = 10;
 
-/// Longest time that a server's wish to be asked later is granted.
+/// Longest pause that a server's `Retry-After` is granted.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Talks to web servers.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// For what is trusted as it comes: never led from https to http.
+    /// For files that are trusted as they come: redirects from https to http are refused.
     strict: reqwest::blocking::Client,
-    /// For what is checked against a checksum that came over `strict`: mirrors may be http.
+    /// For files that are checked against a checksum that came over `strict`: mirrors may be http.
     any: reqwest::blocking::Client,
-    pub(super) patience: Patience,
+    pub(super) retry: RetryPolicy,
     pub(super) interrupt: Interrupt,
 }
 
-/// An attempt failed.
+/// An attempt to fetch a file failed.
 #[derive(Debug)]
-pub(super) enum Trouble {
-    /// It may go better next time, at the earliest after this time.
-    Passing(String, Option<Duration>),
-    /// It will not.
-    Final(FetchError),
+pub(super) enum AttemptError {
+    /// The next attempt may succeed.
+    Transient {
+        /// What happened.
+        problem: String,
+        /// Pause before the next attempt, if the server asks for one.
+        retry_after: Option<Duration>,
+    },
+    /// Every attempt fails.
+    Permanent(FetchError),
+}
+
+impl AttemptError {
+    /// An error after which the next attempt may be made at any time.
+    pub(super) fn transient(problem: String) -> AttemptError {
+        AttemptError::Transient {
+            problem,
+            retry_after: None,
+        }
+    }
+}
+
+impl From<FetchError> for AttemptError {
+    fn from(error: FetchError) -> AttemptError {
+        AttemptError::Permanent(error)
+    }
 }
 
 impl Client {
-    /// A client that stops when the user asks.
+    /// Creates a client whose transfers end when the user interrupts them.
     ///
     /// # Errors
-    /// If TLS cannot be set up: this host has no certificates of authorities.
-    pub fn new(patience: Patience, interrupt: Interrupt) -> Result<Client, FetchError> {
+    /// Fails if TLS cannot be set up: this host has no certificates of authorities.
+    pub fn new(retry: RetryPolicy, interrupt: Interrupt) -> Result<Client, FetchError> {
         let build = |policy: Policy| {
             let mut headers = HeaderMap::new();
-            // The bytes are hashed and counted as they are.
+            // Bytes are hashed and counted as they are published.
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             reqwest::blocking::Client::builder()
                 .user_agent(concat!("boxbuild/", env!("CARGO_PKG_VERSION")))
                 .default_headers(headers)
-                .connect_timeout(patience.stall.min(Duration::from_secs(30)))
-                // For the answer, and for each read of the body.
-                .timeout(patience.stall)
+                .connect_timeout(retry.stall.min(Duration::from_secs(30)))
+                // Applies to the answer, and to each read of the body.
+                .timeout(retry.stall)
                 .redirect(policy)
                 .build()
                 .map_err(|error| FetchError::Client(chain(&error)))
@@ -63,20 +85,20 @@ impl Client {
         Ok(Client {
             strict: build(policy(true))?,
             any: build(policy(false))?,
-            patience,
+            retry,
             interrupt,
         })
     }
 
-    /// Asks for a file: `from` bytes are there already, of what the validator names. `fresh` asks
-    /// caches on the way for the server's own copy.
+    /// Requests a file from the byte `from` on, if it still is the version that `validator` names.
+    /// `fresh` bypasses caches.
     pub(super) fn open(
         &self,
         url: &Url,
         from: u64,
         validator: Option<&str>,
         fresh: bool,
-    ) -> Result<Response, Trouble> {
+    ) -> Result<Response, AttemptError> {
         let mut request = self.any.get(url.clone());
         if from > 0 {
             request = request.header("Range", format!("bytes={from}-"));
@@ -94,7 +116,7 @@ impl Client {
         checked(url, response)
     }
 
-    /// A small file as text.
+    /// Fetches a small file, and returns its text.
     pub(super) fn text(&self, url: &Url, fresh: bool) -> Result<String, FetchError> {
         let attempt = || {
             let mut request = self.strict.get(url.clone());
@@ -107,12 +129,12 @@ impl Client {
             checked(url, response)?
                 .take(LARGEST_SMALL_FILE)
                 .read_to_end(&mut bytes)
-                .map_err(|error| Trouble::Passing(chain(&error), None))?;
+                .map_err(|error| AttemptError::transient(chain(&error)))?;
             match length {
                 Some(length) if length >= LARGEST_SMALL_FILE => {
-                    Err(Trouble::Final(FetchError::Refused {
+                    Err(AttemptError::Permanent(FetchError::Refused {
                         location: url.to_string(),
-                        answer: format!("a file of {length} bytes, which is no checksum file"),
+                        answer: format!("a file of {length} bytes, which is not a checksum file"),
                     }))
                 }
                 _ => Ok(String::from_utf8_lossy(&bytes).into_owned()),
@@ -122,40 +144,43 @@ impl Client {
         loop {
             match attempt() {
                 Ok(text) => return Ok(text),
-                Err(Trouble::Final(error)) => return Err(error),
-                Err(Trouble::Passing(problem, wait)) => {
+                Err(AttemptError::Permanent(error)) => return Err(error),
+                Err(AttemptError::Transient {
+                    problem,
+                    retry_after,
+                }) => {
                     attempts += 1;
-                    self.wait(url.as_str(), attempts, problem, wait)?;
+                    self.wait(url.as_str(), attempts, problem, retry_after)?;
                 }
             }
         }
     }
 
-    /// Waits before the attempt after `attempts` ones that brought nothing, or gives up.
+    /// Pauses before the next attempt, or gives up after `attempts` without progress.
     pub(super) fn wait(
         &self,
         location: &str,
         attempts: u32,
         problem: String,
-        wish: Option<Duration>,
+        retry_after: Option<Duration>,
     ) -> Result<(), FetchError> {
-        if attempts >= self.patience.attempts {
+        if attempts >= self.retry.attempts {
             return Err(FetchError::Network {
                 location: location.to_owned(),
                 problem,
                 attempts,
             });
         }
-        let doubled = self.patience.backoff * 2u32.saturating_pow(attempts.saturating_sub(1));
-        let end = std::time::Instant::now() + wish.unwrap_or(doubled).min(LONGEST_WAIT);
+        let doubled = self.retry.backoff * 2u32.saturating_pow(attempts.saturating_sub(1));
+        let end = std::time::Instant::now() + retry_after.unwrap_or(doubled).min(LONGEST_WAIT);
         while std::time::Instant::now() < end {
             self.check()?;
-            std::thread::sleep(Duration::from_millis(20).min(self.patience.backoff));
+            std::thread::sleep(Duration::from_millis(20).min(self.retry.backoff));
         }
         self.check()
     }
 
-    /// Fails if the user wants an end.
+    /// Fails if the user has interrupted the transfer.
     pub(super) fn check(&self) -> Result<(), FetchError> {
         if self.interrupt.count() > 0 {
             return Err(FetchError::Interrupted);
@@ -164,7 +189,7 @@ impl Client {
     }
 }
 
-/// Follows redirects; if `strict`, not from https to anything else.
+/// Returns a policy that follows redirects; if `strict`, not from https to anything else.
 fn policy(strict: bool) -> Policy {
     Policy::custom(move |attempt| {
         let from = attempt.previous().last();
@@ -186,8 +211,8 @@ fn keeps_trust(from: &Url, to: &Url) -> bool {
     from.scheme() != "https" || to.scheme() == "https"
 }
 
-/// Sorts answers: good, to be tried again, hopeless.
-fn checked(url: &Url, response: Response) -> Result<Response, Trouble> {
+/// Sorts answers: success, transient and permanent failures.
+fn checked(url: &Url, response: Response) -> Result<Response, AttemptError> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);
@@ -200,35 +225,38 @@ fn checked(url: &Url, response: Response) -> Result<Response, Trouble> {
     let location = url.to_string();
     Err(match status {
         StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN => {
-            Trouble::Final(FetchError::NotFound { location, answer })
+            AttemptError::Permanent(FetchError::NotFound { location, answer })
         }
         _ if status.is_server_error()
             || status == StatusCode::TOO_MANY_REQUESTS
             || status == StatusCode::REQUEST_TIMEOUT =>
         {
-            let wish = response
+            let retry_after = response
                 .headers()
                 .get(RETRY_AFTER)
                 .and_then(|value| value.to_str().ok()?.parse().ok())
                 .map(Duration::from_secs);
-            Trouble::Passing(format!("the server answered {answer}"), wish)
+            AttemptError::Transient {
+                problem: format!("the server answered {answer}"),
+                retry_after,
+            }
         }
-        _ => Trouble::Final(FetchError::Refused { location, answer }),
+        _ => AttemptError::Permanent(FetchError::Refused { location, answer }),
     })
 }
 
-/// No answer. What a redirect breaks is broken the next time as well.
-fn failed(url: &Url, error: &reqwest::Error) -> Trouble {
+/// The error for a request without an answer. One that a redirect caused recurs.
+fn failed(url: &Url, error: &reqwest::Error) -> AttemptError {
     if error.is_redirect() {
-        return Trouble::Final(FetchError::Refused {
+        return AttemptError::Permanent(FetchError::Refused {
             location: url.to_string(),
             answer: chain(error),
         });
     }
-    Trouble::Passing(chain(error), None)
+    AttemptError::transient(chain(error))
 }
 
-/// An error with its causes; reqwest's own text only says that something went wrong.
+/// Returns the text of an error with its causes, which reqwest's own text lacks.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut parts = vec![error.to_string()];
     let mut source = error.source();
@@ -247,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksums_are_not_taken_from_where_anybody_can_change_them() {
+    fn checksums_are_not_redirected_to_unauthenticated_servers() {
         let url = |text| Url::parse(text).unwrap();
         assert!(!keeps_trust(&url("https://a/"), &url("http://a/")));
         assert!(!keeps_trust(&url("https://a/"), &url("ftp://a/")));

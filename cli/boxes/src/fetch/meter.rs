@@ -1,4 +1,4 @@
-//! How far a fetch is: bytes, rate, and the time that is left.
+//! The progress of a fetch: bytes, rate, and the time left.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -7,36 +7,36 @@ use std::time::{Duration, Instant};
 
 use boxbuild_host::units::{seconds, size};
 
-/// The rate is that of this time.
+/// Time over which the rate is averaged.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Counts the bytes of all files that are fetched at once.
+/// Counts the bytes of all files of a fetch.
 #[derive(Debug, Default)]
 pub struct Meter {
     done: AtomicU64,
-    /// Known sizes; grows as servers tell them.
+    /// Sum of the known sizes; grows as servers announce them.
     total: AtomicU64,
-    /// Moments and the bytes that were there then.
+    /// Bytes that were done at past moments.
     past: Mutex<VecDeque<(Instant, u64)>>,
 }
 
 impl Meter {
-    /// More bytes are there.
+    /// Counts bytes that have arrived.
     pub(super) fn add(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes that were counted are of no use.
+    /// Takes back bytes that are fetched again.
     pub(super) fn take_back(&self, bytes: u64) {
         self.done.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// More bytes are to come.
+    /// Adds the size of a file that is to arrive.
     pub(super) fn expect(&self, bytes: u64) {
         self.total.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// How far it is, in words.
+    /// Returns the progress as text, e.g. `1.0 MiB of 2.0 MiB, 1.0 MiB/s, 2.0 s left`.
     pub fn line(&self) -> String {
         let (done, total) = (
             self.done.load(Ordering::Relaxed),
@@ -58,7 +58,7 @@ impl Meter {
         text
     }
 
-    /// Bytes a second.
+    /// Returns the rate in bytes a second.
     fn rate(&self, now: Instant, done: u64) -> u64 {
         let Ok(mut past) = self.past.lock() else {
             return 0;
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_rate_and_time() {
+    fn the_rate_is_that_of_the_last_seconds() {
         let meter = Meter::default();
         meter.expect(100 << 20);
         assert_eq!(meter.line(), "0 B of 100.0 MiB");
@@ -90,7 +90,7 @@ mod tests {
             meter.rate(start + Duration::from_secs(2), 20 << 20),
             10 << 20
         );
-        // What was long ago does not count.
+        // Older bytes do not count.
         let later = start + Duration::from_secs(60);
         meter.rate(later, 20 << 20);
         assert_eq!(meter.rate(later + Duration::from_secs(5), 20 << 20), 0);

@@ -1,36 +1,38 @@
-//! Checksum files, and the two ways to a publisher's files: over mirrors, and past them.
+//! Checksum files, and the two routes to a publisher's files: over mirrors, and past them.
 //!
-//! A mirror may be hours behind, have some files of a new set and not the others, or lack one.
-//! The publisher's own server has them all: it is asked once when what a mirror has does not fit.
+//! A mirror may be hours behind, have some files of a new version and not the others, or lack one.
+//! The publisher's own server has them all: it is asked once when a mirror's files do not match.
 
 use std::fs;
 use std::io;
 
+use boxbuild_host::error::IoError;
+
 use super::checksum::{Algorithm, Checksum};
+use super::error::FetchError;
 use super::http::Client;
 use super::signature::{Key, SignatureError};
-use super::{FetchError, io_error};
-use crate::catalog::{Location, Source};
+use crate::catalog::{Location, Repository};
 
 /// openSUSE's redirector, and its server that never redirects.
 const REDIRECTOR: &str = "download.opensuse.org";
 const NO_MIRRORS: &str = "downloadcontent.opensuse.org";
 
-/// Asks other redirectors of that kind (MirrorCache) to send only to who has the file.
+/// Makes other redirectors of that kind (MirrorCache) choose only mirrors that have the file.
 const PEDANTIC: &str = "PEDANTIC=1";
 
-/// How a publisher's files are reached.
+/// The route to a publisher's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
-    /// As everybody does; a redirector may choose a mirror.
+    /// The published address; a redirector may choose a mirror.
     Mirrors,
-    /// From the publisher's own server, past caches.
+    /// The publisher's own server, bypassing caches.
     Canonical,
 }
 
 impl Route {
-    /// Where `location` is on this route.
-    pub fn to(self, location: Location) -> Location {
+    /// Returns the address of the file at `location` on this route.
+    pub fn apply(self, location: Location) -> Location {
         match (self, location) {
             (Route::Canonical, Location::Web(mut url)) => {
                 if url.host_str() == Some(REDIRECTOR) && url.set_host(Some(NO_MIRRORS)).is_ok() {
@@ -44,19 +46,20 @@ impl Route {
         }
     }
 
-    /// Caches on the way are asked for the server's own copy.
-    pub fn is_fresh(self) -> bool {
+    /// Whether caches are bypassed.
+    pub fn bypasses_caches(self) -> bool {
         self == Route::Canonical
     }
 }
 
-/// The published checksum of the file `name`; signed by `key`, if there is one.
+/// Fetches the checksum file of the file `name`, and returns the checksum in it. If there is a
+/// `key`, the checksum file must be signed by it.
 ///
 /// # Errors
-/// If there is no checksum file, or it is not one, or not signed.
+/// Fails if there is no checksum file, or if it has no checksum or no good signature.
 pub fn checksum(
     client: &Client,
-    source: &Source,
+    repository: &Repository,
     name: &str,
     route: Route,
     key: Option<&Key>,
@@ -64,7 +67,7 @@ pub fn checksum(
     let mut missing = None;
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
         let file = format!("{name}.{}", algorithm.extension());
-        let location = route.to(source.file(&file));
+        let location = route.apply(repository.file(&file));
         let text = match text(client, &location, route) {
             Ok(text) => text,
             Err(error @ FetchError::NotFound { .. }) => {
@@ -75,7 +78,7 @@ pub fn checksum(
         };
         let text = match key {
             None => text,
-            Some(key) => verified(client, source, &file, route, key, &text)?,
+            Some(key) => verified(client, repository, &file, route, key, &text)?,
         };
         return Checksum::parse(&text, name, algorithm).map_err(|error| FetchError::Checksum {
             location: location.to_string(),
@@ -83,15 +86,15 @@ pub fn checksum(
         });
     }
     Err(missing.unwrap_or_else(|| FetchError::NotFound {
-        location: source.file(name).to_string(),
+        location: repository.file(name).to_string(),
         answer: String::from("no checksum file"),
     }))
 }
 
-/// What of a checksum file is signed.
+/// Returns the part of a checksum file that `key` has signed.
 fn verified(
     client: &Client,
-    source: &Source,
+    repository: &Repository,
     file: &str,
     route: Route,
     key: &Key,
@@ -99,7 +102,7 @@ fn verified(
 ) -> Result<String, FetchError> {
     let detached = match text(
         client,
-        &route.to(source.file(&format!("{file}.asc"))),
+        &route.apply(repository.file(&format!("{file}.asc"))),
         route,
     ) {
         Ok(signature) => Some(signature),
@@ -108,21 +111,22 @@ fn verified(
     };
     key.verified(signed, detached.as_deref(), file)
         .map_err(|error: SignatureError| FetchError::Signature {
-            location: source.file(file).to_string(),
+            location: repository.file(file).to_string(),
             source: error,
         })
 }
 
+/// Returns the text of a small file.
 fn text(client: &Client, location: &Location, route: Route) -> Result<String, FetchError> {
     match location {
-        Location::Web(url) => client.text(url, route.is_fresh()),
+        Location::Web(url) => client.text(url, route.bypasses_caches()),
         Location::File(path) => match fs::read(path) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FetchError::NotFound {
                 location: location.to_string(),
                 answer: String::from("no such file"),
             }),
-            Err(error) => Err(io_error("read", path)(error)),
+            Err(error) => Err(IoError::on("read", path)(error).into()),
         },
     }
 }
@@ -132,10 +136,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn past_the_mirrors() {
+    fn the_canonical_route_goes_past_the_mirrors() {
         let to = |text: &str| {
             let location = Location::Web(text.parse().unwrap());
-            Route::Canonical.to(location).to_string()
+            Route::Canonical.apply(location).to_string()
         };
         assert_eq!(
             to("http://download.opensuse.org/repositories/A:/B/images/x"),
@@ -146,6 +150,6 @@ mod tests {
             "https://obs.example/x?PEDANTIC=1"
         );
         let file = Location::File("/srv/x".into());
-        assert_eq!(Route::Canonical.to(file.clone()), file);
+        assert_eq!(Route::Canonical.apply(file.clone()), file);
     }
 }

@@ -1,38 +1,38 @@
-//! Signatures over checksum files, checked by `gpgv` (GnuPG): it does nothing else, knows no
-//! network and no trust database, and every distribution has it.
+//! Signatures of checksum files, verified by `gpgv` (GnuPG): it does nothing else, uses neither the
+//! network nor a trust database, and every distribution has it.
 
-use boxbuild_host::error::{Classify, ErrorClass};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use base64::Engine;
+use boxbuild_host::error::{Classify, ErrorClass};
 
 use super::checksum::SIGNED_MESSAGE;
 
 /// First line of a public key in text form (RFC 9580, section 6.2).
 const PUBLIC_KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 
-/// Names the file with the publisher's public key, if it is set.
+/// Environment variable with the path of the publisher's public key.
 pub const VARIABLE: &str = "BOXBUILD_SIGNED_BY";
 
-/// The publisher's public key: checksum files must be signed by it.
+/// A publisher's public OpenPGP key, which must have signed the checksum files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// As the user named it.
+    /// The key's file, as the user named it.
     path: PathBuf,
     /// The key ring in binary form.
     ring: Vec<u8>,
 }
 
-/// A checksum file is not signed as it should be.
+/// The signature of a checksum file cannot be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum SignatureError {
-    /// The key is none.
-    #[error("{path} is no public key of OpenPGP: {problem}")]
+    /// A file is not a public key.
+    #[error("{path} is not an OpenPGP public key: {problem}")]
     Key {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong.
         problem: String,
@@ -40,16 +40,16 @@ pub enum SignatureError {
     /// There is no signature.
     #[error("it is not signed: there is no {0}, and no signature in it")]
     Missing(String),
-    /// `gpgv` does not run.
+    /// `gpgv` cannot be run.
     #[error("cannot run gpgv, which checks signatures (Debian: package gpgv): {0}")]
     NoProgram(io::Error),
-    /// The signature is not good.
-    #[error("its signature is not that of {key}: {said}")]
+    /// The signature is not valid, or is another key's.
+    #[error("its signature is not that of {key}: {output}")]
     Bad {
         /// File of the key.
         key: PathBuf,
-        /// What gpgv says.
-        said: String,
+        /// Output of gpgv.
+        output: String,
     },
 }
 
@@ -60,10 +60,10 @@ impl Classify for SignatureError {
 }
 
 impl Key {
-    /// The key in a file, as text or in binary form.
+    /// Reads a key from a file, armored or in binary form.
     ///
     /// # Errors
-    /// If there is none.
+    /// Fails if the file cannot be read or is not a public key.
     pub fn read(path: &Path) -> Result<Key, SignatureError> {
         let problem = |problem: String| SignatureError::Key {
             path: path.to_owned(),
@@ -86,10 +86,11 @@ impl Key {
         })
     }
 
-    /// What is signed in `text`, which is clear-signed, or has `detached` as its signature.
+    /// Verifies `text`, the content of the file `name`, which is clear-signed or has the signature
+    /// `detached`. Returns the signed part.
     ///
     /// # Errors
-    /// If it is not signed by this key.
+    /// Fails if there is no signature of this key.
     pub(super) fn verified(
         &self,
         text: &str,
@@ -110,7 +111,7 @@ impl Key {
         let clear = text.trim_start().starts_with(SIGNED_MESSAGE);
         match detached {
             _ if clear => {
-                // Only what gpgv gives out is signed.
+                // Only the output of gpgv is signed.
                 command.args(["--output", "-"]).arg(signed);
             }
             Some(signature) => {
@@ -126,10 +127,10 @@ impl Key {
             .output()
             .map_err(SignatureError::NoProgram)?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
+            let text = String::from_utf8_lossy(&output.stderr);
             return Err(SignatureError::Bad {
                 key: self.path.clone(),
-                said: said.trim().replace('\n', "; "),
+                output: text.trim().replace('\n', "; "),
             });
         }
         Ok(if clear {
@@ -140,8 +141,8 @@ impl Key {
     }
 }
 
-/// The bytes of a key in text form (RFC 9580, section 6.2): behind the headers, in base 64, up to
-/// the checksum, which begins with `=`.
+/// Decodes an armored key (RFC 9580, section 6.2): base 64 between the headers and the checksum,
+/// which begins with `=`.
 fn unarmored(text: &str) -> Option<Vec<u8>> {
     let body: String = text
         .lines()
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_key() {
+    fn other_files_are_not_keys() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         let read = |content: &str| {

@@ -1,7 +1,7 @@
-//! The archive with a box's kernel and initial ramdisk (`.tar.xz`), unpacked while it arrives.
+//! The archive with a box's kernel and initial ramdisk (`.tar.xz`), unpacked as it arrives.
 //!
-//! Only the contents of two members are taken, into files of ours: no name of the archive becomes
-//! a path. All sizes are bounded, and so is the decoder's memory.
+//! Only the contents of two members are extracted, to paths that the caller chooses: no name in the
+//! archive becomes a path. All sizes are bounded, and so is the decoder's memory.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -9,22 +9,21 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use boxbuild_host::digest::hex;
 use liblzma::read::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
 use sha2::{Digest, Sha256};
 
-use boxbuild_host::digest::hex;
-
-/// Chunks that may wait to be unpacked.
-const WAITING: usize = 16;
-/// Memory for the decoder, in bytes: `xz -9` needs 65 MiB.
+/// Chunks in the queue to the thread that unpacks.
+const QUEUE: usize = 16;
+/// Memory limit of the decoder in bytes: `xz -9` needs 65 MiB.
 const DECODER_MEMORY: u64 = 256 << 20;
 /// Larger than any kernel or initial ramdisk, in bytes.
 const LARGEST_MEMBER: u64 = 1 << 30;
-/// What the archive may unpack to in all, in bytes.
+/// Bytes that the archive may unpack to in all.
 const LARGEST_ARCHIVE: u64 = 4 << 30;
 
-/// The archive is not what it should be.
+/// The archive cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
     /// A member is missing.
@@ -39,74 +38,75 @@ pub enum UnpackError {
     /// It is too large.
     #[error("it unpacks to more than {} MiB", .0 >> 20)]
     TooLarge(u64),
-    /// It is damaged, or no archive.
+    /// It is damaged, or not an archive.
     #[error("it is damaged: {0}")]
     Damaged(io::Error),
-    /// What is unpacked cannot be written.
+    /// An unpacked file cannot be written.
     #[error("cannot write {path}: {source}")]
     Write {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
-/// A member's content, in a file.
+/// A file that was unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct UnpackedFile {
     /// Size in bytes.
     pub size: u64,
     /// SHA-256 in lower-case hex.
     pub sha256: String,
 }
 
-/// What was unpacked.
+/// The files of the archive that a box is booted with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unpacked {
+pub struct BootFiles {
     /// The member `*.kernel`.
-    pub kernel: Member,
+    pub kernel: UnpackedFile,
     /// The member `*.initrd`.
-    pub initrd: Option<Member>,
+    pub initrd: Option<UnpackedFile>,
 }
 
-/// Where the members go.
+/// Paths that the archive is unpacked to.
 #[derive(Debug, Clone)]
-pub struct Destination {
-    /// File for the kernel.
+pub struct BootFilePaths {
+    /// The kernel.
     pub kernel: PathBuf,
-    /// File for the initial ramdisk, if there is to be one.
+    /// The initial ramdisk; it is not unpacked if `None`.
     pub initrd: Option<PathBuf>,
 }
 
-/// Unpacks, in a thread of its own, what it is given.
+/// Unpacks an archive in a thread, chunk by chunk.
 #[derive(Debug)]
-pub(super) struct Unpacking {
-    /// Gone when the end of the archive is told.
+pub(super) struct Unpacker {
+    /// `None` once the thread has failed.
     chunks: Option<SyncSender<Vec<u8>>>,
-    thread: JoinHandle<Result<Unpacked, UnpackError>>,
+    thread: JoinHandle<Result<BootFiles, UnpackError>>,
 }
 
-impl Unpacking {
-    pub(super) fn start(destination: Destination) -> Unpacking {
-        let (chunks, receiver) = sync_channel(WAITING);
+impl Unpacker {
+    /// Starts the thread.
+    pub(super) fn start(paths: BootFilePaths) -> Unpacker {
+        let (chunks, receiver) = sync_channel(QUEUE);
         let thread = std::thread::spawn(move || {
             let chunks = Chunks {
                 receiver,
                 current: Vec::new(),
                 at: 0,
             };
-            unpack(chunks, &destination)
+            unpack(chunks, &paths)
         });
-        Unpacking {
+        Unpacker {
             chunks: Some(chunks),
             thread,
         }
     }
 
-    /// More of the archive.
+    /// Passes the next bytes of the archive on.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
-        // Who does not listen any more has found something wrong, and says so at the end.
+        // A thread that has ended has met an error, which `finish` returns.
         if let Some(chunks) = &self.chunks
             && chunks.send(bytes.to_vec()).is_err()
         {
@@ -114,8 +114,8 @@ impl Unpacking {
         }
     }
 
-    /// That was the whole archive.
-    pub(super) fn finish(mut self) -> Result<Unpacked, UnpackError> {
+    /// Waits until the whole archive is unpacked.
+    pub(super) fn finish(mut self) -> Result<BootFiles, UnpackError> {
         drop(self.chunks.take());
         self.thread
             .join()
@@ -123,13 +123,16 @@ impl Unpacking {
     }
 }
 
-/// Unpacks a whole archive that is there already.
-pub fn unpack_file(archive: &Path, destination: &Destination) -> Result<Unpacked, UnpackError> {
+/// Unpacks an archive in a file.
+///
+/// # Errors
+/// Fails if it is damaged, too large or lacks a member, or if a file cannot be written.
+pub fn unpack_file(archive: &Path, paths: &BootFilePaths) -> Result<BootFiles, UnpackError> {
     let file = File::open(archive).map_err(UnpackError::Damaged)?;
-    unpack(file, destination)
+    unpack(file, paths)
 }
 
-fn unpack(archive: impl Read, destination: &Destination) -> Result<Unpacked, UnpackError> {
+fn unpack(archive: impl Read, paths: &BootFilePaths) -> Result<BootFiles, UnpackError> {
     let decoder = Stream::new_stream_decoder(DECODER_MEMORY, CONCATENATED)
         .map_err(|error| UnpackError::Damaged(error.into()))?;
     let plain = XzDecoder::new_stream(archive, decoder).take(LARGEST_ARCHIVE);
@@ -140,9 +143,9 @@ fn unpack(archive: impl Read, destination: &Destination) -> Result<Unpacked, Unp
         let mut member = member.map_err(UnpackError::Damaged)?;
         let name = member.path_bytes().into_owned();
         let (slot, file, kind) = if name.ends_with(b".kernel") {
-            (&mut kernel, Some(&destination.kernel), "kernel")
+            (&mut kernel, Some(&paths.kernel), "kernel")
         } else if name.ends_with(b".initrd") {
-            (&mut initrd, destination.initrd.as_ref(), "initrd")
+            (&mut initrd, paths.initrd.as_ref(), "initrd")
         } else {
             continue;
         };
@@ -158,22 +161,22 @@ fn unpack(archive: impl Read, destination: &Destination) -> Result<Unpacked, Unp
         }
         *slot = Some(copy(&mut member, file)?);
     }
-    // To the end: only there is what xz says of the whole.
+    // To the end, where xz has the checksum of the whole.
     let mut plain = tar.into_inner();
     io::copy(&mut plain, &mut io::sink()).map_err(UnpackError::Damaged)?;
     if plain.limit() == 0 {
         return Err(UnpackError::TooLarge(LARGEST_ARCHIVE));
     }
-    if destination.initrd.is_some() && initrd.is_none() {
+    if paths.initrd.is_some() && initrd.is_none() {
         return Err(UnpackError::Missing("initrd"));
     }
-    Ok(Unpacked {
+    Ok(BootFiles {
         kernel: kernel.ok_or(UnpackError::Missing("kernel"))?,
         initrd,
     })
 }
 
-fn copy(member: &mut impl Read, path: &Path) -> Result<Member, UnpackError> {
+fn copy(member: &mut impl Read, path: &Path) -> Result<UnpackedFile, UnpackError> {
     let write_error = |source| UnpackError::Write {
         path: path.to_owned(),
         source,
@@ -194,13 +197,13 @@ fn copy(member: &mut impl Read, path: &Path) -> Result<Member, UnpackError> {
         hash.update(&buffer[..count]);
         file.write_all(&buffer[..count]).map_err(write_error)?;
     }
-    Ok(Member {
+    Ok(UnpackedFile {
         size,
         sha256: hex(&hash.finalize()),
     })
 }
 
-/// Reads what arrives in chunks.
+/// Reads the chunks of a queue.
 struct Chunks {
     receiver: Receiver<Vec<u8>>,
     current: Vec<u8>,
@@ -249,22 +252,22 @@ mod tests {
         xz.finish().unwrap()
     }
 
-    fn unpacked(bytes: &[u8]) -> (Result<Unpacked, UnpackError>, tempfile::TempDir) {
+    fn unpacked(bytes: &[u8]) -> (Result<BootFiles, UnpackError>, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
-        let mut unpacking = Unpacking::start(Destination {
+        let mut unpacker = Unpacker::start(BootFilePaths {
             kernel: dir.path().join("k"),
             initrd: Some(dir.path().join("i")),
         });
         for chunk in bytes.chunks(100) {
-            unpacking.feed(chunk);
+            unpacker.feed(chunk);
         }
-        (unpacking.finish(), dir)
+        (unpacker.finish(), dir)
     }
 
     const FILE: tar::EntryType = tar::EntryType::Regular;
 
     #[test]
-    fn two_members_are_taken() {
+    fn kernel_and_initrd_are_unpacked() {
         let bytes = archive(&[
             ("README", FILE, b"x"),
             ("a/Leap.x86_64-1.0.kernel", FILE, b"kernel"),
@@ -294,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_tell_what_is_wrong() {
         let link = tar::EntryType::Symlink;
         let initrd = ("x.initrd", FILE, &b"i"[..]);
         let kernel = ("x.kernel", FILE, &b"k"[..]);

@@ -1,32 +1,32 @@
-//! What can be wrong with the store.
+//! Errors of the box store.
 
-use boxbuild_host::error::{Classify, ErrorClass};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Something is wrong with the store or a box in it.
+use boxbuild_host::error::{Classify, ErrorClass, IoError};
+
+/// The store, or a box in it, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Neither variable says where boxes are.
+    /// Neither environment variable names a folder for boxes.
     #[error("cannot tell where the boxes are: set HOME, or KIWI_BOXED_CACHE_DIR")]
     NoHome,
-    /// Not a name for a box.
+    /// The name cannot be that of a box.
     #[error(
-        "'{0}' is no name for a box: use lower-case letters, digits, '.', '_' and '-', beginning \
+        "'{0}' is not a valid box name: use lower-case letters, digits, '.', '_' and '-', beginning \
          with a letter or digit"
     )]
     BadName(String),
-    /// No such box.
-    #[error("there is no box '{name}' on this machine{}", known(.boxes, .nearest))]
+    /// There is no such box.
+    #[error("there is no box '{name}' on this host{}", known(.boxes, .nearest))]
     Unknown {
         /// As typed.
         name: String,
-        /// The boxes there are.
+        /// Names of the installed boxes.
         boxes: Vec<String>,
-        /// The name that was probably meant.
+        /// The name that the user most likely meant.
         nearest: Option<String>,
     },
-    /// A box that cannot be used.
+    /// The box's files are not what its description says.
     #[error(
         "the box '{name}' is damaged ({problem}): remove it with 'boxbuild box rm {name}' and make it again"
     )]
@@ -36,26 +36,18 @@ pub enum StoreError {
         /// What is wrong.
         problem: String,
     },
-    /// The box exists already.
+    /// There is a box of that name.
     #[error("there is a box '{0}' already: use --force to replace it, or another name")]
     Exists(String),
-    /// The place belongs to something else.
+    /// The box's folder exists and is not boxbuild's.
     #[error(
-        "{0} is no box of boxbuild (it may be the cache of kiwi-ng), and is not overwritten: use \
+        "{0} is not a box of boxbuild (it may be the cache of kiwi-ng), and is not overwritten: use \
          another name for the box"
     )]
     Foreign(PathBuf),
     /// A file operation failed.
-    #[error("cannot {action} {path}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why it failed.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
 }
 
 impl Classify for StoreError {
@@ -75,15 +67,6 @@ fn known(boxes: &[String], nearest: &Option<String>) -> String {
         (None, []) => {
             String::from("; make one with 'boxbuild box create NAME --from debian:trixie'")
         }
-        (None, boxes) => format!("; there are: {}", boxes.join(", ")),
-    }
-}
-
-pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| StoreError::Io {
-        action,
-        path,
-        source,
+        (None, boxes) => format!("; boxes here: {}", boxes.join(", ")),
     }
 }

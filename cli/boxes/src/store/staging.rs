@@ -1,53 +1,93 @@
-//! Boxes in the making, and how they become boxes.
+//! Folders in which boxes are made, and how they become boxes.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use boxbuild_host::digest::sha256;
+use boxbuild_host::error::IoError;
+use boxbuild_host::reaper::Reaper;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 
-use super::error::io_error;
-use super::{
-    BoxFile, BoxInfo, ContainerImage, DESCRIPTION, InstalledBox, Store, StoreError, check_name,
-    marker,
-};
-use boxbuild_host::digest::sha256;
-use boxbuild_host::reaper::Reaper;
+use super::error::StoreError;
+use super::info::{BoxFile, BoxInfo, ContainerImage};
+use super::installed::marker;
+use super::names::check_name;
 
-/// Hex digits of a file's hash that go into its name.
+/// Name of the file that describes a box.
+pub(super) const DESCRIPTION: &str = "box.json";
+
+/// Beginning of the names of staging folders.
+pub(super) const PREFIX: &str = ".staging-";
+
+/// Hex digits of a file's hash that its name contains.
 const HASH_IN_NAME: usize = 12;
 
-/// A box in the making.
+/// What becomes of a box that has the name of a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfExists {
+    /// It stays, and the new box is refused.
+    Fail,
+    /// It is replaced.
+    Replace,
+}
+
+/// A private folder in which a box is made. It is removed when it is dropped, and if this process
+/// is killed.
 #[derive(Debug)]
 pub struct Staging {
-    /// Ends before the lock does.
-    pub(super) _reaper: Reaper,
-    pub(super) dir: tempfile::TempDir,
-    pub(super) _lock: Flock<File>,
+    /// Declared before the lock, which it must not outlive.
+    _reaper: Reaper,
+    dir: tempfile::TempDir,
+    _lock: Flock<File>,
 }
 
 impl Staging {
-    /// The folder.
+    /// Creates a folder in the store at `root`.
+    pub(super) fn create_in(root: &Path) -> Result<Staging, StoreError> {
+        let dir = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempdir_in(root)
+            .map_err(IoError::on("create a folder in", root))?;
+        let lock = File::open(dir.path()).map_err(IoError::on("open", dir.path()))?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| IoError::on("lock", dir.path())(errno.into()))?;
+        let reaper = Reaper::watch(dir.path(), &lock)
+            .map_err(IoError::on("start a process that guards", dir.path()))?;
+        Ok(Staging {
+            _reaper: reaper,
+            dir,
+            _lock: lock,
+        })
+    }
+
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Size and hash of a finished file in the folder, which is flushed to the disk.
+    /// Flushes the finished file `name` in the folder to the disk, hashes it, and describes it.
+    ///
+    /// # Errors
+    /// Fails if it cannot be read or flushed.
     pub fn describe(&self, name: &str) -> Result<BoxFile, StoreError> {
         let path = self.path().join(name);
-        let mut file = File::open(&path).map_err(io_error("open", &path))?;
-        let (size, sha256) = sha256(&mut file).map_err(io_error("read", &path))?;
+        let mut file = File::open(&path).map_err(IoError::on("open", &path))?;
+        let (size, sha256) = sha256(&mut file).map_err(IoError::on("read", &path))?;
         self.adopt(name, size, sha256)
     }
 
-    /// The same for a file whose size and hash (SHA-256, lower-case hex) are known.
+    /// The same for a file whose size in bytes and SHA-256 in lower-case hex are known.
+    ///
+    /// # Errors
+    /// Fails if it cannot be flushed.
     pub fn adopt(&self, name: &str, size: u64, sha256: String) -> Result<BoxFile, StoreError> {
         let path = self.path().join(name);
         File::open(&path)
             .and_then(|file| file.sync_all())
-            .map_err(io_error("write", &path))?;
+            .map_err(IoError::on("write", &path))?;
         Ok(BoxFile {
             name: name.to_owned(),
             size,
@@ -55,42 +95,40 @@ impl Staging {
         })
     }
 
-    /// Makes what is in the folder the box `info.name`: at once and as a whole, also if this
-    /// process is killed. Builds that use the box as it was go on with that.
-    ///
-    /// # Errors
-    /// If there is such a box and `replace` does not say that it is to go, or if a file operation
-    /// fails: the box is then as it was.
-    pub fn publish(
+    /// Moves what is in the folder to its place in the store at `root`, see
+    /// [`Store::publish`](super::Store::publish).
+    pub(super) fn commit(
         self,
-        store: &Store,
+        root: &Path,
         mut info: BoxInfo,
-        replace: bool,
-    ) -> Result<InstalledBox, StoreError> {
+        if_exists: IfExists,
+    ) -> Result<(), StoreError> {
         check_name(&info.name)?;
-        let place = store.root.join(&info.name);
+        let place = root.join(&info.name);
         self.name_by_hash(&mut info)?;
         self.write_description(&info)?;
         fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755))
-            .map_err(io_error("change the mode of", self.path()))?;
+            .map_err(IoError::on("change the mode of", self.path()))?;
         let flags = RenameFlags::RENAME_NOREPLACE;
         match renameat2(AT_FDCWD, self.path(), AT_FDCWD, &place, flags) {
             Ok(()) => {}
             Err(Errno::EEXIST) if !place.join(DESCRIPTION).is_file() => {
                 return Err(StoreError::Foreign(place));
             }
-            Err(Errno::EEXIST) if replace => self.merge(&place, &info)?,
-            Err(Errno::EEXIST) => return Err(StoreError::Exists(info.name)),
-            Err(errno) => return Err(io_error("create", &place)(errno.into())),
+            Err(Errno::EEXIST) => match if_exists {
+                IfExists::Replace => self.merge(&place, &info)?,
+                IfExists::Fail => return Err(StoreError::Exists(info.name)),
+            },
+            Err(errno) => return Err(IoError::on("create", &place)(errno.into()).into()),
         }
-        sync(&store.root)?;
-        // The folder may be the staging folder itself, which is locked.
+        sync(root)?;
+        // The staging folder may have become the box's folder, and is locked until here.
         drop(self);
         collect(&place);
-        store.get(&info.name)
+        Ok(())
     }
 
-    /// Gives every file a name that no other content has.
+    /// Renames every file so that its name contains its hash: other content has another name.
     fn name_by_hash(&self, info: &mut BoxInfo) -> Result<(), StoreError> {
         let mut files = vec![&mut info.kernel, &mut info.initrd, &mut info.disk];
         if let Some(ContainerImage::Archive(file)) = &mut info.container {
@@ -103,9 +141,10 @@ impl Staging {
                 None => format!("{}-{hash}", file.name),
             };
             let path = self.path().join(&name);
-            fs::rename(self.path().join(&file.name), &path).map_err(io_error("create", &path))?;
+            fs::rename(self.path().join(&file.name), &path)
+                .map_err(IoError::on("create", &path))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
-                .map_err(io_error("change the mode of", &path))?;
+                .map_err(IoError::on("change the mode of", &path))?;
             file.name = name;
         }
         Ok(())
@@ -114,44 +153,45 @@ impl Staging {
     fn write_description(&self, info: &BoxInfo) -> Result<(), StoreError> {
         let path = self.path().join(DESCRIPTION);
         let text = serde_json::to_string_pretty(info)
-            .map_err(|error| io_error("write", &path)(error.into()))?;
+            .map_err(|error| IoError::on("write", &path)(error.into()))?;
         File::create(&path)
             .and_then(|mut file| {
                 file.write_all(text.as_bytes())?;
                 file.sync_all()
             })
-            .map_err(io_error("write", &path))?;
+            .map_err(IoError::on("write", &path))?;
         sync(self.path())
     }
 
-    /// Puts the files beside those of the box in `place`, and then the description over its.
+    /// Puts the files beside those of the box in `place`, and then replaces its description.
     fn merge(&self, place: &Path, info: &BoxInfo) -> Result<(), StoreError> {
-        // Nobody may clear away what has no description yet.
-        let handle = File::open(place).map_err(io_error("open", place))?;
+        // The lock keeps [`collect`] from removing files that no description names yet.
+        let handle = File::open(place).map_err(IoError::on("open", place))?;
         let _hold = Flock::lock(handle, FlockArg::LockShared)
-            .map_err(|(_, errno)| io_error("lock", place)(errno.into()))?;
+            .map_err(|(_, errno)| IoError::on("lock", place)(errno.into()))?;
         let names = info.files().into_iter().map(|file| file.name.as_str());
         for name in names {
             let to = place.join(name);
-            fs::rename(self.path().join(name), &to).map_err(io_error("create", &to))?;
+            fs::rename(self.path().join(name), &to).map_err(IoError::on("create", &to))?;
         }
         sync(place)?;
         let to = place.join(DESCRIPTION);
-        fs::rename(self.path().join(DESCRIPTION), &to).map_err(io_error("replace", &to))?;
+        fs::rename(self.path().join(DESCRIPTION), &to).map_err(IoError::on("replace", &to))?;
         sync(place)
     }
 }
 
-/// Waits until the entries of a folder are on the disk.
+/// Flushes the entries of a folder to the disk.
 fn sync(dir: &Path) -> Result<(), StoreError> {
     File::open(dir)
         .and_then(|dir| dir.sync_all())
-        .map_err(io_error("write", dir))
+        .map_err(IoError::on("write", dir))?;
+    Ok(())
 }
 
-/// Removes files of a box's folder that belong to none of its versions that anybody uses, and
-/// says how many bytes they had. While a build is about to open files, nothing is removed: it is
-/// tried again with the next version, and by `box prune`.
+/// Removes the files of old versions from a box's folder, and returns the number of bytes freed.
+/// Nothing is removed while a build holds the folder: the next version, or `box prune`, tries
+/// again.
 pub(super) fn collect(dir: &Path) -> u64 {
     let Some(_alone) = File::open(dir)
         .ok()

@@ -1,5 +1,10 @@
-//! Boxes come, change and go.
+//! Boxes are added, replaced, damaged and removed.
 
+use std::fs::{self, File};
+
+use boxbuild_host::arch::Arch;
+
+use super::staging::PREFIX;
 use super::*;
 
 fn info(name: &str, staging: &Staging) -> BoxInfo {
@@ -27,10 +32,10 @@ fn info(name: &str, staging: &Staging) -> BoxInfo {
     }
 }
 
-fn publish(store: &Store, name: &str, replace: bool) -> Result<InstalledBox, StoreError> {
+fn publish(store: &Store, name: &str, if_exists: IfExists) -> Result<InstalledBox, StoreError> {
     let staging = store.stage().unwrap();
     let info = info(name, &staging);
-    staging.publish(store, info, replace)
+    store.publish(staging, info, if_exists)
 }
 
 fn entries(store: &Store) -> Vec<String> {
@@ -43,22 +48,22 @@ fn entries(store: &Store) -> Vec<String> {
 }
 
 #[test]
-fn a_box_appears_is_replaced_and_goes() {
+fn a_box_is_added_replaced_and_removed() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::at(dir.path().join("boxes"));
     assert_eq!(store.names().unwrap(), [] as [&str; 0]);
-    publish(&store, "one", false).unwrap();
+    publish(&store, "one", IfExists::Fail).unwrap();
     assert!(matches!(
-        publish(&store, "one", false),
+        publish(&store, "one", IfExists::Fail),
         Err(StoreError::Exists(_))
     ));
-    publish(&store, "one", true).unwrap();
-    publish(&store, "two", false).unwrap();
+    publish(&store, "one", IfExists::Replace).unwrap();
+    publish(&store, "two", IfExists::Fail).unwrap();
     assert_eq!(entries(&store), ["one", "two"]);
     let error = store.get("tvo").unwrap_err().to_string();
     assert!(error.contains("did you mean 'two'?"), "{error}");
     let error = store.get("../one").unwrap_err().to_string();
-    assert!(error.contains("there are: one, two"), "{error}");
+    assert!(error.contains("boxes here: one, two"), "{error}");
     store.remove("one").unwrap();
     assert!(store.remove("one").is_err());
     assert_eq!(entries(&store), ["two"]);
@@ -68,7 +73,7 @@ fn a_box_appears_is_replaced_and_goes() {
 fn a_damaged_box_is_recognised() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::at(dir.path().to_owned());
-    let installed = publish(&store, "one", false).unwrap();
+    let installed = publish(&store, "one", IfExists::Fail).unwrap();
     fs::write(installed.path(&installed.info.disk), "shorter or longer").unwrap();
     assert!(matches!(store.get("one"), Err(StoreError::Damaged { .. })));
     // A disk may be written in place, until there is a new one.
@@ -86,11 +91,11 @@ fn a_damaged_box_is_recognised() {
 }
 
 #[test]
-fn leftovers_are_swept_and_running_work_is_not() {
+fn leftovers_are_removed_and_running_work_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::at(dir.path().to_owned());
     let running = store.stage().unwrap();
-    let leftover = dir.path().join(format!("{STAGING_PREFIX}old"));
+    let leftover = dir.path().join(format!("{PREFIX}old"));
     fs::create_dir(&leftover).unwrap();
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
     for path in [&leftover, running.path()] {
@@ -102,20 +107,20 @@ fn leftovers_are_swept_and_running_work_is_not() {
 }
 
 #[test]
-fn names() {
+fn box_names_are_checked() {
     for bad in ["", ".x", "../x", "a b", "A", "-x", "a/b", &"x".repeat(65)] {
         assert!(check_name(bad).is_err(), "{bad}");
     }
     assert!(check_name("debian-13.1_x").is_ok());
 }
 
-/// A box whose disk says `content`.
+/// Publishes a version of a box with `content` on its disk.
 fn publish_disk(store: &Store, content: &str) -> InstalledBox {
     let staging = store.stage().unwrap();
     let mut info = info("one", &staging);
     fs::write(staging.path().join("disk"), content).unwrap();
     info.disk = staging.describe("disk").unwrap();
-    staging.publish(store, info, true).unwrap()
+    store.publish(staging, info, IfExists::Replace).unwrap()
 }
 
 #[test]
@@ -138,14 +143,14 @@ fn an_update_does_not_touch_what_a_build_uses() {
 }
 
 #[test]
-fn what_is_not_ours_is_not_replaced() {
+fn a_folder_that_is_not_a_box_is_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::at(dir.path().to_owned());
     let cache = dir.path().join("one");
     fs::create_dir(&cache).unwrap();
     fs::write(cache.join("Leap-Box.x86_64-System.qcow2"), "").unwrap();
     assert!(matches!(
-        publish(&store, "one", true),
+        publish(&store, "one", IfExists::Replace),
         Err(StoreError::Foreign(_))
     ));
     assert_eq!(fs::read_dir(&cache).unwrap().count(), 1);
@@ -155,9 +160,9 @@ fn what_is_not_ours_is_not_replaced() {
 fn one_name_for_the_boxes_of_all_architectures() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::at(dir.path().to_owned());
-    publish(&store, "leap.aarch64", false).unwrap();
+    publish(&store, "leap.aarch64", IfExists::Fail).unwrap();
     let published = published_name("leap", Arch::host());
-    publish(&store, &published, false).unwrap();
+    publish(&store, &published, IfExists::Fail).unwrap();
     let found = |arch| store.get_for("leap", arch).unwrap().info.name;
     assert_eq!(found(None), published);
     assert_eq!(found(Some(Arch::Aarch64)), "leap.aarch64");

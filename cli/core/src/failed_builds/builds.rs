@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use boxbuild_boxes::store::{Store, StoreError};
 use boxbuild_host::error::IoError;
+use boxbuild_host::nearest::{TYPO, nearest};
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::getuid;
 
@@ -113,16 +114,11 @@ impl FailedBuilds {
         };
         let id = id.unwrap_or(newest);
         if !ids.iter().any(|known| known == id) {
-            let nearest = ids
-                .iter()
-                .map(|known| (strsim::damerau_levenshtein(known, id), known))
-                .min()
-                .filter(|(distance, _)| *distance <= 2)
-                .map(|(_, known)| known.clone());
+            let nearest = nearest(id, ids.iter().map(String::as_str), TYPO);
             return Err(FailedBuildError::Unknown {
                 id: id.to_owned(),
+                nearest: nearest.map(str::to_owned),
                 known: ids,
-                nearest,
             });
         }
         let folder = self.folder.join(id);

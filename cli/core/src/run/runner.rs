@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use boxbuild_boxes::box_lock::{BoxLock, Use};
+use boxbuild_boxes::box_lock::{BoxLock, DiskAccess};
 use boxbuild_boxes::store::ContainerImage;
 use boxbuild_engine::podman::{self, Container, Podman};
 use boxbuild_engine::{ContainerJob, Engine, Job, MachineJob};
@@ -37,11 +37,11 @@ impl<'a> Runner<'a> {
         match self {
             Runner::Container(_) => Ok(None),
             Runner::Machine(_) if plan.disk.in_place => {
-                let held = BoxLock::take(&plan.installed, Use::Write)?;
+                let held = BoxLock::take(&plan.installed, DiskAccess::Write)?;
                 plan.installed.mark_changed()?;
                 Ok(Some(held))
             }
-            Runner::Machine(_) => Ok(Some(BoxLock::take(&plan.installed, Use::Read)?)),
+            Runner::Machine(_) => Ok(Some(BoxLock::take(&plan.installed, DiskAccess::Read)?)),
         }
     }
 

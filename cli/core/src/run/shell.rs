@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use boxbuild_boxes::box_lock::{BoxLock, Use};
+use boxbuild_boxes::box_lock::{BoxLock, DiskAccess};
 use boxbuild_boxes::store::InstalledBox;
 use boxbuild_engine::{Ended, Engine, events};
 use boxbuild_host::interrupt::Interrupt;
@@ -34,7 +34,7 @@ pub fn run(
     interrupt: &Interrupt,
     progress: &mut dyn Reporter,
 ) -> Result<Option<(Reason, Vec<String>)>, BuildError> {
-    let _held = BoxLock::take(installed, Use::Read)?;
+    let _held = BoxLock::take(installed, DiskAccess::Read)?;
     let machine = shell_machine::machine(
         &build.record,
         installed,

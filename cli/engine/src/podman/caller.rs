@@ -6,7 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use nix::unistd::{AccessFlags, access, getuid};
+use boxbuild_host::program;
+use nix::unistd::getuid;
 
 use super::container::Mode;
 use crate::unusable::Unusable;
@@ -26,7 +27,7 @@ impl Caller {
         }
         let alternative = "for image types that need no loop device (tbz, docker, oci, appx), use \
                            --rootless, which needs no root";
-        let sudo = program("sudo").ok_or_else(|| {
+        let sudo = program::find("sudo").ok_or_else(|| {
             Unusable(format!(
                 "a rootful container needs root, and the program sudo is not installed: run \
                  boxbuild as root; {alternative}"
@@ -94,12 +95,4 @@ fn runs_quietly(sudo: &Path) -> bool {
         .stdin(Stdio::null())
         .output()
         .is_ok_and(|output| output.status.success())
-}
-
-/// Where a program is.
-pub(super) fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .find(|path| path.is_file() && access(path, AccessFlags::X_OK).is_ok())
 }

@@ -8,11 +8,12 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{User, getuid};
 use serde::Deserialize;
 
-use super::caller::{Caller, program};
+use super::caller::Caller;
 use super::container::Mode;
 use super::loops::Loops;
 use crate::unusable::Unusable;
 use boxbuild_host::ids::has_subordinate_ids;
+use boxbuild_host::program;
 
 /// Oldest podman that has `rm --time`.
 const OLDEST: u32 = 4;
@@ -63,7 +64,7 @@ impl Host {
         if mode == Mode::Rootless {
             check_user()?;
         }
-        let program = program("podman").ok_or_else(|| {
+        let program = program::find("podman").ok_or_else(|| {
             Unusable(String::from(
                 "the program podman is not installed (Debian and Ubuntu: sudo apt-get install \
                  podman uidmap, Fedora: sudo dnf install podman, openSUSE: sudo zypper install \
@@ -166,7 +167,9 @@ fn runtime(info: &InfoHost) -> Result<(Option<PathBuf>, String), Unusable> {
     if name != "crun" || !hybrid {
         return Ok((None, name));
     }
-    match program("runc").or_else(|| Some(PathBuf::from("/usr/sbin/runc")).filter(|p| p.exists())) {
+    match program::find("runc")
+        .or_else(|| Some(PathBuf::from("/usr/sbin/runc")).filter(|p| p.exists()))
+    {
         Some(runc) => Ok((Some(runc), String::from("runc"))),
         None => Err(Unusable(String::from(
             "podman's OCI runtime crun does not work with this host's cgroups (hybrid mode): \
@@ -199,7 +202,7 @@ fn check_user() -> Result<(), Unusable> {
             )));
         }
     }
-    if program("newuidmap").is_none() || program("newgidmap").is_none() {
+    if program::find("newuidmap").is_none() || program::find("newgidmap").is_none() {
         return Err(Unusable(String::from(
             "the programs newuidmap and newgidmap are not installed, which rootless containers \
              need (Debian and Ubuntu: sudo apt-get install uidmap, Fedora: shadow-utils, \

@@ -53,7 +53,7 @@ impl Engine for Qemu {
 
     fn start(&self, machine: Machine, events: EventSender) -> Result<Box<dyn Running>, StartError> {
         let program = program::find_qemu(machine.arch)?;
-        let qemu_img = program::find("qemu-img")
+        let qemu_img = boxbuild_host::program::find("qemu-img")
             .ok_or_else(|| Unusable("qemu-img is not installed".to_owned()))?;
         let kernel = open_kernel(&machine)?;
         let disk = Disk::open(&qemu_img, &machine.disk)

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use boxbuild_host::arch::Arch;
+use boxbuild_host::program;
 
 use super::argv;
 use crate::unusable::Unusable;
@@ -15,7 +16,7 @@ const OLDEST: u32 = 6;
 /// Whether QEMU for guests of `arch` is here and new enough.
 pub(super) fn probe(arch: Arch) -> Result<(), Unusable> {
     let program = find_qemu(arch)?;
-    find("qemu-img").ok_or_else(|| {
+    program::find("qemu-img").ok_or_else(|| {
         Unusable(String::from(
             "the program qemu-img is not installed (Debian and Ubuntu: qemu-utils, Fedora: \
              qemu-img, openSUSE: qemu-img)",
@@ -44,7 +45,7 @@ pub(super) fn probe(arch: Arch) -> Result<(), Unusable> {
 pub(super) fn find_qemu(arch: Arch) -> Result<PathBuf, Unusable> {
     let name = argv::program(arch);
     let fallback = Path::new("/usr/libexec/qemu-kvm");
-    find(&name)
+    program::find(&name)
         .or_else(|| (arch == Arch::host() && fallback.exists()).then(|| fallback.to_owned()))
         .ok_or_else(|| {
             let package = match arch {
@@ -58,14 +59,6 @@ pub(super) fn find_qemu(arch: Arch) -> Result<PathBuf, Unusable> {
                  {name}-core, openSUSE: qemu)"
             ))
         })
-}
-
-/// Where a program is.
-pub(super) fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(program))
-        .find(|path| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok())
 }
 
 /// `10` from `QEMU emulator version 10.0.2 (…)`.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use boxbuild_core::build_args::{self, BuildArgs, BuildArgsError};
+use boxbuild_host::nearest::{TYPO, nearest};
 use clap::CommandFactory;
 
 use crate::args;
@@ -80,13 +81,11 @@ impl Table {
     /// Returns the option that was probably meant, without its dashes.
     fn nearest(self, name: &str) -> Option<String> {
         match self {
-            Table::Options => args::Cli::command()
-                .get_arguments()
-                .filter_map(|arg| arg.get_long())
-                .map(|known| (strsim::damerau_levenshtein(known, name), known))
-                .min()
-                .filter(|(distance, _)| *distance <= 2)
-                .map(|(_, known)| known.to_owned()),
+            Table::Options => {
+                let command = args::Cli::command();
+                let known = command.get_arguments().filter_map(|arg| arg.get_long());
+                nearest(name, known, TYPO).map(str::to_owned)
+            }
             Table::BuildArgs => match BuildArgs::parse(&[format!("--{name}").into()]) {
                 Err(BuildArgsError::Unknown { nearest, .. }) => {
                     nearest.map(|option| option.trim_start_matches('-').to_owned())

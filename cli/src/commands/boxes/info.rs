@@ -17,7 +17,7 @@ pub(super) fn info(store: &Store, name: &str, arch: Option<Arch>) -> Result<Stri
             let Some((published, variant)) = catalog.get(name, arch) else {
                 return Err(error.into());
             };
-            let source = catalog.source(variant)?;
+            let repository = catalog.repository(variant)?;
             let mut text = format!(
                 "name         {name}\nstate        published, not on this host\n\
                  origin       {}\narch         {arch}\ndefaults     {} CPUs, {} MiB memory\n\
@@ -29,7 +29,7 @@ pub(super) fn info(store: &Store, name: &str, arch: Option<Arch>) -> Result<Stri
                 catalog.origin,
             );
             for file in [&variant.kernel_file, &variant.disk_file] {
-                text += &format!("  {}\n", source.file(file));
+                text += &format!("  {}\n", repository.file(file));
             }
             if !variant.container.is_empty() {
                 text += &format!("  {}\n", variant.container);

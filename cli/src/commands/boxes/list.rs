@@ -141,7 +141,7 @@ impl Row {
                 if is_installed(&published.name, variant.arch) {
                     continue;
                 }
-                let source = catalog.source(variant);
+                let repository = catalog.repository(variant);
                 rows.push(Row {
                     name: published.name.clone(),
                     arch: Some(variant.arch),
@@ -151,15 +151,15 @@ impl Row {
                     created: None,
                     kiwi: None,
                     changed_in_place: false,
-                    files: source
+                    files: repository
                         .iter()
-                        .flat_map(|source| {
+                        .flat_map(|repository| {
                             [&variant.kernel_file, &variant.disk_file]
-                                .map(|file| source.file(file).to_string())
+                                .map(|file| repository.file(file).to_string())
                         })
                         .collect(),
                     published: None,
-                    problem: source.err().map(|error| error.to_string()),
+                    problem: repository.err().map(|error| error.to_string()),
                 });
             }
         }

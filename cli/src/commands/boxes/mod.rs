@@ -5,10 +5,10 @@ mod list;
 mod verify;
 
 use boxbuild_boxes::lock_file::Locked;
-use boxbuild_boxes::source::debian::{self, CreateOptions};
-use boxbuild_boxes::source::import as imported;
-use boxbuild_boxes::source::published::{self, Freshness, Request};
-use boxbuild_boxes::store::{Store, StoreError};
+use boxbuild_boxes::source::import::ImportedBox;
+use boxbuild_boxes::source::published::{self, Freshness, PullRequest};
+use boxbuild_boxes::source::{self, BoxSource, CreateOptions};
+use boxbuild_boxes::store::{IfExists, Store, StoreError};
 use boxbuild_host::arch::Arch;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::units::size;
@@ -71,7 +71,7 @@ fn pull(store: &Store, args: &PullArgs) -> Result<String> {
     let mut text = String::new();
     for name in &args.names {
         let mut progress = Progress::new(false);
-        let request = Request {
+        let request = PullRequest {
             name,
             arch: args.arch,
             freshness: if args.force {
@@ -90,17 +90,11 @@ fn pull(store: &Store, args: &PullArgs) -> Result<String> {
 
 /// `box import`.
 fn import(store: &Store, args: &ImportArgs) -> Result<String> {
-    let interrupt = signals::take_over()?;
-    let mut progress = Progress::new(false);
-    let result = imported::import(store, &args.options()?, &interrupt, &mut progress);
-    progress.finish(result.is_ok());
-    Ok(describe(&result?))
+    install(store, &ImportedBox::new(args.options()?), args.force)
 }
 
 /// `box create`.
 fn create(store: &Store, args: &CreateArgs) -> Result<String> {
-    let interrupt = signals::take_over()?;
-    let mut progress = Progress::new(false);
     let options = CreateOptions {
         name: args.name.clone(),
         from: args.from.clone(),
@@ -108,11 +102,24 @@ fn create(store: &Store, args: &CreateArgs) -> Result<String> {
         mirror: args.mirror.clone(),
         disk_size: args.disk_size,
         kiwi_version: args.kiwi_version.clone(),
-        replace: args.force,
     };
-    let result = debian::create(store, &options, &interrupt, &mut |step| {
-        progress.begin(step);
-    });
+    install(
+        store,
+        source::create::source(&options)?.as_ref(),
+        args.force,
+    )
+}
+
+/// Makes a box, and returns the text on it.
+fn install(store: &Store, source: &dyn BoxSource, force: bool) -> Result<String> {
+    let interrupt = signals::take_over()?;
+    let if_exists = if force {
+        IfExists::Replace
+    } else {
+        IfExists::Fail
+    };
+    let mut progress = Progress::new(false);
+    let result = source::install(store, source, if_exists, &interrupt, &mut progress);
     progress.finish(result.is_ok());
     Ok(describe(&result?))
 }

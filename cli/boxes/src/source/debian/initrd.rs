@@ -1,10 +1,10 @@
-//! What the box's initrd consists of: configuration of initramfs-tools.
+//! The configuration of initramfs-tools, which makes the box's initial ramdisk.
 
 use std::path::Path;
 
-use super::rootfs::write;
+use super::files::write;
 
-/// Modules that the box's initrd must bring: what boxbuild's machines consist of.
+/// Modules in the initial ramdisk: the devices of boxbuild's machines.
 const INITRD_MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_blk",
@@ -19,14 +19,14 @@ const INITRD_MODULES: &[&str] = &[
     "9p",
 ];
 
-/// Configuration of initramfs-tools, in place before the kernel package makes the initrd.
+/// Configuration that must be in place before the kernel package makes the initial ramdisk.
 const INITRAMFS_CONF: &str =
     "MODULES=list\nBUSYBOX=y\nCOMPRESS=zstd\nCOMPRESSLEVEL=3\nFSTYPE=ext4\nRESUME=none\n";
 
-/// Part of the initrd that its /init sources before anything else. The console is a module, so
-/// the kernel starts /init without an open file, and no device would ever be found (docs/vmm.md,
-/// "A console that comes late"). `exec` would end the shell if it failed, so it is tried in
-/// another one first.
+/// Script that the initial ramdisk's /init sources before anything else. The console's driver is a
+/// module, so the kernel starts /init without an open file, and no device would ever be found
+/// (docs/vmm.md, "A console that comes late"). `exec` would end the shell if it failed, so it is
+/// tried in another one first.
 const CONSOLE_FIRST: &str = "\
 modprobe -q virtio_pci
 modprobe -q virtio_console
@@ -41,7 +41,7 @@ done
 exec <$stdio >$stdio 2>&1
 ";
 
-/// Files that must be there before packages are configured.
+/// Writes the files that must be in place before packages are configured to the folder `dir`.
 pub(super) fn write_early(dir: &Path) -> std::io::Result<()> {
     write(
         dir,
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scripts_are_scripts() {
+    fn the_shell_parses_the_scripts() {
         let dir = tempfile::tempdir().unwrap();
         write_early(dir.path()).unwrap();
         let hook = dir.path().join("etc/initramfs-tools/hooks/boxbuild");

@@ -5,24 +5,39 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
 use boxbuild_host::arch::Arch;
 use boxbuild_host::digest::sha256;
+use boxbuild_host::error::{ClassifiedError, Classify, ErrorClass};
+use serde::Deserialize;
 
-/// Indexes in indexes that are followed.
+use crate::source::error::SourceError;
+
+/// Nested indexes that are followed.
 const DEPTH: usize = 3;
-/// Manifests are smaller than this, in bytes (the specification recommends to accept 4 MiB).
+/// Largest manifest in bytes (the specification recommends to accept 4 MiB).
 const LARGEST_MANIFEST: u64 = 4 << 20;
 
-/// An image cannot be used.
+/// A container image cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} is no OCI image that can be used: {problem}")]
+#[error("{path} is not an OCI image that can be used: {problem}")]
 pub struct OciError {
     path: PathBuf,
     problem: String,
 }
 
+impl Classify for OciError {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Host
+    }
+}
+
+impl From<OciError> for SourceError {
+    fn from(error: OciError) -> SourceError {
+        SourceError::Other(ClassifiedError::new(error))
+    }
+}
+
+/// An index, with manifests or other indexes, or a manifest, with layers.
 #[derive(Debug, Deserialize)]
 struct Index {
     #[serde(default)]
@@ -43,8 +58,8 @@ struct Platform {
     architecture: String,
 }
 
-/// The layers of the image for `arch`, the lowest first, with their content checked. An archive is
-/// unpacked to the folder `work`.
+/// Returns the paths of the layers of the image for `arch`, the lowest first. Their digests are
+/// checked. An archive is unpacked to the folder `work`.
 pub(super) fn layers(path: &Path, arch: Arch, work: &Path) -> Result<Vec<PathBuf>, OciError> {
     let error = |problem: String| OciError {
         path: path.to_owned(),
@@ -73,10 +88,10 @@ pub(super) fn layers(path: &Path, arch: Arch, work: &Path) -> Result<Vec<PathBuf
     Err(error(String::from("it has no layers")))
 }
 
-/// The manifest for an architecture, or the only one.
+/// Returns the manifest for an architecture, or the only one.
 fn choose(manifests: &[Descriptor], arch: Arch) -> Result<&Descriptor, String> {
-    // Named as in Go, as Debian does it but for one.
-    let wanted = match arch {
+    // GOARCH: Debian's names, but for one.
+    let name = match arch {
         Arch::Ppc64le => "ppc64le",
         other => other.debian_name(),
     };
@@ -84,7 +99,7 @@ fn choose(manifests: &[Descriptor], arch: Arch) -> Result<&Descriptor, String> {
         descriptor
             .platform
             .as_ref()
-            .is_some_and(|platform| platform.architecture == wanted)
+            .is_some_and(|platform| platform.architecture == name)
     };
     match (manifests.iter().find(fits), manifests) {
         (Some(descriptor), _) => Ok(descriptor),
@@ -96,6 +111,7 @@ fn choose(manifests: &[Descriptor], arch: Arch) -> Result<&Descriptor, String> {
     }
 }
 
+/// Reads an index or a manifest.
 fn parse(path: &Path) -> Result<Index, String> {
     let problem = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let size = fs::metadata(path).map_err(|error| problem(&error))?.len();
@@ -106,17 +122,18 @@ fn parse(path: &Path) -> Result<Index, String> {
     serde_json::from_slice(&text).map_err(|error| problem(&error))
 }
 
+/// An image in the OCI layout.
 struct Layout {
     dir: PathBuf,
 }
 
 impl Layout {
-    /// The file of a digest, whose content has it.
+    /// Returns the path of the blob with a digest, which is checked.
     fn blob(&self, digest: &str) -> Result<PathBuf, String> {
         let hash = digest
             .strip_prefix("sha256:")
             .filter(|hash| is_hash(hash))
-            .ok_or_else(|| format!("'{}' is no digest by SHA-256", digest.escape_debug()))?;
+            .ok_or_else(|| format!("'{}' is not a SHA-256 digest", digest.escape_debug()))?;
         let path = self.dir.join("blobs/sha256").join(hash);
         let (_, found) = File::open(&path)
             .and_then(|mut file| sha256(&mut file))
@@ -135,7 +152,7 @@ fn is_hash(text: &str) -> bool {
             .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// Unpacks an archive of a layout. Only names that a layout has are taken.
+/// Unpacks an archive of a layout. Entries that do not belong to a layout are ignored.
 fn unpack(archive: &Path, to: &Path) -> Result<(), String> {
     let all = || -> io::Result<()> {
         fs::create_dir_all(to.join("blobs/sha256"))?;
@@ -170,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn damage_is_recognised() {
+    fn digests_and_architectures_are_checked() {
         let dir = tempfile::tempdir().unwrap();
         let blobs = dir.path().join("blobs/sha256");
         fs::create_dir_all(&blobs).unwrap();
@@ -195,7 +212,7 @@ mod tests {
         assert!(
             index("sha256:../../etc/passwd", "")
                 .unwrap_err()
-                .contains("no digest")
+                .contains("not a SHA-256 digest")
         );
         fs::write(blobs.join(layer.trim_start_matches("sha256:")), "changed").unwrap();
         assert!(index(&manifest, "").unwrap_err().contains("damaged"));

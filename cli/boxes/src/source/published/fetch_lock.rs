@@ -1,4 +1,4 @@
-//! One process fetches a box at a time.
+//! Locks on the folders that boxes are fetched to: one process fetches a box at a time.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -6,20 +6,21 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use boxbuild_host::error::IoError;
+use boxbuild_host::interrupt::Interrupt;
+use boxbuild_host::reporter::Reporter;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{PullError, io_error};
 use crate::store::Store;
-use boxbuild_host::interrupt::Interrupt;
 
-/// Beginning of the names of folders for what is being fetched.
+/// Beginning of the names of folders that boxes are fetched to.
 const PREFIX: &str = ".fetch-";
 
-/// How often a waiting process looks.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often a waiting process tries again.
+const RETRY: Duration = Duration::from_millis(100);
 
-/// The folder for what is being fetched of a box, for this process alone.
+/// The folder that a box is fetched to, held by this process alone.
 #[derive(Debug)]
 pub(super) struct FetchLock {
     dir: PathBuf,
@@ -27,60 +28,63 @@ pub(super) struct FetchLock {
 }
 
 impl FetchLock {
-    /// Waits until no other process has it; says so once. `Err(None)` means that the user does not
-    /// want to wait.
+    /// Waits until no other process has the folder of the box `full_name`, with a note for the user.
+    /// `None` means that the user has interrupted that.
     pub(super) fn take(
         store: &Store,
         full_name: &str,
         interrupt: &Interrupt,
-        say: &mut dyn FnMut(&str),
-    ) -> Result<FetchLock, Option<PullError>> {
+        reporter: &mut dyn Reporter,
+    ) -> Result<Option<FetchLock>, IoError> {
         let dir = store.root().join(format!("{PREFIX}{full_name}"));
-        let mut said = false;
+        let mut noted = false;
         loop {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o755)
                 .create(&dir)
-                .map_err(io_error("create", &dir))?;
+                .map_err(IoError::on("create", &dir))?;
             let handle = match File::open(&dir) {
                 Ok(handle) => handle,
-                // Who had it is done, and has removed it.
+                // The process that had it is done, and has removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(Some(io_error("open", &dir)(error))),
+                Err(error) => return Err(IoError::on("open", &dir)(error)),
             };
             match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) if is_still(&dir, &lock) => return Ok(FetchLock { dir, _lock: lock }),
+                Ok(lock) if is_still(&dir, &lock) => {
+                    return Ok(Some(FetchLock { dir, _lock: lock }));
+                }
                 Ok(_) => {}
                 Err((_, Errno::EWOULDBLOCK)) => {
-                    if !said {
-                        say(&format!(
+                    if !noted {
+                        reporter.note(&format!(
                             "another boxbuild is fetching the box {full_name}: waiting for it"
                         ));
-                        said = true;
+                        noted = true;
                     }
-                    std::thread::sleep(LOOK);
+                    std::thread::sleep(RETRY);
                 }
-                Err((_, errno)) => return Err(Some(io_error("lock", &dir)(errno.into()))),
+                Err((_, errno)) => return Err(IoError::on("lock", &dir)(errno.into())),
             }
             if interrupt.count() > 0 {
-                return Err(None);
+                return Ok(None);
             }
         }
     }
 
+    /// Returns the folder.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The box is published: what was fetched is of no use any more.
+    /// Removes the folder, after the box has been published.
     pub(super) fn done(self) {
         // What cannot be removed now is removed by `box prune`.
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
-/// Whether a folder is still what was opened.
+/// Whether a path still is the folder that was opened.
 fn is_still(dir: &Path, handle: &File) -> bool {
     let same = |metadata: fs::Metadata| {
         handle
@@ -90,13 +94,14 @@ fn is_still(dir: &Path, handle: &File) -> bool {
     fs::metadata(dir).is_ok_and(same)
 }
 
-/// The box is the one that is published: removes what a process that was killed right after that
-/// has left.
+/// Removes the folder of a box that is up to date, which a process left that was killed right after
+/// it published the box.
 pub(super) fn clear(store: &Store, full_name: &str) {
     remove(&store.root().join(format!("{PREFIX}{full_name}")));
 }
 
-/// Removes what interrupted fetches have left, unless they go on, and says how many bytes that was.
+/// Removes the files of interrupted fetches, unless a process continues them. Returns the number of
+/// bytes freed.
 pub fn prune(store: &Store) -> u64 {
     let entries = fs::read_dir(store.root()).into_iter().flatten().flatten();
     entries
@@ -108,7 +113,7 @@ pub fn prune(store: &Store) -> u64 {
         .sum()
 }
 
-/// Removes a folder unless a process has it, and says how many bytes that was.
+/// Removes a folder unless a process has it. Returns the number of bytes freed.
 fn remove(dir: &Path) -> u64 {
     let Some(_lock) = File::open(dir)
         .ok()

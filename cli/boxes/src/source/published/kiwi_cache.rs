@@ -1,74 +1,104 @@
 //! Caches of kiwi's own boxbuild (`ROOT/NAME/`, files of several architectures side by side).
 //!
 //! They are used as they are: the disk becomes a file of our box by a hard link, so that it takes
-//! no place twice, and kiwi can go on with its cache, or replace it. Kernel and initial ramdisk
-//! come from the archive, because kiwi writes its unpacked ones anew at every run. Before that,
-//! both files are checked against the checksums beside them: kiwi puts files into its cache
-//! before it checks them.
+//! no space twice, and kiwi can go on with its cache, or replace it. Kernel and initial ramdisk
+//! come from the archive, because kiwi writes its unpacked ones anew at every run. Both files are
+//! checked against the checksums beside them first: kiwi puts files into its cache before it checks
+//! them.
 
 use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 
-use super::{Algorithm, Checksum, PullError, Puller, install, io_error};
-use crate::fetch::{self, Fetched};
-use crate::store::InstalledBox;
 use boxbuild_host::digest::sha256;
+use boxbuild_host::error::IoError;
 
-impl Puller<'_> {
-    /// The box from kiwi's cache, if it is there and whole.
-    pub(super) fn adopt(&mut self) -> Result<Option<InstalledBox>, PullError> {
-        let dir = self.store.root().join(&self.wanted.published.name);
-        let [kernel, disk] = self.wanted.files();
-        let (kernel, disk) = (dir.join(kernel), dir.join(disk));
-        if !kernel.is_file() || !disk.is_file() {
-            return Ok(None);
-        }
-        self.progress.begin("check kiwi's cache");
-        let mut checked = Vec::new();
-        for path in [&kernel, &disk] {
-            let mut sum = path.clone().into_os_string();
-            sum.push(".sha256");
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let published = fs::read_to_string(&sum)
-                .ok()
-                .and_then(|text| Checksum::parse(&text, &name, Algorithm::Sha256).ok());
-            let mut file = File::open(path).map_err(io_error("open", path))?;
-            let (size, found) = sha256(&mut file).map_err(io_error("read", path))?;
-            if published.is_none_or(|published| published.hex != found) {
-                self.progress.note(&format!(
-                    "{} is not what {} says: kiwi's cache is left as it is, and not used",
-                    path.display(),
-                    sum.display()
-                ));
-                self.progress.finish(false);
-                return Ok(None);
-            }
-            checked.push(Fetched {
-                size,
-                sha256: found,
-                sha512: None,
-                unpacked: None,
-            });
-        }
-        let [kernel_name, disk_name] = self.wanted.files();
-        let parts = [
-            self.part(kernel_name, &checked[0]),
-            self.part(disk_name, &checked[1]),
-        ];
-        let staging = self.store.stage()?;
-        let destination = install::kernel_destination(&staging, self.wanted.variant.use_initrd);
-        let unpacked = match fetch::unpack_file(&kernel, &destination) {
-            Ok(unpacked) => unpacked,
-            Err(error) => {
-                self.progress.note(&format!(
-                    "{} of kiwi's cache is not used: {error}",
-                    kernel.display()
-                ));
-                self.progress.finish(false);
-                return Ok(None);
-            }
-        };
-        let installed = self.publish(staging, Some(&unpacked), &disk, parts, false)?;
-        self.progress.finish(true);
-        Ok(Some(installed))
+use super::assemble::{DiskForm, assemble, boot_file_paths};
+use super::entry::Entry;
+use crate::fetch::{Algorithm, Checksum, FetchedFile, unpack_file};
+use crate::source::box_source::{BoxSource, MakeBox, Making, Target};
+use crate::source::contents::BoxContents;
+use crate::source::error::SourceError;
+use crate::store::Store;
+
+/// A box of the files in kiwi's cache.
+#[derive(Debug)]
+pub(super) struct KiwiCache<'a> {
+    entry: &'a Entry<'a>,
+    /// The archive with the kernel.
+    kernel: PathBuf,
+    disk: PathBuf,
+}
+
+impl<'a> KiwiCache<'a> {
+    /// Finds the files of a box in kiwi's cache.
+    pub(super) fn find(store: &Store, entry: &'a Entry<'a>) -> Option<KiwiCache<'a>> {
+        let dir = store.root().join(entry.name());
+        let [kernel, disk] = entry.files().map(|name| dir.join(name));
+        (kernel.is_file() && disk.is_file()).then_some(KiwiCache {
+            entry,
+            kernel,
+            disk,
+        })
     }
+
+    /// Makes the box of the cache's files, whose hashes are in `checked`.
+    fn make(
+        &self,
+        checked: &[FetchedFile; 2],
+        making: &mut Making<'_>,
+    ) -> Result<BoxContents, SourceError> {
+        let paths = boot_file_paths(self.entry, making.staging);
+        let unpacked = unpack_file(&self.kernel, &paths).map_err(|error| {
+            SourceError::Unusable(format!(
+                "{} of kiwi's cache is not used: {error}",
+                self.kernel.display()
+            ))
+        })?;
+        assemble(
+            self.entry,
+            making,
+            Some(&unpacked),
+            &self.disk,
+            checked,
+            DiskForm::AsIs,
+        )
+    }
+}
+
+impl BoxSource for KiwiCache<'_> {
+    fn target(&self) -> Target {
+        self.entry.target()
+    }
+
+    /// Checks the files of the cache. Fails with [`SourceError::Unusable`] if they do not match their
+    /// checksums.
+    fn prepare(&self) -> Result<MakeBox<'_>, SourceError> {
+        let checked = [check(&self.kernel)?, check(&self.disk)?];
+        Ok(Box::new(move |making| self.make(&checked, making)))
+    }
+}
+
+/// Checks a file against the checksum file beside it.
+fn check(path: &Path) -> Result<FetchedFile, SourceError> {
+    let mut sum = path.to_owned().into_os_string();
+    sum.push(".sha256");
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let published = fs::read_to_string(&sum)
+        .ok()
+        .and_then(|text| Checksum::parse(&text, &name, Algorithm::Sha256).ok());
+    let mut file = File::open(path).map_err(IoError::on("open", path))?;
+    let (size, found) = sha256(&mut file).map_err(IoError::on("read", path))?;
+    if published.is_none_or(|published| published.hex != found) {
+        return Err(SourceError::Unusable(format!(
+            "{} does not match {}: kiwi's cache is left as it is, and not used",
+            path.display(),
+            sum.display()
+        )));
+    }
+    Ok(FetchedFile {
+        size,
+        sha256: found,
+        sha512: None,
+        unpacked: None,
+    })
 }

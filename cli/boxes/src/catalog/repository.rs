@@ -1,23 +1,23 @@
-//! Where the files of a published box are.
+//! Repositories: the folders that files of published boxes are fetched from.
 
-use boxbuild_host::error::{Classify, ErrorClass};
 use std::path::PathBuf;
 
+use boxbuild_host::error::{Classify, ErrorClass};
 use reqwest::Url;
 
-/// What `obs://` stands for unless kiwi's runtime configuration says otherwise.
+/// The address that `obs://` stands for unless kiwi's runtime configuration has another.
 pub(super) const OBS_BASE: &str = "https://download.opensuse.org/repositories";
 
-/// A place that files of boxes are fetched from.
+/// A folder that files of boxes are fetched from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum Repository {
     /// A folder of a web server; the path ends in `/`.
     Web(Url),
     /// A folder of this host.
     Folder(PathBuf),
 }
 
-/// One file of a source.
+/// A file in a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// On a web server.
@@ -26,25 +26,25 @@ pub enum Location {
     File(PathBuf),
 }
 
-/// Boxes cannot be fetched from there.
+/// Boxes cannot be fetched from an address.
 #[derive(Debug, thiserror::Error)]
-#[error("the source '{source_text}' cannot be used: {problem}")]
-pub struct SourceError {
-    source_text: String,
+#[error("the source '{address}' cannot be used: {problem}")]
+pub struct RepositoryError {
+    address: String,
     problem: String,
 }
 
-impl Classify for SourceError {
+impl Classify for RepositoryError {
     fn class(&self) -> ErrorClass {
         ErrorClass::Usage
     }
 }
 
-impl Source {
-    /// Understands `obs://PROJECT/REPOSITORY`, `https://`, `http://`, `dir:` and `file:`.
-    pub(super) fn parse(text: &str, obs_base: &str) -> Result<Source, SourceError> {
-        let error = |problem: &str| SourceError {
-            source_text: text.to_owned(),
+impl Repository {
+    /// Parses `obs://PROJECT/REPOSITORY`, `https://`, `http://`, `dir:` and `file:` addresses.
+    pub(super) fn parse(text: &str, obs_base: &str) -> Result<Repository, RepositoryError> {
+        let error = |problem: &str| RepositoryError {
+            address: text.to_owned(),
             problem: problem.to_owned(),
         };
         let web = |address: &str| {
@@ -56,7 +56,7 @@ impl Source {
                 let path = format!("{}/", url.path());
                 url.set_path(&path);
             }
-            Ok(Source::Web(url))
+            Ok(Repository::Web(url))
         };
         if let Some(name) = text.strip_prefix("obs://") {
             return web(&obs_address(name, obs_base)
@@ -72,33 +72,33 @@ impl Source {
         // The authority of such an address is empty.
         let path = path.strip_prefix("//").unwrap_or(path);
         if path.starts_with('/') {
-            return Ok(Source::Folder(PathBuf::from(path)));
+            return Ok(Repository::Folder(PathBuf::from(path)));
         }
         Err(error(
             "boxes are fetched from obs://, https://, http:// or dir:/ABSOLUTE/PATH",
         ))
     }
 
-    /// The file `name` (without separators).
+    /// Returns the location of the file `name`, which has no separators.
     pub fn file(&self, name: &str) -> Location {
         match self {
-            Source::Web(base) => {
+            Repository::Web(base) => {
                 let mut url = base.clone();
                 if let Ok(mut segments) = url.path_segments_mut() {
                     segments.pop_if_empty().push(name);
                 }
                 Location::Web(url)
             }
-            Source::Folder(dir) => Location::File(dir.join(name)),
+            Repository::Folder(dir) => Location::File(dir.join(name)),
         }
     }
 
-    /// What the user should know of it.
+    /// Returns a warning for the user about the repository, if there is one.
     pub fn note(&self) -> Option<String> {
         match self {
-            Source::Web(url) if url.scheme() == "http" => Some(format!(
-                "{} is not authenticated (http): whoever is between it and this machine can \
-                 change the box; its checksums come the same way",
+            Repository::Web(url) if url.scheme() == "http" => Some(format!(
+                "{} is not authenticated (http): anyone between it and this host can change \
+                 the box, and its checksums, which come the same way",
                 url.host_str().unwrap_or_default()
             )),
             _ => None,
@@ -106,11 +106,11 @@ impl Source {
     }
 }
 
-impl std::fmt::Display for Source {
+impl std::fmt::Display for Repository {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Source::Web(url) => url.fmt(f),
-            Source::Folder(dir) => dir.display().fmt(f),
+            Repository::Web(url) => url.fmt(f),
+            Repository::Folder(dir) => dir.display().fmt(f),
         }
     }
 }
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     fn address(text: &str) -> String {
-        Source::parse(text, OBS_BASE)
+        Repository::parse(text, OBS_BASE)
             .unwrap()
             .file("A-Box.qcow2")
             .to_string()
@@ -160,15 +160,15 @@ mod tests {
             address("obs://A:/B:/C/images/"),
             "https://download.opensuse.org/repositories/A:/B:/C/images/A-Box.qcow2"
         );
-        let other = Source::parse("obs://A:B/images", "http://obs.example/r").unwrap();
+        let other = Repository::parse("obs://A:B/images", "http://obs.example/r").unwrap();
         assert_eq!(other.to_string(), "http://obs.example/r/A:/B/images/");
         assert!(other.note().unwrap().contains("not authenticated"));
-        let default = Source::parse("obs://A:B/images", OBS_BASE).unwrap();
+        let default = Repository::parse("obs://A:B/images", OBS_BASE).unwrap();
         assert_eq!(default.note(), None);
     }
 
     #[test]
-    fn other_sources() {
+    fn addresses_of_every_kind() {
         assert_eq!(
             address("https://b.example/x y"),
             "https://b.example/x%20y/A-Box.qcow2"
@@ -189,7 +189,7 @@ mod tests {
             "",
             "https://a/?x",
         ] {
-            assert!(Source::parse(bad, OBS_BASE).is_err(), "{bad}");
+            assert!(Repository::parse(bad, OBS_BASE).is_err(), "{bad}");
         }
     }
 }

@@ -1,65 +1,47 @@
-//! Programs run in the course of making a box.
+//! Programs that are run to make a box.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-
-use super::host::Host;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reaper::die_with_parent;
 use boxbuild_host::text::plain;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
-/// Lines of a program's output that are kept for the report of its failure.
+use super::error::CommandError;
+use super::host::Host;
+
+/// Last lines of a program's output that the error about its failure contains.
 const LAST_LINES: usize = 15;
 
-/// Time that a program gets to clean up when it is stopped.
+/// Time for a program that is stopped to clean up.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// A program failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// It did not start.
-    #[error("cannot run {program}")]
-    Start {
-        /// The program.
-        program: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It ended with an error.
-    #[error("{program} failed ({status}):\n{}", .output.join("\n"))]
-    Failed {
-        /// The program.
-        program: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// Its last lines.
-        output: Vec<String>,
-    },
-    /// The user stopped it.
-    #[error("interrupted")]
-    Interrupted,
-}
-
-/// Runs programs, and stops them when the user asks.
+/// Runs programs in the course of making a box, and stops them when the user interrupts it.
 #[derive(Debug)]
-pub(super) struct Runner<'a> {
-    host: &'a Host,
+pub(super) struct Workshop<'a> {
+    /// The folder that programs work in.
+    pub(super) dir: PathBuf,
+    /// The host, which has the programs.
+    pub(super) host: &'a Host,
     interrupt: &'a Interrupt,
 }
 
-impl<'a> Runner<'a> {
-    pub(super) fn new(host: &'a Host, interrupt: &'a Interrupt) -> Runner<'a> {
-        Runner { host, interrupt }
+impl<'a> Workshop<'a> {
+    /// Returns a workshop in the folder `dir`.
+    pub(super) fn new(dir: PathBuf, host: &'a Host, interrupt: &'a Interrupt) -> Workshop<'a> {
+        Workshop {
+            dir,
+            host,
+            interrupt,
+        }
     }
 
     /// Runs `program` to its end.
@@ -74,7 +56,7 @@ impl<'a> Runner<'a> {
         self.run_command(program, command)
     }
 
-    /// Runs a command, which messages call `program`, to its end.
+    /// Runs a command to its end; error messages call it `program`.
     pub(super) fn run_command(
         &self,
         program: &str,
@@ -91,39 +73,14 @@ impl<'a> Runner<'a> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        // SIGTERM lets it clean up.
+        // On SIGTERM, it cleans up.
         die_with_parent(&mut command, Signal::SIGTERM);
         let mut child = command.spawn().map_err(start_error)?;
-        let (sender, lines) = mpsc::channel();
-        let streams: [Option<Box<dyn io::Read + Send>>; 2] = [
-            child.stdout.take().map(|stream| Box::new(stream) as _),
-            child.stderr.take().map(|stream| Box::new(stream) as _),
-        ];
-        for stream in streams.into_iter().flatten() {
-            let sender = sender.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-                    if sender.send(plain(&line)).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        drop(sender);
-
-        let mut output = VecDeque::new();
-        let mut keep = |line: String| {
-            if line.trim().is_empty() {
-                return;
-            }
-            if output.len() == LAST_LINES {
-                output.pop_front();
-            }
-            output.push_back(line);
-        };
+        let lines = read_lines(&mut child);
+        let mut output = LastLines::default();
         let status = loop {
             while let Ok(line) = lines.try_recv() {
-                keep(line);
+                output.push(line);
             }
             if let Some(status) = child.try_wait().map_err(start_error)? {
                 break status;
@@ -133,14 +90,15 @@ impl<'a> Runner<'a> {
                 return Err(CommandError::Interrupted);
             }
             if let Ok(line) = lines.recv_timeout(Duration::from_millis(100)) {
-                keep(line);
+                output.push(line);
             } else {
                 std::thread::sleep(Duration::from_millis(20));
             }
         };
-        // What the readers still hold; a stray grandchild must not keep us waiting for more.
+        // Lines that the readers still hold. A grandchild that keeps the streams open is not waited
+        // for.
         while let Ok(line) = lines.recv_timeout(Duration::from_millis(200)) {
-            keep(line);
+            output.push(line);
         }
         if status.success() {
             return Ok(());
@@ -148,12 +106,48 @@ impl<'a> Runner<'a> {
         Err(CommandError::Failed {
             program: program.to_owned(),
             status,
-            output: output.into(),
+            output: output.0.into(),
         })
     }
 }
 
-/// Stops a child with its process group: kindly, then for good.
+/// Returns the lines that a child writes to its output streams, fit for a terminal.
+fn read_lines(child: &mut Child) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    let streams: [Option<Box<dyn io::Read + Send>>; 2] = [
+        child.stdout.take().map(|stream| Box::new(stream) as _),
+        child.stderr.take().map(|stream| Box::new(stream) as _),
+    ];
+    for stream in streams.into_iter().flatten() {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                if sender.send(plain(&line)).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    lines
+}
+
+/// The last lines of a program's output that are not empty.
+#[derive(Default)]
+struct LastLines(VecDeque<String>);
+
+impl LastLines {
+    fn push(&mut self, line: String) {
+        if line.trim().is_empty() {
+            return;
+        }
+        if self.0.len() == LAST_LINES {
+            self.0.pop_front();
+        }
+        self.0.push_back(line);
+    }
+}
+
+/// Stops a child with its process group: by SIGTERM, and by SIGKILL after [`GRACE`].
 fn stop(child: &mut Child) {
     let Ok(pid) = i32::try_from(child.id()) else {
         return;

@@ -9,23 +9,23 @@ use boxbuild_host::arch::Arch;
 use crate::server::Server;
 use crate::sets;
 
-pub(crate) struct Bench {
+pub(crate) struct Sandbox {
     pub(crate) server: Server,
     pub(crate) dir: tempfile::TempDir,
 }
 
-impl Bench {
+impl Sandbox {
     /// A user whose list has the box `test`, published at `/r` of the server.
-    pub(crate) fn new() -> Bench {
-        let bench = Bench {
+    pub(crate) fn new() -> Sandbox {
+        let sandbox = Sandbox {
             server: Server::start(),
             dir: tempfile::tempdir().unwrap(),
         };
         for folder in ["home", "work"] {
-            std::fs::create_dir(bench.path(folder)).unwrap();
+            std::fs::create_dir(sandbox.path(folder)).unwrap();
         }
-        bench.configure(&format!("{}/r", bench.server.url()));
-        bench
+        sandbox.configure(&format!("{}/r", sandbox.server.url()));
+        sandbox
     }
 
     /// Another source of the box.
@@ -58,8 +58,8 @@ impl Bench {
         command
     }
 
-    pub(crate) fn run(&self, args: &[&str]) -> Said {
-        Said::from(self.command(args).output().unwrap())
+    pub(crate) fn run(&self, args: &[&str]) -> CommandResult {
+        CommandResult::from(self.command(args).output().unwrap())
     }
 
     /// The box, which must be there, with every file as described.
@@ -106,17 +106,17 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// What boxbuild said.
+/// What boxbuild result.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct CommandResult {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl From<Output> for Said {
-    fn from(output: Output) -> Said {
-        Said {
+impl From<Output> for CommandResult {
+    fn from(output: Output) -> CommandResult {
+        CommandResult {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -124,9 +124,9 @@ impl From<Output> for Said {
     }
 }
 
-impl Said {
+impl CommandResult {
     #[track_caller]
-    pub(crate) fn expect(self, code: i32, texts: &[&str]) -> Said {
+    pub(crate) fn expect(self, code: i32, texts: &[&str]) -> CommandResult {
         assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
         for text in texts {
             assert!(

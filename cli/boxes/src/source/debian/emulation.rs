@@ -1,9 +1,8 @@
-//! Programs of other architectures, which making a box for one runs: QEMU's user emulation.
+//! Emulation of other architectures, whose programs making a box runs: QEMU's user emulation.
 //!
-//! Where the host's kernel has an interpreter for them, nothing is to be done. Else the root
-//! tree is made in a user namespace with a binfmt_misc of its own (Linux 6.7 or newer), in which
-//! an interpreter is registered that only processes in it see: the host stays as it is, and
-//! nothing is left.
+//! Nothing has to be done if the host's kernel has an interpreter for them. Otherwise the root tree
+//! is made in a user namespace with a binfmt_misc of its own (Linux 6.7 or newer), in which an
+//! interpreter is registered that only processes in it see: the host is not changed.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,63 +12,63 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use boxbuild_host::arch::Arch;
+use boxbuild_host::binfmt::{FOLDER as BINFMT, registration, runs_programs_of};
 use nix::sched::CloneFlags;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 
-use super::CreateError;
-use super::host::Host;
-use boxbuild_host::arch::Arch;
-use boxbuild_host::binfmt::{DIR as BINFMT, registration, runs_programs_of};
+use crate::source::error::SourceError;
+use crate::source::host::Host;
 
-/// Registers the interpreter in its first argument, and runs the rest.
+/// Script that registers the interpreter in its first argument, and runs the rest.
 const REGISTER: &str = "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc && \
     printf %s \"$0\" >/proc/sys/fs/binfmt_misc/register && exec \"$@\"";
 
 /// Longest table of ids of a user namespace (user_namespaces(7): 340 lines since Linux 4.15).
 const LONGEST_MAP: usize = 340 * 36;
 
-/// How programs of an architecture run here.
+/// How programs of an architecture run on this host.
 #[derive(Debug)]
-pub(super) enum Programs {
-    /// As they are: the host's own, or the kernel has an interpreter for all.
-    Direct,
-    /// By an interpreter for one process and its children: what to write into `register`.
+pub(super) enum Emulation {
+    /// The kernel runs them: they are the host's own, or it has an interpreter for all processes.
+    Kernel,
+    /// An interpreter is registered for one process and its children, by this line for `register`.
     Registered(OsString),
 }
 
-/// Runs its arguments so that what root mounts on the way goes with the processes, however these
-/// end; root of a container may not be allowed to.
+/// Script that runs its arguments in a mount namespace, so that mounts end with the processes. Root of
+/// a container may not be allowed to.
 const OWN_MOUNTS: &str =
     r#"unshare --mount -- true 2>/dev/null && exec unshare --mount -- "$@"; exec "$@""#;
 
-impl Programs {
-    /// How programs for `arch` can be run here. Changes nothing.
+impl Emulation {
+    /// Finds out how programs for `arch` can be run on this host. Changes nothing.
     ///
     /// # Errors
-    /// If they cannot; the error says how to get what is missing.
-    pub(super) fn find(host: &Host, arch: Arch) -> Result<Programs, CreateError> {
+    /// Fails with [`SourceError::Host`] if they cannot. The text says how to get what is missing.
+    pub(super) fn find(host: &Host, arch: Arch) -> Result<Emulation, SourceError> {
         if runs_programs_of(arch) {
-            return Ok(Programs::Direct);
+            return Ok(Emulation::Kernel);
         }
         let Some(interpreter) = interpreter(host, arch) else {
-            return Err(CreateError::Host(format!(
+            return Err(SourceError::Host(format!(
                 "this host cannot run programs for {arch}, which making a box of that architecture \
                  needs.\nOn Debian and Ubuntu: sudo apt-get install qemu-user-static"
             )));
         };
-        let programs = Programs::Registered(registration(arch, &interpreter));
-        // Nothing but an attempt tells whether the kernel lets us.
-        let tried = programs
+        let emulation = Emulation::Registered(registration(arch, &interpreter));
+        // Only an attempt tells whether the kernel allows it.
+        let tried = emulation
             .command(host, Path::new("true"))
             .stdin(Stdio::null())
             .output();
         let problem = match tried {
-            Ok(output) if output.status.success() => return Ok(programs),
+            Ok(output) if output.status.success() => return Ok(emulation),
             Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
             Err(error) => error.to_string(),
         };
-        Err(CreateError::Host(format!(
+        Err(SourceError::Host(format!(
             "this host cannot run programs for {arch}, which making a box of that architecture \
              needs: {BINFMT} has no entry for them that is enabled and has the flag F, and a \
              binfmt_misc of our own (Linux 6.7 or newer, with user namespaces) cannot be had: \
@@ -78,14 +77,15 @@ impl Programs {
         )))
     }
 
-    /// Whether commands run in a user namespace, as root in there.
+    /// Whether commands run in a user namespace, as its root.
     pub(super) fn in_namespace(&self) -> bool {
-        matches!(self, Programs::Registered(_))
+        matches!(self, Emulation::Registered(_))
     }
 
-    /// `program`, able to run programs for the architecture; its arguments can be added.
+    /// Returns a command that runs `program` so that it can run programs for the architecture.
+    /// Arguments of `program` can be added.
     pub(super) fn command(&self, host: &Host, program: &Path) -> Command {
-        let Programs::Registered(registration) = self else {
+        let Emulation::Registered(registration) = self else {
             if !host.is_root() {
                 return Command::new(program);
             }
@@ -114,8 +114,8 @@ impl Programs {
     }
 }
 
-/// QEMU's user emulation of `arch`, if it needs no libraries: there are none of the host's in
-/// the box.
+/// Returns QEMU's user emulation of `arch`, if it is linked statically: the box has none of the
+/// host's libraries.
 fn interpreter(host: &Host, arch: Arch) -> Option<PathBuf> {
     [format!("qemu-{arch}-static"), format!("qemu-{arch}")]
         .iter()
@@ -124,12 +124,12 @@ fn interpreter(host: &Host, arch: Arch) -> Option<PathBuf> {
         .find(|path| is_static(path) && !path.to_string_lossy().contains([':', '\n']))
 }
 
-/// Whether a program of the host's needs no other program to be loaded: none of its program
-/// headers is PT_INTERP (gABI, "Program Header").
+/// Whether a program of the host's architecture needs no dynamic loader: none of its program headers
+/// is PT_INTERP (gABI, "Program Header").
 fn is_static(path: &Path) -> bool {
     const PT_INTERP: u32 = 3;
     let read = || -> io::Result<bool> {
-        // The headers of what linkers make are in the first page.
+        // Linkers put the headers into the first page.
         let mut head = Vec::new();
         fs::File::open(path)?.take(4096).read_to_end(&mut head)?;
         let half = |at: usize| {
@@ -155,8 +155,8 @@ fn is_static(path: &Path) -> bool {
     read().unwrap_or(false)
 }
 
-/// Puts the child into user and mount namespaces of its own, in which every id is itself. For
-/// root: `unshare` would want subordinate ids for that.
+/// Runs the child of root in new user and mount namespaces that map each id to itself, for which
+/// `unshare` would need subordinate ids.
 fn isolate(command: &mut Command) {
     let map = |name: &str| identical(&fs::read_to_string(name).unwrap_or_default());
     let maps = [map("/proc/self/uid_map"), map("/proc/self/gid_map")];
@@ -166,7 +166,7 @@ fn isolate(command: &mut Command) {
     unsafe {
         command.pre_exec(move || {
             let (wait, unshared) = nix::unistd::pipe()?;
-            // Who is left outside may still write the tables.
+            // The child that stays outside may write the tables.
             match nix::unistd::fork()? {
                 ForkResult::Child => {
                     drop(unshared);
@@ -187,7 +187,7 @@ fn isolate(command: &mut Command) {
     }
 }
 
-/// Writes the tables of the parent's new namespace when `wait` ends.
+/// Writes the id tables of the parent's new namespace once `wait` is closed at its other end.
 fn write_maps(wait: &OwnedFd, maps: &[String; 2]) -> io::Result<()> {
     let parent = nix::unistd::getppid();
     while nix::unistd::read(wait, &mut [0]) == Err(nix::errno::Errno::EINTR) {}
@@ -199,13 +199,13 @@ fn write_maps(wait: &OwnedFd, maps: &[String; 2]) -> io::Result<()> {
             nix::fcntl::OFlag::O_WRONLY | nix::fcntl::OFlag::O_CLOEXEC,
             nix::sys::stat::Mode::empty(),
         )?;
-        // A table is written at once or not at all.
+        // The kernel takes a table in one write only.
         nix::unistd::write(&file, map.as_bytes())?;
     }
     Ok(())
 }
 
-/// `/proc/PID/NAME` in `buffer`.
+/// Writes `/proc/PID/NAME` to `buffer`, without allocating.
 fn map_name<'a>(pid: Pid, name: &str, buffer: &'a mut [u8; 40]) -> io::Result<&'a std::ffi::CStr> {
     let mut rest = &mut buffer[..];
     io::Write::write_fmt(&mut rest, format_args!("/proc/{pid}/{name}\0"))?;
@@ -213,8 +213,8 @@ fn map_name<'a>(pid: Pid, name: &str, buffer: &'a mut [u8; 40]) -> io::Result<&'
         .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
 }
 
-/// A table that maps each id which the table `own` has in it (user_namespaces(7): first id
-/// inside, first id outside, count) to itself.
+/// Returns a table that maps each id in the table `own` to itself (user_namespaces(7): first id
+/// inside, first id outside, count).
 fn identical(own: &str) -> String {
     let mut map = String::new();
     for line in own.lines() {
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_needs_a_loader_is_no_interpreter() {
+    fn only_static_programs_are_interpreters() {
         let dir = tempfile::tempdir().unwrap();
         let program = |kind: u32| {
             let mut head = vec![0; 64 + 56];
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_stay_what_they_are() {
+    fn ids_are_mapped_to_themselves() {
         assert_eq!(
             identical("         0          0 4294967295\n"),
             "0 0 4294967295\n"
@@ -265,8 +265,7 @@ mod tests {
         assert_eq!(name.to_str().unwrap(), "/proc/2147483647/uid_map");
     }
 
-    /// A program for aarch64 runs, as root and as a normal user, whether or not the host's kernel
-    /// has an interpreter for it.
+    /// As root and as a normal user, whether or not the host's kernel has an interpreter for it.
     #[test]
     fn a_foreign_program_runs() {
         const PROGRAM: &str = "/usr/lib/arch-test/arm64";
@@ -274,15 +273,15 @@ mod tests {
         if !Path::new(PROGRAM).exists() {
             return skip("arch-test is not installed");
         }
-        let host = match Host::examine(Arch::Aarch64) {
+        let host = match Host::check(&[]) {
             Ok(host) => host,
             Err(error) => return skip(&error.to_string()),
         };
-        let programs = match Programs::find(&host, Arch::Aarch64) {
-            Ok(programs) => programs,
+        let emulation = match Emulation::find(&host, Arch::Aarch64) {
+            Ok(emulation) => emulation,
             Err(error) => return skip(&error.to_string()),
         };
-        let output = programs
+        let output = emulation
             .command(&host, Path::new(PROGRAM))
             .output()
             .unwrap();
@@ -290,7 +289,6 @@ mod tests {
         assert!(!output.stdout.is_empty());
     }
 
-    /// What a namespace of root's has in it.
     #[test]
     fn root_keeps_all_ids() {
         if !nix::unistd::getuid().is_root() {

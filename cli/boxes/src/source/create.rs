@@ -1,0 +1,70 @@
+//! `boxbuild box create`: boxes of a distribution's own packages.
+
+use super::box_source::BoxSource;
+use super::debian;
+use super::distribution::{CreateOptions, Distribution};
+use super::error::SourceError;
+
+/// All distributions, in the order in which they are listed to users.
+const DISTRIBUTIONS: &[Distribution] = &[debian::DISTRIBUTION];
+
+/// Returns the source of the box that `options` describe.
+///
+/// # Errors
+/// Fails with [`SourceError::Usage`] if boxes cannot be made from `options.from`.
+pub fn source(options: &CreateOptions) -> Result<Box<dyn BoxSource>, SourceError> {
+    let known = options.from.split_once(':').and_then(|(name, release)| {
+        DISTRIBUTIONS.iter().find(|distribution| {
+            distribution.name == name && distribution.releases.contains(&release)
+        })
+    });
+    match known {
+        Some(distribution) => (distribution.source)(options),
+        None => Err(SourceError::Usage(format!(
+            "--from {}: boxes can be made from {}",
+            options.from,
+            all().join(" and ")
+        ))),
+    }
+}
+
+/// Returns every release of every distribution, as for `--from`.
+fn all() -> Vec<String> {
+    DISTRIBUTIONS
+        .iter()
+        .flat_map(|distribution| {
+            let releases = distribution.releases.iter();
+            releases.map(|release| format!("{}:{release}", distribution.name))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use boxbuild_host::arch::Arch;
+
+    use super::*;
+
+    fn from(from: &str) -> Result<Box<dyn BoxSource>, SourceError> {
+        source(&CreateOptions {
+            name: String::from("test"),
+            from: from.to_owned(),
+            arch: Arch::host(),
+            mirror: None,
+            disk_size: 1 << 30,
+            kiwi_version: None,
+        })
+    }
+
+    #[test]
+    fn only_known_releases_are_accepted() {
+        for known in all() {
+            let target = from(&known).unwrap().target();
+            assert_eq!((target.name.as_str(), target.origin), ("test", known));
+        }
+        for bad in ["trixie", "debian:", "debian:potato", "fedora:41"] {
+            let error = from(bad).err().unwrap().to_string();
+            assert!(error.contains("debian:bookworm and debian:trixie"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! A root tree from archives: one, or the layers of a container image on top of each other.
+//!
+//! The archives are not unpacked here. Their entries are put together in memory, as names in one
+//! tree, and written out as one archive in which each name occurs once, leads through folders only,
+//! and begins in the tree. Unpacking that archive cannot lead out of its folder: there is no
+//! absolute name, no `..`, and nothing is written through a symbolic link.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::PathBuf;
+
+use boxbuild_host::error::IoError;
+use tar::EntryType;
+
+use super::archive::{LayerError, append, open};
+
+/// Limit of the names in a tree.
+const MOST_NAMES: usize = 4_000_000;
+/// Symbolic links that are followed for one name (as the kernel does, path_resolution(7)).
+const MOST_LINKS: usize = 40;
+/// Beginning of the names of whiteouts, and the name of an opaque one (OCI image specification,
+/// layer.md, "Whiteouts").
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// Number of the layer, and of the entry in it.
+type Inode = (usize, usize);
+
+/// The components of a name, joined by `/`.
+type Name = Vec<u8>;
+
+/// The type of a file.
+#[derive(Debug, Clone)]
+enum Kind {
+    Folder,
+    File,
+    /// A symbolic link, with its target.
+    Link(Name),
+    Fifo,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+struct Node {
+    kind: Kind,
+    /// The entry with its content; `None` for a folder that no entry describes.
+    inode: Option<Inode>,
+    /// The highest layer that has the name.
+    layer: usize,
+}
+
+/// The names of a root tree, without their contents.
+#[derive(Debug)]
+pub(super) struct Tree {
+    layers: Vec<PathBuf>,
+    nodes: BTreeMap<Name, Node>,
+}
+
+impl Tree {
+    /// Reads the names in the archives `layers`, the lowest first. With `whiteouts`, entries that
+    /// remove names of lower layers are honoured.
+    pub(super) fn read(layers: Vec<PathBuf>, whiteouts: bool) -> Result<Tree, LayerError> {
+        let mut tree = Tree {
+            layers,
+            nodes: BTreeMap::new(),
+        };
+        for layer in 0..tree.layers.len() {
+            let path = tree.layers[layer].clone();
+            let mut archive = open(&path)?;
+            let entries = archive.entries().map_err(IoError::on("read", &path))?;
+            for (index, entry) in entries.enumerate() {
+                let entry = entry.map_err(IoError::on("read", &path))?;
+                let name = entry.path_bytes().into_owned();
+                let target = entry.link_name_bytes().map(Cow::into_owned);
+                let kind = entry.header().entry_type();
+                tree.add((layer, index), &name, kind, target, whiteouts)
+                    .map_err(|problem| LayerError::Entry {
+                        path: path.clone(),
+                        entry: String::from_utf8_lossy(&name).escape_debug().to_string(),
+                        problem,
+                    })?;
+            }
+        }
+        Ok(tree)
+    }
+
+    fn add(
+        &mut self,
+        inode: Inode,
+        name: &[u8],
+        kind: EntryType,
+        target: Option<Vec<u8>>,
+        whiteouts: bool,
+    ) -> Result<(), &'static str> {
+        if self.nodes.len() > MOST_NAMES {
+            return Err("is one of too many");
+        }
+        let mut parts = parts(name)?;
+        let Some(last) = parts.pop() else {
+            return Ok(());
+        };
+        let parent = self.folder(&parts, inode.0)?;
+        let name = join(&parent, last);
+        if whiteouts && last == OPAQUE {
+            self.remove_below(&parent, inode.0);
+            return Ok(());
+        }
+        if let Some(hidden) = last.strip_prefix(WHITEOUT).filter(|_| whiteouts) {
+            self.remove(&join(&parent, hidden), inode.0);
+            return Ok(());
+        }
+        let node = |kind| Node {
+            kind,
+            inode: Some(inode),
+            layer: inode.0,
+        };
+        let node = match kind {
+            EntryType::Directory => {
+                if let Some(old) = self.nodes.get_mut(&name)
+                    && matches!(old.kind, Kind::Folder)
+                {
+                    old.inode = Some(inode);
+                    old.layer = inode.0;
+                    return Ok(());
+                }
+                node(Kind::Folder)
+            }
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => node(Kind::File),
+            EntryType::Symlink => node(Kind::Link(target.ok_or("is a link to nothing")?)),
+            EntryType::Link => {
+                let target = target.ok_or("is a link to nothing")?;
+                let mut parts = self::parts(&target)?;
+                let last = parts.pop().ok_or("is a link to nothing")?;
+                let parent = self.folder(&parts, inode.0)?;
+                let linked = self.nodes.get(&join(&parent, last));
+                let linked = linked.ok_or("is a link to something that is not there")?;
+                if matches!(linked.kind, Kind::Folder) {
+                    return Err("is a hard link to a folder");
+                }
+                Node {
+                    layer: inode.0,
+                    ..linked.clone()
+                }
+            }
+            EntryType::Fifo => node(Kind::Fifo),
+            // Device nodes are the kernel's to make; other kinds only describe the archive.
+            _ => return Ok(()),
+        };
+        self.remove_below(&name, usize::MAX);
+        self.nodes.insert(name, node);
+        Ok(())
+    }
+
+    /// Returns the name of the folder that `parts` lead to. Symbolic links are followed inside of the
+    /// tree, and missing folders are added.
+    fn folder(&mut self, parts: &[&[u8]], layer: usize) -> Result<Name, &'static str> {
+        let mut todo: Vec<Vec<u8>> = parts.iter().rev().map(|part| part.to_vec()).collect();
+        let mut at = Name::new();
+        let mut links = 0;
+        while let Some(part) = todo.pop() {
+            if part == b".." {
+                // Only a link's target has them; the root's parent is the root.
+                at.truncate(at.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
+                continue;
+            }
+            let name = join(&at, &part);
+            match self.nodes.get(&name).map(|node| &node.kind) {
+                Some(Kind::Folder) => at = name,
+                Some(Kind::Link(target)) => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err("lies behind too many symbolic links");
+                    }
+                    if target.starts_with(b"/") {
+                        at.clear();
+                    }
+                    let words = target.split(|byte| *byte == b'/');
+                    let words = words.filter(|word| !word.is_empty() && *word != b".");
+                    let mut words: Vec<_> = words.map(<[u8]>::to_vec).collect();
+                    words.reverse();
+                    todo.extend(words);
+                }
+                Some(Kind::File | Kind::Fifo) => {
+                    return Err("lies below something that is not a folder");
+                }
+                None => {
+                    let node = Node {
+                        kind: Kind::Folder,
+                        inode: None,
+                        layer,
+                    };
+                    self.nodes.insert(name.clone(), node);
+                    at = name;
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    /// Removes a name and everything below it that is of a lower layer than `layer`.
+    fn remove(&mut self, name: &Name, layer: usize) {
+        self.remove_below(name, layer);
+        if self.nodes.get(name).is_some_and(|node| node.layer < layer) {
+            self.nodes.remove(name);
+        }
+    }
+
+    /// Removes everything below a name that is of a lower layer than `layer`.
+    fn remove_below(&mut self, name: &Name, layer: usize) {
+        let (from, to) = if name.is_empty() {
+            (Name::new(), vec![0xff])
+        } else {
+            (
+                [name.as_slice(), b"/"].concat(),
+                [name.as_slice(), b"0"].concat(),
+            )
+        };
+        let below: Vec<Name> = self
+            .nodes
+            .range(from..to)
+            .filter(|(_, node)| node.layer < layer)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in below {
+            self.nodes.remove(&name);
+        }
+    }
+
+    /// Returns the names of regular files.
+    pub(super) fn files(&self) -> impl Iterator<Item = &[u8]> {
+        self.nodes
+            .iter()
+            .filter(|(_, node)| matches!(node.kind, Kind::File))
+            .map(|(name, _)| name.as_slice())
+    }
+
+    /// Writes the tree as one archive, and the files that `copies` names also to the paths there.
+    pub(super) fn write(
+        &self,
+        out: impl Write,
+        copies: &[(Vec<u8>, PathBuf)],
+    ) -> Result<(), LayerError> {
+        let mut names: HashMap<Inode, Vec<&Name>> = HashMap::new();
+        for (name, node) in &self.nodes {
+            if let Some(inode) = node.inode {
+                names.entry(inode).or_default().push(name);
+            }
+        }
+        let mut builder = tar::Builder::new(out);
+        builder.mode(tar::HeaderMode::Complete);
+        for (layer, path) in self.layers.iter().enumerate() {
+            let mut archive = open(path)?;
+            for (index, entry) in archive
+                .entries()
+                .map_err(IoError::on("read", path))?
+                .enumerate()
+            {
+                let mut entry = entry.map_err(IoError::on("read", path))?;
+                if let Some(names) = names.get(&(layer, index)) {
+                    append(&mut builder, &mut entry, names, copies)?;
+                }
+            }
+        }
+        builder.finish().map_err(LayerError::Write)
+    }
+}
+
+/// Returns the components of a name in an archive.
+fn parts(name: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
+    if name.contains(&0) {
+        return Err("has a NUL byte in its name");
+    }
+    let parts: Vec<&[u8]> = name
+        .split(|byte| *byte == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+        .collect();
+    if parts.iter().any(|part| *part == b"..") {
+        return Err("has '..' in its name");
+    }
+    Ok(parts)
+}
+
+/// Returns the name of `name` in the folder `parent`.
+fn join(parent: &[u8], name: &[u8]) -> Name {
+    if parent.is_empty() {
+        name.to_vec()
+    } else {
+        [parent, b"/", name].concat()
+    }
+}

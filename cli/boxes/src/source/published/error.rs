@@ -1,0 +1,103 @@
+//! Errors of published boxes.
+
+use boxbuild_host::arch::Arch;
+use boxbuild_host::error::{Classify, ErrorClass, IoError};
+
+use crate::catalog::{CatalogError, RepositoryError};
+use crate::lock_file::LockError;
+use crate::source::error::SourceError;
+use crate::store::StoreError;
+
+/// A published box cannot be used, fetched or updated.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The store, or the box in it, cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The list of published boxes cannot be read.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The box is published at an address of an unknown kind.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The box is not the one in the lock file.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The box cannot be fetched or installed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// There is no such box, neither installed nor published.
+    #[error("there is no box '{name}'{}: {}", hint(.nearest), .known.join(", "))]
+    Unknown {
+        /// As typed.
+        name: String,
+        /// Names of installed and published boxes.
+        known: Vec<String>,
+        /// The name that the user most likely meant.
+        nearest: Option<String>,
+    },
+    /// The box is not published for this architecture.
+    #[error("the box '{name}' is not published for {arch}, but for {}", names(.arches))]
+    Arch {
+        /// Name of the box.
+        name: String,
+        /// The architecture that was asked for.
+        arch: Arch,
+        /// The architectures that it is published for.
+        arches: Vec<Arch>,
+    },
+    /// The box would have to be fetched.
+    #[error(
+        "the box '{0}' is not on this host, and --offline fetches nothing: run 'boxbuild box \
+         pull {0}' where there is a network"
+    )]
+    Offline(String),
+    /// The list in the working folder would replace a box that came from elsewhere.
+    #[error(
+        "the box '{name}' on this host comes from {installed}, and {file} in this folder would \
+         replace it by one from {listed}: if that is what you want, name the file with \
+         KIWI_BOXED_PLUGIN_CFG"
+    )]
+    Hijack {
+        /// Name of the box.
+        name: String,
+        /// The repository that the installed box came from.
+        installed: String,
+        /// The list's file.
+        file: String,
+        /// The repository in the list.
+        listed: String,
+    },
+    /// A file operation failed.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+impl Classify for PullError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            PullError::Unknown { .. } | PullError::Arch { .. } | PullError::Hijack { .. } => {
+                ErrorClass::Usage
+            }
+            PullError::Store(error) => error.class(),
+            PullError::Catalog(error) => error.class(),
+            PullError::Repository(error) => error.class(),
+            PullError::Lock(error) => error.class(),
+            PullError::Source(error) => error.class(),
+            PullError::Offline(_) => ErrorClass::Host,
+            PullError::Io(error) => error.class(),
+        }
+    }
+}
+
+fn hint(nearest: &Option<String>) -> String {
+    match nearest {
+        Some(name) => format!("; did you mean '{name}'? Known boxes"),
+        None => String::from("; known boxes"),
+    }
+}
+
+fn names(arches: &[Arch]) -> String {
+    let names: Vec<_> = arches.iter().map(|arch| arch.name()).collect();
+    names.join(", ")
+}

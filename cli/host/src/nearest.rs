@@ -1,0 +1,33 @@
+//! What a user meant by a name that does not exist.
+
+/// Edits within which a misspelt name of a box, a build or an option is recognised.
+pub const TYPO: usize = 2;
+
+/// Returns the name in `known` that is the fewest edits away from `typed`, if those are at most
+/// `edits` (insertions, deletions, substitutions and transpositions of one character each).
+pub fn nearest<'a>(
+    typed: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    edits: usize,
+) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(known, typed), known))
+        .min()
+        .filter(|(distance, _)| *distance <= edits)
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typo_is_recognised_and_another_word_is_not() {
+        let known = ["debian", "fedora", "leap"];
+        assert_eq!(nearest("debain", known, TYPO), Some("debian"));
+        assert_eq!(nearest("lep", known, TYPO), Some("leap"));
+        assert_eq!(nearest("ubuntu", known, TYPO), None);
+        assert_eq!(nearest("leap", [], TYPO), None);
+    }
+}
