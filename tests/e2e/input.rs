@@ -36,11 +36,11 @@ fn wrong_words_are_refused() {
         (&["--disk-size", "1M"], &[], &["cannot shrink"]),
         (&["--timeout", "soon"], &[], &["not a time"]),
         (&["--frobnicate"], &[], &["--frobnicate"]),
-        (&[], &["--profile", "A"], &["--profile", "in front of it"]),
+        (&[], &["--profile", "A"], &["--profile", "put it before --"]),
         (
             &["--add-package", "x"],
             &[],
-            &["--add-package", "behind the separator"],
+            &["--add-package", "put it after --"],
         ),
         (&["--config", "kiwi.yml"], &[], &["--config", "absolute"]),
         (
@@ -104,7 +104,7 @@ fn wrong_folders_are_refused() {
             "root may write anywhere",
         );
     } else {
-        check(&good, Path::new("/usr/never"), "cannot write");
+        check(&good, Path::new("/usr/never"), "no permission to write");
     }
     sandbox.assert_nothing_left();
 }

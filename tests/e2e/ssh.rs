@@ -154,7 +154,7 @@ fn a_box_booted_by_its_own_init_gets_the_key() {
         "leads to port 22",
     );
     speak(port(&build));
-    build.finish().expect(0, &["passwords may open it as well"]);
+    build.finish().expect(0, &["it may accept passwords"]);
     let cmdline = fs::read_to_string(sandbox.target().join("cmdline")).unwrap();
     let (kind, data) = KEY.split_once(' ').unwrap();
     for item in [

@@ -200,8 +200,8 @@ fn a_published_image_is_fetched_as_the_options_allow() {
     let advice = format!("podman pull {}'", image("nowhere"));
     let text = "not on this host, and podman cannot pull it";
     build("nowhere", &[]).expect(3, &[text, &advice]);
-    build("nowhere", &["--offline"]).expect(3, &["--offline forbids"]);
-    build("option", &[]).expect(3, &["names no container image"]);
+    build("nowhere", &["--offline"]).expect(3, &["--offline does not allow"]);
+    build("option", &[]).expect(3, &["has an invalid name"]);
     sandbox.assert_nothing_left();
 }
 

@@ -34,7 +34,7 @@ impl BuildProgress {
                 BuildOutcome::Built { .. } => return,
             },
             BuildEvent::Error { message, .. } => message,
-            // What is said after a failure explains it.
+            // A note after a failure explains it.
             BuildEvent::Note { .. } if self.reason.is_some() => {
                 self.keep(lines);
                 return;

@@ -1,4 +1,4 @@
-//! The batch file, as typed (docs/batch.md). Mistakes are reported with their line.
+//! The syntax of the batch file (docs/batch.md). Mistakes are reported with their line.
 
 use std::collections::BTreeMap;
 use std::fmt;
