@@ -58,7 +58,7 @@ impl FailedBuilds {
         // Nothing is left behind if this process is killed right now.
         let reaper = File::open(folder)
             .and_then(|handle| Reaper::watch(folder, &handle))
-            .map_err(IoError::on("monitor over", folder))?;
+            .map_err(IoError::on("watch over", folder))?;
         let mut record = Record::new(plan, failed.engine, failed.reason.clone(), failed.exit_code);
         record.disk = running
             .keep_disk(folder)
