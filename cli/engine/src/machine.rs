@@ -6,9 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use boxbuild_host::arch::Arch;
-use boxbuild_virtiofs::MountTag;
-
-use crate::error::StartError;
+use boxbuild_virtiofs::Share;
 
 /// A machine that an engine shall run once.
 #[derive(Debug)]
@@ -81,33 +79,6 @@ impl RootDisk {
             RootDisk::Private { scratch, .. } => scratch,
             RootDisk::InPlace(image) => image.parent().unwrap_or(image),
         }
-    }
-}
-
-/// One folder shared with the guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share {
-    /// virtio-fs mount tag, at most 36 bytes (virtio 1.2, section 5.11.4).
-    pub tag: String,
-    /// The folder on the host.
-    pub path: PathBuf,
-    /// The guest cannot change anything below it.
-    pub read_only: bool,
-}
-
-impl Share {
-    /// What a virtio-fs device serves for it.
-    ///
-    /// # Errors
-    /// Fails if the tag is not valid.
-    pub fn to_device(&self) -> Result<boxbuild_virtiofs::Share, StartError> {
-        let tag = MountTag::new(&*self.tag).map_err(|error| StartError::Share {
-            path: self.path.clone(),
-            source: Box::new(error),
-        })?;
-        let mut share = boxbuild_virtiofs::Share::new(tag, &self.path);
-        share.read_only = self.read_only;
-        Ok(share)
     }
 }
 

@@ -100,8 +100,8 @@ impl Record {
                 .folders
                 .iter()
                 .map(|share| KeptShare {
-                    tag: share.tag.clone(),
-                    path: share.path.clone().into(),
+                    tag: share.tag.to_string(),
+                    path: share.root.clone().into(),
                 })
                 .collect(),
         }
