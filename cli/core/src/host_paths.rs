@@ -50,7 +50,7 @@ pub struct Named {
     pub path: PathBuf,
 }
 
-/// What the box shall see.
+/// The files and folders of the host that the box sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostPaths {
     /// Folders; their place in the box is their path.
@@ -63,7 +63,7 @@ impl HostPaths {
     /// Decides how each path reaches a box that runs as `runs_as`.
     ///
     /// # Errors
-    /// Fails, in words for the user, if one does not exist or cannot be had.
+    /// Fails, with a message for the user, if one does not exist or cannot be shared.
     pub fn new(
         shared: Option<&Path>,
         named: &[Named],

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use boxbuild_host::arch::Arch;
 use boxbuild_virtiofs::Share;
 
-/// A machine that an engine shall run once.
+/// A machine that an engine runs once.
 #[derive(Debug)]
 pub struct Machine {
     /// Name for messages and process listings.
@@ -38,11 +38,11 @@ pub struct Machine {
     pub network: Network,
     /// The guest reaches the host's loopback through the network's gateway.
     pub host_loopback: bool,
-    /// Ways into the guest over that network.
+    /// A way into the guest over that network.
     pub forward: Option<Forward>,
-    /// Overrides of the machine type and CPU model (engine qemu only).
+    /// Override of the machine type (engine qemu only).
     pub machine_type: Option<OsString>,
-    /// See `machine_type`.
+    /// Override of the CPU model (engine qemu only).
     pub cpu_model: Option<OsString>,
 }
 
@@ -56,7 +56,7 @@ pub enum RootDisk {
         /// A folder where [`Running::keep_disk`] of the same engine left what was written over
         /// this image. It is only read.
         kept: Option<PathBuf>,
-        /// Length of the disk in bytes, if it shall be longer than the image.
+        /// Length of the disk in bytes, if it is to be longer than the image.
         size: Option<u64>,
         /// Folder with room for that file.
         scratch: PathBuf,
