@@ -1,5 +1,6 @@
 //! A share: which host directory a guest may use, and how the guest sees it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +13,7 @@ pub struct MountTagError(String);
 /// The name by which a guest mounts a share: 1 to 36 bytes without NUL (virtio 1.2, section
 /// 5.11.4).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct MountTag(String);
+pub struct MountTag(Cow<'static, str>);
 
 impl MountTag {
     /// The longest tag in bytes: the size of the device's `tag` field.
@@ -27,7 +28,23 @@ impl MountTag {
         if tag.is_empty() || tag.len() > Self::MAX_LEN || tag.contains('\0') {
             return Err(MountTagError(tag));
         }
-        Ok(Self(tag))
+        Ok(Self(Cow::Owned(tag)))
+    }
+
+    /// Makes a tag of a constant. To be called in a `const`, so that one that is not valid is an
+    /// error of the compiler.
+    ///
+    /// # Panics
+    /// Panics if it is empty, longer than [`MAX_LEN`](Self::MAX_LEN), or has a NUL.
+    pub const fn constant(tag: &'static str) -> Self {
+        let bytes = tag.as_bytes();
+        assert!(!bytes.is_empty() && bytes.len() <= Self::MAX_LEN);
+        let mut at = 0;
+        while at < bytes.len() {
+            assert!(bytes[at] != 0);
+            at += 1;
+        }
+        Self(Cow::Borrowed(tag))
     }
 
     /// Returns the tag.
@@ -115,6 +132,8 @@ mod tests {
     fn tags_fit_the_devices_field() {
         let longest = "x".repeat(36);
         assert_eq!(MountTag::new(&longest).unwrap().to_field(), [b'x'; 36]);
+        const CONSTANT: MountTag = MountTag::constant("host0");
+        assert_eq!(CONSTANT, MountTag::new("host0").unwrap());
         let field = MountTag::new("host0").unwrap().to_field();
         assert_eq!(&field[..6], b"host0\0");
         for tag in ["", "a\0b", &"x".repeat(37)] {

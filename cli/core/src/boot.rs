@@ -18,9 +18,9 @@ pub enum BootStyle {
     /// Fast, and by its own init where that does not work.
     #[default]
     Auto,
-    /// By boxbuild's init.
+    /// Only by boxbuild's init.
     Fast,
-    /// By its own init.
+    /// Only by its own init.
     Compat,
 }
 

@@ -11,10 +11,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::boot::{Boot, RunsAs};
-use boxbuild_engine::Share;
 use boxbuild_engine::podman::{self, Mount};
+use boxbuild_engine::{MountTag, Share};
 use boxbuild_protocol::paths;
-use boxbuild_protocol::share::{CUSTOM_TAG, host_tag};
+use boxbuild_protocol::share::{Access, CUSTOM_TAG, host_tag};
+
+/// The tag of the folder of `--shared-path`.
+const CUSTOM: MountTag = MountTag::constant(CUSTOM_TAG);
 
 /// Largest total of the files that travel in the initial ramdisk, in bytes. Keys and
 /// certificates have kilobytes; what is larger would cost guest memory.
@@ -47,7 +50,7 @@ pub struct Named {
     pub path: PathBuf,
 }
 
-/// What the box shall see.
+/// The files and folders of the host that the box sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostPaths {
     /// Folders; their place in the box is their path.
@@ -60,7 +63,7 @@ impl HostPaths {
     /// Decides how each path reaches a box that runs as `runs_as`.
     ///
     /// # Errors
-    /// Fails, in words for the user, if one does not exist or cannot be had.
+    /// Fails, with a message for the user, if one does not exist or cannot be shared.
     pub fn new(
         shared: Option<&Path>,
         named: &[Named],
@@ -70,14 +73,14 @@ impl HostPaths {
         if let Some(shared) = shared {
             let path = std::path::absolute(shared)
                 .map_err(|error| format!("--shared-path {}: {error}", shared.display()))?;
-            paths.add("--shared-path", &path, false)?;
+            paths.add("--shared-path", &path, Access::ReadWrite)?;
         }
         for Named { option, path } in named {
-            paths.add(option, path, true)?;
+            paths.add(option, path, Access::ReadOnly)?;
         }
         match runs_as {
             RunsAs::Container(_) => {
-                let folders = paths.folders.iter().map(|share| share.path.as_path());
+                let folders = paths.folders.iter().map(|share| share.root.as_path());
                 folders
                     .chain(paths.files.iter().map(PathBuf::as_path))
                     .try_for_each(podman::check_place)?;
@@ -88,7 +91,7 @@ impl HostPaths {
         Ok(paths)
     }
 
-    fn add(&mut self, option: &str, path: &Path, read_only: bool) -> Result<(), String> {
+    fn add(&mut self, option: &str, path: &Path, access: Access) -> Result<(), String> {
         let problem = |problem: &str| Err(format!("{option} {}: {problem}", path.display()));
         let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
@@ -108,21 +111,20 @@ impl HostPaths {
         if self
             .folders
             .iter()
-            .any(|known| path.starts_with(&known.path))
+            .any(|known| path.starts_with(&known.root))
         {
             return Ok(());
         }
         if metadata.is_dir() {
-            let tag = match read_only {
-                false => String::from(CUSTOM_TAG),
-                true => host_tag(self.folders.len()),
-            };
-            self.folders.push(Share {
-                tag,
-                path: path.to_owned(),
-                read_only,
+            self.folders.push(match access {
+                Access::ReadWrite => Share::new(CUSTOM, path),
+                Access::ReadOnly => {
+                    let tag = MountTag::new(host_tag(self.folders.len()))
+                        .map_err(|error| format!("{option} {}: {error}", path.display()))?;
+                    Share::new(tag, path).read_only()
+                }
             });
-        } else if !read_only {
+        } else if access == Access::ReadWrite {
             return problem("is not a folder");
         } else if !metadata.is_file() {
             return problem("is neither a file nor a folder");
@@ -159,7 +161,7 @@ impl HostPaths {
             .files
             .first()
             .map(PathBuf::as_path)
-            .or_else(|| self.folders.get(1).map(|share| share.path.as_path()));
+            .or_else(|| self.folders.get(1).map(|share| share.root.as_path()));
         if let Some(path) = left_over {
             return Err(format!(
                 "{} {}: a box that is booted by its own init sees only one folder besides the \
@@ -171,9 +173,9 @@ impl HostPaths {
         let Some(share) = self.folders.first_mut() else {
             return Ok(());
         };
-        CUSTOM_TAG.clone_into(&mut share.tag);
+        share.tag = CUSTOM;
         // The guest side evaluates the path in a shell.
-        let plain = share.path.to_str().is_some_and(|path| {
+        let plain = share.root.to_str().is_some_and(|path| {
             path.chars()
                 .all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c))
         });
@@ -183,8 +185,8 @@ impl HostPaths {
             Err(format!(
                 "{} {}: such a path cannot reach a box that is booted by its own init: use one \
                  with only letters, digits, '/', '.', '_', '-' and '+'",
-                option_of(&share.path),
-                share.path.display()
+                option_of(&share.root),
+                share.root.display()
             ))
         }
     }
@@ -192,7 +194,7 @@ impl HostPaths {
     /// All of them, as a container sees them.
     pub fn mounts(&self) -> Vec<Mount> {
         let folders = self.folders.iter().map(|share| Mount {
-            path: share.path.clone(),
+            path: share.root.clone(),
             read_only: share.read_only,
         });
         let files = self.files.iter().map(|file| Mount {
@@ -206,8 +208,8 @@ impl HostPaths {
     pub fn custom_mount(&self) -> Option<&Path> {
         self.folders
             .iter()
-            .find(|share| share.tag == CUSTOM_TAG)
-            .map(|share| share.path.as_path())
+            .find(|share| share.tag == CUSTOM)
+            .map(|share| share.root.as_path())
     }
 }
 

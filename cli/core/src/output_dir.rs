@@ -46,14 +46,14 @@ pub struct OutputDir {
     _lock: Flock<File>,
 }
 
-/// What the guest said with `result.code`.
+/// The contents of the `result.code` that the guest wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResultCode {
     /// It wrote a number.
     Code(i32),
     /// It wrote something else.
     Unreadable(String),
-    /// It wrote none.
+    /// There is no such file.
     Missing,
 }
 
@@ -195,7 +195,7 @@ impl OutputDir {
 
 impl Drop for OutputDir {
     fn drop(&mut self) {
-        // Errors have nowhere to go; the guard and the next build remove what is left.
+        // Errors have nowhere to go; the reaper and the next build remove what is left.
         let _ = remove_tree(&self.staging);
         if !self.published
             && let Some(made) = &self.made

@@ -85,7 +85,12 @@ impl<'a> Resolved<'a> {
         })
     }
 
-    /// The ways in which the box may be booted.
+    /// Returns the name of the box as it was asked for; in the store it has its architecture, too.
+    pub fn box_name(&self) -> &str {
+        &self.request.box_name
+    }
+
+    /// Returns the ways in which the box may be booted.
     pub fn choice(&self) -> BootChoice {
         self.choice
     }

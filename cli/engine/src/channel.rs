@@ -169,6 +169,15 @@ mod tests {
     }
 
     #[test]
+    fn a_receiver_that_is_gone_holds_nothing_up() {
+        let (sender, _gate, receiver) = full();
+        let waiting = blocked(&sender, |sender| sender.send(console("lost")));
+        drop(receiver);
+        waiting.join().unwrap();
+        sender.end(Ended::PoweredOff);
+    }
+
+    #[test]
     fn a_run_that_is_gone_without_a_word_has_failed() {
         let (sender, receiver) = events();
         drop(sender);

@@ -30,7 +30,7 @@ pub trait Engine: std::fmt::Debug {
 
     /// Starts `machine`. Events go to `events` until [`Event::Ended`](crate::Event::Ended).
     ///
-    /// Must be called on a thread that lives as long as the machine shall live: child
+    /// Must be called on a thread that outlives the machine: child
     /// processes are bound to it by the parent-death signal.
     fn start(&self, machine: Machine, events: EventSender) -> Result<Box<dyn Running>, StartError>;
 }

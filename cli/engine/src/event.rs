@@ -10,7 +10,7 @@ pub enum Event {
     /// Something that the user should know, though the machine runs.
     Note(String),
     /// The host is in the machine's way, so that it cannot come to a good end; the text says
-    /// how, and what to do. Whoever runs the machine ends it.
+    /// how, and what to do. The owner of the run has to end it.
     Hopeless(String),
     /// The machine is gone. The last event of a run.
     Ended(Ended),

@@ -16,7 +16,7 @@ pub trait Job: fmt::Debug {
 
     /// Starts it. Events go to `events` until [`Event::Ended`](crate::Event::Ended).
     ///
-    /// Must be called on a thread that lives as long as the job shall: child processes are
+    /// Must be called on a thread that outlives the job: child processes are
     /// bound to it by the parent-death signal.
     ///
     /// # Errors

@@ -18,12 +18,13 @@ mod selection;
 mod unusable;
 mod usage;
 
+pub use boxbuild_virtiofs::{MountTag, Share};
 pub use channel::{EventReceiver, EventSender, events};
 pub use engine::{Engine, Processor};
 pub use error::StartError;
 pub use event::{Ended, Event};
 pub use handle::{Console, Moved, Running, Usage, size_line};
 pub use job::{ContainerJob, Job, MachineJob};
-pub use machine::{Forward, Machine, Network, RootDisk, Share};
+pub use machine::{Forward, Machine, Network, RootDisk};
 pub use selection::{EngineChoice, Selected, all, select};
 pub use unusable::Unusable;

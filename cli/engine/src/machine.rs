@@ -6,11 +6,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use boxbuild_host::arch::Arch;
-use boxbuild_virtiofs::MountTag;
+use boxbuild_virtiofs::Share;
 
-use crate::error::StartError;
-
-/// A machine that an engine shall run once.
+/// A machine that an engine runs once.
 #[derive(Debug)]
 pub struct Machine {
     /// Name for messages and process listings.
@@ -40,11 +38,11 @@ pub struct Machine {
     pub network: Network,
     /// The guest reaches the host's loopback through the network's gateway.
     pub host_loopback: bool,
-    /// Ways into the guest over that network.
+    /// A way into the guest over that network.
     pub forward: Option<Forward>,
-    /// Overrides of the machine type and CPU model (engine qemu only).
+    /// Override of the machine type (engine qemu only).
     pub machine_type: Option<OsString>,
-    /// See `machine_type`.
+    /// Override of the CPU model (engine qemu only).
     pub cpu_model: Option<OsString>,
 }
 
@@ -58,7 +56,7 @@ pub enum RootDisk {
         /// A folder where [`Running::keep_disk`] of the same engine left what was written over
         /// this image. It is only read.
         kept: Option<PathBuf>,
-        /// Length of the disk in bytes, if it shall be longer than the image.
+        /// Length of the disk in bytes, if it is to be longer than the image.
         size: Option<u64>,
         /// Folder with room for that file.
         scratch: PathBuf,
@@ -81,33 +79,6 @@ impl RootDisk {
             RootDisk::Private { scratch, .. } => scratch,
             RootDisk::InPlace(image) => image.parent().unwrap_or(image),
         }
-    }
-}
-
-/// One folder shared with the guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share {
-    /// virtio-fs mount tag, at most 36 bytes (virtio 1.2, section 5.11.4).
-    pub tag: String,
-    /// The folder on the host.
-    pub path: PathBuf,
-    /// The guest cannot change anything below it.
-    pub read_only: bool,
-}
-
-impl Share {
-    /// What a virtio-fs device serves for it.
-    ///
-    /// # Errors
-    /// Fails if the tag is not valid.
-    pub fn to_device(&self) -> Result<boxbuild_virtiofs::Share, StartError> {
-        let tag = MountTag::new(&*self.tag).map_err(|error| StartError::Share {
-            path: self.path.clone(),
-            source: Box::new(error),
-        })?;
-        let mut share = boxbuild_virtiofs::Share::new(tag, &self.path);
-        share.read_only = self.read_only;
-        Ok(share)
     }
 }
 

@@ -20,7 +20,7 @@ pub enum EngineChoice {
 }
 
 impl EngineChoice {
-    /// All of them.
+    /// Every choice, in the order of the help.
     pub const ALL: [EngineChoice; 3] = [EngineChoice::Auto, EngineChoice::Kvm, EngineChoice::Qemu];
 
     /// The name users select it by.
@@ -45,7 +45,7 @@ impl EngineChoice {
 pub struct Selected {
     /// The engine.
     pub engine: Box<dyn Engine>,
-    /// Why a better one was passed over, in words for the user.
+    /// Why a better one was passed over, for the user.
     pub passed_over: Option<String>,
     /// Why it is this one, in any case.
     pub why: String,

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_goes_although_somebody_still_writes_into_it() {
+    fn a_folder_goes_although_a_process_still_writes_into_it() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("tree");
         std::fs::create_dir(&folder).unwrap();

@@ -10,7 +10,7 @@ use boxbuild_core::boot_history::{BootHistory, BootOutcome};
 use boxbuild_core::host_facts::HostFacts;
 use boxbuild_core::plan::{BootChoice, Folders, Plan, PlanReport, ResolvedEngine};
 use boxbuild_core::request::BuildRequest;
-use boxbuild_core::resolve::{Resolved, container_image};
+use boxbuild_core::resolve::{ResolveError, Resolved, container_image};
 use boxbuild_core::run::{self, Attempt, Outcome, Run, Runner};
 use boxbuild_core::ssh::Ssh;
 use boxbuild_engine::podman::{Mode, Podman};
@@ -59,10 +59,14 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
     if options.dry_run {
         return build.run(&Resolved::preview(&request, &host)?);
     }
-    // What can be refused is refused before anything is fetched. If the preview fails, the fetch
+    // What can be refused is refused before anything is fetched. If there is no preview, the fetch
     // below either succeeds or fails with an error that says more.
-    if let Ok(preview) = Resolved::preview(&request, &host) {
-        preview.plan(preview.choice().first())?;
+    match Resolved::preview(&request, &host) {
+        Ok(preview) => {
+            preview.plan(preview.choice().first())?;
+        }
+        Err(ResolveError::Plan(error)) => return Err(error.into()),
+        Err(ResolveError::Store(_) | ResolveError::Pull(_)) => {}
     }
     let folders = Folders::check(&request)?;
     let ssh = Ssh::wanted(&request, &host)
@@ -221,7 +225,7 @@ impl Build<'_> {
                 return Ok(code);
             }
         };
-        let name = &plan.installed.info.name;
+        let name = resolved.box_name();
         progress.note(&format!("booting the box {name} by its own init: {reason}"));
         let known = &plan.notes;
         for note in compat.notes.iter().filter(|note| !known.contains(note)) {
@@ -314,7 +318,7 @@ fn remembered(resolved: &Resolved<'_>, history: &BootHistory) -> Option<Plan> {
     plan.notes.push(format!(
         "booting the box {} by its own init: {reason} (remembered from an earlier build; --boot \
          fast tries again)",
-        plan.installed.info.name
+        resolved.box_name()
     ));
     Some(plan)
 }

@@ -195,3 +195,21 @@ fn a_dry_run_uses_no_network() {
     assert!(sandbox.server.take_requests().is_empty());
     assert!(!sandbox.root().exists() && !target.exists());
 }
+
+#[test]
+fn a_box_that_cannot_be_booted_as_asked_for_is_not_fetched() {
+    let bench = Bench::new();
+    let (host, foreign) = (Arch::host().name(), "s390x");
+    let list = fs::read_to_string(bench.path("boxes.yml")).unwrap();
+    fs::write(bench.path("boxes.yml"), list.replace(host, foreign)).unwrap();
+    let description = bench.path("description");
+    fs::create_dir(&description).unwrap();
+    fs::write(description.join("config.xml"), "<image/>").unwrap();
+    let target = bench.path("target");
+    let folders = ["--description", description.to_str().unwrap()];
+    let mut words = vec!["--boot", "fast", "--arch", foreign, "--box", "test", "--"];
+    words.extend(folders);
+    words.extend(["--target-dir", target.to_str().unwrap()]);
+    bench.run(&words).expect(2, &["--boot fast"]);
+    assert!(bench.server.take_requests().is_empty());
+}

@@ -15,7 +15,7 @@ use super::error::FailedBuildError;
 use super::record::{self, Record};
 use super::scratch::scratch;
 
-/// FailedBuilds that are kept at most: the oldest goes.
+/// Builds that are kept at most: the oldest goes.
 pub(super) const MOST: usize = 5;
 
 /// Bytes that they may take together: the oldest go. The newest is kept whatever its size.

@@ -10,7 +10,7 @@ pub enum FailedBuildError {
     Unknown {
         /// The name, as typed.
         id: String,
-        /// Those there are.
+        /// Names of the builds that are kept.
         known: Vec<String>,
         /// The one that was probably meant.
         nearest: Option<String>,
@@ -26,7 +26,7 @@ pub enum FailedBuildError {
         /// What is wrong.
         problem: String,
     },
-    /// Somebody uses it.
+    /// `boxbuild shell` runs in it.
     #[error("the kept build '{0}' is in use by 'boxbuild shell': leave that first")]
     InUse(String),
     /// A file operation failed.

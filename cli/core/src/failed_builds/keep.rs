@@ -21,12 +21,12 @@ const LEAST_FREE_PERCENT: u64 = 5;
 /// Beginning of the names of folders in the making.
 const MAKING: &str = ".making-";
 
-/// What is said of the failure.
+/// The failure, as it is recorded.
 #[derive(Debug)]
 pub struct Failed<'a> {
     /// Name of the engine.
     pub engine: &'a str,
-    /// Why, in words.
+    /// The reason, for the user.
     pub reason: String,
     /// boxbuild's exit code.
     pub exit_code: u8,
@@ -58,7 +58,7 @@ impl FailedBuilds {
         // Nothing is left behind if this process is killed right now.
         let reaper = File::open(folder)
             .and_then(|handle| Reaper::watch(folder, &handle))
-            .map_err(IoError::on("monitor over", folder))?;
+            .map_err(IoError::on("watch over", folder))?;
         let mut record = Record::new(plan, failed.engine, failed.reason.clone(), failed.exit_code);
         record.disk = running
             .keep_disk(folder)

@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use boxbuild_boxes::store::{BoxFile, BoxInfo, InstalledBox};
 use boxbuild_engine::Network;
 
-/// Name of the file.
+/// Name of the file with the record.
 pub(super) const NAME: &str = "build.json";
 
 /// `build.json`. Paths may have any bytes.
@@ -27,7 +27,7 @@ pub struct Record {
     pub id: String,
     /// When it failed, seconds since the epoch.
     pub failed: u64,
-    /// Why, in words.
+    /// The reason, for the user.
     pub reason: String,
     /// boxbuild's exit code.
     pub exit_code: u8,
@@ -73,7 +73,7 @@ impl Record {
     /// The `format` this program writes and reads.
     pub const FORMAT: u32 = 1;
 
-    /// What is to be said of a build by `plan` that failed now.
+    /// Describes a build by `plan` that failed now.
     pub(super) fn new(plan: &Plan, engine: &str, reason: String, exit_code: u8) -> Record {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let installed = &plan.installed;
@@ -100,8 +100,8 @@ impl Record {
                 .folders
                 .iter()
                 .map(|share| KeptShare {
-                    tag: share.tag.clone(),
-                    path: share.path.clone().into(),
+                    tag: share.tag.to_string(),
+                    path: share.root.clone().into(),
                 })
                 .collect(),
         }
@@ -136,7 +136,7 @@ impl Record {
     /// The box that the build in `folder` ran in, if it is still the same.
     ///
     /// # Errors
-    /// Fails, in words for the user, if it is not.
+    /// Fails, with a message for the user, if the box has changed or is gone.
     pub fn installed(&self, folder: &Path) -> Result<InstalledBox, String> {
         let dir = match &self.box_folder {
             Some(dir) => PathBuf::from(dir),

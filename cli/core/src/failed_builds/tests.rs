@@ -144,7 +144,7 @@ fn the_oldest_go() {
 }
 
 #[test]
-fn a_damaged_record_is_said() {
+fn a_damaged_record_is_reported() {
     let sandbox = Sandbox::new();
     let (build, _) = sandbox.keep();
     let path = build.folder.join(record::NAME);

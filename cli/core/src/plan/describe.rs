@@ -23,7 +23,7 @@ impl Plan {
             } else {
                 "writable"
             };
-            format!("shared       {} ({how})\n", share.path.display())
+            format!("shared       {} ({how})\n", share.root.display())
         });
         let files = self.host_paths.files.iter();
         let shared: String = folders

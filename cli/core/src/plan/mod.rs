@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxbuild_boxes::store::InstalledBox;
-use boxbuild_engine::{EngineChoice, Network, Share};
+use boxbuild_engine::{EngineChoice, MountTag, Network, Share};
 use boxbuild_protocol::share::{BUNDLE_TAG, DESCRIPTION_TAG};
 use serde::Serialize;
 
@@ -32,6 +32,12 @@ pub use error::PlanError;
 pub use folders::Folders;
 pub use image_types::ImageTypes;
 pub use report::{PlanReport, ResolvedEngine};
+
+/// The tag of the description folder.
+pub(crate) const DESCRIPTION: MountTag = MountTag::constant(DESCRIPTION_TAG);
+
+/// The tag of the folder for results.
+pub(crate) const BUNDLE: MountTag = MountTag::constant(BUNDLE_TAG);
 
 /// A validated build. As JSON it is the plan of docs/json.md.
 #[derive(Debug, Serialize)]
@@ -206,18 +212,9 @@ impl Plan {
 
     /// The folders that the guest sees, with `target` in the place of the target folder.
     pub fn shares(&self, target: &Path) -> Vec<Share> {
-        let own = [
-            Share {
-                tag: String::from(DESCRIPTION_TAG),
-                path: self.description.clone(),
-                read_only: !self.description_rw,
-            },
-            Share {
-                tag: String::from(BUNDLE_TAG),
-                path: target.to_owned(),
-                read_only: false,
-            },
-        ];
+        let mut description = Share::new(DESCRIPTION, &self.description);
+        description.read_only = !self.description_rw;
+        let own = [description, Share::new(BUNDLE, target)];
         let others = self.host_paths.folders.iter().cloned();
         own.into_iter().chain(others).collect()
     }

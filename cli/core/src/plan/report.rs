@@ -45,8 +45,8 @@ impl<'a> PlanReport<'a> {
     /// The report on `plan`.
     pub fn new(plan: &'a Plan, resolved: &'a ResolvedEngine) -> PlanReport<'a> {
         let shared = |share: Share| SharedFolder {
-            path: lossy(&share.path),
-            tag: share.tag,
+            path: lossy(&share.root),
+            tag: share.tag.to_string(),
             read_only: share.read_only,
         };
         PlanReport {

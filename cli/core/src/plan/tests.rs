@@ -83,7 +83,7 @@ fn the_boxs_own_number_of_processors_counts() {
 }
 
 #[test]
-fn the_boxs_own_memory_counts_unless_said() {
+fn the_boxs_own_memory_counts_unless_another_is_asked_for() {
     assert_eq!(plan(|_| {}).unwrap().memory_mib, 4096);
     let more = plan(|request| request.memory_mib = Some(8192)).unwrap();
     assert_eq!(more.memory_mib, 8192);

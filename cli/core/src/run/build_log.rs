@@ -1,5 +1,6 @@
 //! kiwi's log, as it grows.
 
+use std::io;
 use std::path::Path;
 
 use super::last_lines::LastLines;
@@ -30,14 +31,17 @@ impl BuildLog {
     /// cannot be read does not end a build; its end decides.
     pub(super) fn poll(&mut self) -> Option<Vec<String>> {
         let mut lines = Vec::new();
-        let grown = self
-            .tail
-            .poll(|line| lines.push(line.to_owned()))
-            .unwrap_or(false);
+        let grown = self.tail.poll(|line| lines.push(line.to_owned()));
+        self.take(grown, lines)
+    }
+
+    /// Takes what a look at the file gave: whether it has grown, and the lines that were read
+    /// before the end or an error.
+    fn take(&mut self, grown: io::Result<bool>, lines: Vec<String>) -> Option<Vec<String>> {
         for line in &lines {
             self.keep(line);
         }
-        grown.then_some(lines)
+        (grown.unwrap_or(false) || !lines.is_empty()).then_some(lines)
     }
 
     /// Takes the line that has no end.
@@ -71,5 +75,23 @@ impl BuildLog {
     /// The last lines.
     pub(super) fn last_lines(&self) -> Vec<String> {
         self.last.to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_before_a_read_error_are_shown() {
+        let mut log = BuildLog::new(Path::new("/nowhere/log"));
+        let lines = vec![String::from("[ INFO    ]: Creating image")];
+        let taken = log.take(
+            Err(io::ErrorKind::StaleNetworkFileHandle.into()),
+            lines.clone(),
+        );
+        assert_eq!(taken, Some(lines));
+        assert_eq!(log.take(Ok(false), Vec::new()), None);
+        assert_eq!(log.take(Ok(true), Vec::new()), Some(Vec::new()));
     }
 }

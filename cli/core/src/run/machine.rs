@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use boxbuild_engine::{Forward, Machine, Network, Processor, RootDisk};
+use boxbuild_engine::{Forward, Machine, Network, Processor, RootDisk, Share};
 use boxbuild_firmware::cmdline::{self, CmdlineError, Crypto, FastCmdline};
 use boxbuild_firmware::guest::FastBoot;
 use boxbuild_protocol::boot_options::{BootOptions, KeepDisk, Shell};
@@ -35,20 +35,7 @@ pub(super) fn machine(
                 args: plan.kiwi_args.clone(),
                 environment: plan.environment.clone(),
                 network: plan.network == Network::User,
-                folders: plan
-                    .host_paths
-                    .folders
-                    .iter()
-                    .map(|share| SharedFolder {
-                        tag: share.tag.clone(),
-                        path: share.path.clone(),
-                        access: if share.read_only {
-                            Access::ReadOnly
-                        } else {
-                            Access::ReadWrite
-                        },
-                    })
-                    .collect(),
+                folders: plan.host_paths.folders.iter().map(in_guest).collect(),
                 files: host_files(plan)?,
                 kiwi_version: plan.kiwi_version.clone().map(Into::into),
                 ssh_key: plan
@@ -83,6 +70,19 @@ pub(super) fn machine(
         machine_type: plan.machine_type.clone(),
         cpu_model: plan.cpu_model.clone(),
     })
+}
+
+/// Where a guest mounts a share: under the path that its folder has on the host.
+fn in_guest(share: &Share) -> SharedFolder {
+    SharedFolder {
+        tag: share.tag.to_string(),
+        path: share.root.clone(),
+        access: if share.read_only {
+            Access::ReadOnly
+        } else {
+            Access::ReadWrite
+        },
+    }
 }
 
 /// The guest's kernel command line.

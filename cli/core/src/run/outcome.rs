@@ -10,7 +10,7 @@ use boxbuild_host::units::seconds;
 /// A machine that ran.
 #[derive(Debug)]
 pub struct Run {
-    /// What is to be said of it.
+    /// The verdict on the build.
     pub outcome: Outcome,
     /// How long each phase took, in order.
     pub phases: Vec<(Phase, Duration)>,

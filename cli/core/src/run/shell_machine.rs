@@ -5,16 +5,17 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use boxbuild_boxes::store::InstalledBox;
-use boxbuild_engine::{Machine, Network, Processor, RootDisk, Share};
+use boxbuild_engine::{Machine, MountTag, Network, Processor, RootDisk, Share, StartError};
 use boxbuild_firmware::cmdline::{self, Crypto, FastCmdline};
 use boxbuild_firmware::guest::FastBoot;
 use boxbuild_protocol::boot_options::{BootOptions, KeepDisk, Shell};
-use boxbuild_protocol::share::{Access, BUNDLE_TAG, DESCRIPTION_TAG, SharedFolder};
+use boxbuild_protocol::share::{Access, SharedFolder};
 
 use super::error::BuildError;
 use super::initrd::{self, now, seed};
 use super::machine::cmdline_processor;
 use crate::failed_builds::Record;
+use crate::plan;
 
 /// A machine for looking at the kept build in `folder`: its disk under a new overlay, a shell,
 /// and folders of the host that it cannot change.
@@ -31,17 +32,17 @@ pub(super) fn machine(
         there if there.is_dir() => there.to_owned(),
         _ => folder.to_owned(),
     };
-    let read_only = |tag: &str, path: PathBuf| Share {
-        tag: tag.to_owned(),
-        path,
-        read_only: true,
-    };
     let mut shares = vec![
-        read_only(DESCRIPTION_TAG, or_own(&record.description)),
-        read_only(BUNDLE_TAG, or_own(&record.target_dir)),
+        Share::new(plan::DESCRIPTION, or_own(&record.description)).read_only(),
+        Share::new(plan::BUNDLE, or_own(&record.target_dir)).read_only(),
     ];
-    let others = record.shares.iter();
-    shares.extend(others.map(|share| read_only(&share.tag, or_own(&share.path))));
+    for share in &record.shares {
+        let tag = MountTag::new(&*share.tag).map_err(|error| StartError::Share {
+            path: PathBuf::from(&share.path),
+            source: Box::new(error),
+        })?;
+        shares.push(Share::new(tag, or_own(&share.path)).read_only());
+    }
     let (initrd, cmdline) = if record.fast {
         fast(record, installed, processor)?
     } else {

@@ -10,7 +10,7 @@ use super::outcome::Reason;
 use crate::kiwi_log::Phase;
 use crate::terminal::{self, Session};
 
-/// Time for the engine's process to end in order when it is told to.
+/// Time for the engine's process to end cleanly when it is told to.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// When the user's terminal becomes the guest's console.
@@ -24,7 +24,7 @@ pub(super) enum Attach {
     AtOnce,
 }
 
-/// How it ended.
+/// How a supervised run ended.
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) ended: Ended,
@@ -37,7 +37,7 @@ pub(super) struct End {
 /// The user's terminal.
 #[derive(Debug)]
 enum Terminal {
-    /// It is not, or not any more, to become the guest's console.
+    /// It does not become the guest's console (any more).
     Ours,
     /// It will become the guest's console.
     Waiting,

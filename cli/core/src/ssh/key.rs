@@ -49,7 +49,7 @@ impl PublicKey {
     /// `~/.ssh` (`keys`), as `kiwi-ng` has it. A private key stands for the public one beside it.
     ///
     /// # Errors
-    /// Fails in words for the user.
+    /// Fails, with a message for the user, if there is no such key, or it is not a public key.
     pub(super) fn named(name: &OsStr, keys: Option<&Path>) -> Result<PublicKey, String> {
         let problem =
             |path: &Path, problem: &str| format!("--ssh-key {}: {problem}", path.display());

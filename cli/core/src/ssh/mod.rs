@@ -24,15 +24,15 @@ pub const SSHD: u16 = 22;
 pub struct Ssh {
     /// Port of 127.0.0.1; 0 is any that is free.
     pub port: u16,
-    /// Who holds its other half is let in as root.
+    /// The key whose private half logs in as root.
     #[serde(serialize_with = "key::path")]
     pub key: Option<PublicKey>,
-    /// The user has named that key.
+    /// The key was named with `--ssh-key`.
     #[serde(skip)]
     named: bool,
 }
 
-/// Nothing can listen there.
+/// The port cannot be taken.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on 127.0.0.1:{port} (--ssh-port){}", advice(.source))]
 pub struct PortError {
@@ -60,10 +60,10 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 impl Ssh {
-    /// What `request` asks for, if it does.
+    /// Returns the way in that `request` asks for.
     ///
     /// # Errors
-    /// Fails in words for the user.
+    /// Fails, with a message for the user, if the box has no network or the key cannot be used.
     pub fn wanted(request: &BuildRequest, host: &HostFacts) -> Result<Option<Ssh>, String> {
         let Some(wanted) = &request.ssh else {
             return Ok(None);
@@ -105,7 +105,7 @@ impl Ssh {
         notes
     }
 
-    /// Takes the port.
+    /// Binds the port on 127.0.0.1.
     ///
     /// # Errors
     /// Fails if it is in use, or not for this user.
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_loopback_listens_and_a_port_in_use_is_said() {
+    fn only_the_loopback_listens_and_a_port_in_use_is_reported() {
         let any = Ssh {
             port: 0,
             key: None,

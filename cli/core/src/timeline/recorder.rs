@@ -28,7 +28,7 @@ pub enum Milestone {
     Shares,
     /// kiwi is started.
     Kiwi,
-    /// kiwi has said something.
+    /// kiwi has written its first line.
     FirstLine,
     /// kiwi makes the image.
     Create,
@@ -60,7 +60,7 @@ impl Milestone {
     }
 }
 
-/// Collects what happens.
+/// Collects the milestones and samples of a run.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     exec: Instant,

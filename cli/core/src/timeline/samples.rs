@@ -43,7 +43,7 @@ impl Samples {
             .is_none_or(|last| now >= last.at + self.interval)
     }
 
-    /// Keeps one.
+    /// Adds a sample; when there are too many, keeps every second one.
     pub fn push(&mut self, sample: Sample) {
         self.kept.push(sample);
         if self.kept.len() > MOST {

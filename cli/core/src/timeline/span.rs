@@ -44,7 +44,7 @@ impl Timeline {
         self.spans.last().map_or(Duration::ZERO, |span| span.end)
     }
 
-    /// When kiwi said its first line, if it said any.
+    /// When kiwi wrote its first line, if it did.
     pub fn first_line(&self) -> Option<Duration> {
         let first = self.spans.iter().find(|span| !span.boot)?;
         Some(first.start)

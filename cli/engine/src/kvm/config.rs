@@ -13,7 +13,7 @@ use boxbuild_vmm::net::{Forward, NetworkConfig};
 
 use crate::boot_cache::kernel;
 use crate::error::StartError;
-use crate::machine::{Machine, Network, RootDisk, Share};
+use crate::machine::{Machine, Network, RootDisk};
 
 /// A machine whose files are open.
 pub(super) struct Opened {
@@ -112,11 +112,6 @@ fn config(machine: Machine, disk: DiskConfig) -> Result<(Config, Option<String>)
         "open the kernel {}",
         machine.kernel.display()
     )))?;
-    let shares = machine
-        .shares
-        .iter()
-        .map(Share::to_device)
-        .collect::<Result<_, _>>()?;
     let config = Config {
         memory_mib: machine.memory_mib,
         cpus: machine.cpus,
@@ -131,7 +126,7 @@ fn config(machine: Machine, disk: DiskConfig) -> Result<(Config, Option<String>)
                 port: forward.port,
             }),
         }),
-        shares,
+        shares: machine.shares,
         config_ports: false,
         standard_devices: true,
     };

@@ -24,7 +24,7 @@ pub(super) struct InProcess {
 
 impl Running for InProcess {
     fn kill(&mut self, _grace: Duration) {
-        // There is no process to end in order; its reader is told by the last event.
+        // There is no process to wait for; the last event reports the end.
         if let Some(gate) = &mut self.gate {
             gate.mute();
         }

@@ -43,7 +43,7 @@ const MASKED: &[&str] = &[
     "mdmonitor.service",
 ];
 
-/// What `podman run` shall run.
+/// The container that `podman run` starts.
 #[derive(Debug)]
 pub(super) struct Run<'a> {
     pub(super) host: &'a Host,
@@ -54,7 +54,7 @@ pub(super) struct Run<'a> {
     pub(super) cache: Option<&'a Path>,
 }
 
-/// Words after `podman`.
+/// Returns the arguments of podman.
 pub(super) fn run(run: &Run<'_>) -> Vec<OsString> {
     let container = run.container;
     let mut args = run.host.global_options();

@@ -12,7 +12,7 @@ use nix::unistd::getuid;
 use super::container::Mode;
 use crate::unusable::Unusable;
 
-/// How to run a program as the user whose container it shall be.
+/// How to run a program as the user who owns the container.
 #[derive(Debug)]
 pub(super) struct Caller {
     sudo: Option<PathBuf>,
@@ -87,7 +87,7 @@ impl Caller {
     }
 }
 
-/// Whether sudo runs the guard's shell without a password (`-v` says nothing of commands, and
+/// Whether sudo runs the reaper's shell without a password (`-v` says nothing of commands, and
 /// may want one all the same).
 fn runs_quietly(sudo: &Path) -> bool {
     Command::new(sudo)

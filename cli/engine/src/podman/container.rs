@@ -14,7 +14,7 @@ pub enum Mode {
     Rootless,
 }
 
-/// What a container shall do once.
+/// A build that a container runs once.
 #[derive(Debug)]
 pub struct Container {
     /// How the image's process 1 learns what to build.

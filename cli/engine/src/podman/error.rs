@@ -41,7 +41,7 @@ pub enum ContainerError {
     Podman {
         /// What it was told to do.
         action: String,
-        /// What it said.
+        /// What it printed.
         output: String,
     },
     /// The user stopped it.

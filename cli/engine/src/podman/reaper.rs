@@ -82,7 +82,7 @@ impl ContainerReaper {
         let mut args: Vec<OsString> = vec![
             "-c".into(),
             SCRIPT.into(),
-            "boxbuild-guard".into(),
+            "boxbuild-reaper".into(),
             container.into(),
             folder.into(),
             owner.into(),
@@ -101,7 +101,7 @@ impl ContainerReaper {
     /// Ends the container, which has `grace` to clean up. Does not wait.
     pub(super) fn stop(&mut self, grace: Duration) {
         if let Some(mut input) = self.waiting.stdin.take() {
-            // A guard that is gone has nothing left to do.
+            // A reaper that is gone has nothing left to do.
             let _ = writeln!(input, "{}", grace.as_secs());
         }
     }

@@ -191,7 +191,7 @@ fn shares(argv: &mut Argv, machine: &Machine, fds: &Descriptors) {
             "-device",
             format!(
                 "vhost-user-fs-{bus},chardev=share{number},queue-size={FS_QUEUE_SIZE},tag={}",
-                share.tag.replace(',', ",,")
+                share.tag.as_str().replace(',', ",,")
             ),
         );
     }
@@ -278,14 +278,10 @@ impl Argv {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{RootDisk, Share};
+    use crate::{MountTag, RootDisk, Share};
 
     fn machine(arch: Arch, network: Network) -> Machine {
-        let share = |tag: &str| Share {
-            tag: tag.to_owned(),
-            path: "/a,b=c \"'$\n".into(),
-            read_only: false,
-        };
+        let share = |tag: &str| Share::new(MountTag::new(tag).unwrap(), "/a,b=c \"'$\n");
         Machine {
             name: "boxbuild-x".to_owned(),
             arch,

@@ -18,6 +18,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use boxbuild_virtiofs::Share;
 use boxbuild_virtiofs::vhost_user::ShareServer;
 
 use crate::boot_cache::kernel;
@@ -25,7 +26,7 @@ use crate::channel::EventSender;
 use crate::engine::{Engine, Processor};
 use crate::error::StartError;
 use crate::handle::Running;
-use crate::machine::{Machine, Share};
+use crate::machine::Machine;
 use crate::unusable::Unusable;
 use argv::Descriptors;
 use boxbuild_host::arch::Arch;
@@ -143,8 +144,8 @@ fn serve(shares: &[Share]) -> Result<(Vec<ShareServer>, Vec<UnixStream>), StartE
     let mut ends = Vec::new();
     for share in shares {
         let (server, end) =
-            ShareServer::start(share.to_device()?).map_err(|source| StartError::Share {
-                path: share.path.clone(),
+            ShareServer::start(share.clone()).map_err(|source| StartError::Share {
+                path: share.root.clone(),
                 source: Box::new(source),
             })?;
         servers.push(server);

@@ -7,7 +7,7 @@ use crate::Moved;
 /// Bytes of one message that are kept at most.
 const LONGEST_MESSAGE: usize = 1 << 20;
 
-/// What the monitor has said so far.
+/// What the monitor has reported so far.
 #[derive(Debug, Default)]
 pub(super) struct Monitor {
     partial: Vec<u8>,

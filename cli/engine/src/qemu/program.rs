@@ -62,8 +62,8 @@ pub(super) fn find_qemu(arch: Arch) -> Result<PathBuf, Unusable> {
 }
 
 /// `10` from `QEMU emulator version 10.0.2 (…)`.
-fn major_version(said: &str) -> Option<u32> {
-    let (_, rest) = said.split_once("version ")?;
+fn major_version(output: &str) -> Option<u32> {
+    let (_, rest) = output.split_once("version ")?;
     rest.split('.').next()?.parse().ok()
 }
 

@@ -81,7 +81,7 @@ fn serve(stream: &UnixStream, limits: Limits, stop: &AtomicBool) -> io::Result<(
     loop {
         let frame = read(&mut incoming)?;
         if frame.kind == BEGIN {
-            // Whoever talked before is gone: there is one at a time.
+            // The connection before is closed: there is one at a time.
             job = None;
             let answer = match Order::parse(&frame.payload).and_then(|order| order.encoder(limits))
             {

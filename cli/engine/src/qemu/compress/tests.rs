@@ -86,7 +86,7 @@ fn one_thread_makes_one_block() {
 }
 
 #[test]
-fn nobody_gets_more_memory_than_the_box_has() {
+fn no_stream_gets_more_memory_than_the_box_has() {
     let order = Order::parse(b"9 0 0").unwrap();
     // One thread of preset 9 takes more than that; it is still done.
     let limits = Limits {
