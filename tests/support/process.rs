@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_text_is_waited_for() {
-        let mut running = shell("echo first >&2; sleep 0.1; echo second >&2; sleep 1000");
+        let mut running = shell("echo first >&2; sleep 0.1; echo second >&2; exec sleep 1000");
         running.wait_for("second");
         running.signal(Signal::SIGTERM);
         assert_eq!(running.finish().signal, Some(15));
