@@ -1,4 +1,4 @@
-//! Exit codes, as documented in `--help`, and the errors that lead to them.
+//! Exit codes, as documented in `--help`, and the failures that lead to them.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use boxbuild_host::error::{Classify, ErrorClass};
 pub(crate) struct ExitCode(u8);
 
 impl ExitCode {
-    /// What was asked for is done.
+    /// The command succeeded.
     pub(crate) const SUCCESS: ExitCode = ExitCode(0);
     /// The build failed in the box.
     pub(crate) const BUILD_FAILED: ExitCode = ExitCode(1);
@@ -22,12 +22,12 @@ impl ExitCode {
     /// The user interrupted it.
     pub(crate) const INTERRUPTED: ExitCode = ExitCode(130);
 
-    /// An exit code that a build or a process gave.
+    /// The exit code that a build or a process ended with.
     pub(crate) const fn of_run(code: u8) -> ExitCode {
         ExitCode(code)
     }
 
-    /// The number.
+    /// Returns the number.
     pub(crate) const fn number(self) -> u8 {
         self.0
     }
@@ -49,7 +49,7 @@ impl From<ExitCode> for std::process::ExitCode {
     }
 }
 
-/// A command that failed: what happened, and the exit code.
+/// A failure of a command: an error with its causes, and the exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: ExitCode,
@@ -68,28 +68,28 @@ impl Failure {
         }
     }
 
-    /// Its exit code.
+    /// Returns the exit code.
     pub(crate) fn code(&self) -> ExitCode {
         self.code
     }
 
-    /// What happened, and why, the last cause at the end.
+    /// Returns what happened, and why: the error and its causes, the root cause last.
     pub(crate) fn messages(&self) -> Vec<String> {
         self.error.chain().map(ToString::to_string).collect()
     }
 }
 
-/// Every error that names its class names its exit code. One that does not has none: it does not
-/// compile as the error of a command until it says who can correct it.
+/// The class of an error decides about the exit code. An error without a class cannot be the error of
+/// a command: `?` does not compile.
 impl<E: Classify + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Failure {
         Failure::new(error.class().into(), error)
     }
 }
 
-/// Turns errors that can only be the host's into failures.
+/// Makes failures of the host from errors of other libraries.
 pub(crate) trait HostContext<T> {
-    /// Fails with `text`, with the error as the cause.
+    /// Returns the value, or a failure with `text` and the error as its cause.
     fn host_context<C: fmt::Display + Send + Sync + 'static>(
         self,
         text: impl FnOnce() -> C,

@@ -1,4 +1,4 @@
-//! The program `boxbuild`: words in, words out.
+//! The program `boxbuild`: command line in, text or JSON out.
 
 mod args;
 mod commands;

@@ -94,10 +94,10 @@ pub enum BuildArgsError {
     #[error("the build option {0} can be given only once")]
     Twice(&'static str),
     /// A required option is missing.
-    #[error("the build option {0} is missing: write it behind --")]
+    #[error("the build option {0} is missing: put it after --")]
     Missing(&'static str),
     /// A value that kiwi refuses.
-    #[error("{value} is no value for {option} (known: {known})")]
+    #[error("{value} is not a value of {option} (known: {known})")]
     BadValue {
         /// Name of the option.
         option: &'static str,

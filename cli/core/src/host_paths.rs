@@ -139,7 +139,7 @@ impl HostPaths {
                 .sum();
             if total > MOST_BYTES {
                 return problem(
-                    "files of more than 16 MiB are not handed over one by one: share their folder \
+                    "files larger than 16 MiB are not copied into the box: share their folder \
                      with --shared-path",
                 );
             }
@@ -181,8 +181,8 @@ impl HostPaths {
             Ok(())
         } else {
             Err(format!(
-                "{} {}: such a path cannot reach a box that is booted by its own init: use one of \
-                 letters, digits, '/', '.', '_', '-' and '+'",
+                "{} {}: such a path cannot reach a box that is booted by its own init: use one \
+                 with only letters, digits, '/', '.', '_', '-' and '+'",
                 option_of(&share.path),
                 share.path.display()
             ))

@@ -97,7 +97,7 @@ impl OutputDir {
             .create(&staging)
             .map_err(io("create the folder", &staging))?;
         let reaper = Reaper::watch(&staging, &lock)
-            .map_err(io("start a process that watches over the folder", &staging))?;
+            .map_err(io("start the process that cleans up the folder", &staging))?;
         Ok(OutputDir {
             dir: dir.to_owned(),
             staging,
@@ -129,7 +129,7 @@ impl OutputDir {
             Err(error) => ResultCode::Unreadable(error.to_string()),
             Ok(_) => match text.trim().parse() {
                 Ok(code) => ResultCode::Code(code),
-                Err(_) => ResultCode::Unreadable(format!("it says '{}'", text.trim())),
+                Err(_) => ResultCode::Unreadable(format!("it contains '{}'", text.trim())),
             },
         }
     }

@@ -108,7 +108,7 @@ impl<'a> Resolved<'a> {
 /// The box has no container image.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the box '{name}' has no container image: make it again with 'boxbuild box create {name} \
+    "the box '{name}' has no container image: create it again with 'boxbuild box create {name} \
      --from {origin} --force'"
 )]
 pub struct NoImage {

@@ -21,7 +21,7 @@ use signal_hook::consts::SIGWINCH;
 use boxbuild_engine::Console;
 
 /// How the user leaves, in words.
-pub const LEAVE: &str = "Ctrl-] three times ends the box at once";
+pub const LEAVE: &str = "Ctrl-] three times stops the box at once";
 
 /// Ctrl-], which nothing else wants (ASCII GS).
 const ESCAPE: u8 = 0x1d;
@@ -139,7 +139,7 @@ fn restorer() -> io::Result<Child> {
         .output()?;
     let settings = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if settings.is_empty() {
-        return Err(io::Error::other("stty does not say the settings"));
+        return Err(io::Error::other("stty does not report the settings"));
     }
     // Standard error carries the terminal to descriptor 3.
     Command::new("/bin/sh")

@@ -99,7 +99,7 @@ impl EventReceiver {
             Ok(event) => Some(event),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(Event::Ended(Ended::Failed(String::from(
-                "it ended without saying how",
+                "it ended without a report",
             )))),
         }
     }

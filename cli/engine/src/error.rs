@@ -31,7 +31,7 @@ pub enum StartError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The machine cannot be put together.
-    #[error("cannot put the virtual machine together")]
+    #[error("cannot set up the virtual machine")]
     Machine(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The container cannot be started.
     #[error(transparent)]

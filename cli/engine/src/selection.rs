@@ -66,7 +66,7 @@ pub fn select(choice: EngineChoice, arch: Arch) -> Result<Selected, Unusable> {
                 return Ok(Selected {
                     why: match (choice, reasons.last()) {
                         (EngineChoice::Auto, None) => {
-                            String::from("the fastest engine, and it works here")
+                            String::from("the fastest engine, and it works on this host")
                         }
                         (EngineChoice::Auto, Some(reason)) => reason.clone(),
                         _ => String::from("asked for"),
@@ -80,7 +80,7 @@ pub fn select(choice: EngineChoice, arch: Arch) -> Result<Selected, Unusable> {
         }
     }
     Err(Unusable(format!(
-        "no engine can run this box here\n  {}",
+        "no engine can run this box on this host\n  {}",
         reasons.join("\n  ")
     )))
 }

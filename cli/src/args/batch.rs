@@ -5,33 +5,33 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Options of `batch`.
+/// Options of `boxbuild batch`.
 #[derive(Debug, Args)]
 pub(crate) struct BatchArgs {
-    /// What is to be built: a TOML file (docs/batch.md). Paths in it are relative to its folder.
+    /// A TOML file with the builds (docs/batch.md). Paths in it are relative to its folder.
     pub(crate) file: PathBuf,
-    /// How many builds run at once [default: jobs of the file, or what has room].
+    /// Run this many builds at once [default: jobs of the file, or as many as the host has room for].
     #[arg(long, short, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
-    /// Only the builds of these names (repeatable).
+    /// Run only the build of this name (repeatable).
     #[arg(long, value_name = "NAME")]
     pub(crate) only: Vec<String>,
-    /// Go on with the other builds when one fails; that is the default.
+    /// Continue with the other builds when one fails; this is the default.
     #[arg(long, conflicts_with = "fail_fast")]
     pub(crate) keep_going: bool,
     /// Stop all builds as soon as one fails.
     #[arg(long)]
     pub(crate) fail_fast: bool,
-    /// Folder for a log of each build [default: log-dir of the file, or FILE.logs beside it].
+    /// Folder for the logs, one for each build [default: log-dir of the file, or FILE.logs beside it].
     #[arg(long, value_name = "DIR")]
     pub(crate) log_dir: Option<PathBuf>,
-    /// Show the logs and consoles of all builds live, with their names in front.
+    /// Show the logs and consoles of all builds live, each line with the name of its build.
     #[arg(long, short)]
     pub(crate) verbose: bool,
-    /// Say what would be run, and stop.
+    /// Show what would run, and stop.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Say everything in JSON on standard output, one event a line.
+    /// Print events as JSON on standard output, one a line; with --dry-run, the plan as one object.
     #[arg(long)]
     pub(crate) json: bool,
 }

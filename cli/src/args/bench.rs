@@ -7,21 +7,21 @@ use clap::Args;
 
 use super::values::{self, parse_duration};
 
-/// Options of `bench`.
+/// Options of `boxbuild bench`.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// Box to boot [default: the first that is installed].
-    // Not as the build's option: that one is required.
+    /// Box to boot [default: the first one that is installed].
+    // Not --box: that option is required for a build.
     #[arg(long = "boot-box", value_name = "NAME")]
     pub(crate) boot_box: Option<String>,
-    /// What boots it; auto takes kvm if it works here, else qemu.
+    /// Engine that boots it; auto means kvm if it works on this host, else qemu.
     #[arg(long = "boot-engine", value_name = "ENGINE", default_value = "auto",
         value_parser = values::engine())]
     pub(crate) boot_engine: EngineChoice,
-    /// Print JSON.
+    /// Print the figures as JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Time for each figure of share, disk and network.
+    /// Time for each measurement of share, disk and network.
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
     pub(crate) time: Duration,
 }

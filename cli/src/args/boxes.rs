@@ -1,11 +1,11 @@
-//! The commands on boxes, as typed.
+//! Options of `boxbuild box`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::values::{Memory, parse_memory, parse_size};
-use crate::args::fetch::FetchOptions;
+use super::fetch::FetchOptions;
+use super::values::{self, Memory, parse_memory, parse_size};
 use boxbuild_boxes::fetch::{self, Key, SignatureError};
 
 use boxbuild_boxes::lock_file::{self, LockError, Locked};
@@ -17,15 +17,15 @@ use boxbuild_protocol::kernel_args::is_console;
 /// Commands on boxes.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BoxCommand {
-    /// Make a box from a distribution's own packages.
+    /// Create a box from the packages of a distribution.
     Create(CreateArgs),
-    /// List the boxes on this machine and the published ones.
+    /// List the boxes on this host and the published ones.
     List {
-        /// As JSON, for programs.
+        /// Print the list as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Show everything known about a box.
+    /// Show everything that is known about a box.
     Info {
         /// Name of the box.
         name: String,
@@ -33,16 +33,16 @@ pub(crate) enum BoxCommand {
         #[arg(long, value_name = "ARCH")]
         arch: Option<Arch>,
     },
-    /// Fetch published boxes, or update them. Builds do that by themselves.
+    /// Fetch or update published boxes. Builds do this automatically.
     Pull(PullArgs),
-    /// Make a box from a disk, a root tree or a container image that is there already.
+    /// Create a box from an existing disk, root tree or container image.
     Import(ImportArgs),
     /// Check the files of boxes against their checksums.
     Verify {
         /// Names of the boxes [default: all].
         names: Vec<String>,
     },
-    /// Write down what boxes consist of, for builds with --locked.
+    /// Record the contents of boxes in a lock file, for builds with --locked.
     Lock {
         /// Names of the boxes.
         #[arg(required = true)]
@@ -50,13 +50,13 @@ pub(crate) enum BoxCommand {
         /// Architecture of the boxes.
         #[arg(long, value_name = "ARCH")]
         arch: Option<Arch>,
-        /// The file to write to.
+        /// The lock file.
         #[arg(long, value_name = "FILE", default_value = lock_file::FILE_NAME)]
         lock_file: PathBuf,
     },
-    /// Remove what nobody needs: interrupted downloads, files of old versions.
+    /// Remove unused files: interrupted downloads, old versions.
     Prune,
-    /// Remove a box from this machine.
+    /// Remove a box from this host.
     Rm {
         /// Name of the box.
         name: String,
@@ -68,23 +68,23 @@ pub(crate) enum BoxCommand {
 pub(crate) struct CreateArgs {
     /// Name of the new box.
     pub(crate) name: String,
-    /// Distribution and suite to make it from, e.g. debian:trixie.
+    /// Distribution and suite, e.g. debian:trixie.
     #[arg(long, value_name = "DISTRIBUTION:SUITE")]
     pub(crate) from: String,
-    /// Package mirror [default: the one in this host's apt configuration].
+    /// Package mirror [default: the one in the apt configuration of this host].
     #[arg(long, value_name = "URL")]
     pub(crate) mirror: Option<String>,
     /// Size of the box's disk as the guest sees it.
     #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]
     pub(crate) disk_size: u64,
-    /// Architecture of the box. Another one than this host's takes QEMU's user emulation
-    /// (qemu-user-static), and the box is stored as NAME.ARCH.
+    /// Architecture of the box. One that differs from this host's needs QEMU's user emulation
+    /// (qemu-user-static); the box is stored as NAME.ARCH.
     #[arg(long, value_name = "ARCH")]
     pub(crate) arch: Option<Arch>,
     /// Version of KIWI from the Python package index.
     #[arg(long, value_name = "VERSION")]
     pub(crate) kiwi_version: Option<String>,
-    /// Replace a box of that name.
+    /// Replace the box of that name.
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -98,13 +98,13 @@ pub(crate) struct PullArgs {
     /// Architecture of the boxes.
     #[arg(long, value_name = "ARCH")]
     pub(crate) arch: Option<Arch>,
-    /// Fetch them anew, though they are what is published.
+    /// Fetch them even if they are up to date.
     #[arg(long)]
     pub(crate) force: bool,
-    /// What may be fetched.
+    /// Limits on what may be fetched.
     #[command(flatten)]
     pub(crate) fetch: FetchOptions,
-    /// What they must be.
+    /// Requirements on the boxes.
     #[command(flatten)]
     pub(crate) source: SourceOptions,
 }
@@ -133,36 +133,37 @@ pub(crate) struct ImportArgs {
     /// Architecture of the box.
     #[arg(long, value_name = "ARCH")]
     pub(crate) arch: Option<Arch>,
-    /// Kernel command line [default: root= the partition that is found].
+    /// Kernel command line [default: root= with the partition that is found].
     #[arg(long, value_name = "WORDS")]
     pub(crate) cmdline: Option<String>,
     /// Console of the box.
     #[arg(long, value_name = "TTY", default_value = "hvc0")]
     pub(crate) console: String,
-    /// Guest memory of builds in it.
+    /// Default guest memory of builds in it.
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_memory)]
     pub(crate) memory: Memory,
-    /// Virtual CPUs of builds in it.
+    /// Default number of virtual CPUs of builds in it.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub(crate) cpus: u32,
-    /// Size of the disk that is made of a root tree, as the guest sees it.
+    /// Size of the disk that is made from a root tree, as the guest sees it.
     #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]
     pub(crate) disk_size: u64,
-    /// Only for a box of another architecture than this host's: how it can be brought up. By its
-    /// own init alone (compat), or by boxbuild's as well, because its initial ramdisk has busybox,
-    /// modprobe and the virtio modules (fast). Boxes of this host's need nothing for that.
-    #[arg(long, value_name = "STYLE", default_value = "compat", value_parser = ["compat", "fast"])]
-    pub(crate) guest: String,
-    /// Replace a box of that name.
+    /// How a box of another architecture can boot: only by its own init (compat), or also by
+    /// boxbuild's (fast), which needs busybox, modprobe and the virtio modules in its initial
+    /// ramdisk. Boxes of this host's architecture need no such option.
+    #[arg(long, value_name = "STYLE", default_value = "compat",
+        value_parser = values::guest())]
+    pub(crate) guest: Guest,
+    /// Replace the box of that name.
     #[arg(long)]
     pub(crate) force: bool,
 }
 
 impl ImportArgs {
-    /// What is to be made.
+    /// Returns the options of the import.
     ///
     /// # Errors
-    /// If the console or the command line cannot stand on a kernel command line.
+    /// Fails if the console or the command line is not fit for a kernel command line.
     pub(crate) fn options(&self) -> Result<ImportOptions, ImportError> {
         if !is_console(&self.console) {
             return Err(ImportError::Option(format!(
@@ -173,7 +174,7 @@ impl ImportArgs {
         let bad = |c: char| c == '"' || (c.is_control() && c != '\t');
         if let Some(words) = self.cmdline.as_ref().filter(|words| words.contains(bad)) {
             return Err(ImportError::Option(format!(
-                "--cmdline {}: quotation marks and control characters cannot stand there",
+                "--cmdline {}: quotation marks and control characters are not possible there",
                 words.escape_debug()
             )));
         }
@@ -197,45 +198,41 @@ impl ImportArgs {
             memory_mib: self.memory.bytes >> 20,
             cpus: self.cpus,
             disk_size: self.disk_size,
-            guest: if self.guest == "fast" {
-                Guest::Fast
-            } else {
-                Guest::Compat
-            },
+            guest: self.guest,
             replace: self.force,
         })
     }
 }
 
-/// What published boxes must be.
+/// Requirements on published boxes.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Published boxes")]
 pub(crate) struct SourceOptions {
-    /// Insist on the box that is in the lock file.
+    /// Build only with the box in the lock file.
     #[arg(long)]
     pub(crate) locked: bool,
     /// The lock file.
     #[arg(long, value_name = "FILE", default_value = lock_file::FILE_NAME)]
     pub(crate) lock_file: PathBuf,
-    /// OpenPGP public key that the published checksums must be signed by.
+    /// OpenPGP public key that must have signed the published checksums.
     #[arg(long, value_name = "FILE", env = fetch::KEY_VARIABLE)]
     pub(crate) signed_by: Option<PathBuf>,
 }
 
 impl SourceOptions {
-    /// The lock file, if it counts.
+    /// Returns the contents of the lock file, with `--locked`.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// Fails if it cannot be read.
     pub(crate) fn locked(&self) -> Result<Option<Locked>, LockError> {
         let path = self.locked.then_some(&self.lock_file);
         path.map(|path| Locked::read(path)).transpose()
     }
 
-    /// The key, if there is one.
+    /// Returns the key, with `--signed-by`.
     ///
     /// # Errors
-    /// If it is none.
+    /// Fails if the file cannot be read or is not a public key.
     pub(crate) fn key(&self) -> Result<Option<Key>, SignatureError> {
         let path = self.signed_by.as_deref();
         path.filter(|path| !path.as_os_str().is_empty())

@@ -15,7 +15,7 @@ use super::peer::PeerOptions;
 use super::values::{self, Memory, parse_duration, parse_memory, parse_size};
 use crate::output::timings::Format;
 
-/// Options of a build, before the separator.
+/// Options of a build, before `--`.
 #[derive(Debug, Args)]
 pub(crate) struct BuildOptions {
     /// Box to build in (see 'boxbuild box list').
@@ -25,16 +25,16 @@ pub(crate) struct BuildOptions {
         required_unless_present = "list_boxes"
     )]
     pub(crate) box_name: Option<String>,
-    /// What runs the box; auto takes kvm if it works here, else qemu.
+    /// Engine that runs the box; auto means kvm if it works on this host, else qemu.
     #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = values::engine())]
     pub(crate) engine: EngineChoice,
-    /// How the box is brought up: by boxbuild's own init (fast) or by the box's (compat); auto is
-    /// fast, and compat for boxes where that does not work.
+    /// How the box boots: by boxbuild's init (fast) or by its own (compat); auto means fast, and
+    /// compat if that does not work.
     #[arg(long, value_name = "STYLE", default_value = "auto",
         value_parser = values::boot_style())]
     pub(crate) boot: BootStyle,
-    /// Run the box's kernel in FIPS mode (fips=1), with the self-tests of its cryptographic
-    /// algorithms, which a fast boot leaves out otherwise.
+    /// Run the kernel of the box in FIPS mode (fips=1), with the self-tests of its cryptographic
+    /// algorithms, which a fast boot otherwise skips.
     #[arg(long)]
     pub(crate) fips: bool,
     /// Guest memory, e.g. 4G or 6000M; a bare number means GiB [default: the box's].
@@ -43,23 +43,23 @@ pub(crate) struct BuildOptions {
     /// Number of virtual CPUs [default: the host's, at most the box's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     pub(crate) box_smp_cpus: Option<u32>,
-    /// Grow the disk that the guest sees, e.g. 60G.
+    /// Grow the disk that the guest sees to this size, e.g. 60G.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) disk_size: Option<u64>,
-    /// Write into the box's own disk instead of a private copy: what the build changes there
-    /// stays, for all later builds. No other build can use the box meanwhile.
+    /// Write into the box's own disk instead of a private copy: all later builds see the changes.
+    /// No other build can use the box meanwhile.
     #[arg(long, conflicts_with_all = ["container", "disk_size"])]
     pub(crate) no_snapshot: bool,
-    /// Keep the disk and the logs of a build that failed, for 'boxbuild shell' and 'boxbuild
-    /// logs': the newest five, at most 32 GiB.
+    /// Keep the disk and the logs of a failed build for 'boxbuild shell' and 'boxbuild logs': the
+    /// newest five builds, at most 32 GiB.
     #[arg(long, value_name = "WHETHER", default_value = "yes", action = clap::ArgAction::Set,
         value_parser = values::yes_or_no())]
     pub(crate) keep_failed: bool,
-    /// Keep the box open after the build, failed or not, with a root shell on this terminal.
-    /// Ctrl-] three times ends the box at once.
+    /// Keep the box running after the build, failed or not, with a root shell on this terminal.
+    /// Ctrl-] three times stops the box at once.
     #[arg(long, conflicts_with = "container")]
     pub(crate) box_debug: bool,
-    /// Network of the box; user means outgoing connections only.
+    /// Network of the box; user allows outgoing connections only.
     #[arg(long, value_name = "MODE", default_value = "user", value_parser = values::network())]
     pub(crate) network: Network,
     /// Machine type for the qemu engine.
@@ -71,62 +71,61 @@ pub(crate) struct BuildOptions {
     /// Do not use KVM (selects the qemu engine).
     #[arg(long)]
     pub(crate) no_accel: bool,
-    /// Build in a container (podman) instead of a virtual machine: fast without KVM, but hardly
-    /// isolated. Options of the machine have no effect.
+    /// Build in a container (podman) instead of a virtual machine: faster without KVM, but hardly
+    /// isolated. Options for the machine have no effect.
     #[arg(long, conflicts_with_all = ["no_accel", "machine", "cpu", "disk_size"])]
     pub(crate) container: bool,
-    /// With --container: as a normal user, without sudo. For image types that need no loop
+    /// With --container: run as a normal user, without sudo. For image types that need no loop
     /// device (tbz, docker, oci, appx).
     #[arg(long, requires = "container")]
     pub(crate) rootless: bool,
-    /// Share the description writable, for the rare script that changes it.
+    /// Let the box write into the description folder, for scripts that change it.
     #[arg(long)]
     pub(crate) description_rw: bool,
-    /// End the build after this time, e.g. 90m (exit code 124).
+    /// Stop the build after this time, e.g. 90m (exit code 124).
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub(crate) timeout: Option<Duration>,
-    /// End the build when the box shows no sign of life for this time; 0 never does.
+    /// Stop the build if the box shows no sign of life for this time; 0 means no limit.
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
     pub(crate) timeout_idle: Duration,
-    /// Show the build log and the box's console live.
+    /// Show the build log and the console of the box live.
     #[arg(long, short)]
     pub(crate) verbose: bool,
-    /// Say where the time went; html also writes a page with charts, timings.html in the target
-    /// directory.
+    /// Show where the time went; html also writes a page with charts, timings.html in the target
+    /// folder.
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true,
         default_missing_value = "text")]
     pub(crate) timings: Option<Format>,
-    /// Say what would be run, and stop.
+    /// Show what would run, and stop.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// For programs: events as JSON, one object a line on standard output; with --dry-run, the
-    /// whole plan as one object.
+    /// Print events as JSON on standard output, one a line; with --dry-run, the plan as one object.
     #[arg(long, conflicts_with = "box_debug")]
     pub(crate) json: bool,
     /// Architecture of the box.
     #[arg(long, value_name = "ARCH")]
     pub(crate) arch: Option<Arch>,
-    /// What may be fetched.
+    /// Limits on what may be fetched.
     #[command(flatten)]
     pub(crate) fetch: FetchOptions,
-    /// What the box must be.
+    /// Requirements on the box.
     #[command(flatten)]
     pub(crate) source: SourceOptions,
-    /// Handed on to kiwi-ng.
+    /// Global options of kiwi-ng.
     #[command(flatten)]
     pub(crate) kiwi: GlobalOptions,
-    /// Accepted for the sake of existing scripts.
+    /// Options of `kiwi-ng system boxbuild`.
     #[command(flatten)]
     pub(crate) peer: PeerOptions,
 }
 
 impl BuildOptions {
-    /// The architecture that was asked for, in either spelling.
+    /// Returns the architecture, from `--arch` or its older spellings.
     pub(crate) fn arch(&self) -> Option<Arch> {
         self.arch.or_else(|| self.peer.arch())
     }
 
-    /// What the user should know about these options, though the build runs.
+    /// Returns what the user should know about these options; the build runs nevertheless.
     pub(crate) fn notes(&self) -> Vec<String> {
         let memory = self.box_memory.filter(|memory| memory.bare);
         memory

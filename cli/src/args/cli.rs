@@ -14,17 +14,17 @@ use super::generate::What;
 
 const EXAMPLES: &str = "\
 Examples:
-  Make a box once, then build an image in it:
+  Create a box once, then build an image in it:
     boxbuild box create debian --from debian:trixie
     boxbuild --box debian -- --description ./image --target-dir /tmp/image
 
-  Select a profile and add a repository; words behind -- go to 'kiwi-ng system build':
+  Select a profile and add a repository; the options after -- go to 'kiwi-ng system build':
     boxbuild --profile Virtual --box debian -- --description ./image \\
         --target-dir /tmp/image --add-repo http://mirror.example/debian,apt-deb
 
 Exit codes:
   0 built   1 the build failed in the box   2 wrong usage
-  3 a problem of the host or the box   124 timeout   130 interrupted";
+  3 problem with the host or the box   124 timeout   130 interrupted";
 
 /// Builds OS images with KIWI NG in a box: a fast-booting virtual machine.
 #[derive(Debug, Parser)]
@@ -38,7 +38,7 @@ Exit codes:
     subcommand_negates_reqs = true
 )]
 pub(crate) struct Cli {
-    /// What to do instead of a build.
+    /// A command other than a build.
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
     /// Options of a build.
@@ -46,46 +46,46 @@ pub(crate) struct Cli {
     pub(crate) build: BuildOptions,
 }
 
-/// Commands besides the build.
+/// Commands other than a build.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Fetch, make, import, show, check and remove boxes.
+    /// Create, fetch, import, list, check and remove boxes.
     #[command(subcommand)]
     Box(BoxCommand),
-    /// Check whether this machine has what builds need, and say how to get what it lacks.
+    /// Check whether this host has what builds need, and how to get what is missing.
     Doctor,
     /// Run many builds from one file, several at once.
     Batch(BatchArgs),
-    /// Measure boot, share, disk and network on this machine, in about a minute.
+    /// Measure boot, share, disk and network on this host, in about a minute.
     Bench(BenchArgs),
-    /// List the failed builds that are kept.
+    /// List the kept builds: failed builds whose disk and logs are there.
     Builds {
-        /// As JSON.
+        /// Print the list as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Show the log of a failed build.
+    /// Show the log of a kept build.
     Logs(LogsArgs),
-    /// Enter the box of a failed build: a root shell on its disk, as the build left it. What is
-    /// changed there is thrown away; folders of the host are read-only.
+    /// Open a root shell in the box of a kept build, on the disk as the build left it. Changes are
+    /// discarded; folders of the host are read-only.
     Shell(ShellArgs),
-    /// Remove failed builds that are kept.
+    /// Remove kept builds.
     Prune {
         /// Names of the builds [default: all].
         #[arg(value_name = "ID")]
         ids: Vec<String>,
     },
-    /// Make manual pages or shell completions in a folder ('make docs').
+    /// Write manual pages or shell completions into a folder ('make docs').
     #[command(hide = true)]
     Generate {
-        /// What to make.
+        /// Which of them.
         what: What,
-        /// Where.
+        /// The folder.
         dir: PathBuf,
     },
 }
 
-/// The definition of the command line, with examples for each command.
+/// Returns the definition of the command line, with examples for each command.
 pub(crate) fn command() -> clap::Command {
     examples::add(Cli::command())
 }

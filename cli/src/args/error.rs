@@ -1,27 +1,24 @@
-//! Command lines that cannot become a request.
+//! Errors of command lines that clap accepts.
 
 use boxbuild_core::build_args::BuildArgsError;
 use boxbuild_host::error::{Classify, ErrorClass};
 
-/// Words of a command line that cannot become a request.
+/// The options of a build are wrong.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ArgsError {
-    /// There is no separator.
+    /// There is no `--`.
     #[error(
-        "nothing to build: write -- and the build options behind it, e.g. \
+        "nothing to build: put -- and the build options at the end, e.g. \
          -- --description DIR --target-dir DIR"
     )]
     NoBuildArgs,
-    /// Words behind the separator are wrong.
+    /// Options after `--` are wrong.
     #[error(transparent)]
     BuildArgs(#[from] BuildArgsError),
-    /// An option of boxbuild or of kiwi-ng itself behind the separator.
-    #[error(
-        "{0} stands behind the separator, where only options of 'kiwi-ng system build' belong: \
-         write it in front of it"
-    )]
+    /// An option of boxbuild or of kiwi-ng itself is after `--`.
+    #[error("{0} is not an option of 'kiwi-ng system build': put it before --")]
     Misplaced(String),
-    /// An option that cannot be had in a box.
+    /// An option asks for something that is not possible in a box.
     #[error("{0}")]
     Impossible(String),
 }

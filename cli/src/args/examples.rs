@@ -1,17 +1,17 @@
-//! Examples in the help of each command.
+//! Examples for the help of each command.
 
 use clap::Command;
 
-/// Commands by the words that name them, and examples: what they do, how they are typed.
+/// Examples for each command: what they do, and the command line.
 const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "box",
         &[
             (
-                "Make a box of one's own",
+                "Create a box",
                 "boxbuild box create debian --from debian:trixie",
             ),
-            ("See which there are", "boxbuild box list"),
+            ("List the boxes", "boxbuild box list"),
         ],
     ),
     (
@@ -30,7 +30,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "box list",
         &[
-            ("What is here, and what can be fetched", "boxbuild box list"),
+            ("Installed and published boxes", "boxbuild box list"),
             ("For programs", "boxbuild box list --json"),
         ],
     ),
@@ -44,7 +44,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "box rm",
         &[(
-            "Remove a box; builds that run in it go on",
+            "Remove a box; builds that run in it continue",
             "boxbuild box rm debian",
         )],
     ),
@@ -68,7 +68,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "box prune",
-        &[("Remove what nobody needs", "boxbuild box prune")],
+        &[("Remove unused files", "boxbuild box prune")],
     ),
     (
         "box import",
@@ -79,7 +79,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "doctor",
-        &[("What builds lack on this machine", "boxbuild doctor")],
+        &[("What builds lack on this host", "boxbuild doctor")],
     ),
     (
         "batch",
@@ -88,18 +88,18 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             "boxbuild batch builds.toml --jobs 2",
         )],
     ),
-    ("bench", &[("What this machine can do", "boxbuild bench")]),
+    ("bench", &[("All measurements", "boxbuild bench")]),
     (
         "builds",
         &[
-            ("Which failed builds are kept", "boxbuild builds"),
+            ("The kept builds", "boxbuild builds"),
             ("For programs", "boxbuild builds --json"),
         ],
     ),
     (
         "logs",
         &[
-            ("The log of the build that failed last", "boxbuild logs"),
+            ("The log of the newest kept build", "boxbuild logs"),
             (
                 "The console of an earlier one",
                 "boxbuild logs debian-3 --console",
@@ -109,9 +109,9 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "shell",
         &[
-            ("Enter the build that failed last", "boxbuild shell"),
+            ("A shell in the newest kept build", "boxbuild shell"),
             (
-                "Another one, with more memory",
+                "In another one, with more memory",
                 "boxbuild shell debian-3 --box-memory 8G",
             ),
         ],
@@ -119,7 +119,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "prune",
         &[
-            ("Remove one failed build", "boxbuild prune debian-3"),
+            ("Remove one kept build", "boxbuild prune debian-3"),
             ("Remove all of them", "boxbuild prune"),
         ],
     ),
@@ -132,7 +132,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
-/// Adds the examples to a command and the ones below it.
+/// Adds the examples to a command and its subcommands.
 pub(crate) fn add(command: Command) -> Command {
     EXAMPLES.iter().fold(command, |command, (path, examples)| {
         let words: Vec<&str> = path.split(' ').collect();

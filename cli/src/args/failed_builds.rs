@@ -1,20 +1,20 @@
-//! Options of the commands on failed builds.
+//! Options of the commands on kept builds.
 
 use clap::Args;
 
 use super::values::{Memory, parse_memory};
 
-/// Options of `logs`.
+/// Options of `boxbuild logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
     /// Name of the build (see 'boxbuild builds') [default: the newest].
     pub(crate) id: Option<String>,
-    /// Show what the box wrote to its console instead.
+    /// Show the console of the box instead.
     #[arg(long)]
     pub(crate) console: bool,
 }
 
-/// Options of `shell`.
+/// Options of `boxbuild shell`.
 #[derive(Debug, Args)]
 pub(crate) struct ShellArgs {
     /// Name of the build (see 'boxbuild builds') [default: the newest].

@@ -1,22 +1,21 @@
-//! What a build may fetch over the network before it starts: boxes and container images.
+//! Options on what may be fetched before a build: boxes and container images.
 
 use boxbuild_core::request::Fetch;
 use clap::Args;
 
-/// See the module.
+/// Options on what may be fetched before a build.
 #[derive(Debug, Default, Args)]
 pub(crate) struct FetchOptions {
-    /// Use what is on this machine, without a look for something newer; fetch what is missing.
+    /// Use what is on this host without checking for updates; fetch what is missing.
     #[arg(long)]
     pub(crate) no_update_check: bool,
-    /// Fetch nothing: use what is on this machine. The build itself has a network (see
-    /// --network).
+    /// Fetch nothing: use what is on this host. The build itself has a network (see --network).
     #[arg(long)]
     pub(crate) offline: bool,
 }
 
 impl FetchOptions {
-    /// What the options come to.
+    /// Returns what may be fetched.
     pub(crate) fn policy(&self) -> Fetch {
         match (self.offline, self.no_update_check) {
             (true, _) => Fetch::Nothing,

@@ -1,6 +1,6 @@
-//! What `boxbuild generate` makes.
+//! Options of `boxbuild generate`.
 
-/// What can be made.
+/// What `boxbuild generate` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum What {
     /// A manual page for each command.

@@ -1,4 +1,4 @@
-//! A command line, read.
+//! Parses a command line: cuts it at the separator, gives the first part to clap.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -13,29 +13,29 @@ use super::misplaced;
 /// A command line, cut at the separator.
 #[derive(Debug)]
 pub(crate) struct Invocation {
-    /// What stands before the separator.
+    /// The options before the separator.
     pub(crate) cli: Cli,
-    /// What stands behind it; `None` if there is no separator.
+    /// The words after it; `None` if there is no separator.
     pub(crate) build_args: Option<Vec<OsString>>,
 }
 
 impl Invocation {
-    /// The request of a build.
+    /// Returns the request for a build.
     ///
     /// # Errors
-    /// Fails if words are missing or wrong, or ask for what a box cannot have.
+    /// Fails if options are missing, wrong, or not possible in a box.
     pub(crate) fn request(&self) -> Result<BuildRequest, ArgsError> {
         self.cli.build.request(self.build_args.as_deref())
     }
 }
 
-/// Whether a command line asks for JSON, right or wrong as it may be otherwise.
+/// Returns whether a command line has `--json`, even if it is wrong otherwise.
 pub(crate) fn wants_json(argv: Vec<OsString>) -> bool {
     let (front, _) = split(argv);
     front.iter().any(|word| word == "--json")
 }
 
-/// Reads a command line (without the program's name).
+/// Parses a command line (without the program's name).
 pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
     let (front, build_args) = split(argv.into_iter().collect());
     let words = std::iter::once(OsString::from("boxbuild")).chain(front);
@@ -60,8 +60,7 @@ fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
             front.push(word);
             front.extend(words.next());
         } else if word == "system" && bare_words == 0 {
-            // `system boxbuild` is one command of kiwi-ng; alone, the word is a mistake
-            // that clap reports.
+            // `system boxbuild` is one command of kiwi-ng; clap reports any other `system`.
             match words.next() {
                 Some(next) if next == "boxbuild" => {}
                 next => {
@@ -78,7 +77,7 @@ fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
     (front, None)
 }
 
-/// Whether `word` is an option whose value is the next word.
+/// Returns whether `word` is an option whose value is the next word.
 fn takes_value(command: &clap::Command, word: &OsStr) -> bool {
     let Some(name) = word.to_str().and_then(|word| word.strip_prefix("--")) else {
         return false;
@@ -86,6 +85,6 @@ fn takes_value(command: &clap::Command, word: &OsStr) -> bool {
     command
         .get_arguments()
         .filter(|arg| arg.get_long() == Some(name))
-        // An optional value follows behind "=", never as a word of its own.
+        // An optional value follows `=`; it is never a word of its own.
         .any(|arg| arg.get_action().takes_values() && !arg.is_require_equals_set())
 }

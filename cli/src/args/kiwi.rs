@@ -1,14 +1,14 @@
-//! The global options of kiwi-ng, handed on to the kiwi-ng in the box.
+//! The global options of kiwi-ng (KIWI 11.1, `kiwi-ng --help`).
 //!
-//! The set is that of KIWI 11.1 (`kiwi-ng --help`). Each is forwarded, except those that name
-//! something which only this host has: they are carried out here, or refused.
+//! They are forwarded to the kiwi-ng in the box, except those that name something of this host:
+//! these are carried out here, or refused.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-/// Options that kiwi-ng takes in front of `system`.
+/// Options that kiwi-ng takes before `system`.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "KIWI options")]
 pub(crate) struct GlobalOptions {
@@ -18,19 +18,19 @@ pub(crate) struct GlobalOptions {
     /// Select the image type.
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) image_type: Option<OsString>,
-    /// Name of the description file below --description.
+    /// Name of the description file in the --description folder.
     #[arg(long, value_name = "FILE")]
     pub(crate) kiwi_file: Option<OsString>,
     /// Set a variable for KIWI and its scripts (repeatable).
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) setenv: Vec<OsString>,
-    /// KIWI's runtime configuration; a path in the box, such as /description/kiwi.yml.
+    /// Runtime configuration of KIWI; a path in the box, such as /description/kiwi.yml.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<OsString>,
     /// Log level of KIWI: 10 debug, 20 info, 30 warning, 40 error, 50 critical.
     #[arg(long, value_name = "LEVEL", value_parser = log_level)]
     pub(crate) loglevel: Option<OsString>,
-    /// Copy KIWI's log to this file of the host when the build has ended; stdout means --verbose.
+    /// Copy the log of KIWI to this file of the host after the build; stdout means --verbose.
     #[arg(long, value_name = "FILE")]
     pub(crate) logfile: Option<PathBuf>,
     /// Not possible: a socket of the host cannot be reached from the box.
@@ -42,22 +42,22 @@ pub(crate) struct GlobalOptions {
     /// Not possible: the box has no terminal.
     #[arg(long, hide = true)]
     pub(crate) debug_run_scripts_in_screen: bool,
-    /// Coloured log of KIWI.
+    /// Let KIWI colour its log.
     #[arg(long)]
     pub(crate) color_output: bool,
-    /// Architecture that KIWI builds for, if the box's is not meant.
+    /// Architecture that KIWI builds for [default: the box's].
     #[arg(long, value_name = "ARCH")]
     pub(crate) target_arch: Option<OsString>,
-    /// Folder in the box for KIWI's temporary files.
+    /// Folder in the box for temporary files of KIWI.
     #[arg(long, value_name = "DIR")]
     pub(crate) temp_dir: Option<OsString>,
-    /// Folder in the box for KIWI's package cache.
+    /// Folder in the box for the package cache of KIWI.
     #[arg(long, value_name = "DIR")]
     pub(crate) shared_cache_dir: Option<OsString>,
 }
 
 impl GlobalOptions {
-    /// The words for the kiwi-ng in the box.
+    /// Returns the words for the kiwi-ng in the box.
     pub(crate) fn forwarded(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = Vec::new();
         let mut option = |name: &str, value: &OsStr| {
@@ -94,37 +94,37 @@ impl GlobalOptions {
         words
     }
 
-    /// The image type. `vmx` is the old name of `oem` (KIWI 9.17 dropped it).
+    /// Returns the image type. `vmx` is the old name of `oem` (dropped by KIWI 9.17).
     pub(crate) fn image_type(&self) -> Option<&OsStr> {
         self.image_type
             .as_deref()
             .map(|name| if name == "vmx" { "oem".as_ref() } else { name })
     }
 
-    /// Where a copy of the log shall go.
+    /// Returns where a copy of the log goes.
     pub(crate) fn copy_log_to(&self) -> Option<&Path> {
         self.logfile
             .as_deref()
             .filter(|path| *path != Path::new("stdout"))
     }
 
-    /// Whether the log shall be shown.
+    /// Returns whether the log is shown live.
     pub(crate) fn log_to_stdout(&self) -> bool {
         self.logfile.as_deref() == Some(Path::new("stdout"))
     }
 
-    /// What cannot be had in a box, in words for the user.
+    /// Returns why an option is not possible in a box, for the user.
     pub(crate) fn impossible(&self) -> Option<String> {
         if self.logsocket.is_some() {
             return Some(String::from(
-                "--logsocket: a socket of this host cannot be reached from the box: follow the \
-                 log with --verbose, or have it copied with --logfile FILE",
+                "--logsocket: the box cannot reach a socket of this host: show the log with \
+                 --verbose, or copy it with --logfile FILE",
             ));
         }
         if self.debug_run_scripts_in_screen {
             return Some(String::from(
                 "--debug-run-scripts-in-screen: scripts in the box have no terminal: let them \
-                 write to their standard output and watch it with --debug --verbose",
+                 write to standard output, and show that with --debug --verbose",
             ));
         }
         for (option, value) in [
@@ -137,8 +137,8 @@ impl GlobalOptions {
             };
             if !path.is_absolute() {
                 return Some(format!(
-                    "{option} {}: names a path in the box, so it must be absolute; what lies in \
-                     the description folder is below /description",
+                    "{option} {}: this is a path in the box and must be absolute; the description \
+                     folder is /description there",
                     path.display()
                 ));
             }
@@ -147,12 +147,12 @@ impl GlobalOptions {
     }
 }
 
-/// A number of Python's `logging`, which is what kiwi expects.
+/// Parses a level of Python's `logging`, which kiwi expects.
 fn log_level(text: &str) -> Result<OsString, String> {
     match text.parse::<u8>() {
         Ok(0..=50) => Ok(text.into()),
         _ => Err(String::from(
-            "a number from 0 to 50 is needed: 10 debug, 20 info, 30 warning, 40 error",
+            "expected a number from 0 to 50: 10 debug, 20 info, 30 warning, 40 error",
         )),
     }
 }

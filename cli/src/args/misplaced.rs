@@ -1,4 +1,4 @@
-//! Words that are right, but stand in the wrong place.
+//! Options that exist, but not on this side of the separator.
 
 use boxbuild_core::build_args::{self, BuildArgsError};
 use clap::CommandFactory;
@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::cli::Cli;
 use super::error::ArgsError;
 
-/// Says what is to be done about words that are right, but stand in the wrong place.
+/// Explains an error of clap that is about an option or command in the wrong place.
 pub(super) fn explain(error: clap::Error) -> clap::Error {
     if error.kind() != ErrorKind::UnknownArgument && error.kind() != ErrorKind::InvalidSubcommand {
         return error;
@@ -22,13 +22,13 @@ pub(super) fn explain(error: clap::Error) -> clap::Error {
     let name = word.split(['=', ' ']).next().unwrap_or_default();
     let text = if build_args::is_option(name) {
         format!(
-            "{name} is an option of 'kiwi-ng system build': write it behind the separator, as in\n  \
-             boxbuild --box NAME -- --description DIR --target-dir DIR"
+            "{name} is an option of 'kiwi-ng system build': put it after --, as in\n  boxbuild \
+             --box NAME -- --description DIR --target-dir DIR"
         )
     } else if ["system", "image", "result"].contains(&name) {
         format!(
-            "'{name}': of kiwi-ng's commands, boxbuild has only 'system boxbuild'; run the others \
-             with kiwi-ng itself"
+            "'{name}': boxbuild has only one command of kiwi-ng, 'system boxbuild'; run kiwi-ng \
+             itself for the others"
         )
     } else {
         return error;
@@ -36,7 +36,7 @@ pub(super) fn explain(error: clap::Error) -> clap::Error {
     Cli::command().error(error.kind(), text)
 }
 
-/// Explains an option of boxbuild or kiwi-ng behind the separator.
+/// Explains an option of boxbuild or kiwi-ng after the separator.
 pub(super) fn explain_build_args(error: BuildArgsError) -> ArgsError {
     match error {
         BuildArgsError::Unknown { option, .. } if is_option(&option) => {
@@ -46,7 +46,7 @@ pub(super) fn explain_build_args(error: BuildArgsError) -> ArgsError {
     }
 }
 
-/// Whether `name` is an option of a build, in front of the separator.
+/// Returns whether `name`, with its dashes, is an option that a build takes before the separator.
 pub(crate) fn is_option(name: &str) -> bool {
     let command = Cli::command();
     name.strip_prefix("--").is_some_and(|name| {

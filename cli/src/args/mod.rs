@@ -1,4 +1,4 @@
-//! The command line, as typed.
+//! The command line.
 //!
 //! Two grammars are accepted, so that scripts written for `kiwi-ng system boxbuild` run with
 //! `alias kiwi-ng=boxbuild`:
@@ -8,8 +8,8 @@
 //! boxbuild [GLOBAL] system boxbuild [OPTIONS] --box NAME (-- | kiwi) BUILD-ARGS...
 //! ```
 //!
-//! The words behind the separator belong to `kiwi-ng system build` and are cut off before
-//! clap sees the rest ([`boxbuild_core::build_args`] reads them).
+//! The words after the separator belong to `kiwi-ng system build`: [`boxbuild_core::build_args`]
+//! parses them, and clap parses the rest.
 
 mod batch;
 mod bench;

@@ -1,4 +1,4 @@
-//! docs/options.md and the program say the same.
+//! docs/options.md lists the options of the program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// First and last cells of all rows: an option, and the test that says so.
+/// Returns the first and last cells of all rows: an option, and its test.
 fn rows() -> Vec<(String, String)> {
     let page = fs::read_to_string(top().join("docs/options.md")).unwrap();
     page.lines()

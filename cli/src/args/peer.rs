@@ -1,7 +1,6 @@
-//! Options of `kiwi-ng system boxbuild` that mean something else here, or nothing.
+//! Options of `kiwi-ng system boxbuild` that have another meaning here, or none.
 //!
-//! They are accepted, so that existing scripts run, and each says what becomes of it. None is
-//! dropped silently.
+//! They are accepted so that existing scripts run. One without effect is reported with a note.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,20 +9,20 @@ use clap::Args;
 
 use boxbuild_host::arch::Arch;
 
-/// See the module.
+/// Options of `kiwi-ng system boxbuild` that have another meaning here, or none.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Options of kiwi-ng system boxbuild")]
 pub(crate) struct PeerOptions {
     /// List the boxes (same as 'boxbuild box list').
     #[arg(long)]
     pub(crate) list_boxes: bool,
-    /// Console of the box, in place of the one that it names itself.
+    /// Console of the box, instead of its own choice.
     #[arg(long, value_name = "TTY")]
     pub(crate) box_console: Option<String>,
-    /// Share this folder as well; the box can write into it, and sees it under the same path.
+    /// Share this folder, too: writable, at the same path in the box.
     #[arg(long, value_name = "DIR")]
     pub(crate) shared_path: Option<PathBuf>,
-    /// Let the box install this version of KIWI before it builds (published boxes only).
+    /// Install this version of KIWI in the box before the build (published boxes only).
     #[arg(long, value_name = "VERSION")]
     pub(crate) kiwi_version: Option<String>,
     /// Same as --arch x86_64.
@@ -32,27 +31,27 @@ pub(crate) struct PeerOptions {
     /// Same as --arch aarch64.
     #[arg(long, conflicts_with_all = ["arch", "x86_64"])]
     pub(crate) aarch64: bool,
-    /// Accepted; folders are always shared over virtio-fs.
+    /// Accepted without effect: folders are shared over virtio-fs.
     #[arg(long = "9p-sharing", conflicts_with_all = ["virtiofs_sharing", "sshfs_sharing"])]
     pub(crate) p9_sharing: bool,
-    /// What happens anyhow: folders are shared over virtio-fs.
+    /// Accepted; this is how folders are shared.
     #[arg(long, conflicts_with = "sshfs_sharing")]
     pub(crate) virtiofs_sharing: bool,
-    /// Accepted; folders are always shared over virtio-fs.
+    /// Accepted without effect: folders are shared over virtio-fs.
     #[arg(long)]
     pub(crate) sshfs_sharing: bool,
-    /// With --ssh-port: the public key that opens the box; a file, or a name in ~/.ssh [default:
-    /// your own there].
+    /// With --ssh-port: the public key for logging in; a file, or a name in ~/.ssh [default: your
+    /// own key there].
     #[arg(long, value_name = "FILE", conflicts_with = "container")]
     pub(crate) ssh_key: Option<OsString>,
-    /// Lead this port of 127.0.0.1 to the box's sshd while the box runs, for root with a key; 0
-    /// takes any free port. Without it, nothing of a box listens on this host.
+    /// Forward this port of 127.0.0.1 to the sshd of the box while it runs, for root with a key; 0
+    /// means any free port. Without this option, no port of this host leads into a box.
     #[arg(long, value_name = "PORT", conflicts_with = "container")]
     pub(crate) ssh_port: Option<u16>,
 }
 
 impl PeerOptions {
-    /// The architecture that one of the flags names.
+    /// Returns the architecture that a flag names.
     pub(crate) fn arch(&self) -> Option<Arch> {
         match (self.x86_64, self.aarch64) {
             (true, _) => Some(Arch::X86_64),
@@ -61,7 +60,7 @@ impl PeerOptions {
         }
     }
 
-    /// What becomes of the options that have no effect, in words for the user.
+    /// Returns notes on options without effect, for the user.
     pub(crate) fn notes(&self) -> Vec<String> {
         [
             ("--9p-sharing", self.p9_sharing),
@@ -75,7 +74,7 @@ impl PeerOptions {
         .chain([(
             "--ssh-key",
             self.ssh_key.is_some() && self.ssh_port.is_none(),
-            "has no effect without --ssh-port: nothing of the box listens on this host, and folders \
+            "has no effect without --ssh-port: no port of this host leads into the box, and folders \
              are shared without ssh",
         )])
         .filter(|(_, given, _)| *given)

@@ -1,4 +1,4 @@
-//! From options to a request.
+//! From the options of a build to its request.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use super::error::ArgsError;
 use super::misplaced;
 
 impl BuildOptions {
-    /// The request for a build, with the words behind the separator.
+    /// Returns the request for a build; `build_args` are the words after the separator.
     ///
     /// # Errors
-    /// Fails if words are missing or wrong, or ask for what a box cannot have.
+    /// Fails if options are missing, wrong, or not possible in a box.
     pub(crate) fn request(
         &self,
         build_args: Option<&[OsString]>,

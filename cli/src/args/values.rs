@@ -1,7 +1,8 @@
-//! Values of options: sizes, times, names from a list.
+//! Parsers for the values of options: sizes, times, names from a list.
 
 use std::time::Duration;
 
+use boxbuild_boxes::store::Guest;
 use boxbuild_core::boot::BootStyle;
 use boxbuild_engine::{EngineChoice, Network};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -11,14 +12,17 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 pub(crate) struct Memory {
     /// Bytes.
     pub(crate) bytes: u64,
-    /// It was typed without a unit.
+    /// It was given without a unit.
     pub(crate) bare: bool,
 }
 
-/// Bytes from a number with an optional binary unit (K, M, G, T; `B` and `iB` are ignored).
-/// A bare number means `bare_unit` bytes.
+/// Parses a number with an optional binary unit (K, M, G, T; `B` and `iB` after it are ignored) into
+/// bytes. A number without a unit counts `bare_unit` bytes.
+///
+/// Crate `bytesize` has other units: its `8G` are 8,000,000,000 bytes, here and in kiwi-ng they are
+/// 8 GiB.
 fn parse_bytes(text: &str, bare_unit: u64) -> Result<u64, String> {
-    let complaint = || format!("'{text}' is not a size: write e.g. 4G, 6000M or 20GiB");
+    let not_a_size = || format!("'{text}' is not a size: write e.g. 4G, 6000M or 20GiB");
     let split = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
@@ -35,7 +39,7 @@ fn parse_bytes(text: &str, bare_unit: u64) -> Result<u64, String> {
         "m" => 1 << 20,
         "g" => 1 << 30,
         "t" => 1u64 << 40,
-        _ => return Err(complaint()),
+        _ => return Err(not_a_size()),
     };
     let bytes = match number.parse::<u64>() {
         Ok(number) => number.checked_mul(factor),
@@ -47,19 +51,20 @@ fn parse_bytes(text: &str, bare_unit: u64) -> Result<u64, String> {
             .filter(|bytes| (0.0..9e15).contains(bytes))
             .map(|bytes| bytes as u64),
     };
-    bytes.filter(|bytes| *bytes > 0).ok_or_else(complaint)
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(not_a_size)
 }
 
+/// Parses a size into bytes; a number without a unit means GiB.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     parse_bytes(text, 1 << 30)
 }
 
-/// Guest memory in bytes. KIWI's documentation says GB for a bare number.
+/// Parses an amount of guest memory. As in KIWI's documentation, a number without a unit means GiB.
 pub(crate) fn parse_memory(text: &str) -> Result<Memory, String> {
     let bytes = parse_bytes(text, 1 << 30)?;
     if bytes < 256 << 20 {
         return Err(format!(
-            "{text} is too little memory for a box (at least 256M)"
+            "{text} is too little memory for a box: at least 256M"
         ));
     }
     Ok(Memory {
@@ -68,28 +73,18 @@ pub(crate) fn parse_memory(text: &str) -> Result<Memory, String> {
     })
 }
 
-/// A time: seconds, or a number with s, m or h.
+/// Parses a time: seconds, or what `humantime` accepts (`90s`, `15m`, `1h30m`).
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let factor = match unit {
-        "" | "s" => 1,
-        "m" | "min" => 60,
-        "h" => 3600,
-        _ => 0,
+    let time = match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        // humantime's M is a month; in a limit of time it is a mistake.
+        Err(_) if text.contains('M') => None,
+        Err(_) => humantime::parse_duration(text).ok(),
     };
-    number
-        .parse::<u64>()
-        .ok()
-        .filter(|_| factor > 0)
-        .and_then(|number| number.checked_mul(factor))
-        .map(Duration::from_secs)
-        .ok_or_else(|| format!("'{text}' is not a time: write e.g. 90, 90s, 15m or 2h"))
+    time.ok_or_else(|| format!("'{text}' is not a time: write e.g. 90, 90s, 15m or 1h30m"))
 }
 
-/// The value that has a name in `known`.
+/// Returns a parser for the values with a name in `known`.
 fn named<T: Copy + Send + Sync + 'static, const N: usize>(
     known: [(&'static str, T); N],
 ) -> impl TypedValueParser<Value = T> {
@@ -103,22 +98,27 @@ fn named<T: Copy + Send + Sync + 'static, const N: usize>(
     })
 }
 
-/// The value of `--engine`.
+/// Returns the parser for `--engine`.
 pub(crate) fn engine() -> impl TypedValueParser<Value = EngineChoice> {
     named(EngineChoice::ALL.map(|choice| (choice.name(), choice)))
 }
 
-/// The value of `--boot`.
+/// Returns the parser for `--boot`.
 pub(crate) fn boot_style() -> impl TypedValueParser<Value = BootStyle> {
     named(BootStyle::ALL)
 }
 
-/// The value of `--network`.
+/// Returns the parser for `--network`.
 pub(crate) fn network() -> impl TypedValueParser<Value = Network> {
     named([("user", Network::User), ("none", Network::None)])
 }
 
-/// `yes` or `no`.
+/// Returns the parser for `--guest`.
+pub(crate) fn guest() -> impl TypedValueParser<Value = Guest> {
+    named([("compat", Guest::Compat), ("fast", Guest::Fast)])
+}
+
+/// Returns the parser for `yes` and `no`.
 pub(crate) fn yes_or_no() -> impl TypedValueParser<Value = bool> {
     named([("yes", true), ("no", false)])
 }

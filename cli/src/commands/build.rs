@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use boxbuild_boxes::fetch::Key;
 use boxbuild_boxes::source::published;
 use boxbuild_boxes::store::{InstalledBox, Store};
 use boxbuild_core::boot::{Boot, RunsAs};
@@ -15,42 +14,41 @@ use boxbuild_core::resolve::{Resolved, container_image};
 use boxbuild_core::run::{self, Attempt, Outcome, Run, Runner};
 use boxbuild_core::ssh::Ssh;
 use boxbuild_engine::podman::{Mode, Podman};
-use boxbuild_engine::{EngineChoice, Selected, Unusable};
+use boxbuild_engine::{Engine, EngineChoice, Selected, Unusable};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_protocol::paths::LOG_NAME;
 
+use super::signals;
 use crate::args::{BuildOptions, Invocation};
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
+use crate::output::event::BuildEvent;
+use crate::output::json::{emit, emit_exit, emit_failure, print_document};
 use crate::output::print::{print_failure, print_line, print_text};
 use crate::output::progress::Progress;
-use crate::output::{json, report, timings};
+use crate::output::report::{print_report, report};
+use crate::output::timings;
 
 /// Runs a build, or shows its plan.
-pub(crate) fn run(invocation: &Invocation) -> ExitCode {
+pub(super) fn run(invocation: &Invocation) -> ExitCode {
     let options = &invocation.cli.build;
     let code = carry_out(invocation).unwrap_or_else(|failure| {
         if options.json {
-            let messages = failure.messages();
-            let (message, causes) = messages
-                .split_first()
-                .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
-            json::error(message, causes);
+            emit_failure(&failure);
         } else {
             print_failure(&failure);
         }
         failure.code()
     });
-    // A plan is one object.
+    // A plan is one object, without events.
     if options.json && (code != ExitCode::SUCCESS || !options.dry_run) {
-        json::exit(code);
+        emit_exit(code);
     }
     code
 }
 
 fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
-    // First of all: from here on, an interruption is an orderly end.
-    let interrupt = Interrupt::install().host_context(|| "cannot take over signals")?;
+    let interrupt = signals::take_over()?;
     let options = &invocation.cli.build;
     let request = invocation.request()?;
     let host = HostFacts::of_process();
@@ -61,25 +59,23 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
     if options.dry_run {
         return build.run(&Resolved::preview(&request, &host)?);
     }
-    // What can be refused is refused before anything is fetched. A box that cannot be previewed
-    // may still be fetched; if not, that error says more.
+    // What can be refused is refused before anything is fetched. If the preview fails, the fetch
+    // below either succeeds or fails with an error that says more.
     if let Ok(preview) = Resolved::preview(&request, &host) {
         preview.plan(preview.choice().first())?;
     }
     let folders = Folders::check(&request)?;
-    if let Some(ssh) = Ssh::wanted(&request, &host).map_err(usage)? {
-        // The build takes the port for itself.
+    let ssh = Ssh::wanted(&request, &host)
+        .map_err(|text| Failure::new(ExitCode::USAGE, anyhow::Error::msg(text)))?;
+    if let Some(ssh) = ssh {
+        // Only a check: the build opens the port again.
         ssh.listen()?;
     }
     let installed = build.fetch_box(&request)?;
     build.run(&Resolved::with_box(&request, &host, folders, installed)?)
 }
 
-fn usage(text: String) -> Failure {
-    Failure::new(ExitCode::USAGE, anyhow::Error::msg(text))
-}
-
-/// What carries a build out.
+/// A build with the options of its command line.
 struct Build<'a> {
     options: &'a BuildOptions,
     interrupt: &'a Interrupt,
@@ -94,18 +90,17 @@ impl Build<'_> {
         }
     }
 
-    /// The box, fetched or updated where that is necessary.
+    /// Returns the box; fetches or updates it if necessary.
     fn fetch_box(&self, request: &BuildRequest) -> Result<InstalledBox> {
         let source = &self.options.source;
         let locked = source.locked()?;
-        let key: Option<Key> = source.key()?;
         let store = Store::of_user()?;
         let pull = published::Request {
             name: &request.box_name,
             arch: request.arch,
             freshness: request.fetch.into(),
             locked: locked.as_ref(),
-            key,
+            key: source.key()?,
         };
         let mut progress = self.progress(self.options.verbose);
         Ok(published::ensure(
@@ -116,16 +111,15 @@ impl Build<'_> {
         )?)
     }
 
-    /// For people or for programs.
     fn progress(&self, verbose: bool) -> Progress {
         if self.options.json {
-            Progress::json(verbose)
+            Progress::events(verbose)
         } else {
             Progress::new(verbose)
         }
     }
 
-    /// Progress of a build; it begins with what the user should know of the options.
+    /// Returns the progress of a build, after the notes of its plan.
     fn begin(&self, plan: &Plan) -> Progress {
         let verbose = self.options.verbose || self.options.kiwi.log_to_stdout();
         let mut progress = self.progress(verbose);
@@ -159,24 +153,11 @@ impl Build<'_> {
         self.conclude(&run, plan, runner, &progress)
     }
 
-    fn run_machine(&self, resolved: &Resolved<'_>, mut plan: Plan) -> Result<ExitCode> {
-        let name = plan.installed.info.name.clone();
+    fn run_machine(&self, resolved: &Resolved<'_>, plan: Plan) -> Result<ExitCode> {
         let selected = self.select(&plan)?;
         let engine = selected.engine.as_ref();
         let history = BootHistory::of(&plan.installed.info, engine.name());
-        let choice = resolved.choice();
-        if let (BootChoice::FastFirst, Some(BootOutcome::Unfit(reason))) =
-            (choice, history.recall())
-        {
-            // What cannot be said to the box's own init is worth another try.
-            if let Ok(mut compat) = resolved.plan(Boot::Compat) {
-                compat.notes.push(format!(
-                    "booting the box {name} by its own init: {reason} (remembered from an \
-                     earlier build; --boot fast tries again)"
-                ));
-                plan = compat;
-            }
-        }
+        let plan = remembered(resolved, &history).unwrap_or(plan);
         if self.options.dry_run {
             let cmdline = run::guest_cmdline(&plan, engine.processor())
                 .host_context(|| "the box cannot be told what to build")?;
@@ -190,70 +171,77 @@ impl Build<'_> {
         let mut progress = self.begin(&plan);
         if let Some(reason) = &selected.passed_over {
             progress.note(&format!(
-                "using {}, which is slower ({reason})\n  fast without KVM, though hardly \
-                 isolated, {}",
+                "using {}, which is slower ({reason})\n  a container is faster here, but hardly \
+                 isolated: {}",
                 engine.name(),
-                self.alternative()
+                self.container_command()
             ));
         }
-        let runner = Runner::Machine(engine);
-        if plan.boot() != Some(Boot::Fast) || choice != BootChoice::FastFirst {
-            let run = run::run(&plan, runner, Attempt::Last, self.interrupt, &mut progress)?;
-            if plan.boot() == Some(Boot::Fast) && run.came_up && run.boot_failure().is_none() {
-                history.keep(&BootOutcome::Fast);
-            }
-            return self.conclude(&run, &plan, runner, &progress);
+        if plan.boot() == Some(Boot::Fast) && resolved.choice() == BootChoice::FastFirst {
+            return self.run_fast_first(resolved, &plan, engine, &history, &mut progress);
         }
-        let run = run::run(&plan, runner, Attempt::First, self.interrupt, &mut progress)?;
+        let runner = Runner::Machine(engine);
+        let run = run::run(&plan, runner, Attempt::Last, self.interrupt, &mut progress)?;
+        if plan.boot() == Some(Boot::Fast) {
+            remember_fast(&run, &history);
+        }
+        self.conclude(&run, &plan, runner, &progress)
+    }
+
+    /// Boots the box fast, and by its own init if that fails.
+    fn run_fast_first(
+        &self,
+        resolved: &Resolved<'_>,
+        plan: &Plan,
+        engine: &dyn Engine,
+        history: &BootHistory,
+        progress: &mut Progress,
+    ) -> Result<ExitCode> {
+        let runner = Runner::Machine(engine);
+        let run = run::run(plan, runner, Attempt::First, self.interrupt, progress)?;
         let Some(reason) = run.boot_failure() else {
-            if run.came_up {
-                history.keep(&BootOutcome::Fast);
-            }
-            return self.conclude(&run, &plan, runner, &progress);
+            remember_fast(&run, history);
+            return self.conclude(&run, plan, runner, progress);
         };
         let memorable = reason.is_worth_remembering();
         let reason = reason.to_string();
         let compat = match resolved.plan(Boot::Compat) {
             Ok(compat) => compat,
             Err(error) => {
-                let code = self.conclude(&run, &plan, runner, &progress)?;
+                let code = self.conclude(&run, plan, runner, progress)?;
                 let error = anyhow::Error::new(error).context(
-                    "and what this build needs cannot be had in a box that is booted by its own \
-                     init",
+                    "this build needs what a box that is booted by its own init does not have",
                 );
-                print_failure(&Failure::new(code, error));
+                let failure = Failure::new(code, error);
+                if progress.is_for_programs() {
+                    progress.note(&failure.messages().join(": "));
+                } else {
+                    print_failure(&failure);
+                }
                 return Ok(code);
             }
         };
+        let name = &plan.installed.info.name;
         progress.note(&format!("booting the box {name} by its own init: {reason}"));
-        for note in compat
-            .notes
-            .iter()
-            .filter(|note| !plan.notes.contains(note))
-        {
+        let known = &plan.notes;
+        for note in compat.notes.iter().filter(|note| !known.contains(note)) {
             progress.note(note);
         }
-        let run = run::run(
-            &compat,
-            runner,
-            Attempt::Last,
-            self.interrupt,
-            &mut progress,
-        )?;
+        let run = run::run(&compat, runner, Attempt::Last, self.interrupt, progress)?;
         if memorable && run.came_up && history.recall() != Some(BootOutcome::Fast) {
             history.keep(&BootOutcome::Unfit(reason));
         }
-        self.conclude(&run, &compat, runner, &progress)
+        self.conclude(&run, &compat, runner, progress)
     }
 
-    /// The engine for `plan`.
+    /// Selects the engine for `plan`.
     fn select(&self, plan: &Plan) -> Result<Selected> {
         boxbuild_engine::select(plan.engine, plan.installed.info.arch).map_err(
             |Unusable(reasons)| {
                 let text = if plan.engine == EngineChoice::Auto {
                     format!(
-                        "{reasons}\n  without any of them, though hardly isolated, {}",
-                        self.alternative()
+                        "{reasons}\n  a container needs none of them, but is hardly isolated: {}",
+                        self.container_command()
                     )
                 } else {
                     reasons
@@ -263,32 +251,28 @@ impl Build<'_> {
         )
     }
 
-    /// How to build without an engine.
-    fn alternative(&self) -> String {
+    /// Returns the command line for this build in a container.
+    fn container_command(&self) -> String {
         let name = self.options.box_name.as_deref().unwrap_or_default();
-        format!("is a container: boxbuild --container --box {name} -- …")
+        format!("boxbuild --container --box {name} -- …")
     }
 
     /// Carries out `--dry-run`.
     fn show_plan(&self, plan: &Plan, engine: &ResolvedEngine) -> Result<ExitCode> {
-        let text = if self.options.json {
-            let report = PlanReport::new(plan, engine);
-            let text = serde_json::to_string_pretty(&report)
-                .host_context(|| "cannot write the plan as JSON")?;
-            text + "\n"
+        if self.options.json {
+            print_document(&PlanReport::new(plan, engine))?;
         } else {
-            format!(
+            print_text(&format!(
                 "{}engine       {} ({})\n",
                 plan.describe(),
                 engine.engine,
                 engine.why
-            )
-        };
-        print_text(&text)?;
+            ))?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Reports how a build went; returns the exit code.
+    /// Reports how a build ended, and returns the exit code.
     fn conclude(
         &self,
         run: &Run,
@@ -299,35 +283,50 @@ impl Build<'_> {
         if let Some(copy) = &plan.copy_log_to {
             copy_log(&plan.target_dir.join(LOG_NAME), copy)?;
         }
-        let result = match &run.outcome {
-            Outcome::Built(files) => {
-                let files = report::look_at(files)?;
-                if progress.is_json() {
-                    report::built_json(run, &files);
-                } else {
-                    print_text(&report::built(run, &files))?;
-                }
-                Ok(ExitCode::SUCCESS)
-            }
-            Outcome::Failed(failure) => {
-                if progress.is_json() {
-                    report::failed_json(run, failure);
-                } else {
-                    report::failed(failure, plan);
-                }
-                Ok(ExitCode::of_run(failure.reason.exit_code()))
-            }
-        };
+        let result = report(run, plan)?;
+        if progress.is_for_programs() {
+            emit(&BuildEvent::Result(result));
+        } else {
+            print_report(&result)?;
+        }
         if let Some(format) = self.options.timings {
             let facts = facts(plan, runner, run);
             let text = timings::show(format, &facts, &run.timeline, &plan.target_dir)?;
             print_line(text.trim_end_matches('\n'));
         }
-        result
+        Ok(match &run.outcome {
+            Outcome::Built(_) => ExitCode::SUCCESS,
+            Outcome::Failed(failure) => ExitCode::of_run(failure.reason.exit_code()),
+        })
     }
 }
 
-/// What the run was, for `--timings`.
+/// Returns the plan for a compat boot if the box is known not to boot fast.
+fn remembered(resolved: &Resolved<'_>, history: &BootHistory) -> Option<Plan> {
+    if resolved.choice() != BootChoice::FastFirst {
+        return None;
+    }
+    let Some(BootOutcome::Unfit(reason)) = history.recall() else {
+        return None;
+    };
+    // A build that a compat boot cannot do is worth another try.
+    let mut plan = resolved.plan(Boot::Compat).ok()?;
+    plan.notes.push(format!(
+        "booting the box {} by its own init: {reason} (remembered from an earlier build; --boot \
+         fast tries again)",
+        plan.installed.info.name
+    ));
+    Some(plan)
+}
+
+/// Remembers that the box boots fast, if it did.
+fn remember_fast(run: &Run, history: &BootHistory) {
+    if run.came_up && run.boot_failure().is_none() {
+        history.keep(&BootOutcome::Fast);
+    }
+}
+
+/// Returns what `--timings` says about the run.
 fn facts(plan: &Plan, runner: Runner<'_>, run: &Run) -> timings::Facts {
     let (good, outcome) = match &run.outcome {
         Outcome::Built(_) => (true, String::from("built")),
@@ -344,7 +343,7 @@ fn facts(plan: &Plan, runner: Runner<'_>, run: &Run) -> timings::Facts {
     }
 }
 
-/// Carries out `--logfile`. A build that ended before kiwi began has no log.
+/// Carries out `--logfile`. There is no log if the build ended before kiwi began.
 fn copy_log(log: &Path, copy: &Path) -> Result<()> {
     if !log.exists() {
         return Ok(());

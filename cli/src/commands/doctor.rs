@@ -1,4 +1,4 @@
-//! `boxbuild doctor`: what builds need of this machine, and how to get what it lacks.
+//! `boxbuild doctor`: what builds need of this host, and how to get what it lacks.
 
 use std::path::Path;
 
@@ -13,31 +13,31 @@ use boxbuild_engine::{Unusable, podman};
 use boxbuild_host::arch::Arch;
 use boxbuild_host::units::size;
 
-/// Free space in the box store that a box and a build's changes to it need, in bytes.
-const ROOMY: u64 = 8 << 30;
+/// Free space in the box store that a box and the changes of a build need, in bytes.
+const NEEDED_SPACE: u64 = 8 << 30;
 
-/// What was found of one precondition.
+/// A requirement of builds, checked.
 #[derive(Debug)]
 struct Finding {
-    /// What was looked at.
-    pub(crate) subject: String,
-    /// How it is.
-    pub(crate) state: State,
-    /// One of those of which a build needs only one.
+    /// Name of the requirement.
+    subject: String,
+    /// The result of the check.
+    state: State,
+    /// It is an engine; a build needs only one of them.
     engine: bool,
 }
 
-/// The state of a precondition.
+/// The state of a requirement.
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    /// As it should be; the text says what was found.
+    /// It is met; the text says what was found.
     Good(String),
-    /// Something is missing that other things stand in for; the text says what would help.
-    Lacking(String),
+    /// It is not met; the text says what would help.
+    Missing(String),
 }
 
-/// Looks at this machine, and tells what it lacks.
-pub(crate) fn run() -> Result<ExitCode> {
+/// Checks this host, and prints the findings.
+pub(super) fn run() -> Result<ExitCode> {
     let findings = examine();
     print_text(&report(&findings))?;
     Ok(if can_build(&findings) {
@@ -47,7 +47,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     })
 }
 
-/// Looks at everything. Changes nothing on this machine.
+/// Checks all requirements. Changes nothing on this host.
 fn examine() -> Vec<Finding> {
     let mut findings: Vec<Finding> = boxbuild_engine::all()
         .iter()
@@ -55,7 +55,7 @@ fn examine() -> Vec<Finding> {
             subject: format!("engine {}", engine.name()),
             state: match engine.probe(Arch::host()) {
                 Ok(()) => State::Good(String::from("works")),
-                Err(Unusable(reason)) => State::Lacking(reason),
+                Err(Unusable(reason)) => State::Missing(reason),
             },
             engine: true,
         })
@@ -72,50 +72,52 @@ fn examine() -> Vec<Finding> {
             subject,
             match finding {
                 Ok(words) => State::Good(words),
-                Err(Unusable(reason)) => State::Lacking(reason),
+                Err(Unusable(reason)) => State::Missing(reason),
             },
         );
     }
     add("shared folders", confinement(Confinement::supported()));
     match Store::of_user() {
         Ok(store) => {
-            add("box store", room(store.root()));
+            add("box store", store_space(store.root()));
             add("boxes", boxes(&store));
         }
-        Err(error) => add("box store", State::Lacking(error.to_string())),
+        Err(error) => add("box store", State::Missing(error.to_string())),
     }
     add(
         "box create",
         match debian::examine_host() {
-            Ok(()) => State::Good(String::from("has the programs and permissions it needs")),
-            Err(error) => State::Lacking(error.to_string()),
+            Ok(()) => State::Good(String::from(
+                "has the programs and permissions that it needs",
+            )),
+            Err(error) => State::Missing(error.to_string()),
         },
     );
     findings
 }
 
-/// Whether there is an engine for builds.
+/// Returns whether an engine works.
 fn can_build(findings: &[Finding]) -> bool {
     findings
         .iter()
         .any(|finding| finding.engine && matches!(finding.state, State::Good(_)))
 }
 
-/// The findings in words, one paragraph each, for a terminal that knows colours.
+/// Returns the findings for people, with colours.
 fn report(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
         let (mark, words) = match &finding.state {
             State::Good(words) => ("ok     ".green().to_string(), words),
-            State::Lacking(words) => ("missing".yellow().to_string(), words),
+            State::Missing(words) => ("missing".yellow().to_string(), words),
         };
         let words = words.replace('\n', "\n                         ");
         text += &format!("{mark}  {:<14}  {words}\n", finding.subject);
     }
     text += if can_build(findings) {
-        "This machine can build.\n"
+        "This host can build.\n"
     } else {
-        "This machine cannot build in a virtual machine: one of the engines must work.\n"
+        "This host cannot build in a virtual machine: one of the engines must work.\n"
     };
     text
 }
@@ -123,34 +125,34 @@ fn report(findings: &[Finding]) -> String {
 fn confinement(supported: Confinement) -> State {
     match supported {
         Confinement::Landlock => State::Good(String::from("confined by name checks and Landlock")),
-        Confinement::TooOld => State::Lacking(String::from(
+        Confinement::TooOld => State::Missing(String::from(
             "confined by name checks alone: this kernel's Landlock is too old (Linux 5.19 or \
              newer is needed)",
         )),
-        Confinement::Unavailable => State::Lacking(String::from(
+        Confinement::Unavailable => State::Missing(String::from(
             "confined by name checks alone: this kernel has no Landlock (Linux 5.19 or newer), or \
              it is switched off (see lsm= on the kernel command line)",
         )),
     }
 }
 
-/// The store, or the folder that it will be made in.
-fn room(root: &Path) -> State {
+/// Checks the store, or the folder that it will be created in.
+fn store_space(root: &Path) -> State {
     let existing = root
         .ancestors()
         .find(|path| path.exists())
         .unwrap_or(Path::new("/"));
     let here = root.display();
     if nix::unistd::access(existing, nix::unistd::AccessFlags::W_OK).is_err() {
-        return State::Lacking(format!(
-            "you cannot write into {}: set KIWI_BOXED_CACHE_DIR to a folder that you can write to",
+        return State::Missing(format!(
+            "no permission to write into {}: set KIWI_BOXED_CACHE_DIR to a folder of your own",
             existing.display()
         ));
     }
-    // Changes to a box's disk go to such a file.
+    // The changes of a build to the disk of its box go to such a file.
     if let Err(error) = tempfile::tempfile_in(existing) {
-        return State::Lacking(format!(
-            "cannot make files in {}: {error}",
+        return State::Missing(format!(
+            "cannot create files in {}: {error}",
             existing.display()
         ));
     }
@@ -158,28 +160,28 @@ fn room(root: &Path) -> State {
         Ok(stat) => {
             let free = stat.blocks_available() * stat.fragment_size();
             let found = format!("{here}, {} free", size(free));
-            if free < ROOMY {
-                State::Lacking(format!(
-                    "{found}: a box and a build's changes to it take up to {}; free some, or set \
-                     KIWI_BOXED_CACHE_DIR to a folder on another file system",
-                    size(ROOMY)
+            if free < NEEDED_SPACE {
+                State::Missing(format!(
+                    "{found}: a box and the changes of a build take up to {}; free some space, or \
+                     set KIWI_BOXED_CACHE_DIR to a folder on another file system",
+                    size(NEEDED_SPACE)
                 ))
             } else {
                 State::Good(found)
             }
         }
-        Err(error) => State::Lacking(format!("cannot tell the free space of {here}: {error}")),
+        Err(error) => State::Missing(format!("cannot find out the free space of {here}: {error}")),
     }
 }
 
 fn boxes(store: &Store) -> State {
     let names = match store.names() {
         Ok(names) => names,
-        Err(error) => return State::Lacking(with_cause(&error)),
+        Err(error) => return State::Missing(with_cause(&error)),
     };
     if names.is_empty() {
-        return State::Lacking(String::from(
-            "there is none; make one with: boxbuild box create debian --from debian:trixie",
+        return State::Missing(String::from(
+            "there is none; create one with: boxbuild box create debian --from debian:trixie",
         ));
     }
     let damaged: Vec<String> = names
@@ -190,7 +192,7 @@ fn boxes(store: &Store) -> State {
     if damaged.is_empty() {
         State::Good(names.join(", "))
     } else {
-        State::Lacking(damaged.join("\n"))
+        State::Missing(damaged.join("\n"))
     }
 }
 
@@ -211,7 +213,7 @@ mod tests {
             state: if good {
                 State::Good(String::from("fine"))
             } else {
-                State::Lacking(String::from("line\nanother"))
+                State::Missing(String::from("line\nanother"))
             },
             engine,
         }
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn every_finding_is_told() {
+    fn every_finding_is_reported() {
         let text = report(&[finding(true, false), finding(false, true)]);
         assert!(
             text.contains("missing") && text.contains("another"),
@@ -235,15 +237,15 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_does_not_exist_yet_is_looked_at_through_its_parent() {
+    fn a_store_that_does_not_exist_yet_is_checked_through_its_parent() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("not/yet");
-        assert!(!matches!(room(&root), State::Lacking(text) if text.contains("cannot")));
+        assert!(!matches!(store_space(&root), State::Missing(text) if text.contains("cannot")));
         assert!(!root.exists());
     }
 
     #[test]
-    fn this_machine_can_be_looked_at() {
+    fn this_host_can_be_checked() {
         let findings = examine();
         assert!(
             findings

@@ -1,50 +1,86 @@
-//! `boxbuild builds`, `logs`, `shell` and `prune`.
+//! `boxbuild builds`, `logs`, `shell` and `prune`: failed builds that are kept.
 
 use std::fs::File;
-use std::io::{self, Write};
 use std::path::Path;
 
+use serde::Serialize;
+
+use super::signals;
 use crate::args::{LogsArgs, ShellArgs};
 use crate::exit_code::{ExitCode, HostContext, Result};
-use crate::output::print::print_line;
+use crate::output::json::print_document;
+use crate::output::print::{print_all_of, print_line, print_text};
 use crate::output::progress::Progress;
 use boxbuild_core::failed_builds::{FailedBuild, FailedBuildError, FailedBuilds};
 use boxbuild_core::plan::PlanError;
 use boxbuild_core::run::shell;
 use boxbuild_core::terminal;
 use boxbuild_engine::EngineChoice;
-use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::units::{date, size};
 
-/// Lists the builds that are kept, the oldest first.
+/// A kept build in `boxbuild builds --json`.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Row {
+    Kept {
+        id: String,
+        /// Seconds since the epoch.
+        failed: u64,
+        reason: String,
+        exit_code: u8,
+        engine: String,
+        #[serde(rename = "box")]
+        box_name: String,
+        description: String,
+        target_dir: String,
+        /// Size on the disk.
+        bytes: u64,
+        /// What the box wrote to its disk is kept.
+        disk: bool,
+        folder: String,
+    },
+    Damaged {
+        id: String,
+        problem: String,
+    },
+}
+
+/// Lists the kept builds, the oldest first.
 ///
 /// # Errors
-/// If they cannot be read.
-pub(crate) fn builds(json: bool) -> Result<String> {
+/// Fails if the folder of kept builds cannot be read.
+pub(crate) fn list(json: bool) -> Result<ExitCode> {
     let builds = FailedBuilds::of_user()?;
-    let mut rows = Vec::new();
-    let mut text = String::new();
-    for id in builds.ids()? {
-        match builds.get(Some(&id)) {
-            Ok(build) => {
-                text += &line(&build);
-                rows.push(row(&build));
-            }
-            Err(error) => {
-                text += &format!("{id:<16} {error}\n");
-                rows.push(serde_json::json!({"id": id, "problem": error.to_string()}));
-            }
-        }
-    }
+    let ids = builds.ids()?;
+    let found = ids.into_iter().map(|id| {
+        let build = builds.get(Some(&id));
+        (id, build)
+    });
     if json {
-        let text = serde_json::to_string_pretty(&rows).host_context(|| "cannot write JSON")?;
-        return Ok(text + "\n");
+        let rows: Vec<Row> = found
+            .map(|(id, build)| match build {
+                Ok(build) => row(&build),
+                Err(error) => Row::Damaged {
+                    id,
+                    problem: error.to_string(),
+                },
+            })
+            .collect();
+        print_document(&rows)?;
+        return Ok(ExitCode::SUCCESS);
     }
+    let text: String = found
+        .map(|(id, build)| match build {
+            Ok(build) => line(&build),
+            Err(error) => format!("{id:<16} {error}\n"),
+        })
+        .collect();
     if text.is_empty() {
         print_line("No failed build is kept.");
     }
-    Ok(text)
+    print_text(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn line(build: &FailedBuild) -> String {
@@ -59,33 +95,33 @@ fn line(build: &FailedBuild) -> String {
     )
 }
 
-fn row(build: &FailedBuild) -> serde_json::Value {
+fn row(build: &FailedBuild) -> Row {
     let record = &build.record;
-    serde_json::json!({
-        "id": record.id,
-        "failed": record.failed,
-        "reason": record.reason,
-        "exit_code": record.exit_code,
-        "engine": record.engine,
-        "box": record.info.name,
-        "description": record.description.to_string_lossy(),
-        "target_dir": record.target_dir.to_string_lossy(),
-        "bytes": build.bytes,
-        "disk": record.disk.is_some(),
-        "folder": build.folder.to_string_lossy(),
-    })
+    Row::Kept {
+        id: record.id.clone(),
+        failed: record.failed,
+        reason: record.reason.clone(),
+        exit_code: record.exit_code,
+        engine: record.engine.clone(),
+        box_name: record.info.name.clone(),
+        description: record.description.to_string_lossy().into_owned(),
+        target_dir: record.target_dir.to_string_lossy().into_owned(),
+        bytes: build.bytes,
+        disk: record.disk.is_some(),
+        folder: build.folder.to_string_lossy().into_owned(),
+    }
 }
 
-/// Writes a log to standard output.
+/// Prints the log of a kept build, or the end of its console.
 ///
 /// # Errors
-/// If there is none.
-pub(crate) fn logs(args: &LogsArgs) -> Result<()> {
+/// Fails if there is no such build, or its log cannot be read.
+pub(crate) fn logs(args: &LogsArgs) -> Result<ExitCode> {
     let build = FailedBuilds::of_user()?.get(args.id.as_deref())?;
     let log = build.folder.join("result.log");
     let path = if args.console || !log.exists() {
         if !args.console {
-            print_line("kiwi wrote no log; this is the box's console:");
+            print_line("kiwi wrote no log; this is the console of the box:");
         }
         build.folder.join("console.log")
     } else {
@@ -93,18 +129,14 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<()> {
     };
     let mut file =
         File::open(&path).host_context(|| format!("cannot open the log {}", path.display()))?;
-    match io::copy(&mut file, &mut io::stdout()).and_then(|_| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).host_context(|| "cannot show the log")
-        }
-        _ => Ok(()),
-    }
+    print_all_of(&mut file)?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Runs a shell in the box of a failed build. Returns boxbuild's exit code.
+/// Runs a shell in the box of a kept build.
 ///
 /// # Errors
-/// If the build or its box is not there any more, or the machine cannot be started.
+/// Fails if the build or its box is gone, or the machine cannot be started.
 pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
     let build = FailedBuilds::of_user()?.get(args.id.as_deref())?;
     let damaged = |problem| FailedBuildError::Damaged {
@@ -113,14 +145,14 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
     };
     if build.record.disk.is_none() {
         return Err(damaged(String::from(
-            "it wrote into the box's own disk (--no-snapshot), so that there is none of its own",
+            "it wrote into the box's own disk (--no-snapshot) and has none of its own",
         ))
         .into());
     }
     terminal::needed().map_err(|problem| PlanError::Option(format!("boxbuild shell {problem}")))?;
     let installed = build.record.installed(&build.folder).map_err(damaged)?;
     let _held = build.hold()?;
-    let interrupt = Interrupt::install().host_context(|| "cannot take over signals")?;
+    let interrupt = signals::take_over()?;
     // The disk is as that engine left it.
     let engine = EngineChoice::named(&build.record.engine)
         .ok_or_else(|| damaged(format!("the engine {} is not known", build.record.engine)))?;
@@ -133,7 +165,7 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
     ] {
         if !Path::new(path).is_dir() {
             progress.note(&format!(
-                "the {what} {} is gone; its place shows the kept logs",
+                "the {what} {} is gone; the box sees the kept logs in its place",
                 Path::new(path).display()
             ));
         }
@@ -157,14 +189,15 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
     Ok(ExitCode::of_run(reason.exit_code()))
 }
 
-/// Removes builds; all if none is named.
+/// Removes kept builds; all of them if `ids` is empty.
 ///
 /// # Errors
-/// If one cannot be removed.
-pub(crate) fn prune(ids: &[String]) -> Result<String> {
+/// Fails if there is no build with one of these names (nothing is removed then), or one cannot be
+/// removed.
+pub(crate) fn prune(ids: &[String]) -> Result<ExitCode> {
     let builds = FailedBuilds::of_user()?;
     let known = builds.ids()?;
-    // First of all: a name that is not right removes nothing.
+    // Before anything is removed.
     for id in ids.iter().filter(|id| !known.contains(id)) {
         builds.get(Some(id))?;
     }
@@ -173,10 +206,11 @@ pub(crate) fn prune(ids: &[String]) -> Result<String> {
     for id in chosen {
         freed += builds.remove(id)?;
     }
-    Ok(format!(
+    print_text(&format!(
         "{} failed build{} removed, {} freed\n",
         chosen.len(),
         if chosen.len() == 1 { "" } else { "s" },
         size(freed)
-    ))
+    ))?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! Manual pages and shell completions, made from the definition of the command line.
+//! `boxbuild generate`: manual pages and shell completions from the definition of the command line.
 
 use std::fs;
 use std::io;
@@ -9,13 +9,13 @@ use clap_complete::Shell;
 use crate::args::{self, What};
 use crate::exit_code::{ExitCode, HostContext, Result};
 
-/// Makes `what` in the folder `dir`.
-pub(crate) fn run(what: What, dir: &Path) -> Result<ExitCode> {
+/// Writes `what` into the folder `dir`.
+pub(super) fn run(what: What, dir: &Path) -> Result<ExitCode> {
     generate(what, dir).host_context(|| format!("cannot write into {}", dir.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes `what` in the folder `dir`, which is made if need be. Returns the files.
+/// Writes `what` into the folder `dir`, which is created if necessary. Returns the files.
 fn generate(what: What, dir: &Path) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(dir)?;
     match what {
@@ -35,7 +35,7 @@ fn man(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The page of `command`, called `name`, and of all below it.
+/// Writes the page of `command`, as `name`, and those of its subcommands.
 fn pages(
     command: clap::Command,
     name: String,

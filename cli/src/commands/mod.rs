@@ -1,4 +1,4 @@
-//! The commands, one file each.
+//! The commands, one file or folder each.
 
 mod batch;
 mod bench;
@@ -7,49 +7,59 @@ mod build;
 mod doctor;
 mod failed_builds;
 mod generate;
+mod signals;
 
 use std::ffi::OsString;
 
-use crate::args::{self, Command};
+use crate::args::{self, Command, Invocation};
 use crate::exit_code::ExitCode;
-use crate::output::json;
-use crate::output::print::{print_failure, print_text};
+use crate::output::event::BuildEvent;
+use crate::output::json::{emit, emit_exit};
+use crate::output::print::{print_failure, print_usage_error, usage_error_text};
 
 /// Carries out a command line (without the program's name).
 pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
     let wants_json = args::wants_json(argv.clone());
-    let invocation = match args::parse(argv) {
-        Ok(invocation) => invocation,
-        Err(error) if wants_json && error.use_stderr() => {
-            json::error(&error.to_string(), &[]);
-            json::exit(ExitCode::USAGE);
-            return ExitCode::USAGE;
-        }
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::USAGE
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
-    };
-    let said = |text: String| print_text(&text).map(|()| ExitCode::SUCCESS);
+    match args::parse(argv) {
+        Ok(invocation) => dispatch(&invocation),
+        Err(error) => refuse(&error, wants_json),
+    }
+}
+
+fn dispatch(invocation: &Invocation) -> ExitCode {
     let result = match &invocation.cli.command {
         Some(Command::Box(command)) => boxes::run(command),
         Some(Command::Doctor) => doctor::run(),
         Some(Command::Batch(args)) => batch::run(args),
         Some(Command::Bench(args)) => bench::run(args),
-        Some(Command::Builds { json }) => failed_builds::builds(*json).and_then(said),
-        Some(Command::Logs(args)) => failed_builds::logs(args).map(|()| ExitCode::SUCCESS),
+        Some(Command::Builds { json }) => failed_builds::list(*json),
+        Some(Command::Logs(args)) => failed_builds::logs(args),
         Some(Command::Shell(args)) => failed_builds::shell(args),
         Some(Command::Generate { what, dir }) => generate::run(*what, dir),
-        Some(Command::Prune { ids }) => failed_builds::prune(ids).and_then(said),
+        Some(Command::Prune { ids }) => failed_builds::prune(ids),
         None if invocation.cli.build.peer.list_boxes => boxes::run_list(),
-        None => return build::run(&invocation),
+        None => return build::run(invocation),
     };
     result.unwrap_or_else(|failure| {
         print_failure(&failure);
         failure.code()
     })
+}
+
+/// Reports a command line that clap did not accept. Help and version are such errors, too.
+fn refuse(error: &clap::Error, wants_json: bool) -> ExitCode {
+    if !error.use_stderr() {
+        print_usage_error(error);
+        return ExitCode::SUCCESS;
+    }
+    if wants_json {
+        emit(&BuildEvent::Error {
+            message: usage_error_text(error),
+            causes: Vec::new(),
+        });
+        emit_exit(ExitCode::USAGE);
+    } else {
+        print_usage_error(error);
+    }
+    ExitCode::USAGE
 }

@@ -1,22 +1,45 @@
-//! What programs read: one JSON object a line on standard output (docs/json.md).
+//! Events and documents for programs, on standard output (docs/json.md).
 
 use std::io::{self, Write};
 
-use crate::exit_code::ExitCode;
-use serde_json::{Value, json};
+use serde::Serialize;
 
-/// Writes one object. A reader that has gone away is no reason to end a build.
-pub(crate) fn emit(object: &Value) {
+use super::event::BuildEvent;
+use super::print::print_text;
+use crate::exit_code::{ExitCode, Failure, HostContext, Result};
+
+/// Writes one event as a line, and flushes it. A reader that has gone away does not end a build.
+pub(crate) fn emit(event: &impl Serialize) {
+    let Ok(line) = serde_json::to_string(event) else {
+        return;
+    };
     let mut stdout = io::stdout().lock();
-    let _ = writeln!(stdout, "{object}").and_then(|()| stdout.flush());
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
-/// The last line of a run.
-pub(crate) fn exit(code: ExitCode) {
-    emit(&json!({"event": "exit", "code": code.number()}));
+/// Writes the failure of a build.
+pub(crate) fn emit_failure(failure: &Failure) {
+    let mut messages = failure.messages().into_iter();
+    emit(&BuildEvent::Error {
+        message: messages.next().unwrap_or_default(),
+        causes: messages.collect(),
+    });
 }
 
-/// An error that ended it, with its causes.
-pub(crate) fn error(message: &str, causes: &[String]) {
-    emit(&json!({"event": "error", "message": message, "causes": causes}));
+/// Writes the last event of a build.
+pub(crate) fn emit_exit(code: ExitCode) {
+    emit(&BuildEvent::Exit {
+        code: code.number(),
+    });
+}
+
+/// Prints one object or array, indented.
+pub(crate) fn print_document(document: &impl Serialize) -> Result<()> {
+    print_text(&document_text(document)?)
+}
+
+/// Returns one object or array as indented text.
+pub(crate) fn document_text(document: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(document).host_context(|| "cannot write JSON")?;
+    Ok(text + "\n")
 }

@@ -1,7 +1,9 @@
-//! What the user and programs read.
+//! Everything that is printed, for people and for programs.
 
+pub(crate) mod event;
 pub(crate) mod json;
 pub(crate) mod print;
 pub(crate) mod progress;
 pub(crate) mod report;
+pub(crate) mod text;
 pub(crate) mod timings;

@@ -1,17 +1,22 @@
 //! Text on standard output and standard error.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
+use super::text::error_lines;
 use crate::exit_code::{Failure, HostContext, Result};
+
+/// How clap begins an error.
+const CLAP_PREFIX: &str = "error:";
 
 /// Prints to standard output. A reader that has gone away (`| head`) is not an error.
 pub(crate) fn print_text(text: &str) -> Result<()> {
-    match anstream::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).host_context(|| "cannot write to standard output")
-        }
-        _ => Ok(()),
-    }
+    unless_closed(anstream::stdout().write_all(text.as_bytes()))
+}
+
+/// Copies `source` to standard output, byte by byte as it is.
+pub(crate) fn print_all_of(source: &mut impl Read) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    unless_closed(io::copy(source, &mut stdout).and_then(|_| stdout.flush()))
 }
 
 /// Prints a line on standard error. One that is closed does not fail a command.
@@ -21,11 +26,38 @@ pub(crate) fn print_line(text: &str) {
 
 /// Prints a failure with its causes, one line each.
 pub(crate) fn print_failure(failure: &Failure) {
-    let mut messages = failure.messages().into_iter();
-    if let Some(message) = messages.next() {
-        print_line(&format!("boxbuild: {message}"));
+    if let Some((message, causes)) = failure.messages().split_first() {
+        for line in error_lines(message, causes) {
+            print_line(&line);
+        }
     }
-    for cause in messages {
-        print_line(&format!("  because: {cause}"));
+}
+
+/// Prints what clap has to say: help and version on standard output, an error on standard error,
+/// with the prefix of all other errors.
+pub(crate) fn print_usage_error(error: &clap::Error) {
+    if error.use_stderr() {
+        // clap's prefix cannot be set.
+        let text = error.render().ansi().to_string();
+        let text = text.replacen(CLAP_PREFIX, "boxbuild:", 1);
+        let _ = write!(anstream::stderr(), "{text}");
+    } else {
+        let _ = error.print();
+    }
+}
+
+/// Returns an error of clap without its prefix.
+pub(crate) fn usage_error_text(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let text = text.strip_prefix(CLAP_PREFIX).unwrap_or(&text);
+    text.trim_start().to_owned()
+}
+
+fn unless_closed(written: io::Result<()>) -> Result<()> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).host_context(|| "cannot write to standard output")
+        }
+        _ => Ok(()),
     }
 }

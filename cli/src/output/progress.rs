@@ -1,78 +1,94 @@
-//! What the user sees while something runs: one live line per phase on a terminal, plain
-//! lines elsewhere, everything with `--verbose`.
+//! The progress of a run: a live line for the current step on a terminal, plain lines elsewhere,
+//! events for programs.
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use boxbuild_host::units::seconds;
-use indicatif::{ProgressBar, ProgressStyle};
-use owo_colors::OwoColorize;
-use serde_json::json;
-
-use crate::output::json::emit;
-use crate::output::print::print_line;
-use boxbuild_core::ssh;
 use boxbuild_host::reporter::Reporter;
+use indicatif::{ProgressBar, ProgressStyle};
 
-/// Where there is no terminal, a line each of these times says how far a long step is.
-const REPORT: Duration = Duration::from_secs(20);
+use super::event::{BuildEvent, PhaseState};
+use super::json::emit;
+use super::print::print_line;
+use super::text;
 
-/// Shows the progress of a run on standard error.
+/// Without a terminal, a long step is reported on at these intervals.
+const REPORT_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Shows the progress of a run.
 #[derive(Debug)]
 pub(crate) struct Progress {
+    style: Style,
+    /// Shows every line of log and console.
     verbose: bool,
-    live: bool,
+    /// Something else has the terminal.
     muted: bool,
-    json: bool,
     current: Option<Step>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// A live line on a terminal, for the current step.
+    Live,
+    /// Lines on standard error.
+    Plain,
+    /// Events for programs on standard output ([`super::event`]).
+    Events,
+}
+
+/// The step that runs.
 #[derive(Debug)]
 struct Step {
     name: String,
-    since: Instant,
-    /// When it was last reported on.
+    started: Instant,
+    /// When [`Progress::report`] last printed a line about it.
     reported: Instant,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// `verbose` shows every line of log and console instead of a live line.
+    /// Progress for people; `verbose` shows every line of log and console in place of a live line.
     pub(crate) fn new(verbose: bool) -> Progress {
         Progress {
+            style: if !verbose && std::io::stderr().is_terminal() {
+                Style::Live
+            } else {
+                Style::Plain
+            },
             verbose,
-            live: !verbose && std::io::stderr().is_terminal(),
             muted: false,
-            json: false,
             current: None,
         }
     }
 
-    /// Events for programs instead ([`crate::output::json`]); `verbose` adds every line.
-    pub(crate) fn json(verbose: bool) -> Progress {
+    /// Progress for programs; `verbose` adds every line of log and console.
+    pub(crate) fn events(verbose: bool) -> Progress {
         Progress {
+            style: Style::Events,
             verbose,
-            live: false,
             muted: false,
-            json: true,
             current: None,
         }
     }
 
-    /// Whether programs read it.
-    pub(crate) fn is_json(&self) -> bool {
-        self.json
+    /// Whether it is for programs.
+    pub(crate) fn is_for_programs(&self) -> bool {
+        self.style == Style::Events
     }
 }
 
 impl Reporter for Progress {
     fn begin(&mut self, step: &str) {
         self.finish(true);
-        if self.json {
-            emit(&json!({"event": "phase", "phase": step, "state": "started"}));
+        if self.is_for_programs() {
+            emit(&BuildEvent::Phase {
+                phase: step.to_owned(),
+                state: PhaseState::Started,
+                seconds: None,
+            });
         }
-        let bar = (self.live && !self.muted).then(|| {
+        let bar = (self.style == Style::Live && !self.muted).then(|| {
             let bar = ProgressBar::new_spinner();
             if let Ok(style) =
                 ProgressStyle::with_template("{spinner} {prefix:<14} {elapsed:>6}  {wide_msg:.dim}")
@@ -85,7 +101,7 @@ impl Reporter for Progress {
         });
         self.current = Some(Step {
             name: step.to_owned(),
-            since: Instant::now(),
+            started: Instant::now(),
             reported: Instant::now(),
             bar,
         });
@@ -98,9 +114,10 @@ impl Reporter for Progress {
     fn detail(&mut self, text: &str) {
         match &self.current {
             Some(Step { bar: Some(bar), .. }) => bar.set_message(text.to_owned()),
-            Some(step) if self.json => {
-                emit(&json!({"event": "progress", "phase": step.name, "text": text}));
-            }
+            Some(step) if self.is_for_programs() => emit(&BuildEvent::Progress {
+                phase: step.name.clone(),
+                text: text.to_owned(),
+            }),
             _ => {}
         }
     }
@@ -108,7 +125,7 @@ impl Reporter for Progress {
     fn report(&mut self, text: &str) {
         match &mut self.current {
             Some(Step { bar: Some(bar), .. }) => bar.set_message(text.to_owned()),
-            Some(step) if step.reported.elapsed() > REPORT => {
+            Some(step) if step.reported.elapsed() > REPORT_INTERVAL => {
                 step.reported = Instant::now();
                 print_line(&format!("  {:<14} {text}", step.name));
             }
@@ -117,26 +134,39 @@ impl Reporter for Progress {
     }
 
     fn line(&mut self, text: &str) {
-        if self.json && self.verbose {
-            emit(&json!({"event": "line", "text": text}));
-        } else if self.verbose && !self.muted {
+        if !self.verbose {
+            return;
+        }
+        if self.is_for_programs() {
+            emit(&BuildEvent::Line {
+                text: text.to_owned(),
+            });
+        } else if !self.muted {
             print_line(text);
         }
     }
 
     fn note(&mut self, text: &str) {
         match &self.current {
-            _ if self.json => emit(&json!({"event": "note", "text": text})),
+            _ if self.is_for_programs() => emit(&BuildEvent::Note {
+                text: text.to_owned(),
+            }),
             Some(Step { bar: Some(bar), .. }) => bar.suspend(|| print_line(text)),
             _ => print_line(text),
         }
     }
 
     fn listening(&mut self, address: SocketAddr) {
-        if self.json {
-            emit(&json!({"event": "ssh", "address": address.ip(), "port": address.port()}));
+        let event = BuildEvent::Ssh {
+            address: address.ip(),
+            port: address.port(),
+        };
+        if self.is_for_programs() {
+            emit(&event);
         } else {
-            self.note(&format!("{address} leads to port {} of the box", ssh::SSHD));
+            for line in text::lines(&event) {
+                self.note(&line);
+            }
         }
     }
 
@@ -147,29 +177,20 @@ impl Reporter for Progress {
         if let Some(bar) = step.bar {
             bar.finish_and_clear();
         }
-        if self.json {
-            emit(&json!({
-                "event": "phase",
-                "phase": step.name,
-                "state": if good { "done" } else { "failed" },
-                "seconds": step.since.elapsed().as_secs_f64(),
-            }));
-            return;
+        let time = step.started.elapsed();
+        if self.is_for_programs() {
+            emit(&BuildEvent::Phase {
+                phase: step.name,
+                state: if good {
+                    PhaseState::Done
+                } else {
+                    PhaseState::Failed
+                },
+                seconds: Some(time.as_secs_f64()),
+            });
+        } else if !self.muted {
+            print_line(&text::phase_line(&step.name, good, time));
         }
-        if self.muted {
-            return;
-        }
-        // anstream drops the colour where it does not belong.
-        let mark = if good {
-            "✓".green().to_string()
-        } else {
-            "✗".red().to_string()
-        };
-        print_line(&format!(
-            "{mark} {:<14} {}",
-            step.name,
-            seconds(step.since.elapsed())
-        ));
     }
 }
 

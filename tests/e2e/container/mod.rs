@@ -187,7 +187,7 @@ fn what_is_reported_where_no_engine_works() {
         return skip("what_is_reported_where_no_engine_works", reason);
     }
     let advice = format!("boxbuild --container --box {} --", host.sandbox.box_name());
-    output.expect(3, &["no engine can run this box here", &advice]);
+    output.expect(3, &["no engine can run this box on this host", &advice]);
 }
 
 fn a_box_without_a_container_image() {
@@ -195,7 +195,7 @@ fn a_box_without_a_container_image() {
     host.sandbox.write_box("none", None);
     let mut command = host.sandbox.build_of("none", "tbz", "never", &[]);
     let output = ProcessOutput::of(command.env("PATH", &host.bin));
-    output.expect(3, &["has no container image: make it again"]);
+    output.expect(3, &["has no container image: create it again"]);
     host.assert_nothing_made();
 }
 

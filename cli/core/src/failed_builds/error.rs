@@ -16,7 +16,7 @@ pub enum FailedBuildError {
         nearest: Option<String>,
     },
     /// No build is kept.
-    #[error("no failed build is kept on this machine")]
+    #[error("no failed build is kept on this host")]
     Nothing,
     /// It cannot be used.
     #[error("the kept build '{id}' cannot be used: {problem}; remove it with: boxbuild prune {id}")]
@@ -46,6 +46,6 @@ impl Classify for FailedBuildError {
 fn suggestion(known: &[String], nearest: &Option<String>) -> String {
     match nearest {
         Some(nearest) => format!("; did you mean '{nearest}'?"),
-        None => format!("; there are: {}", known.join(", ")),
+        None => format!("; kept builds: {}", known.join(", ")),
     }
 }

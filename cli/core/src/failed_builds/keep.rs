@@ -89,7 +89,7 @@ impl FailedBuilds {
     /// Whether there is room for what may still be in memory of this host.
     fn room(&self) -> Result<(), FailedBuildError> {
         let stat = nix::sys::statvfs::statvfs(&self.folder).map_err(|errno| {
-            IoError::on("look at the file system of", &self.folder)(errno.into())
+            IoError::on("examine the file system of", &self.folder)(errno.into())
         })?;
         if stat.blocks_available() * 100 < stat.blocks() * LEAST_FREE_PERCENT {
             let error = io::Error::other("its file system is nearly full");

@@ -149,7 +149,7 @@ impl Record {
             let path = installed.path(file);
             if !fs::metadata(&path).is_ok_and(|metadata| metadata.len() == file.size) {
                 return Err(format!(
-                    "the box {name} was updated or removed since ({} is gone or another)",
+                    "the box {name} was updated or removed since ({} is missing or different)",
                     path.display()
                 ));
             }
@@ -157,8 +157,8 @@ impl Record {
         match mark(&disk) {
             Some(mark) if mark == self.base => Ok(installed),
             Some(_) => Err(format!(
-                "the disk of the box {name} was changed since (by a build with --no-snapshot?), and \
-                 what this build wrote lies over it as it was"
+                "the disk of the box {name} was changed since (by a build with --no-snapshot?), \
+                 and what this build wrote only fits its old contents"
             )),
             None => Err(format!("the box {name} was updated or removed since")),
         }

@@ -44,7 +44,7 @@ fn check_description(path: &Path, kiwi_file: Option<&Path>) -> Result<PathBuf, P
     let metadata = fs::metadata(path).map_err(|error| problem(describe(&error)))?;
     if !metadata.is_dir() {
         return Err(problem(
-            "not a folder: name the folder that holds the description".into(),
+            "not a folder: name the folder that contains the description".into(),
         ));
     }
     let entries = fs::read_dir(path).map_err(|error| problem(describe(&error)))?;
@@ -90,7 +90,7 @@ fn check_target(path: &Path, description: &Path) -> Result<PathBuf, PlanError> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if fs::symlink_metadata(existing).is_ok() {
                     return Err(problem(format!(
-                        "{} is a symbolic link to nowhere",
+                        "{} is a dangling symbolic link",
                         existing.display()
                     )));
                 }
@@ -111,7 +111,7 @@ fn check_target(path: &Path, description: &Path) -> Result<PathBuf, PlanError> {
     let mut resolved = fs::canonicalize(found).map_err(|error| problem(describe(&error)))?;
     if access(&resolved, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
         return Err(problem(format!(
-            "you cannot write into {}",
+            "no permission to write into {}",
             resolved.display()
         )));
     }
@@ -130,7 +130,7 @@ fn check_target(path: &Path, description: &Path) -> Result<PathBuf, PlanError> {
     }
     if resolved.starts_with(description) {
         return Err(problem(
-            "lies inside the description folder: choose another one".into(),
+            "is inside the description folder: choose another one".into(),
         ));
     }
     if description.starts_with(&resolved) {
@@ -188,7 +188,9 @@ mod tests {
         assert!(complaint(with(&description, &root)).contains("contains"));
         assert!(complaint(with(&root.join("file"), &target)).contains("not a folder"));
         std::os::unix::fs::symlink("/nowhere", root.join("link")).unwrap();
-        assert!(complaint(with(&description, &root.join("link"))).contains("link to nowhere"));
+        assert!(
+            complaint(with(&description, &root.join("link"))).contains("dangling symbolic link")
+        );
         assert!(complaint(with(&description, &root.join("no/../x"))).contains("'..'"));
     }
 

@@ -24,8 +24,8 @@ pub(super) fn check(
 ) -> Result<(), PlanError> {
     if let Some(arch) = request.arch.filter(|arch| *arch != info.arch) {
         return Err(PlanError::Option(format!(
-            "--arch {arch}: the box {} is for {}; one for {arch} is made with: boxbuild box \
-             create {} --from {} --arch {arch}",
+            "--arch {arch}: the box {} is for {}; create one for {arch} with: boxbuild box create \
+             {} --from {} --arch {arch}",
             info.name, info.arch, info.name, info.origin
         )));
     }
@@ -44,8 +44,7 @@ pub(super) fn check(
     }
     if request.container.is_some() && request.engine != EngineChoice::Auto {
         return Err(PlanError::Option(format!(
-            "--engine {}: an engine runs machines, and --container needs none: leave one of \
-             them out",
+            "--engine {}: --container needs no engine: leave one of the two options out",
             request.engine.name()
         )));
     }
@@ -63,7 +62,7 @@ pub(super) fn engine(request: &BuildRequest) -> Result<EngineChoice, PlanError> 
     match (given, request.engine) {
         (Some(_), EngineChoice::Auto) => Ok(EngineChoice::Qemu),
         (Some((option, _)), EngineChoice::Kvm) => Err(PlanError::Option(format!(
-            "--engine kvm has no {option}: leave one of them out"
+            "--engine kvm has no {option}: leave one of the two options out"
         ))),
         (_, engine) => Ok(engine),
     }
@@ -100,8 +99,8 @@ pub(super) fn kiwi_version(
     };
     if by_boxbuild {
         return Err(PlanError::Option(format!(
-            "--kiwi-version {version}: the box {name} keeps the KIWI that it was made with: \
-             make one with that version (boxbuild box create NAME --from … \
+            "--kiwi-version {version}: the box {name} keeps the KIWI that it was created with: \
+             create one with that version (boxbuild box create NAME --from … \
              --kiwi-version {version}), or let the box's own init install it (--boot compat)",
             name = info.name
         )));

@@ -150,4 +150,11 @@ fn a_plan_as_json_has_every_field() {
     ] {
         assert!(json.get(field).is_some(), "{field}");
     }
+    let page = include_str!("../../../../docs/json.md");
+    for key in json.as_object().unwrap().keys() {
+        assert!(
+            page.contains(&format!("`{key}`")),
+            "{key} is not in docs/json.md"
+        );
+    }
 }

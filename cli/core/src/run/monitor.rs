@@ -152,12 +152,11 @@ impl<'a> Monitor<'a> {
         self.progress.note(&match sshd {
             Sshd::Ready => format!("the box is open: {command}"),
             Sshd::None => String::from(
-                "--ssh-port: the box has no sshd: install openssh-server in it, or bring one in \
+                "--ssh-port: the box has no sshd: install openssh-server in it, or add one in \
                  boxroot/ of the description",
             ),
             Sshd::Failed => String::from(
-                "--ssh-port: the sshd of the box does not start; why is on its console \
-                 (--verbose)",
+                "--ssh-port: the sshd of the box does not start; its console says why (--verbose)",
             ),
         });
     }

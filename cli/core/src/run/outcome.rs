@@ -110,7 +110,7 @@ impl std::fmt::Display for Reason {
             Reason::TripleFault(place) => {
                 write!(
                     f,
-                    "the box's kernel crashed without a word (triple fault, {place})"
+                    "the box's kernel crashed without a message (triple fault, {place})"
                 )
             }
             Reason::Hung(time) => write!(

@@ -178,7 +178,7 @@ impl Supervisor<'_, '_> {
         let leave = if self.monitor.reached(Phase::Shell) {
             "'exit' leaves the box"
         } else {
-            "'poweroff' in it ends the box in order"
+            "'poweroff' stops the box in order"
         };
         self.monitor.progress().note(&format!(
             "{outcome}this is the box's console: {leave}, {}",

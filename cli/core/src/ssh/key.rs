@@ -79,7 +79,8 @@ impl PublicKey {
             return Err(problem(
                 path,
                 &format!(
-                    "is a private key, and the public one, {}, is not beside it: ssh-keygen -y -f {} > {}",
+                    "is a private key, and the public one, {}, is not beside it: ssh-keygen -y -f \
+                     {} > {}",
                     beside.display(),
                     path.display(),
                     beside.display()
@@ -110,7 +111,7 @@ impl PublicKey {
         let kind = words.next().unwrap_or_default();
         if !KINDS.contains(&kind) {
             return Err(format!(
-                "is no public key of OpenSSH: it begins with none of {}",
+                "is not an OpenSSH public key: it begins with none of {}",
                 KINDS.join(", ")
             ));
         }
@@ -125,7 +126,7 @@ impl PublicKey {
         });
         if !whole {
             return Err(format!(
-                "is no public key: what stands behind {kind} is broken"
+                "is not a public key: the data after {kind} is damaged"
             ));
         }
         Ok(PublicKey {
@@ -225,14 +226,14 @@ pub(super) mod tests {
         for (content, reason) in [
             ("", "no key in it"),
             ("# nothing\n", "no key in it"),
-            ("hello world\n", "no public key of OpenSSH"),
-            ("command=\"x\" ssh-rsa AAAA\n", "no public key of OpenSSH"),
-            ("ssh-ed25519\n", "behind ssh-ed25519 is broken"),
-            ("ssh-ed25519 AAAA\n", "behind ssh-ed25519 is broken"),
+            ("hello world\n", "not an OpenSSH public key"),
+            ("command=\"x\" ssh-rsa AAAA\n", "not an OpenSSH public key"),
+            ("ssh-ed25519\n", "after ssh-ed25519 is damaged"),
+            ("ssh-ed25519 AAAA\n", "after ssh-ed25519 is damaged"),
             (&key_line().repeat(2), "more than one key"),
             (
                 &key_line().replace("ssh-ed25519", "ssh-rsa"),
-                "behind ssh-rsa is broken",
+                "after ssh-rsa is damaged",
             ),
             ("-----BEGIN RSA PRIVATE KEY-----\n", "ssh-keygen -y -f"),
         ] {

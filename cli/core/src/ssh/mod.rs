@@ -50,10 +50,10 @@ impl Classify for PortError {
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            ": another program does, or another build: name another port, or 0 for any free one"
+            ": the port is in use: choose another one, or 0 for any free one"
         }
         io::ErrorKind::PermissionDenied => {
-            ": the ports below 1024 are root's: name another one, or 0 for any free one"
+            ": ports below 1024 are reserved for root: choose another one, or 0 for any free one"
         }
         _ => "",
     }
@@ -70,7 +70,8 @@ impl Ssh {
         };
         if request.network == Network::None {
             return Err(String::from(
-                "--ssh-port: nothing reaches a box with --network none: leave one of them out",
+                "--ssh-port: a box with --network none cannot be reached: leave one of the two \
+                 options out",
             ));
         }
         let keys = host.ssh_keys.as_deref();
@@ -90,15 +91,15 @@ impl Ssh {
         let mut notes = Vec::new();
         if self.key.is_none() {
             notes.push(String::from(
-                "--ssh-port: you have no public key in ~/.ssh that the box could be opened with: \
-                 name one with --ssh-key (ssh-keygen makes one)",
+                "--ssh-port: there is no public key in ~/.ssh for logging in to the box: name one \
+                 with --ssh-key (ssh-keygen creates one)",
             ));
         }
         if boot == Boot::Compat {
             notes.push(String::from(
-                "--ssh-port: this box starts its own sshd, if it has one, by its own rules: \
-                 passwords may open it as well, those of the published boxes are known to \
-                 everybody, and every user of this host can reach the port",
+                "--ssh-port: this box starts its own sshd, if it has one, with its own \
+                 configuration: it may accept passwords, those of published boxes are public, and \
+                 every user of this host can reach the port",
             ));
         }
         notes

@@ -57,7 +57,7 @@ fn disk(disk: &RootDisk) -> Result<DiskConfig, StartError> {
                     .map_err(host(format!("read the kept disk in {}", folder.display())))
             });
             let changes = tmpfile::create(scratch).map_err(host(format!(
-                "make a file for the disk's changes in {}",
+                "create a file for the disk's changes in {}",
                 scratch.display()
             )))?;
             Ok(DiskConfig::Overlay(OverlayConfig {
@@ -90,7 +90,7 @@ pub(super) fn start_error(disk: &RootDisk, error: machine::StartError) -> StartE
         ) => host(format!("read the kept disk in {}", kept.display()), error),
         (OpenError::Changes(error) | OpenError::Kept(error) | OpenError::Raw(error), disk) => host(
             format!(
-                "make a file for the disk's changes in {}",
+                "create a file for the disk's changes in {}",
                 disk.written_to().display()
             ),
             error,

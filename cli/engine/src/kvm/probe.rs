@@ -19,17 +19,17 @@ pub(super) fn unusable(error: &smoke::Unusable) -> Unusable {
     };
     Unusable(match source.kind() {
         io::ErrorKind::NotFound => String::from(
-            "there is no /dev/kvm: switch virtualization on in the firmware of this machine \
-             (Intel VT-x, AMD-V) or, if it is a virtual machine itself, nested virtualization \
+            "there is no /dev/kvm: switch virtualization on in the firmware of this host (Intel \
+             VT-x, AMD-V) or, if it is a virtual machine itself, nested virtualization \
              on its host, and load the module: sudo modprobe kvm_intel (or kvm_amd)",
         ),
         io::ErrorKind::PermissionDenied => match device_group() {
             Some(group) => format!(
-                "you may not use /dev/kvm, which belongs to the group {group}: \
+                "no permission to use /dev/kvm, which belongs to the group {group}: \
                  sudo usermod -aG {group} \"$USER\", then log in again"
             ),
             None => {
-                String::from("you may not use /dev/kvm: ask for read and write permission on it")
+                String::from("no permission to use /dev/kvm: ask for read and write access to it")
             }
         },
         _ => chain(error),

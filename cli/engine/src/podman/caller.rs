@@ -53,7 +53,7 @@ impl Caller {
             return Ok(Caller { sudo: Some(sudo) });
         }
         Err(Unusable(format!(
-            "a rootful container needs root, and sudo does not give it to you; {alternative}"
+            "a rootful container needs root, and sudo does not permit it; {alternative}"
         )))
     }
 

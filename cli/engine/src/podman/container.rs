@@ -71,7 +71,7 @@ pub fn check_place(path: &Path) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "{}: podman cannot show a file of this name to a container (it has a colon and a \
+            "{}: podman cannot mount a file of this name in a container (it has a colon and a \
              comma, or is not UTF-8): rename it",
             path.display()
         ))

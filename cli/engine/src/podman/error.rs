@@ -10,12 +10,12 @@ use crate::unusable::Unusable;
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
     /// The host lacks something.
-    #[error("no container can be run here: {0}")]
+    #[error("no container can run on this host: {0}")]
     Host(#[from] Unusable),
     /// A registry cannot be reached, or must not be.
     #[error(
         "the box '{name}' is the image {image}, which is not on this host, and {reason}. Fetch it \
-         where it can be had, with '{command}', or make a box here, with 'boxbuild box create NAME \
+         with '{command}', or create a box with 'boxbuild box create NAME \
          --from debian:trixie'"
     )]
     NotHere {
@@ -29,7 +29,7 @@ pub enum ContainerError {
         command: String,
     },
     /// A name that podman would take for something else.
-    #[error("the box '{name}' names no container image: '{image}'")]
+    #[error("the container image of the box '{name}' has an invalid name: '{image}'")]
     BadImage {
         /// Name of the box.
         name: String,

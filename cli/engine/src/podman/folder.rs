@@ -54,7 +54,7 @@ pub(super) fn make(
     fill().map_err(|source| {
         let _ = fs::remove_dir_all(&folder);
         ContainerError::Io {
-            action: format!("make the folder {}", folder.display()),
+            action: format!("create the folder {}", folder.display()),
             source,
         }
     })?;

@@ -153,7 +153,7 @@ fn info(caller: &Caller, program: &Path) -> Result<Info, Unusable> {
     }
     serde_json::from_slice(&output.stdout).map_err(|error| {
         Unusable(format!(
-            "podman does not say what 'podman info --format json' should ({error}): version \
+            "the output of 'podman info --format json' is not as expected ({error}): version \
              {OLDEST}.0 or newer is needed"
         ))
     })

@@ -130,7 +130,7 @@ fn pull(
         }
         format!("podman cannot pull it: {}", last_line(&pulled.stderr))
     } else {
-        String::from("--offline forbids to fetch it")
+        String::from("--offline does not allow fetching it")
     };
     if !here {
         return Err(ContainerError::NotHere {
@@ -181,7 +181,7 @@ fn exists(podman: &Program, image: &str, interrupt: &Interrupt) -> Result<bool, 
     match output.status.code() {
         Some(0) => Ok(true),
         Some(1) => Ok(false),
-        _ => Err(failed("look at its images", &output)),
+        _ => Err(failed("list its images", &output)),
     }
 }
 

@@ -70,8 +70,8 @@ impl Loops {
     pub(super) fn examine(&self) -> Result<String, Unusable> {
         if let Some(device) = self.stale.first() {
             return Err(Unusable(format!(
-                "/dev/{device} is free, but has the partitions of a disk that is gone, which the \
-                 partitions of the next one would meet: remove them with \
+                "/dev/{device} is free, but still has the partitions of a disk that is gone, \
+                 which collide with those of the next one: remove them with \
                  'sudo partx --delete --nr 1: /dev/{device}'"
             )));
         }
@@ -85,8 +85,8 @@ impl Loops {
         let counted = format!("{} of {} are free", self.free, self.all);
         Ok(if self.growing {
             format!(
-                "{counted}, and the kernel makes more when they are asked for: they do not limit \
-                 the number of builds"
+                "{counted}, and the kernel creates more on demand: they do not limit the number \
+                 of builds"
             )
         } else {
             format!("{counted}: {} disk images can be built at once", self.free)
@@ -140,7 +140,7 @@ mod tests {
         assert!(text.contains("none of 3"), "{text}");
         fs::write(root.join("dev/loop-control"), "").unwrap();
         let text = Loops::below(root).examine().unwrap();
-        assert!(text.contains("makes more"), "{text}");
+        assert!(text.contains("creates more"), "{text}");
         // Detached without its partitions.
         fs::remove_file(root.join("sys/block/loop10/loop/backing_file")).unwrap();
         let Unusable(text) = Loops::below(root).examine().unwrap_err();

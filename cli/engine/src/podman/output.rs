@@ -8,5 +8,5 @@ pub(super) fn last_line(said: &[u8]) -> String {
         .map(plain)
         .rfind(|line| !line.trim().is_empty() && !line.contains("level=warning"))
         .map(|line| line.trim_start_matches("Error: ").trim().to_owned())
-        .unwrap_or_else(|| String::from("it said nothing"))
+        .unwrap_or_else(|| String::from("no message"))
 }

@@ -183,7 +183,7 @@ impl Shared {
         } else {
             match status {
                 Some(status) => judge(status, published, &lock(&self.last_words)),
-                None => Ended::Failed(String::from("podman is gone without a trace")),
+                None => Ended::Failed(String::from("podman ended without an exit status")),
             }
         };
         self.events.end(ended);

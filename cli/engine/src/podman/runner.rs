@@ -96,14 +96,14 @@ impl Podman {
         let folder = folder::make(container, self.program.host.mode, &name)?;
         let reaper =
             ContainerReaper::watch(&self.program.caller, &self.program.host, &name, &folder)
-                .map_err(io_error("start a process that watches over the container"))?;
+                .map_err(io_error("start the process that cleans up the container"))?;
         // A folder that the user shares there comes first: podman refuses two mounts at one place.
         let wanted = self.program.host.mode == Mode::Rootful
             && shared(&container.mounts).all(|(_, path, _)| path != Path::new(CACHE));
         let held = wanted.then(|| cache::hold(getuid().is_root())).flatten();
         if wanted && held.is_none() {
             events.note(format!(
-                "{CACHE} is used by another build, or is not there: going on without it"
+                "{CACHE} is in use by another build, or missing: continuing without it"
             ));
         }
         let arguments = argv::run(&argv::Run {

@@ -195,7 +195,9 @@ impl Follower {
             ));
         }
         if let Some(fault) = &self.fault {
-            return Ended::Failed(format!("the guest broke the rules of its shares: {fault}"));
+            return Ended::Failed(format!(
+                "the guest violated the protocol of its shares: {fault}"
+            ));
         }
         if self.shared.killed.load(Ordering::Relaxed) {
             return Ended::Killed;

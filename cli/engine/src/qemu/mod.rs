@@ -78,7 +78,7 @@ impl Engine for Qemu {
         {
             events.note(String::from(
                 "this host's kernel has no usable Landlock (Linux 5.19 or newer): the shared \
-                 folders are closed by name checks alone",
+                 folders are confined by name checks alone",
             ));
         }
         let descriptors = Descriptors {

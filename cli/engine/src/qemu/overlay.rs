@@ -68,9 +68,9 @@ impl Disk {
             bases.push(kept);
         }
         let top = tmpfile::create(scratch)
-            .map_err(at("make a file for the disk's changes in", scratch))?;
+            .map_err(at("create a file for the disk's changes in", scratch))?;
         format(qemu_img, &top, size.unwrap_or(0).max(longest))
-            .map_err(at("make the disk's overlay in", scratch))?;
+            .map_err(at("create the disk's overlay in", scratch))?;
         Ok(Disk {
             bases,
             top,

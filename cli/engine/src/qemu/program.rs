@@ -33,7 +33,7 @@ pub(super) fn probe(arch: Arch) -> Result<(), Unusable> {
         ))),
         Some(_) => Ok(()),
         None => Err(Unusable(format!(
-            "{} does not say its version; it says: {}",
+            "{} does not print its version, but: {}",
             program.display(),
             said.trim()
         ))),

@@ -1,42 +1,42 @@
-//! How many builds have room on this host at once.
+//! Admission: how many builds this host has room for at once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What stays free for everything else, in bytes.
+/// Memory that stays free for everything else, in bytes.
 const RESERVE: u64 = 1 << 30;
 
-/// What an engine needs beside the guest's memory: QEMU's translations (a quarter of a gigabyte
-/// where nothing else is said), page tables, the shares' buffers.
+/// Memory that an engine needs besides the guest's, in bytes: QEMU's translated code (256 MiB by
+/// default), page tables, buffers of the shares.
 const OVERHEAD: u64 = 320 << 20;
 
-/// Host processors that one build keeps busy: a translating engine and one guest processor, or,
-/// with KVM, the parts of a build that use more than one.
+/// Processors that one build keeps busy: an emulating engine and one guest processor, or, with KVM,
+/// the parts of a build that use more than one.
 const CPUS_PER_BUILD: usize = 2;
 
-/// What the host has to offer.
+/// The resources of the host.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Capacity {
     /// Processors that this process may use.
     pub(super) cpus: usize,
-    /// Memory in bytes that is free or can be made so, within the limits of the control groups;
-    /// `None` if the host does not tell.
+    /// Memory in bytes that is free or can be freed, within the limits of the control groups; `None`
+    /// if it is not known.
     pub(super) memory: Option<u64>,
 }
 
 /// How many builds run at once, and what they may use together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// At most so many builds.
+    /// Most builds.
     pub(super) jobs: usize,
-    /// At most so much memory of all machines together, in bytes; `None` does not limit it.
+    /// Most memory of all builds together, in bytes; `None` is no limit.
     pub(super) memory: Option<u64>,
-    /// Why, in words for the user.
+    /// Why, for the user.
     pub(super) reason: String,
 }
 
 impl Capacity {
-    /// Looks at the host.
+    /// Returns the resources of this host.
     pub(super) fn of_host() -> Capacity {
         Capacity {
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -44,8 +44,8 @@ impl Capacity {
         }
     }
 
-    /// Limits for builds whose machines have `memory` bytes each (0: a container). `asked` is
-    /// what the user wants, and stands as it is.
+    /// Returns the limits for builds whose guests have `memory` bytes each (0: a container). `asked`
+    /// is the user's number of builds, which is taken as it is.
     pub(super) fn limits(&self, asked: Option<usize>, memory: &[u64]) -> Limits {
         if let Some(jobs) = asked {
             return Limits {
@@ -85,8 +85,8 @@ impl Capacity {
 }
 
 impl Limits {
-    /// Whether a machine with `memory` bytes can start beside `running` others that have
-    /// `in_use` bytes together, counted in the same way. One build always can.
+    /// Returns whether a build with a guest of `memory` bytes can start beside `running` others that
+    /// take `in_use` bytes together ([`needed`]). One build always can.
     pub(super) fn allow(&self, running: usize, in_use: u64, memory: u64) -> bool {
         running == 0
             || (running < self.jobs
@@ -95,7 +95,7 @@ impl Limits {
                     .is_none_or(|budget| in_use.saturating_add(needed(memory)) <= budget))
     }
 
-    /// How many of the builds run at once at most, the largest first.
+    /// Returns how many of the builds run at once if the largest ones come first.
     pub(super) fn at_once(&self, memory: &[u64]) -> usize {
         let mut memory = memory.to_vec();
         memory.sort_unstable_by(|a, b| b.cmp(a));
@@ -112,13 +112,13 @@ impl Limits {
     }
 }
 
-/// What a build with a machine of `memory` bytes takes of the host's memory.
+/// Returns the memory of the host that a build with a guest of `memory` bytes takes.
 pub(super) fn needed(memory: u64) -> u64 {
     if memory == 0 { 0 } else { memory + OVERHEAD }
 }
 
-/// Free memory: the host's (proc_meminfo(5)), or what a control group of this process leaves of
-/// it (Documentation/admin-guide/cgroup-v2.rst, "Memory"), whichever is less.
+/// Returns the free memory in bytes: the host's (proc_meminfo(5)), or what a control group of this
+/// process leaves of it (Documentation/admin-guide/cgroup-v2.rst, "Memory"), whichever is less.
 fn free_memory(proc: &Path, groups: &Path) -> Option<u64> {
     let info = fs::read_to_string(proc.join("meminfo")).ok()?;
     let available = info
@@ -139,9 +139,9 @@ fn free_memory(proc: &Path, groups: &Path) -> Option<u64> {
             let text = fs::read_to_string(group.join(name)).ok()?;
             text.trim().parse::<u64>().ok()
         };
-        // A group without a limit says `max`.
+        // A group without a limit has `max`, which is not a number.
         if let (Some(limit), Some(current)) = (number("memory.max"), number("memory.current")) {
-            // What it holds of files can be dropped.
+            // Its page cache can be dropped.
             let files = fs::read_to_string(group.join("memory.stat"))
                 .ok()
                 .and_then(|stat| {
@@ -166,7 +166,7 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    fn room(cpus: usize, gib: u64) -> Capacity {
+    fn capacity(cpus: usize, gib: u64) -> Capacity {
         Capacity {
             cpus,
             memory: Some(gib * GIB),
@@ -175,17 +175,17 @@ mod tests {
 
     #[test]
     fn processors_limit() {
-        let limits = room(8, 64).limits(None, &[4 * GIB; 10]);
+        let limits = capacity(8, 64).limits(None, &[4 * GIB; 10]);
         assert_eq!(limits.jobs, 4);
         assert!(limits.reason.contains("8 processors"), "{}", limits.reason);
         assert_eq!(limits.at_once(&[4 * GIB; 10]), 4);
-        assert_eq!(room(1, 64).limits(None, &[GIB; 3]).jobs, 1);
+        assert_eq!(capacity(1, 64).limits(None, &[GIB; 3]).jobs, 1);
     }
 
     #[test]
     fn memory_limits() {
         let memory = [4 * GIB, GIB, GIB, GIB];
-        let limits = room(16, 7).limits(None, &memory);
+        let limits = capacity(16, 7).limits(None, &memory);
         assert_eq!(limits.at_once(&memory), 2);
         assert!(limits.reason.contains("7168 MiB"), "{}", limits.reason);
         // Small ones fit beside a large one, or among themselves.
@@ -197,13 +197,13 @@ mod tests {
 
     #[test]
     fn the_users_number_stands() {
-        let limits = room(1, 1).limits(Some(9), &[4 * GIB; 10]);
+        let limits = capacity(1, 1).limits(Some(9), &[4 * GIB; 10]);
         assert_eq!(limits.at_once(&[4 * GIB; 10]), 9);
     }
 
     #[test]
     fn few_builds_and_no_more_than_there_are() {
-        let limits = room(64, 64).limits(None, &[GIB; 2]);
+        let limits = capacity(64, 64).limits(None, &[GIB; 2]);
         assert_eq!(limits.jobs, 2);
         assert!(limits.reason.contains("there is room"));
         let unknown = Capacity {

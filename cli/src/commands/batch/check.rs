@@ -1,12 +1,13 @@
-//! Every build of a batch, checked as if it were to be run alone. Nothing is started or changed.
+//! Checks every build of a batch as if it ran alone. Nothing is started or changed.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::matrix::Build;
+use super::build::Build;
 use crate::args::{self, ArgsError};
 use crate::exit_code::{ExitCode, Result};
+use crate::output::print::usage_error_text;
 use boxbuild_core::boot::RunsAs;
 use boxbuild_core::host_facts::HostFacts;
 use boxbuild_core::plan::Plan;
@@ -14,12 +15,14 @@ use boxbuild_core::resolve::Resolved;
 use boxbuild_engine::podman::Podman;
 use boxbuild_host::error::ErrorClass;
 
-/// A build that can be run.
+/// A build that can run.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct CheckedBuild {
+    /// Its name, unique in the batch.
     pub(super) name: String,
     /// Its command line, without the program's name.
     pub(super) argv: Vec<OsString>,
+    /// Its target folder, absolute.
     pub(super) target_dir: PathBuf,
     pub(super) box_name: String,
     pub(super) arch: &'static str,
@@ -27,96 +30,102 @@ pub(super) struct Ready {
     /// Guest memory in bytes; 0 in a container.
     pub(super) memory: u64,
     pub(super) cpus: u32,
-    /// It writes into the box's own disk (--no-snapshot).
+    /// It writes into the box's own disk (`--no-snapshot`).
     pub(super) in_place: bool,
-    /// The port of this host that leads into its box (--ssh-port); 0 is any.
+    /// The port of this host that leads into its box (`--ssh-port`); 0 is any.
     pub(super) ssh_port: Option<u16>,
 }
 
-impl Ready {
-    /// Whether the two cannot run at once: one writes into the disk that the other one uses, or
-    /// both take the same port.
-    pub(super) fn excludes(&self, other: &Ready) -> bool {
+impl CheckedBuild {
+    /// Returns whether the two cannot run at once: one writes into the disk that the other one uses,
+    /// or both take the same port.
+    pub(super) fn excludes(&self, other: &CheckedBuild) -> bool {
         let port = self.ssh_port.filter(|port| *port != 0);
         (self.box_name == other.box_name && (self.in_place || other.in_place))
             || (port.is_some() && port == other.ssh_port)
     }
 }
 
-/// Builds that can be run, and what the user should know of them.
+/// The builds of a batch that can run.
 #[derive(Debug, Default)]
-pub(super) struct Checked {
-    pub(super) builds: Vec<Ready>,
+pub(super) struct CheckedBatch {
+    pub(super) builds: Vec<CheckedBuild>,
+    /// What the user should know about them, each once.
     pub(super) notes: Vec<String>,
 }
 
-/// Builds that cannot.
+impl CheckedBatch {
+    /// Returns the guest memory of each build in bytes; 0 in a container.
+    pub(super) fn memory(&self) -> Vec<u64> {
+        self.builds.iter().map(|build| build.memory).collect()
+    }
+}
+
+/// Why a batch cannot run.
 #[derive(Debug)]
 pub(super) struct Refused {
-    /// One for each build.
+    /// A message for each build that is refused.
     pub(super) errors: Vec<String>,
     /// The worst class among them.
     pub(super) class: ErrorClass,
 }
 
 /// Checks all builds.
-pub(super) fn check(builds: &[Build]) -> Result<Checked, Refused> {
-    let mut checked = Checked::default();
+///
+/// # Errors
+/// Fails if one of them would be refused, or two have the same target folder.
+pub(super) fn check(builds: &[Build]) -> Result<CheckedBatch, Refused> {
+    let mut batch = CheckedBatch::default();
     let mut engines = Engines::default();
-    let mut targets: BTreeMap<PathBuf, (String, usize)> = BTreeMap::new();
+    let mut targets: BTreeMap<PathBuf, &Build> = BTreeMap::new();
     let mut refused = Refused {
         errors: Vec::new(),
         class: ErrorClass::Usage,
     };
     for build in builds {
-        match one(build, &mut engines) {
-            Ok((ready, notes)) => {
-                let place = (build.name.clone(), build.line);
-                if let Some((other, line)) = targets.insert(ready.target_dir.clone(), place) {
-                    refused.errors.push(format!(
-                        "line {}: {}: builds into {}, as {other} does (line {line}): give each a \
-                         target-dir of its own, for example with {{name}} in it",
-                        build.line,
-                        build.name,
-                        ready.target_dir.display()
-                    ));
-                }
-                for note in notes {
-                    if !checked.notes.contains(&note) {
-                        checked.notes.push(note);
-                    }
-                }
-                checked.builds.push(ready);
-            }
+        let at = format!("line {}: {}", build.line, build.name);
+        let (checked, notes) = match check_one(build, &mut engines) {
+            Ok(checked) => checked,
             Err(failure) => {
                 if failure.code() != ExitCode::USAGE {
                     refused.class = ErrorClass::Host;
                 }
-                let causes = failure.messages();
-                refused.errors.push(format!(
-                    "line {}: {}: {}",
-                    build.line,
-                    build.name,
-                    causes.join(": ")
-                ));
+                let messages = failure.messages().join(": ");
+                refused.errors.push(format!("{at}: {messages}"));
+                continue;
+            }
+        };
+        if let Some(other) = targets.insert(checked.target_dir.clone(), build) {
+            refused.errors.push(format!(
+                "{at}: builds into {}, as {} does (line {}): give each a target-dir of its own, \
+                 for example with {{name}} in it",
+                checked.target_dir.display(),
+                other.name,
+                other.line,
+            ));
+        }
+        for note in notes {
+            if !batch.notes.contains(&note) {
+                batch.notes.push(note);
             }
         }
+        batch.builds.push(checked);
     }
     if refused.errors.is_empty() {
-        Ok(checked)
+        Ok(batch)
     } else {
         Err(refused)
     }
 }
 
-fn one(build: &Build, engines: &mut Engines) -> Result<(Ready, Vec<String>)> {
+/// Checks one build. Returns it with the notes of its plan.
+fn check_one(build: &Build, engines: &mut Engines) -> Result<(CheckedBuild, Vec<String>)> {
     let argv = build.argv();
     let invocation = args::parse(argv.clone()).map_err(|error| {
-        // What clap says goes over several lines; the usage is not the user's here.
-        let text = error.render().to_string();
+        // The first paragraph; the others are on the usage of the command line.
+        let text = usage_error_text(&error);
         let first = text.split("\n\n").next().unwrap_or_default();
-        let line = first.trim_start_matches("error: ").replace('\n', " ");
-        ArgsError::Impossible(line)
+        ArgsError::Impossible(first.replace('\n', " "))
     })?;
     let request = invocation.request()?;
     let host = HostFacts::of_process();
@@ -126,7 +135,7 @@ fn one(build: &Build, engines: &mut Engines) -> Result<(Ready, Vec<String>)> {
     let mut notes = plan.notes.clone();
     notes.extend(note);
     let in_machine = !plan.runs_as.is_container();
-    let ready = Ready {
+    let checked = CheckedBuild {
         name: build.name.clone(),
         argv,
         target_dir: plan.target_dir.clone(),
@@ -138,17 +147,19 @@ fn one(build: &Build, engines: &mut Engines) -> Result<(Ready, Vec<String>)> {
         in_place: plan.disk.in_place,
         ssh_port: plan.ssh.as_ref().map(|ssh| ssh.port),
     };
-    Ok((ready, notes))
+    Ok((checked, notes))
 }
 
-/// Engines that were looked for already: each is tried once.
+/// Engines that were probed already: each is probed once.
 #[derive(Debug, Default)]
 struct Engines {
+    /// By the engine that was asked for and the architecture: the engine, and why a better one was
+    /// passed over.
     found: BTreeMap<(&'static str, &'static str), (String, Option<String>)>,
 }
 
 impl Engines {
-    /// The engine for a plan, and why a better one was passed over.
+    /// Returns the engine for a plan, and why a better one was passed over.
     fn of(&mut self, plan: &Plan) -> Result<(String, Option<String>)> {
         if let RunsAs::Container(mode) = plan.runs_as {
             return Ok((
@@ -182,8 +193,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_writes_into_a_box_or_takes_a_port_has_it_alone() {
-        let ready = |box_name: &str, in_place| Ready {
+    fn a_build_that_writes_into_a_box_or_takes_a_port_has_it_alone() {
+        let build = |box_name: &str, in_place| CheckedBuild {
             name: String::from("name"),
             argv: Vec::new(),
             target_dir: PathBuf::from("/target"),
@@ -195,17 +206,17 @@ mod tests {
             in_place,
             ssh_port: None,
         };
-        assert!(!ready("a", false).excludes(&ready("a", false)));
-        assert!(!ready("a", true).excludes(&ready("b", true)));
-        assert!(ready("a", true).excludes(&ready("a", false)));
-        assert!(ready("a", false).excludes(&ready("a", true)));
-        let at = |port| Ready {
+        assert!(!build("a", false).excludes(&build("a", false)));
+        assert!(!build("a", true).excludes(&build("b", true)));
+        assert!(build("a", true).excludes(&build("a", false)));
+        assert!(build("a", false).excludes(&build("a", true)));
+        let at = |port| CheckedBuild {
             ssh_port: Some(port),
-            ..ready("a", false)
+            ..build("a", false)
         };
         assert!(at(10022).excludes(&at(10022)));
         assert!(!at(10022).excludes(&at(10023)));
         assert!(!at(0).excludes(&at(0)));
-        assert!(!ready("a", false).excludes(&ready("a", false)));
+        assert!(!build("a", false).excludes(&build("a", false)));
     }
 }

@@ -1,112 +1,89 @@
-//! One build of a batch: a boxbuild of its own, and what it says.
+//! The process of one build of a batch.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::SyncSender;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use boxbuild_host::reaper::die_with_parent;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::check::Ready;
+use super::build_progress::BuildProgress;
+use super::check::CheckedBuild;
+use super::child_output::{ChildOutput, read_events, read_lines};
+use super::outcome::Verdict;
 use crate::exit_code::ExitCode;
-use boxbuild_core::kiwi_log::{Lines, Phase, phase_of_log_line};
-use boxbuild_host::reaper::die_with_parent;
+use crate::output::event::BuildEvent;
 
 /// This program, even if its file has been replaced since it was started.
 const SELF: &str = "/proc/self/exe";
 
-/// How long a build's output may stay open when the build itself has ended.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the output of a build may stay open after the build itself has ended.
+const OPEN_OUTPUT: Duration = Duration::from_secs(5);
 
-/// Lines of a build's last words that are kept.
-const LAST_WORDS: usize = 40;
-
-/// Where a line was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
-    Out,
-    Err,
-}
-
-/// What comes from the builds.
+/// What a build wrote.
 #[derive(Debug)]
-pub(super) enum Said {
-    /// A line of a build (its number in the batch).
-    Line(usize, Stream, String),
-    /// One of its two streams has ended.
-    Closed(usize),
-}
-
-/// How a build ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// The image is there.
-    Built,
-    /// It ended with this exit code of boxbuild's.
-    Failed(ExitCode),
-    /// A signal killed the process.
-    Killed(i32),
-    /// It was stopped, by the user or because another one failed.
-    Stopped,
-    /// It was never started.
-    NotStarted,
+pub(super) struct ChildEvent {
+    /// The build's number in the batch.
+    pub(super) number: usize,
+    pub(super) output: ChildOutput,
 }
 
 /// A build that runs.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct RunningBuild {
     /// Its number in the batch.
     pub(super) number: usize,
     pub(super) started: Instant,
-    pub(super) story: Story,
+    pub(super) progress: BuildProgress,
     process: Child,
     readers: Vec<JoinHandle<()>>,
+    /// How many of its streams are open.
     open: usize,
     log: Option<File>,
-    /// Somebody told it to stop.
+    /// It was told to stop.
     stopped: bool,
     ended: Option<(ExitStatus, Instant)>,
 }
 
-impl Running {
-    /// Starts the build. Lines go to `sender`, and into the file `log`.
+impl RunningBuild {
+    /// Starts the build. What it writes goes to `sender`; its lines for people, into the file `log`.
     ///
-    /// Must be called on a thread that lives as long as the build shall: it is told to stop when
+    /// Must be called on a thread that lives as long as the build: the build is told to stop when
     /// that thread ends (PR_SET_PDEATHSIG).
+    ///
+    /// # Errors
+    /// Fails if the log cannot be created, or the process cannot be started.
     pub(super) fn start(
         number: usize,
-        build: &Ready,
+        build: &CheckedBuild,
         log: &Path,
-        sender: &SyncSender<Said>,
-    ) -> io::Result<Running> {
+        sender: &SyncSender<ChildEvent>,
+    ) -> io::Result<RunningBuild> {
         let log = File::create(log)?;
         let mut command = Command::new(SELF);
         command
             .arg0("boxbuild")
-            // Everything goes into the log, and from there we know where it is.
-            .arg("--verbose")
+            // The log has every line.
+            .args(["--json", "--verbose"])
             .args(&build.argv)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Ctrl-C at the terminal is for the batch, which hands it on once.
+            // Ctrl-C at the terminal is for the batch, which passes it on once.
             .process_group(0);
         die_with_parent(&mut command, Signal::SIGTERM);
-        let mut process = command.spawn()?;
-        let streams: [(Stream, Option<Box<dyn Read + Send>>); 2] = [
-            (Stream::Out, process.stdout.take().map(|s| Box::new(s) as _)),
-            (Stream::Err, process.stderr.take().map(|s| Box::new(s) as _)),
-        ];
+        let process = command.spawn()?;
         // From here on, an error stops it.
-        let mut running = Running {
+        let mut running = RunningBuild {
             number,
             started: Instant::now(),
-            story: Story::default(),
+            progress: BuildProgress::default(),
             process,
             readers: Vec::new(),
             open: 0,
@@ -114,34 +91,58 @@ impl Running {
             stopped: false,
             ended: None,
         };
-        for (stream, pipe) in streams {
-            let Some(pipe) = pipe else { continue };
-            let sender = sender.clone();
-            running.readers.push(
-                std::thread::Builder::new()
-                    .name(String::from("reader"))
-                    .spawn(move || follow(number, stream, pipe, &sender))?,
-            );
-            running.open += 1;
+        if let Some(pipe) = running.process.stdout.take() {
+            let pipe = BufReader::new(pipe);
+            running.read(sender, move |take| read_events(pipe, take))?;
+        }
+        if let Some(pipe) = running.process.stderr.take() {
+            running.read(sender, move |take| read_lines(pipe, take))?;
         }
         Ok(running)
     }
 
-    /// Takes a line of it.
-    pub(super) fn line(&mut self, stream: Stream, text: &str) -> Option<Step> {
-        if let Some(log) = &mut self.log
-            && writeln!(log, "{text}").is_err()
-        {
-            // A full disk is no reason to end a build whose target may be on another one.
-            self.log = None;
-            self.story.log_lost = true;
-        }
-        self.story.line(stream, text)
+    /// Starts a thread that reads one of its streams.
+    fn read(
+        &mut self,
+        sender: &SyncSender<ChildEvent>,
+        read: impl FnOnce(&mut dyn FnMut(ChildOutput)) + Send + 'static,
+    ) -> io::Result<()> {
+        let (number, sender) = (self.number, sender.clone());
+        let reader = thread::Builder::new()
+            .name(String::from("reader"))
+            .spawn(move || {
+                read(&mut |output| {
+                    // The channel is closed when the batch is over.
+                    let _ = sender.send(ChildEvent { number, output });
+                });
+            })?;
+        self.readers.push(reader);
+        self.open += 1;
+        Ok(())
     }
 
-    /// One of its streams has ended.
-    pub(super) fn closed(&mut self) {
-        self.open -= 1;
+    /// Takes an event of the build, with its lines for people.
+    pub(super) fn take_event(&mut self, event: &BuildEvent, lines: &[String]) {
+        self.progress.take(event, lines);
+        for line in lines {
+            self.write_log(line);
+        }
+    }
+
+    /// Writes a line into the log.
+    pub(super) fn write_log(&mut self, line: &str) {
+        if let Some(log) = &mut self.log
+            && writeln!(log, "{}", anstream::adapter::strip_str(line)).is_err()
+        {
+            // A full disk does not end a build whose target may be on another one.
+            self.log = None;
+            self.progress.log_incomplete = true;
+        }
+    }
+
+    /// Notes that one of its streams has ended.
+    pub(super) fn stream_closed(&mut self) {
+        self.open = self.open.saturating_sub(1);
     }
 
     /// Tells it to stop; a second time, to stop at once.
@@ -150,12 +151,12 @@ impl Running {
         if self.ended.is_none()
             && let Ok(pid) = i32::try_from(self.process.id())
         {
-            // An error means that it is gone already.
+            // An error means that it has ended already.
             let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
         }
     }
 
-    /// How it ended, once it has and everything that it said has been taken.
+    /// Returns how it ended, once it has and all of its output has been taken.
     pub(super) fn verdict(&mut self) -> Option<Verdict> {
         if self.ended.is_none()
             && let Ok(Some(status)) = self.process.try_wait()
@@ -163,20 +164,20 @@ impl Running {
             self.ended = Some((status, Instant::now()));
         }
         let (status, since) = self.ended?;
-        // What a build leaves behind must not keep the batch from ending.
-        if self.open > 0 && since.elapsed() < PATIENCE {
+        // A process that it left behind must not keep the batch from ending.
+        if self.open > 0 && since.elapsed() < OPEN_OUTPUT {
             return None;
         }
         if self.open == 0 {
             for reader in self.readers.drain(..) {
-                // A reader that panicked has said so; its line is what is missing.
+                // A reader that panicked has printed why; only output is missing.
                 let _ = reader.join();
             }
         }
         Some(match (status.code(), status.signal()) {
             (Some(0), _) => Verdict::Built,
             (Some(130), _) if self.stopped => Verdict::Stopped,
-            // It had not come as far as to take the signal over.
+            // It was stopped before it could handle the signal.
             (None, Some(libc::SIGINT)) if self.stopped => Verdict::Stopped,
             (Some(code), _) => {
                 Verdict::Failed(ExitCode::of_run(u8::try_from(code).unwrap_or(u8::MAX)))
@@ -186,130 +187,11 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningBuild {
     fn drop(&mut self) {
         if self.ended.is_none() {
             self.stop();
             let _ = self.process.wait();
         }
-    }
-}
-
-/// Reads one stream to its end.
-fn follow(number: usize, stream: Stream, mut pipe: impl Read, sender: &SyncSender<Said>) {
-    let mut lines = Lines::default();
-    let mut buffer = [0; 8 << 10];
-    let send = |text: &str| {
-        // Nobody listens any more: the batch is over.
-        let _ = sender.send(Said::Line(number, stream, text.to_owned()));
-    };
-    loop {
-        match pipe.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => lines.push(&buffer[..count], send),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => break,
-        }
-    }
-    if let Some(rest) = lines.rest() {
-        send(&rest);
-    }
-    let _ = sender.send(Said::Closed(number));
-}
-
-/// What is known of a build from its lines.
-#[derive(Debug, Default)]
-pub(super) struct Story {
-    /// The phase it is in.
-    pub(super) phase: Option<Phase>,
-    /// What it printed on standard output: the result files and the figures.
-    pub(super) results: Vec<String>,
-    /// What it said last of its own failure.
-    pub(super) last_words: Vec<String>,
-    /// Its log could not be written to the end.
-    pub(super) log_lost: bool,
-}
-
-/// What a line tells of a build's progress.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
-    /// A phase is over: the line that says so.
-    Done(String),
-    /// A phase has begun.
-    Phase(Phase),
-    /// What kiwi is at.
-    Detail(String),
-}
-
-impl Story {
-    fn line(&mut self, stream: Stream, text: &str) -> Option<Step> {
-        if stream == Stream::Out {
-            self.results.push(text.to_owned());
-            return None;
-        }
-        // What a failed build ends with: lines of its log, then the reason and hints.
-        let words = text.starts_with("  | ") || text.starts_with("boxbuild: ");
-        if words || (text.starts_with("  ") && !self.last_words.is_empty()) {
-            if self.last_words.len() < LAST_WORDS {
-                self.last_words.push(text.to_owned());
-            }
-            return None;
-        }
-        self.last_words.clear();
-        if text.starts_with("✓ ") || text.starts_with("✗ ") {
-            return Some(Step::Done(text.to_owned()));
-        }
-        if let Some(phase) = phase_of_log_line(text)
-            && self.phase.is_none_or(|current| current < phase)
-        {
-            self.phase = Some(phase);
-            return Some(Step::Phase(phase));
-        }
-        let message = text.strip_prefix("[ INFO")?.split_once(" | ")?.1;
-        Some(Step::Detail(message.to_owned()))
-    }
-
-    /// The reason of a failure on one line.
-    pub(super) fn reason(&self) -> Option<&str> {
-        self.last_words
-            .iter()
-            .rev()
-            .find_map(|line| line.strip_prefix("boxbuild: "))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_story() {
-        let mut story = Story::default();
-        let mut line = |text: &str| story.line(Stream::Err, text);
-        assert_eq!(line("Linux version 6.12"), None);
-        assert_eq!(
-            line("✓ boot           7.1 s"),
-            Some(Step::Done("✓ boot           7.1 s".into()))
-        );
-        assert_eq!(
-            line("[ INFO    ]: 00:00:00 | Setup root directory: /result"),
-            Some(Step::Phase(Phase::Prepare))
-        );
-        assert_eq!(
-            line("[ INFO    ]: 00:00:01 | Installing packages"),
-            Some(Step::Detail("Installing packages".into()))
-        );
-        line("  | something that looks like it");
-        assert_eq!(line("[ DEBUG   ]: more"), None);
-        line("  | KiwiError: no package foo");
-        line("boxbuild: the build failed in the box (kiwi's exit code 7)");
-        line("  the log is /x/result.log");
-        assert_eq!(
-            story.reason(),
-            Some("the build failed in the box (kiwi's exit code 7)")
-        );
-        assert_eq!(story.last_words.len(), 3);
-        story.line(Stream::Out, "/x/image  3 B");
-        assert_eq!(story.results, ["/x/image  3 B"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The batch file: what is to be built, as typed. A mistake is told with its line.
+//! The batch file, as typed (docs/batch.md). Mistakes are reported with their line.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,19 +21,19 @@ pub(super) type Options = BTreeMap<String, Spanned<Value>>;
 pub(super) struct BatchFile {
     /// How many builds run at once.
     pub(super) jobs: Option<NonZeroUsize>,
-    /// Where the logs go.
+    /// Folder for the logs.
     pub(super) log_dir: Option<PathBuf>,
-    /// How builds of the matrix are called.
+    /// Template for the names of the matrix's builds.
     pub(super) name: Option<Spanned<String>>,
-    /// What builds have that do not say otherwise.
+    /// Values for everything that a build leaves out.
     #[serde(default)]
     pub(super) defaults: Entry,
-    /// Builds: every combination.
+    /// Axes; every combination is a build.
     pub(super) matrix: Option<Spanned<Matrix>>,
     /// Combinations that are left out.
     #[serde(default)]
     pub(super) exclude: Vec<Spanned<Selector>>,
-    /// What is different for some builds.
+    /// Changes to some builds.
     #[serde(default, rename = "override")]
     pub(super) overrides: Vec<Spanned<Override>>,
     /// Single builds.
@@ -41,7 +41,7 @@ pub(super) struct BatchFile {
     pub(super) builds: Vec<Spanned<Entry>>,
 }
 
-/// What may be said of a build; what is missing is taken from elsewhere.
+/// A build, or the defaults for builds.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Entry {
@@ -59,7 +59,7 @@ pub(super) struct Entry {
     pub(super) box_name: Option<String>,
     /// Its architecture.
     pub(super) arch: Option<ArchName>,
-    /// Where the image goes.
+    /// Its target folder; a template.
     pub(super) target_dir: Option<Spanned<String>>,
     /// Options of boxbuild.
     #[serde(default)]
@@ -85,7 +85,7 @@ pub(super) struct Matrix {
     pub(super) arch: Axis<ArchName>,
 }
 
-/// Which builds are meant: those that agree in everything that is said.
+/// Selects the builds that agree in everything that it names.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Selector {
@@ -99,11 +99,11 @@ pub(super) struct Selector {
     pub(super) arch: Option<ArchName>,
 }
 
-/// What is different for the builds that `match` selects.
+/// Changes to the builds that `match` selects.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Override {
-    /// For which builds.
+    /// The builds.
     #[serde(rename = "match")]
     pub(super) selector: Selector,
     pub(super) target_dir: Option<Spanned<String>>,
@@ -140,12 +140,12 @@ impl TryFrom<String> for ArchName {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Profiles(pub(super) Vec<String>);
 
-/// The value of an option.
+/// The value of an option in a batch file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
-    /// The option is a flag, and is given or not.
+    /// A flag, given or not.
     Flag(bool),
-    /// It has these values.
+    /// One value, or several of an option that repeats.
     Words(Vec<String>),
 }
 
@@ -240,12 +240,15 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
-/// Reads a batch file. An error has the line, and shows it.
+/// Parses a batch file.
+///
+/// # Errors
+/// Fails with a message that shows the line.
 pub(super) fn parse(text: &str) -> Result<BatchFile, String> {
     toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
 }
 
-/// The number of the line, from 1, that a span begins in.
+/// Returns the number of the line, from 1, that a span begins in.
 pub(super) fn line_of(text: &str, span: &Range<usize>) -> usize {
     let before = &text.as_bytes()[..span.start.min(text.len())];
     1 + before.iter().filter(|byte| **byte == b'\n').count()
@@ -294,9 +297,8 @@ mod tests {
         assert_eq!(file.builds[0].get_ref().description.as_deref(), Some("c"));
     }
 
-    /// Each mistake is told with its line, and with what is wrong.
     #[test]
-    fn mistakes_have_a_place() {
+    fn a_mistake_is_reported_with_its_line() {
         let cases = [
             ("jobs = 0", 1, "nonzero"),
             ("\njob = 1", 2, "`job`"),

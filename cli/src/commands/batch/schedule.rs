@@ -1,173 +1,206 @@
-//! Runs the builds: as many at once as there is room for, in their order, to an orderly end.
+//! Runs the builds of a batch in their order, as many at once as the host has room for.
 
-use std::path::PathBuf;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::admission::{Limits, needed};
-use super::check::Ready;
-use super::child::{Running, Said, Story, Verdict};
-use super::show::Show;
-use crate::exit_code::ExitCode;
 use boxbuild_host::interrupt::Interrupt;
 
-/// Lines that may wait to be shown; more, and the builds wait.
-const LINES: usize = 256;
+use super::admission::{Limits, needed};
+use super::build_progress::BuildProgress;
+use super::check::CheckedBuild;
+use super::child::{ChildEvent, RunningBuild};
+use super::child_output::ChildOutput;
+use super::display::Display;
+use super::outcome::{Outcome, Verdict};
+use crate::exit_code::ExitCode;
+use crate::output::text;
 
-/// How often the builds are looked at when they say nothing.
+/// Events that may wait to be shown; more, and the builds wait.
+const EVENTS: usize = 256;
+
+/// How often builds without events are checked for their end.
 const TICK: Duration = Duration::from_millis(100);
-
-/// What became of a build.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) verdict: Verdict,
-    pub(super) time: Duration,
-    pub(super) story: Story,
-    /// Everything that it said.
-    pub(super) log: Option<PathBuf>,
-}
 
 /// How a batch is run.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) limits: Limits,
-    /// The first failure ends everything.
+    /// The first failure stops all builds.
     pub(super) fail_fast: bool,
-    /// Where the logs go.
+    /// Folder for the logs.
     pub(super) log_dir: PathBuf,
 }
 
-/// Runs all builds. The outcomes have the order of the builds.
+/// Runs all builds. Returns their outcomes, in the same order.
 pub(super) fn run(
-    builds: &[Ready],
+    builds: &[CheckedBuild],
     rules: &Rules,
     interrupt: &Interrupt,
-    show: &mut Show,
+    display: &mut Display,
 ) -> Vec<Outcome> {
-    let (sender, said) = mpsc::sync_channel(LINES);
-    let mut outcomes: Vec<Option<Outcome>> = builds.iter().map(|_| None).collect();
-    let mut running: Vec<Running> = Vec::new();
-    let mut waiting: Vec<usize> = (0..builds.len()).collect();
+    let (sender, events) = mpsc::sync_channel(EVENTS);
+    let mut schedule = Schedule {
+        builds,
+        rules,
+        display,
+        outcomes: builds.iter().map(|_| None).collect(),
+        waiting: (0..builds.len()).collect(),
+        running: Vec::new(),
+        stopping: false,
+    };
     let mut interrupts = 0;
-    let mut stopping = false;
     loop {
-        // A machine that is too large for now must not keep a smaller one behind it waiting.
+        schedule.start(&sender);
+        if schedule.running.is_empty() {
+            break;
+        }
+        schedule.take_events(&events);
+        schedule.collect();
+        let asked = interrupt.count();
+        if asked > interrupts {
+            schedule.interrupt(asked - interrupts);
+            interrupts = asked;
+        }
+    }
+    let outcomes = schedule.outcomes.into_iter();
+    outcomes
+        .map(|outcome| outcome.unwrap_or_else(Outcome::not_started))
+        .collect()
+}
+
+/// The state of a batch that runs. Builds are known by their numbers.
+struct Schedule<'a> {
+    builds: &'a [CheckedBuild],
+    rules: &'a Rules,
+    display: &'a mut Display,
+    outcomes: Vec<Option<Outcome>>,
+    waiting: Vec<usize>,
+    running: Vec<RunningBuild>,
+    /// No more builds are started.
+    stopping: bool,
+}
+
+impl Schedule<'_> {
+    /// Starts every waiting build that can run now. One that is too large does not keep a smaller
+    /// one behind it waiting.
+    fn start(&mut self, sender: &SyncSender<ChildEvent>) {
         let mut place = 0;
-        while !stopping && place < waiting.len() {
-            let number = waiting[place];
-            let in_use = running
-                .iter()
-                .map(|running| needed(builds[running.number].memory))
-                .sum();
-            let build = &builds[number];
-            let in_the_way = running
-                .iter()
-                .any(|running| build.excludes(&builds[running.number]));
-            if in_the_way || !rules.limits.allow(running.len(), in_use, build.memory) {
+        while !self.stopping && place < self.waiting.len() {
+            let number = self.waiting[place];
+            if !self.can_start(&self.builds[number]) {
                 place += 1;
                 continue;
             }
-            waiting.remove(place);
-            let log = rules.log_dir.join(format!("{}.log", build.name));
-            match Running::start(number, build, &log, &sender) {
+            self.waiting.remove(place);
+            let build = &self.builds[number];
+            let log = log_path(&self.rules.log_dir, build);
+            match RunningBuild::start(number, build, &log, sender) {
                 Ok(started) => {
-                    show.started(number);
-                    running.push(started);
+                    self.display.started(number);
+                    self.running.push(started);
                 }
                 Err(error) => {
-                    let mut story = Story::default();
-                    story.last_words.push(format!(
-                        "boxbuild: cannot start the build or write its log {}: {error}",
-                        log.display()
-                    ));
                     let outcome = Outcome {
                         verdict: Verdict::Failed(ExitCode::HOST),
                         time: Duration::ZERO,
-                        story,
+                        progress: BuildProgress::not_started(format!(
+                            "cannot start the build or write its log {}: {error}",
+                            log.display()
+                        )),
                         log: None,
                     };
-                    show.ended(number, &outcome);
-                    outcomes[number] = Some(outcome);
-                    if rules.fail_fast {
-                        stopping = true;
-                        running.iter_mut().for_each(Running::stop);
-                    }
+                    self.end(number, outcome);
                 }
             }
         }
-        if running.is_empty() {
-            break;
-        }
-        take(&said, &mut running, show);
+    }
 
-        let mut position = 0;
-        while position < running.len() {
-            let Some(verdict) = running[position].verdict() else {
-                position += 1;
+    /// Returns whether a build can run beside those that run now.
+    fn can_start(&self, build: &CheckedBuild) -> bool {
+        let running = || self.running.iter().map(|it| &self.builds[it.number]);
+        let in_use = running().map(|other| needed(other.memory)).sum();
+        !running().any(|other| build.excludes(other))
+            && self
+                .rules
+                .limits
+                .allow(self.running.len(), in_use, build.memory)
+    }
+
+    /// Takes the events of the builds, for one tick at most: many events must not hide that a build
+    /// has ended.
+    fn take_events(&mut self, events: &Receiver<ChildEvent>) {
+        let deadline = Instant::now() + TICK;
+        while let Some(time_left) = deadline.checked_duration_since(Instant::now()) {
+            let ChildEvent { number, output } = match events.recv_timeout(time_left) {
+                Ok(event) => event,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            };
+            // The output of a build that counts as ended comes too late.
+            let Some(build) = self.running.iter_mut().find(|it| it.number == number) else {
                 continue;
             };
-            let mut ended = running.remove(position);
+            match output {
+                ChildOutput::Event(event) => {
+                    let lines = text::lines(&event);
+                    build.take_event(&event, &lines);
+                    self.display.event(number, &event, &lines);
+                }
+                ChildOutput::Line(line) => {
+                    build.write_log(&line);
+                    self.display.line(number, &line);
+                }
+                ChildOutput::Closed => {
+                    build.stream_closed();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Collects the outcomes of builds that have ended.
+    fn collect(&mut self) {
+        let mut place = 0;
+        while place < self.running.len() {
+            let Some(verdict) = self.running[place].verdict() else {
+                place += 1;
+                continue;
+            };
+            let mut ended = self.running.remove(place);
             let number = ended.number;
             let outcome = Outcome {
                 verdict,
                 time: ended.started.elapsed(),
-                story: std::mem::take(&mut ended.story),
-                log: Some(rules.log_dir.join(format!("{}.log", builds[number].name))),
+                progress: std::mem::take(&mut ended.progress),
+                log: Some(log_path(&self.rules.log_dir, &self.builds[number])),
             };
-            show.ended(number, &outcome);
-            if rules.fail_fast && verdict != Verdict::Built && !stopping {
-                stopping = true;
-                running.iter_mut().for_each(Running::stop);
-            }
-            outcomes[number] = Some(outcome);
-        }
-        let asked = interrupt.count();
-        if asked > interrupts {
-            stopping = true;
-            // The second Ctrl-C of a hasty user reaches each build as its second one.
-            for _ in interrupts..asked.min(interrupts + 2) {
-                running.iter_mut().for_each(Running::stop);
-            }
-            interrupts = asked;
-            show.stopping(running.len());
+            self.end(number, outcome);
         }
     }
-    outcomes
-        .into_iter()
-        .map(|outcome| {
-            outcome.unwrap_or_else(|| Outcome {
-                verdict: Verdict::NotStarted,
-                time: Duration::ZERO,
-                story: Story::default(),
-                log: None,
-            })
-        })
-        .collect()
+
+    fn end(&mut self, number: usize, outcome: Outcome) {
+        self.display.ended(number, &outcome);
+        if self.rules.fail_fast && outcome.verdict != Verdict::Built && !self.stopping {
+            self.stop();
+        }
+        self.outcomes[number] = Some(outcome);
+    }
+
+    /// Passes interruptions on to the builds.
+    fn interrupt(&mut self, count: usize) {
+        // A second one makes a build stop at once; more have no effect.
+        for _ in 0..count.min(2) {
+            self.stop();
+        }
+        self.display.stopping(self.running.len());
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.running.iter_mut().for_each(RunningBuild::stop);
+    }
 }
 
-/// Takes what the builds say, for one tick at most.
-fn take(said: &mpsc::Receiver<Said>, running: &mut [Running], show: &mut Show) {
-    let deadline = Instant::now() + TICK;
-    // Builds that say more than can be shown in time must not keep their ends from being seen.
-    while let Some(patience) = deadline.checked_duration_since(Instant::now()) {
-        let event = match said.recv_timeout(patience) {
-            Ok(event) => event,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
-        };
-        let (Said::Line(number, ..) | Said::Closed(number)) = event;
-        // Late words of a build that was given up are nobody's.
-        let Some(build) = running.iter_mut().find(|build| build.number == number) else {
-            continue;
-        };
-        match event {
-            Said::Line(_, stream, text) => {
-                let step = build.line(stream, &text);
-                show.line(number, stream, &text, step.as_ref());
-            }
-            Said::Closed(_) => {
-                build.closed();
-                return;
-            }
-        }
-    }
+fn log_path(log_dir: &Path, build: &CheckedBuild) -> PathBuf {
+    log_dir.join(format!("{}.log", build.name))
 }

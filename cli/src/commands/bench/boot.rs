@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Figure, Report, single};
+use super::report::{Report, single};
 use crate::output::progress::Progress;
 use boxbuild_boxes::store::{Store, StoreError};
 use boxbuild_core::host_facts::HostFacts;
@@ -16,32 +16,26 @@ use boxbuild_engine::{EngineChoice, Network, Unusable};
 use boxbuild_host::error::{Classify, ErrorClass};
 use boxbuild_host::interrupt::Interrupt;
 
-/// A description that kiwi refuses at once: what is measured ends with kiwi's first line.
+/// A description that kiwi refuses at once: the measurement ends with kiwi's first line.
 const DESCRIPTION: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<image/>\n";
 
-/// A box that has not come as far as kiwi by then never will.
+/// A box that has not started kiwi by then counts as failed.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The boot could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BenchError {
-    /// The box.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// See [`Unusable`].
     #[error(transparent)]
     Engine(#[from] Unusable),
-    /// See [`PlanError`].
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// See [`BuildError`].
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// Temporary folders.
-    #[error("cannot make a temporary folder")]
+    #[error("cannot create a temporary folder")]
     Folder(#[from] std::io::Error),
-    /// The box came not as far as kiwi.
-    #[error("the box did not come as far as kiwi: {0}")]
+    #[error("the box did not start kiwi: {0}")]
     Boot(String),
 }
 
@@ -55,11 +49,11 @@ impl Classify for BenchError {
     }
 }
 
-/// Boots the box `name` with `engine` as far as kiwi's first line.
+/// Boots the box `name` with `engine` up to kiwi's first line.
 ///
 /// # Errors
-/// If there is no such box, no engine, or the box does not come up.
-pub(super) fn boot(
+/// Fails if there is no such box or engine, or the box does not start kiwi.
+pub(super) fn measure(
     report: &mut Report,
     name: &str,
     engine: EngineChoice,
@@ -88,18 +82,18 @@ pub(super) fn boot(
     let Some(first_line) = run.timeline.first_line() else {
         return Err(BenchError::Boot(match &run.outcome {
             Outcome::Failed(failure) => failure.reason.to_string(),
-            Outcome::Built(_) => String::from("it said nothing"),
+            Outcome::Built(_) => String::from("kiwi wrote no log"),
         }));
     };
     let spans = run.timeline.spans.iter().filter(|span| span.boot);
     let parts = spans.map(|span| single("boot", &span.name, span.len()));
     report.figures.extend(parts);
-    let total: Figure = single("boot", "all, to kiwi's first line", first_line);
+    let total = single("boot", "all, to kiwi's first line", first_line);
     report.figures.push(total);
     Ok(())
 }
 
-/// The request for a build that ends with kiwi's first line.
+/// Returns the request for a build that ends with kiwi's first line.
 fn request(
     name: &str,
     engine: EngineChoice,

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use boxbuild_workloads::{Workload, find};
 
-use super::{Figure, Report};
+use super::report::{Figure, Report};
 use boxbuild_host::interrupt::Interrupt;
 
-/// What is measured: part, name, workload of package boxbuild-workloads.
+/// The measurements: part, name, workload of package boxbuild-workloads.
 const MEASURED: [(&str, &str, &str); 10] = [
     ("share", "look a name up", "fuse/lookup-forget"),
     ("share", "create and remove a file", "fuse/create-unlink"),
@@ -21,12 +21,14 @@ const MEASURED: [(&str, &str, &str); 10] = [
     ("network", "receive 32 KiB segments", "net/receive-32k"),
 ];
 
-/// Slices of a measurement, whose median counts, and the part of it that only warms up.
+/// Slices of a measurement; the result is their median.
 const SLICES: u32 = 9;
+
+/// The warm-up takes this fraction (1/n) of the time of a measurement.
 const WARM_UP: u32 = 10;
 
-/// Measures each for `time`. What fails is named; the others are measured all the same.
-pub(super) fn devices(
+/// Measures each for `time`. One that fails is reported as skipped.
+pub(super) fn measure_all(
     report: &mut Report,
     time: Duration,
     interrupt: &Interrupt,
@@ -47,7 +49,7 @@ pub(super) fn devices(
     }
 }
 
-/// The rate of each slice, and its unit.
+/// Returns the rate of each slice, and its unit.
 fn measure(workload: Workload, time: Duration) -> anyhow::Result<(&'static str, Vec<f64>)> {
     let mut running = (workload.make)()?;
     let warm = Instant::now();
@@ -90,7 +92,7 @@ mod tests {
     fn all_devices_are_measured() {
         let mut report = Report::new();
         let interrupt = Interrupt::install().unwrap();
-        devices(&mut report, Duration::from_millis(20), &interrupt, |_| {});
+        measure_all(&mut report, Duration::from_millis(20), &interrupt, |_| {});
         assert_eq!(report.skipped, Vec::<String>::new());
         assert_eq!(report.figures.len(), MEASURED.len());
         for figure in &report.figures {

@@ -2,20 +2,22 @@
 
 use serde::Serialize;
 
-use crate::exit_code::{HostContext, Result};
+use crate::exit_code::Result;
+use crate::output::json::document_text;
 use crate::output::print::print_line;
 use boxbuild_boxes::catalog::Catalog;
 use boxbuild_boxes::store::{InstalledBox, Published, Store};
 use boxbuild_host::arch::Arch;
 use boxbuild_host::units::size;
 
-/// All that is said of the boxes.
+/// The document of `--json`.
 #[derive(Debug, Serialize)]
 struct Listing {
     /// The folder of the box store.
     store: String,
     /// Where the list of published boxes comes from.
     catalog: String,
+    /// Installed boxes, then published ones.
     boxes: Vec<Row>,
 }
 
@@ -23,14 +25,14 @@ struct Listing {
 #[derive(Debug, Serialize)]
 struct Row {
     name: String,
-    /// `None` if it cannot be told.
+    /// `None` if it is not known.
     arch: Option<Arch>,
     state: State,
-    /// What it was made or is fetched from.
+    /// What it was made or fetched from.
     origin: String,
-    /// Bytes on the disk.
+    /// Size of its files in bytes.
     size: Option<u64>,
-    /// Creation or publication here, seconds since the epoch.
+    /// When it was installed, seconds since the epoch.
     created: Option<u64>,
     /// Version of KIWI in the box.
     kiwi: Option<String>,
@@ -39,7 +41,7 @@ struct Row {
     /// Addresses of a published box's files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     files: Vec<String>,
-    /// What a published box was fetched from.
+    /// Where a published box was fetched from.
     #[serde(skip_serializing_if = "Option::is_none")]
     published: Option<Published>,
     /// What is wrong with it.
@@ -55,7 +57,7 @@ enum State {
     Published,
 }
 
-/// The boxes on this machine, and the published ones that are not.
+/// Returns the list of the installed boxes, and of the published ones that are not installed.
 pub(super) fn list(store: &Store, json: bool) -> Result<String> {
     let mut rows: Vec<Row> = store
         .names()?
@@ -68,7 +70,7 @@ pub(super) fn list(store: &Store, json: bool) -> Result<String> {
     if rows.is_empty() && !json {
         print_line(&format!(
             "There is no box in {} yet. A published one is fetched when a build asks for it; \
-             make one of your own with: boxbuild box create debian --from debian:trixie",
+             create your own with: boxbuild box create debian --from debian:trixie",
             store.root().display()
         ));
     }
@@ -79,13 +81,11 @@ pub(super) fn list(store: &Store, json: bool) -> Result<String> {
     let published = Row::published(&catalog, &rows);
     rows.extend(published);
     if json {
-        let listing = Listing {
+        return document_text(&Listing {
             store: store.root().display().to_string(),
             catalog: catalog.origin.to_string(),
             boxes: rows,
-        };
-        let text = serde_json::to_string_pretty(&listing).host_context(|| "cannot write JSON")?;
-        return Ok(text + "\n");
+        });
     }
     Ok(rows.iter().map(Row::line).collect())
 }
@@ -124,9 +124,9 @@ impl Row {
         }
     }
 
-    /// What is published and not among `installed`.
+    /// Returns what is published and not among `installed`.
     fn published(catalog: &Catalog, installed: &[Row]) -> Vec<Row> {
-        let is_there = |name: &str, arch| {
+        let is_installed = |name: &str, arch| {
             installed.iter().any(|row| {
                 row.arch == Some(arch)
                     && row
@@ -138,7 +138,7 @@ impl Row {
         let mut rows = Vec::new();
         for published in &catalog.boxes {
             for variant in &published.variants {
-                if is_there(&published.name, variant.arch) {
+                if is_installed(&published.name, variant.arch) {
                     continue;
                 }
                 let source = catalog.source(variant);

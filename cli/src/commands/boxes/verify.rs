@@ -2,15 +2,17 @@
 
 use std::fs::File;
 
+use boxbuild_boxes::store::{InstalledBox, Store};
 use boxbuild_host::digest::sha256;
 use boxbuild_host::reporter::Reporter;
 
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
-
 use crate::output::progress::Progress;
-use boxbuild_boxes::store::Store;
 
-/// Hashes every file of the boxes `names`, of all if there are none.
+/// Hashes every file of the boxes `names`; of all boxes if there are no names.
+///
+/// # Errors
+/// Fails if a box is damaged or has changed; the message names each of them.
 pub(super) fn verify(store: &Store, names: &[String]) -> Result<String> {
     let names = if names.is_empty() {
         store.names()?
@@ -24,30 +26,7 @@ pub(super) fn verify(store: &Store, names: &[String]) -> Result<String> {
         progress.begin(&format!("verify {name}"));
         let problems = match store.get_for(name, None) {
             Err(error) => vec![error.to_string()],
-            Ok(installed) => {
-                let mut problems = Vec::new();
-                for file in installed.info.files() {
-                    if installed.changed.is_some() && *file == installed.info.disk {
-                        progress.note(&format!(
-                            "{} is written in place (--no-snapshot) and has no checksum",
-                            file.name
-                        ));
-                        continue;
-                    }
-                    let path = installed.path(file);
-                    let (_, found) = File::open(&path)
-                        .and_then(|mut file| sha256(&mut file))
-                        .host_context(|| format!("cannot read {}", path.display()))?;
-                    if found != file.sha256 {
-                        problems.push(format!(
-                            "{} has changed: sha256 {found} instead of {}",
-                            path.display(),
-                            file.sha256
-                        ));
-                    }
-                }
-                problems
-            }
+            Ok(installed) => problems(&installed, &mut progress)?,
         };
         progress.finish(problems.is_empty());
         if problems.is_empty() {
@@ -58,11 +37,37 @@ pub(super) fn verify(store: &Store, names: &[String]) -> Result<String> {
     }
     if !bad.is_empty() {
         let error = anyhow::anyhow!(
-            "{}\nfetch a published box again with 'boxbuild box pull --force NAME'; make others \
-             again",
+            "{}\nfetch a published box again with 'boxbuild box pull --force NAME'; create or \
+             import others again",
             bad.join("\n")
         );
         return Err(Failure::new(ExitCode::HOST, error));
     }
     Ok(text)
+}
+
+/// Returns what is wrong with the files of a box.
+fn problems(installed: &InstalledBox, progress: &mut Progress) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
+    for file in installed.info.files() {
+        if installed.changed.is_some() && *file == installed.info.disk {
+            progress.note(&format!(
+                "{} is written in place (--no-snapshot) and has no checksum",
+                file.name
+            ));
+            continue;
+        }
+        let path = installed.path(file);
+        let (_, found) = File::open(&path)
+            .and_then(|mut file| sha256(&mut file))
+            .host_context(|| format!("cannot read {}", path.display()))?;
+        if found != file.sha256 {
+            problems.push(format!(
+                "{} has changed: sha256 {found} instead of {}",
+                path.display(),
+                file.sha256
+            ));
+        }
+    }
+    Ok(problems)
 }

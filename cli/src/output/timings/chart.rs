@@ -1,4 +1,4 @@
-//! Drawings of a timeline: SVG elements for a page that has the colours.
+//! Drawings of a timeline: SVG elements, whose colours are in `page.css`.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -14,20 +14,20 @@ const RIGHT: f64 = 12.0;
 const PLOT: f64 = 110.0;
 const ABOVE: f64 = 10.0;
 const BELOW: f64 = 22.0;
-/// Points of a line: more could not be told apart.
+/// Most points of a line: more cannot be distinguished.
 const POINTS: usize = 320;
 
-/// What a chart shows over time.
+/// A line of a chart.
 #[derive(Debug)]
 pub(super) struct Series {
-    /// What it is called in the legend; its class is `line-N`.
+    /// Its name in the legend; its class is `line-N`.
     pub(super) name: &'static str,
     /// Time and value.
     pub(super) points: Vec<(Duration, f64)>,
 }
 
 impl Series {
-    /// Values as they are.
+    /// A line of values.
     pub(super) fn level(
         name: &'static str,
         samples: &[Sample],
@@ -42,7 +42,7 @@ impl Series {
         }
     }
 
-    /// How much a value that only grows has grown in each second.
+    /// A line of the growth per second of a value that only grows.
     pub(super) fn rate(
         name: &'static str,
         samples: &[Sample],
@@ -52,7 +52,7 @@ impl Series {
             .iter()
             .filter_map(|sample| Some((sample.at, value(sample)?)))
             .collect();
-        // Over so many samples that there are POINTS of them: nothing in between is lost.
+        // Each point is the mean over `step` samples, so that nothing between two points is lost.
         let step = sums.len().div_ceil(POINTS).max(1);
         let mut points = Vec::new();
         let mut last: Option<(Duration, f64)> = None;
@@ -77,7 +77,7 @@ impl Series {
     }
 }
 
-/// At most [`POINTS`] of the points: the highest of each group.
+/// Returns at most [`POINTS`] points: the highest of each group.
 fn thin(points: &[(Duration, f64)]) -> Vec<(Duration, f64)> {
     let step = points.len().div_ceil(POINTS).max(1);
     let highest = |group: &[(Duration, f64)]| {
@@ -87,13 +87,12 @@ fn thin(points: &[(Duration, f64)]) -> Vec<(Duration, f64)> {
     points.chunks(step).filter_map(highest).collect()
 }
 
-/// The parts of the run as a bar of the whole width; `zoom` shows only those in front of kiwi's
-/// first line, and where they are in the bar above.
+/// Returns the parts of the run as a bar, and a second bar with only those before kiwi's first line if
+/// the first one is too coarse for them.
 pub(super) fn bars(timeline: &Timeline) -> String {
     let total = timeline.total().as_secs_f64().max(1e-6);
     let boot: Vec<&Span> = timeline.spans.iter().filter(|span| span.boot).collect();
     let boot_end = boot.last().map_or(0.0, |span| span.end.as_secs_f64());
-    // A second bar is of use where the first one cannot show the parts.
     let zoom = boot.len() > 1 && boot_end > 0.0 && boot_end < total * 0.6;
     let height = if zoom { 178.0 } else { 66.0 };
     let mut svg = open(height, "The parts of the run");
@@ -111,7 +110,7 @@ pub(super) fn bars(timeline: &Timeline) -> String {
     svg + "</svg>"
 }
 
-/// One bar at `y`, `total` seconds long.
+/// Draws one bar at `y`, `total` seconds long.
 fn all(svg: &mut String, spans: &[Span], total: f64, y: f64) {
     let (from, width) = (6.0, WIDTH - 12.0);
     for span in spans {
@@ -125,7 +124,7 @@ fn all(svg: &mut String, spans: &[Span], total: f64, y: f64) {
             class(&span.name),
             (w - 1.0).max(0.6),
         );
-        // As much of the label as there is room for: about 6.6 units a character.
+        // A character is about 6.6 units wide.
         let room = (w / 6.6) as usize;
         let text = if label.len() + 2 <= room {
             Some(label.as_str())
@@ -167,7 +166,7 @@ fn all(svg: &mut String, spans: &[Span], total: f64, y: f64) {
     );
 }
 
-/// A chart with one line or two over the time of the whole run. `unit` makes text of a value.
+/// Returns a chart with one or two lines over the time of the run. `unit` formats a value.
 pub(super) fn chart(
     timeline: &Timeline,
     label: &str,
@@ -247,12 +246,12 @@ fn open(height: f64, label: &str) -> String {
     format!("<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{label}\">")
 }
 
-/// The class of a part: its name with hyphens.
+/// Returns the class of a part: its name with hyphens.
 pub(super) fn class(name: &str) -> String {
     name.replace(' ', "-")
 }
 
-/// Moments in seconds for an axis of `total` seconds: at most eight, at round numbers.
+/// Returns the ticks of an axis of `total` seconds: at most nine, at round numbers.
 fn ticks(total: f64) -> Vec<f64> {
     const STEPS: [f64; 18] = [
         0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0,
@@ -264,7 +263,7 @@ fn ticks(total: f64) -> Vec<f64> {
     (0..=count).map(|number| number as f64 * step).collect()
 }
 
-/// A moment on an axis: `0`, `0.5 s`, `30 s`, `1:30`, `1:02:00`.
+/// Formats a tick: `0`, `0.5 s`, `30 s`, `1:30`, `1:02:00`.
 fn clock(at: f64) -> String {
     let whole = at.round() as u64;
     match at {
@@ -281,7 +280,7 @@ fn clock(at: f64) -> String {
     }
 }
 
-/// The top of an axis: 1, 2, 4, 5 or 8 times a power of ten, of binary units as sizes have them.
+/// Returns the top of an axis: 1, 2, 4, 5 or 8 times a power of ten, in binary units.
 fn round_up(most: f64) -> f64 {
     if most <= 0.0 {
         return 1.0;

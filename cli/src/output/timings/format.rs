@@ -1,14 +1,14 @@
-//! The values of `--timings`.
+//! The formats of `--timings`.
 
-/// How `--timings` is shown.
+/// A format of `--timings`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
     /// A table on standard error.
     #[default]
     Text,
-    /// A page in the target directory, and the table.
+    /// The table, and a page in the target folder.
     Html,
 }
 
-/// Name of the page in the target directory.
+/// Name of the page in the target folder.
 pub(crate) const PAGE: &str = "timings.html";

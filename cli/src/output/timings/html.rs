@@ -1,4 +1,4 @@
-//! The timeline as a page: one file, no script, nothing from elsewhere.
+//! The timeline as a page: one file without scripts, which refers to nothing else.
 
 use std::fmt::Write;
 
@@ -8,28 +8,28 @@ use boxbuild_core::timeline::{Sample, Timeline};
 use boxbuild_engine::Moved;
 use boxbuild_host::units::size;
 
-/// What a run was, for the page's head.
+/// Facts about a run, for the head of the page.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
-    /// The box's name.
+    /// Name of the box.
     pub(crate) name: String,
-    /// What ran it.
+    /// Name of the engine.
     pub(crate) engine: String,
     /// The folder of the description.
     pub(crate) description: String,
-    /// How it ended, in a few words.
+    /// How it ended, for people.
     pub(crate) outcome: String,
-    /// It has a result.
+    /// It has results.
     pub(crate) good: bool,
     /// Highest resident memory of the engine in bytes, if known.
     pub(crate) peak_memory: Option<u64>,
-    /// Memory of the guest in bytes, and its processors.
+    /// Guest memory in bytes, and number of virtual CPUs.
     pub(crate) machine: (u64, u32),
 }
 
 const STYLE: &str = include_str!("page.css");
 
-/// The page.
+/// Returns the page.
 pub(crate) fn page(facts: &Facts, timeline: &Timeline) -> String {
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -94,7 +94,7 @@ fn head(html: &mut String, facts: &Facts, timeline: &Timeline) {
     *html += "</dl>\n</header>\n";
 }
 
-/// The parts of the run as a table, which is also the legend.
+/// Returns the parts of the run as a table, which is also the legend of the drawings.
 fn parts(timeline: &Timeline) -> String {
     let total = timeline.total().as_secs_f64().max(1e-6);
     let mut html = String::from(
@@ -191,7 +191,7 @@ fn charts(html: &mut String, timeline: &Timeline) {
     }
 }
 
-/// Text that is not markup.
+/// Returns text with the characters of markup escaped.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {
@@ -283,9 +283,9 @@ mod tests {
     }
 
     #[test]
-    fn the_page_stands_alone() {
+    fn the_page_refers_to_nothing_else() {
         let html = page(&facts(), &example());
-        // BOXBUILD_SHOW_PAGE=FILE keeps it, to be looked at in a browser.
+        // BOXBUILD_SHOW_PAGE=FILE keeps it, to be opened in a browser.
         if let Some(path) = std::env::var_os("BOXBUILD_SHOW_PAGE") {
             std::fs::write(path, &html).unwrap();
         }
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_nothing_is_a_page() {
+    fn an_empty_timeline_has_a_page() {
         let html = page(&Facts::default(), &Timeline::default());
         assert!(!html.contains("NaN") && html.contains("Not known here"));
     }

@@ -1,6 +1,4 @@
-//! Where the time of a run goes: `--timings`.
-//!
-//! The [`Timeline`](boxbuild_core::timeline::Timeline) of a run as a table and as a page.
+//! `--timings`: the [`Timeline`](boxbuild_core::timeline::Timeline) of a run as a table and as a page.
 
 mod chart;
 mod format;

@@ -1,4 +1,4 @@
-//! What a user gets to see of a timeline.
+//! Shows a timeline in the format that the user chose.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -26,11 +26,11 @@ impl Classify for PageError {
     }
 }
 
-/// The table, and with [`Format::Html`] the page in `folder`, which the table names. The page
-/// is there as a whole or not at all.
+/// Returns the table. With [`Format::Html`], also writes the page into `folder`, and the text names
+/// it. The page appears whole or not at all.
 ///
 /// # Errors
-/// If the page cannot be written.
+/// Fails if the page cannot be written.
 pub(crate) fn show(
     format: Format,
     facts: &Facts,
@@ -55,7 +55,7 @@ fn write(path: &Path, html: &str) -> io::Result<()> {
         .and_then(|mut file| file.write_all(html.as_bytes()))
         .and_then(|()| fs::rename(&new, path));
     if written.is_err() {
-        // It may not even be there; the first error is the one to tell.
+        // The first error is the one to report; the file may not exist.
         let _ = fs::remove_file(&new);
     }
     written

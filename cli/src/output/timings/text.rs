@@ -5,10 +5,10 @@ use std::time::Duration;
 use boxbuild_core::timeline::Timeline;
 use boxbuild_host::units::seconds;
 
-/// Characters of the longest bar.
+/// Length of the longest bar, in characters.
 const BAR: f64 = 30.0;
 
-/// One line for each part, for a terminal.
+/// Returns one line for each part, for a terminal.
 pub(crate) fn table(timeline: &Timeline) -> String {
     let total = timeline.total();
     let width = timeline
@@ -34,7 +34,7 @@ pub(crate) fn table(timeline: &Timeline) -> String {
     text
 }
 
-/// A time for people who look for milliseconds.
+/// Returns a time with milliseconds if it is short.
 pub(super) fn precise(time: Duration) -> String {
     match time.as_millis() {
         0..1000 => format!("{} ms", time.as_millis()),

@@ -191,7 +191,7 @@ impl Job<'_> {
                 Status::Ok | Status::GetCheck => {}
                 Status::StreamEnd => return Ok(()),
                 // liblzma's word for "no progress", which cannot be: there is room and input.
-                Status::MemNeeded => return Err(io::Error::other("liblzma does not go on")),
+                Status::MemNeeded => return Err(io::Error::other("liblzma makes no progress")),
             }
         }
     }

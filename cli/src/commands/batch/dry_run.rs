@@ -1,0 +1,109 @@
+//! `boxbuild batch --dry-run`.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::admission::Limits;
+use super::check::{CheckedBatch, CheckedBuild};
+
+/// The document of `--dry-run --json`.
+#[derive(Debug, Serialize)]
+pub(super) struct BatchPlan<'a> {
+    /// How many builds run at once.
+    jobs: usize,
+    /// Why so many, for people.
+    jobs_reason: &'a str,
+    log_dir: String,
+    /// What the user should know.
+    notes: &'a [String],
+    builds: Vec<BuildPlan<'a>>,
+}
+
+/// A build in the plan.
+#[derive(Debug, Serialize)]
+struct BuildPlan<'a> {
+    build: &'a str,
+    #[serde(rename = "box")]
+    box_name: &'a str,
+    arch: &'static str,
+    engine: &'a str,
+    /// Guest memory; 0 in a container.
+    memory_mib: u64,
+    /// Virtual CPUs; 0 in a container.
+    cpus: u32,
+    target_dir: String,
+    /// The words of the command line, without the program's name.
+    arguments: Vec<String>,
+}
+
+impl<'a> BatchPlan<'a> {
+    /// The plan for a batch.
+    pub(super) fn new(
+        batch: &'a CheckedBatch,
+        limits: &'a Limits,
+        log_dir: &Path,
+    ) -> BatchPlan<'a> {
+        let plan = |build: &'a CheckedBuild| BuildPlan {
+            build: &build.name,
+            box_name: &build.box_name,
+            arch: build.arch,
+            engine: &build.engine,
+            memory_mib: build.memory >> 20,
+            cpus: build.cpus,
+            target_dir: build.target_dir.display().to_string(),
+            arguments: arguments(build),
+        };
+        BatchPlan {
+            jobs: limits.at_once(&batch.memory()),
+            jobs_reason: &limits.reason,
+            log_dir: log_dir.display().to_string(),
+            notes: &batch.notes,
+            builds: batch.builds.iter().map(plan).collect(),
+        }
+    }
+}
+
+/// Returns how many builds there are, and how many run at once.
+pub(super) fn heading(batch: &CheckedBatch, limits: &Limits) -> String {
+    let total = batch.builds.len();
+    let plural = if total == 1 { "" } else { "s" };
+    format!(
+        "{total} build{plural}, {} at once ({})",
+        limits.at_once(&batch.memory()),
+        limits.reason
+    )
+}
+
+/// Returns the plan for people.
+pub(super) fn describe(batch: &CheckedBatch, limits: &Limits, log_dir: &Path) -> String {
+    let mut text = heading(batch, limits) + "\n";
+    for note in &batch.notes {
+        text += &format!("{note}\n");
+    }
+    text += &format!("logs         {}\n", log_dir.display());
+    for build in &batch.builds {
+        let machine = if build.memory == 0 {
+            String::new()
+        } else {
+            format!(", {} CPUs, {} MiB memory", build.cpus, build.memory >> 20)
+        };
+        text += &format!(
+            "\n{}\n  box          {} ({}), {}{machine}\n  target-dir   {}\n  command      boxbuild {}\n",
+            build.name,
+            build.box_name,
+            build.arch,
+            build.engine,
+            build.target_dir.display(),
+            shell_words::join(arguments(build)),
+        );
+    }
+    text
+}
+
+fn arguments(build: &CheckedBuild) -> Vec<String> {
+    let words = build.argv.iter();
+    words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
+}

@@ -1,0 +1,212 @@
+//! Events as text for people: on the terminal, and in the log files of a batch.
+
+use std::time::Duration;
+
+use boxbuild_core::ssh;
+use boxbuild_host::units::{seconds, size};
+use owo_colors::OwoColorize;
+
+use super::event::{BuildEvent, BuildOutcome, BuildResult, PhaseState};
+
+/// Returns the lines for an event. Events without text for people have none: the work of a phase
+/// is shown while it lasts, and its log has the same words.
+pub(crate) fn lines(event: &BuildEvent) -> Vec<String> {
+    match event {
+        BuildEvent::Phase {
+            phase,
+            state: state @ (PhaseState::Done | PhaseState::Failed),
+            seconds,
+        } => {
+            let time = duration(seconds.unwrap_or_default());
+            vec![phase_line(phase, *state == PhaseState::Done, time)]
+        }
+        BuildEvent::Note { text } => text.lines().map(str::to_owned).collect(),
+        BuildEvent::Ssh { address, port } => vec![format!(
+            "{address}:{port} leads to port {} of the box",
+            ssh::SSHD
+        )],
+        BuildEvent::Line { text } => vec![text.clone()],
+        BuildEvent::Result(result) => result_lines(result),
+        BuildEvent::Error { message, causes } => error_lines(message, causes),
+        BuildEvent::Phase { .. }
+        | BuildEvent::Progress { .. }
+        | BuildEvent::Exit { .. }
+        | BuildEvent::Unknown => Vec::new(),
+    }
+}
+
+/// Returns the line for a phase that has ended.
+pub(crate) fn phase_line(phase: &str, good: bool, time: Duration) -> String {
+    format!("{} {phase:<14} {}", mark(good), seconds(time))
+}
+
+/// Returns a tick or a cross. `anstream` drops the colours where they do not belong.
+pub(crate) fn mark(good: bool) -> String {
+    if good {
+        "✓".green().to_string()
+    } else {
+        "✗".red().to_string()
+    }
+}
+
+/// Returns the lines for an error and its causes.
+pub(crate) fn error_lines(message: &str, causes: &[String]) -> Vec<String> {
+    let causes = causes.iter().map(|cause| format!("  because: {cause}"));
+    std::iter::once(format!("boxbuild: {message}"))
+        .chain(causes)
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Returns the lines for a build that ran.
+pub(crate) fn result_lines(result: &BuildResult) -> Vec<String> {
+    match &result.outcome {
+        BuildOutcome::Built { files } => {
+            let mut lines = Vec::new();
+            for file in files {
+                lines.push(format!("{}  {}", file.path, size(file.bytes)));
+                lines.extend(file.sha256.iter().map(|hash| format!("  sha256 {hash}")));
+            }
+            lines.push(times(result));
+            lines
+        }
+        BuildOutcome::Failed {
+            message,
+            last_lines,
+            log,
+            kept,
+            hint,
+            ..
+        } => {
+            let mut lines: Vec<String> = last_lines
+                .iter()
+                .map(|line| format!("  | {line}"))
+                .collect();
+            lines.push(format!("boxbuild: {message}"));
+            lines.extend(log.iter().map(|log| format!("  the log is {log}")));
+            lines.extend(kept.iter().map(|kept| {
+                let id = &kept.id;
+                format!(
+                    "  it is kept ({}): boxbuild shell {id}, boxbuild logs {id}, boxbuild prune {id}",
+                    size(kept.bytes)
+                )
+            }));
+            lines.extend(hint.iter().map(|hint| format!("  hint: {hint}")));
+            lines
+        }
+    }
+}
+
+/// Returns how long a build took, and what of.
+fn times(result: &BuildResult) -> String {
+    let phases: Vec<String> = result
+        .phases
+        .iter()
+        .map(|phase| format!("{} {}", phase.phase, seconds(duration(phase.seconds))))
+        .collect();
+    let memory = result.peak_memory_bytes;
+    format!(
+        "built in {} ({}){}",
+        seconds(duration(result.seconds)),
+        phases.join(", "),
+        memory.map_or_else(String::new, |memory| format!(
+            ", peak memory {}",
+            size(memory)
+        ))
+    )
+}
+
+/// Returns a duration; one that a number cannot stand for is 0.
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::{KeptBuild, PhaseTime, ResultFile};
+    use super::*;
+
+    fn plain(event: &BuildEvent) -> Vec<String> {
+        let strip = |line: &String| anstream::adapter::strip_str(line).to_string();
+        lines(event).iter().map(strip).collect()
+    }
+
+    #[test]
+    fn a_build_is_told_in_words() {
+        let result = |outcome| {
+            BuildEvent::Result(BuildResult {
+                outcome,
+                seconds: 245.0,
+                phases: vec![PhaseTime {
+                    phase: String::from("boot"),
+                    seconds: 7.1,
+                }],
+                peak_memory_bytes: Some(1 << 30),
+            })
+        };
+        let built = result(BuildOutcome::Built {
+            files: vec![ResultFile {
+                path: String::from("/out/image"),
+                bytes: 6,
+                sha256: Some(String::from("abc")),
+            }],
+        });
+        assert_eq!(
+            plain(&built),
+            [
+                "/out/image  6 B",
+                "  sha256 abc",
+                "built in 4 min 05 s (boot 7.1 s), peak memory 1.0 GiB",
+            ]
+        );
+        let failed = result(BuildOutcome::Failed {
+            reason: String::from("kiwi"),
+            message: String::from("the build failed in the box (kiwi's exit code 7)"),
+            last_lines: vec![String::from("KiwiError: no package foo")],
+            log: Some(String::from("/out/result.log")),
+            kept: Some(KeptBuild {
+                id: String::from("debian-1"),
+                bytes: 1 << 20,
+            }),
+            hint: Some(String::from("try again")),
+        });
+        assert_eq!(
+            plain(&failed),
+            [
+                "  | KiwiError: no package foo",
+                "boxbuild: the build failed in the box (kiwi's exit code 7)",
+                "  the log is /out/result.log",
+                "  it is kept (1.0 MiB): boxbuild shell debian-1, boxbuild logs debian-1, boxbuild \
+                 prune debian-1",
+                "  hint: try again",
+            ]
+        );
+    }
+
+    #[test]
+    fn phases_and_errors_are_told_in_words() {
+        let ended = BuildEvent::Phase {
+            phase: String::from("boot"),
+            state: PhaseState::Done,
+            seconds: Some(7.1),
+        };
+        assert_eq!(plain(&ended), ["✓ boot           7.1 s"]);
+        let error = BuildEvent::Error {
+            message: String::from("no\nway"),
+            causes: vec![String::from("why")],
+        };
+        assert_eq!(plain(&error), ["boxbuild: no", "way", "  because: why"]);
+        let ssh = BuildEvent::Ssh {
+            address: [127, 0, 0, 1].into(),
+            port: 10022,
+        };
+        assert_eq!(plain(&ssh), ["127.0.0.1:10022 leads to port 22 of the box"]);
+        // A number that no build sends ends nothing.
+        let endless = BuildEvent::Phase {
+            phase: String::from("boot"),
+            state: PhaseState::Failed,
+            seconds: Some(f64::INFINITY),
+        };
+        assert_eq!(plain(&endless), ["✗ boot           0.0 s"]);
+    }
+}
