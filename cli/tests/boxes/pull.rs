@@ -198,18 +198,18 @@ fn a_dry_run_uses_no_network() {
 
 #[test]
 fn a_box_that_cannot_be_booted_as_asked_for_is_not_fetched() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let (host, foreign) = (Arch::host().name(), "s390x");
-    let list = fs::read_to_string(bench.path("boxes.yml")).unwrap();
-    fs::write(bench.path("boxes.yml"), list.replace(host, foreign)).unwrap();
-    let description = bench.path("description");
+    let list = fs::read_to_string(sandbox.path("boxes.yml")).unwrap();
+    fs::write(sandbox.path("boxes.yml"), list.replace(host, foreign)).unwrap();
+    let description = sandbox.path("description");
     fs::create_dir(&description).unwrap();
     fs::write(description.join("config.xml"), "<image/>").unwrap();
-    let target = bench.path("target");
+    let target = sandbox.path("target");
     let folders = ["--description", description.to_str().unwrap()];
     let mut words = vec!["--boot", "fast", "--arch", foreign, "--box", "test", "--"];
     words.extend(folders);
     words.extend(["--target-dir", target.to_str().unwrap()]);
-    bench.run(&words).expect(2, &["--boot fast"]);
-    assert!(bench.server.take_requests().is_empty());
+    sandbox.run(&words).expect(2, &["--boot fast"]);
+    assert!(sandbox.server.take_requests().is_empty());
 }
