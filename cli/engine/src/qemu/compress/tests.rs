@@ -229,13 +229,19 @@ fn it_does_not_finish_a_block_first() {
         send(&end, END, 1, Vec::new()).unwrap();
         (compressor, end, Instant::now())
     };
-    let (_compressor, end, start) = begin();
-    assert_eq!(listen(&end, 1).1, END);
-    let whole = start.elapsed();
-    let (compressor, _end, start) = begin();
-    drop(compressor);
-    let stopped = start.elapsed();
-    assert!(stopped < whole / 2, "{stopped:?}, {whole:?}");
+    // Three tries: on a busy host, one measurement says little.
+    let mut times = Vec::new();
+    let in_time = (0..3).any(|_| {
+        let (_compressor, end, start) = begin();
+        assert_eq!(listen(&end, 1).1, END);
+        let whole = start.elapsed();
+        let (compressor, _end, start) = begin();
+        drop(compressor);
+        let stopped = start.elapsed();
+        times.push((stopped, whole));
+        stopped < whole / 2
+    });
+    assert!(in_time, "stopped after, whole: {times:?}");
 }
 
 /// The box's program in a Python of the host, with a connection in the place of its port.
