@@ -151,7 +151,7 @@ fn boxes_are_listed_shown_and_removed() {
         .expect(2, &["debian:trixie"]);
     sandbox
         .run(["box", "create", "X!", "--from", "debian:trixie"])
-        .expect(2, &["no name"]);
+        .expect(2, &["not a valid box name"]);
     fs::remove_dir(sandbox.store()).unwrap();
     sandbox.run(["box", "list"]).expect(0, &[]);
 }
