@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::kvm::{IoEvents, MsiSink};
 use crate::memory::GuestRam;
 use crate::pci::msix::Msix;
-use crate::virtio::{ActiveQueue, Context, FailureSink, Interrupt};
+use crate::virtio::{ActiveQueue, Context, FailureSink, Interrupt, StopFlag};
 
 /// Records interrupts and notification addresses.
 #[derive(Debug, Default)]
@@ -60,9 +60,10 @@ pub(crate) fn context(
 ) -> Context {
     let msix = Arc::new(Msix::new(1, sink));
     let interrupt = Interrupt::new(msix, queues.len());
+    let stop = StopFlag::new();
     let active = |(index, queue): (usize, Option<Queue>)| {
         let event = EventFd::new(0).unwrap();
-        queue.map(|queue| ActiveQueue::new(queue, index, event))
+        queue.map(|queue| ActiveQueue::new(queue, index, event, stop.clone()))
     };
     Context {
         ram: ram.clone(),
@@ -70,5 +71,6 @@ pub(crate) fn context(
         queues: queues.into_iter().enumerate().map(active).collect(),
         interrupt,
         failures: FailureSink::new(|_| {}),
+        stop: stop.clone(),
     }
 }

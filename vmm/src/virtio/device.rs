@@ -12,6 +12,7 @@ use super::fault::Fault;
 use super::interrupt::Interrupt;
 use super::kind::Kind;
 use super::queue::ActiveQueue;
+use super::stop_flag::StopFlag;
 use crate::memory::GuestRam;
 
 /// What a device gets when its driver activates it.
@@ -27,6 +28,8 @@ pub struct Context {
     pub interrupt: Interrupt,
     /// Ends the machine when the device cannot go on.
     pub failures: FailureSink,
+    /// Raised when the device shall stop; its queues have it, too.
+    pub stop: StopFlag,
 }
 
 /// A virtio device.
@@ -85,7 +88,8 @@ pub trait Device: Send + fmt::Debug {
     /// returns.
     fn deactivate(&mut self) {}
 
-    /// The driver has put something into queue `index`, or has it looked at.
+    /// The driver has put something into queue `index`, or has it looked at. What the driver makes
+    /// of one chain may be long: work on more than a few MiB looks at [`Context::stop`] in between.
     ///
     /// # Errors
     /// If the device cannot go on.

@@ -16,6 +16,7 @@ use super::failure_sink::FailureSink;
 use super::fault::Fault;
 use super::interrupt::Interrupt;
 use super::queue::ActiveQueue;
+use super::stop_flag::StopFlag;
 use super::worker::{self, Worker};
 use crate::bus::Effect;
 use crate::kvm::{IoEvents, MsiSink};
@@ -167,6 +168,7 @@ impl VirtioPci {
         let features = self.common.features();
         let host = |error: std::io::Error| Fault::Host(error.to_string());
         let ram = &self.attachment.ram;
+        let stop = StopFlag::new();
         let mut queues = Vec::new();
         let mut doorbells = Vec::new();
         let event_idx = features & 1 << VIRTIO_RING_F_EVENT_IDX != 0;
@@ -184,7 +186,7 @@ impl VirtioPci {
                 index,
                 attached: None,
             });
-            queues.push(Some(ActiveQueue::new(queue, index, event)));
+            queues.push(Some(ActiveQueue::new(queue, index, event, stop.clone())));
         }
         let context = Context {
             ram: ram.clone(),
@@ -192,6 +194,7 @@ impl VirtioPci {
             queues,
             interrupt: self.interrupt.clone(),
             failures: self.attachment.failures.clone(),
+            stop,
         };
         match std::mem::replace(&mut self.state, State::Lost) {
             State::Idle(device) => {

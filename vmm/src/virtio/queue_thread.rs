@@ -11,6 +11,7 @@ use super::failure_sink::FailureSink;
 use super::fault::Fault;
 use super::interrupt::Interrupt;
 use super::queue::ActiveQueue;
+use super::stop_flag::StopFlag;
 use super::worker::{PanicNotifier, event};
 
 const STOP: u64 = 0;
@@ -19,6 +20,8 @@ const QUEUE: u64 = 1;
 /// A queue at work on a thread of its own. Dropping it ends the thread.
 #[derive(Debug)]
 pub struct QueueThread {
+    /// For a thread that works, and for one that waits.
+    flag: StopFlag,
     stop: EventFd,
     thread: Option<JoinHandle<()>>,
 }
@@ -36,6 +39,7 @@ impl QueueThread {
         failures: FailureSink,
         mut serve: impl FnMut(&mut ActiveQueue) -> Result<(), Fault> + Send + 'static,
     ) -> io::Result<QueueThread> {
+        let flag = queue.stop().clone();
         let stop = event()?;
         let epoll = Epoll::new()?;
         for (event, token) in [(&stop, STOP), (queue.event(), QUEUE)] {
@@ -72,6 +76,7 @@ impl QueueThread {
                 }
             })?;
         Ok(QueueThread {
+            flag,
             stop,
             thread: Some(thread),
         })
@@ -95,6 +100,7 @@ fn wait(epoll: &Epoll) -> io::Result<bool> {
 
 impl Drop for QueueThread {
     fn drop(&mut self) {
+        self.flag.raise();
         if let Err(error) = self.stop.write(1) {
             log::error!("cannot stop a queue's thread: {error}");
             return;

@@ -11,6 +11,7 @@ use super::device::{Context, Device};
 use super::failure_sink::FailureSink;
 use super::fault::Fault;
 use super::interrupt::Interrupt;
+use super::stop_flag::StopFlag;
 
 /// What an event means: the first queue's number follows.
 const STOP: u64 = 0;
@@ -20,6 +21,8 @@ const QUEUES: u64 = 2;
 /// A device at work.
 #[derive(Debug)]
 pub(super) struct Worker {
+    /// For a thread that works, and for one that waits.
+    flag: StopFlag,
     stop: EventFd,
     thread: Option<JoinHandle<Box<dyn Device>>>,
 }
@@ -30,6 +33,7 @@ impl Worker {
         let stop = event()?;
         let epoll = Epoll::new()?;
         let wakeup = device.wakeup();
+        let flag = context.stop.clone();
         watch(&epoll, &stop, STOP)?;
         if let Some(wakeup) = &wakeup {
             watch(&epoll, wakeup, WAKEUP)?;
@@ -52,6 +56,7 @@ impl Worker {
                 serving.device
             })?;
         Ok(Worker {
+            flag,
             stop,
             thread: Some(thread),
         })
@@ -64,6 +69,7 @@ impl Worker {
 
     fn join(&mut self) -> Option<Box<dyn Device>> {
         let thread = self.thread.take()?;
+        self.flag.raise();
         if let Err(error) = self.stop.write(1) {
             log::error!("cannot stop a device's thread: {error}");
         }
