@@ -9,9 +9,9 @@ use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr};
 
 use super::{Key, Nat};
 use crate::net::addresses::{Destination, destination};
+use crate::net::limits;
 use crate::net::packet::PROTOCOL_TCP;
 use crate::net::tcp::{self, Connection, ConnectionOutcome};
-use crate::net::{limits, resolver};
 
 impl Nat {
     pub(super) fn tcp(&mut self, from: IpAddr, to: IpAddr, bytes: &[u8]) {
@@ -50,7 +50,7 @@ impl Nat {
     pub(super) fn open(&mut self, guest: SocketAddr, remote: SocketAddr, segment: &TcpRepr<'_>) {
         let host = match destination(remote, &self.config) {
             Destination::Host(host) => host,
-            Destination::NameServer => resolver::server(self.failures),
+            Destination::NameServer => self.config.host.name_server(self.failures),
             Destination::Unreachable => return self.refuse(guest, remote, segment),
         };
         let mut first = [0; 4];
