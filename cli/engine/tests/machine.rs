@@ -150,9 +150,8 @@ impl Guest {
         let deadline = Instant::now() + LIMIT;
         loop {
             assert!(Instant::now() < deadline, "it does not end");
-            match self.events.next(LIMIT) {
-                Some(Event::Ended(ended)) => return ended,
-                other => println!("{other:?}"),
+            if let Some(Event::Ended(ended)) = self.events.next(LIMIT) {
+                return ended;
             }
         }
     }

@@ -53,7 +53,7 @@ pub(super) fn open(machine: Machine) -> Result<Opened, StartError> {
     let mut shares = Vec::new();
     for share in machine.shares {
         files.push(open_root(&share)?.into());
-        shares.push(share_config(share));
+        shares.push(share_config(&share));
     }
     Ok(Opened {
         config: MachineConfig {
@@ -127,7 +127,7 @@ fn open_root(share: &Share) -> Result<File, StartError> {
         })
 }
 
-fn share_config(share: Share) -> ShareConfig {
+fn share_config(share: &Share) -> ShareConfig {
     ShareConfig {
         tag: share.tag.to_string(),
         read_only: share.read_only,
