@@ -58,7 +58,7 @@ pub fn start(config: Config, events: Events) -> Result<Handle, StartError> {
     platform.add_config_ports(&mut buses, &pci, config.config_ports)?;
     devices::add_windows(&mut buses, &pci)?;
     devices::show_config_space(&vm, &pci);
-    let vcpus = vcpu::create(vm, config.cpus)?;
+    let vcpus = vcpu::create(vm, config.cpus, config.nested)?;
     let vcpus = boot_cpu.run(vcpus, Arc::new(buses), move |ended| {
         pci.stop();
         platform.flush();

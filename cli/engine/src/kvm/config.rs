@@ -8,8 +8,10 @@ use std::path::Path;
 use boxbuild_vmm::disk::{
     DiskConfig, ImageError, ImageFormat, KeptChanges, NamedFile, OpenError, OverlayConfig, tmpfile,
 };
+use boxbuild_vmm::kvm::KvmError;
 use boxbuild_vmm::machine::{self, Config};
 use boxbuild_vmm::net::{Forward, NetworkConfig};
+use boxbuild_vmm::vcpu::VcpuError;
 
 use crate::boot_cache::kernel;
 use crate::error::StartError;
@@ -76,6 +78,9 @@ fn disk(disk: &RootDisk) -> Result<DiskConfig, StartError> {
 
 /// Says which of the disk's files it is that the machine cannot use.
 pub(super) fn start_error(disk: &RootDisk, error: machine::StartError) -> StartError {
+    if let machine::StartError::Vcpu(VcpuError::Kvm(error @ KvmError::Width { .. })) = error {
+        return StartError::Memory(Box::new(error));
+    }
     let machine::StartError::Disk { source, .. } = error else {
         return StartError::Machine(Box::new(error));
     };
@@ -115,6 +120,7 @@ fn config(machine: Machine, disk: DiskConfig) -> Result<(Config, Option<String>)
     let config = Config {
         memory_mib: machine.memory_mib,
         cpus: machine.cpus,
+        nested: machine.nested,
         kernel: opened.file,
         initrd: Some(File::from(machine.initrd)),
         cmdline: machine.cmdline,
@@ -131,4 +137,25 @@ fn config(machine: Machine, disk: DiskConfig) -> Result<(Config, Option<String>)
         standard_devices: true,
     };
     Ok((config, opened.note))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn too_much_memory_names_the_option() {
+        let disk = RootDisk::InPlace(PathBuf::from("/disk"));
+        let width = KvmError::Width {
+            bits: 39,
+            mib: 600 << 10,
+            most_mib: 511 << 10,
+        };
+        let error = start_error(&disk, VcpuError::Kvm(width).into());
+        assert!(error.to_string().contains("--box-memory"), "{error}");
+        let reason = std::error::Error::source(&error).map(ToString::to_string);
+        assert!(reason.unwrap().contains("at most 523264 MiB"));
+    }
 }
