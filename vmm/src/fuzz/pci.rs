@@ -1,6 +1,7 @@
 //! A guest that reads and writes configuration space, BARs and MSI-X of a bus of devices.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use vm_memory::{Bytes, GuestAddress, MmapRegion, VolatileMemory};
 
@@ -40,6 +41,8 @@ struct Bus {
     ports: ConfigPorts,
     memory: MemoryWindow,
     shadow: Arc<MmapRegion>,
+    /// The thread of a device has panicked.
+    failed: Arc<AtomicBool>,
 }
 
 thread_local! {
@@ -61,16 +64,19 @@ pub fn pci(mut data: &[u8]) {
     }
     bus.compare_shadow();
     bus.root.stop();
+    assert!(!bus.failed.load(Ordering::SeqCst), "a device panicked");
 }
 
 impl Bus {
     fn new(ram: GuestRam) -> Option<Bus> {
         let recorder = Arc::new(Recorder::default());
+        let failed = Arc::new(AtomicBool::new(false));
+        let panicked = Arc::clone(&failed);
         let attachment = Attachment {
             msi: recorder.clone(),
             io_events: recorder,
             ram: ram.clone(),
-            failures: FailureSink::new(|text| panic!("{text}")),
+            failures: FailureSink::new(move |_| panicked.store(true, Ordering::SeqCst)),
         };
         let disk = RawDisk::new(anonymous_file().ok()?, false).ok()?;
         let devices: [Box<dyn Device>; 4] = [
@@ -95,6 +101,7 @@ impl Bus {
             memory: MemoryWindow::new(Arc::clone(&root), layout::PCI_MMIO),
             root,
             shadow,
+            failed,
         })
     }
 
