@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn a_killed_guest_says_nothing_more_and_one_that_powers_off_does() {
-        for (reason, heard) in [(Ended::Killed, 1), (Ended::PoweredOff, 2)] {
+        let failed = Ended::Failed(String::from("a device panicked"));
+        for (reason, heard) in [(Ended::Killed, 1), (Ended::PoweredOff, 2), (failed, 2)] {
             let got = Arc::new(Mutex::new(Vec::new()));
             let taken = Arc::clone(&got);
             let stop = Stop::new();
