@@ -27,6 +27,8 @@ const LATE_GROWTH_KIB: u64 = 1 << 10;
 const MANY: usize = 60;
 /// Two vCPUs, a thread for each queue of a disk and for each other device, one for the machine.
 const THREADS: usize = 24;
+/// Console, disk, network, two shares, random numbers, balloon.
+const DEVICES: usize = 7;
 /// A limit below the usual 1024.
 const FILES: usize = 256;
 
@@ -116,6 +118,31 @@ pub(crate) fn garbage(guest: &Path) {
     assert!(whole > 0, "no guest came to its end");
 }
 
+/// A console that has got most of a guest's memory in one buffer. It served all of that before it
+/// looked at the reset, which holds a CPU of the guest meanwhile.
+pub(crate) fn long_chain(guest: &Path) {
+    const MEMORY_MIB: u64 = 3072;
+    /// From 16 MiB on.
+    const LONG_MIB: u64 = MEMORY_MIB - 32;
+    /// In an emulated machine, with a mebibyte of last words on the way.
+    const SOON_MS: u64 = 5000;
+    let initrd = std::env::var_os(INITRD).expect("the ramdisk of the hostile guest");
+    let outcome = Machine::bare(&guest.join("kernel"))
+        .arg("--initrd", initrd)
+        .arg(
+            "--cmdline",
+            format!("console=ttyS0 panic=-1 quiet long={LONG_MIB}"),
+        )
+        .arg("--memory", MEMORY_MIB.to_string())
+        .run();
+    outcome.expect(0, "");
+    let said = outcome.console.split("RESET 0 AFTER ").nth(1);
+    let said = said.unwrap_or_else(|| panic!("{:.2000}", outcome.console));
+    let took: u64 = said.split(' ').next().unwrap().parse().unwrap();
+    println!("a reset in the middle of {LONG_MIB} MiB: {took} ms");
+    assert!(took < SOON_MS, "{took} ms");
+}
+
 /// Whether the guest came to its end.
 fn once(kernel: &Path, initrd: &Path, seconds: u64, seed: u64) -> bool {
     let line = format!("console=ttyS0 panic=-1 quiet scribble={seconds} seed={seed}");
@@ -162,6 +189,10 @@ fn once(kernel: &Path, initrd: &Path, seconds: u64, seed: u64) -> bool {
         output.status
     );
     check(&samples);
+    // A guest that finds no device, or whose kernel keeps them, proves nothing.
+    let devices = console.split("SCRIBBLING on ").nth(1);
+    let devices: Option<usize> = devices.and_then(|text| text.split(' ').next()?.parse().ok());
+    assert!(devices >= Some(DEVICES), "{devices:?} devices\n{console}");
     if let Some(line) = console.lines().rfind(|line| line.contains("SCRIBBL")) {
         println!("seed {seed}: {}", line.trim());
     }
