@@ -341,7 +341,7 @@ fn owners_in_memory_have_a_limit() {
 fn a_tree_of_25000_levels_costs_nothing() {
     const LEVELS: usize = 25_000;
     let _alone = alone();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     // Without Landlock, for which the kernel goes up to the root at each name: it takes a minute.
     let locks = Locks {
         checked_names: true,
