@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io::{Error, Result};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Once, RwLock};
@@ -73,20 +73,40 @@ fn prepare_process() {
 }
 
 impl PassthroughFs {
-    /// Opens the share's root. The first one in a process also raises the process's limit of
-    /// open files to the hard limit, as each inode that a guest holds takes a descriptor, and
-    /// ignores SIGXFSZ.
+    /// Opens the share's root; see [`with_root`](Self::with_root).
     ///
     /// # Errors
     /// If the root is no directory or not accessible, or there is no `/proc`.
     pub fn new(share: Share) -> std::result::Result<Self, ShareError> {
+        let root = Self::open_root(&share)?;
+        Self::with_root(share, root)
+    }
+
+    /// Opens the root of a share, for a process that gets no paths.
+    ///
+    /// # Errors
+    /// If it is no directory or not accessible.
+    pub fn open_root(share: &Share) -> std::result::Result<OwnedFd, ShareError> {
+        CString::new(share.root.as_os_str().as_bytes())
+            .map_err(|_| errno(libc::EINVAL))
+            .and_then(|path| sys::open_path(&path, OFlags::PATH | OFlags::DIRECTORY))
+            .map_err(|source| ShareError::Root {
+                root: share.root.clone(),
+                source,
+            })
+    }
+
+    /// Serves an open root, whose path is only for messages. The first one in a process also
+    /// raises the process's limit of open files to the hard limit, as each inode that a guest holds
+    /// takes a descriptor, and ignores SIGXFSZ.
+    ///
+    /// # Errors
+    /// If the root is no directory or not accessible, or there is no `/proc`.
+    pub fn with_root(share: Share, root: OwnedFd) -> std::result::Result<Self, ShareError> {
         let failed = |source| ShareError::Root {
             root: share.root.clone(),
             source,
         };
-        let path = CString::new(share.root.as_os_str().as_bytes())
-            .map_err(|_| failed(errno(libc::EINVAL)))?;
-        let root = sys::open_path(&path, OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
         let stat = sys::statx(&root).map_err(failed)?;
         let proc = Proc::new().map_err(ShareError::Proc)?;
         static PREPARED: Once = Once::new();
@@ -132,7 +152,7 @@ impl PassthroughFs {
     }
 
     /// The descriptor of the share's root.
-    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+    pub fn root(&self) -> BorrowedFd<'_> {
         self.inodes.root().fd.as_fd()
     }
 
