@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use boxbuild_virtiofs::vhost_user::ShareServer;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, send};
 
@@ -22,6 +21,7 @@ use super::follower::Follower;
 use super::monitor::Monitor;
 use super::overlay;
 use super::shared::{Shared, Streams};
+use super::shares::ShareProcess;
 use crate::channel::{EventGate, EventSender};
 use crate::handle::{Console, Moved, Running, Usage, size_line};
 use crate::usage;
@@ -34,7 +34,7 @@ pub(super) struct Parts {
     /// Our ends of its connections.
     pub(super) streams: Streams,
     /// What serves its shares.
-    pub(super) servers: Vec<ShareServer>,
+    pub(super) servers: ShareProcess,
     /// What compresses for it.
     pub(super) compressor: Compressor,
     /// The private image that takes what the guest writes to its disk, if there is one.
@@ -91,10 +91,7 @@ impl Child {
             killed: AtomicBool::new(false),
             peak_memory: AtomicU64::new(0),
             disk: Mutex::new(None),
-            shares: servers
-                .iter()
-                .map(|server| server.status().traffic())
-                .collect(),
+            shares: servers.traffic(),
         });
         let ports = Ports {
             console: streams.console.try_clone()?,
