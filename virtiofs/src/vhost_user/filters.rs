@@ -12,6 +12,8 @@ use crate::system_calls::SERVE;
 
 /// To wait for the driver's events.
 const EVENTS: &[Rule] = &[
+    // The seed of a hash map.
+    Rule::any(libc::SYS_getrandom),
     #[cfg(target_arch = "x86_64")]
     Rule::any(libc::SYS_epoll_wait),
     // On architectures that have nothing else.
@@ -40,8 +42,6 @@ const START: &[Rule] = &[
     Rule::any(libc::SYS_accept4),
     Rule::any(libc::SYS_epoll_create1),
     Rule::any(libc::SYS_eventfd2),
-    // The seed of a hash map.
-    Rule::any(libc::SYS_getrandom),
     Rule::when(
         libc::SYS_fcntl,
         &[Condition::new(1, Is(libc::F_DUPFD_CLOEXEC as u32))],

@@ -189,15 +189,15 @@ impl ShareProcess {
         }
     }
 
-    /// Takes note of an end that nobody has asked for.
+    /// Takes note of the end of the process.
     fn ended(&mut self) {
         let Some(jailed) = &self.jailed else { return };
-        if self.traffic.is_empty() {
-            // There was nothing to do.
-            self.jailed = None;
-            return;
-        }
         let text = match jailed.wait(KILLED) {
+            // QEMU has closed all connections: it is about to end.
+            Ok(exit) if exit.is_good() => {
+                self.jailed = None;
+                return;
+            }
             Ok(exit) => match shown(&String::from_utf8_lossy(&exit.words)) {
                 words if words.is_empty() => exit.to_string(),
                 words => format!("{exit}: {words}"),
