@@ -6,6 +6,7 @@
 
 mod argv;
 mod compress;
+mod confine;
 mod follower;
 mod monitor;
 mod overlay;
@@ -16,7 +17,7 @@ pub mod shares;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use boxbuild_jail::Program;
 
@@ -30,6 +31,7 @@ use crate::unusable::Unusable;
 use argv::Descriptors;
 use boxbuild_host::arch::Arch;
 use compress::{Compressor, Limits};
+use confine::Confinement;
 use overlay::Disk;
 use process::{Child, Parts};
 use shared::Streams;
@@ -79,8 +81,8 @@ impl Engine for Qemu {
         let (servers, weakness) = starting.ready()?;
         if let Some(weakness) = weakness {
             events.note(format!(
-                "this host's kernel does not confine the server of the shared folders as it \
-                 should: {weakness}; names from the guest are checked all the same"
+                "this host's kernel does not confine QEMU and the server of the shared folders \
+                 as it should: {weakness}; names from the guest are checked all the same"
             ));
         }
         let descriptors = Descriptors {
@@ -96,6 +98,9 @@ impl Engine for Qemu {
             shares: shares.iter().map(AsRawFd::as_raw_fd).collect(),
         };
         let arguments = argv::arguments(&machine, &descriptors);
+        let reopened = [kernel.as_fd(), machine.initrd.as_fd()];
+        let confinement = Confinement::new(&program, &machine, &reopened)
+            .map_err(|error| StartError::Machine(error.into()))?;
         // Its port was held until now; QEMU takes no listening socket, only the number.
         drop(machine.forward);
         let mut inherited: Vec<OwnedFd> = vec![
@@ -115,6 +120,7 @@ impl Engine for Qemu {
             servers,
             compressor,
             changes,
+            confinement,
         };
         let action = format!("start {}", program.display());
         let child = Child::spawn(&program, arguments, parts, events).map_err(host(&action))?;

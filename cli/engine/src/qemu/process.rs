@@ -17,6 +17,7 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, send};
 
 use super::compress::Compressor;
+use super::confine::Confinement;
 use super::follower::Follower;
 use super::monitor::Monitor;
 use super::overlay;
@@ -39,6 +40,8 @@ pub(super) struct Parts {
     pub(super) compressor: Compressor,
     /// The private image that takes what the guest writes to its disk, if there is one.
     pub(super) changes: Option<File>,
+    /// What QEMU may open by name.
+    pub(super) confinement: Confinement,
 }
 
 /// A running QEMU.
@@ -68,6 +71,7 @@ impl Child {
             servers,
             compressor,
             changes,
+            confinement,
         } = parts;
         let mut command = Command::new(program);
         command
@@ -78,8 +82,11 @@ impl Child {
             // Ctrl-C at the terminal is for boxbuild alone.
             .process_group(0);
         inherit(&mut command, &inherited);
+        // SAFETY: it makes system calls only, all of which are async-signal-safe. Its rules are
+        // open until after spawn().
+        unsafe { command.pre_exec(confinement.apply()) };
         let mut process = command.spawn()?;
-        drop(inherited);
+        drop((inherited, confinement));
         streams.monitor.write_all(Monitor::HELLO)?;
         let errors = process
             .stderr
