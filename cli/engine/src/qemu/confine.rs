@@ -169,9 +169,19 @@ fn rules(
         }
     }
     for file in reopened {
-        ruleset = add(ruleset, *file, read)?;
+        // Landlock neither takes rules for files of memory (memfd_create(2), EBADFD) nor is in
+        // their way.
+        if !is_memory(*file) {
+            ruleset = add(ruleset, *file, read)?;
+        }
     }
     Ok(ruleset)
+}
+
+/// Whether a file is one of memory, which has a name in no folder.
+fn is_memory(file: BorrowedFd<'_>) -> bool {
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    name.is_ok_and(|name| name.as_os_str().as_encoded_bytes().starts_with(b"/memfd:"))
 }
 
 /// Opens a file or folder for a rule.
@@ -249,6 +259,11 @@ mod tests {
         good("head -c1 /dev/urandom | wc -c");
         good("ls /usr/share");
         good(&format!("cat {kernel_path}"));
+        let memory = nix::sys::memfd::memfd_create("kernel", nix::sys::memfd::MFdFlags::empty());
+        let memory = File::from(memory.unwrap());
+        let line = format!("cat /proc/self/fd/{}", memory.as_raw_fd());
+        let output = run(system, &line, BitFlags::empty(), &memory);
+        assert!(output.status.success(), "{line}: {output:?}");
         for line in [
             format!("cat {secret}"),
             format!("ls {}", dir.path().display()),
