@@ -24,7 +24,7 @@ const OWN_PID: u64 = 0x0bad_cafe_0bad_cafe;
 /// What a process tries.
 #[derive(Debug, Serialize, Deserialize)]
 struct Attempt {
-    call: i64,
+    call: libc::c_long,
     arguments: [u64; 6],
     /// Conditions of the rule for the call, if there is one.
     rule: Option<Vec<Condition>>,
@@ -34,7 +34,7 @@ struct Attempt {
 #[allow(clippy::needless_pass_by_value, reason = "the type of roles")]
 fn run(entered: Entered) -> Result<(), Box<dyn Error>> {
     let attempt: Attempt = entered.config()?;
-    let call = libc::c_long::try_from(attempt.call)?;
+    let call = attempt.call;
     let end = [Rule::any(libc::SYS_exit_group), Rule::any(libc::SYS_write)];
     let mut rules: Vec<Rule> = end.into_iter().filter(|rule| rule.call != call).collect();
     if let Some(conditions) = attempt.rule {
@@ -86,7 +86,7 @@ fn trapped(
     conditions: Option<Vec<Condition>>,
 ) -> Result<bool, String> {
     let attempt = Attempt {
-        call: i64::from(rule.call),
+        call: rule.call,
         arguments,
         rule: conditions,
     };
