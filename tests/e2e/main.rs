@@ -30,6 +30,7 @@ mod kept;
 mod other_user;
 mod registry;
 mod several;
+mod shares;
 mod ssh;
 mod success;
 mod timings;
@@ -51,6 +52,7 @@ const ONLY: &str = "BOXBUILD_TEST_ONLY";
 const TIMES: &str = "BOXBUILD_TEST_TIMES";
 
 const ALL: &[&[Test]] = &[
+    shares::TESTS,
     success::TESTS,
     boot::TESTS,
     failure::TESTS,
