@@ -15,11 +15,11 @@ const PORT: u16 = 22;
 fn called(offload: bool) -> (Guest, SocketAddr) {
     let (listener, port) = listener();
     let config = NetworkConfig {
-        host_loopback: false,
         forward: Some(Forward {
             listener,
             port: PORT,
         }),
+        ..NetworkConfig::default()
     };
     let guest = Guest::new(config, offload);
     (guest, (Ipv4Addr::LOCALHOST, port).into())
