@@ -12,6 +12,7 @@ mod handle;
 mod job;
 pub mod kvm;
 mod machine;
+mod network;
 pub mod podman;
 pub mod qemu;
 mod selection;
@@ -19,6 +20,7 @@ mod unusable;
 mod usage;
 
 pub use boxbuild_virtiofs::{MountTag, Share};
+pub use boxbuild_vmm::net::{Allowed, Policy, Reach};
 pub use channel::{EventReceiver, EventSender, events};
 pub use engine::{Engine, Processor};
 pub use error::StartError;

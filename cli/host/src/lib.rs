@@ -14,5 +14,6 @@ pub mod nearest;
 pub mod program;
 pub mod reaper;
 pub mod reporter;
+pub mod secret;
 pub mod text;
 pub mod units;

@@ -26,6 +26,7 @@ mod port_forward;
 mod resolver;
 mod ring;
 mod routes;
+mod stream;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -37,3 +38,4 @@ pub use error::NetworkError;
 pub use nat::{LARGEST_FRAME, Nat};
 pub use packet::{Frame, Offload, Segmentation};
 pub use policy::{Allowed, Host, NotADestination, Policy, Reach};
+pub use stream::StreamNetwork;

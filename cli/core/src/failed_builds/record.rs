@@ -7,12 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::boot::Boot;
 use crate::plan::Plan;
 use boxbuild_boxes::store::{BoxFile, BoxInfo, InstalledBox};
-use boxbuild_engine::Network;
+use boxbuild_engine::Policy;
 
 /// Name of the file with the record.
 pub(super) const NAME: &str = "build.json";
@@ -50,14 +50,29 @@ pub struct Record {
     pub memory_mib: u64,
     /// Virtual CPUs.
     pub cpus: u32,
-    /// There was a network.
-    pub network: bool,
+    /// What it reached over its network, if it had one; without proxies on the host.
+    #[serde(deserialize_with = "network")]
+    pub network: Option<Policy>,
     /// The description folder.
     pub description: OsString,
     /// The target folder.
     pub target_dir: OsString,
     /// Other folders of the host.
     pub shares: Vec<KeptShare>,
+}
+
+/// Reads [`Record::network`]; older records say only whether there was one.
+fn network<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Policy>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Kept {
+        Whether(bool),
+        What(Option<Policy>),
+    }
+    Ok(match Kept::deserialize(from)? {
+        Kept::Whether(there) => there.then(Policy::default),
+        Kept::What(policy) => policy,
+    })
 }
 
 /// A folder of the host that a build saw.
@@ -92,7 +107,10 @@ impl Record {
             console: plan.console.clone(),
             memory_mib: plan.memory_mib,
             cpus: plan.cpus,
-            network: plan.network == Network::User,
+            network: plan.policy().map(|policy| Policy {
+                services: Vec::new(),
+                ..policy
+            }),
             description: plan.description.clone().into(),
             target_dir: plan.target_dir.clone().into(),
             shares: plan

@@ -9,11 +9,11 @@ use boxbuild_vmm::disk::{
     DiskConfig, ImageError, ImageFormat, KeptChanges, NamedFile, OpenError, OverlayConfig, tmpfile,
 };
 use boxbuild_vmm::machine::{self, Config};
-use boxbuild_vmm::net::{Forward, NetworkConfig};
 
 use crate::boot_cache::kernel;
 use crate::error::StartError;
-use crate::machine::{Machine, Network, RootDisk};
+use crate::machine::{Machine, RootDisk};
+use crate::network::network;
 
 /// A machine whose files are open.
 pub(super) struct Opened {
@@ -119,13 +119,9 @@ fn config(machine: Machine, disk: DiskConfig) -> Result<(Config, Option<String>)
         initrd: Some(File::from(machine.initrd)),
         cmdline: machine.cmdline,
         disks: vec![disk],
-        network: (machine.network == Network::User).then_some(NetworkConfig {
-            host_loopback: machine.host_loopback,
-            forward: machine.forward.map(|forward| Forward {
-                listener: forward.listener,
-                port: forward.port,
-            }),
-        }),
+        network: machine
+            .network
+            .map(|policy| network(policy, machine.forward)),
         shares: machine.shares,
         config_ports: false,
         standard_devices: true,

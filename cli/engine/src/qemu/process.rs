@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use boxbuild_virtiofs::vhost_user::ShareServer;
+use boxbuild_vmm::net::StreamNetwork;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, send};
 
@@ -31,8 +32,12 @@ use crate::usage;
 pub(super) struct Parts {
     /// Descriptors that its arguments name.
     pub(super) inherited: Vec<OwnedFd>,
+    /// What its monitor hears first.
+    pub(super) hello: Vec<u8>,
     /// Our ends of its connections.
     pub(super) streams: Streams,
+    /// Its network.
+    pub(super) network: Option<StreamNetwork>,
     /// What serves its shares.
     pub(super) servers: Vec<ShareServer>,
     /// What compresses for it.
@@ -50,6 +55,7 @@ pub(super) struct Child {
     ports: Ports,
     /// `None` once the channel of events is abandoned.
     gate: Option<EventGate>,
+    network: Option<StreamNetwork>,
     /// Ends when QEMU has.
     _compressor: Compressor,
 }
@@ -64,7 +70,9 @@ impl Child {
     ) -> io::Result<Child> {
         let Parts {
             inherited,
+            hello,
             mut streams,
+            network,
             servers,
             compressor,
             changes,
@@ -80,7 +88,7 @@ impl Child {
         inherit(&mut command, &inherited);
         let mut process = command.spawn()?;
         drop(inherited);
-        streams.monitor.write_all(Monitor::HELLO)?;
+        streams.monitor.write_all(&hello)?;
         let errors = process
             .stderr
             .take()
@@ -111,6 +119,7 @@ impl Child {
             changes,
             ports,
             gate: Some(gate),
+            network,
             _compressor: compressor,
         })
     }
@@ -157,8 +166,7 @@ impl Running for Child {
             processor,
             disk: *disk.unwrap_or_else(PoisonError::into_inner),
             shares: Moved::sum(&self.shared.shares),
-            // QEMU's user network does not count.
-            network: None,
+            network: Moved::sum(self.network.as_ref().map(StreamNetwork::traffic).iter()),
         }
     }
 }
