@@ -6,5 +6,5 @@ mod exit_code;
 mod output;
 
 fn main() -> std::process::ExitCode {
-    commands::run(std::env::args_os().skip(1).collect()).into()
+    commands::run(args::handed_over::of_process()).into()
 }

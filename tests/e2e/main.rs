@@ -27,6 +27,7 @@ mod input;
 mod interrupt;
 mod json;
 mod kept;
+mod network;
 mod other_user;
 mod registry;
 mod several;
@@ -56,6 +57,7 @@ const ALL: &[&[Test]] = &[
     failure::TESTS,
     interrupt::TESTS,
     input::TESTS,
+    network::TESTS,
     in_place::TESTS,
     several::TESTS,
     foreign::TESTS,

@@ -130,7 +130,9 @@ fn user_info(word: &str) -> Cow<'_, str> {
         .rfind(['=', '"', '\'', '('])
         .map_or(0, |at| at + 1);
     let end = word.rfind('@').unwrap_or(at);
-    if word[start..end].contains(':') {
+    // A path may have both characters in it.
+    let user_info = &word[start..end];
+    if user_info.contains(':') && !user_info.contains('/') {
         Cow::Owned(format!("{}{HIDDEN}{}", &word[..start], &word[end..]))
     } else {
         Cow::Borrowed(word)
@@ -194,6 +196,7 @@ mod tests {
             "mail root@example.org, thank you",
             "systemd-nspawn@x.service",
             "a\n  b\tc ",
+            "/srv/a:b/c@d",
             "--target-dir /x --type oem",
         ] {
             assert!(

@@ -60,6 +60,17 @@ pub struct Published {
     pub disk: PublishedFile,
 }
 
+impl BoxInfo {
+    /// The same for people, programs and records: without the secrets of its addresses.
+    pub fn redacted(&self) -> BoxInfo {
+        BoxInfo {
+            origin: secret::redact(&self.origin).into_owned(),
+            published: self.published.as_ref().map(Published::redacted),
+            ..self.clone()
+        }
+    }
+}
+
 impl Published {
     /// The same for people and programs: without the secrets of its addresses.
     pub fn redacted(&self) -> Published {

@@ -13,6 +13,7 @@ use crate::boot::Boot;
 use crate::plan::Plan;
 use boxbuild_boxes::store::{BoxFile, BoxInfo, InstalledBox};
 use boxbuild_engine::Policy;
+use boxbuild_host::secret;
 
 /// Name of the file with the record.
 pub(super) const NAME: &str = "build.json";
@@ -96,10 +97,10 @@ impl Record {
             format: Record::FORMAT,
             id: String::new(),
             failed: now.map_or(0, |time| time.as_secs()),
-            reason,
+            reason: secret::redact(&reason).into_owned(),
             exit_code,
             engine: engine.to_owned(),
-            info: installed.info.clone(),
+            info: installed.info.redacted(),
             box_folder: Some(installed.dir.clone().into()),
             base: mark(&installed.path(&installed.info.disk)).unwrap_or_default(),
             disk: None,
