@@ -17,6 +17,8 @@ use super::config::{HostNetwork, NetworkConfig, Offloads};
 use super::datagram::Association;
 use super::egress::Egress;
 use super::error::NetworkError;
+#[cfg(test)]
+use super::names::Names;
 use super::packet::{self, Frame, ICMP, ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
 use super::port_forward::PortForward;
 use super::tcp::Connection;
@@ -332,10 +334,7 @@ impl Nat {
     /// Returns how many addresses are known of names, and how many questions wait.
     #[cfg(test)]
     pub(super) fn names_load(&self) -> (usize, usize) {
-        self.egress
-            .names
-            .as_ref()
-            .map_or((0, 0), |names| names.load())
+        self.egress.names.as_ref().map_or((0, 0), Names::load)
     }
 
     /// Returns the sizes of the buffers that the kernel has for each socket: to receive, to send.

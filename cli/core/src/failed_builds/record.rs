@@ -90,14 +90,14 @@ impl Record {
     pub const FORMAT: u32 = 1;
 
     /// Describes a build by `plan` that failed now.
-    pub(super) fn new(plan: &Plan, engine: &str, reason: String, exit_code: u8) -> Record {
+    pub(super) fn new(plan: &Plan, engine: &str, reason: &str, exit_code: u8) -> Record {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let installed = &plan.installed;
         Record {
             format: Record::FORMAT,
             id: String::new(),
             failed: now.map_or(0, |time| time.as_secs()),
-            reason: secret::redact(&reason).into_owned(),
+            reason: secret::redact(reason).into_owned(),
             exit_code,
             engine: engine.to_owned(),
             info: installed.info.redacted(),
