@@ -28,6 +28,7 @@ mod input;
 mod interrupt;
 mod json;
 mod kept;
+mod network;
 mod notices;
 mod other_user;
 mod registry;
@@ -61,6 +62,7 @@ const ALL: &[&[Test]] = &[
     confinement::TESTS,
     interrupt::TESTS,
     input::TESTS,
+    network::TESTS,
     in_place::TESTS,
     several::TESTS,
     foreign::TESTS,

@@ -15,5 +15,6 @@ pub mod notices;
 pub mod program;
 pub mod reaper;
 pub mod reporter;
+pub mod secret;
 pub mod text;
 pub mod units;

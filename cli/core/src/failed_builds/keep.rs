@@ -59,7 +59,7 @@ impl FailedBuilds {
         let reaper = File::open(folder)
             .and_then(|handle| Reaper::watch(folder, &handle))
             .map_err(IoError::on("watch over", folder))?;
-        let mut record = Record::new(plan, failed.engine, failed.reason.clone(), failed.exit_code);
+        let mut record = Record::new(plan, failed.engine, &failed.reason, failed.exit_code);
         record.disk = running
             .keep_disk(folder)
             .map_err(IoError::on("keep the disk in", folder))?;
