@@ -58,7 +58,12 @@ fn main() -> ExitCode {
             Ok(())
         })
     });
-    run(&Arguments::from_args(), trials.collect()).exit_code()
+    // One at a time: a test finds the process of its machine among the children of this one.
+    let arguments = Arguments {
+        test_threads: Some(1),
+        ..Arguments::from_args()
+    };
+    run(&arguments, trials.collect()).exit_code()
 }
 
 /// An ELF file that begins with `code`.
