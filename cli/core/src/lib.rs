@@ -7,6 +7,7 @@ pub mod failed_builds;
 pub mod host_facts;
 pub mod host_paths;
 pub mod kiwi_log;
+pub mod log_copy;
 pub mod output_dir;
 pub mod plan;
 pub mod request;

@@ -1,5 +1,6 @@
 //! The failed builds of a user.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -8,6 +9,8 @@ use std::path::{Path, PathBuf};
 use boxbuild_boxes::store::{Store, StoreError};
 use boxbuild_host::error::IoError;
 use boxbuild_host::nearest::{TYPO, nearest};
+use boxbuild_host::untrusted::Dir;
+use boxbuild_protocol::paths::LOG_NAME;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::getuid;
 
@@ -23,6 +26,9 @@ pub(super) const MOST_BYTES: u64 = 32 << 30;
 
 /// Name of the folder in the box store.
 pub(super) const FOLDER: &str = ".builds";
+
+/// Name of the file with the end of the console, in a build's folder.
+pub(super) const CONSOLE_NAME: &str = "console.log";
 
 /// The builds of a user that are kept.
 #[derive(Debug, Clone)]
@@ -167,7 +173,36 @@ impl FailedBuilds {
     }
 }
 
+/// The logs of a kept build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptLog {
+    /// kiwi's.
+    Kiwi,
+    /// The end of what the box wrote to its console.
+    Console,
+}
+
 impl FailedBuild {
+    /// Opens a log; `None` if the build left none. What is in it is the guest's.
+    ///
+    /// # Errors
+    /// Fails if it cannot be read.
+    pub fn open_log(&self, log: KeptLog) -> Result<Option<File>, FailedBuildError> {
+        let name = match log {
+            KeptLog::Kiwi => LOG_NAME,
+            KeptLog::Console => CONSOLE_NAME,
+        };
+        let open = Dir::open(&self.folder).and_then(|folder| folder.file(OsStr::new(name)));
+        match open {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                let path = self.folder.join(name);
+                Err(IoError::on("open the log", &path)(error).into())
+            }
+        }
+    }
+
     /// Holds the build while it is used.
     ///
     /// # Errors
