@@ -1,5 +1,7 @@
 //! One build, from the request to its published results.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod boot;
 pub mod boot_history;
 pub mod build_args;

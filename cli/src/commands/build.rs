@@ -161,7 +161,7 @@ impl Build<'_> {
         prepared?;
         let build = Attempts::begin(self, plan, Runner::Container(&podman))?;
         let run = build.attempt(plan, Attempt::Last, &mut progress)?;
-        build.conclude(run, plan, &progress)
+        build.conclude(&run, plan, &progress)
     }
 
     fn run_machine(&self, resolved: &Resolved<'_>, plan: Plan) -> Result<ExitCode> {
@@ -196,7 +196,7 @@ impl Build<'_> {
         if plan.boot() == Some(Boot::Fast) {
             remember_fast(&run, &history);
         }
-        build.conclude(run, &plan, &progress)
+        build.conclude(&run, &plan, &progress)
     }
 
     /// Selects the engine for `plan`.
@@ -293,14 +293,14 @@ impl<'a> Attempts<'a> {
         let run = self.attempt(plan, Attempt::First, progress)?;
         let Some(reason) = run.boot_failure() else {
             remember_fast(&run, history);
-            return self.conclude(run, plan, progress);
+            return self.conclude(&run, plan, progress);
         };
         let memorable = reason.is_worth_remembering();
         let reason = reason.to_string();
         let compat = match resolved.plan(Boot::Compat) {
             Ok(compat) => compat,
             Err(error) => {
-                let code = self.conclude(run, plan, progress)?;
+                let code = self.conclude(&run, plan, progress)?;
                 let error = anyhow::Error::new(error).context(
                     "this build needs what a box that is booted by its own init does not have",
                 );
@@ -323,22 +323,22 @@ impl<'a> Attempts<'a> {
         if memorable && run.came_up && history.recall() != Some(BootOutcome::Fast) {
             history.keep(&BootOutcome::Unfit(reason));
         }
-        self.conclude(run, &compat, progress)
+        self.conclude(&run, &compat, progress)
     }
 
     /// Reports how a build ended, and returns the exit code.
-    fn conclude(self, run: Run, plan: &Plan, progress: &Progress) -> Result<ExitCode> {
+    fn conclude(self, run: &Run, plan: &Plan, progress: &Progress) -> Result<ExitCode> {
         if let (Some(copy), Some(log)) = (self.log_copy, &run.log) {
             copy.write(log, &StopCheck::new(self.build.interrupt, None))?;
         }
-        let result = report(&run, plan);
+        let result = report(run, plan);
         if progress.is_for_programs() {
             emit(&BuildEvent::Result(result));
         } else {
             print_report(&result)?;
         }
         if let Some(format) = self.build.options.timings {
-            let facts = facts(plan, self.runner, &run);
+            let facts = facts(plan, self.runner, run);
             let text = timings::show(format, &facts, &run.timeline, &self.target)?;
             print_line(text.trim_end_matches('\n'));
         }

@@ -209,7 +209,9 @@ fn a_published_image_is_fetched_as_the_options_allow() {
 fn start(sandbox: &ContainerSandbox, description: &str, target: &str) -> Running {
     let mut command = sandbox.build_command(description, target, &[]);
     let mut build = Running::start(command.process_group(0));
-    let started = sandbox.path(target).join(".boxbuild.partial/bundle/started");
+    let started = sandbox
+        .path(target)
+        .join(".boxbuild.partial/bundle/started");
     build.wait_until("its script", |_| started.exists());
     build
 }

@@ -1,15 +1,17 @@
 //! The failed builds of a user.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use boxbuild_boxes::store::{Store, StoreError};
 use boxbuild_host::error::IoError;
 use boxbuild_host::nearest::{TYPO, nearest};
-use boxbuild_host::untrusted::Dir;
+use boxbuild_host::stop::StopCheck;
+use boxbuild_host::untrusted::{Dir, remove_tree};
 use boxbuild_protocol::paths::LOG_NAME;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::getuid;
@@ -145,14 +147,22 @@ impl FailedBuilds {
     /// Fails if it is in use, or cannot be removed.
     pub fn remove(&self, id: &str) -> Result<u64, FailedBuildError> {
         let folder = self.folder.join(id);
-        let handle = File::open(&folder).map_err(IoError::on("open", &folder))?;
-        let _alone = Flock::lock(handle, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| FailedBuildError::InUse(id.to_owned()))?;
+        let builds = Dir::open(&self.folder).map_err(IoError::on("open", &self.folder))?;
+        let handle = builds
+            .folder(OsStr::new(id))
+            .map_err(IoError::on("open", &folder))?;
+        let _alone = Flock::lock(
+            File::from(OwnedFd::from(handle)),
+            FlockArg::LockExclusiveNonblock,
+        )
+        .map_err(|_| FailedBuildError::InUse(id.to_owned()))?;
         let freed = bytes(&folder);
         // Out of sight at once: what is half removed is no build.
-        let grave = self.folder.join(format!(".removed-{id}"));
-        fs::rename(&folder, &grave).map_err(IoError::on("remove", &folder))?;
-        fs::remove_dir_all(&grave).map_err(IoError::on("remove", &grave))?;
+        let grave = OsString::from(format!(".removed-{id}"));
+        builds
+            .move_to(OsStr::new(id), &builds, &grave)
+            .and_then(|()| remove_tree(&builds, &grave, &StopCheck::default()))
+            .map_err(IoError::on("remove", &folder))?;
         Ok(freed)
     }
 
@@ -208,9 +218,12 @@ impl FailedBuild {
     /// # Errors
     /// Fails if it is being removed.
     pub fn hold(&self) -> Result<Flock<File>, FailedBuildError> {
-        let handle = File::open(&self.folder).map_err(IoError::on("open", &self.folder))?;
-        let locked = Flock::lock(handle, FlockArg::LockSharedNonblock)
-            .map_err(|(_, errno)| IoError::on("lock", &self.folder)(errno.into()))?;
+        let handle = Dir::open(&self.folder).map_err(IoError::on("open", &self.folder))?;
+        let locked = Flock::lock(
+            File::from(OwnedFd::from(handle)),
+            FlockArg::LockSharedNonblock,
+        )
+        .map_err(|(_, errno)| IoError::on("lock", &self.folder)(errno.into()))?;
         Ok(locked)
     }
 }

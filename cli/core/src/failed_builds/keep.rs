@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -62,8 +63,10 @@ impl FailedBuilds {
             .map_err(IoError::on("create a folder in", &self.folder))?;
         let folder = making.path();
         // Nothing is left behind if this process is killed right now.
-        let reaper = File::open(folder)
-            .and_then(|handle| Reaper::watch(folder, &handle))
+        let own = Dir::open(folder).map_err(IoError::on("open the folder", folder))?;
+        let reaper = own
+            .try_clone()
+            .and_then(|handle| Reaper::watch(folder, &File::from(OwnedFd::from(handle))))
             .map_err(IoError::on("watch over", folder))?;
         let mut record = Record::new(plan, failed.engine, failed.reason.clone(), failed.exit_code);
         record.disk = running
@@ -72,7 +75,6 @@ impl FailedBuilds {
         if record.disk.is_some() && link_box(plan, folder).is_ok() {
             record.box_folder = None;
         }
-        let own = Dir::open(folder).map_err(IoError::on("open the folder", folder))?;
         keep_log(failed.share, &own, stop)
             .map_err(IoError::on("copy the log to", &folder.join(LOG_NAME)))?;
         let console = folder.join(CONSOLE_NAME);
@@ -157,6 +159,7 @@ fn keep_log(share: &Dir, folder: &Dir, stop: &StopCheck) -> io::Result<()> {
 }
 
 /// Holds the box's files as they are, whatever becomes of the box.
+#[expect(clippy::disallowed_methods, reason = "files of the box store")]
 fn link_box(plan: &Plan, folder: &Path) -> io::Result<()> {
     let installed = &plan.installed;
     let info = &installed.info;

@@ -279,6 +279,12 @@ impl From<OwnedFd> for Dir {
     }
 }
 
+impl From<Dir> for OwnedFd {
+    fn from(dir: Dir) -> OwnedFd {
+        dir.fd
+    }
+}
+
 impl Status {
     /// What is known of an open file.
     ///

@@ -152,7 +152,7 @@ mod tests {
         symlink("../../precious", path("tree/a/link")).unwrap();
         nix::unistd::mkfifo(&path("tree/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         for name in ["tree/a/b/c", "tree/a/b", "tree/a", "tree"] {
-            fs::set_permissions(path(name), Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(path(name), Permissions::from_mode(0o000)).unwrap();
         }
         remove(&dir, "tree").unwrap();
         assert!(!path("tree").exists() && path("precious/file").exists());

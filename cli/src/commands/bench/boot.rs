@@ -54,6 +54,7 @@ impl Classify for BenchError {
 ///
 /// # Errors
 /// Fails if there is no such box or engine, or the box does not start kiwi.
+#[expect(clippy::disallowed_methods, reason = "a folder of its own")]
 pub(super) fn measure(
     report: &mut Report,
     name: &str,
