@@ -7,8 +7,8 @@ use boxbuild_host::stop::StopCheck;
 use boxbuild_host::untrusted::{Dir, FileKind, remove_tree};
 use nix::unistd::geteuid;
 
+use super::modes::{Modes, open_file, open_folder};
 use super::names::objection;
-use super::publish::{Modes, open_file, open_folder};
 
 /// How deep folders among the results may be.
 const DEEPEST: usize = 64;

@@ -10,6 +10,7 @@
 mod error;
 mod folder_result;
 mod manifest;
+mod modes;
 mod names;
 mod notes;
 mod publish;

@@ -8,22 +8,21 @@
 //! own then.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use boxbuild_host::digest::sha256_until;
 use boxbuild_host::error::IoError;
 use boxbuild_host::stop::{StopCheck, Stopped};
-use boxbuild_host::umask::umask;
-use boxbuild_host::untrusted::{Dir, FileKind, Replacement, Status, remove_tree};
+use boxbuild_host::untrusted::{FileKind, Replacement, Status, remove_tree};
 use boxbuild_protocol::paths::{CODE_NAME, LOG_NAME};
 use nix::unistd::geteuid;
 
 use super::error::{OutputDirError, PublishError};
 use super::folder_result::{self, MOST_INSIDE};
 use super::manifest::{self, Manifest};
+use super::modes::{Modes, open_file};
 use super::names::{is_of_kiwi, objection};
 use super::notes::Notes;
 use super::staging::OutputDir;
@@ -57,28 +56,6 @@ pub struct ResultFile {
     pub bytes: u64,
     /// SHA-256 in lower-case hex; a folder has none, nor has what is too long.
     pub sha256: Option<String>,
-}
-
-/// The modes of results.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Modes {
-    pub(super) file: u32,
-    pub(super) folder: u32,
-}
-
-impl Modes {
-    /// As if the user had made them.
-    fn of_user() -> Modes {
-        let mask = umask();
-        Modes {
-            file: 0o666 & !mask,
-            folder: 0o777 & !mask,
-        }
-    }
-
-    pub(super) fn set(self, file: &File) -> io::Result<()> {
-        file.set_permissions(Permissions::from_mode(self.file))
-    }
 }
 
 /// A result that may be published.
@@ -419,27 +396,5 @@ impl OutputDir<'_> {
 
     fn on(&self, action: &'static str, name: &str) -> impl FnOnce(io::Error) -> IoError + use<> {
         IoError::on(action, &self.target.path().join(name))
-    }
-}
-
-/// Opens a result, whatever mode it has.
-pub(super) fn open_file(dir: &Dir, name: &OsStr) -> io::Result<File> {
-    match dir.file(name) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            dir.unlock(name)?;
-            dir.file(name)
-        }
-        file => file,
-    }
-}
-
-/// Opens a folder of results, whatever mode it has.
-pub(super) fn open_folder(dir: &Dir, name: &OsStr) -> io::Result<Dir> {
-    match dir.folder(name) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            dir.unlock(name)?;
-            dir.folder(name)
-        }
-        folder => folder,
     }
 }
