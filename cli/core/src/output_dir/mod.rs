@@ -2,7 +2,7 @@
 //!
 //! The guest writes into a folder inside of the target folder, so that publishing is a rename on one
 //! file system: `.boxbuild.partial/bundle`. The outer one has mode 0700: no other user reaches
-//! what a guest makes, whatever mode that gives its share. What is published, and how, is in
+//! what a guest makes, whatever mode that gives its share, and none can lock it. What is published, and how, is in
 //! [`publish`]. Only `result.log` and `result.code` are published from a failed build.
 //!
 //! Both folders are descriptors from the start, and nothing of the guest's is reached by a path.

@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use boxbuild_host::error::IoError;
-use boxbuild_host::reaper::Reaper;
 use boxbuild_host::stop::{StopCheck, Stopped};
 use boxbuild_host::text::plain;
 use boxbuild_host::untrusted::{Dir, FileKind, remove_tree};
@@ -13,12 +12,9 @@ use boxbuild_protocol::paths::{CODE_NAME, LOG_NAME};
 
 use super::error::OutputDirError;
 use super::manifest::Manifest;
-use super::target_dir::TargetDir;
+use super::target_dir::{STAGING, TargetDir};
 
-/// Name of the folder in the target folder that no other user can enter.
-const STAGING: &str = ".boxbuild.partial";
-
-/// Name of the folder in it that the guest sees.
+/// Name of the folder in the staging folder that the guest sees.
 const SHARE: &str = "bundle";
 
 /// Longest `result.code` that is read, in bytes.
@@ -32,8 +28,6 @@ pub struct OutputDir<'t> {
     share_path: PathBuf,
     /// A build of a boxbuild that kept no manifest was here before.
     pub(super) is_of_old: bool,
-    /// Removes the staging folder even if this process is killed.
-    _reaper: Reaper,
 }
 
 /// The contents of the `result.code` that the guest wrote.
@@ -53,11 +47,11 @@ impl<'t> OutputDir<'t> {
     /// # Errors
     /// Fails if that is not possible, or `stop` says to stop.
     pub fn stage(target: &'t TargetDir, stop: &StopCheck) -> Result<OutputDir<'t>, OutputDirError> {
-        let staging = target.path().join(STAGING);
-        let dir = target.dir();
-        remove_tree(dir, OsStr::new(STAGING), stop).map_err(|error| match Stopped::of(&error) {
+        let (dir, staging) = (target.dir(), target.staging());
+        let place = target.path().join(STAGING);
+        empty(staging, stop).map_err(|error| match Stopped::of(&error) {
             Some(stopped) => OutputDirError::Publish(stopped.into()),
-            None => IoError::on("remove the leftover folder", &staging)(error).into(),
+            None => IoError::on("remove what is left in", &place)(error).into(),
         })?;
         let verdict = dir.status(OsStr::new(CODE_NAME));
         let was_used = verdict.is_ok_and(|status| status.kind == FileKind::Regular);
@@ -67,20 +61,14 @@ impl<'t> OutputDir<'t> {
                 &target.path().join(stale),
             ))?;
         }
-        let share = dir
-            .make_folder(OsStr::new(STAGING), 0o700)
-            .and_then(|outer| outer.make_folder(OsStr::new(SHARE), 0o755))
-            .map_err(IoError::on("create the folder", &staging))?;
-        let reaper = Reaper::watch(&staging, target.lock()).map_err(IoError::on(
-            "start the process that cleans up the folder",
-            &staging,
-        ))?;
+        let share = staging
+            .make_folder(OsStr::new(SHARE), 0o755)
+            .map_err(IoError::on("create the folder", &place.join(SHARE)))?;
         Ok(OutputDir {
             is_of_old: was_used && Manifest::read(dir).is_none(),
             target,
             share,
-            share_path: staging.join(SHARE),
-            _reaper: reaper,
+            share_path: place.join(SHARE),
         })
     }
 
@@ -118,14 +106,10 @@ impl<'t> OutputDir<'t> {
     }
 }
 
-impl Drop for OutputDir<'_> {
-    fn drop(&mut self) {
-        // Errors have nowhere to go; the reaper and the next build remove what is left. If it takes
-        // too long, the watchdog ends the process, and the reaper goes on.
-        let _ = remove_tree(
-            self.target.dir(),
-            OsStr::new(STAGING),
-            &StopCheck::default(),
-        );
+/// Removes everything in `folder`.
+fn empty(folder: &Dir, stop: &StopCheck) -> io::Result<()> {
+    for name in folder.names()? {
+        remove_tree(folder, &name?, stop)?;
     }
+    Ok(())
 }

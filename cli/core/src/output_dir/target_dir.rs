@@ -1,14 +1,26 @@
 //! The target folder, held for one run of the program.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use boxbuild_host::error::IoError;
-use boxbuild_host::untrusted::Dir;
+use boxbuild_host::reaper::Reaper;
+use boxbuild_host::stop::StopCheck;
+use boxbuild_host::untrusted::{Dir, FileKind, Status, remove_tree};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
 
 use super::error::OutputDirError;
+
+/// Name of the folder in the target folder that no other user can enter.
+pub(super) const STAGING: &str = ".boxbuild.partial";
+
+/// How often the staging folder is taken again, should others take it away meanwhile.
+const TRIES: u32 = 10;
 
 /// A target folder that is held: for one build, or for another attempt at it. It is opened once: a
 /// guest that can write into a folder above it changes nothing about where results go.
@@ -18,7 +30,11 @@ pub struct TargetDir {
     dir: Dir,
     /// The outermost folder that was made for this run, if any.
     made: Option<PathBuf>,
-    lock: Flock<File>,
+    staging: Dir,
+    /// Removes the staging folder even if this process is killed. Goes before the lock.
+    _reaper: Reaper,
+    /// On the staging folder: no other user can open that, and no lock file is left behind.
+    _lock: Flock<File>,
 }
 
 impl TargetDir {
@@ -39,22 +55,20 @@ impl TargetDir {
         }
         fs::create_dir_all(path).map_err(io("create the folder", path))?;
         let dir = Dir::open(path).map_err(io("open the folder", path))?;
-        // The lock is on the folder itself: no lock file that could be left behind.
-        let handle = dir
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(io("open the folder", path))?;
-        let lock = Flock::lock(File::from(handle), FlockArg::LockExclusiveNonblock).map_err(
-            |(_, errno)| match errno {
-                nix::errno::Errno::EWOULDBLOCK => OutputDirError::InUse(path.to_owned()),
-                errno => io("lock the folder", path)(errno.into()).into(),
-            },
-        )?;
+        let place = path.join(STAGING);
+        let taken = take(&dir).map_err(io("take the folder", &place))?;
+        let Some((staging, lock)) = taken else {
+            return Err(OutputDirError::InUse(path.to_owned()));
+        };
+        let reaper = Reaper::watch(&place, &lock)
+            .map_err(io("start the process that cleans up the folder", &place))?;
         Ok(TargetDir {
             path: path.to_owned(),
             dir,
             made,
-            lock,
+            staging,
+            _reaper: reaper,
+            _lock: lock,
         })
     }
 
@@ -68,13 +82,60 @@ impl TargetDir {
         &self.dir
     }
 
-    pub(super) fn lock(&self) -> &File {
-        &self.lock
+    /// The folder in it that no other user can enter.
+    pub(super) fn staging(&self) -> &Dir {
+        &self.staging
     }
+}
+
+/// Makes the staging folder, or takes over what a killed build left of one; `None` if another build
+/// has it.
+fn take(target: &Dir) -> io::Result<Option<(Dir, Flock<File>)>> {
+    let name = OsStr::new(STAGING);
+    for _ in 0..TRIES {
+        let found = match target.make_folder(name, 0o700) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => target.find(name)?,
+            made => {
+                made?;
+                target.find(name)?
+            }
+        };
+        match found {
+            Some(status) if status.owner != geteuid().as_raw() => {
+                return Err(io::Error::other("it belongs to another user"));
+            }
+            Some(status) if status.kind != FileKind::Folder => target.remove(name)?,
+            _ => {}
+        }
+        let staging = match target.folder(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                target.unlock(name)?;
+                continue;
+            }
+            staging => staging?,
+        };
+        let handle = File::from(OwnedFd::from(staging.try_clone()?));
+        let lock = match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => return Err(errno.into()),
+        };
+        staging.set_mode(0o700)?;
+        // A build that has just ended may have removed what was opened.
+        let named = target.find(name)?.map(|status| status.inode);
+        if named == Some(Status::of(&staging)?.inode) {
+            return Ok(Some((staging, lock)));
+        }
+    }
+    Err(io::Error::other("it changes all the time"))
 }
 
 impl Drop for TargetDir {
     fn drop(&mut self) {
+        // Errors have nowhere to go; the reaper and the next build remove what is left. If it takes
+        // too long, the watchdog ends the process, and the reaper goes on.
+        let _ = remove_tree(&self.dir, OsStr::new(STAGING), &StopCheck::default());
         // Of folders that were made for nothing, only empty ones can be removed.
         if let Some(made) = &self.made {
             let mut empty = self.path.as_path();

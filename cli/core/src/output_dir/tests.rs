@@ -98,7 +98,7 @@ fn results_appear_whole_and_with_the_modes_of_the_user() {
     for name in ["image.raw", "locked", "open", "result.log", "result.code"] {
         assert_eq!(sandbox.mode(name), 0o666 & !umask(), "{name}");
     }
-    drop(output);
+    drop(target);
     assert!(!sandbox.path(".boxbuild.partial").exists());
 }
 
@@ -285,6 +285,7 @@ fn no_other_user_reaches_the_share() {
     let target = sandbox.target();
     let output = stage(&target);
     set_mode(output.share(), 0o777);
+    // The folder of an older boxbuild was open for all.
     assert_eq!(sandbox.mode(".boxbuild.partial"), 0o700);
     assert!(
         output
@@ -337,7 +338,7 @@ fn a_failed_build_leaves_log_and_code_and_nothing_else() {
     fs::write(output.share().join("result.log"), "why").unwrap();
     let published = output.publish_failure(1).unwrap();
     assert!(published.log.is_some());
-    drop(output);
+    drop(target);
     assert_eq!(sandbox.names(), ["precious", "result.code", "result.log"]);
     assert_eq!(sandbox.read("precious"), "mine");
     assert_eq!(sandbox.read("result.code"), "1\n");
@@ -357,6 +358,17 @@ fn two_builds_cannot_share_a_target() {
         !sandbox.root.exists(),
         "a folder made for a build that never ran must go"
     );
+    sandbox.target();
+}
+
+/// Fault 28, for target folders: any user who can read one could lock it.
+#[test]
+fn a_lock_of_another_user_does_not_hold_a_target() {
+    let sandbox = Sandbox::new();
+    fs::create_dir_all(&sandbox.root).unwrap();
+    let theirs = fs::File::open(&sandbox.root).unwrap();
+    let lock = nix::fcntl::Flock::lock(theirs, nix::fcntl::FlockArg::LockExclusiveNonblock);
+    let _lock = lock.unwrap();
     sandbox.target();
 }
 
@@ -463,7 +475,7 @@ fn a_tree_of_25000_levels_changes_nothing_about_the_verdict() {
             output.publish_failure(1).unwrap();
             assert_eq!(sandbox.read("result.code"), "1\n");
         }
-        drop(output);
+        drop(target);
         assert!(!sandbox.path(".boxbuild.partial").exists());
     }
 }
