@@ -20,30 +20,30 @@ pub(crate) fn print_text(text: &str) -> Result<()> {
 /// terminal.
 pub(crate) fn print_log(source: &mut impl Read) -> Result<()> {
     let mut stdout = io::BufWriter::new(io::stdout().lock());
+    unless_closed(copy_lines(source, &mut stdout).and_then(|()| stdout.flush()))
+}
+
+fn copy_lines(source: &mut impl Read, target: &mut impl Write) -> io::Result<()> {
     let mut lines = Lines::default();
     let mut buffer = vec![0; 64 << 10];
-    let mut copy = || -> io::Result<()> {
-        loop {
-            let count = match source.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let mut written = Ok(());
-            lines.push(&buffer[..count], |line| {
-                if written.is_ok() {
-                    written = writeln!(stdout, "{line}");
-                }
-            });
-            written?;
-        }
-        if let Some(rest) = lines.rest() {
-            writeln!(stdout, "{rest}")?;
-        }
-        stdout.flush()
-    };
-    unless_closed(copy())
+    loop {
+        let count = match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let mut written = Ok(());
+        lines.push(&buffer[..count], |line| {
+            if written.is_ok() {
+                written = writeln!(target, "{line}");
+            }
+        });
+        written?;
+    }
+    lines
+        .rest()
+        .map_or(Ok(()), |rest| writeln!(target, "{rest}"))
 }
 
 /// Prints a line on standard error. One that is closed does not fail a command.
@@ -86,5 +86,22 @@ fn unless_closed(written: io::Result<()>) -> Result<()> {
             Err(error).host_context(|| "cannot write to standard output")
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fault 13: `boxbuild logs` showed the log byte by byte.
+    #[test]
+    fn a_log_does_nothing_to_the_terminal() {
+        let log = "one\n\x1b]0;title\x07two\r\n\u{202e}\u{9b}2Jthree\tx";
+        let mut shown = Vec::new();
+        copy_lines(&mut log.as_bytes(), &mut shown).unwrap();
+        assert_eq!(
+            String::from_utf8(shown).unwrap(),
+            "one\n0;titletwo\n2Jthree\tx\n"
+        );
     }
 }

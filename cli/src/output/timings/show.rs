@@ -63,8 +63,9 @@ pub(crate) fn show(
 mod tests {
     use super::*;
 
+    /// How many names there are, beside that of the staging folder.
     fn names(target: &TargetDir) -> usize {
-        target.dir().names().unwrap().count()
+        target.dir().names().unwrap().count() - 1
     }
 
     #[test]
