@@ -26,10 +26,15 @@ pub fn is_harmful(char: char) -> bool {
         )
 }
 
+/// Whether it is nothing but printable ASCII: almost all lines are.
+fn is_ascii_text(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
 /// One line without escape sequences and other harmful characters but tabs.
 pub fn plain(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    if !text.chars().any(is_harmful) {
+    if is_ascii_text(bytes) || !text.chars().any(is_harmful) {
         return text.into_owned();
     }
     let mut plain = String::with_capacity(text.len());
@@ -84,7 +89,7 @@ pub fn shown_path(path: &Path) -> String {
 /// removed those of others.
 pub fn screen(text: &str) -> Cow<'_, str> {
     let fine = |char: char| !is_harmful(char) || matches!(char, '\n' | '\t');
-    if text.chars().all(fine) {
+    if is_ascii_text(text.as_bytes()) || text.chars().all(fine) {
         return Cow::Borrowed(text);
     }
     let mut screen = String::with_capacity(text.len());

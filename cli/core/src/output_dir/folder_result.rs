@@ -3,9 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 
+use boxbuild_host::digest::hex;
 use boxbuild_host::stop::StopCheck;
 use boxbuild_host::untrusted::{Dir, FileKind, remove_tree};
 use nix::unistd::geteuid;
+use sha2::{Digest, Sha256};
 
 use super::modes::{Modes, open_file, open_folder};
 use super::names::objection;
@@ -77,9 +79,46 @@ pub(super) fn prepare(
     Ok(left_out)
 }
 
+/// What tells the folder `name` of `parent` with everything in it from all others, and from itself once
+/// something in it was added, removed or replaced: a hash of the inodes and their names.
+///
+/// # Errors
+/// Fails if it cannot be read, or is no folder that [`prepare`] could have made.
+pub(super) fn fingerprint(parent: &Dir, name: &OsStr) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut count = 0;
+    let mut open = vec![Level::read(parent.folder(name)?)?];
+    while let Some(level) = open.last_mut() {
+        let Some(name) = level.names.pop() else {
+            hash.update([b'.']);
+            open.pop();
+            continue;
+        };
+        count += 1;
+        let status = level.dir.status(&name)?;
+        let next = match status.kind {
+            FileKind::Folder => Some(Level::read(level.dir.folder(&name)?)?),
+            _ => None,
+        };
+        if count > MOST_INSIDE || open.len() > DEEPEST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let (seconds, nanoseconds) = status.born.unwrap_or_default();
+        hash.update([status.kind as u8]);
+        hash.update(status.inode.to_le_bytes());
+        hash.update(seconds.to_le_bytes());
+        hash.update(nanoseconds.to_le_bytes());
+        hash.update((name.len() as u64).to_le_bytes());
+        hash.update(name.as_encoded_bytes());
+        open.extend(next);
+    }
+    Ok(hex(&hash.finalize()))
+}
+
 /// A folder that is worked on.
 struct Level {
     dir: Dir,
+    /// The last one is next.
     names: Vec<OsString>,
 }
 
@@ -87,11 +126,14 @@ impl Level {
     fn open(parent: &Dir, name: &OsStr) -> io::Result<Level> {
         let dir = open_folder(parent, name)?;
         dir.set_mode(0o700)?;
+        Level::read(dir)
+    }
+
+    fn read(dir: Dir) -> io::Result<Level> {
         // More than there may be are seen in the rest.
-        let names = dir
-            .names()?
-            .take(MOST_INSIDE + 1)
-            .collect::<io::Result<_>>()?;
+        let names = dir.names()?.take(MOST_INSIDE + 1);
+        let mut names = names.collect::<io::Result<Vec<_>>>()?;
+        names.sort_by(|one, other| other.cmp(one));
         Ok(Level { dir, names })
     }
 }

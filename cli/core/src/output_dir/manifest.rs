@@ -7,6 +7,7 @@ use boxbuild_host::untrusted::{Dir, FileKind, Replacement, Status};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
+use super::folder_result::fingerprint;
 use super::names::objection;
 
 /// Name of the manifest in the target folder.
@@ -30,7 +31,9 @@ pub(super) struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     name: String,
-    folder: bool,
+    /// Of a folder: [`fingerprint`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    folder: Option<String>,
     inode: u64,
     /// With the number of the inode, which may be used again, it tells one file from all others.
     born: Option<(i64, u32)>,
@@ -39,33 +42,40 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(name: &str, status: &Status) -> Entry {
-        Entry {
+    fn new(dir: &Dir, name: &str, status: &Status) -> io::Result<Entry> {
+        let folder = match status.kind {
+            FileKind::Folder => Some(fingerprint(dir, OsStr::new(name))?),
+            _ => None,
+        };
+        Ok(Entry {
             name: name.to_owned(),
-            folder: status.kind == FileKind::Folder,
+            folder,
             inode: status.inode,
             born: status.born,
             bytes: status.len,
             modified: status.modified,
-        }
+        })
     }
 
-    /// Whether `status` is that of the result, or of a copy that has its times (a backup, another file
-    /// system).
-    fn is(&self, status: &Status) -> bool {
-        let kind = if self.folder {
-            FileKind::Folder
-        } else {
-            FileKind::Regular
-        };
+    /// Whether what `dir` has as `name`, with this status, is the result: itself, or, of a file, a copy
+    /// that has its times (a backup, another file system). A folder in which the user added or replaced
+    /// something is the user's.
+    fn is(&self, dir: &Dir, name: &OsStr, status: &Status) -> bool {
         let born_then = match (self.born, status.born) {
             (Some(then), Some(now)) => then == now,
             _ => true,
         };
         let same = self.inode == status.inode && born_then;
         // tar and others know seconds only.
-        let copy = !self.folder && self.bytes == status.len && self.modified.0 == status.modified.0;
-        kind == status.kind && (same || copy)
+        let copy = self.bytes == status.len && self.modified.0 == status.modified.0;
+        match &self.folder {
+            None => status.kind == FileKind::Regular && (same || copy),
+            Some(known) => {
+                status.kind == FileKind::Folder
+                    && same
+                    && fingerprint(dir, name).is_ok_and(|now| now == *known)
+            }
+        }
     }
 }
 
@@ -85,23 +95,24 @@ impl Manifest {
         Some(manifest)
     }
 
-    /// Whether an earlier build made what is named `name`.
-    pub(super) fn has(&self, name: &str, status: &Status) -> bool {
+    /// Whether an earlier build made what `dir` has as `name`, with this status.
+    pub(super) fn has(&self, dir: &Dir, name: &str, status: &Status) -> bool {
         let mut entries = self.results.iter().filter(|entry| entry.name == name);
-        entries.any(|entry| entry.is(status))
+        entries.any(|entry| entry.is(dir, OsStr::new(name), status))
     }
 
-    /// Adds results that are going to be published.
-    pub(super) fn add<'a>(&mut self, results: impl Iterator<Item = (&'a str, &'a Status)>) {
-        self.results
-            .extend(results.map(|(name, status)| Entry::new(name, status)));
+    /// Adds the result `name` of `dir`, which is going to be published.
+    pub(super) fn add(&mut self, dir: &Dir, name: &str, status: &Status) -> io::Result<()> {
+        self.results.push(Entry::new(dir, name, status)?);
+        Ok(())
     }
 
     /// Forgets what is no longer there, or is something else now.
     pub(super) fn prune(&mut self, target: &Dir) {
         self.results.retain(|entry| {
-            let status = target.find(OsStr::new(&entry.name));
-            matches!(status, Ok(Some(status)) if entry.is(&status))
+            let name = OsStr::new(&entry.name);
+            let status = target.find(name);
+            matches!(status, Ok(Some(status)) if entry.is(target, name, &status))
         });
         let excess = self.results.len().saturating_sub(MOST);
         self.results.drain(..excess);

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use boxbuild_host::digest::sha256_until;
 use boxbuild_host::error::IoError;
 use boxbuild_host::stop::{StopCheck, Stopped};
-use boxbuild_host::untrusted::{FileKind, Replacement, Status, remove_tree};
+use boxbuild_host::untrusted::{Dir, FileKind, Replacement, Status, remove_tree};
 use boxbuild_protocol::paths::{CODE_NAME, LOG_NAME};
 use nix::unistd::geteuid;
 
@@ -32,6 +32,9 @@ const MOST: usize = 1000;
 
 /// How many bytes of results get a checksum: a hole of a file costs as much as data.
 const MOST_HASHED: u64 = 1 << 40;
+
+/// Beginning of the names of folders for results that cannot be published.
+const RESCUED: &str = "result.unpublished-";
 
 /// Folders for results that cannot be published, at most, in one target folder.
 const MOST_RESCUED: u32 = 1000;
@@ -257,7 +260,7 @@ impl OutputDir<'_> {
             let found = target
                 .find(OsStr::new(name))
                 .map_err(|error| Trouble::Io(self.on("examine", name)(error)))?;
-            if found.is_some_and(|there| !self.may_replace(&earlier, name, &there)) {
+            if found.is_some_and(|there| !self.may_replace(&earlier, target, name, &there)) {
                 in_the_way.push(name.clone());
             }
         }
@@ -267,13 +270,10 @@ impl OutputDir<'_> {
         // Before the names are there: if this process is killed, both old and new ones are known.
         let mut known = earlier.clone();
         known.prune(target);
-        known.add(
-            candidates
-                .iter()
-                .map(|result| (&*result.name, &result.status)),
-        );
-        known
-            .write(target)
+        candidates
+            .iter()
+            .try_for_each(|result| known.add(&self.share, &result.name, &result.status))
+            .and_then(|()| known.write(target))
             .map_err(|error| Trouble::Io(self.on("write", manifest::NAME)(error)))?;
         for Candidate { name, .. } in candidates {
             self.move_one(name, &earlier)?;
@@ -294,23 +294,23 @@ impl OutputDir<'_> {
         share.exchange(os_name, target, os_name).map_err(io)?;
         // What has been there a moment ago may have become something else.
         let there = share.status(os_name).map_err(io)?;
-        if self.may_replace(earlier, name, &there) {
+        if self.may_replace(earlier, share, name, &there) {
             return Ok(());
         }
         share.exchange(os_name, target, os_name).map_err(io)?;
         Err(Trouble::InTheWay(vec![name.to_owned()]))
     }
 
-    /// Whether an earlier build made what the target folder has as `name`. One that kept no manifest
+    /// Whether an earlier build made what `dir` has as `name`. One that kept no manifest
     /// is believed to have made what is named as kiwi's results are.
-    fn may_replace(&self, manifest: &Manifest, name: &str, there: &Status) -> bool {
+    fn may_replace(&self, earlier: &Manifest, dir: &Dir, name: &str, there: &Status) -> bool {
         let old = || {
             self.is_of_old
                 && there.kind == FileKind::Regular
                 && there.owner == geteuid().as_raw()
                 && is_of_kiwi(name)
         };
-        manifest.has(name, there) || old()
+        earlier.has(dir, name, there) || old()
     }
 
     /// Publishes the log, if there is one, and writes the verdict last.
@@ -369,7 +369,7 @@ impl OutputDir<'_> {
     fn rescue(&self, candidates: &[Candidate]) -> Option<PathBuf> {
         let target = self.target.dir();
         let (name, folder) = (1..=MOST_RESCUED).find_map(|number| {
-            let name = OsString::from(format!("results-{number}"));
+            let name = OsString::from(format!("{RESCUED}{number}"));
             match target.make_folder(&name, 0o700) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
                 made => Some((name, made)),

@@ -185,7 +185,7 @@ fn what_no_build_made_is_never_replaced_and_the_results_are_saved() {
             panic!("{error}");
         };
         assert_eq!(*paths, [sandbox.path("Makefile"), sandbox.path("src")]);
-        let folder = sandbox.path(&format!("results-{number}"));
+        let folder = sandbox.path(&format!("result.unpublished-{number}"));
         assert_eq!(rescued.as_ref(), Some(&folder));
         assert!(error.to_string().contains(folder.to_str().unwrap()));
         assert_eq!(fs::read_to_string(folder.join("image")).unwrap(), "image");
@@ -218,6 +218,11 @@ fn results_of_earlier_builds_are_replaced_by_any_kind() {
         })
         .unwrap();
     assert_eq!(sandbox.read("image/inside"), "x");
+    // One in which the user put something is the user's.
+    fs::write(sandbox.path("image/mine"), "mine").unwrap();
+    assert!(sandbox.build(file("image", "third")).is_err());
+    assert_eq!(sandbox.read("image/mine"), "mine");
+    fs::remove_file(sandbox.path("image/mine")).unwrap();
     sandbox.build(file("image", "third")).unwrap();
     assert_eq!(sandbox.read("image"), "third");
     assert_eq!(sandbox.mode(MANIFEST), 0o600);
