@@ -1,7 +1,5 @@
 //! What is known of a box's root file system without booting it.
 
-use std::path::Path;
-
 use boxbuild_protocol::kernel_args;
 use boxbuild_vmm::disk::Image;
 use boxinit::partition;
@@ -13,13 +11,12 @@ const PARTITIONS: u32 = 16;
 
 /// The kind of file system that `root=` among `items` of the kernel command line names on the
 /// disk `image`, if that can be told.
-pub fn kind(image: &Path, items: &[String]) -> Option<&'static str> {
+pub(crate) fn root_kind(image: &Image, items: &[String]) -> Option<&'static str> {
     let root = Root::parse(kernel_args::value(items, "root")).ok()?;
-    let image = Image::open_qcow2(image).ok()?;
-    let table = start(&image, 0, partition::PROBE_LENGTH)?;
+    let table = start(image, 0, partition::PROBE_LENGTH)?;
     let content = |number| {
         let entry = partition::entry(&table, number)?;
-        let bytes = start(&image, entry.start, superblock::PROBE_LENGTH)?;
+        let bytes = start(image, entry.start, superblock::PROBE_LENGTH)?;
         Some((entry, superblock::probe(&bytes)))
     };
     let kind = |content| match content {
