@@ -87,6 +87,13 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// Adds several.
+    #[must_use]
+    pub fn descriptors(mut self, files: Vec<BorrowedFd<'a>>) -> Launch<'a> {
+        self.descriptors.extend(files);
+        self
+    }
+
     /// Starts the process and sends it `config`, without waiting for it.
     ///
     /// Must be called on a thread that outlives the process.
