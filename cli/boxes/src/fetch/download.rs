@@ -119,7 +119,7 @@ fn from_web(
 ) -> Result<(), FetchError> {
     let mut attempts = 0;
     let mut announced = false;
-    // Bytes that arrive a second time are no progress.
+    // Bytes that arrive a second time are no progress, nor are some now and then.
     let mut most = file.len();
     loop {
         client.check()?;
@@ -130,7 +130,7 @@ fn from_web(
                 problem,
                 retry_after,
             }) => {
-                if file.len() > most {
+                if file.len() >= most + Pace::LEAST {
                     most = file.len();
                     attempts = 0;
                 }

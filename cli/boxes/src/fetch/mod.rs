@@ -12,6 +12,7 @@ mod http;
 mod meter;
 mod mirror;
 mod partial_file;
+mod reach;
 mod retry;
 mod signature;
 
