@@ -31,7 +31,10 @@ fn memory_file() -> std::io::Result<File> {
 pub fn qcow2(data: &[u8]) {
     /// Longest disk that is written out, in bytes.
     const LONGEST: u64 = 64 << 20;
-    let Ok(image) = file(data).map_err(Into::into).and_then(|file| disk::open(file, true)) else {
+    let Ok(image) = file(data)
+        .map_err(Into::into)
+        .and_then(|file| disk::open(file, true))
+    else {
         return;
     };
     let _ = disk::facts(&image);
@@ -76,7 +79,8 @@ pub fn layers(data: &[u8]) {
     let mut entries = entries;
     for entry in entries.entries().into_iter().flatten().flatten() {
         let name = entry.path_bytes().into_owned();
-        let good = !name.starts_with(b"/") && name.split(|byte| *byte == b'/').all(|part| part != b"..");
+        let good =
+            !name.starts_with(b"/") && name.split(|byte| *byte == b'/').all(|part| part != b"..");
         assert!(good, "{}", String::from_utf8_lossy(&name));
     }
 }

@@ -41,7 +41,9 @@ pub struct Output<'a> {
 
 impl std::fmt::Debug for Output<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Output").field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Output")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
     }
 }
 
@@ -322,8 +324,9 @@ impl Parser {
                 }
                 Err(error) => return Err(ParseError::Host(error)),
             };
-            let message = serde_json::from_slice(&message)
-                .map_err(|error| ParseError::Ended(format!("its answer cannot be read: {error}")))?;
+            let message = serde_json::from_slice(&message).map_err(|error| {
+                ParseError::Ended(format!("its answer cannot be read: {error}"))
+            })?;
             let sent = match message {
                 Message::Done(reply) => return Ok(Some(reply)),
                 Message::Failed(text) => return Err(ParseError::Refused(shown(text.as_bytes()))),

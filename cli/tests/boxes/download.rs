@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use boxbuild_boxes::catalog::Location;
 use boxbuild_boxes::fetch::{
-    Algorithm, Checksum, Client, Download, FetchError, FetchedFile, Meter,
-    RetryPolicy, download,
+    Algorithm, Checksum, Client, Download, FetchError, FetchedFile, Meter, RetryPolicy, download,
 };
 use boxbuild_host::interrupt::Interrupt;
 

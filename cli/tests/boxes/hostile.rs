@@ -31,7 +31,10 @@ fn on_small_disk(sandbox: &Sandbox, mib: u32, args: &[&str]) -> Option<(CommandR
         .args(own.get_args())
         .current_dir(sandbox.path("work"))
         .env_clear()
-        .envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        .envs(
+            own.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
     let output = command.output().ok()?;
     if output.status.code() == Some(99) || output.status.code() == Some(1) {
         return None;
@@ -146,19 +149,24 @@ fn a_long_name_in_the_archive_is_refused() {
 
 #[test]
 fn nothing_is_looked_at_before_its_checksum_is_right() {
-    let sandbox = Sandbox::new();
     let set = Set::new(1, 50_000);
-    set.publish(&sandbox.server);
     for path in [kernel_path(), disk_path()] {
+        let sandbox = Sandbox::new();
+        set.publish(&sandbox.server);
         sandbox.server.put(&path, "neither an archive nor a disk");
         let result = sandbox.run(&["box", "pull", "test"]);
         assert!(!result.stderr.contains("damaged"), "{}", result.stderr);
         result.expect(3, &["wrong checksum"]);
-        set.publish(&sandbox.server);
     }
+    let sandbox = Sandbox::new();
+    set.publish(&sandbox.server);
     // What arrives in pieces is unpacked as a whole.
-    sandbox.server.fault(&kernel_path(), Some(1), Fault::Truncate(20_000));
-    sandbox.server.fault(&kernel_path(), Some(1), Fault::Reset(20_000));
+    sandbox
+        .server
+        .fault(&kernel_path(), Some(1), Fault::Truncate(20_000));
+    sandbox
+        .server
+        .fault(&kernel_path(), Some(1), Fault::Reset(20_000));
     sandbox.run(&["box", "pull", "test"]).expect(0, &[]);
     assert!(sandbox.has(&set));
     let installed = sandbox.installed();
@@ -209,24 +217,38 @@ fn locks_of_other_users_are_not_in_the_way() {
     sandbox.run(&["box", "pull", "test"]).expect(0, &[]);
     drop(BoxLock::take(&sandbox.installed(), DiskAccess::Write).unwrap());
     let dir = sandbox.installed().dir;
-    let fetch = sandbox.root().join(format!(".fetch-{}", dir.file_name().unwrap().display()));
+    let fetch = sandbox
+        .root()
+        .join(format!(".fetch-{}", dir.file_name().unwrap().display()));
     fs::create_dir(&fetch).unwrap();
     // What any user can open.
     let mut readable = vec![sandbox.root(), dir.clone(), fetch];
-    readable.extend(fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()));
+    readable.extend(
+        fs::read_dir(&dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path()),
+    );
     readable.retain(|path| fs::metadata(path).unwrap().mode() & 0o004 != 0);
     assert!(readable.len() > 5, "{readable:?}");
     let locks: Vec<_> = readable
         .iter()
-        .map(|path| Flock::lock(File::open(path).unwrap(), FlockArg::LockExclusiveNonblock).unwrap())
+        .map(|path| {
+            Flock::lock(File::open(path).unwrap(), FlockArg::LockExclusiveNonblock).unwrap()
+        })
         .collect();
     let start = Instant::now();
     for args in [&["box", "list"][..], &["box", "pull", "test", "--force"]] {
         let mut command = Command::new("timeout");
         let own = sandbox.command(args);
-        command.arg("20").arg(own.get_program()).args(own.get_args());
+        command
+            .arg("20")
+            .arg(own.get_program())
+            .args(own.get_args());
         command.env_clear().current_dir(sandbox.path("work"));
-        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.envs(
+            own.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
         CommandResult::from(command.output().unwrap()).expect(0, &[]);
     }
     let installed = sandbox.installed();
@@ -251,9 +273,15 @@ fn configuration_that_never_ends_is_refused() {
     let limited = |args: &[&str], list: &str| {
         let own = sandbox.command(args);
         let mut command = Command::new("timeout");
-        command.arg("20").arg(own.get_program()).args(own.get_args());
+        command
+            .arg("20")
+            .arg(own.get_program())
+            .args(own.get_args());
         command.env_clear().current_dir(sandbox.path("work"));
-        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.envs(
+            own.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
         command.env("KIWI_BOXED_PLUGIN_CFG", list);
         CommandResult::from(command.output().unwrap())
     };
@@ -268,7 +296,9 @@ fn configuration_that_never_ends_is_refused() {
     fs::write(work("kernel"), "a kernel").unwrap();
     let import = ["box", "import", "x", "--disk", "zero", "--kernel", "kernel"];
     limited(&import, list).expect(3, &["not a regular file"]);
-    let import = ["box", "import", "x", "--rootfs", "zero", "--kernel", "kernel"];
+    let import = [
+        "box", "import", "x", "--rootfs", "zero", "--kernel", "kernel",
+    ];
     let result = limited(&import, list);
     if !result.stderr.contains("not installed") && !result.stderr.contains("subordinate ids") {
         result.expect(3, &["not a regular file"]);

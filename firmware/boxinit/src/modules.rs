@@ -345,7 +345,9 @@ softdep looped pre: looped
         }
         assert!(index.is_exhausted());
         let all = Index {
-            aliases: (0..10_000).map(|number| format!("alias * m{number}\n")).collect(),
+            aliases: (0..10_000)
+                .map(|number| format!("alias * m{number}\n"))
+                .collect(),
             ..Index::default()
         };
         assert!(all.modules("x").is_empty() && all.is_exhausted());

@@ -326,16 +326,25 @@ mod tests {
         let soft: String = names.iter().map(soft).collect();
         let circles = [
             ("modules.dep", format!("virtio_blk.ko:\n{dependencies}")),
-            ("modules.softdep", format!("softdep virtio_blk pre: m0\n{soft}")),
+            (
+                "modules.softdep",
+                format!("softdep virtio_blk pre: m0\n{soft}"),
+            ),
         ];
         let stars = format!("alias {}b x\n", "*a".repeat(100)).repeat(100_000);
         let patterns = [
             ("modules.dep", String::from("virtio_blk.ko:\n")),
-            ("modules.alias", stars.replace("*a", "*[a-z_]")[..LARGEST_INDEX].to_owned()),
+            (
+                "modules.alias",
+                stars.replace("*a", "*[a-z_]")[..LARGEST_INDEX].to_owned(),
+            ),
         ];
         let long = [("modules.alias", " ".repeat(LARGEST_INDEX + 1))];
-        for (files, is_refused) in [(&circles[..], false), (&patterns[..], true), (&long[..], true)]
-        {
+        for (files, is_refused) in [
+            (&circles[..], false),
+            (&patterns[..], true),
+            (&long[..], true),
+        ] {
             let mut archive = Archive::new();
             for (name, text) in files {
                 archive.file(&format!("lib/modules/6.1/{name}"), 0o644, text.as_bytes());
@@ -344,7 +353,12 @@ mod tests {
             let packed = zstd::encode_all(&archive.finish()[..], 3).unwrap();
             let result = reduce(&packed, None);
             let refused = matches!(result, Err(ReadError::TooMuchWork));
-            assert_eq!(refused, is_refused, "{:?}", result.map(|found| found.is_some()));
+            assert_eq!(
+                refused,
+                is_refused,
+                "{:?}",
+                result.map(|found| found.is_some())
+            );
         }
         assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
     }
@@ -353,9 +367,16 @@ mod tests {
     fn modules_that_unpack_without_end_are_refused() {
         let zeros = zstd::encode_all(io::repeat(0).take(LARGEST_MODULES as u64 + 1), 1).unwrap();
         let mut archive = Archive::new();
-        archive.file("lib/modules/6.1/modules.dep", 0o644, b"virtio_blk.ko.zst:\n");
+        archive.file(
+            "lib/modules/6.1/modules.dep",
+            0o644,
+            b"virtio_blk.ko.zst:\n",
+        );
         archive.file("lib/modules/6.1/virtio_blk.ko.zst", 0o644, &zeros);
-        assert!(matches!(reduce(&archive.finish(), None), Err(ReadError::TooLarge)));
+        assert!(matches!(
+            reduce(&archive.finish(), None),
+            Err(ReadError::TooLarge)
+        ));
         let mut bomb = Vec::new();
         for _ in 0..3 {
             bomb.extend_from_slice(&zeros);

@@ -71,9 +71,7 @@ pub enum ChecksumError {
     #[error("it has the checksums of several files, and none is named {0}")]
     Ambiguous(String),
     /// A signed text does not say that its checksum is that of the file.
-    #[error(
-        "it is signed, but names '{named}' and not {name}: its signature is for another file"
-    )]
+    #[error("it is signed, but names '{named}' and not {name}: its signature is for another file")]
     OtherFile {
         /// The file.
         name: String,
@@ -136,12 +134,19 @@ impl Checksum {
         algorithm: Algorithm,
     ) -> Result<Checksum, ChecksumError> {
         let body = signed_part(text)?;
-        let mut entries = body.lines().filter_map(|line| entry(line, algorithm)).peekable();
+        let mut entries = body
+            .lines()
+            .filter_map(|line| entry(line, algorithm))
+            .peekable();
         let Some((_, first)) = entries.peek() else {
             // Tells what there is instead.
             return Checksum::parse(text, name, algorithm);
         };
-        let named: String = first.chars().take(100).filter(|c| !c.is_control()).collect();
+        let named: String = first
+            .chars()
+            .take(100)
+            .filter(|c| !c.is_control())
+            .collect();
         let found = entries.find(|(_, named)| is_named(named, name));
         match found {
             Some((hex, _)) => Ok(Checksum { algorithm, hex }),
@@ -166,7 +171,9 @@ fn is_named(named: &str, name: &str) -> bool {
     let is_version = |part: &str| {
         let digits = part.strip_prefix("Build").unwrap_or(part);
         digits.starts_with(|c: char| c.is_ascii_digit())
-            && digits.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '_')
+            && digits
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '_')
     };
     let mut wanted = name.split('-').peekable();
     named.split('-').all(|part| {

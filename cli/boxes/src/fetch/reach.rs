@@ -291,8 +291,14 @@ mod tests {
         let chosen = reach.choose("mirror.example", both).unwrap();
         assert_eq!(chosen, addresses(&["195.135.223.226"]));
         // What the user names is reached, whatever it is, and leads inside from then on.
-        assert_eq!(reach.choose("download.example", inside.clone()).unwrap(), inside);
-        assert_eq!(reach.choose("mirror.example", inside.clone()).unwrap(), inside);
+        assert_eq!(
+            reach.choose("download.example", inside.clone()).unwrap(),
+            inside
+        );
+        assert_eq!(
+            reach.choose("mirror.example", inside.clone()).unwrap(),
+            inside
+        );
         reach.may_follow(&url("http://10.0.0.2/")).unwrap();
     }
 }

@@ -159,7 +159,11 @@ mod tests {
     }
 
     /// Has `content` made of it.
-    fn make(cache: &Cache, sha256: &str, content: Result<&str, ParseError>) -> Result<String, CacheError> {
+    fn make(
+        cache: &Cache,
+        sha256: &str,
+        content: Result<&str, ParseError>,
+    ) -> Result<String, CacheError> {
         let made = cache.make(&source(), 10, sha256, "refusal", |_, copy, _| {
             let mut text = String::new();
             (&*copy).read_to_string(&mut text).unwrap();
@@ -192,9 +196,15 @@ mod tests {
     fn a_refusal_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::at(dir.path().to_owned());
-        for content in [Err(ParseError::Refused(String::from("why"))), Ok("never made")] {
+        for content in [
+            Err(ParseError::Refused(String::from("why"))),
+            Ok("never made"),
+        ] {
             let error = make(&cache, SHA256_OF_X, content).unwrap_err();
-            assert!(matches!(&error, CacheError::Final(reason) if reason == "why"), "{error}");
+            assert!(
+                matches!(&error, CacheError::Final(reason) if reason == "why"),
+                "{error}"
+            );
         }
         assert!(cache.open("made").is_none());
     }

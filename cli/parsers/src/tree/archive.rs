@@ -111,7 +111,9 @@ pub(super) fn append(
             from: entry,
             to: copies,
         };
-        builder.append_data(&mut header, first, tee).map_err(write)?;
+        builder
+            .append_data(&mut header, first, tee)
+            .map_err(write)?;
     }
     for name in others {
         let mut header = header.clone();

@@ -38,8 +38,12 @@ pub(crate) fn put_together(child: &mut Child, job: &TreeJob) -> Result<TreeFacts
     let mut kernel = job.kernel.then(|| child.file()).transpose()?;
     let mut initrd = job.initrd.then(|| child.file()).transpose()?;
     let found = [
-        kernel.as_ref().and_then(|_| boot_files::newest_kernel(&tree)),
-        initrd.as_ref().and_then(|_| boot_files::newest_initrd(&tree)),
+        kernel
+            .as_ref()
+            .and_then(|_| boot_files::newest_kernel(&tree)),
+        initrd
+            .as_ref()
+            .and_then(|_| boot_files::newest_initrd(&tree)),
     ];
     let facts = TreeFacts {
         kernel: found[0].is_some(),

@@ -100,7 +100,10 @@ impl<'a> Layout<'a> {
 
     fn open(&self, name: &str) -> Result<Section, String> {
         match self {
-            Layout::Archive(parts) => parts.get(name).cloned().ok_or(io::ErrorKind::NotFound.into()),
+            Layout::Archive(parts) => parts
+                .get(name)
+                .cloned()
+                .ok_or(io::ErrorKind::NotFound.into()),
             Layout::Folder(open) => open(name),
         }
         .map_err(|error| format!("{name}: {error}"))
@@ -199,7 +202,9 @@ mod tests {
     fn archive_of(dir: &Path) -> File {
         let path = dir.join("archive.tar");
         let mut builder = tar::Builder::new(File::create(&path).unwrap());
-        builder.append_path_with_name(dir.join("index.json"), "./index.json").unwrap();
+        builder
+            .append_path_with_name(dir.join("index.json"), "./index.json")
+            .unwrap();
         for entry in fs::read_dir(dir.join("blobs/sha256")).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(dir).unwrap();

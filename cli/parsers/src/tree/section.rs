@@ -41,7 +41,9 @@ impl Section {
 
 impl Read for Section {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let most = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         let count = self.file.read_at(&mut buffer[..most], self.at)?;
         self.at = self.at.saturating_add(count as u64);
         self.left -= count as u64;

@@ -26,7 +26,10 @@ const WORD: &str = "misbehave=";
 
 pub(crate) fn misbehave_or_work(entered: Entered) -> Result<(), Box<dyn Error>> {
     let config: serde_json::Value = entered.config()?;
-    let word = config["RootKind"]["cmdline"][0].as_str().unwrap_or_default().to_owned();
+    let word = config["RootKind"]["cmdline"][0]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     match word.strip_prefix(WORD) {
         None => (ROLE.run)(entered),
         Some(how) => misbehave(entered, how),
@@ -64,7 +67,9 @@ fn misbehave(mut entered: Entered, how: &str) -> Result<(), Box<dyn Error>> {
             let _ = file.set_len(0);
         }
         "answer" => entered.channel().send(b"\xff\x1b[31m", &[])?,
-        "text" => entered.channel().send(b"{\"Failed\": \"\\u001b[31mred\\u0007\\nline\"}", &[])?,
+        "text" => entered
+            .channel()
+            .send(b"{\"Failed\": \"\\u001b[31mred\\u0007\\nline\"}", &[])?,
         _ => return Err("what?".into()),
     }
     // Nobody gets here who has been stopped.

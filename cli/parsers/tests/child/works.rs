@@ -41,7 +41,10 @@ fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 fn a_boot_archive_is_unpacked() {
-    let archive = xz(&tar(&[("x.kernel", b"kernel"), ("x.initrd", &[7; 3 << 20])]));
+    let archive = xz(&tar(&[
+        ("x.kernel", b"kernel"),
+        ("x.initrd", &[7; 3 << 20]),
+    ]));
     let (mut kernel, mut initrd) = (Vec::new(), Vec::new());
     parser()
         .boot_archive(
@@ -62,7 +65,10 @@ fn a_boot_archive_is_unpacked() {
     let error = parser()
         .boot_archive(&file(&archive[..100]), out, None)
         .unwrap_err();
-    assert!(error.is_final() && error.to_string().contains("damaged"), "{error}");
+    assert!(
+        error.is_final() && error.to_string().contains("damaged"),
+        "{error}"
+    );
 }
 
 /// A raw disk with one Linux partition, whose file system says that it is ext4.
@@ -78,7 +84,8 @@ fn raw() -> File {
     // The magic number, and the feature of extents (Linux, fs/ext4/ext4.h).
     let superblock = (1 << 20) + 1024;
     disk.write_all_at(&[0x53, 0xef], superblock + 56).unwrap();
-    disk.write_all_at(&[0x40, 0, 0, 0], superblock + 96).unwrap();
+    disk.write_all_at(&[0x40, 0, 0, 0], superblock + 96)
+        .unwrap();
     disk
 }
 
@@ -129,21 +136,34 @@ fn a_kernel_is_unpacked() {
     image[0x24c..0x250].copy_from_slice(&(payload.len() as u32).to_le_bytes());
     image.extend_from_slice(&payload);
     let mut out = Vec::new();
-    let pvh = parser().kernel(&file(&image), Output::new(&mut out, LIMIT)).unwrap();
+    let pvh = parser()
+        .kernel(&file(&image), Output::new(&mut out, LIMIT))
+        .unwrap();
     assert!(out == elf && !pvh);
     let mut out = Vec::new();
-    let error = parser().kernel(&file(b"no"), Output::new(&mut out, LIMIT)).unwrap_err();
+    let error = parser()
+        .kernel(&file(b"no"), Output::new(&mut out, LIMIT))
+        .unwrap_err();
     assert!(error.to_string().contains("not an x86 kernel"), "{error}");
     // What comes out has a limit.
     let mut out = Vec::new();
-    let error = parser().kernel(&file(&image), Output::new(&mut out, 1000)).unwrap_err();
-    assert!(error.is_final() && error.to_string().contains("more than"), "{error}");
+    let error = parser()
+        .kernel(&file(&image), Output::new(&mut out, 1000))
+        .unwrap_err();
+    assert!(
+        error.is_final() && error.to_string().contains("more than"),
+        "{error}"
+    );
 }
 
 fn a_ramdisk_is_reduced() {
     let mut archive = cpio::Archive::new();
     archive
-        .file("lib/modules/6.1/modules.dep", 0o644, b"virtio_blk.ko.zst:\n")
+        .file(
+            "lib/modules/6.1/modules.dep",
+            0o644,
+            b"virtio_blk.ko.zst:\n",
+        )
         .file(
             "lib/modules/6.1/virtio_blk.ko.zst",
             0o644,
@@ -153,11 +173,17 @@ fn a_ramdisk_is_reduced() {
     gzip.write_all(&archive.finish()).unwrap();
     let mut out = Vec::new();
     let packed = file(&gzip.finish().unwrap());
-    let reduced = parser().ramdisk(&packed, Some("ext4"), Output::new(&mut out, LIMIT)).unwrap();
+    let reduced = parser()
+        .ramdisk(&packed, Some("ext4"), Output::new(&mut out, LIMIT))
+        .unwrap();
     assert!(reduced && out.windows(6).any(|part| part == b"block!"));
     let mut out = Vec::new();
     let other = file(&cpio::Archive::new().finish());
-    assert!(!parser().ramdisk(&other, None, Output::new(&mut out, LIMIT)).unwrap());
+    assert!(
+        !parser()
+            .ramdisk(&other, None, Output::new(&mut out, LIMIT))
+            .unwrap()
+    );
     assert!(out.is_empty());
 }
 
@@ -178,7 +204,11 @@ fn a_root_tree_is_put_together() {
         ("boot/initrd-2", b"ramdisk"),
         ("etc/x", b"x"),
     ]);
-    for packed in [tree.clone(), xz(&tree), zstd::encode_all(&tree[..], 1).unwrap()] {
+    for packed in [
+        tree.clone(),
+        xz(&tree),
+        zstd::encode_all(&tree[..], 1).unwrap(),
+    ] {
         let (mut out, mut kernel, mut initrd) = (Vec::new(), Vec::new(), Vec::new());
         let outputs = TreeOutputs {
             tree: Output::new(&mut out, LIMIT),
@@ -187,12 +217,19 @@ fn a_root_tree_is_put_together() {
         };
         let input = file(&packed);
         let facts = parser()
-            .tree(TreeSource::Archive, "amd64", Some(&input), outputs, &mut |_| {
-                Err(io::ErrorKind::NotFound.into())
-            })
+            .tree(
+                TreeSource::Archive,
+                "amd64",
+                Some(&input),
+                outputs,
+                &mut |_| Err(io::ErrorKind::NotFound.into()),
+            )
             .unwrap();
         assert!(facts.kernel && facts.initrd);
-        assert_eq!((kernel.as_slice(), initrd.as_slice()), (&b"new"[..], &b"ramdisk"[..]));
+        assert_eq!(
+            (kernel.as_slice(), initrd.as_slice()),
+            (&b"new"[..], &b"ramdisk"[..])
+        );
         let expected = ["boot/vmlinuz-1", "boot/vmlinuz-2", "boot/initrd-2", "etc/x"];
         assert_eq!(names(&out), expected);
     }
@@ -203,7 +240,10 @@ fn a_container_image_is_put_together() {
     let blobs = dir.path().join("blobs/sha256");
     std::fs::create_dir_all(&blobs).unwrap();
     let put = |content: &[u8]| {
-        let hash: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash: String = Sha256::digest(content)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         std::fs::write(blobs.join(&hash), content).unwrap();
         format!("{{\"digest\": \"sha256:{hash}\"}}")
     };
@@ -229,7 +269,9 @@ fn a_container_image_is_put_together() {
         let input = File::open(&archive).unwrap();
         let input = (source == TreeSource::OciArchive).then_some(&input);
         let mut open = |name: &str| File::open(dir.path().join(name));
-        parser().tree(source, "amd64", input, outputs, &mut open).unwrap();
+        parser()
+            .tree(source, "amd64", input, outputs, &mut open)
+            .unwrap();
         assert_eq!(names(&out), ["a/y", "b"]);
     }
     // What is not there is an error.

@@ -41,7 +41,8 @@ impl Hostile {
         header.extend(104_u32.to_be_bytes());
         file.write_all_at(&header, 0).unwrap();
         let end = (1 << cluster_bits) + l1_entries * 8;
-        file.set_len(end.next_multiple_of(1 << cluster_bits)).unwrap();
+        file.set_len(end.next_multiple_of(1 << cluster_bits))
+            .unwrap();
         Hostile { file, cluster_bits }
     }
 

@@ -15,9 +15,7 @@ use std::os::unix::fs::FileExt;
 use super::compressed::Unpacker;
 use super::header::{Header, LARGEST_L1};
 use super::refcounts::{Home, Refcounts};
-use super::table::{
-    COMPRESSED, COPIED, OFFSET, ZERO, check_tables_differ, damaged, read_table,
-};
+use super::table::{COMPRESSED, COPIED, OFFSET, ZERO, check_tables_differ, damaged, read_table};
 use crate::disk::error::ImageError;
 use crate::disk::file_io::punch_or_write;
 
@@ -176,9 +174,8 @@ impl Metadata {
             let Some(oldest) = self.read.pop_front() else {
                 break;
             };
-            let dirty = |table: &Option<L2Table>| {
-                table.as_ref().is_some_and(|table| table.home.dirty)
-            };
+            let dirty =
+                |table: &Option<L2Table>| table.as_ref().is_some_and(|table| table.home.dirty);
             if oldest == needed || dirty(&self.tables[oldest]) {
                 self.read.push_back(oldest);
             } else {

@@ -102,8 +102,16 @@ fn put_together(
             .map_err(IoError::on("create", &path))
     };
     let mut tree = create("root.tar")?;
-    let mut kernel = options.kernel.is_none().then(|| create(KERNEL)).transpose()?;
-    let mut initrd = options.initrd.is_none().then(|| create(INITRD)).transpose()?;
+    let mut kernel = options
+        .kernel
+        .is_none()
+        .then(|| create(KERNEL))
+        .transpose()?;
+    let mut initrd = options
+        .initrd
+        .is_none()
+        .then(|| create(INITRD))
+        .transpose()?;
     let outputs = TreeOutputs {
         // What the disk is to hold, and the headers of its archive.
         tree: Output::new(&mut tree, options.disk_size.saturating_mul(2)),
@@ -137,6 +145,7 @@ fn put_together(
 
 /// Whether a name is that of a file in an OCI layout.
 fn oci_part(name: &str) -> bool {
-    let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hash =
+        |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     name == "index.json" || name.strip_prefix("blobs/sha256/").is_some_and(is_hash)
 }

@@ -93,11 +93,13 @@ impl ImportedBox {
         };
         let facts = parser.disk(&image, false).map_err(unusable)?;
         let disk =
-            write_plain_disk(&parser, &image, staging, &names.disk).map_err(|error| match error {
-                DiskError::Parse(source) => unusable(source),
-                DiskError::Store(error) => error.into(),
-                DiskError::Io(error) => error.into(),
-            })?;
+            write_plain_disk(&parser, &image, staging, &names.disk).map_err(
+                |error| match error {
+                    DiskError::Parse(source) => unusable(source),
+                    DiskError::Store(error) => error.into(),
+                    DiskError::Io(error) => error.into(),
+                },
+            )?;
         let kernel = boot_files::copy(staging, files.kernel, &names.kernel)?;
         let initrd = match files.initrd {
             Some(path) => boot_files::copy(staging, path, &names.initrd)?,

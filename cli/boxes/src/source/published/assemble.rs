@@ -72,13 +72,13 @@ fn add_disk(
     contents.disk_size = facts.len;
     contents.disk = if form == DiskForm::Plain && facts.is_compressed {
         making.reporter.begin("unpack the disk");
-        write_plain_disk(&parser, &image, staging, &contents.disk.name).map_err(|error| {
-            match error {
+        write_plain_disk(&parser, &image, staging, &contents.disk.name).map_err(
+            |error| match error {
                 DiskError::Parse(source) => unusable(source),
                 DiskError::Store(error) => error.into(),
                 DiskError::Io(error) => error.into(),
-            }
-        })?
+            },
+        )?
     } else {
         let to = staging.path().join(&contents.disk.name);
         // A link keeps the fetched file until the box is published. Not every file system has them.
@@ -110,7 +110,9 @@ fn unpack_archive(
     let archive = input::open(path).map_err(IoError::on("read", path))?;
     let mut kernel = create(&contents.kernel.name)?;
     let uses_initrd = entry.variant.use_initrd;
-    let mut initrd = uses_initrd.then(|| create(&contents.initrd.name)).transpose()?;
+    let mut initrd = uses_initrd
+        .then(|| create(&contents.initrd.name))
+        .transpose()?;
     let out = initrd.as_mut().map(|file| Output::new(file, LARGEST));
     Parser::new(making.interrupt.clone())
         .boot_archive(&archive, Output::new(&mut kernel, LARGEST), out)
