@@ -358,20 +358,21 @@ fn nothing(_name: &str) -> io::Result<File> {
 
 /// Moves what comes out of a pipe to its place.
 fn pump(mut pipe: PipeReader, output: Output<'_>) -> io::Result<()> {
+    let Output { writer, limit } = output;
     let mut buffer = vec![0; CHUNK];
-    let mut left = output.limit;
+    let mut left = limit;
     loop {
         let count = match pipe.read(&mut buffer) {
-            Ok(0) => return output.writer.flush(),
+            Ok(0) => return writer.flush(),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
         left = left.checked_sub(count as u64).ok_or_else(|| {
-            let text = format!("it unpacks to more than {} MiB", output.limit >> 20);
+            let text = format!("it unpacks to more than {} MiB", limit >> 20);
             io::Error::new(io::ErrorKind::FileTooLarge, text)
         })?;
-        output.writer.write_all(&buffer[..count])?;
+        writer.write_all(&buffer[..count])?;
     }
 }
 
