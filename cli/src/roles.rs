@@ -3,4 +3,8 @@
 use boxbuild_jail::Role;
 
 /// All roles. Each is defined beside what starts it.
-pub(crate) const ROLES: &[Role] = &[boxbuild_engine::kvm::ROLE, boxbuild_parsers::ROLE];
+pub(crate) const ROLES: &[Role] = &[
+    boxbuild_engine::kvm::ROLE,
+    boxbuild_engine::qemu::shares::ROLE,
+    boxbuild_parsers::ROLE,
+];

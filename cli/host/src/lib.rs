@@ -13,6 +13,7 @@ pub mod input;
 pub mod interrupt;
 pub mod lock_file;
 pub mod nearest;
+pub mod notices;
 pub mod program;
 pub mod reaper;
 pub mod reporter;

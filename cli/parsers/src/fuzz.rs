@@ -90,3 +90,86 @@ pub fn boot_archive(data: &[u8]) {
     let (mut kernel, mut initrd) = (std::io::sink(), std::io::sink());
     let _ = boot_archive::unpack(data, &mut kernel, Some(&mut initrd));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// A linear congruential generator: the same mutations in each run (Knuth, The Art of
+    /// Computer Programming, volume 2, 3.3.4, table 1, line 26).
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, limit: usize) -> usize {
+            let (a, c) = (6_364_136_223_846_793_005, 1_442_695_040_888_963_407);
+            self.0 = self.0.wrapping_mul(a).wrapping_add(c);
+            (self.0 >> 33) as usize % limit.max(1)
+        }
+    }
+
+    fn mutate(data: &mut Vec<u8>, random: &mut Random) {
+        for _ in 0..=random.below(8) {
+            let at = random.below(data.len());
+            match random.below(8) {
+                0 => data.insert(at, random.below(256) as u8),
+                1 if !data.is_empty() => {
+                    data.remove(at);
+                }
+                2 => data.truncate(at + 1),
+                _ => {
+                    let interesting = [0, 1, 2, 0x7f, 0x80, 0xff, random.below(256) as u8];
+                    if let Some(byte) = data.get_mut(at) {
+                        *byte = interesting[random.below(interesting.len())];
+                    }
+                }
+            }
+        }
+    }
+
+    fn replay(target: &str, body: fn(&[u8]), mutations: usize) {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../tests/fuzz/corpus")
+            .join(target);
+        let mut names: Vec<_> = std::fs::read_dir(&corpus)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        names.sort();
+        assert!(!names.is_empty(), "no corpus in {}", corpus.display());
+        let mut random = Random(1);
+        for name in &names {
+            let seed = std::fs::read(name).unwrap();
+            body(&seed);
+            for _ in 0..mutations / names.len() {
+                let mut data = seed.clone();
+                mutate(&mut data, &mut random);
+                body(&data);
+            }
+        }
+    }
+
+    #[test]
+    fn boot_archive() {
+        replay("boot_archive", super::boot_archive, 1000);
+    }
+
+    #[test]
+    fn kernel() {
+        replay("kernel", super::kernel, 1000);
+    }
+
+    #[test]
+    fn layers() {
+        replay("layers", super::layers, 1000);
+    }
+
+    #[test]
+    fn qcow2() {
+        replay("qcow2", super::qcow2, 1000);
+    }
+
+    #[test]
+    fn ramdisk() {
+        replay("ramdisk", super::ramdisk, 1000);
+    }
+}
