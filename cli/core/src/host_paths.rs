@@ -290,7 +290,10 @@ mod tests {
         fs::create_dir(&odd).unwrap();
         refused(Some(&odd), &[], COMPAT, "cannot reach");
         assert!(HostPaths::new(Some(&odd), &[], FAST).is_ok());
-        File::create(&key).unwrap().set_len(MOST_BYTES + 1).unwrap();
+        fs::File::create(&key)
+            .unwrap()
+            .set_len(MOST_BYTES + 1)
+            .unwrap();
         refused(None, &named(&key), FAST, "16 MiB");
         assert!(read(&key).is_err());
     }

@@ -1,14 +1,13 @@
 //! The jailed process.
 
 use std::error::Error;
-use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
 
 use boxbuild_jail::seccomp::{COMMON, Check, Condition, Filter, Rule};
-use boxbuild_jail::{Channel, Entered, Jail, Limits, Role};
+use boxbuild_jail::{Entered, Jail, Limits, Role};
 use serde::Serialize;
 
+use crate::connection::Connection;
 use crate::job::{Job, Message};
 use crate::{boot, boot_archive, disk, tree};
 
@@ -58,13 +57,10 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
         files.push(file);
     }
     confine(job.limits())?;
-    let mut child = Child {
-        channel: entered.into_channel(),
-        files: files.into_iter(),
-    };
-    match child.work(job) {
-        Ok(reply) => child.send(&reply),
-        Err(error) => child.send(&serde_json::to_vec(&Message::<()>::Failed(text(&*error)))?),
+    let mut parent = Connection::new(entered.into_channel(), files);
+    match work(&mut parent, job) {
+        Ok(reply) => parent.send(&reply),
+        Err(error) => parent.send(&serde_json::to_vec(&Message::<()>::Failed(text(&*error)))?),
     }?;
     Ok(())
 }
@@ -97,83 +93,45 @@ fn text(error: &dyn Error) -> String {
     text.chars().take(2000).collect()
 }
 
-/// The way to the parent, and what it sent.
-#[derive(Debug)]
-pub(crate) struct Child {
-    channel: Channel,
-    files: std::vec::IntoIter<OwnedFd>,
-}
-
-impl Child {
-    /// Does the work. The outputs are closed when this returns.
-    fn work(&mut self, job: Job) -> Result<Vec<u8>, Box<dyn Error>> {
-        match job {
-            Job::BootArchive { initrd } => {
-                let (archive, mut kernel) = (self.file()?, self.file()?);
-                let mut initrd = initrd.then(|| self.file()).transpose()?;
-                let initrd = initrd.as_mut().map(|file| file as &mut dyn Write);
-                boot_archive::unpack(io::BufReader::new(archive), &mut kernel, initrd)?;
-                done(())
-            }
-            Job::Disk { qcow2 } => done(disk::facts(&disk::open(self.file()?, qcow2)?)?),
-            Job::PlainDisk => {
-                let image = disk::open(self.file()?, false)?;
-                let mut out = io::BufWriter::with_capacity(1 << 20, self.file()?);
-                let plain = image.plain()?;
-                self.announce(plain.size())?;
-                plain.write_to(&mut out)?;
-                out.flush()?;
-                done(())
-            }
-            Job::RootKind { cmdline } => {
-                let image = disk::open(self.file()?, true)?;
-                done(boot::root_kind(&image, &cmdline))
-            }
-            Job::Kernel => {
-                let packed = boot::whole(&self.file()?, boot::LARGEST_KERNEL)?;
-                let mut out = self.file()?;
-                let elf = boot::kernel(&packed)?;
-                out.write_all(&elf)?;
-                done(boot::has_pvh_entry(&elf))
-            }
-            Job::Ramdisk { root } => {
-                let ramdisk = boot::whole(&self.file()?, boot::LARGEST_RAMDISK)?;
-                let mut out = self.file()?;
-                let reduced = boot::ramdisk(&ramdisk, root.as_deref())?;
-                out.write_all(reduced.as_deref().unwrap_or_default())?;
-                done(reduced.is_some())
-            }
-            Job::Tree(job) => done(tree::put_together(self, &job)?),
+/// Does the work. The outputs are closed when this returns.
+fn work(parent: &mut Connection, job: Job) -> Result<Vec<u8>, Box<dyn Error>> {
+    match job {
+        Job::BootArchive { initrd } => {
+            let (archive, mut kernel) = (parent.file()?, parent.file()?);
+            let mut initrd = initrd.then(|| parent.file()).transpose()?;
+            let initrd = initrd.as_mut().map(|file| file as &mut dyn Write);
+            boot_archive::unpack(io::BufReader::new(archive), &mut kernel, initrd)?;
+            done(())
         }
-    }
-
-    /// Returns the next of the parent's files.
-    pub(crate) fn file(&mut self) -> io::Result<File> {
-        let missing = || io::Error::other("the parent has sent too few files");
-        self.files.next().map(File::from).ok_or_else(missing)
-    }
-
-    /// Says how much is going to be written, and waits for the parent to agree.
-    fn announce(&self, size: u64) -> io::Result<()> {
-        self.ask(&Message::Size(size)).map(drop)
-    }
-
-    /// Gets a file of an OCI layout.
-    pub(crate) fn want(&self, name: &str) -> io::Result<File> {
-        let file = self.ask(&Message::Want(name.to_owned()))?;
-        file.map(File::from)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no such file"))
-    }
-
-    fn ask(&self, message: &Message<()>) -> io::Result<Option<OwnedFd>> {
-        self.send(&serde_json::to_vec(message)?)?;
-        let gone = || io::Error::other("the parent is gone");
-        let answer = self.channel.receive_descriptors(None)?.ok_or_else(gone)?;
-        Ok(answer.descriptors.into_iter().next())
-    }
-
-    fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        self.channel.send(bytes, &[])
+        Job::Disk { qcow2 } => done(disk::facts(&disk::open(parent.file()?, qcow2)?)?),
+        Job::PlainDisk => {
+            let image = disk::open(parent.file()?, false)?;
+            let mut out = io::BufWriter::with_capacity(1 << 20, parent.file()?);
+            let plain = image.plain()?;
+            parent.announce(plain.size())?;
+            plain.write_to(&mut out)?;
+            out.flush()?;
+            done(())
+        }
+        Job::RootKind { cmdline } => {
+            let image = disk::open(parent.file()?, true)?;
+            done(boot::root_kind(&image, &cmdline))
+        }
+        Job::Kernel => {
+            let packed = boot::whole(&parent.file()?, boot::LARGEST_KERNEL)?;
+            let mut out = parent.file()?;
+            let elf = boot::kernel(&packed)?;
+            out.write_all(&elf)?;
+            done(boot::has_pvh_entry(&elf))
+        }
+        Job::Ramdisk { root } => {
+            let ramdisk = boot::whole(&parent.file()?, boot::LARGEST_RAMDISK)?;
+            let mut out = parent.file()?;
+            let reduced = boot::ramdisk(&ramdisk, root.as_deref())?;
+            out.write_all(reduced.as_deref().unwrap_or_default())?;
+            done(reduced.is_some())
+        }
+        Job::Tree(job) => done(tree::put_together(parent, &job)?),
     }
 }
 

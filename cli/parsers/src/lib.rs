@@ -20,6 +20,7 @@
 mod boot;
 mod boot_archive;
 mod child;
+mod connection;
 mod disk;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;

@@ -77,12 +77,12 @@ fn endless_disk() -> Vec<u8> {
     put(40, &(CLUSTER as u64).to_be_bytes());
     put(96, &4_u32.to_be_bytes());
     put(100, &104_u32.to_be_bytes());
-    put(CLUSTER, &(1 << 63 | 2 * CLUSTER as u64).to_be_bytes());
+    put(CLUSTER, &((1 << 63) | (2 * CLUSTER as u64)).to_be_bytes());
     let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
     deflate.write_all(&vec![1; CLUSTER]).unwrap();
     let packed = deflate.finish().unwrap();
     let sectors = (packed.len() / 512 + 1) as u64;
-    let entry = 1 << 62 | sectors << (62 - (21 - 8)) | 3 * CLUSTER as u64;
+    let entry = (1 << 62) | (sectors << (62 - (21 - 8))) | (3 * CLUSTER as u64);
     for at in 0..CLUSTER / 8 {
         put(2 * CLUSTER + at * 8, &entry.to_be_bytes());
     }

@@ -9,7 +9,7 @@ mod section;
 use std::error::Error;
 use std::io::{BufWriter, Write};
 
-use crate::child::Child;
+use crate::connection::Connection;
 use crate::job::{TreeFacts, TreeJob, TreeSource};
 use names::Tree;
 use section::Section;
@@ -21,22 +21,25 @@ pub(crate) use fuzz::merge;
 mod tests;
 
 /// Puts a tree together from the parent's files.
-pub(crate) fn put_together(child: &mut Child, job: &TreeJob) -> Result<TreeFacts, Box<dyn Error>> {
+pub(crate) fn put_together(
+    parent: &mut Connection,
+    job: &TreeJob,
+) -> Result<TreeFacts, Box<dyn Error>> {
     let layers = match job.source {
-        TreeSource::Archive => vec![Section::whole(child.file()?)],
+        TreeSource::Archive => vec![Section::whole(parent.file()?)],
         TreeSource::OciArchive => {
-            let archive = oci::Layout::of_archive(child.file()?)?;
+            let archive = oci::Layout::of_archive(parent.file()?)?;
             oci::layers(&archive, &job.arch)?
         }
         TreeSource::OciFolder => {
-            let open = |name: &str| child.want(name).map(Section::whole);
+            let open = |name: &str| parent.want(name).map(Section::whole);
             oci::layers(&oci::Layout::of_folder(&open), &job.arch)?
         }
     };
     let tree = Tree::read(layers, job.source != TreeSource::Archive)?;
-    let mut out = BufWriter::with_capacity(1 << 20, child.file()?);
-    let mut kernel = job.kernel.then(|| child.file()).transpose()?;
-    let mut initrd = job.initrd.then(|| child.file()).transpose()?;
+    let mut out = BufWriter::with_capacity(1 << 20, parent.file()?);
+    let mut kernel = job.kernel.then(|| parent.file()).transpose()?;
+    let mut initrd = job.initrd.then(|| parent.file()).transpose()?;
     let found = [
         kernel
             .as_ref()
