@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write, pipe};
 use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use boxbuild_host::error::{Classify, ErrorClass};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::text::plain;
-use boxbuild_jail::{Jailed, Launch, LaunchError, Program};
+use boxbuild_jail::{Exit, Jailed, Launch, LaunchError, Program};
 use serde::de::DeserializeOwned;
 
 use crate::child::ROLE;
@@ -71,7 +72,10 @@ pub enum ParseError {
     /// What is wrong with it, or that it is more than it may be.
     #[error("{0}")]
     Refused(String),
-    /// The process that read it met a limit, or broke.
+    /// The process that read it met a limit.
+    #[error("reading it takes too much: the process for that {0}")]
+    Limit(String),
+    /// The process that read it broke.
     #[error("the process that reads it ended: {0}")]
     Ended(String),
     /// The process that read it did not end in time.
@@ -94,10 +98,7 @@ pub enum ParseError {
 impl ParseError {
     /// Whether the same input would come to the same again.
     pub fn is_final(&self) -> bool {
-        matches!(
-            self,
-            ParseError::Refused(_) | ParseError::Ended(_) | ParseError::TimedOut(_)
-        )
+        matches!(self, ParseError::Refused(_) | ParseError::Limit(_))
     }
 }
 
@@ -293,7 +294,7 @@ impl Parser {
             }
             match reply? {
                 Some(reply) => Ok(reply),
-                None => Err(ParseError::Ended(why(&exit, &job))),
+                None => Err(why(&exit, &job)),
             }
         })
     }
@@ -384,22 +385,23 @@ fn not_written(error: io::Error) -> ParseError {
 }
 
 /// Why a child ended before it was done.
-fn why(exit: &boxbuild_jail::Exit, job: &Job) -> String {
+fn why(exit: &Exit, job: &Job) -> ParseError {
     let words = shown(&exit.words);
     if words.contains("memory allocation of") {
         let most = job.limits().memory.unwrap_or_default() >> 20;
-        return format!("it needs more than {most} MiB of memory");
+        return ParseError::Limit(format!("needs more than {most} MiB of memory"));
     }
-    use std::os::unix::process::ExitStatusExt;
     if matches!(exit.status.signal(), Some(libc::SIGKILL | libc::SIGXCPU)) {
         let most = job.processor().as_secs();
-        return format!("it was killed; it may take {most} s of processor time");
+        return ParseError::Limit(format!(
+            "was killed; it may take {most} s of processor time"
+        ));
     }
-    if words.is_empty() {
+    ParseError::Ended(if words.is_empty() {
         exit.to_string()
     } else {
         format!("{exit}: {words}")
-    }
+    })
 }
 
 /// A text of a child, fit for a terminal.
