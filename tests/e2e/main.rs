@@ -32,6 +32,7 @@ mod notices;
 mod other_user;
 mod registry;
 mod several;
+mod shares;
 mod ssh;
 mod success;
 mod timings;
@@ -53,6 +54,7 @@ const ONLY: &str = "BOXBUILD_TEST_ONLY";
 const TIMES: &str = "BOXBUILD_TEST_TIMES";
 
 const ALL: &[&[Test]] = &[
+    shares::TESTS,
     success::TESTS,
     boot::TESTS,
     failure::TESTS,

@@ -21,7 +21,6 @@ use boxbuild_host::reporter::Reporter;
 use boxbuild_host::stop::StopCheck;
 use boxbuild_host::watchdog::Watchdog;
 use boxbuild_jail::Confinement;
-use boxbuild_protocol::paths::LOG_NAME;
 
 use super::forced_end::forced_end;
 use super::signals;
