@@ -27,6 +27,7 @@ mod input;
 mod interrupt;
 mod json;
 mod kept;
+mod notices;
 mod other_user;
 mod registry;
 mod several;
@@ -63,6 +64,7 @@ const ALL: &[&[Test]] = &[
     batch::TESTS,
     json::TESTS,
     kept::TESTS,
+    notices::TESTS,
     ssh::TESTS,
     timings::TESTS,
     container::TESTS,

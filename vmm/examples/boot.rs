@@ -56,6 +56,9 @@ struct Args {
     /// Give it a network
     #[arg(long)]
     net: bool,
+    /// Let it run virtual machines itself
+    #[arg(long)]
+    nested: bool,
     /// Let it reach PCI by ports, too
     #[arg(long)]
     config_ports: bool,
@@ -183,6 +186,8 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
     let start = Instant::now();
     let mut answers = Answers::new(&args.answer)?;
     let config = Config {
+        kvm: None,
+        threads: boxbuild_vmm::threads::Threads::default(),
         memory_mib: args.memory,
         cpus: args.cpus,
         kernel: File::open(args.kernel)?,
@@ -201,6 +206,7 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
             .collect::<Result<_, _>>()?,
         config_ports: args.config_ports,
         standard_devices: !args.serial_only,
+        nested: args.nested,
     };
     let (sender, events) = channel();
     let sender = Mutex::new(sender);

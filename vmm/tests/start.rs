@@ -57,6 +57,8 @@ fn start(kernel: File, cpus: u32) -> (Result<Handle, StartError>, Receiver<Event
     let (sender, events) = channel();
     let sender = Mutex::new(sender);
     let config = Config {
+        kvm: None,
+        threads: boxbuild_vmm::threads::Threads::default(),
         memory_mib: 64,
         cpus,
         kernel,
@@ -67,6 +69,7 @@ fn start(kernel: File, cpus: u32) -> (Result<Handle, StartError>, Receiver<Event
         shares: Vec::new(),
         config_ports: false,
         standard_devices: true,
+        nested: false,
     };
     let hand_on = move |event| {
         let _ = sender.lock().unwrap().send(event);

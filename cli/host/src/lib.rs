@@ -10,6 +10,7 @@ pub mod error;
 pub mod ids;
 pub mod interrupt;
 pub mod nearest;
+pub mod notices;
 pub mod program;
 pub mod reaper;
 pub mod reporter;

@@ -6,15 +6,23 @@ use boxbuild_virtiofs::Share;
 
 use crate::disk::DiskConfig;
 use crate::net::NetworkConfig;
+use crate::threads::Threads;
 
 /// A machine for one run: a plain value with open files, so that it can be handed to another
 /// process. Only the folders of shares are paths.
 #[derive(Debug)]
 pub struct Config {
+    /// `/dev/kvm`, open for reading and writing; opened by name without it.
+    pub kvm: Option<File>,
+    /// How its threads are started and confined.
+    pub threads: Threads,
     /// Guest memory in MiB.
     pub memory_mib: u64,
     /// Number of CPUs.
     pub cpus: u32,
+    /// Whether the guest can run virtual machines itself, as far as the host's KVM allows that: the
+    /// largest part of that kernel that a guest can reach.
+    pub nested: bool,
     /// A bzImage, or the ELF file inside one.
     pub kernel: File,
     /// Initial ramdisk.

@@ -65,6 +65,12 @@ impl Stop {
         self.0.requested.load(Ordering::SeqCst)
     }
 
+    /// Whether the guest is stopped from outside.
+    pub(crate) fn is_killed(&self) -> bool {
+        // The lock is for threads that have nothing more to do.
+        self.is_requested() && self.reason() == Some(Ended::Killed)
+    }
+
     /// Returns why; `None` before a stop is requested.
     pub(super) fn reason(&self) -> Option<Ended> {
         self.why().reason.clone()
