@@ -28,6 +28,7 @@ pub mod small_box;
 pub mod smoke;
 pub mod sshd;
 pub mod tree;
+pub mod watch;
 
 use std::fs;
 use std::path::Path;
@@ -35,6 +36,7 @@ use std::path::Path;
 pub use env::{TestEnv, engine, scaled_timeout, skip, test_env};
 pub use process::{ProcessOutput, Running};
 pub use sandbox::Sandbox;
+pub use watch::Watch;
 
 /// Returns the names in a folder, sorted; none if there is no such folder.
 pub fn names(folder: &Path) -> Vec<String> {
