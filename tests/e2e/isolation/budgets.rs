@@ -152,6 +152,10 @@ fn a_deep_tree_as_a_result_comes_to_an_end() {
     let output = guest.build(&["--json"]);
     assert!(matches!(output.code, 0 | 1 | 3), "{output:?}");
     output.expect(output.code, &[]);
+    assert!(
+        output.stdout.contains("power off"),
+        "it never ran: {output:?}"
+    );
     let code = std::fs::read_to_string(guest.target().join("result.code")).unwrap();
     let image = guest.target().join("image.raw").exists();
     let good = output.code == 0;

@@ -5,8 +5,8 @@ use super::{budgets, publish, secrets, staging};
 
 crate::tests! {
     Podman:
-        a_containers_log_that_is_a_link_is_not_followed,
-        a_containers_log_that_is_a_fifo_does_not_hold_a_build,
+        a_logfile_is_not_copied_from_a_containers_link,
+        a_logfile_is_not_copied_from_a_containers_fifo,
         a_containers_link_does_not_lead_a_timings_page,
         a_container_does_not_replace_a_users_folder,
         only_files_and_folders_of_a_container_are_published,
@@ -20,12 +20,12 @@ crate::tests! {
         a_proxys_password_is_in_no_plan_of_a_container;
 }
 
-fn a_containers_log_that_is_a_link_is_not_followed() {
-    publish::failed_log_link(&Guest::container());
+fn a_logfile_is_not_copied_from_a_containers_link() {
+    publish::logfile_link(&Guest::container());
 }
 
-fn a_containers_log_that_is_a_fifo_does_not_hold_a_build() {
-    publish::failed_log_fifo(&Guest::container());
+fn a_logfile_is_not_copied_from_a_containers_fifo() {
+    publish::logfile_fifo(&Guest::container());
 }
 
 fn a_containers_link_does_not_lead_a_timings_page() {
@@ -66,7 +66,7 @@ fn a_containers_log_of_newlines_takes_little_memory() {
 }
 
 fn a_proxys_password_is_in_no_command_line_of_a_container() {
-    secrets::command_lines_of_a_build(&Guest::container(), &[]);
+    secrets::command_lines_of_containers();
 }
 
 fn a_proxys_password_is_in_no_plan_of_a_container() {

@@ -93,6 +93,15 @@ impl Guest {
         }
     }
 
+    /// A build in a container whose image brings its own entry point.
+    pub(crate) fn published(&self) -> Command {
+        let Guest::Container(sandbox) = self else {
+            panic!("a machine has no entry point");
+        };
+        sandbox.import_published();
+        sandbox.build_of("published", HOSTILE, "target", &["--offline"])
+    }
+
     /// Starts a build, which ends in [`LIMIT`] seconds or is killed.
     #[track_caller]
     pub(crate) fn start(&self, front: &[&str]) -> Running {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use boxbuild_tests::{ProcessOutput, Running, Watch, scaled_timeout};
 
@@ -45,12 +46,12 @@ fn command_lines() -> Vec<String> {
         .collect()
 }
 
-pub(super) fn command_lines_of_a_build(guest: &Guest, front: &[&str]) {
-    // The guest has it, where it can: that is what it is for.
+/// Runs `command`, a build by this guest, and looks at all processes meanwhile. `told`: the guest gets the
+/// password, which it needs for its downloads.
+fn look_at_command_lines(guest: &Guest, mut command: Command, told: bool) {
     guest.script(&format!(
         "{IMAGE}echo \"$http_proxy\" >/bundle/proxy; touch /bundle/here; sleep 2"
     ));
-    let mut command = guest.command(front);
     command.envs(PROXIES);
     let mut build = Running::start(&mut command).limit(scaled_timeout(120));
     let watch = Watch::start(build.pid());
@@ -69,16 +70,26 @@ pub(super) fn command_lines_of_a_build(guest: &Guest, front: &[&str]) {
     assert_eq!(lines, [""; 0]);
     assert_hidden(&output);
     output.expect(0, &[]);
-    if front != ["--boot", "compat"] {
+    if told {
         let proxy = fs::read_to_string(guest.target().join("proxy")).unwrap();
         assert_eq!(proxy.trim(), PROXIES[0].1);
     }
 }
 
 fn a_proxys_password_is_in_no_command_line() {
-    for style in ["fast", "compat"] {
-        command_lines_of_a_build(&Guest::machine(), &["--boot", style]);
+    for (style, told) in [("fast", true), ("compat", false)] {
+        let guest = Guest::machine();
+        let command = guest.command(&["--boot", style]);
+        look_at_command_lines(&guest, command, told);
     }
+}
+
+/// Of boxbuild's own way into a container, and of an image's entry point.
+pub(super) fn command_lines_of_containers() {
+    let guest = Guest::container();
+    look_at_command_lines(&guest, guest.command(&[]), true);
+    let command = guest.published();
+    look_at_command_lines(&guest, command, true);
 }
 
 pub(super) fn plans(guest: &Guest, styles: &[&[&str]]) {

@@ -53,7 +53,7 @@ fn a_code_does_not_command_the_terminal() {
         "printf '{COMMANDS}\\nboxbuild: run this as root' >/bundle/result.code; sync; poweroff -f; sleep 60"
     ));
     let output = guest.build(&["--boot", "compat", "--keep-failed=yes"]);
-    output.expect(1, &[]);
+    output.expect(1, &["result.code"]);
     let list = guest.run(["builds"]);
     for output in [output, list] {
         let shown = output.stdout + &output.stderr;
@@ -75,7 +75,7 @@ fn reports_do_not_command_the_terminal() {
          sleep 1; echo o >/proc/sysrq-trigger; sleep 60"
     ));
     let output = guest.build(&["--boot", "compat", "--verbose"]);
-    output.expect(1, &[]);
+    output.expect(1, &["Kernel panic"]);
     let shown = output.stdout + &output.stderr;
     assert_eq!(controls(&shown), [] as [char; 0], "{shown:?}");
 }
