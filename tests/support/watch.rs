@@ -13,6 +13,11 @@ use nix::unistd::Pid;
 /// How often is looked.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Beginnings of names of programs that engines run.
+const FOREIGN: [&str; 7] = [
+    "qemu", "podman", "conmon", "crun", "runc", "netavark", "exe",
+];
+
 /// A process that was seen.
 #[derive(Debug, Clone, Default)]
 pub struct Process {
@@ -29,9 +34,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Whether this is the emulator, which the guest's memory belongs to.
-    pub fn is_qemu(&self) -> bool {
-        self.name.starts_with("qemu")
+    /// Whether this is a program of others, such as the emulator, which the guest's memory belongs to.
+    pub fn is_foreign(&self) -> bool {
+        FOREIGN.iter().any(|name| self.name.starts_with(name))
     }
 }
 
@@ -69,24 +74,24 @@ impl Watch {
         self.seen.lock().unwrap().values().cloned().collect()
     }
 
-    /// Returns the highest sum of the resident memory that each process but the emulator had, in KiB.
+    /// Returns the highest sum of the resident memory that each process but the engines' programs had, in KiB.
     pub fn peak_kib(&self) -> u64 {
         let processes = self.processes();
-        let ours = processes.iter().filter(|process| !process.is_qemu());
+        let ours = processes.iter().filter(|process| !process.is_foreign());
         ours.map(|process| process.peak_kib).sum()
     }
 
-    /// Returns the resident memory of all processes but the emulator as last seen, in KiB.
+    /// Returns the resident memory of all processes but the engines' programs as last seen, in KiB.
     pub fn now_kib(&self) -> u64 {
         let processes = self.processes();
-        let ours = processes.iter().filter(|process| !process.is_qemu());
+        let ours = processes.iter().filter(|process| !process.is_foreign());
         ours.map(|process| process.now_kib).sum()
     }
 
-    /// Returns the most descriptors that one process but the emulator had.
+    /// Returns the most descriptors that one process but the engines' programs had.
     pub fn files(&self) -> usize {
         let processes = self.processes();
-        let ours = processes.iter().filter(|process| !process.is_qemu());
+        let ours = processes.iter().filter(|process| !process.is_foreign());
         ours.map(|process| process.files).max().unwrap_or(0)
     }
 }

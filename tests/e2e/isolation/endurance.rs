@@ -39,7 +39,7 @@ fn endure(test: &str, starve: bool, round: &str) {
         return;
     }
     guest.script(&format!(
-        "{FIND}cd /bundle; echo attacking >>result.log
+        "{FIND}cd /bundle; echo attacking >>result.log; sleep 2; number=0
          while :; do {round}; done"
     ));
     let front = ["--verbose", "--keep-failed=yes"];
@@ -114,8 +114,8 @@ fn an_attacker_of_time_is_held_and_stopped() {
         false,
         "truncate -s 8796093022208 result.log
          echo tail >>result.log
-         $attacker deep /bundle 1000 >/dev/null; rm -rf tree$round; mv tree tree$round
-         round=$(((${round:-0} + 1) % 3))
+         $attacker deep /bundle 1000 >/dev/null; rm -rf tree$number; mv tree tree$number
+         number=$(((number + 1) % 3))
          mkdir -p names; for i in $(seq 200); do : >names/$i; mkfifo names/f$i; ln -s $i names/l$i; done
          rm -rf names
          rm -f result.log; mkfifo result.log; rm result.log; ln -s /dev/zero result.log; rm result.log",

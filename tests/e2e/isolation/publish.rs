@@ -35,10 +35,13 @@ crate::tests! {
         modes_of_results_follow_the_umask;
 }
 
-/// Makes the guest's log a link to `secret` and fails.
+/// Makes the guest's log a link to `secret` and fails. The guest's own side may write there.
 fn link_log(secret: &Path) -> String {
-    let secret = secret.display();
-    format!("rm -f /bundle/result.log; ln -s {secret} /bundle/result.log; exit 7")
+    let (folder, secret) = (secret.parent().unwrap().display(), secret.display());
+    format!(
+        "mkdir -p {folder}; touch {secret}
+         rm -f /bundle/result.log; ln -s {secret} /bundle/result.log; exit 7"
+    )
 }
 
 fn a_log_that_is_a_link_is_not_followed() {
@@ -66,6 +69,11 @@ fn a_log_that_is_a_link_is_not_published() {
 
 const FIFO: &str = "rm -f /bundle/result.log; mkfifo /bundle/result.log";
 
+/// The guest's own side does not wait for a reader.
+const KEEP_OPEN: &str =
+    "\nsh -c 'exec 3<>/bundle/result.log; sleep 1000' >/dev/null 2>&1 </dev/null &
+    sleep 1; exit 0";
+
 fn a_log_that_is_a_fifo_does_not_hold_a_failed_build() {
     let guest = Guest::machine();
     guest.script(&format!("{FIFO}; exit 7"));
@@ -79,7 +87,7 @@ fn a_log_that_is_a_fifo_does_not_hold_a_failed_build() {
 
 fn a_log_that_is_a_fifo_does_not_hold_a_good_build() {
     let guest = Guest::machine();
-    guest.script(&format!("{IMAGE}{FIFO}"));
+    guest.script(&format!("{IMAGE}{FIFO}{KEEP_OPEN}"));
     let output = guest.build(&["--json"]);
     output.expect(0, &[]);
     assert!(!guest.target().join("result.log").exists());
@@ -153,7 +161,7 @@ fn a_logfile_is_not_copied_from_a_fifo() {
 }
 
 pub(super) fn logfile_fifo(guest: &Guest) {
-    guest.script(&format!("{IMAGE}{FIFO}"));
+    guest.script(&format!("{IMAGE}{FIFO}{KEEP_OPEN}"));
     let copy = guest.path("copy.log");
     let output = guest.build(&["--logfile", copy.to_str().unwrap()]);
     assert!(matches!(output.code, 0 | 3), "{output:?}");
