@@ -16,6 +16,7 @@
 
 mod batch;
 mod boot;
+mod confinement;
 mod container;
 mod failure;
 mod foreign;
@@ -27,6 +28,7 @@ mod input;
 mod interrupt;
 mod json;
 mod kept;
+mod notices;
 mod other_user;
 mod registry;
 mod several;
@@ -56,6 +58,7 @@ const ALL: &[&[Test]] = &[
     success::TESTS,
     boot::TESTS,
     failure::TESTS,
+    confinement::TESTS,
     interrupt::TESTS,
     input::TESTS,
     in_place::TESTS,
@@ -65,6 +68,7 @@ const ALL: &[&[Test]] = &[
     batch::TESTS,
     json::TESTS,
     kept::TESTS,
+    notices::TESTS,
     ssh::TESTS,
     timings::TESTS,
     container::TESTS,

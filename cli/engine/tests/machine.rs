@@ -120,6 +120,7 @@ fn machine(folder: &Path, code: &[u8]) -> Machine {
         },
         memory_mib: 64,
         cpus: 2,
+        nested: false,
         shares: vec![Share::new(MountTag::constant("share"), share)],
         network: Network::User,
         host_loopback: false,

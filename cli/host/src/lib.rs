@@ -11,6 +11,7 @@ pub mod file;
 pub mod ids;
 pub mod interrupt;
 pub mod nearest;
+pub mod notices;
 pub mod program;
 pub mod reaper;
 pub mod reporter;

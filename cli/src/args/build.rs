@@ -59,6 +59,10 @@ pub(crate) struct BuildOptions {
     /// Ctrl-] three times stops the box at once.
     #[arg(long, conflicts_with = "container")]
     pub(crate) box_debug: bool,
+    /// Let the box run virtual machines itself (nested virtualization), as far as the engine can: what
+    /// the box can reach of this host's kernel grows a lot.
+    #[arg(long, conflicts_with = "container")]
+    pub(crate) nested: bool,
     /// Network of the box; user allows outgoing connections only.
     #[arg(long, value_name = "MODE", default_value = "user", value_parser = values::network())]
     pub(crate) network: Network,
@@ -79,6 +83,10 @@ pub(crate) struct BuildOptions {
     /// device (tbz, docker, oci, appx).
     #[arg(long, requires = "container")]
     pub(crate) rootless: bool,
+    /// Refuse to build where the kernel of this host cannot confine the processes that work on what the
+    /// box says (Landlock, filters of system calls); without this a note tells.
+    #[arg(long, conflicts_with = "container")]
+    pub(crate) require_confinement: bool,
     /// Let the box write into the description folder, for scripts that change it.
     #[arg(long)]
     pub(crate) description_rw: bool,

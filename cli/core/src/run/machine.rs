@@ -60,6 +60,7 @@ pub(super) fn machine(
         disk: root_disk(plan),
         memory_mib: plan.memory_mib,
         cpus: plan.cpus,
+        nested: plan.nested,
         shares: plan.shares(output.share()),
         network: plan.network,
         host_loopback: plan.host_loopback,

@@ -196,8 +196,9 @@ impl<'a> Monitor<'a> {
         self.console.transcript()
     }
 
-    /// Shows a line that the user must see.
+    /// Shows a line that the user must see, and keeps it with the console.
     pub(super) fn note(&mut self, text: &str, session: Option<&Session>) {
+        self.console.note(text);
         match session {
             Some(session) => session.say(text),
             None => self.progress.note(text),

@@ -52,6 +52,9 @@ struct Platform {
 const CPU_X86_64: &str = "max,-cx16,-la57,-avx,-avx2,-xsave,-xsaveopt,-xsavec,-xsaves,\
                           -erms,-fsrm,-smap,-smep,-umip,-pku,-pcid,-invpcid";
 
+/// What the translator emulates for virtual machines in the guest. VMX it does not have.
+const NESTED_X86_64: &str = ",-svm";
+
 /// CPU models are chosen for TCG: what user space of current distributions needs, and
 /// nothing that only slows the translation down.
 fn platform(arch: Arch) -> Platform {
@@ -77,6 +80,15 @@ fn platform(arch: Arch) -> Platform {
             bus: "ccw",
         },
     }
+}
+
+/// The CPU model that the guest gets unless the user names one.
+fn processor(machine: &Machine, platform: &Platform) -> OsString {
+    let mut model = String::from(platform.cpu);
+    if machine.arch == Arch::X86_64 && !machine.nested {
+        model += NESTED_X86_64;
+    }
+    model.into()
 }
 
 /// Name of the QEMU program for guests of `arch`.
@@ -128,7 +140,10 @@ fn board(argv: &mut Argv, machine: &Machine) {
     kind.push(",memory-backend=memory");
     argv.option("-machine", kind);
     let model = machine.cpu_model.clone();
-    argv.option("-cpu", model.unwrap_or_else(|| platform.cpu.into()));
+    argv.option(
+        "-cpu",
+        model.unwrap_or_else(|| processor(machine, &platform)),
+    );
     argv.option("-smp", machine.cpus.to_string());
     argv.option("-m", format!("{}M", machine.memory_mib));
     argv.option(
@@ -298,6 +313,7 @@ mod tests {
             disk: RootDisk::InPlace("/d,file=/etc/passwd".into()),
             memory_mib: 1024,
             cpus: 3,
+            nested: false,
             shares: vec![share("one"), share("two")],
             network,
             host_loopback: false,
@@ -397,6 +413,16 @@ mod tests {
             // A channel device has no option ROM.
             let rom = words.iter().any(|word| word.contains("romfile"));
             assert_eq!(rom, bus == "pci");
+        }
+    }
+
+    #[test]
+    fn a_guest_runs_virtual_machines_only_if_it_is_asked_for() {
+        for (nested, withheld) in [(false, true), (true, false)] {
+            let mut machine = machine(Arch::X86_64, Network::None);
+            machine.nested = nested;
+            let words = words(&machine);
+            assert_eq!(words.iter().any(|word| word.contains("-svm")), withheld);
         }
     }
 

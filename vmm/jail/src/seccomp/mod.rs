@@ -8,6 +8,8 @@
 
 mod error;
 mod filter;
+#[cfg(feature = "proofs")]
+pub mod proof;
 mod rule;
 mod tables;
 mod trap;

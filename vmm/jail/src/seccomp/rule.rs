@@ -1,6 +1,7 @@
 //! What a thread may call, as data.
 
 use seccompiler::{BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
+use serde::{Deserialize, Serialize};
 
 /// One allowed system call. Several of the same call are alternatives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub struct Rule {
 }
 
 /// What must hold for one argument.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
     /// Which one, from 0.
     pub argument: u8,
@@ -22,7 +23,7 @@ pub struct Condition {
 
 /// A comparison of an argument. Those of 32 bits (`int`, flags) ignore its upper half, as the
 /// kernel does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Check {
     /// Equals this, in 32 bits.
     Is(u32),

@@ -57,6 +57,8 @@ pub const COMMON: &[Rule] = &[
     Rule::any(libc::SYS_nanosleep),
     // The vDSO's fallback, where the host's clock cannot be read without the kernel.
     Rule::any(libc::SYS_clock_gettime),
+    // The seed of a hash table, and random numbers for a guest.
+    Rule::any(libc::SYS_getrandom),
     // abort() of the C library, after a panic within a panic.
     Rule::any(libc::SYS_gettid),
     Rule::any(libc::SYS_getpid),
@@ -122,4 +124,10 @@ pub const LANDLOCK_SETUP: &[Rule] = &[
     Rule::any(libc::SYS_landlock_create_ruleset),
     Rule::any(libc::SYS_landlock_add_rule),
     Rule::any(libc::SYS_landlock_restrict_self),
+    // Whether a rule is for a file or for a folder: fstat(2) of the C library.
+    Rule::any(libc::SYS_fstat),
+    Rule::when(
+        libc::SYS_newfstatat,
+        &[arg(3, Is(libc::AT_EMPTY_PATH as u32))],
+    ),
 ];

@@ -60,7 +60,10 @@ extern "C" fn trapped(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::
     message.push(b"the thread ");
     let name = THREAD.get();
     let end = name.iter().position(|byte| *byte == 0).unwrap_or(NAME);
-    message.push(name.get(..end).unwrap_or_default());
+    match name.get(..end) {
+        Some(name) if !name.is_empty() => message.push(name),
+        _ => message.push(b"that has just started"),
+    }
     message.push(b" made a system call it never needs: ");
     message.number(call.unsigned_abs());
     message.push(b"\n");
