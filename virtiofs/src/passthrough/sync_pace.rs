@@ -1,4 +1,4 @@
-//! How often a guest gets syncfs(2).
+//! How often a guest may have the host's file system written to its disk.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
