@@ -16,6 +16,7 @@
 
 mod batch;
 mod boot;
+mod confinement;
 mod container;
 mod failure;
 mod foreign;
@@ -55,6 +56,7 @@ const ALL: &[&[Test]] = &[
     success::TESTS,
     boot::TESTS,
     failure::TESTS,
+    confinement::TESTS,
     interrupt::TESTS,
     input::TESTS,
     in_place::TESTS,

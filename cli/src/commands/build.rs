@@ -17,6 +17,7 @@ use boxbuild_engine::podman::{Mode, Podman};
 use boxbuild_engine::{Engine, EngineChoice, Selected, Unusable};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_jail::Confinement;
 use boxbuild_protocol::paths::LOG_NAME;
 
 use super::signals;
@@ -56,6 +57,7 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
         options,
         interrupt: &interrupt,
     };
+    check_confinement(options)?;
     if options.dry_run {
         return build.run(&Resolved::preview(&request, &host)?);
     }
@@ -77,6 +79,20 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
     }
     let installed = build.fetch_box(&request)?;
     build.run(&Resolved::with_box(&request, &host, folders, installed)?)
+}
+
+/// Carries out `--require-confinement`.
+fn check_confinement(options: &BuildOptions) -> Result<()> {
+    let weakness = Confinement::of_host().weakness();
+    match weakness.filter(|_| options.require_confinement) {
+        None => Ok(()),
+        Some(weakness) => Err(Failure::new(
+            ExitCode::HOST,
+            anyhow::anyhow!(
+                "the kernel of this host cannot confine a build (--require-confinement): {weakness}"
+            ),
+        )),
+    }
 }
 
 /// A build with the options of its command line.

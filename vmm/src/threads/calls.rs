@@ -12,6 +12,20 @@ use crate::virtio::Kind;
 /// A set of tables.
 type Tables = Vec<&'static [Rule]>;
 
+/// Every table of this package, with its name: for tests of each rule.
+pub fn tables() -> Vec<(&'static str, &'static [Rule])> {
+    vec![
+        ("report", REPORT),
+        ("vcpu", VCPU),
+        ("vcpu, ioctl", ioctls::VCPU),
+        ("device", DEVICE),
+        ("virtio-blk", BLOCK),
+        ("virtio-fs", SERVE),
+        ("virtio-net", NET),
+        ("main", MAIN),
+    ]
+}
+
 /// The calls of a thread that has this role.
 pub(super) fn of(role: Role) -> Tables {
     let own: &[Rule] = match role {
