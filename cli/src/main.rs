@@ -1,10 +1,19 @@
 //! The program `boxbuild`: command line in, text or JSON out.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod args;
 mod commands;
 mod exit_code;
 mod output;
+mod roles;
 
-fn main() -> std::process::ExitCode {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // First of all: a jailed process has nothing to do with command lines.
+    if let Some(code) = boxbuild_jail::enter(roles::ROLES) {
+        return code;
+    }
     commands::run(std::env::args_os().skip(1).collect()).into()
 }

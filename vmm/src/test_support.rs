@@ -70,6 +70,7 @@ pub(crate) fn context(
         features: 1 << VIRTIO_F_VERSION_1,
         queues: queues.into_iter().enumerate().map(active).collect(),
         interrupt,
+        threads: crate::threads::Threads::default(),
         failures: FailureSink::new(|_| {}),
         stop: stop.clone(),
     }

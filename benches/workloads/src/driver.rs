@@ -77,6 +77,7 @@ impl DeviceDriver {
             queues: active,
             interrupt: Interrupt::new(msix, count),
             failures,
+            threads: boxbuild_vmm::threads::Threads::default(),
             stop,
         };
         Ok(DeviceDriver {

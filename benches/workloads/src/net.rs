@@ -90,6 +90,7 @@ impl Guest {
         let device = Net::new(NetworkConfig {
             host_loopback: true,
             forward: None,
+            ..NetworkConfig::default()
         })?;
         let features = 1 << bits::VIRTIO_NET_F_CSUM
             | 1 << bits::VIRTIO_NET_F_GUEST_CSUM

@@ -50,6 +50,7 @@ pub fn net(mut data: &[u8]) {
             listener: inbound,
             port: 22,
         }),
+        ..NetworkConfig::default()
     }) else {
         return;
     };

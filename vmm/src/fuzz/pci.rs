@@ -76,6 +76,7 @@ impl Bus {
             msi: recorder.clone(),
             io_events: recorder,
             ram: ram.clone(),
+            threads: crate::threads::Threads::default(),
             failures: FailureSink::new(move |_| panicked.store(true, Ordering::SeqCst)),
         };
         let disk = RawDisk::new(anonymous_file().ok()?, false).ok()?;

@@ -34,7 +34,7 @@ pub fn start(config: Config, events: Events) -> Result<Handle, StartError> {
     let events = until_killed(events, &stop);
     let files = (config.kernel, config.initrd);
     let boot_cpu = load(&stop, ram.clone(), files, config.cmdline, tables)?;
-    let vm = Arc::new(Vm::new(ram, vm::set_up)?);
+    let vm = Arc::new(Vm::new(config.kvm, ram, vm::set_up)?);
     let platform = Platform::new(&vm, start, outputs(&events));
     let built = devices::build(
         &vm,
@@ -45,6 +45,7 @@ pub fn start(config: Config, events: Events) -> Result<Handle, StartError> {
             network: config.network,
             shares: config.shares,
             failures: failures(&stop),
+            threads: config.threads.clone(),
         },
         &events,
     )?;
@@ -59,11 +60,12 @@ pub fn start(config: Config, events: Events) -> Result<Handle, StartError> {
     devices::add_windows(&mut buses, &pci)?;
     devices::show_config_space(&vm, &pci);
     let vcpus = vcpu::create(vm, config.cpus, config.nested)?;
-    let vcpus = boot_cpu.run(vcpus, Arc::new(buses), move |ended| {
+    let finish = move |ended| {
         pci.stop();
         platform.flush();
         events(Event::Ended(ended));
-    })?;
+    };
+    let vcpus = boot_cpu.run(vcpus, Arc::new(buses), config.threads, finish)?;
     Ok(Handle {
         vcpus,
         overlays,

@@ -108,6 +108,7 @@ mod tests {
         let config = NetworkConfig {
             host_loopback,
             forward: None,
+            ..NetworkConfig::default()
         };
         destination(to.parse().unwrap(), &config)
     }

@@ -2,12 +2,16 @@
 
 use std::net::TcpListener;
 
+use super::host_network::HostNetwork;
+
 /// The configuration of a guest's network.
 #[derive(Debug, Default)]
 pub struct NetworkConfig {
     /// The guest reaches the host's loopback at the gateway's address. Without it, nothing that
     /// listens on the host's loopback alone can be reached.
     pub host_loopback: bool,
+    /// What the host's network is like.
+    pub host: HostNetwork,
     /// A port of the host that leads into the guest.
     pub forward: Option<Forward>,
 }

@@ -178,10 +178,8 @@ impl Nat {
     }
 
     fn has_ipv6(&mut self) -> bool {
-        *self.ipv6.get_or_insert_with(|| {
-            let routes = std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
-            neighbour::host_has_ipv6(&routes)
-        })
+        let host = &self.config.host;
+        *self.ipv6.get_or_insert_with(|| host.has_ipv6())
     }
 
     fn transport(&mut self, from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8], packet: &[u8]) {

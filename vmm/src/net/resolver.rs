@@ -1,21 +1,15 @@
 //! The host's name servers.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
-use super::addresses::DNS_PORT;
+use std::net::IpAddr;
 
 /// Where they are listed (resolv.conf(5)).
 const FILE: &str = "/etc/resolv.conf";
 /// Name servers that are used, as many as the C library uses (resolv.conf(5), `MAXNS`).
 const MOST: usize = 3;
 
-/// The host's name server for the next question, after `failures` that were not answered: they
-/// take turns then. Read anew each time, because hosts move between networks.
-pub(super) fn server(failures: usize) -> SocketAddr {
-    let servers = parse(&std::fs::read_to_string(FILE).unwrap_or_default());
-    let ip = servers.get(failures % servers.len().max(1)).copied();
-    // Without any, the C library asks this host (resolv.conf(5)).
-    SocketAddr::new(ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), DNS_PORT)
+/// Returns the host's name servers, in the order in which they are listed.
+pub(super) fn servers() -> Vec<IpAddr> {
+    parse(&std::fs::read_to_string(FILE).unwrap_or_default())
 }
 
 /// Servers in the order in which they are listed. Those on one link (`fe80::1%eth0`) are left out.

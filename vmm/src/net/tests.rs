@@ -121,6 +121,7 @@ impl Guest {
         let config = NetworkConfig {
             host_loopback: true,
             forward: None,
+            ..NetworkConfig::default()
         };
         Guest::new(config, offload)
     }

@@ -357,17 +357,14 @@ impl Device for Block {
 
     fn activate(&mut self, context: &mut Context) -> Result<(), Fault> {
         let write_back = write_back(context.features);
-        for slot in context.queues.iter_mut().skip(1) {
-            let Some(queue) = slot.take() else { continue };
+        let queues = context.queues.iter_mut().skip(1);
+        let queues: Vec<ActiveQueue> = queues.filter_map(Option::take).collect();
+        for queue in queues {
             let (server, ram) = (Arc::clone(&self.server), context.ram.clone());
             let interrupt = context.interrupt.clone();
-            let thread = QueueThread::start(
-                Kind::Block.name(),
-                queue,
-                context.interrupt.clone(),
-                context.failures.clone(),
-                move |queue| server.drain(queue, &ram, &interrupt, write_back),
-            );
+            let serve =
+                move |queue: &mut ActiveQueue| server.drain(queue, &ram, &interrupt, write_back);
+            let thread = QueueThread::start(Kind::Block, queue, context, serve);
             self.threads
                 .push(thread.map_err(|error| Fault::Host(error.to_string()))?);
         }

@@ -14,6 +14,7 @@ use super::kind::Kind;
 use super::queue::ActiveQueue;
 use super::stop_flag::StopFlag;
 use crate::memory::GuestRam;
+use crate::threads::Threads;
 
 /// What a device gets when its driver activates it.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Context {
     pub failures: FailureSink,
     /// Raised when the device shall stop; its queues have it, too.
     pub stop: StopFlag,
+    /// Confines further threads of the device.
+    pub threads: Threads,
 }
 
 /// A virtio device.
@@ -64,7 +67,8 @@ pub trait Device: Send + fmt::Debug {
     }
 
     /// The driver is ready. A device may take queues out of the context and serve them itself
-    /// ([`QueueThread`](super::QueueThread)), until [`deactivate`](Self::deactivate).
+    /// ([`QueueThread`](super::QueueThread)), until [`deactivate`](Self::deactivate). Nothing in the
+    /// queues is looked at here: the thread is locked to its system calls behind it only.
     ///
     /// # Errors
     /// If the device cannot work; it then needs a reset.

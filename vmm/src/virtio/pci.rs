@@ -23,6 +23,7 @@ use crate::kvm::{IoEvents, MsiSink};
 use crate::memory::GuestRam;
 use crate::pci::msix::{self, Msix};
 use crate::pci::{Change, ConfigSpace, Function, Identity};
+use crate::threads::Threads;
 
 /// Vendor of virtio devices (virtio 1.2, section 4.1.2).
 const VENDOR: u16 = 0x1af4;
@@ -76,6 +77,8 @@ pub struct Attachment {
     pub ram: GuestRam,
     /// Learns of a device whose thread panicked.
     pub failures: FailureSink,
+    /// Starts and confines its threads.
+    pub threads: Threads,
 }
 
 /// Notification of one queue.
@@ -195,10 +198,13 @@ impl VirtioPci {
             interrupt: self.interrupt.clone(),
             failures: self.attachment.failures.clone(),
             stop,
+            threads: self.attachment.threads.clone(),
         };
         match std::mem::replace(&mut self.state, State::Lost) {
             State::Idle(device) => {
-                let worker = Worker::start(device, context).map_err(host)?;
+                let start = move || Worker::start(device, context);
+                let worker = self.attachment.threads.start(start);
+                let worker = worker.and_then(|worker| worker).map_err(host)?;
                 self.state = State::Working(worker);
                 self.doorbells = doorbells;
                 self.attach();

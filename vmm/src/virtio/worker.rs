@@ -12,6 +12,7 @@ use super::failure_sink::FailureSink;
 use super::fault::Fault;
 use super::interrupt::Interrupt;
 use super::stop_flag::StopFlag;
+use crate::threads::Role;
 
 /// What an event means: the first queue's number follows.
 const STOP: u64 = 0;
@@ -164,10 +165,17 @@ impl Serving {
         Ok(Some(tokens))
     }
 
-    /// Activates the device, listens to the queues that it has left to us, and looks at each
-    /// once: what came before has no notification.
+    /// Activates the device, locks this thread to the system calls of its kind, listens to the
+    /// queues that the device has left to us, and looks at each once: what came before has no
+    /// notification.
     fn begin(&mut self, epoll: &Epoll) -> Result<(), Fault> {
-        self.device.activate(&mut self.context)?;
+        let activated = self.device.activate(&mut self.context);
+        let kind = self.device.kind();
+        self.context
+            .threads
+            .enter(Role::Device(kind), kind.name())
+            .map_err(|error| Fault::Host(error.to_string()))?;
+        activated?;
         for (index, queue) in (0_u64..).zip(&self.context.queues) {
             if let Some(queue) = queue {
                 watch(epoll, queue.event(), QUEUES + index)

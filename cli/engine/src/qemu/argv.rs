@@ -259,9 +259,11 @@ fn block_nodes(bases: usize, private: bool) -> Vec<serde_json::Value> {
         };
         let mut image = json!({"driver": "qcow2", "node-name": name,
             "file": format!("file{set}"), "read-only": !top});
-        if set > 0 {
-            image["backing"] = json!(format!("base{}", set - 1));
-        }
+        // Without this, QEMU opens what the image names as its backing file.
+        image["backing"] = match set {
+            0 => serde_json::Value::Null,
+            _ => json!(format!("base{}", set - 1)),
+        };
         if top {
             for node in [&mut file, &mut image] {
                 node["discard"] = json!("unmap");
@@ -292,6 +294,9 @@ impl Argv {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
     use super::*;
     use crate::{MountTag, RootDisk, Share};
 
@@ -429,5 +434,59 @@ mod tests {
         let words = words(&machine);
         assert!(words.contains(&"pc,memory-backend=memory".to_owned()));
         assert!(words.contains(&"Haswell".to_owned()));
+    }
+
+    /// Suspected: QEMU follows the name of a backing file in the lowest image. Here that name
+    /// leads nowhere, so that QEMU would not start if it looked.
+    #[test]
+    fn no_image_decides_what_lies_below_it() {
+        let nodes = block_nodes(0, true);
+        assert_eq!(nodes[1]["backing"], serde_json::Value::Null);
+        assert!(nodes[1].as_object().unwrap().contains_key("backing"));
+        let Some(img) = boxbuild_host::program::find("qemu-img") else {
+            return skip("qemu-img");
+        };
+        let Some(qemu) = boxbuild_host::program::find(&program(Arch::host())) else {
+            return skip("QEMU");
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let disk = dir.path().join("disk.qcow2");
+        let made = Command::new(img)
+            .args(["create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b"])
+            .arg("/nowhere/secret")
+            .arg(&disk)
+            .arg("1M")
+            .status();
+        assert!(made.unwrap().success());
+        let start = |node: &serde_json::Value| {
+            let mut node = node.clone();
+            let file = json!({"driver": "file", "filename": disk});
+            node["file"] = file;
+            let mut child = Command::new(&qemu)
+                .args(["-machine", "none", "-nodefaults", "-display", "none"])
+                .args(["-qmp", "stdio", "-blockdev", &node.to_string()])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let quit = b"{\"execute\":\"qmp_capabilities\"}{\"execute\":\"quit\"}";
+            let _ = child.stdin.take().unwrap().write_all(quit);
+            child.wait().unwrap().success()
+        };
+        let mut without = nodes[1].clone();
+        without.as_object_mut().unwrap().remove("backing");
+        assert!(
+            !start(&without),
+            "QEMU follows no names: this proves nothing"
+        );
+        assert!(start(&nodes[1]));
+    }
+
+    fn skip(what: &str) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: no_image_decides_what_lies_below_it: {what} is not installed"
+        );
     }
 }

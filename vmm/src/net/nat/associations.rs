@@ -7,10 +7,10 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use smoltcp::wire::UdpPacket;
 
 use super::{Key, Nat};
-use crate::net::addresses::{Destination, destination, is_ours};
+use crate::net::addresses::{DNS_PORT, Destination, destination, is_ours};
 use crate::net::datagram::{Association, Kind};
 use crate::net::packet::{ICMP, ICMPV6, PROTOCOL_UDP};
-use crate::net::{icmp, limits, resolver};
+use crate::net::{icmp, limits};
 
 impl Nat {
     pub(super) fn udp(&mut self, from: IpAddr, to: IpAddr, bytes: &[u8], packet: &[u8]) {
@@ -21,7 +21,10 @@ impl Nat {
         let remote = SocketAddr::new(to, datagram.dst_port());
         let (kind, host) = match destination(remote, &self.config) {
             Destination::Host(host) => (Kind::Udp, host),
-            Destination::NameServer => (Kind::Question, resolver::server(self.failures)),
+            Destination::NameServer => (
+                Kind::Question,
+                SocketAddr::new(self.config.host.name_server(self.failures), DNS_PORT),
+            ),
             Destination::Unreachable => {
                 // What is sent to groups has no receiver here, and is not an error.
                 if is_ours(to) {

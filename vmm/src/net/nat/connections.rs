@@ -8,10 +8,10 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr};
 
 use super::{Key, Nat};
-use crate::net::addresses::{Destination, destination};
+use crate::net::addresses::{DNS_PORT, Destination, destination};
+use crate::net::limits;
 use crate::net::packet::PROTOCOL_TCP;
 use crate::net::tcp::{self, Connection, ConnectionOutcome};
-use crate::net::{limits, resolver};
 
 impl Nat {
     pub(super) fn tcp(&mut self, from: IpAddr, to: IpAddr, bytes: &[u8]) {
@@ -50,7 +50,9 @@ impl Nat {
     pub(super) fn open(&mut self, guest: SocketAddr, remote: SocketAddr, segment: &TcpRepr<'_>) {
         let host = match destination(remote, &self.config) {
             Destination::Host(host) => host,
-            Destination::NameServer => resolver::server(self.failures),
+            Destination::NameServer => {
+                SocketAddr::new(self.config.host.name_server(self.failures), DNS_PORT)
+            }
             Destination::Unreachable => return self.refuse(guest, remote, segment),
         };
         let mut first = [0; 4];

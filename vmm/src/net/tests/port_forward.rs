@@ -20,6 +20,7 @@ fn called(offload: bool) -> (Guest, SocketAddr) {
             listener,
             port: PORT,
         }),
+        ..NetworkConfig::default()
     };
     let guest = Guest::new(config, offload);
     (guest, (Ipv4Addr::LOCALHOST, port).into())
