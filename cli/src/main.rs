@@ -4,7 +4,14 @@ mod args;
 mod commands;
 mod exit_code;
 mod output;
+mod roles;
 
-fn main() -> std::process::ExitCode {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // First of all: a jailed process has nothing to do with command lines.
+    if let Some(code) = boxbuild_jail::enter(roles::ROLES) {
+        return code;
+    }
     commands::run(args::handed_over::of_process()).into()
 }

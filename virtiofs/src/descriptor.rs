@@ -16,6 +16,11 @@ use vm_memory::{Address, GuestAddress, GuestMemory, Permissions, VolatileSlice};
 /// The most buffers that one preadv/pwritev takes (`UIO_MAXIOV`, Linux `uapi/linux/uio.h`).
 const MAX_IOVECS: usize = 1024;
 
+/// The most buffers of a request: the entries of the largest queue that there is for a share (QEMU's
+/// default). An indirect table could have 65535, but no driver makes a chain that is longer than its
+/// queue (virtio 1.2, section 2.7.5.3.1).
+const MAX_BUFFERS: usize = 1024;
+
 /// A descriptor chain that cannot be a FUSE request.
 ///
 /// The guest's driver is broken or hostile; the device shall stop.
@@ -27,6 +32,9 @@ pub enum ChainError {
     /// Virtio 1.2, 2.7.4.2: all device-readable buffers come before the writable ones.
     #[error("the request has a readable buffer after a writable one")]
     Order,
+    /// There are more of them than any driver makes.
+    #[error("the request has more than {MAX_BUFFERS} buffers")]
+    Long,
     /// The buffers are shorter than the protocol requires here.
     #[error("the request's buffers hold {have} bytes where {need} are needed")]
     Short {
@@ -205,7 +213,10 @@ where
 {
     let (mut readable, mut writable) = (Segments::new(), Segments::new());
     let mut pending: Option<Buffer> = None;
-    for descriptor in chain {
+    for (count, descriptor) in chain.enumerate() {
+        if count >= MAX_BUFFERS {
+            return Err(ChainError::Long);
+        }
         let next = Buffer {
             start: descriptor.addr(),
             len: descriptor.len() as usize,

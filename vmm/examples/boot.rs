@@ -183,6 +183,8 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
     let start = Instant::now();
     let mut answers = Answers::new(&args.answer)?;
     let config = Config {
+        kvm: None,
+        threads: boxbuild_vmm::threads::Threads::default(),
         memory_mib: args.memory,
         cpus: args.cpus,
         kernel: File::open(args.kernel)?,

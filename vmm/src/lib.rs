@@ -31,6 +31,7 @@ pub mod smoke;
     reason = "for tests and fuzzing only"
 )]
 mod test_support;
+pub mod threads;
 pub mod vcpu;
 pub mod virtio;
 

@@ -124,13 +124,17 @@ pub fn allocate(mib: u64) -> Result<GuestRam, MemoryError> {
     Ok(GuestRam::from_regions(regions).unwrap_or_default())
 }
 
-/// Asks for huge pages. A host without them is slower, not wrong.
+/// Asks for huge pages, and that no core dump has the guest's memory. A host without huge pages
+/// is slower, not wrong.
 fn advise(mapping: &MmapRegion) {
-    if let Some(start) = std::ptr::NonNull::new(mapping.as_ptr().cast()) {
+    let Some(start) = std::ptr::NonNull::new(mapping.as_ptr().cast()) else {
+        return;
+    };
+    for advice in [MmapAdvise::MADV_HUGEPAGE, MmapAdvise::MADV_DONTDUMP] {
         // SAFETY: the range is a mapping that we made; the advice changes nothing that can be seen.
-        let advised = unsafe { madvise(start, mapping.size(), MmapAdvise::MADV_HUGEPAGE) };
+        let advised = unsafe { madvise(start, mapping.size(), advice) };
         if let Err(error) = advised {
-            log::debug!("no huge pages for the guest: {error}");
+            log::debug!("{advice:?} is refused for the guest's memory: {error}");
         }
     }
 }
@@ -234,6 +238,35 @@ mod tests {
                 .is_err()
         );
         assert!(ram.get_slice(GuestAddress(u64::MAX - 3), 8).is_err());
+    }
+
+    /// What `/proc/self/smaps` says of the mapping that `address` is in, as two-letter words
+    /// (proc_pid_smaps(5)).
+    fn vm_flags(address: usize) -> String {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut inside = false;
+        for line in smaps.lines() {
+            let word = line.split(' ').next().unwrap();
+            if let Some((start, end)) = word.split_once('-') {
+                let number = |text| usize::from_str_radix(text, 16).unwrap();
+                inside = (number(start)..number(end)).contains(&address);
+            } else if let (true, Some(flags)) = (inside, line.strip_prefix("VmFlags:")) {
+                return flags.to_owned();
+            }
+        }
+        panic!("no mapping of {address:#x}")
+    }
+
+    #[test]
+    fn no_core_dump_has_the_guests_memory() {
+        let ram = allocate(4096).unwrap();
+        for region in ram.iter() {
+            for at in [0, region.len() - 1] {
+                let host = region.get_host_address(MemoryRegionAddress(at)).unwrap();
+                let flags = vm_flags(host as usize);
+                assert!(flags.split(' ').any(|flag| flag == "dd"), "{flags}");
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::kvm::{IoEvents, MsiSink};
 use crate::memory::GuestRam;
 use crate::pci::msix::Msix;
-use crate::virtio::{ActiveQueue, Context, FailureSink, Interrupt};
+use crate::virtio::{ActiveQueue, Context, FailureSink, Interrupt, StopFlag};
 
 /// Records interrupts and notification addresses.
 #[derive(Debug, Default)]
@@ -60,15 +60,18 @@ pub(crate) fn context(
 ) -> Context {
     let msix = Arc::new(Msix::new(1, sink));
     let interrupt = Interrupt::new(msix, queues.len());
+    let stop = StopFlag::new();
     let active = |(index, queue): (usize, Option<Queue>)| {
         let event = EventFd::new(0).unwrap();
-        queue.map(|queue| ActiveQueue::new(queue, index, event))
+        queue.map(|queue| ActiveQueue::new(queue, index, event, stop.clone()))
     };
     Context {
         ram: ram.clone(),
         features: 1 << VIRTIO_F_VERSION_1,
         queues: queues.into_iter().enumerate().map(active).collect(),
         interrupt,
+        threads: crate::threads::Threads::default(),
         failures: FailureSink::new(|_| {}),
+        stop: stop.clone(),
     }
 }

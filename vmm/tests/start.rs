@@ -57,6 +57,8 @@ fn start(kernel: File, cpus: u32) -> (Result<Handle, StartError>, Receiver<Event
     let (sender, events) = channel();
     let sender = Mutex::new(sender);
     let config = Config {
+        kvm: None,
+        threads: boxbuild_vmm::threads::Threads::default(),
         memory_mib: 64,
         cpus,
         kernel,

@@ -78,6 +78,7 @@ impl Ours {
             msi: wires.clone(),
             io_events: wires.clone(),
             ram: ram.clone(),
+            threads: boxbuild_vmm::threads::Threads::default(),
             failures: FailureSink::new(|text| eprintln!("the device failed: {text}")),
         };
         let notices = Arc::new(|trouble| eprintln!("{trouble:?}"));

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use boxbuild_vmm::kvm::MsiSink;
 use boxbuild_vmm::memory::{self, GuestRam};
 use boxbuild_vmm::pci::msix::Msix;
-use boxbuild_vmm::virtio::{ActiveQueue, Context, Device, FailureSink, Interrupt};
+use boxbuild_vmm::virtio::{ActiveQueue, Context, Device, FailureSink, Interrupt, StopFlag};
 use boxbuild_vmm_driver::{Buffer, DriverQueue, QueueLayout};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use vm_memory::{Bytes, GuestAddress};
@@ -54,9 +54,15 @@ impl DeviceDriver {
                 Ok(DriverQueue::new(layout))
             })
             .collect::<Result<Vec<_>>>()?;
+        let stop = StopFlag::new();
         let active = queues.iter().enumerate().map(|(index, queue)| {
             let event = EventFd::new(0)?;
-            Ok(Some(ActiveQueue::new(queue.device_queue()?, index, event)))
+            Ok(Some(ActiveQueue::new(
+                queue.device_queue()?,
+                index,
+                event,
+                stop.clone(),
+            )))
         });
         let active = active.collect::<Result<Vec<_>>>()?;
         let msix = Arc::new(Msix::new(1, Arc::new(NoInterrupts)));
@@ -71,6 +77,8 @@ impl DeviceDriver {
             queues: active,
             interrupt: Interrupt::new(msix, count),
             failures,
+            threads: boxbuild_vmm::threads::Threads::default(),
+            stop,
         };
         Ok(DeviceDriver {
             device,

@@ -1,5 +1,7 @@
 //! What a running machine or container reports.
 
+use serde::{Deserialize, Serialize};
+
 /// Something that happened in a running machine.
 #[derive(Debug)]
 pub enum Event {
@@ -17,7 +19,7 @@ pub enum Event {
 }
 
 /// How a run ended, seen from outside the guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
     /// The guest powered itself off.
     PoweredOff,

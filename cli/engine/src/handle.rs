@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use boxbuild_protocol::host_message::HostMessage;
 use boxbuild_virtiofs::Traffic;
+use serde::{Deserialize, Serialize};
 
 /// The line on the control port that tells the guest of its terminal (docs/guest-contract.md).
 pub fn size_line(columns: u16, rows: u16) -> String {
@@ -29,7 +30,7 @@ pub struct Usage {
 }
 
 /// Bytes that a guest has moved so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moved {
     /// Read, received.
     pub to_guest: u64,
@@ -62,8 +63,9 @@ pub trait Console: Send + Sync + std::fmt::Debug {
 
 /// A machine that runs. Dropping it kills it and cleans up.
 pub trait Running: std::fmt::Debug {
-    /// Ends the machine now and waits until nothing of it is left (at most `grace` for an
-    /// orderly end of the engine's process, then SIGKILL). [`Event::Ended`] is sent.
+    /// Ends the machine now: its process gets `grace` for an orderly end, then SIGKILL. It may be
+    /// called again with less. [`Event::Ended`] is sent when nothing of it runs any more, which may
+    /// be after this returns.
     fn kill(&mut self, grace: Duration);
 
     /// Highest resident memory of the engine in bytes so far, if known.

@@ -1,15 +1,16 @@
 //! The network of a machine, from what it may reach.
 
-use boxbuild_vmm::net::{self, HostNetwork, Nat, NetworkConfig, Policy, Reach};
+use boxbuild_vmm::net::{self, HostFacts, HostNetwork, Nat, NetworkConfig, Policy, Reach};
 
 use crate::machine::Forward;
 use crate::unusable::Unusable;
 
-/// Returns the configuration of a network that reaches what `policy` says. The host's own is read now.
+/// Returns the configuration of a network that reaches what `policy` says.
 pub(crate) fn network(policy: Policy, forward: Option<Forward>) -> NetworkConfig {
     NetworkConfig {
         policy,
-        host: HostNetwork::read(),
+        // This process may look itself, whenever it is asked.
+        host: HostNetwork::default(),
         forward: forward.map(|forward| net::Forward {
             listener: forward.listener,
             port: forward.port,
@@ -36,7 +37,7 @@ pub fn describe_networks() -> Result<String, Unusable> {
             "--network public does not work here: {error}: {cause}"
         ))
     })?;
-    let host = HostNetwork::read();
+    let host = HostFacts::look();
     let versions = if host.ipv6 { "IPv4 and IPv6" } else { "IPv4" };
     let servers = match host.name_servers.as_slice() {
         [] => String::from("name server: this host"),

@@ -87,7 +87,7 @@ pub fn select(choice: EngineChoice, arch: Arch) -> Result<Selected, Unusable> {
 
 /// All engines that run machines, the best first.
 pub fn all() -> Vec<Box<dyn Engine>> {
-    vec![Box::new(Kvm), Box::new(Qemu)]
+    vec![Box::new(Kvm::default()), Box::new(Qemu)]
 }
 
 #[cfg(test)]

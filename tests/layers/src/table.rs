@@ -30,7 +30,12 @@ pub const LAYERS: &[Layer] = &[
     Layer {
         name: "ground",
         shipped: true,
-        packages: &["boxbuild-host", "boxbuild-protocol", "boxbuild-vmm-driver"],
+        packages: &[
+            "boxbuild-host",
+            "boxbuild-jail",
+            "boxbuild-protocol",
+            "boxbuild-vmm-driver",
+        ],
     },
     Layer {
         name: "guest and shares",

@@ -321,8 +321,8 @@ impl FileSystem for PassthroughFs {
         let from = self.handles.get(handle_in, node_in)?;
         let to = self.handles.get(handle_out, node_out)?;
         self.drop_privileges(&to.inode, false)?;
-        // The reply counts in 32 bits; 1 GiB at a time also bounds how long a worker is busy.
-        let len = len.min(1 << 30) as usize;
+        // A copy may always be short; this bounds how long a worker is busy.
+        let len = len.min(64 << 20) as usize;
         Ok(rustix::fs::copy_file_range(
             &from.file,
             Some(&mut off_in),

@@ -27,6 +27,6 @@ pub use error::{ImageError, OpenError};
 pub use image::Image;
 pub use in_place::open_in_place;
 pub use overlay::Overlay;
-pub use overlay::changes::KeptChanges;
+pub use overlay::changes::{KeptChanges, keep as keep_changes};
 pub use raw::RawDisk;
 pub use storage::{Disk, SECTOR};

@@ -12,7 +12,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use vm_memory::bitmap::BitmapSlice;
 
 use self::bitmap::Bitmap;
-use self::changes::{BLOCK, BLOCKS, LONGEST, MAP};
+use self::changes::{BLOCK, LONGEST};
 use super::error::with_context;
 use super::file_io::punch_or_write;
 use super::image::Image;
@@ -99,12 +99,18 @@ impl Overlay {
     /// # Errors
     /// If the host does not allow it. There may be some of the files in the folder then.
     pub fn keep(&self, folder: &Path) -> io::Result<u64> {
-        let mut map = BufWriter::new(File::create_new(folder.join(MAP))?);
+        changes::keep(&self.file, folder, |map| self.write_map(map))
+    }
+
+    /// Writes down which blocks have been written, for [`keep_changes`](super::keep_changes) of
+    /// another process.
+    ///
+    /// # Errors
+    /// If the host does not allow it.
+    pub fn write_map(&self, map: File) -> io::Result<()> {
+        let mut map = BufWriter::new(map);
         self.written.save(&mut map)?;
-        map.into_inner()?.sync_all()?;
-        self.file.sync_all()?;
-        tmpfile::link(&self.file, &folder.join(BLOCKS))?;
-        self.allocated()
+        map.into_inner()?.sync_all()
     }
 
     /// Fills `buffers` from the disk at `offset`.

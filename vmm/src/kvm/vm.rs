@@ -1,7 +1,9 @@
 //! A machine of KVM.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
+use std::os::fd::{FromRawFd, IntoRawFd};
 use std::sync::{Arc, OnceLock};
 
 use kvm_bindings::{KVM_MEM_READONLY, kvm_msi, kvm_userspace_memory_region};
@@ -37,16 +39,21 @@ impl fmt::Debug for Vm {
 const API_VERSION: i32 = 12;
 
 impl Vm {
-    /// Creates a machine with `ram`, which `set_up` prepares for its CPUs
-    /// ([`arch`](crate::arch)).
+    /// Creates a machine of `device`, an open `/dev/kvm`, with `ram`, which `set_up` prepares for its
+    /// CPUs ([`arch`](crate::arch)).
     ///
     /// # Errors
     /// If the host has no usable KVM, or it refuses.
     pub(crate) fn new(
+        device: Option<File>,
         ram: GuestRam,
         set_up: impl FnOnce(&VmFd) -> Result<(), KvmError>,
     ) -> Result<Vm, KvmError> {
-        let kvm = Kvm::new().map_err(|error| KvmError::Open(error.into()))?;
+        let kvm = match device {
+            // SAFETY: the descriptor is open and belongs to nothing else any more.
+            Some(device) => unsafe { Kvm::from_raw_fd(device.into_raw_fd()) },
+            None => Kvm::new().map_err(|error| KvmError::Open(error.into()))?,
+        };
         let version = kvm.get_api_version();
         if version != API_VERSION {
             return Err(KvmError::Api(version));

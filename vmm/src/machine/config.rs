@@ -6,11 +6,16 @@ use boxbuild_virtiofs::Share;
 
 use crate::disk::DiskConfig;
 use crate::net::NetworkConfig;
+use crate::threads::Threads;
 
 /// A machine for one run: a plain value with open files, so that it can be handed to another
 /// process. Only the folders of shares are paths.
 #[derive(Debug)]
 pub struct Config {
+    /// `/dev/kvm`, open for reading and writing; opened by name without it.
+    pub kvm: Option<File>,
+    /// How its threads are started and confined.
+    pub threads: Threads,
     /// Guest memory in MiB.
     pub memory_mib: u64,
     /// Number of CPUs.

@@ -12,6 +12,7 @@ use crate::disk::Disk;
 use crate::kvm::Vm;
 use crate::net::NetworkConfig;
 use crate::pci::{ConfigShadow, ConfigWindow, HostBridge, MemoryWindow, PciRoot, config_shadow};
+use crate::threads::Threads;
 use crate::virtio::balloon::Balloon;
 use crate::virtio::block::{Block, DiskError};
 use crate::virtio::console::{Console, Input, Port};
@@ -29,6 +30,7 @@ pub(super) struct DeviceList {
     pub(super) network: Option<NetworkConfig>,
     pub(super) shares: Vec<Share>,
     pub(super) failures: FailureSink,
+    pub(super) threads: Threads,
 }
 
 /// The PCI bus with its devices.
@@ -89,6 +91,7 @@ pub(super) fn build(
         io_events: vm.clone(),
         ram: vm.ram().clone(),
         failures: wanted.failures,
+        threads: wanted.threads,
     };
     let mut root = PciRoot::new(layout::PCI_MMIO..layout::PCI_MMIO_END);
     root.add(Box::new(HostBridge::new()))?;

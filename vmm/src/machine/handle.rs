@@ -1,5 +1,6 @@
 //! The handle of a running machine.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,6 +52,18 @@ impl Handle {
     pub fn keep_disk(&self, index: usize, folder: &Path) -> io::Result<Option<u64>> {
         let overlay = self.overlays.get(index).and_then(Option::as_ref);
         overlay.map(|overlay| overlay.keep(folder)).transpose()
+    }
+
+    /// Writes down in `map` which blocks the guest wrote to disk `index`, for
+    /// [`keep_changes`](crate::disk::keep_changes) of the process that has its file. Returns whether
+    /// there is such a disk whose writes do not go into the image.
+    ///
+    /// # Errors
+    /// If the host does not allow it.
+    pub fn write_map(&self, index: usize, map: File) -> io::Result<bool> {
+        let overlay = self.overlays.get(index).and_then(Option::as_ref);
+        let written = overlay.map(|overlay| overlay.write_map(map)).transpose()?;
+        Ok(written.is_some())
     }
 
     /// Returns what the guest has moved through its devices, one entry for each of them.

@@ -31,9 +31,10 @@ pub fn start(config: Config, events: Events) -> Result<Handle, StartError> {
     let ram = memory::allocate(config.memory_mib)?;
     let tables = boot::write_tables(&ram, config.cpus).map_err(StartError::Tables)?;
     let stop = Stop::new();
+    let events = until_killed(events, &stop);
     let files = (config.kernel, config.initrd);
     let boot_cpu = load(&stop, ram.clone(), files, config.cmdline, tables)?;
-    let vm = Arc::new(Vm::new(ram, vm::set_up)?);
+    let vm = Arc::new(Vm::new(config.kvm, ram, vm::set_up)?);
     let platform = Platform::new(&vm, start, outputs(&events));
     let built = devices::build(
         &vm,
@@ -44,6 +45,7 @@ pub fn start(config: Config, events: Events) -> Result<Handle, StartError> {
             network: config.network,
             shares: config.shares,
             failures: failures(&stop),
+            threads: config.threads.clone(),
         },
         &events,
     )?;
@@ -58,16 +60,32 @@ pub fn start(config: Config, events: Events) -> Result<Handle, StartError> {
     devices::add_windows(&mut buses, &pci)?;
     devices::show_config_space(&vm, &pci);
     let vcpus = vcpu::create(vm, config.cpus)?;
-    let vcpus = boot_cpu.run(vcpus, Arc::new(buses), move |ended| {
+    let finish = move |ended| {
         pci.stop();
         platform.flush();
         events(Event::Ended(ended));
-    })?;
+    };
+    let vcpus = boot_cpu.run(vcpus, Arc::new(buses), config.threads, finish)?;
     Ok(Handle {
         vcpus,
         overlays,
         input,
         traffic,
+    })
+}
+
+/// Drops what the guest says once the machine is killed: its end does not wait until all that the
+/// guest has left in a queue has been taken.
+fn until_killed(events: Events, stop: &Stop) -> Events {
+    let stop = stop.clone();
+    Arc::new(move |event| {
+        let said = matches!(
+            event,
+            Event::Serial(_) | Event::Console(_) | Event::Control(_)
+        );
+        if !(said && stop.is_killed()) {
+            events(event);
+        }
     })
 }
 
@@ -113,4 +131,31 @@ fn open_disks(disks: Vec<DiskConfig>) -> Result<Disks, StartError> {
         Err(source) => Err(StartError::Disk { index, source }),
     };
     disks.into_iter().enumerate().map(open).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_killed_guest_says_nothing_more_and_one_that_powers_off_does() {
+        for (reason, heard) in [(Ended::Killed, 1), (Ended::PoweredOff, 2)] {
+            let got = Arc::new(Mutex::new(Vec::new()));
+            let taken = Arc::clone(&got);
+            let stop = Stop::new();
+            let events = until_killed(
+                Arc::new(move |event| taken.lock().unwrap().push(event)),
+                &stop,
+            );
+            events(Event::Console(b"before".to_vec()));
+            stop.request(reason.clone());
+            events(Event::Console(b"after".to_vec()));
+            events(Event::Ended(reason.clone()));
+            let got = got.lock().unwrap();
+            assert_eq!(got.len(), heard + 1, "{got:?}");
+            assert_eq!(got.last(), Some(&Event::Ended(reason)));
+        }
+    }
 }

@@ -13,10 +13,11 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, Ipv4Packet, Ipv6Packet, UdpPacket};
 
 use super::addresses::{GATEWAY, PREFIX_6, is_ours};
-use super::config::{HostNetwork, NetworkConfig, Offloads};
+use super::config::{NetworkConfig, Offloads};
 use super::datagram::Association;
 use super::egress::Egress;
 use super::error::NetworkError;
+use super::host_network::HostNetwork;
 #[cfg(test)]
 use super::names::Names;
 use super::packet::{self, Frame, ICMP, ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
@@ -41,6 +42,8 @@ type Key = (u8, SocketAddr, SocketAddr);
 pub struct Nat {
     egress: Egress,
     host: HostNetwork,
+    /// Whether the host has IPv6, once the guest has asked.
+    ipv6: Option<bool>,
     offloads: Offloads,
     epoll: Epoll,
     timer: Timer,
@@ -93,6 +96,7 @@ impl Nat {
         Ok(Nat {
             egress,
             host: config.host,
+            ipv6: None,
             offloads: Offloads::default(),
             epoll,
             timer: Timer::default(),
@@ -181,7 +185,7 @@ impl Nat {
         // Only neighbours have not lost a hop (RFC 4861, section 6.1.1).
         if protocol == ICMPV6
             && packet.hop_limit() == u8::MAX
-            && let Some(reply) = neighbour::ndp(from, payload, self.host.ipv6)
+            && let Some(reply) = neighbour::ndp(from, payload, || self.has_ipv6())
         {
             self.reply(Some(reply));
             return;
@@ -191,6 +195,11 @@ impl Nat {
         if local && !is_ours(IpAddr::V6(from)) {
             self.transport(IpAddr::V6(from), IpAddr::V6(to), protocol, payload, bytes);
         }
+    }
+
+    fn has_ipv6(&mut self) -> bool {
+        let host = &self.host;
+        *self.ipv6.get_or_insert_with(|| host.has_ipv6())
     }
 
     fn transport(&mut self, from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8], packet: &[u8]) {
@@ -316,7 +325,7 @@ impl Nat {
     /// Pretends that the host has IPv6.
     #[cfg(test)]
     pub(super) fn force_ipv6(&mut self) {
-        self.host.ipv6 = true;
+        self.ipv6 = Some(true);
     }
 
     /// Sets another limit of connections.

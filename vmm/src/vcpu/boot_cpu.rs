@@ -17,6 +17,7 @@ use super::error::VcpuError;
 use super::run::{Others, Runner};
 use super::stop::{Ended, Stop};
 use crate::bus::Buses;
+use crate::threads::Threads;
 
 /// Called with how the run ended when no CPU runs any more.
 type Finish = Box<dyn FnOnce(Ended) + Send>;
@@ -25,6 +26,7 @@ type Finish = Box<dyn FnOnce(Ended) + Send>;
 struct Machine {
     vcpus: Vcpus,
     buses: Arc<Buses>,
+    threads: Threads,
     finish: Finish,
 }
 
@@ -67,7 +69,7 @@ impl<E: From<VcpuError> + Send + 'static> BootCpu<E> {
     }
 
     /// Runs all CPUs, the boot CPU on this thread, until they are stopped; then calls `finish`
-    /// there.
+    /// there. `threads` confines them.
     ///
     /// # Errors
     /// If `load` failed, or the CPUs cannot be started. Nothing runs then.
@@ -75,11 +77,13 @@ impl<E: From<VcpuError> + Send + 'static> BootCpu<E> {
         mut self,
         vcpus: Vcpus,
         buses: Arc<Buses>,
+        threads: Threads,
         finish: impl FnOnce(Ended) + Send + 'static,
     ) -> Result<RunningVcpus, E> {
         let machine = Machine {
             vcpus,
             buses,
+            threads,
             finish: Box::new(finish),
         };
         if let Some(sender) = self.machine.take() {
@@ -123,7 +127,10 @@ fn main<E: From<VcpuError>>(
     let Ok(machine) = machine.recv() else { return };
     let running = entry.and_then(|entry| {
         machine.vcpus.enter_at(entry)?;
-        Ok(machine.vcpus.start(&machine.buses, stop)?)
+        let running = machine
+            .vcpus
+            .start(&machine.buses, stop, &machine.threads)?;
+        Ok(running)
     });
     let (runner, others) = match running {
         Ok(running) => running,
@@ -138,7 +145,11 @@ fn main<E: From<VcpuError>>(
 
 fn run(mut boot_cpu: Runner, others: Others, stop: &Stop, finish: Finish) {
     let listening = stop.interrupts_this_thread();
-    match catch_unwind(AssertUnwindSafe(|| boot_cpu.run())) {
+    let locked = boot_cpu.lock();
+    match catch_unwind(AssertUnwindSafe(|| match locked {
+        Ok(()) => boot_cpu.run(),
+        Err(error) => Some(Ended::Failed(error)),
+    })) {
         Ok(Some(reason)) => stop.request(reason),
         // We were told to stop.
         Ok(None) => {}

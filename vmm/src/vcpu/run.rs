@@ -14,6 +14,7 @@ use super::stop::{Ended, Stop};
 use crate::arch::host::cpu;
 use crate::bus::{Buses, Effect};
 use crate::kvm::Vm;
+use crate::threads::{Role, Threads};
 
 /// Threads of all CPUs but the boot CPU. Dropping it stops them.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ impl Vcpus {
         self,
         buses: &Arc<Buses>,
         stop: &Stop,
+        threads: &Threads,
     ) -> Result<(Runner, Others), VcpuError> {
         handle_kicks()?;
         let vm = &self.vm;
@@ -50,6 +52,7 @@ impl Vcpus {
             fd,
             buses: Arc::clone(buses),
             stop: stop.clone(),
+            threads: threads.clone(),
             _vm: Arc::clone(vm),
         });
         let boot_cpu = runners.next().ok_or(VcpuError::Count(0))?;
@@ -74,6 +77,7 @@ pub(super) struct Runner {
     fd: VcpuFd,
     buses: Arc<Buses>,
     stop: Stop,
+    threads: Threads,
     /// Keeps the memory that the CPU uses.
     _vm: Arc<Vm>,
 }
@@ -94,9 +98,19 @@ impl Runner {
     fn main(mut self) {
         let stop = self.stop.clone();
         let _guard = StopOnPanic(&stop);
+        if let Err(error) = self.lock() {
+            return stop.request(Ended::Failed(error));
+        }
         if let Some(reason) = self.run() {
             stop.request(reason);
         }
+    }
+
+    /// Locks the thread to the system calls of a CPU.
+    pub(super) fn lock(&self) -> Result<(), String> {
+        self.threads
+            .enter(Role::Vcpu, &format!("vcpu{}", self.id))
+            .map_err(|error| format!("a CPU's thread cannot be confined: {error}"))
     }
 
     /// Runs the CPU until the guest ends (the reason) or we are told to stop (nothing).

@@ -65,6 +65,12 @@ impl Stop {
         self.0.requested.load(Ordering::SeqCst)
     }
 
+    /// Whether the guest is stopped from outside, or because it cannot go on.
+    pub(crate) fn is_killed(&self) -> bool {
+        // The lock is for threads that have nothing more to do.
+        self.is_requested() && matches!(self.reason(), Some(Ended::Killed | Ended::Failed(_)))
+    }
+
     /// Returns why; `None` before a stop is requested.
     pub(super) fn reason(&self) -> Option<Ended> {
         self.why().reason.clone()

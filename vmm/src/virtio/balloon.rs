@@ -8,6 +8,7 @@ use super::config::DeviceConfig;
 use super::device::{Context, Device};
 use super::fault::Fault;
 use super::kind::Kind;
+use super::stop_flag::StopFlag;
 use crate::memory::{self, GuestRam};
 
 /// Free page reporting (`VIRTIO_BALLOON_F_REPORTING`).
@@ -21,6 +22,9 @@ const QUEUES: usize = 3;
 const QUEUE: u16 = 128;
 /// Size of a page in the balloon's own unit.
 const PAGE: u64 = 4096;
+/// Bytes that are given back at once, between two looks whether the device shall stop: some
+/// milliseconds of the host's.
+const PIECE: u64 = 64 << 20;
 /// Page numbers of one inflate request (Linux: `VIRTIO_BALLOON_ARRAY_PFNS_MAX` is 256).
 const MOST_PAGES: usize = 1024;
 
@@ -46,10 +50,17 @@ impl Default for Balloon {
     }
 }
 
-/// Gives memory back. What the host refuses stays with the guest.
-fn release(ram: &GuestRam, start: u64, len: usize) {
-    if let Err(error) = memory::release(ram, start, len) {
-        log::debug!("cannot give {len} bytes at {start:#x} back: {error}");
+/// Gives memory back, in pieces. What the host refuses stays with the guest, and so does the rest
+/// once the device shall stop.
+fn release(ram: &GuestRam, start: u64, len: u64, stop: &StopFlag) {
+    let mut done = 0;
+    while done < len && !stop.is_raised() {
+        let piece = (len - done).min(PIECE);
+        let at = start.saturating_add(done);
+        if let Err(error) = memory::release(ram, at, piece as usize) {
+            return log::debug!("cannot give {piece} bytes at {at:#x} back: {error}");
+        }
+        done += piece;
     }
 }
 
@@ -74,24 +85,24 @@ impl Device for Balloon {
         let Some(Some(queue)) = context.queues.get_mut(index) else {
             return Ok(());
         };
-        let ram = &context.ram;
+        let (ram, stop) = (&context.ram, &context.stop);
         queue.drain(ram, &context.interrupt, |chain| {
             match index {
                 // The buffers themselves are the free pages.
                 REPORTING => {
-                    for descriptor in chain {
+                    for descriptor in chain.take(usize::from(QUEUE)) {
                         if descriptor.is_write_only() {
-                            release(ram, descriptor.addr().0, descriptor.len() as usize);
+                            release(ram, descriptor.addr().0, descriptor.len().into(), stop);
                         }
                     }
                 }
                 INFLATE => {
-                    let (readable, _) = split_chain(ram, chain)?;
+                    let (readable, _) = split_chain(ram, chain, QUEUE)?;
                     let mut bytes = vec![0; readable.len().min(4 * MOST_PAGES)];
                     readable.copy_to(&mut bytes);
                     for number in bytes.chunks_exact(4) {
                         let number = u32::from_le_bytes(number.try_into().unwrap_or_default());
-                        release(ram, u64::from(number) * PAGE, PAGE as usize);
+                        release(ram, u64::from(number) * PAGE, PAGE, stop);
                     }
                 }
                 // A page that is taken out of the balloon is there when it is touched.

@@ -18,6 +18,7 @@ use super::interrupt::Interrupt;
 use super::kind::Kind;
 use super::queue::ActiveQueue;
 use super::queue_thread::QueueThread;
+use super::stop_flag::StopFlag;
 use super::wire::BlockConfig;
 use crate::disk::{Disk, SECTOR};
 use crate::guest_io::Buffers;
@@ -27,6 +28,14 @@ use crate::memory::GuestRam;
 const QUEUE: u16 = 256;
 /// Buffers of one request: the queue, without header and status.
 const SEGMENTS: u32 = QUEUE as u32 - 2;
+/// Bytes of one buffer, and of all of a request. Linux makes requests of at most 4 MiB unless it is told
+/// otherwise, whatever is offered here.
+const SEGMENT: u32 = 1 << 20;
+const MOST_BYTES: u64 = SEGMENTS as u64 * SEGMENT as u64;
+/// Bytes after which a long request looks whether the device shall stop: what a slow disk of the
+/// host moves in a moment. Zeroing goes on in larger pieces: mostly the host only notes it down.
+const PIECE: u64 = 4 << 20;
+const ZERO_PIECE: u64 = 64 << 20;
 /// Sectors of one discard or write-zeroes request, and ranges of one.
 const MOST_SECTORS: u32 = 1 << 22;
 const MOST_RANGES: usize = 16;
@@ -102,6 +111,7 @@ impl Block {
 fn config(sectors: u64, queues: u16) -> Vec<u8> {
     let config = BlockConfig(blk::virtio_blk_config {
         capacity: sectors.to_le(),
+        size_max: SEGMENT.to_le(),
         seg_max: SEGMENTS.to_le(),
         blk_size: (SECTOR as u32).to_le(),
         physical_block_exp: PHYSICAL_BLOCK,
@@ -140,9 +150,10 @@ impl Server {
         interrupt: &Interrupt,
         write_back: bool,
     ) -> Result<(), Fault> {
+        let stop = queue.stop().clone();
         queue.drain(ram, interrupt, |chain| {
-            let (readable, writable) = split_chain(ram, chain)?;
-            self.serve(readable, writable, write_back)
+            let (readable, writable) = split_chain(ram, chain, QUEUE)?;
+            self.serve(readable, writable, write_back, &stop)
         })
     }
 
@@ -152,7 +163,10 @@ impl Server {
         log::debug!("a request for the disk failed: {error}");
         let guests = matches!(
             error.kind(),
-            io::ErrorKind::InvalidInput | io::ErrorKind::ReadOnlyFilesystem
+            io::ErrorKind::InvalidInput
+                | io::ErrorKind::ReadOnlyFilesystem
+                // The device stops.
+                | io::ErrorKind::Interrupted
         );
         let full = matches!(
             error.kind(),
@@ -184,6 +198,7 @@ impl Server {
         mut readable: Buffers<'_>,
         mut writable: Buffers<'_>,
         write_back: bool,
+        stop: &StopFlag,
     ) -> Result<u32, Fault> {
         let header = readable.take_front(HEADER)?;
         let status = writable.take_back(1)?;
@@ -191,8 +206,9 @@ impl Server {
         header.copy_to(&mut bytes);
         let kind = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         let sector = u64::from_le_bytes(bytes[8..].try_into().unwrap_or_default());
-        let mut result = self.request(kind, sector, &readable, &writable);
-        if result.is_ok() && !write_back && !readable.is_empty() {
+        let written = !readable.is_empty();
+        let mut result = self.request(kind, sector, readable, writable, stop);
+        if result.is_ok() && !write_back && written {
             result = self.disk.flush().map(|()| 0);
         }
         let (answer, written) = match result {
@@ -213,21 +229,24 @@ impl Server {
         &self,
         kind: u32,
         sector: u64,
-        readable: &Buffers<'_>,
-        writable: &Buffers<'_>,
+        readable: Buffers<'_>,
+        writable: Buffers<'_>,
+        stop: &StopFlag,
     ) -> io::Result<usize> {
         match kind {
             blk::VIRTIO_BLK_T_IN => {
-                let offset = self.offset(sector, writable.len() as u64)?;
-                self.disk.read(offset, writable)?;
-                self.traffic.add_to_guest(writable.len());
-                Ok(writable.len())
+                let len = writable.len();
+                let offset = self.data(sector, len)?;
+                in_pieces(offset, writable, stop, |at, part| self.disk.read(at, part))?;
+                self.traffic.add_to_guest(len);
+                Ok(len)
             }
             blk::VIRTIO_BLK_T_OUT => {
                 self.writable()?;
-                let offset = self.offset(sector, readable.len() as u64)?;
-                self.disk.write(offset, readable)?;
-                self.traffic.add_from_guest(readable.len());
+                let len = readable.len();
+                let offset = self.data(sector, len)?;
+                in_pieces(offset, readable, stop, |at, part| self.disk.write(at, part))?;
+                self.traffic.add_from_guest(len);
                 Ok(0)
             }
             blk::VIRTIO_BLK_T_FLUSH => {
@@ -236,7 +255,7 @@ impl Server {
             }
             blk::VIRTIO_BLK_T_DISCARD | blk::VIRTIO_BLK_T_WRITE_ZEROES => {
                 self.writable()?;
-                self.zero(kind == blk::VIRTIO_BLK_T_DISCARD, readable)?;
+                self.zero(kind == blk::VIRTIO_BLK_T_DISCARD, &readable, stop)?;
                 Ok(0)
             }
             blk::VIRTIO_BLK_T_GET_ID => {
@@ -255,6 +274,14 @@ impl Server {
         Ok(())
     }
 
+    /// The offset in bytes of a request for `len` bytes from `sector` on.
+    fn data(&self, sector: u64, len: usize) -> io::Result<u64> {
+        if len as u64 > MOST_BYTES {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.offset(sector, len as u64)
+    }
+
     /// The offset in bytes of `len` bytes from `sector` on, if they are on the disk.
     fn offset(&self, sector: u64, len: u64) -> io::Result<u64> {
         let offset = sector.checked_mul(SECTOR);
@@ -268,7 +295,7 @@ impl Server {
             .ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
-    fn zero(&self, discard: bool, ranges: &Buffers<'_>) -> io::Result<()> {
+    fn zero(&self, discard: bool, ranges: &Buffers<'_>, stop: &StopFlag) -> io::Result<()> {
         let mut bytes = vec![0; ranges.len().min((MOST_RANGES + 1) * RANGE)];
         ranges.copy_to(&mut bytes);
         if !bytes.len().is_multiple_of(RANGE) || bytes.len() / RANGE > MOST_RANGES {
@@ -286,12 +313,50 @@ impl Server {
                 return Err(io::ErrorKind::InvalidInput.into());
             }
             let len = u64::from(count) * SECTOR;
-            let offset = self.offset(sector, len)?;
-            if len > 0 {
-                self.disk.zero(offset, len, discard)?;
+            let mut at = self.offset(sector, len)?;
+            let end = at + len;
+            while at < end {
+                let piece = piece_end(at, ZERO_PIECE).min(end) - at;
+                go_on(stop)?;
+                self.disk.zero(at, piece, discard)?;
+                at += piece;
             }
         }
         Ok(())
+    }
+}
+
+/// The end of the piece of a disk that `at` is in. Pieces end at the same places for each request,
+/// so that none ends inside of a block.
+fn piece_end(at: u64, piece: u64) -> u64 {
+    (at / piece + 1) * piece
+}
+
+/// Whether work on a request shall go on.
+fn go_on(stop: &StopFlag) -> io::Result<()> {
+    if stop.is_raised() {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    Ok(())
+}
+
+/// Calls `act` for each piece of `buffers`, with its offset on the disk: `offset` and following.
+fn in_pieces(
+    offset: u64,
+    mut buffers: Buffers<'_>,
+    stop: &StopFlag,
+    act: impl Fn(u64, &Buffers<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut at = offset;
+    loop {
+        let len = piece_end(at, PIECE) - at;
+        if buffers.len() as u64 <= len {
+            return act(at, &buffers);
+        }
+        go_on(stop)?;
+        let piece = buffers.take_front(len as usize).map_err(io::Error::other)?;
+        act(at, &piece)?;
+        at += len;
     }
 }
 
@@ -301,7 +366,8 @@ impl Device for Block {
     }
 
     fn features(&self) -> u64 {
-        let common = 1 << blk::VIRTIO_BLK_F_SEG_MAX
+        let common = 1 << blk::VIRTIO_BLK_F_SIZE_MAX
+            | 1 << blk::VIRTIO_BLK_F_SEG_MAX
             | 1 << blk::VIRTIO_BLK_F_FLUSH
             | 1 << blk::VIRTIO_BLK_F_BLK_SIZE
             | 1 << blk::VIRTIO_BLK_F_TOPOLOGY
@@ -328,17 +394,14 @@ impl Device for Block {
 
     fn activate(&mut self, context: &mut Context) -> Result<(), Fault> {
         let write_back = write_back(context.features);
-        for slot in context.queues.iter_mut().skip(1) {
-            let Some(queue) = slot.take() else { continue };
+        let queues = context.queues.iter_mut().skip(1);
+        let queues: Vec<ActiveQueue> = queues.filter_map(Option::take).collect();
+        for queue in queues {
             let (server, ram) = (Arc::clone(&self.server), context.ram.clone());
             let interrupt = context.interrupt.clone();
-            let thread = QueueThread::start(
-                Kind::Block.name(),
-                queue,
-                context.interrupt.clone(),
-                context.failures.clone(),
-                move |queue| server.drain(queue, &ram, &interrupt, write_back),
-            );
+            let serve =
+                move |queue: &mut ActiveQueue| server.drain(queue, &ram, &interrupt, write_back);
+            let thread = QueueThread::start(Kind::Block, queue, context, serve);
             self.threads
                 .push(thread.map_err(|error| Fault::Host(error.to_string()))?);
         }

@@ -12,7 +12,9 @@ use super::fault::Fault;
 use super::interrupt::Interrupt;
 use super::kind::Kind;
 use super::queue::ActiveQueue;
+use super::stop_flag::StopFlag;
 use crate::memory::GuestRam;
+use crate::threads::Threads;
 
 /// What a device gets when its driver activates it.
 #[derive(Debug)]
@@ -27,6 +29,10 @@ pub struct Context {
     pub interrupt: Interrupt,
     /// Ends the machine when the device cannot go on.
     pub failures: FailureSink,
+    /// Raised when the device shall stop; its queues have it, too.
+    pub stop: StopFlag,
+    /// Confines further threads of the device.
+    pub threads: Threads,
 }
 
 /// A virtio device.
@@ -61,7 +67,8 @@ pub trait Device: Send + fmt::Debug {
     }
 
     /// The driver is ready. A device may take queues out of the context and serve them itself
-    /// ([`QueueThread`](super::QueueThread)), until [`deactivate`](Self::deactivate).
+    /// ([`QueueThread`](super::QueueThread)), until [`deactivate`](Self::deactivate). Nothing in the
+    /// queues is looked at here: the thread is locked to its system calls behind it only.
     ///
     /// # Errors
     /// If the device cannot work; it then needs a reset.
@@ -85,7 +92,8 @@ pub trait Device: Send + fmt::Debug {
     /// returns.
     fn deactivate(&mut self) {}
 
-    /// The driver has put something into queue `index`, or has it looked at.
+    /// The driver has put something into queue `index`, or has it looked at. What the driver makes
+    /// of one chain may be long: work on more than a few MiB looks at [`Context::stop`] in between.
     ///
     /// # Errors
     /// If the device cannot go on.

@@ -18,6 +18,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 6] = [
+        Kind::Net,
+        Kind::Block,
+        Kind::Console,
+        Kind::Rng,
+        Kind::Balloon,
+        Kind::Fs,
+    ];
+
     /// Device id (virtio 1.2, section 5).
     pub fn id(self) -> u16 {
         match self {

@@ -23,6 +23,9 @@ mod queue;
 mod queue_thread;
 pub mod rng;
 mod status;
+mod stop_flag;
+#[cfg(test)]
+mod stop_tests;
 mod wire;
 mod worker;
 
@@ -37,3 +40,4 @@ pub use kind::Kind;
 pub use pci::{Attachment, VirtioPci};
 pub use queue::ActiveQueue;
 pub use queue_thread::QueueThread;
+pub use stop_flag::StopFlag;

@@ -16,12 +16,14 @@ use super::failure_sink::FailureSink;
 use super::fault::Fault;
 use super::interrupt::Interrupt;
 use super::queue::ActiveQueue;
+use super::stop_flag::StopFlag;
 use super::worker::{self, Worker};
 use crate::bus::Effect;
 use crate::kvm::{IoEvents, MsiSink};
 use crate::memory::GuestRam;
 use crate::pci::msix::{self, Msix};
 use crate::pci::{Change, ConfigSpace, Function, Identity};
+use crate::threads::Threads;
 
 /// Vendor of virtio devices (virtio 1.2, section 4.1.2).
 const VENDOR: u16 = 0x1af4;
@@ -75,6 +77,8 @@ pub struct Attachment {
     pub ram: GuestRam,
     /// Learns of a device whose thread panicked.
     pub failures: FailureSink,
+    /// Starts and confines its threads.
+    pub threads: Threads,
 }
 
 /// Notification of one queue.
@@ -167,6 +171,7 @@ impl VirtioPci {
         let features = self.common.features();
         let host = |error: std::io::Error| Fault::Host(error.to_string());
         let ram = &self.attachment.ram;
+        let stop = StopFlag::new();
         let mut queues = Vec::new();
         let mut doorbells = Vec::new();
         let event_idx = features & 1 << VIRTIO_RING_F_EVENT_IDX != 0;
@@ -184,7 +189,7 @@ impl VirtioPci {
                 index,
                 attached: None,
             });
-            queues.push(Some(ActiveQueue::new(queue, index, event)));
+            queues.push(Some(ActiveQueue::new(queue, index, event, stop.clone())));
         }
         let context = Context {
             ram: ram.clone(),
@@ -192,10 +197,14 @@ impl VirtioPci {
             queues,
             interrupt: self.interrupt.clone(),
             failures: self.attachment.failures.clone(),
+            stop,
+            threads: self.attachment.threads.clone(),
         };
         match std::mem::replace(&mut self.state, State::Lost) {
             State::Idle(device) => {
-                let worker = Worker::start(device, context).map_err(host)?;
+                let start = move || Worker::start(device, context);
+                let worker = self.attachment.threads.start(start);
+                let worker = worker.and_then(|worker| worker).map_err(host)?;
                 self.state = State::Working(worker);
                 self.doorbells = doorbells;
                 self.attach();

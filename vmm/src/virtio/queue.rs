@@ -6,6 +6,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::chain::Chain;
 use super::fault::Fault;
 use super::interrupt::Interrupt;
+use super::stop_flag::StopFlag;
 use crate::memory::GuestRam;
 
 /// A queue in use.
@@ -14,21 +15,35 @@ pub struct ActiveQueue {
     queue: Queue,
     index: usize,
     event: EventFd,
+    stop: StopFlag,
 }
 
 impl ActiveQueue {
-    /// `queue` is number `index` of its device; `event` says that there is something in it.
-    pub fn new(queue: Queue, index: usize, event: EventFd) -> ActiveQueue {
+    /// `queue` is number `index` of its device; `event` says that there is something in it, `stop`
+    /// that nothing in it matters any more.
+    pub fn new(queue: Queue, index: usize, event: EventFd, stop: StopFlag) -> ActiveQueue {
         ActiveQueue {
             queue,
             index,
             event,
+            stop,
         }
     }
 
     /// Signalled by the driver's notifications.
     pub(super) fn event(&self) -> &EventFd {
         &self.event
+    }
+
+    /// Raised when nothing in it matters any more.
+    pub(super) fn stop(&self) -> &StopFlag {
+        &self.stop
+    }
+
+    /// Lets this thread look at the queue again, after other events have had their turn.
+    pub(super) fn look_again(&self) -> Result<(), Fault> {
+        let written = self.event.write(1);
+        written.map_err(|error| Fault::Host(error.to_string()))
     }
 
     /// Takes the next chain, if there is one.
@@ -75,8 +90,8 @@ impl ActiveQueue {
     /// Meanwhile the driver need not notify.
     ///
     /// A guest can let a device write its own ring, so that there is always one more chain.
-    /// After as many as the queue has entries other events get their turn, such as the one
-    /// that stops the device; the queue's own event then continues here.
+    /// After as many as the queue has entries other events get their turn, and the queue's own
+    /// event then continues here. A device that shall stop leaves what it has not begun.
     ///
     /// # Errors
     /// If the ring is broken or `serve` gives up.
@@ -90,14 +105,17 @@ impl ActiveQueue {
         loop {
             self.queue.disable_notification(ram)?;
             while let Some(chain) = self.pop(ram)? {
+                if self.stop.is_raised() {
+                    self.put_back();
+                    return Ok(());
+                }
                 let head = chain.head_index();
                 let written = serve(chain)?;
                 self.add_used(ram, head, written)?;
                 self.signal(ram, interrupt)?;
                 rest = rest.saturating_sub(1);
                 if rest == 0 {
-                    let again = self.event.write(1);
-                    return again.map_err(|error| Fault::Host(error.to_string()));
+                    return self.look_again();
                 }
             }
             if !self.listen(ram)? {

@@ -7,11 +7,13 @@ use std::thread::JoinHandle;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::failure_sink::FailureSink;
+use super::device::Context;
 use super::fault::Fault;
-use super::interrupt::Interrupt;
+use super::kind::Kind;
 use super::queue::ActiveQueue;
+use super::stop_flag::StopFlag;
 use super::worker::{PanicNotifier, event};
+use crate::threads::Role;
 
 const STOP: u64 = 0;
 const QUEUE: u64 = 1;
@@ -19,40 +21,48 @@ const QUEUE: u64 = 1;
 /// A queue at work on a thread of its own. Dropping it ends the thread.
 #[derive(Debug)]
 pub struct QueueThread {
+    /// For a thread that works, and for one that waits.
+    flag: StopFlag,
     stop: EventFd,
     thread: Option<JoinHandle<()>>,
 }
 
 impl QueueThread {
-    /// Lets `serve` look at `queue` now and whenever the driver notifies. A fault leaves the
-    /// device in need of a reset (`interrupt`).
+    /// Lets `serve` look at `queue` now and whenever the driver notifies, on a thread of a device of
+    /// this kind. A fault leaves the device, which has been activated with `context`, in need of a
+    /// reset.
     ///
     /// # Errors
     /// If the host has no room for a thread or its descriptors.
     pub fn start(
-        name: &str,
+        kind: Kind,
         mut queue: ActiveQueue,
-        interrupt: Interrupt,
-        failures: FailureSink,
+        context: &Context,
         mut serve: impl FnMut(&mut ActiveQueue) -> Result<(), Fault> + Send + 'static,
     ) -> io::Result<QueueThread> {
+        let flag = queue.stop().clone();
         let stop = event()?;
         let epoll = Epoll::new()?;
         for (event, token) in [(&stop, STOP), (queue.event(), QUEUE)] {
             let watched = EpollEvent::new(EventSet::IN, token);
             epoll.ctl(ControlOperation::Add, event.as_raw_fd(), watched)?;
         }
-        let name = String::from(name);
+        let (interrupt, failures) = (context.interrupt.clone(), context.failures.clone());
+        let threads = context.threads.clone();
+        let name = kind.name();
         let thread = std::thread::Builder::new()
-            .name(name.clone())
+            .name(String::from(name))
             .spawn(move || {
                 let _guard = PanicNotifier {
                     interrupt: interrupt.clone(),
-                    name: name.clone(),
+                    name: String::from(name),
                     failures,
                 };
                 // What came before we listened has no notification.
-                let mut served = serve(&mut queue);
+                let mut served = threads
+                    .enter(Role::Device(kind), name)
+                    .map_err(|error| Fault::Host(error.to_string()))
+                    .and_then(|()| serve(&mut queue));
                 while served.is_ok() {
                     match wait(&epoll) {
                         Ok(true) => {}
@@ -72,6 +82,7 @@ impl QueueThread {
                 }
             })?;
         Ok(QueueThread {
+            flag,
             stop,
             thread: Some(thread),
         })
@@ -95,6 +106,7 @@ fn wait(epoll: &Epoll) -> io::Result<bool> {
 
 impl Drop for QueueThread {
     fn drop(&mut self) {
+        self.flag.raise();
         if let Err(error) = self.stop.write(1) {
             log::error!("cannot stop a queue's thread: {error}");
             return;

@@ -37,7 +37,7 @@ impl Device for Rng {
         };
         let ram = &context.ram;
         ActiveQueue::drain(queue, ram, &context.interrupt, |chain| {
-            let (_, writable) = split_chain(ram, chain)?;
+            let (_, writable) = split_chain(ram, chain, QUEUE)?;
             let mut bytes = vec![0; writable.len().min(MOST)];
             crate::random(&mut bytes).map_err(|error| Fault::Host(error.to_string()))?;
             Ok(writable.copy_from(&bytes) as u32)

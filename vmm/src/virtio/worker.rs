@@ -11,6 +11,8 @@ use super::device::{Context, Device};
 use super::failure_sink::FailureSink;
 use super::fault::Fault;
 use super::interrupt::Interrupt;
+use super::stop_flag::StopFlag;
+use crate::threads::Role;
 
 /// What an event means: the first queue's number follows.
 const STOP: u64 = 0;
@@ -20,6 +22,8 @@ const QUEUES: u64 = 2;
 /// A device at work.
 #[derive(Debug)]
 pub(super) struct Worker {
+    /// For a thread that works, and for one that waits.
+    flag: StopFlag,
     stop: EventFd,
     thread: Option<JoinHandle<Box<dyn Device>>>,
 }
@@ -30,6 +34,7 @@ impl Worker {
         let stop = event()?;
         let epoll = Epoll::new()?;
         let wakeup = device.wakeup();
+        let flag = context.stop.clone();
         watch(&epoll, &stop, STOP)?;
         if let Some(wakeup) = &wakeup {
             watch(&epoll, wakeup, WAKEUP)?;
@@ -52,6 +57,7 @@ impl Worker {
                 serving.device
             })?;
         Ok(Worker {
+            flag,
             stop,
             thread: Some(thread),
         })
@@ -64,6 +70,7 @@ impl Worker {
 
     fn join(&mut self) -> Option<Box<dyn Device>> {
         let thread = self.thread.take()?;
+        self.flag.raise();
         if let Err(error) = self.stop.write(1) {
             log::error!("cannot stop a device's thread: {error}");
         }
@@ -158,10 +165,17 @@ impl Serving {
         Ok(Some(tokens))
     }
 
-    /// Activates the device, listens to the queues that it has left to us, and looks at each
-    /// once: what came before has no notification.
+    /// Activates the device, locks this thread to the system calls of its kind, listens to the
+    /// queues that the device has left to us, and looks at each once: what came before has no
+    /// notification.
     fn begin(&mut self, epoll: &Epoll) -> Result<(), Fault> {
-        self.device.activate(&mut self.context)?;
+        let activated = self.device.activate(&mut self.context);
+        let kind = self.device.kind();
+        self.context
+            .threads
+            .enter(Role::Device(kind), kind.name())
+            .map_err(|error| Fault::Host(error.to_string()))?;
+        activated?;
         for (index, queue) in (0_u64..).zip(&self.context.queues) {
             if let Some(queue) = queue {
                 watch(epoll, queue.event(), QUEUES + index)

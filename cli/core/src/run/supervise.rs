@@ -62,6 +62,8 @@ struct Supervisor<'a, 'm> {
     /// The host is in the machine's way: it is to be ended for this reason.
     hopeless: Option<Reason>,
     stopping: Option<Stopping>,
+    /// How often the user had asked for the end when the machine was last told to end.
+    interrupts: usize,
 }
 
 /// Supervises `running` until nothing of it runs any more.
@@ -82,6 +84,7 @@ pub(super) fn supervise(
         },
         hopeless: None,
         stopping: None,
+        interrupts: 0,
     };
     let ended = loop {
         let event = events.next(supervisor.monitor.tick());
@@ -122,6 +125,11 @@ impl Supervisor<'_, '_> {
         self.monitor.look();
         self.monitor.sample(|| self.running.usage());
         if self.stopping.is_some() {
+            // The user does not wait any longer.
+            if interrupt.count() > self.interrupts {
+                self.interrupts = interrupt.count();
+                self.running.kill(Duration::ZERO);
+            }
             return;
         }
         let wanted = self.attach == Attach::AtOnce || self.monitor.reached(Phase::Shell);
@@ -130,6 +138,7 @@ impl Supervisor<'_, '_> {
         }
         self.stopping = self.reason_to_stop(interrupt);
         if self.stopping.is_some() {
+            self.interrupts = interrupt.count();
             // A second Ctrl-C does not wait for an orderly end: there is none to lose.
             let grace = if interrupt.count() > 1 {
                 Duration::ZERO

@@ -1,82 +1,116 @@
-//! The handle of a machine in this process.
+//! The handle of a machine in its process.
 
-use std::fs;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use boxbuild_vmm::machine;
-use boxbuild_vmm::virtio::Kind;
-use boxbuild_vmm::virtio::console::{Input, Port};
+use boxbuild_vmm::disk::keep_changes;
+use boxbuild_vmm::virtio::console::Port;
 
+use super::shared::Shared;
+use super::wire::{self, Wish};
 use crate::channel::EventGate;
-use crate::handle::{Console, Moved, Running, Usage, size_line};
+use crate::handle::{Console, Running, Usage, size_line};
 use crate::usage;
 
-/// A machine in this process.
+/// Time to write the map of a disk's changes: 4 KiB for each 128 MiB of it.
+const MAP: Duration = Duration::from_secs(30);
+
+/// A machine in a process of its own.
 #[derive(Debug)]
-pub(super) struct InProcess {
-    pub(super) running: machine::Handle,
+pub(super) struct MachineProcess {
+    pub(super) shared: Arc<Shared>,
     /// `None` once the channel of events is abandoned.
     pub(super) gate: Option<EventGate>,
+    pub(super) follower: Option<JoinHandle<()>>,
+    /// The file with the changes of its disk.
+    pub(super) changes: Option<File>,
+    /// Answers to [`Wish::WriteMap`].
+    pub(super) maps: Mutex<Receiver<Result<(), String>>>,
 }
 
-impl Running for InProcess {
-    fn kill(&mut self, _grace: Duration) {
-        // There is no process to wait for; the last event reports the end.
+impl Running for MachineProcess {
+    fn kill(&mut self, grace: Duration) {
         if let Some(gate) = &mut self.gate {
             gate.mute();
         }
-        self.running.stop();
+        self.shared.end(grace);
     }
 
     fn peak_memory(&self) -> Option<u64> {
-        usage::kib(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+        self.shared.peak_memory()
     }
 
+    /// The bytes moved are those that the process told last; it is asked anew.
     fn usage(&self) -> Usage {
-        let (memory, processor) = usage::usage("self");
-        let moved = |wanted: Kind| {
-            let traffic = self.running.traffic().iter();
-            Moved::sum(traffic.filter_map(|(kind, moved)| (*kind == wanted).then_some(moved)))
-        };
+        let (memory, processor) = usage::usage(&self.shared.process.pid().to_string());
+        self.shared.tell(&Wish::Figures);
+        let figures = self.shared.figures();
         Usage {
             memory,
             processor,
-            disk: moved(Kind::Block),
-            shares: moved(Kind::Fs),
-            network: moved(Kind::Net),
+            disk: figures.disk,
+            shares: figures.shares,
+            network: figures.network,
         }
     }
 
     fn console(&self) -> Option<Arc<dyn Console>> {
-        Some(Arc::new(Ports(self.running.input())))
+        Some(Arc::new(Ports(Arc::clone(&self.shared))))
     }
 
     fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>> {
-        self.running.keep_disk(0, folder)
+        let Some(changes) = &self.changes else {
+            return Ok(None);
+        };
+        keep_changes(changes, folder, |map| self.write_map(&map)).map(Some)
     }
 }
 
-impl Drop for InProcess {
+impl MachineProcess {
+    /// Has the process say which blocks of its disk have changed.
+    fn write_map(&self, map: &File) -> io::Result<()> {
+        let channel = self.shared.process.channel();
+        channel.send(&wire::message(&Wish::WriteMap)?, &[map.as_fd()])?;
+        let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        match maps.recv_timeout(MAP) {
+            Ok(written) => written.map_err(io::Error::other),
+            Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
+            Err(RecvTimeoutError::Disconnected) => Err(io::Error::other(
+                "the machine's process is gone, which knew what belongs to the disk",
+            )),
+        }
+    }
+}
+
+impl Drop for MachineProcess {
     fn drop(&mut self) {
         self.gate = None;
+        self.shared.end(Duration::ZERO);
+        if let Some(follower) = self.follower.take() {
+            // A panic of the follower has been printed; there is nothing to add here.
+            let _ = follower.join();
+        }
     }
 }
 
 /// What the host says to the guest.
 #[derive(Debug)]
-struct Ports(Input);
+struct Ports(Arc<Shared>);
 
 impl Console for Ports {
     fn send(&self, bytes: &[u8]) {
-        self.0.send(Port::Console, bytes);
+        self.0.input(Port::Console, bytes);
     }
 
     fn resize(&self, columns: u16, rows: u16) {
         self.0
-            .send(Port::Control, size_line(columns, rows).as_bytes());
+            .input(Port::Control, size_line(columns, rows).as_bytes());
     }
 }
 

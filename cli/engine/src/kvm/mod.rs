@@ -1,15 +1,23 @@
-//! The kvm engine: a micro virtual machine in this process, over `/dev/kvm`.
+//! The kvm engine: a micro virtual machine over `/dev/kvm`, in a jailed process of this program.
 //!
 //! Nothing has to be cleaned up behind it: the machine, its servers and its overlay are
 //! threads, mappings and files without names, and are gone with the process however it ends.
 
 mod config;
-mod events;
+mod follower;
 mod handle;
+mod log_reports;
 mod probe;
+mod process;
+mod shared;
+mod start;
+mod wire;
+
+pub use process::ROLE;
 
 use boxbuild_host::arch::Arch;
-use boxbuild_vmm::{machine, smoke};
+use boxbuild_jail::Program;
+use boxbuild_vmm::smoke;
 
 use crate::channel::EventSender;
 use crate::engine::{Engine, Processor};
@@ -17,13 +25,13 @@ use crate::error::StartError;
 use crate::handle::Running;
 use crate::machine::Machine;
 use crate::unusable::Unusable;
-use config::Opened;
-use events::forward;
-use handle::InProcess;
 
-/// Runs machines in this process, over `/dev/kvm`.
+/// Runs machines over `/dev/kvm`, each in a process of its own.
 #[derive(Debug, Default)]
-pub struct Kvm;
+pub struct Kvm {
+    /// The program that has the role [`ROLE`].
+    pub program: Program,
+}
 
 impl Engine for Kvm {
     fn name(&self) -> &'static str {
@@ -45,18 +53,6 @@ impl Engine for Kvm {
     }
 
     fn start(&self, machine: Machine, events: EventSender) -> Result<Box<dyn Running>, StartError> {
-        let scratch = machine.disk.written_to().to_owned();
-        let disk = machine.disk.clone();
-        let Opened { config, note } = config::open(machine)?;
-        if let Some(note) = note {
-            events.note(note);
-        }
-        let (events, gate) = events.gated();
-        let running = machine::start(config, forward(events, scratch))
-            .map_err(|error| config::start_error(&disk, error))?;
-        Ok(Box::new(InProcess {
-            running,
-            gate: Some(gate),
-        }))
+        Ok(Box::new(start::start(&self.program, machine, events)?))
     }
 }

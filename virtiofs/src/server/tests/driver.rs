@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ffi::CStr;
 
-use boxbuild_vmm_driver::{Buffer, DriverQueue, QueueLayout};
+use boxbuild_vmm_driver::{Buffer, Descriptor, DriverQueue, QueueLayout};
 use tempfile::TempDir;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{ByteValued, Bytes, GuestAddress, GuestMemoryMmap};
@@ -133,6 +133,28 @@ impl Driver {
         device.add_used(&self.memory, head, written).unwrap();
         let used = driver.next_used(&self.memory).unwrap().unwrap();
         assert_eq!((used.head, used.len), (head.into(), written));
+        result
+    }
+
+    /// Makes a request of one indirect table with this many empty buffers.
+    pub(super) fn table(&self, buffers: u16) -> Result<u32, ServerError> {
+        // VIRTQ_DESC_F_NEXT and VIRTQ_DESC_F_INDIRECT (virtio 1.2, section 2.7.5).
+        let (next, indirect) = (1, 4);
+        let (driver, device) = &mut *self.queue.borrow_mut();
+        for index in 0..buffers {
+            let flags = if index + 1 < buffers { next } else { 0 };
+            let entry = Descriptor::new(REQUEST, 0, flags, index + 1);
+            let at = GuestAddress(REPLY + 16 * u64::from(index));
+            self.memory.write_obj(entry, at).unwrap();
+        }
+        let one = Buffer::readable(REPLY, 16 * u32::from(buffers));
+        let head = driver.add(&self.memory, &[one]).unwrap();
+        let table = Descriptor::new(one.address, one.len, indirect, 0);
+        driver.write_descriptor(&self.memory, head, table).unwrap();
+        let chain = device.pop_descriptor_chain(&self.memory).unwrap();
+        let result = self.server.handle(&self.memory, chain);
+        device.add_used(&self.memory, head, 0).unwrap();
+        driver.next_used(&self.memory).unwrap();
         result
     }
 

@@ -198,6 +198,12 @@ fn broken_chains_are_errors() {
     let lying = abi::InHeader { len: 10, ..header };
     let error = guest.raw(&[lying.as_slice(), body.as_slice()], &[200]);
     assert!(matches!(error, Err(ServerError::Length { .. })));
+    // More buffers than any queue has entries.
+    for (buffers, long) in [(1024, false), (1025, true), (65_535, true)] {
+        let error = guest.table(buffers);
+        let is_long = matches!(error, Err(ServerError::Chain(ChainError::Long)));
+        assert!(error.is_err() && is_long == long, "{buffers}: {error:?}");
+    }
     // Outside of memory, and in the wrong order.
     let outside = Buffer::readable(1 << 40, 64);
     assert!(matches!(

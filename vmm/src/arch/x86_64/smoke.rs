@@ -140,7 +140,7 @@ unsafe extern "C" {
 pub(crate) fn run() -> Result<(), Unusable> {
     let ram = memory::allocate(memory::MIN_MIB)?;
     load(&ram)?;
-    let vm = Arc::new(Vm::new(ram.clone(), vm::set_up)?);
+    let vm = Arc::new(Vm::new(None, ram.clone(), vm::set_up)?);
     let vcpu = vcpu::create(vm, 1)?;
     let exit = vcpu.first_exit(CODE, LIMIT)?;
     if exit != FirstExit::Out(PORT) {

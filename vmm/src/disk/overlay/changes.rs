@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::bitmap::Bitmap;
+use crate::disk::tmpfile;
 
 /// File with the blocks, at their offsets on the disk.
 pub(super) const BLOCKS: &str = "changes";
@@ -32,7 +34,33 @@ pub struct KeptChanges {
     map: File,
 }
 
+/// Keeps the file `blocks` of an overlay in `folder`, which must be on its file system, with the
+/// map that `write_map` writes. Returns the bytes that it takes on the host.
+///
+/// # Errors
+/// If the host does not allow it. There may be some of the files in the folder then.
+pub fn keep(
+    blocks: &File,
+    folder: &Path,
+    write_map: impl FnOnce(File) -> io::Result<()>,
+) -> io::Result<u64> {
+    write_map(File::create_new(folder.join(MAP))?)?;
+    blocks.sync_all()?;
+    tmpfile::link(blocks, &folder.join(BLOCKS))?;
+    Ok(blocks.metadata()?.blocks() * 512)
+}
+
 impl KeptChanges {
+    /// Returns what two open files have, the blocks and the map.
+    pub fn from_files([blocks, map]: [File; 2]) -> KeptChanges {
+        KeptChanges { blocks, map }
+    }
+
+    /// Returns the open files: the blocks and the map.
+    pub fn into_files(self) -> [File; 2] {
+        [self.blocks, self.map]
+    }
+
     /// Opens what was left in `folder`.
     ///
     /// # Errors

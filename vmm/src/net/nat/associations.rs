@@ -7,12 +7,12 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use smoltcp::wire::UdpPacket;
 
 use super::{Key, Nat};
-use crate::net::addresses::is_ours;
+use crate::net::addresses::{DNS_PORT, is_ours};
 use crate::net::datagram::{Association, Kind};
 use crate::net::egress::Destination;
 use crate::net::names::Asked;
 use crate::net::packet::{self, ICMP, ICMPV6, PROTOCOL_UDP};
-use crate::net::{icmp, limits, resolver};
+use crate::net::{icmp, limits};
 
 impl Nat {
     pub(super) fn udp(&mut self, from: IpAddr, to: IpAddr, bytes: &[u8], packet: &[u8]) {
@@ -41,12 +41,12 @@ impl Nat {
         }
     }
 
-    fn name_server(&self) -> SocketAddr {
+    pub(super) fn name_server(&self) -> SocketAddr {
         #[cfg(test)]
         if let Some(server) = self.name_server {
             return server;
         }
-        resolver::server(&self.host.name_servers, self.failures)
+        SocketAddr::new(self.host.name_server(self.failures), DNS_PORT)
     }
 
     /// Handles a question of a hermetic network.

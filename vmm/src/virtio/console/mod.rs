@@ -19,6 +19,8 @@ use super::device::{Context, Device};
 use super::fault::Fault;
 use super::interrupt::Interrupt;
 use super::kind::Kind;
+use super::stop_flag::StopFlag;
+use crate::guest_io::Buffers;
 use crate::memory::GuestRam;
 
 /// There are more ports than one (`VIRTIO_CONSOLE_F_MULTIPORT`).
@@ -31,6 +33,9 @@ const QUEUES: usize = 6;
 const QUEUE_SIZE: u16 = 64;
 /// Output is handed on in pieces of at most this many bytes.
 const PIECE: usize = 16 << 10;
+/// Output that is still handed on when the device shall stop: the last words of a guest that powers
+/// itself off. Linux writes 32 KiB at once (`port_fops_write` in drivers/char/virtio_console.c).
+const LAST_WORDS: usize = 1 << 20;
 /// Input that waits for the guest, per port in bytes, is at most this.
 const MOST_INPUT: usize = 1 << 20;
 
@@ -89,6 +94,8 @@ pub struct Console {
     output: Output,
     input: Input,
     control: Control,
+    /// How much of [`LAST_WORDS`] is left.
+    last_words: usize,
     config: Arc<DeviceConfig>,
 }
 
@@ -113,6 +120,7 @@ impl Console {
             output,
             input: Input::new()?,
             control: Control::default(),
+            last_words: LAST_WORDS,
             config: Arc::new(DeviceConfig::new(config, 0..0)),
         })
     }
@@ -127,17 +135,51 @@ impl Console {
         let Some(Some(queue)) = context.queues.get_mut(port.transmit()) else {
             return Ok(());
         };
-        let ram = &context.ram;
+        let (ram, stop) = (&context.ram, &context.stop);
         queue.drain(ram, &context.interrupt, |chain| {
-            let (mut readable, _) = split_chain(ram, chain)?;
-            while !readable.is_empty() {
-                let piece = readable.take_front(readable.len().min(PIECE))?;
-                let mut bytes = vec![0; piece.len()];
-                piece.copy_to(&mut bytes);
-                (self.output)(port, bytes);
-            }
-            Ok(0)
+            let (readable, _) = split_chain(ram, chain, QUEUE_SIZE)?;
+            self.hand_on(port, readable, stop)
         })
+    }
+
+    /// Hands one chain on, or as much of it as is wanted from a device that shall stop.
+    fn hand_on(
+        &mut self,
+        port: Port,
+        mut readable: Buffers<'_>,
+        stop: &StopFlag,
+    ) -> Result<u32, Fault> {
+        while !readable.is_empty() {
+            let mut len = readable.len().min(PIECE);
+            if stop.is_raised() {
+                len = len.min(self.last_words);
+                self.last_words -= len;
+            }
+            if len == 0 {
+                break;
+            }
+            let piece = readable.take_front(len)?;
+            let mut bytes = vec![0; piece.len()];
+            piece.copy_to(&mut bytes);
+            (self.output)(port, bytes);
+        }
+        Ok(0)
+    }
+
+    /// Hands on what waits in the queue of `port` of a device that stops.
+    fn last_words(&mut self, port: Port, context: &mut Context) -> Result<(), Fault> {
+        let Some(Some(queue)) = context.queues.get_mut(port.transmit()) else {
+            return Ok(());
+        };
+        let (ram, stop) = (&context.ram, &context.stop);
+        for _ in 0..QUEUE_SIZE {
+            let Some(chain) = queue.pop(ram)? else { break };
+            let head = chain.head_index();
+            let (readable, _) = split_chain(ram, chain, QUEUE_SIZE)?;
+            self.hand_on(port, readable, stop)?;
+            queue.add_used(ram, head, 0)?;
+        }
+        Ok(())
     }
 
     /// Gives the guest what waits for `port`, as far as it has room.
@@ -157,7 +199,7 @@ impl Console {
             let ram: &GuestRam = &context.ram;
             let control = &mut self.control;
             queue.drain(ram, &context.interrupt, |chain| {
-                let (readable, _) = split_chain(ram, chain)?;
+                let (readable, _) = split_chain(ram, chain, QUEUE_SIZE)?;
                 let mut message = [0; control::LEN];
                 if readable.copy_to(&mut message) == control::LEN {
                     control.take(message);
@@ -184,7 +226,7 @@ fn fill(
     loop {
         while let Some(chain) = queue.pop(ram)? {
             let head = chain.head_index();
-            let (_, writable) = split_chain(ram, chain)?;
+            let (_, writable) = split_chain(ram, chain, QUEUE_SIZE)?;
             let Some(bytes) = next(writable.len()) else {
                 queue.put_back();
                 return queue.signal(ram, interrupt);
@@ -222,6 +264,7 @@ impl Device for Console {
 
     fn activate(&mut self, _context: &mut Context) -> Result<(), Fault> {
         self.control = Control::default();
+        self.last_words = LAST_WORDS;
         Ok(())
     }
 
@@ -245,7 +288,7 @@ impl Device for Console {
     fn stopping(&mut self, context: &mut Context) -> Result<(), Fault> {
         Port::ALL
             .into_iter()
-            .try_for_each(|port| self.transmit(port, context))
+            .try_for_each(|port| self.last_words(port, context))
     }
 
     fn woken(&mut self, context: &mut Context) -> Result<(), Fault> {

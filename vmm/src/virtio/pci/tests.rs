@@ -56,6 +56,7 @@ impl Driver {
             msi: recorder.clone(),
             io_events: recorder.clone(),
             ram: ram.clone(),
+            threads: crate::threads::Threads::default(),
             failures: FailureSink::new(move |text| {
                 let _ = sender.send(text);
             }),

@@ -1,0 +1,270 @@
+//! What the machine's process and its parent say to each other.
+//!
+//! A message begins with one byte that tells what follows: bytes of a port as they are, or JSON.
+//! Nothing that comes from the process is trusted: a guest may have broken into it.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use boxbuild_jail::Channel;
+use boxbuild_vmm::net::{HostFacts, Policy};
+use boxbuild_vmm::virtio::console::Port;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::event::Ended;
+use crate::handle::Moved;
+
+const CONSOLE: u8 = b'c';
+const CONTROL: u8 = b't';
+const JSON: u8 = b'j';
+
+/// Longest text of a report in bytes; the rest is cut off.
+const TEXT: usize = 16 << 10;
+
+/// A machine, for its process. Its files follow as descriptors, in this order: `/dev/kvm`, kernel,
+/// ramdisk, those of the disk, the listener, the roots of the shares.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct MachineConfig {
+    pub(super) memory_mib: u64,
+    pub(super) cpus: u32,
+    pub(super) cmdline: String,
+    pub(super) disk: DiskConfig,
+    pub(super) network: Option<NetworkConfig>,
+    pub(super) shares: Vec<ShareConfig>,
+}
+
+/// The root disk. Names are for messages.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum DiskConfig {
+    /// One file: the image.
+    InPlace { name: String },
+    /// The image, the blocks and the map of what was kept, and the changes.
+    Private {
+        name: String,
+        kept: bool,
+        len: Option<u64>,
+        scratch: String,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct NetworkConfig {
+    pub(super) policy: Policy,
+    pub(super) host: Host,
+    /// The guest's port that the listener leads to.
+    pub(super) forward: Option<u16>,
+}
+
+/// See [`HostFacts`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Host {
+    name_servers: Vec<IpAddr>,
+    ipv6: bool,
+}
+
+/// See [`Share`](boxbuild_virtiofs::Share).
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ShareConfig {
+    pub(super) tag: String,
+    pub(super) read_only: bool,
+    pub(super) guest_uid: u32,
+    pub(super) guest_gid: u32,
+    pub(super) timeout: Duration,
+    pub(super) keep_cache: bool,
+    pub(super) writeback: bool,
+}
+
+/// What the parent wants of the process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Wish {
+    /// End the machine.
+    Stop,
+    /// Tell [`Report::Figures`].
+    Figures,
+    /// Write the map of the changes into the file that comes with it.
+    WriteMap,
+    /// The host's network has changed.
+    Host(Host),
+}
+
+/// What the process tells.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// The machine runs. The text says what of the confinement is missing.
+    Started {
+        weakness: Option<String>,
+    },
+    /// It cannot be put together; the process ends.
+    NotStarted(StartFailure),
+    Note(String),
+    StorageFull(String),
+    Figures(Figures),
+    /// The answer to [`Wish::WriteMap`]; an error in words.
+    MapWritten(Result<(), String>),
+    Ended(Ended),
+}
+
+/// Bytes that the guest has moved.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Figures {
+    pub(super) disk: Option<Moved>,
+    pub(super) shares: Option<Moved>,
+    pub(super) network: Option<Moved>,
+}
+
+/// Why a machine did not start.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct StartFailure {
+    pub(super) part: Part,
+    /// The error and its causes.
+    pub(super) chain: Vec<String>,
+}
+
+/// What of the machine is to blame.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum Part {
+    Image,
+    Kept,
+    Changes,
+    Machine,
+}
+
+/// A message to the parent.
+#[derive(Debug)]
+pub(super) enum FromMachine {
+    Console(Vec<u8>),
+    Control(Vec<u8>),
+    Report(Report),
+}
+
+/// A message to the process.
+#[derive(Debug)]
+pub(super) enum ToMachine {
+    Input(Port, Vec<u8>),
+    Wish(Wish),
+}
+
+impl From<HostFacts> for Host {
+    fn from(facts: HostFacts) -> Host {
+        Host {
+            name_servers: facts.name_servers,
+            ipv6: facts.ipv6,
+        }
+    }
+}
+
+impl From<Host> for HostFacts {
+    fn from(host: Host) -> HostFacts {
+        HostFacts {
+            name_servers: host.name_servers,
+            ipv6: host.ipv6,
+        }
+    }
+}
+
+impl FromMachine {
+    pub(super) fn decode(message: &[u8]) -> io::Result<FromMachine> {
+        let (kind, rest) = split(message)?;
+        Ok(match kind {
+            CONSOLE => FromMachine::Console(rest.to_vec()),
+            CONTROL => FromMachine::Control(rest.to_vec()),
+            _ => FromMachine::Report(json(kind, rest)?),
+        })
+    }
+}
+
+impl ToMachine {
+    pub(super) fn decode(message: &[u8]) -> io::Result<ToMachine> {
+        let (kind, rest) = split(message)?;
+        Ok(match kind {
+            CONSOLE => ToMachine::Input(Port::Console, rest.to_vec()),
+            CONTROL => ToMachine::Input(Port::Control, rest.to_vec()),
+            _ => ToMachine::Wish(json(kind, rest)?),
+        })
+    }
+}
+
+fn split(message: &[u8]) -> io::Result<(u8, &[u8])> {
+    let (kind, rest) = message.split_first().ok_or(io::ErrorKind::InvalidData)?;
+    Ok((*kind, rest))
+}
+
+fn json<T: DeserializeOwned>(kind: u8, bytes: &[u8]) -> io::Result<T> {
+    if kind != JSON {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+/// The message with bytes of a port.
+pub(super) fn port(port: Port, bytes: &[u8]) -> Vec<u8> {
+    let kind = match port {
+        Port::Console => CONSOLE,
+        Port::Control => CONTROL,
+    };
+    let mut message = vec![kind];
+    message.extend_from_slice(bytes);
+    message
+}
+
+/// The message with a [`Report`] or a [`Wish`].
+pub(super) fn message(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut message = vec![JSON];
+    serde_json::to_writer(&mut message, value)?;
+    Ok(message)
+}
+
+/// Sends a report. It is lost if the parent is gone, and the process with it.
+pub(super) fn report(channel: &Channel, report: &Report) {
+    if let Ok(message) = message(report) {
+        let _ = channel.send(&message, &[]);
+    }
+}
+
+/// A text that fits into a report.
+pub(super) fn cut(mut text: String) -> String {
+    let mut len = TEXT.min(text.len());
+    while !text.is_char_boundary(len) {
+        len -= 1;
+    }
+    text.truncate(len);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_read_as_they_were_written() {
+        let bytes = port(Port::Control, b"exit 0\n");
+        let decoded = FromMachine::decode(&bytes).unwrap();
+        assert!(matches!(decoded, FromMachine::Control(bytes) if bytes == b"exit 0\n"));
+        let bytes = message(&Report::Ended(Ended::TripleFault(String::from("CPU 0")))).unwrap();
+        let decoded = FromMachine::decode(&bytes).unwrap();
+        assert!(matches!(
+            decoded,
+            FromMachine::Report(Report::Ended(Ended::TripleFault(text))) if text == "CPU 0"
+        ));
+        let bytes = message(&Wish::WriteMap).unwrap();
+        let decoded = ToMachine::decode(&bytes).unwrap();
+        assert!(matches!(decoded, ToMachine::Wish(Wish::WriteMap)));
+    }
+
+    #[test]
+    fn what_is_no_message_is_an_error() {
+        for bytes in [&b""[..], b"x", b"j{\"Ended\":1}", b"j\xff"] {
+            assert!(FromMachine::decode(bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        let text = cut("ä".repeat(TEXT));
+        assert_eq!(text.len(), TEXT);
+        let text = cut(format!("x{}", "ä".repeat(TEXT)));
+        assert_eq!(text.len(), TEXT - 1);
+    }
+}
