@@ -20,7 +20,7 @@ PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static k
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
-.PHONY: docs demo check test test-full cross-check lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench boots boots-first fuzz lab release packages-demo packages-foreign packages-test packages-lab
+.PHONY: docs demo check test test-full cross-check lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench boots boots-first hostile fuzz lab release packages-demo packages-foreign packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: QUIET =
@@ -45,6 +45,7 @@ test-full: packages-demo packages-foreign test release cross-check
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild --test boxes --quiet -- a_killed_update
 	$(COUNTED) full
 	BOXBUILD_SCRIBBLE_SECONDS=60 BOXBUILD_BOOTS=all tests/setup/counted $(BOOT_TESTS)
+	$(MAKE) --no-print-directory hostile
 
 # A target, and how long it took: by the clock, and of all processors.
 timed-%:
@@ -139,6 +140,11 @@ bench: packages-bench guard-programs
 # All of them, as a normal user.
 boots: packages-test
 	BOXBUILD_SCRIBBLE_SECONDS=60 BOXBUILD_BOOTS=all tests/setup/counted $(BOOT_TESTS)
+
+# A guest that writes garbage into all devices of the kvm engine, for so long: memory stays flat.
+HOSTILE_SECONDS ?= 600
+hostile:
+	BOXBUILD_SCRIBBLE_SECONDS=$(HOSTILE_SECONDS) tests/setup/counted $(BOOT_TESTS) -- garbage
 
 # What a guest can send, under libFuzzer (docs/fuzzing.md).
 FUZZ_SECONDS ?= 60

@@ -3,4 +3,7 @@
 use boxbuild_jail::Role;
 
 /// All roles. Each is defined beside what starts it.
-pub(crate) const ROLES: &[Role] = &[boxbuild_engine::kvm::ROLE];
+pub(crate) const ROLES: &[Role] = &[
+    boxbuild_engine::kvm::ROLE,
+    boxbuild_engine::qemu::shares::ROLE,
+];

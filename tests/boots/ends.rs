@@ -20,6 +20,10 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("initrd_that_does_not_fit", large_initrd),
     ("kill_leaves_nothing", kill),
     ("garbage_does_no_harm", crate::hostile::garbage),
+    (
+        "a_reset_does_not_wait_for_a_long_chain",
+        crate::hostile::long_chain,
+    ),
 ];
 
 /// No root file system: the kernel panics.

@@ -1,7 +1,8 @@
 /*
- * A hostile guest: /init of a ramdisk for a kernel without drivers for its devices. Writes
+ * A hostile guest: /init of a ramdisk, which takes all devices from the kernel's drivers. Writes
  * garbage into configuration spaces, registers, rings and buffers for some seconds
- * ("scribble=SECONDS" on the kernel command line), then powers the machine off.
+ * ("scribble=SECONDS" on the kernel command line), then powers the machine off. With "long=MIB" it
+ * gives the console one buffer of so many MiB instead, and says how long a reset then takes.
  *
  * Buffers that a device may write to lie in pages of this program or beyond all memory, so
  * that the guest rarely kills itself. Virtio 1.2, sections 2.7, 4.1.4.
@@ -61,6 +62,19 @@ static void find_parts(struct device *device)
     }
 }
 
+/* Takes a device from the kernel's driver: the kernel maps no BAR for us that a driver has. */
+static void unbind(const char *name)
+{
+    char path[300];
+    snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/driver/unbind", name);
+    int file = open(path, O_WRONLY);
+    if (file < 0)
+        return;
+    if (write(file, name, strlen(name)) < 0)
+        printf("cannot unbind %s\n", name);
+    close(file);
+}
+
 static void find_devices(void)
 {
     DIR *dir = opendir("/sys/bus/pci/devices");
@@ -70,6 +84,7 @@ static void find_devices(void)
         struct device *device = &devices[count];
         if (entry->d_name[0] == '.')
             continue;
+        unbind(entry->d_name);
         snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/config", entry->d_name);
         device->config = open(path, O_RDWR);
         uint16_t command = 6;
@@ -223,6 +238,56 @@ static void scribble(void)
     }
 }
 
+/* The modern virtio console: its device number (virtio 1.2, section 4.1.2.1). */
+static struct device *console(void)
+{
+    for (int i = 0; i < count; i++) {
+        uint16_t number = 0;
+        if (pread(devices[i].config, &number, 2, 2) == 2 && number == 0x1043)
+            return &devices[i];
+    }
+    printf("no console among %d devices\n", count);
+    exit(1);
+}
+
+/* Transmits the memory from 16 MiB on, and resets the device meanwhile. */
+static void transmit_and_reset(uint32_t mib)
+{
+    enum { TRANSMIT = 1 };
+    struct device *device = console();
+    uint32_t common = device->part[COMMON];
+    struct timespec before, after;
+    /* One descriptor in the first page, one entry of the ring in the second. */
+    uint64_t at = 16 << 20;
+    uint32_t len = mib << 20;
+    uint16_t one = 1;
+    memset(pages, 0, 3 * 4096);
+    memcpy(pages, &at, 8);
+    memcpy(pages + 8, &len, 4);
+    memcpy(pages + 4096 + 2, &one, 2);
+    put(device, common + 20, 1, 0);
+    put(device, common + 20, 1, 3);
+    put(device, common + 8, 4, 1);
+    put(device, common + 12, 4, 1);
+    put(device, common + 20, 1, 11);
+    put(device, common + 22, 2, TRANSMIT);
+    put(device, common + 24, 2, ENTRIES);
+    for (int ring = 0; ring < 3; ring++) {
+        put(device, common + 32 + 8 * ring, 4, physical[ring]);
+        put(device, common + 36 + 8 * ring, 4, physical[ring] >> 32);
+    }
+    put(device, common + 28, 2, 1);
+    put(device, common + 20, 1, 15);
+    put(device, device->part[NOTIFY] + 4 * TRANSMIT, 2, TRANSMIT);
+    usleep(500000);
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    put(device, common + 20, 1, 0);
+    int status = device->bar[common + 20];
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    printf("RESET %d AFTER %ld MS\n", status,
+           (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000);
+}
+
 int main(void)
 {
     char line[4096] = {0};
@@ -234,10 +299,16 @@ int main(void)
     if (read(file, line, sizeof line - 1) < 0)
         puts("no command line");
     char *word = strstr(line, "scribble="), *seed = strstr(line, "seed=");
+    char *mib = strstr(line, "long=");
     long seconds = word ? atol(word + 9) : 5;
     state += seed ? atol(seed + 5) : 0;
     find_devices();
     find_pages();
+    if (mib) {
+        transmit_and_reset(atol(mib + 5));
+        fflush(stdout);
+        reboot(RB_POWER_OFF);
+    }
     printf("SCRIBBLING on %d devices\n", count);
     fflush(stdout);
     struct timespec now, start_time;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use boxbuild_tests::env::ENGINE;
 use boxbuild_tests::{ProcessOutput, Sandbox, skip};
 
 crate::tests! {
@@ -9,6 +10,7 @@ crate::tests! {
         a_box_boots_either_way,
         a_root_on_the_device_mapper_falls_back,
         boxroot_and_profile_apply,
+        a_box_sees_virtualization_only_if_it_is_asked_for,
         a_larger_disk_gives_more_room;
     Program:
         a_ramdisk_without_a_driver_falls_back,
@@ -95,4 +97,36 @@ fn a_larger_disk_gives_more_room() {
         .nth(1)
         .and_then(|text| text.parse::<u64>().ok());
     assert!(size.is_some_and(|size| size > 1800), "{room}");
+}
+
+/// Whether the host's KVM lets guests run virtual machines.
+fn kvm_is_nested() -> bool {
+    ["kvm_intel", "kvm_amd"].iter().any(|module| {
+        let file = format!("/sys/module/{module}/parameters/nested");
+        fs::read_to_string(file).is_ok_and(|value| ["Y", "1"].contains(&value.trim()))
+    })
+}
+
+fn a_box_sees_virtualization_only_if_it_is_asked_for() {
+    if std::env::consts::ARCH != "x86_64" {
+        return skip("virtualization in the box", "its flags are those of x86-64");
+    }
+    let sandbox = Sandbox::new("grep -m 1 ^flags /proc/cpuinfo >/result/flags");
+    let seen = |front: &[&str]| {
+        build(&sandbox, front, &[]).expect(0, &[]);
+        let flags = fs::read_to_string(sandbox.target().join("flags")).unwrap();
+        assert!(flags.contains(" fpu "), "{flags}");
+        flags
+            .split_whitespace()
+            .any(|flag| flag == "vmx" || flag == "svm")
+    };
+    assert!(!seen(&[]), "a box that did not ask for it");
+    let kvm = std::env::var(ENGINE).is_ok_and(|engine| engine == "kvm");
+    if kvm && !kvm_is_nested() {
+        return skip(
+            "virtualization that the box asks for",
+            "the host's KVM has none",
+        );
+    }
+    assert!(seen(&["--nested"]), "a box that asked for it");
 }

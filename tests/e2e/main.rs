@@ -28,6 +28,7 @@ mod interrupt;
 mod json;
 mod kept;
 mod network;
+mod notices;
 mod other_user;
 mod registry;
 mod several;
@@ -65,6 +66,7 @@ const ALL: &[&[Test]] = &[
     batch::TESTS,
     json::TESTS,
     kept::TESTS,
+    notices::TESTS,
     ssh::TESTS,
     timings::TESTS,
     container::TESTS,

@@ -36,13 +36,18 @@ pub use env::{TestEnv, engine, scaled_timeout, skip, test_env};
 pub use process::{ProcessOutput, Running};
 pub use sandbox::Sandbox;
 
-/// Returns the names in a folder, sorted; none if there is no such folder.
+/// What boxbuild notes of its results in a target folder.
+const MANIFEST: &str = ".boxbuild.results";
+
+/// Returns the names in a folder, sorted and without boxbuild's own [`MANIFEST`]; none if there is no
+/// such folder.
 pub fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
     let mut names: Vec<String> = entries
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name != MANIFEST)
         .collect();
     names.sort();
     names

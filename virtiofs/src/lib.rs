@@ -14,6 +14,7 @@ pub mod fuse;
 pub mod passthrough;
 pub mod server;
 pub mod share;
+pub mod system_calls;
 mod traffic;
 pub mod vhost_user;
 

@@ -56,6 +56,9 @@ struct Args {
     /// Give it a network
     #[arg(long)]
     net: bool,
+    /// Let it run virtual machines itself
+    #[arg(long)]
+    nested: bool,
     /// Let it reach PCI by ports, too
     #[arg(long)]
     config_ports: bool,
@@ -203,6 +206,7 @@ fn run(args: Args) -> Result<Ended, Box<dyn std::error::Error>> {
             .collect::<Result<_, _>>()?,
         config_ports: args.config_ports,
         standard_devices: !args.serial_only,
+        nested: args.nested,
     };
     let (sender, events) = channel();
     let sender = Mutex::new(sender);

@@ -6,8 +6,10 @@
 
 mod driver;
 mod net;
+mod pci;
 
 pub use net::net;
+pub use pci::pci;
 
 use std::fs::File;
 use std::io::Write;
@@ -17,6 +19,7 @@ use boxbuild_virtiofs::{MountTag, Share};
 
 use crate::disk::RawDisk;
 use crate::virtio::block::Block;
+use crate::virtio::console::{Console, Port};
 use crate::virtio::fs::Fs;
 
 /// Bytes of the disk.
@@ -29,6 +32,21 @@ pub fn block(data: &[u8]) {
         return;
     };
     driver::drive(&mut Block::new(Box::new(disk), 1, Arc::new(|_| {})), data);
+}
+
+/// A guest that drives both ports of a console and their control queues. `data`: see [`driver`].
+pub fn console(data: &[u8]) {
+    /// What a control queue and a port may hand on at once.
+    const MOST: usize = 64 << 10;
+    let output = Box::new(|_, bytes: Vec<u8>| assert!(bytes.len() <= MOST));
+    let Ok(mut device) = Console::new(output) else {
+        return;
+    };
+    let input = device.input();
+    for port in [Port::Console, Port::Control] {
+        input.send(port, b"what the host says");
+    }
+    driver::drive(&mut device, data);
 }
 
 fn anonymous_file() -> std::io::Result<File> {
@@ -126,6 +144,16 @@ mod tests {
     #[test]
     fn block() {
         replay("block", super::block, 3000);
+    }
+
+    #[test]
+    fn console() {
+        replay("console", super::console, 3000);
+    }
+
+    #[test]
+    fn pci() {
+        replay("pci", super::pci, 1500);
     }
 
     #[test]

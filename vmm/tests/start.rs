@@ -69,6 +69,7 @@ fn start(kernel: File, cpus: u32) -> (Result<Handle, StartError>, Receiver<Event
         shares: Vec::new(),
         config_ports: false,
         standard_devices: true,
+        nested: false,
     };
     let hand_on = move |event| {
         let _ = sender.lock().unwrap().send(event);

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use boxbuild_virtiofs::vhost_user::{self, ServerInput};
-use boxbuild_virtiofs::{MountTag, Share};
+use boxbuild_virtiofs::vhost_user::{self, Filters, ServerInput};
+use boxbuild_virtiofs::{MountTag, PassthroughFs, Share};
 use boxbuild_virtiofs_client::Client;
 
 /// Requests that may be in flight at once.
@@ -174,8 +174,10 @@ fn connect(socket: &Path, process: &mut Process) -> Result<UnixStream> {
 pub(crate) fn serve(dir: &Path) -> Result<()> {
     let listener = std::io::stdin().as_fd().try_clone_to_owned()?;
     let input = ServerInput {
-        share: Share::new(MountTag::new("share")?, dir),
+        fs: PassthroughFs::new(Share::new(MountTag::new("share")?, dir))?,
         listener: UnixListener::from(listener),
+        processors: std::thread::available_parallelism().map_or(1, usize::from),
+        filters: Some(Filters::new()?),
     };
     Ok(vhost_user::serve(input, |_| ())?)
 }

@@ -1,5 +1,7 @@
 //! One build, from the request to its published results.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod boot;
 pub mod boot_history;
 pub mod build_args;
@@ -7,6 +9,7 @@ pub mod failed_builds;
 pub mod host_facts;
 pub mod host_paths;
 pub mod kiwi_log;
+pub mod log_copy;
 pub mod output_dir;
 pub mod plan;
 pub mod request;

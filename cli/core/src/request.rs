@@ -30,6 +30,8 @@ pub struct BuildRequest {
     pub boot: BootStyle,
     /// The box's kernel runs in FIPS mode.
     pub fips: bool,
+    /// The box can run virtual machines itself.
+    pub nested: bool,
     /// Guest memory in MiB.
     pub memory_mib: Option<u64>,
     /// Number of virtual CPUs.
@@ -88,6 +90,7 @@ impl BuildRequest {
             container: None,
             boot: BootStyle::Auto,
             fips: false,
+            nested: false,
             memory_mib: None,
             cpus: None,
             disk_size: None,

@@ -30,6 +30,9 @@ pub enum StartError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The host's processor cannot address that much memory for a guest.
+    #[error("--box-memory is more than this host can give a virtual machine")]
+    Memory(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The machine cannot be put together.
     #[error("cannot set up the virtual machine")]
     Machine(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -33,6 +33,8 @@ pub struct Machine {
     pub memory_mib: u64,
     /// Number of virtual CPUs.
     pub cpus: u32,
+    /// The guest can run virtual machines itself, as far as the engine can give it that.
+    pub nested: bool,
     /// Folders shared over virtio-fs.
     pub shares: Vec<Share>,
     /// What the guest reaches over its network; without one, it has no interface at all.

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use boxbuild_engine::kvm::{Kvm, ROLE};
 use boxbuild_engine::{
-    Ended, Engine, Event, EventReceiver, Machine, MountTag, RootDisk, Running, Share,
-    StartError, events,
+    Ended, Engine, Event, EventReceiver, Machine, MountTag, RootDisk, Running, Share, StartError,
+    events,
 };
 use boxbuild_host::arch::Arch;
 use boxbuild_jail::Confinement;
@@ -120,6 +120,7 @@ fn machine(folder: &Path, code: &[u8]) -> Machine {
         },
         memory_mib: 64,
         cpus: 2,
+        nested: false,
         shares: vec![Share::new(MountTag::constant("share"), share)],
         network: Some(boxbuild_engine::Policy::default()),
         forward: None,

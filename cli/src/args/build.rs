@@ -59,6 +59,10 @@ pub(crate) struct BuildOptions {
     /// Ctrl-] three times stops the box at once.
     #[arg(long, conflicts_with = "container")]
     pub(crate) box_debug: bool,
+    /// Let the box run virtual machines itself (nested virtualization), as far as the engine can: what
+    /// the box can reach of this host's kernel grows a lot.
+    #[arg(long, conflicts_with = "container")]
+    pub(crate) nested: bool,
     /// Network of the box, for outgoing connections: to all that this host reaches (user), to the
     /// Internet but not to private networks or this host (public), or none.
     #[arg(long, value_name = "MODE", default_value = "user", value_parser = values::network())]

@@ -37,6 +37,7 @@ impl BuildOptions {
             container: self.container.then_some(mode),
             boot: self.boot,
             fips: self.fips,
+            nested: self.nested,
             memory_mib: self.box_memory.map(|memory| memory.bytes >> 20),
             cpus: self.box_smp_cpus,
             disk_size: self.disk_size,

@@ -127,6 +127,7 @@ const ROWS: &[Row] = &[
     ("--engine=qemu", |o| o.engine == EngineChoice::Qemu),
     ("--boot=compat", |o| o.boot == BootStyle::Compat),
     ("--fips", |o| o.fips),
+    ("--nested", |o| o.nested),
     ("--box-memory=8G", |o| {
         o.box_memory.unwrap().bytes == 8 << 30
     }),

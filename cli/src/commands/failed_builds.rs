@@ -1,22 +1,22 @@
 //! `boxbuild builds`, `logs`, `shell` and `prune`: failed builds that are kept.
 
-use std::fs::File;
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::signals;
 use crate::args::{LogsArgs, ShellArgs};
-use crate::exit_code::{ExitCode, HostContext, Result};
+use crate::exit_code::{ExitCode, Result};
 use crate::output::json::print_document;
-use crate::output::print::{print_all_of, print_line, print_text};
+use crate::output::print::{print_line, print_log, print_text};
 use crate::output::progress::Progress;
-use boxbuild_core::failed_builds::{FailedBuild, FailedBuildError, FailedBuilds};
+use boxbuild_core::failed_builds::{FailedBuild, FailedBuildError, FailedBuilds, KeptLog};
 use boxbuild_core::plan::PlanError;
 use boxbuild_core::run::shell;
 use boxbuild_core::terminal;
 use boxbuild_engine::EngineChoice;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_host::text::{shown, shown_path};
 use boxbuild_host::units::{date, size};
 
 /// A kept build in `boxbuild builds --json`.
@@ -73,7 +73,7 @@ pub(crate) fn list(json: bool) -> Result<ExitCode> {
     let text: String = found
         .map(|(id, build)| match build {
             Ok(build) => line(&build),
-            Err(error) => format!("{id:<16} {error}\n"),
+            Err(error) => format!("{:<16} {error}\n", shown(&id)),
         })
         .collect();
     if text.is_empty() {
@@ -90,8 +90,8 @@ fn line(build: &FailedBuild) -> String {
         record.id,
         date(record.time()),
         size(build.bytes),
-        Path::new(&record.description).display(),
-        record.reason,
+        shown_path(Path::new(&record.description)),
+        shown(&record.reason),
     )
 }
 
@@ -118,18 +118,22 @@ fn row(build: &FailedBuild) -> Row {
 /// Fails if there is no such build, or its log cannot be read.
 pub(crate) fn logs(args: &LogsArgs) -> Result<ExitCode> {
     let build = FailedBuilds::of_user()?.get(args.id.as_deref())?;
-    let log = build.folder.join("result.log");
-    let path = if args.console || !log.exists() {
-        if !args.console {
+    let log = if args.console {
+        None
+    } else {
+        let log = build.open_log(KeptLog::Kiwi)?;
+        if log.is_none() {
             print_line("kiwi wrote no log; this is the console of the box:");
         }
-        build.folder.join("console.log")
-    } else {
         log
     };
-    let mut file =
-        File::open(&path).host_context(|| format!("cannot open the log {}", path.display()))?;
-    print_all_of(&mut file)?;
+    let log = match log {
+        Some(log) => Some(log),
+        None => build.open_log(KeptLog::Console)?,
+    };
+    if let Some(mut log) = log {
+        print_log(&mut log)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -166,7 +170,7 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
         if !Path::new(path).is_dir() {
             progress.note(&format!(
                 "the {what} {} is gone; the box sees the kept logs in its place",
-                Path::new(path).display()
+                shown_path(Path::new(path))
             ));
         }
     }

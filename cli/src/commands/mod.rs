@@ -6,10 +6,13 @@ mod boxes;
 mod build;
 mod doctor;
 mod failed_builds;
+mod forced_end;
 mod generate;
 mod signals;
 
 use std::ffi::OsString;
+
+use boxbuild_host::notices;
 
 use crate::args::{self, Command, Invocation};
 use crate::exit_code::ExitCode;
@@ -19,6 +22,7 @@ use crate::output::print::{print_failure, print_usage_error, usage_error_text};
 
 /// Carries out a command line (without the program's name).
 pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
+    notices::install();
     let wants_json = args::wants_json(argv.clone());
     match args::parse(argv) {
         Ok(invocation) => dispatch(&invocation),

@@ -10,6 +10,8 @@
 #![warn(missing_docs)]
 
 pub mod boot_options;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod host_message;
 pub mod job;
 pub mod kernel_args;

@@ -226,7 +226,9 @@ fn a_published_image_is_fetched_as_the_options_allow() {
 fn start(sandbox: &ContainerSandbox, description: &str, target: &str) -> Running {
     let mut command = sandbox.build_command(description, target, &[]);
     let mut build = Running::start(command.process_group(0));
-    let started = sandbox.path(target).join(".boxbuild.partial/started");
+    let started = sandbox
+        .path(target)
+        .join(".boxbuild.partial/bundle/started");
     build.wait_until("its script", |_| started.exists());
     build
 }
@@ -260,7 +262,7 @@ fn two_containers_at_once() {
     let text = "in use by another build";
     sandbox.build("slow", "one").expect(3, &[text]);
     for (target, build) in ["one", "two"].into_iter().zip(builds) {
-        let go = sandbox.path(target).join(".boxbuild.partial/go");
+        let go = sandbox.path(target).join(".boxbuild.partial/bundle/go");
         fs::write(go, "").unwrap();
         build.finish().expect(0, &[]);
     }
@@ -306,7 +308,7 @@ fn is_ended_by(signal: Signal, test: &str) {
         sandbox.describe("hang", "tbz", "touch /bundle/started; sleep 1000");
     }
     let build = start(&sandbox, "hang", "out");
-    let attached = sandbox.path("out/.boxbuild.partial/loop").exists();
+    let attached = sandbox.path("out/.boxbuild.partial/bundle/loop").exists();
     assert_eq!(attached, with_loop, "whether a loop device was attached");
     match signal {
         Signal::SIGINT => build.signal_group(signal),

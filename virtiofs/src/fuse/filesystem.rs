@@ -29,20 +29,21 @@ pub struct Entry {
     pub node: NodeId,
     /// Its attributes.
     pub attr: Attr,
-    /// How long the guest may cache name and attributes.
+    /// How long the guest may cache the attributes.
     pub timeout: Duration,
+    /// How long it may cache the name.
+    pub name_timeout: Duration,
 }
 
 impl From<Entry> for EntryOut {
     fn from(entry: Entry) -> Self {
-        let (secs, nanos) = (entry.timeout.as_secs(), entry.timeout.subsec_nanos());
         Self {
             nodeid: entry.node,
             generation: 0,
-            entry_valid: secs,
-            attr_valid: secs,
-            entry_valid_nsec: nanos,
-            attr_valid_nsec: nanos,
+            entry_valid: entry.name_timeout.as_secs(),
+            attr_valid: entry.timeout.as_secs(),
+            entry_valid_nsec: entry.name_timeout.subsec_nanos(),
+            attr_valid_nsec: entry.timeout.subsec_nanos(),
             attr: entry.attr,
         }
     }

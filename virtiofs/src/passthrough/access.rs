@@ -6,6 +6,7 @@ use super::fs::PassthroughFs;
 use super::inodes::{Inode, NO_CAPABILITY, NO_SET_ID};
 use super::override_stat::Override;
 use super::overrides::host_mode;
+use super::roots::is_root;
 use crate::fuse::filesystem::{Context, errno};
 
 /// `mode` without set-id bits, as chown and write leave it (inode(7)): set-group-id without
@@ -22,7 +23,7 @@ pub(super) fn without_set_id(mode: u32) -> u32 {
 impl PassthroughFs {
     /// Runs `operation`, which needs access to `inodes`. Permission is the guest kernel's
     /// decision: if the host refuses because of a mode of the host user's own file, the file
-    /// gets a mode that allows it, and the guest still sees the old one.
+    /// gets a mode that allows it, and the guest still sees the old one; but not a share's root.
     pub(super) fn with_access<T>(
         &self,
         inodes: &[&Inode],
@@ -35,6 +36,9 @@ impl PassthroughFs {
         }
         let mut changed = false;
         for inode in inodes {
+            if is_root(inode) {
+                continue;
+            }
             let now = self.stat(inode)?;
             let bits = host_mode(inode.is_dir(), now.host_mode());
             let own = now.stat.stx_uid == self.host_uid && inode.has_xattrs();

@@ -9,6 +9,7 @@ use rustix::fs::Statx;
 use super::fs::PassthroughFs;
 use super::inodes::Inode;
 use super::override_stat::{Override, encode_dev};
+use super::roots::is_root;
 use super::sys;
 use crate::fuse::abi::Attr;
 
@@ -42,7 +43,7 @@ impl PassthroughFs {
 
     /// Returns the attributes of an inode whose stat is known.
     pub(super) fn attributes(&self, inode: &Inode, stat: Statx) -> Result<Attributes> {
-        let stored = if !inode.has_xattrs() {
+        let stored = if !inode.has_xattrs() || !self.user_xattrs && is_root(inode) {
             self.transient.get(&stat)
         } else if !self.user_xattrs {
             None

@@ -88,7 +88,7 @@ impl PassthroughFs {
     /// not.
     pub(super) fn insert_new(&self, fd: OwnedFd, new: &NewInode) -> Result<(Entry, Arc<Inode>)> {
         let stat = sys::statx(&fd)?;
-        let inode = self.inodes.insert_or_ref(fd, &stat);
+        let inode = self.inodes.insert_or_ref(fd, &stat)?;
         self.initialize(&inode, stat, new)
             .map(|entry| (entry, Arc::clone(&inode)))
             .inspect_err(|_| self.inodes.forget(inode.id, 1))
@@ -127,6 +127,7 @@ impl PassthroughFs {
             node: inode.id,
             attr: self.attr(&now),
             timeout: self.share.timeout,
+            name_timeout: self.name_timeout(),
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::dir_stream::HostDirent;
+use super::dir_stream::{DirStream, HostDirent};
 use super::fs::PassthroughFs;
 use super::handles::OpenFile;
 use super::inodes::Inode;
@@ -14,6 +14,7 @@ use crate::fuse::filesystem::{DirBuffer, DirEntry, Opened, errno};
 
 impl PassthroughFs {
     pub(super) fn open_directory(&self, inode: Arc<Inode>) -> Result<Opened> {
+        let permit = self.handles.reserve()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let file = self.with_access(&[&inode], || {
             self.proc.reopen(&inode.fd, flags, Mode::empty())
@@ -23,7 +24,7 @@ impl PassthroughFs {
             flags |= fopen::CACHE_DIR | fopen::KEEP_CACHE;
         }
         Ok(Opened {
-            handle: self.handles.add(file, inode),
+            handle: self.handles.add(file, inode, permit),
             flags,
         })
     }
@@ -41,6 +42,17 @@ impl PassthroughFs {
         }
         let mut stream = open.dir_stream();
         stream.seek(offset);
+        let result = self.send_entries(open, &mut stream, out);
+        stream.settle(&self.handles.buffers);
+        result
+    }
+
+    fn send_entries(
+        &self,
+        open: &OpenFile,
+        stream: &mut DirStream,
+        out: &mut DirBuffer<'_>,
+    ) -> Result<()> {
         let mut sent = false;
         while let Some(host) = stream.peek(&open.file)? {
             if !out.fits(host.name.count_bytes()) {
@@ -73,7 +85,8 @@ impl PassthroughFs {
             kind: host.kind.into(),
             name: host.name.to_bytes(),
         };
-        if out.is_plus() && !dots {
+        // Looking up takes descriptors that the guest may not need.
+        if out.is_plus() && !dots && !self.budget.is_scarce() {
             // Removed meanwhile, or not accessible: the guest will look it up itself.
             let child = self.lookup_child(&open.inode, host.name).ok();
             if let Some(child) = child {

@@ -3,6 +3,8 @@
 use std::ffi::CStr;
 use std::io::Result;
 use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::SeekFrom;
 
@@ -11,6 +13,9 @@ use crate::fuse::filesystem::errno;
 
 /// Bytes of host entries read at once: about a thousand names.
 const BUFFER: usize = 32 << 10;
+/// Directories of a session that keep such a buffer from one request to the next; the others read
+/// the rest of theirs anew.
+const KEPT: usize = 64;
 /// Offset of the name in `struct linux_dirent64` (getdents64(2)): 8 bytes inode number, 8 bytes
 /// next position, 2 bytes record length, 1 byte type.
 const NAME: usize = 19;
@@ -65,6 +70,29 @@ pub(super) struct EntryEnd {
     len: usize,
 }
 
+/// The buffers that the open directories of a session keep.
+#[derive(Debug, Default)]
+pub(super) struct Buffers(AtomicUsize);
+
+/// One kept buffer, given back when dropped.
+#[derive(Debug)]
+struct Kept(Arc<Buffers>);
+
+impl Kept {
+    fn new(buffers: &Arc<Buffers>) -> Option<Self> {
+        let kept = buffers.0.fetch_add(1, Ordering::Relaxed);
+        // Undone by dropping it.
+        let new = Self(Arc::clone(buffers));
+        (kept < KEPT).then_some(new)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Host entries that were read but not yet sent, and the position that they begin at.
 #[derive(Debug, Default)]
 pub(super) struct DirStream {
@@ -76,6 +104,8 @@ pub(super) struct DirStream {
     position: u64,
     /// The position of the host's open directory, if known.
     host: u64,
+    /// The right to keep `buffer` after a request.
+    kept: Option<Kept>,
 }
 
 impl DirStream {
@@ -114,6 +144,17 @@ impl DirStream {
         }
         self.host = u64::MAX;
         Ok(true)
+    }
+
+    /// Ends a request: keeps what is still to be sent if there is room among `buffers`.
+    pub(super) fn settle(&mut self, buffers: &Arc<Buffers>) {
+        if self.start < self.end && self.kept.is_none() {
+            self.kept = Kept::new(buffers);
+        }
+        if self.start == self.end || self.kept.is_none() {
+            (self.buffer, self.kept) = (Vec::new(), None);
+            (self.start, self.end) = (0, 0);
+        }
     }
 
     /// Continues behind the entry that ends there.

@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::dir_stream::DirStream;
+use super::budget::{Budget, Permit};
+use super::dir_stream::{Buffers, DirStream};
 use super::inodes::Inode;
 use super::sharded::Sharded;
 use crate::fuse::filesystem::{Handle, NodeId, errno};
@@ -17,6 +18,7 @@ pub(super) struct OpenFile {
     pub(super) file: OwnedFd,
     pub(super) inode: Arc<Inode>,
     dir_stream: Mutex<DirStream>,
+    _permit: Permit,
 }
 
 impl OpenFile {
@@ -33,23 +35,36 @@ impl OpenFile {
 pub(super) struct Handles {
     open: Sharded<Arc<OpenFile>>,
     next: AtomicU64,
+    budget: Arc<Budget>,
+    /// Of all open directories.
+    pub(super) buffers: Arc<Buffers>,
 }
 
 impl Handles {
-    pub(super) fn new() -> Self {
+    /// Creates an empty table; all open files are of this budget.
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
         Self {
             open: Sharded::new(),
             next: AtomicU64::new(1),
+            budget,
+            buffers: Arc::default(),
         }
     }
 
-    /// Adds an open file; returns its handle.
-    pub(super) fn add(&self, file: OwnedFd, inode: Arc<Inode>) -> Handle {
+    /// Takes the place of one more open file, before it is opened: opening may change it. Fails
+    /// with `ENFILE` if the guest has too many.
+    pub(super) fn reserve(&self) -> io::Result<Permit> {
+        self.budget.take()
+    }
+
+    /// Adds an open file in its [reserved](Self::reserve) place; returns its handle.
+    pub(super) fn add(&self, file: OwnedFd, inode: Arc<Inode>, permit: Permit) -> Handle {
         let handle = self.next.fetch_add(1, Ordering::Relaxed);
         let open = OpenFile {
             file,
             inode,
             dir_stream: Mutex::default(),
+            _permit: permit,
         };
         self.open.insert(handle, Arc::new(open));
         handle

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustc_hash::FxHashMap;
 use rustix::fs::Statx;
 
+use super::budget::{Budget, Permit};
 use super::override_stat::Override;
 use super::sharded::{SHARDS, Sharded};
 use crate::fuse::abi::ROOT_ID;
@@ -50,6 +51,8 @@ pub(super) struct Inode {
     facts: AtomicU32,
     /// The change time at which the override was read, and the override.
     cached_override: Mutex<Option<(Time, Option<Override>)>>,
+    /// The descriptor's place in the session's budget; the root has none.
+    _permit: Option<Permit>,
 }
 
 /// Seconds and nanoseconds since 1970.
@@ -65,7 +68,7 @@ pub(super) const NO_CAPABILITY: u32 = 1;
 pub(super) const NO_SET_ID: u32 = 2;
 
 impl Inode {
-    fn new(id: NodeId, fd: OwnedFd, stat: &Statx) -> Self {
+    fn new(id: NodeId, fd: OwnedFd, stat: &Statx, permit: Option<Permit>) -> Self {
         Self {
             id,
             fd,
@@ -74,6 +77,7 @@ impl Inode {
             lookups: AtomicU64::new(1),
             facts: AtomicU32::new(0),
             cached_override: Mutex::default(),
+            _permit: permit,
         }
     }
 
@@ -156,16 +160,18 @@ pub(super) struct Inodes {
     by_key: [Mutex<FxHashMap<Key, Arc<Inode>>>; SHARDS],
     root: Arc<Inode>,
     next_id: AtomicU64,
+    budget: Arc<Budget>,
 }
 
 impl Inodes {
-    /// Creates a table with the root, which is never removed.
-    pub(super) fn new(root: OwnedFd, stat: &Statx) -> Self {
+    /// Creates a table with the root, which is never removed; all others are of this budget.
+    pub(super) fn new(root: OwnedFd, stat: &Statx, budget: Arc<Budget>) -> Self {
         let table = Self {
             by_id: Sharded::new(),
             by_key: std::array::from_fn(|_| Mutex::default()),
-            root: Arc::new(Inode::new(ROOT_ID, root, stat)),
+            root: Arc::new(Inode::new(ROOT_ID, root, stat, None)),
             next_id: AtomicU64::new(ROOT_ID + 1),
+            budget,
         };
         table.reset();
         table
@@ -199,19 +205,20 @@ impl Inodes {
     }
 
     /// Returns the inode that `fd` refers to, inserted if it is not in the table yet, with one
-    /// more reference.
-    pub(super) fn insert_or_ref(&self, fd: OwnedFd, stat: &Statx) -> Arc<Inode> {
+    /// more reference. Fails with `ENFILE` if the guest holds too many.
+    pub(super) fn insert_or_ref(&self, fd: OwnedFd, stat: &Statx) -> io::Result<Arc<Inode>> {
         let key = Key::new(stat);
         let mut shard = lock(self.shard(key));
         if let Some(inode) = shard.get(&key) {
             inode.lookups.fetch_add(1, Ordering::Relaxed);
-            return Arc::clone(inode);
+            return Ok(Arc::clone(inode));
         }
+        let permit = self.budget.take()?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let inode = Arc::new(Inode::new(id, fd, stat));
+        let inode = Arc::new(Inode::new(id, fd, stat, Some(permit)));
         shard.insert(key, Arc::clone(&inode));
         self.by_id.insert(inode.id, Arc::clone(&inode));
-        inode
+        Ok(inode)
     }
 
     /// Adds a reference to an inode that was in the table.

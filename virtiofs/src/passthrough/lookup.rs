@@ -19,7 +19,7 @@ impl PassthroughFs {
             sys::open_beneath(&parent.fd, name, OFlags::PATH, Mode::empty())
         })?;
         let stat = sys::statx(&fd)?;
-        let inode = self.inodes.insert_or_ref(fd, &stat);
+        let inode = self.inodes.insert_or_ref(fd, &stat)?;
         let stat = self
             .prefetch_override(&inode, stat, (parent, name), since)
             .inspect_err(|_| self.inodes.forget(inode.id, 1))?;
@@ -35,6 +35,7 @@ impl PassthroughFs {
             node: inode.id,
             attr: self.attr(&attributes),
             timeout: self.share.timeout,
+            name_timeout: self.name_timeout(),
         })
     }
 }

@@ -15,6 +15,7 @@
 mod access;
 mod acl;
 mod attributes;
+mod budget;
 mod create;
 mod dir;
 mod dir_stream;
@@ -27,8 +28,10 @@ mod open;
 mod override_stat;
 mod overrides;
 mod requests;
+mod roots;
 mod setattr;
 mod sharded;
+mod sync;
 mod sys;
 mod transient;
 mod xattr;

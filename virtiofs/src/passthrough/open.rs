@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
+use super::budget::Permit;
 use super::create::NewInode;
 use super::fs::PassthroughFs;
 use super::inodes::{Inode, NO_CAPABILITY, NO_SET_ID};
@@ -35,13 +36,13 @@ impl PassthroughFs {
         Ok(host | access)
     }
 
-    fn opened(&self, file: OwnedFd, inode: Arc<Inode>) -> Opened {
+    fn opened(&self, file: OwnedFd, inode: Arc<Inode>, permit: Permit) -> Opened {
         let mut flags = fopen::NOFLUSH;
         if self.share.keep_cache {
             flags |= fopen::KEEP_CACHE;
         }
         Opened {
-            handle: self.handles.add(file, inode),
+            handle: self.handles.add(file, inode, permit),
             flags,
         }
     }
@@ -60,13 +61,14 @@ impl PassthroughFs {
             // The guest's kernel handles them; the host's must never be touched.
             _ => return Err(errno(libc::ENXIO)),
         }
+        let permit = self.handles.reserve()?;
         let file = self.with_access(&[inode], || {
             self.proc.reopen(&inode.fd, flags, Mode::empty())
         })?;
         if flags.contains(OFlags::TRUNC) {
             self.drop_privileges(inode, kill_priv)?;
         }
-        Ok(self.opened(file, Arc::clone(inode)))
+        Ok(self.opened(file, Arc::clone(inode), permit))
     }
 
     pub(super) fn create_file(
@@ -79,6 +81,7 @@ impl PassthroughFs {
         kill_priv: bool,
     ) -> Result<(Entry, Opened)> {
         let host_flags = self.open_flags(flags)?;
+        let permit = self.handles.reserve()?;
         let new = self.new_inode(ctx, parent, node)?;
         let created = self.with_access(&[parent], || {
             let flags = OFlags::CREATE | OFlags::EXCL | host_flags;
@@ -91,6 +94,7 @@ impl PassthroughFs {
                     && flags.cast_signed() & libc::O_EXCL == 0 =>
             {
                 // The name was created since the guest looked it up.
+                drop(permit);
                 let entry = self.lookup_child(parent, name.as_c_str())?;
                 let opened = self
                     .inodes
@@ -101,7 +105,7 @@ impl PassthroughFs {
             }
             Err(error) => return Err(error),
         };
-        self.insert_new_open(file, &new).inspect_err(|_| {
+        self.insert_new_open(file, &new, permit).inspect_err(|_| {
             let _ = self.remove(parent, name, AtFlags::empty());
         })
     }
@@ -120,18 +124,24 @@ impl PassthroughFs {
         }
         let new = self.new_inode(ctx, parent, node)?;
         let flags = host_flags | OFlags::TMPFILE;
+        let permit = self.handles.reserve()?;
         let file = self.proc.reopen(&parent.fd, flags, new.host_mode())?;
-        self.insert_new_open(file, &new)
+        self.insert_new_open(file, &new, permit)
     }
 
     /// Inserts a file that was created open.
-    fn insert_new_open(&self, file: OwnedFd, new: &NewInode) -> Result<(Entry, Opened)> {
+    fn insert_new_open(
+        &self,
+        file: OwnedFd,
+        new: &NewInode,
+        permit: Permit,
+    ) -> Result<(Entry, Opened)> {
         let fd = self.proc.reopen(&file, OFlags::PATH, Mode::empty())?;
         let (entry, inode) = self.insert_new(fd, new)?;
         inode.set_facts(NO_CAPABILITY);
         if new.mode() & (libc::S_ISUID | libc::S_ISGID) == 0 {
             inode.set_facts(NO_SET_ID);
         }
-        Ok((entry, self.opened(file, inode)))
+        Ok((entry, self.opened(file, inode, permit)))
     }
 }

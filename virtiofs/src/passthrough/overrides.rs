@@ -11,6 +11,7 @@ use super::attributes::Attributes;
 use super::fs::PassthroughFs;
 use super::inodes::Inode;
 use super::override_stat::{MAX_LEN, Override, Special, XATTR};
+use super::roots::is_root;
 use super::sys;
 use crate::fuse::filesystem::errno;
 
@@ -84,6 +85,9 @@ impl PassthroughFs {
         if !inode.has_xattrs() {
             return self.store_transient(inode, now, want);
         }
+        if is_root(inode) {
+            return self.store_root(inode, now, want);
+        }
         let bits = host_mode(inode.is_dir(), want.mode);
         let plain = self.without_override(&now.stat);
         if !self.user_xattrs {
@@ -113,6 +117,22 @@ impl PassthroughFs {
         Ok(())
     }
 
+    /// Makes the guest see `want` on the root of a share, whose mode on the host stays.
+    fn store_root(&self, inode: &Inode, now: &Attributes, want: Override) -> Result<()> {
+        let plain = want == self.without_override(&now.stat);
+        match (self.user_xattrs, plain) {
+            (true, false) => return self.write_override(inode, want),
+            (true, true) if now.stored.is_some() => {
+                return sys::ignore_absent(self.proc.removexattr(&inode.fd, XATTR));
+            }
+            (true, true) => {}
+            (false, false) => self.transient.set(&now.stat, want)?,
+            (false, true) => self.transient.remove(&now.stat),
+        }
+        self.move_change_time(inode, &now.stat);
+        Ok(())
+    }
+
     /// Writes the override of a regular file or directory.
     fn write_override(&self, inode: &Inode, want: Override) -> Result<()> {
         let value = want.format(inode.is_dir());
@@ -139,7 +159,12 @@ impl PassthroughFs {
         if native && now.host_mode() != bits {
             return self.proc.chmod(&inode.fd, bits);
         }
-        // Moves the change time: sets the access time to what it is.
+        self.move_change_time(inode, stat);
+        Ok(())
+    }
+
+    /// Moves the change time, by setting the access time to what it is.
+    fn move_change_time(&self, inode: &Inode, stat: &Statx) {
         let times = Timestamps {
             last_access: Timespec {
                 tv_sec: stat.stx_atime.tv_sec,
@@ -152,6 +177,5 @@ impl PassthroughFs {
         };
         // Only cosmetic, and refused for other users' files.
         let _ = self.proc.utimens(&inode.fd, &times);
-        Ok(())
     }
 }

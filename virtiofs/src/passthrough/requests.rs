@@ -4,10 +4,10 @@ use std::ffi::CStr;
 use std::io::Result;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, SeekFrom};
+use rustix::fs::{AtFlags, FallocateFlags, SeekFrom};
 
 use super::fs::PassthroughFs;
-use super::handles::OpenFile;
+use super::sync::sync;
 use super::sys;
 use crate::descriptor::{GuestSink, GuestSource};
 use crate::fuse::abi::{Attr, SetattrIn, StatfsOut, init};
@@ -16,15 +16,8 @@ use crate::fuse::filesystem::{
 };
 use crate::fuse::name::Name;
 
-/// Calls fsync(2) or fdatasync(2).
-fn sync(open: &OpenFile, data_only: bool) -> Result<()> {
-    let result = if data_only {
-        rustix::fs::fdatasync(&open.file)
-    } else {
-        rustix::fs::fsync(&open.file)
-    };
-    Ok(result?)
-}
+/// Bytes that one COPY_FILE_RANGE copies at most; the guest asks again for the rest.
+const MAX_COPY: u64 = 64 << 20;
 
 impl FileSystem for PassthroughFs {
     fn init(&self, offered: u64) -> Result<u64> {
@@ -321,8 +314,8 @@ impl FileSystem for PassthroughFs {
         let from = self.handles.get(handle_in, node_in)?;
         let to = self.handles.get(handle_out, node_out)?;
         self.drop_privileges(&to.inode, false)?;
-        // A copy may always be short; this bounds how long a worker is busy.
-        let len = len.min(64 << 20) as usize;
+        // The reply counts in 32 bits; less at a time also bounds how long a worker is busy.
+        let len = len.min(MAX_COPY) as usize;
         Ok(rustix::fs::copy_file_range(
             &from.file,
             Some(&mut off_in),
@@ -333,9 +326,6 @@ impl FileSystem for PassthroughFs {
     }
 
     fn syncfs(&self, _: Context, _: NodeId) -> Result<()> {
-        let root = self.inodes.root();
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let open = self.proc.reopen(&root.fd, flags, Mode::empty())?;
-        Ok(rustix::fs::syncfs(&open)?)
+        self.sync_file_system()
     }
 }

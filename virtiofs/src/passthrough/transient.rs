@@ -10,7 +10,7 @@ use super::override_stat::Override;
 use crate::fuse::filesystem::errno;
 
 /// The most overrides that are kept; bounds the memory that a guest can take.
-const MAX_OVERRIDES: usize = 1 << 18;
+const MAX_OVERRIDES: usize = 1 << 16;
 
 /// Identity of an inode for as long as the share lives: device, inode number and birth time,
 /// which tells a file from a later one with the same number.

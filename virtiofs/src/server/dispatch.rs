@@ -199,6 +199,8 @@ impl<F: FileSystem> Server<F> {
                 let size = u32::try_from(count).map_err(|_| errno(libc::EIO))?;
                 reply.extend_from_slice(abi::WriteOut { size, padding: 0 }.as_slice());
             }
+            // ENOSYS would make overlayfs refuse the share as a layer (Linux before 6.6).
+            opcode::IOCTL => return Err(errno(libc::ENOTTY)),
             opcode::SYNCFS => fs.syncfs(ctx, node)?,
             other => {
                 log::debug!("FUSE opcode {other} is not supported");

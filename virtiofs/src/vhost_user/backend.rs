@@ -1,10 +1,12 @@
 //! The device behind the vhost-user protocol: requests from queues to the FUSE server.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use boxbuild_jail::seccomp::FilterError;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackend, VringRwLock, VringState, VringT};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -14,6 +16,7 @@ use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
 use super::fault::Fault;
+use super::filters::Filters;
 use super::poll_window::PollWindow;
 use crate::passthrough::PassthroughFs;
 use crate::server::Server;
@@ -35,6 +38,7 @@ pub(super) struct Backend {
     event_idx: AtomicBool,
     /// How long to poll for the next request, and when the last one was done.
     poll: Mutex<(PollWindow, Instant)>,
+    filters: Option<Filters>,
     fault: Arc<Fault>,
 }
 
@@ -44,6 +48,7 @@ impl Backend {
         server: Server<PassthroughFs>,
         memory: GuestMemoryAtomic<GuestMemoryMmap>,
         processors: usize,
+        filters: Option<Filters>,
         fault: Arc<Fault>,
     ) -> Self {
         Self {
@@ -51,7 +56,22 @@ impl Backend {
             memory,
             event_idx: AtomicBool::new(false),
             poll: Mutex::new((PollWindow::new(processors), Instant::now())),
+            filters,
             fault,
+        }
+    }
+
+    /// Has the calling thread [narrow](Filters) its filter, the first time; if that fails, nothing
+    /// is served.
+    fn narrow(&self, install: fn(&Filters) -> Result<(), FilterError>) {
+        thread_local! {
+            static NARROWED: Cell<bool> = const { Cell::new(false) };
+        }
+        if NARROWED.replace(true) {
+            return;
+        }
+        if let Some(Err(error)) = self.filters.as_ref().map(install) {
+            self.fault.set(error.to_string());
         }
     }
 }
@@ -86,7 +106,9 @@ impl VhostUserBackend for Backend {
     }
 
     fn update_memory(&self, _memory: GuestMemoryAtomic<GuestMemoryMmap>) -> io::Result<()> {
-        // `self.memory` is the same object.
+        // `self.memory` is the same object. This is the first message of any driver that has
+        // requests to serve.
+        self.narrow(Filters::install_protocol);
         Ok(())
     }
 
@@ -99,6 +121,7 @@ impl VhostUserBackend for Backend {
         vrings: &[VringRwLock],
         _thread: usize,
     ) -> io::Result<()> {
+        self.narrow(Filters::install_queues);
         if event == STOP {
             return Err(io::Error::other("the connection has ended"));
         }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use boxbuild_jail::seccomp::FilterError;
+
 use crate::confine::ConfineError;
 use crate::passthrough::ShareError;
 
@@ -14,6 +16,9 @@ pub enum StartError {
     /// The serving thread cannot be confined.
     #[error(transparent)]
     Confine(#[from] ConfineError),
+    /// The serving threads cannot have their filters of system calls.
+    #[error("cannot confine the serving threads: {0}")]
+    Filter(#[from] FilterError),
     /// A socket, thread or event cannot be created.
     #[error("cannot {action}: {source}")]
     Io {

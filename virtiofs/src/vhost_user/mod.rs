@@ -7,6 +7,7 @@
 mod backend;
 mod error;
 mod fault;
+mod filters;
 mod poll_window;
 mod server;
 mod socket;
@@ -14,6 +15,7 @@ mod status;
 mod worker;
 
 pub use error::StartError;
+pub use filters::Filters;
 #[cfg(feature = "unchecked-names")]
 #[doc(hidden)]
 pub use server::Locks;

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use vhost_user_backend::ShutdownHandle;
 
 use super::error::StartError;
+use super::filters::Filters;
 use super::socket::connected_listener;
 use super::status::ServerStatus;
 use super::worker::{Confine, Worker};
@@ -22,7 +23,7 @@ use crate::share::Share;
 pub struct Locks {
     /// Names from the guest are checked.
     pub checked_names: bool,
-    /// The kernel confines the threads.
+    /// The kernel confines the threads, to the share and to the system calls that they need.
     pub confined: bool,
 }
 
@@ -42,12 +43,17 @@ impl std::fmt::Debug for ShareServer {
 }
 
 impl ShareServer {
-    /// Starts a server. Returns its handle and the VMM's end of the connection.
+    /// Starts a server, without filters of system calls: a thread that breaks them would end the
+    /// process. Returns its handle and the VMM's end of the connection.
     ///
     /// # Errors
     /// If the directory cannot be shared, or threads and sockets cannot be created.
     pub fn start(share: Share) -> Result<(ShareServer, UnixStream), StartError> {
-        Self::spawn(Server::new(PassthroughFs::new(share)?), confine_thread)
+        Self::spawn(
+            Server::new(PassthroughFs::new(share)?),
+            confine_thread,
+            None,
+        )
     }
 
     /// Starts a server without some of its locks. For the test that each one closes the share
@@ -68,21 +74,26 @@ impl ShareServer {
             Server::with_unchecked_names(fs)
         };
         if locks.confined {
-            Self::spawn(server, confine_thread)
+            Self::spawn(server, confine_thread, Some(Filters::new()?))
         } else {
-            Self::spawn(server, |_| Ok(crate::confine::Confinement::Unavailable))
+            let confine: Confine = |_| Ok(crate::confine::Confinement::Unavailable);
+            Self::spawn(server, confine, None)
         }
     }
 
     fn spawn(
         server: Server<PassthroughFs>,
         confine: Confine,
+        filters: Option<Filters>,
     ) -> Result<(ShareServer, UnixStream), StartError> {
         let (listener, end) =
             connected_listener().map_err(StartError::io("make a private socket"))?;
         let worker = Worker {
             server,
             confine,
+            // Confinement hides the files that tell the limits of a container.
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            filters,
             listener,
             fault: Arc::default(),
         };

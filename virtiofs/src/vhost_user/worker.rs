@@ -12,11 +12,11 @@ use vmm_sys_util::event::{EventFlag, new_event_consumer_and_notifier};
 use super::backend::{Backend, STOP};
 use super::error::StartError;
 use super::fault::Fault;
+use super::filters::Filters;
 use super::status::ServerStatus;
 use crate::confine::{ConfineError, Confinement, confine_thread};
 use crate::passthrough::PassthroughFs;
 use crate::server::Server;
-use crate::share::Share;
 
 /// How a thread is confined to a share: [`confine_thread`], or a test's replacement.
 pub(super) type Confine = fn(&PassthroughFs) -> Result<Confinement, ConfineError>;
@@ -24,23 +24,30 @@ pub(super) type Confine = fn(&PassthroughFs) -> Result<Confinement, ConfineError
 /// What a server needs, whether in a thread or in a process of its own.
 #[derive(Debug)]
 pub struct ServerInput {
-    /// What is served.
-    pub share: Share,
+    /// What is served, opened already.
+    pub fs: PassthroughFs,
     /// Where the one connection comes in ([`connected_listener`](super::connected_listener)).
     pub listener: UnixListener,
+    /// Processors of the machine.
+    pub processors: usize,
+    /// The filters of its threads; `None` if the kernel has none.
+    pub filters: Option<Filters>,
 }
 
-/// Serves one connection until the VMM closes it: the main loop of a server process.
+/// Serves one connection until the VMM closes it: the main loop of a thread in a server
+/// process.
 ///
 /// Confines the calling thread for good, and calls `started` once the connection is up.
 ///
 /// # Errors
-/// If the directory cannot be shared, the thread cannot be confined, or there is no connection.
+/// If the thread cannot be confined, or there is no connection.
 /// How the connection ends is no error ([`ServerStatus::fault`] tells).
 pub fn serve(input: ServerInput, started: impl FnOnce(ServerStatus)) -> Result<(), StartError> {
     let worker = Worker {
-        server: Server::new(PassthroughFs::new(input.share)?),
+        server: Server::new(input.fs),
         confine: confine_thread,
+        processors: input.processors,
+        filters: input.filters,
         listener: input.listener,
         fault: Arc::default(),
     };
@@ -51,6 +58,8 @@ pub fn serve(input: ServerInput, started: impl FnOnce(ServerStatus)) -> Result<(
 pub(super) struct Worker {
     pub(super) server: Server<PassthroughFs>,
     pub(super) confine: Confine,
+    pub(super) processors: usize,
+    pub(super) filters: Option<Filters>,
     pub(super) listener: UnixListener,
     pub(super) fault: Arc<Fault>,
 }
@@ -62,18 +71,20 @@ impl Worker {
         self,
         started: impl FnOnce(ServerStatus, ShutdownHandle),
     ) -> Result<(), StartError> {
-        // Confinement hides the files that tell the limits of a container.
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let status = ServerStatus {
             confinement: (self.confine)(self.server.file_system())?,
             traffic: self.server.traffic(),
             fault: Arc::clone(&self.fault),
         };
+        if let Some(filters) = &self.filters {
+            filters.install_start()?;
+        }
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         let backend = Arc::new(Backend::new(
             self.server,
             memory.clone(),
-            processors,
+            self.processors,
+            self.filters,
             Arc::clone(&self.fault),
         ));
         let flags = EventFlag::NONBLOCK | EventFlag::CLOEXEC;

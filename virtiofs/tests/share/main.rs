@@ -19,5 +19,6 @@ mod operation;
 mod operations;
 mod plain;
 mod read_only;
+mod root;
 mod serve;
 mod support;

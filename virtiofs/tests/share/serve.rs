@@ -1,7 +1,7 @@
 //! The main loop of a server process, here in a thread.
 
-use boxbuild_virtiofs::Confinement;
-use boxbuild_virtiofs::vhost_user::{ServerInput, connected_listener, serve};
+use boxbuild_virtiofs::vhost_user::{Filters, ServerInput, connected_listener, serve};
+use boxbuild_virtiofs::{Confinement, PassthroughFs};
 use boxbuild_virtiofs_client::Client;
 
 use crate::support::{ROOT, directory, share};
@@ -11,8 +11,10 @@ fn a_server_serves_until_the_connection_ends() {
     let dir = directory();
     let (listener, stream) = connected_listener().unwrap();
     let input = ServerInput {
-        share: share(&dir),
+        fs: PassthroughFs::new(share(&dir)).unwrap(),
         listener,
+        processors: 1,
+        filters: Some(Filters::new().unwrap()),
     };
     let (sender, started) = std::sync::mpsc::channel();
     let server = std::thread::spawn(move || serve(input, |status| sender.send(status).unwrap()));
@@ -33,9 +35,8 @@ fn a_server_serves_until_the_connection_ends() {
 #[test]
 fn a_directory_that_cannot_be_shared_is_an_error() {
     let dir = directory();
-    let (listener, _stream) = connected_listener().unwrap();
     let mut share = share(&dir);
     share.root = dir.path().join("victim");
-    let error = serve(ServerInput { share, listener }, |_| unreachable!()).unwrap_err();
+    let error = PassthroughFs::new(share).unwrap_err();
     assert!(error.to_string().contains("check that it is a directory"));
 }

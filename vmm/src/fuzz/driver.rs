@@ -57,6 +57,8 @@ fn drive_in(ram: &GuestRam, device: &mut dyn Device, mut data: &[u8]) {
             }
         }
     }
+    // A fault is the guest's, and needs a reset.
+    let _ = device.woken(&mut context);
     device.deactivate();
     let mut canary = [0; 4096];
     ram.read_slice(&mut canary, GuestAddress(CANARY))
@@ -72,7 +74,7 @@ fn write(ram: &GuestRam, bytes: &[u8], at: u64) {
         .expect("it is guest memory");
 }
 
-fn take<const N: usize>(data: &mut &[u8]) -> [u8; N] {
+pub(super) fn take<const N: usize>(data: &mut &[u8]) -> [u8; N] {
     let mut bytes = [0; N];
     let len = data.len().min(N);
     let (taken, rest) = data.split_at(len);

@@ -179,3 +179,6 @@ pub(crate) fn retry() -> Result<()> {
         error => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

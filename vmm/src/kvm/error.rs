@@ -17,6 +17,19 @@ pub enum KvmError {
     /// It lacks something that Linux 4.14 and newer have.
     #[error("this host's KVM lacks {0}")]
     Missing(&'static str),
+    /// The guest's memory would end where the host's processor has no addresses.
+    #[error(
+        "{mib} MiB of memory are more than the {bits} bits of address that this host's processor \
+         has for a guest: at most {most_mib} MiB"
+    )]
+    Width {
+        /// What a guest can address.
+        bits: u32,
+        /// The memory that it should get.
+        mib: u64,
+        /// What it can get.
+        most_mib: u64,
+    },
     /// A call failed.
     #[error("KVM cannot {action}")]
     Call {

@@ -20,6 +20,9 @@ pub struct Config {
     pub memory_mib: u64,
     /// Number of CPUs.
     pub cpus: u32,
+    /// Whether the guest can run virtual machines itself, as far as the host's KVM allows that: the
+    /// largest part of that kernel that a guest can reach.
+    pub nested: bool,
     /// A bzImage, or the ELF file inside one.
     pub kernel: File,
     /// Initial ramdisk.

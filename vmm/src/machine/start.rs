@@ -59,7 +59,7 @@ pub fn start(config: Config, events: Events) -> Result<Handle, StartError> {
     platform.add_config_ports(&mut buses, &pci, config.config_ports)?;
     devices::add_windows(&mut buses, &pci)?;
     devices::show_config_space(&vm, &pci);
-    let vcpus = vcpu::create(vm, config.cpus)?;
+    let vcpus = vcpu::create(vm, config.cpus, config.nested)?;
     let finish = move |ended| {
         pci.stop();
         platform.flush();
@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn a_killed_guest_says_nothing_more_and_one_that_powers_off_does() {
-        for (reason, heard) in [(Ended::Killed, 1), (Ended::PoweredOff, 2)] {
+        let failed = Ended::Failed(String::from("a device panicked"));
+        for (reason, heard) in [(Ended::Killed, 1), (Ended::PoweredOff, 2), (failed, 2)] {
             let got = Arc::new(Mutex::new(Vec::new()));
             let taken = Arc::clone(&got);
             let stop = Stop::new();

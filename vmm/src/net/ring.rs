@@ -194,6 +194,42 @@ mod tests {
         assert!(error.is_err() && ring.len() == 103);
     }
 
+    /// The first byte's place, the number of bytes, and what is looked at, added or taken: each of
+    /// them next to each end of the memory.
+    #[test]
+    fn a_ring_is_right_at_all_of_its_ends() {
+        let edges = [0, 1, 2, LEAST / 2, LEAST - 2, LEAST - 1, LEAST];
+        let byte = |index: usize| (index % 251) as u8;
+        for start in &edges[..edges.len() - 1] {
+            for len in edges {
+                for count in edges {
+                    let mut ring = Ring::default();
+                    ring.extend(&vec![0; *start]);
+                    ring.extend(&[0]);
+                    ring.consume(*start);
+                    // What is left is a byte before the first one.
+                    let bytes: Vec<u8> = (0..len).map(byte).collect();
+                    ring.extend(&bytes);
+                    ring.consume(1);
+                    for from in edges {
+                        let (a, b) = ring.range(from, count);
+                        let seen: Vec<u8> = a.iter().chain(b).copied().collect();
+                        let end = (from + count).min(len);
+                        assert_eq!(seen, bytes.get(from..end).unwrap_or_default());
+                    }
+                    ring.consume(count);
+                    let more: Vec<u8> = (len..len + count).map(byte).collect();
+                    ring.extend(&more);
+                    let left = len - count.min(len) + count;
+                    let (a, b) = ring.range(0, left);
+                    let seen: Vec<u8> = a.iter().chain(b).copied().collect();
+                    let expected = [bytes.get(count..).unwrap_or_default(), &more].concat();
+                    assert_eq!((seen, ring.len()), (expected, left));
+                }
+            }
+        }
+    }
+
     proptest! {
         /// It behaves as a queue.
         #[test]

@@ -2,6 +2,7 @@
 //! ([`boxbuild_jail::seccomp::COMMON`]).
 
 use boxbuild_jail::seccomp::{COMMON, Check, Condition, FILTER_SETUP, LANDLOCK_SETUP, Rule, SPAWN};
+use boxbuild_virtiofs::system_calls::SERVE;
 use libc::{AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM};
 
 use super::ioctls;
@@ -11,13 +12,27 @@ use crate::virtio::Kind;
 /// A set of tables.
 type Tables = Vec<&'static [Rule]>;
 
+/// Every table of this package, with its name: for tests of each rule.
+pub fn tables() -> Vec<(&'static str, &'static [Rule])> {
+    vec![
+        ("report", REPORT),
+        ("vcpu", VCPU),
+        ("vcpu, ioctl", ioctls::VCPU),
+        ("device", DEVICE),
+        ("virtio-blk", BLOCK),
+        ("virtio-fs", SERVE),
+        ("virtio-net", NET),
+        ("main", MAIN),
+    ]
+}
+
 /// The calls of a thread that has this role.
 pub(super) fn of(role: Role) -> Tables {
     let own: &[Rule] = match role {
         Role::Vcpu => return vec![COMMON, REPORT, VCPU, ioctls::VCPU],
         Role::Device(Kind::Net) => NET,
         Role::Device(Kind::Block) => BLOCK,
-        Role::Device(Kind::Fs) => FS,
+        Role::Device(Kind::Fs) => SERVE,
         Role::Device(Kind::Console | Kind::Rng | Kind::Balloon) => &[],
     };
     vec![COMMON, REPORT, DEVICE, own]
@@ -32,7 +47,7 @@ pub(super) fn of_main() -> Tables {
         DEVICE,
         NET,
         BLOCK,
-        FS,
+        SERVE,
         MAIN,
         SPAWN,
         FILTER_SETUP,
@@ -79,46 +94,6 @@ const BLOCK: &[Rule] = &[
     Rule::any(libc::SYS_ftruncate),
     Rule::any(libc::SYS_statx),
 ];
-
-/// A share: names beneath its root, and files that are open.
-const FS: &[Rule] = &[
-    Rule::any(libc::SYS_openat2),
-    // Inodes by their descriptors, in /proc/self/fd.
-    Rule::any(libc::SYS_openat),
-    Rule::any(libc::SYS_statx),
-    Rule::any(libc::SYS_fstatfs),
-    Rule::any(libc::SYS_readlinkat),
-    Rule::any(libc::SYS_getdents64),
-    Rule::any(libc::SYS_lseek),
-    Rule::any(libc::SYS_mkdirat),
-    Rule::any(libc::SYS_mknodat),
-    Rule::any(libc::SYS_symlinkat),
-    Rule::any(libc::SYS_linkat),
-    Rule::any(libc::SYS_unlinkat),
-    Rule::any(libc::SYS_renameat2),
-    Rule::any(libc::SYS_fchmodat),
-    Rule::any(libc::SYS_utimensat),
-    Rule::any(libc::SYS_truncate),
-    Rule::any(libc::SYS_ftruncate),
-    Rule::any(libc::SYS_fallocate),
-    Rule::any(libc::SYS_pread64),
-    Rule::any(libc::SYS_preadv),
-    Rule::any(libc::SYS_pwrite64),
-    Rule::any(libc::SYS_pwritev),
-    Rule::any(libc::SYS_copy_file_range),
-    Rule::any(libc::SYS_fsync),
-    Rule::any(libc::SYS_fdatasync),
-    Rule::any(libc::SYS_syncfs),
-    Rule::any(GETXATTRAT),
-    Rule::any(libc::SYS_getxattr),
-    Rule::any(libc::SYS_setxattr),
-    Rule::any(libc::SYS_listxattr),
-    Rule::any(libc::SYS_removexattr),
-];
-
-/// `getxattrat`, Linux 6.13; the same number on all architectures with the generic table and
-/// on x86_64 (`include/uapi/asm-generic/unistd.h`).
-const GETXATTRAT: libc::c_long = 464;
 
 /// A new socket of this family and type.
 macro_rules! socket {

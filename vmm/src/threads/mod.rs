@@ -9,5 +9,6 @@ mod ioctls;
 mod role;
 mod start;
 
+pub use calls::tables;
 pub use role::Role;
 pub use start::{Starter, Threads, ThreadsError};

@@ -110,7 +110,7 @@ impl Threads {
     ///
     /// # Errors
     /// If the kernel refuses; the thread must not go on then.
-    pub(crate) fn enter(&self, role: Role, name: &str) -> io::Result<()> {
+    pub fn enter(&self, role: Role, name: &str) -> io::Result<()> {
         let Some(confined) = &self.0 else {
             return Ok(());
         };

@@ -21,16 +21,17 @@ impl fmt::Debug for Vcpus {
     }
 }
 
-/// Makes `count` CPUs.
+/// Makes `count` CPUs. With `nested`, the guest can run virtual machines itself, as far as this
+/// host's KVM allows that.
 ///
 /// # Errors
 /// If the number is out of range, or KVM or the memory does not allow it.
-pub fn create(vm: Arc<Vm>, count: u32) -> Result<Vcpus, VcpuError> {
+pub fn create(vm: Arc<Vm>, count: u32, nested: bool) -> Result<Vcpus, VcpuError> {
     let count = u8::try_from(count)
         .ok()
         .filter(|&count| count > 0 && u32::from(count) <= MAX_CPUS)
         .ok_or(VcpuError::Count(count))?;
-    let mut model = CpuModel::new(&vm, count)?;
+    let mut model = CpuModel::new(&vm, count, nested)?;
     model.write_tables(vm.ram()).map_err(VcpuError::Tables)?;
     let mut fds = Vec::with_capacity(usize::from(count));
     for id in 0..count {

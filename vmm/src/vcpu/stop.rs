@@ -65,10 +65,10 @@ impl Stop {
         self.0.requested.load(Ordering::SeqCst)
     }
 
-    /// Whether the guest is stopped from outside, or because it cannot go on.
+    /// Whether the guest is stopped from outside.
     pub(crate) fn is_killed(&self) -> bool {
         // The lock is for threads that have nothing more to do.
-        self.is_requested() && matches!(self.reason(), Some(Ended::Killed | Ended::Failed(_)))
+        self.is_requested() && self.reason() == Some(Ended::Killed)
     }
 
     /// Returns why; `None` before a stop is requested.

@@ -133,6 +133,46 @@ mod tests {
     use crate::memory::allocate;
     use crate::test_support::{Recorder, context};
 
+    /// Indices count modulo 2^16: a chain is taken, put back, taken again and answered wherever they
+    /// are, with flags and with event indices.
+    #[test]
+    fn a_chain_is_taken_and_answered_at_any_index() {
+        let ram = allocate(64).unwrap();
+        for event_idx in [false, true] {
+            for index in 0..=u16::MAX {
+                // All of them without, and what is near the ends with event indices.
+                if event_idx && (300..u16::MAX - 300).contains(&index) {
+                    continue;
+                }
+                let layout = QueueLayout::new(GuestAddress(0x10_0000), 8).unwrap();
+                let driver = DriverQueue::new(layout);
+                let driver = if event_idx {
+                    driver.with_event_idx()
+                } else {
+                    driver
+                };
+                let mut driver = driver.starting_at(&ram, index).unwrap();
+                let queue = driver.device_queue().unwrap();
+                let recorder = std::sync::Arc::new(Recorder::default());
+                let mut context = context(&ram, vec![Some(queue)], recorder);
+                let queue = context.queues[0].as_mut().unwrap();
+                assert!(!queue.listen(&ram).unwrap());
+                let head = driver
+                    .add(&ram, &[Buffer::writable(0x20_0000, 16)])
+                    .unwrap();
+                let first = queue.pop(&ram).unwrap().unwrap().head_index();
+                assert!(queue.pop(&ram).unwrap().is_none());
+                queue.put_back();
+                let again = queue.pop(&ram).unwrap().unwrap().head_index();
+                assert_eq!((first, again), (head, head), "{index}");
+                queue.add_used(&ram, head, 5).unwrap();
+                let used = driver.next_used(&ram).unwrap().unwrap();
+                assert_eq!((used.head, used.len), (u32::from(head), 5), "{index}");
+                assert!(driver.next_used(&ram).unwrap().is_none());
+            }
+        }
+    }
+
     #[test]
     fn a_ring_that_never_ends_is_left_now_and_then() {
         const SIZE: u16 = 16;

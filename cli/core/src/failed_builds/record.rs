@@ -1,8 +1,8 @@
 //! What is known of a kept build.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::Write;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -14,9 +14,13 @@ use crate::plan::Plan;
 use boxbuild_boxes::store::{BoxFile, BoxInfo, InstalledBox};
 use boxbuild_engine::Policy;
 use boxbuild_host::secret;
+use boxbuild_host::untrusted::{Dir, Replacement};
 
 /// Name of the file with the record.
 pub(super) const NAME: &str = "build.json";
+
+/// Longest record that is read, in bytes.
+const LONGEST: u64 = 4 << 20;
 
 /// `build.json`. Paths may have any bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,14 +136,17 @@ impl Record {
     }
 
     pub(super) fn write(&self, folder: &Path) -> std::io::Result<()> {
-        let mut file = File::create_new(folder.join(NAME))?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
-        file.sync_all()
+        let text = serde_json::to_vec_pretty(self)?;
+        Replacement::write(&Dir::open(folder)?, OsStr::new(NAME), &text, 0o600)
     }
 
     /// What is in `folder`, or what is wrong with it.
     pub(super) fn read(folder: &Path) -> Result<Record, String> {
-        let text = fs::read(folder.join(NAME)).map_err(|error| error.to_string())?;
+        let mut text = Vec::new();
+        Dir::open(folder)
+            .and_then(|folder| folder.file(OsStr::new(NAME)))
+            .and_then(|file| file.take(LONGEST).read_to_end(&mut text))
+            .map_err(|error| error.to_string())?;
         let record: Record = serde_json::from_slice(&text)
             .map_err(|error| format!("{NAME}, perhaps of another version of boxbuild: {error}"))?;
         let outside = |file: &&BoxFile| file.name.contains('/') || file.name.starts_with('.');

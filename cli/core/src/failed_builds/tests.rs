@@ -12,6 +12,8 @@ use super::builds::{FOLDER, MOST};
 use super::*;
 use crate::plan::tests::plan_in;
 use boxbuild_engine::{Console, Running, Usage};
+use boxbuild_host::stop::StopCheck;
+use boxbuild_host::untrusted::Dir;
 
 #[derive(Debug)]
 struct Gone;
@@ -51,7 +53,8 @@ impl Sandbox {
         for file in ["kernel", "initrd", "disk"] {
             fs::write(small.join(file), "").unwrap();
         }
-        fs::write(dir.path().join("log"), "why").unwrap();
+        fs::create_dir(dir.path().join("share")).unwrap();
+        fs::write(dir.path().join("share/result.log"), "why").unwrap();
         Sandbox {
             plan: plan_in(small, |_| {}).unwrap(),
             builds: FailedBuilds::of(dir.path()),
@@ -64,10 +67,12 @@ impl Sandbox {
             engine: "qemu",
             reason: String::from("it failed"),
             exit_code: 1,
-            log: &self.dir.path().join("log"),
+            share: &Dir::open(&self.dir.path().join("share")).unwrap(),
             console: "said",
         };
-        self.builds.keep(&self.plan, &Gone, &failed).unwrap()
+        self.builds
+            .keep(&self.plan, &Gone, &failed, &StopCheck::default())
+            .unwrap()
     }
 
     fn left(&self) -> Vec<String> {
@@ -190,4 +195,32 @@ fn a_record_has_no_secret() {
     let text = fs::read_to_string(build.folder.join(record::NAME)).unwrap();
     assert!(text.contains("https://***@boxes.example/x"), "{text}");
     assert!(!text.contains("s3cret"), "{text}");
+}
+
+/// Faults 1 and 5: a link named result.log had any file of the user's copied, and shown by
+/// `boxbuild logs`; a FIFO had the program wait for ever.
+#[test]
+fn what_a_guest_named_result_log_is_no_way_to_other_files() {
+    let sandbox = Sandbox::new();
+    let log = sandbox.dir.path().join("share/result.log");
+    let secret = sandbox.dir.path().join("secret");
+    fs::write(&secret, "key").unwrap();
+    for number in 1..=3 {
+        fs::remove_file(&log).unwrap();
+        match number {
+            1 => std::os::unix::fs::symlink(&secret, &log).unwrap(),
+            2 => nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            // A kept log of its own is opened through the same door.
+            _ => fs::write(&log, "why").unwrap(),
+        }
+        let (build, _) = sandbox.keep();
+        if number == 3 {
+            fs::remove_file(build.folder.join("result.log")).unwrap();
+            std::os::unix::fs::symlink(&secret, build.folder.join("result.log")).unwrap();
+            assert!(build.open_log(KeptLog::Kiwi).is_err());
+        } else {
+            assert!(build.open_log(KeptLog::Kiwi).unwrap().is_none(), "{number}");
+        }
+        assert!(build.open_log(KeptLog::Console).unwrap().is_some());
+    }
 }

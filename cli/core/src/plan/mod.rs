@@ -53,6 +53,8 @@ pub struct Plan {
     pub runs_as: RunsAs,
     /// The box's kernel runs in FIPS mode.
     pub fips: bool,
+    /// The box can run virtual machines itself.
+    pub nested: bool,
     /// Description folder, absolute.
     #[serde(serialize_with = "json::text")]
     pub description: PathBuf,
@@ -179,6 +181,7 @@ impl Plan {
             runs_as,
             fetch: request.fetch,
             fips: request.fips,
+            nested: request.nested,
             image_types,
             description: folders.description,
             description_rw: request.description_rw,

@@ -136,6 +136,7 @@ fn a_plan_as_json_has_every_field() {
     for field in [
         "boot",
         "fips",
+        "nested",
         "kiwi_version",
         "copy_log_to",
         "description_rw",

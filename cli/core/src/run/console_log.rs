@@ -60,6 +60,11 @@ impl ConsoleLog {
         self.last.push(line);
     }
 
+    /// Notes down what the host says, between the lines of the guest.
+    pub(super) fn note(&mut self, text: &str) {
+        self.transcribe(&format!("boxbuild: {text}"));
+    }
+
     fn transcribe(&mut self, line: &str) {
         self.transcript.push_str(line);
         self.transcript.push('\n');

@@ -68,6 +68,9 @@ impl From<StartError> for BuildError {
 
 impl Classify for BuildError {
     fn class(&self) -> ErrorClass {
-        ErrorClass::Host
+        match self {
+            BuildError::OutputDir(error) => error.class(),
+            _ => ErrorClass::Host,
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::ssh;
 /// The machine for this plan, which is reached through the port that `ssh` holds.
 pub(super) fn machine(
     plan: &Plan,
-    output: &OutputDir,
+    output: &OutputDir<'_>,
     processor: Processor,
     ssh: Option<TcpListener>,
 ) -> Result<Machine, BuildError> {
@@ -60,6 +60,7 @@ pub(super) fn machine(
         disk: root_disk(plan),
         memory_mib: plan.memory_mib,
         cpus: plan.cpus,
+        nested: plan.nested,
         shares: plan.shares(output.share()),
         network: plan.policy(),
         forward: ssh.map(|listener| Forward {

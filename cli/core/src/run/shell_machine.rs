@@ -69,6 +69,7 @@ pub(super) fn machine(
         },
         memory_mib: memory_mib.unwrap_or(record.memory_mib),
         cpus: record.cpus,
+        nested: false,
         shares,
         network: record.network.clone(),
         forward: None,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use boxbuild_engine::{Ended, Event, EventReceiver, Running};
 use boxbuild_host::interrupt::Interrupt;
+use boxbuild_host::notices::{self, Collected};
 
 use super::monitor::Monitor;
 use super::outcome::Reason;
@@ -57,6 +58,8 @@ enum Stopping {
 struct Supervisor<'a, 'm> {
     monitor: &'a mut Monitor<'m>,
     running: &'a mut dyn Running,
+    /// What the packages below have to say.
+    notices: Collected,
     attach: Attach,
     terminal: Terminal,
     /// The host is in the machine's way: it is to be ended for this reason.
@@ -77,6 +80,7 @@ pub(super) fn supervise(
     let mut supervisor = Supervisor {
         monitor,
         running,
+        notices: notices::collect(),
         attach,
         terminal: match attach {
             Attach::Never => Terminal::Ours,
@@ -107,21 +111,27 @@ impl Supervisor<'_, '_> {
                 self.monitor.console(&bytes);
             }
             Event::Control(bytes) => self.monitor.control(&bytes),
-            Event::Note(text) => {
-                let session = match &self.terminal {
-                    Terminal::Attached(session) => Some(session),
-                    Terminal::Ours | Terminal::Waiting => None,
-                };
-                self.monitor.note(&text, session);
-            }
+            Event::Note(text) => self.note(&text),
             Event::Hopeless(text) => self.hopeless = Some(Reason::Engine(text)),
             Event::Ended(ended) => return Some(ended),
         }
         None
     }
 
+    /// Shows what the user must see.
+    fn note(&mut self, text: &str) {
+        let session = match &self.terminal {
+            Terminal::Attached(session) => Some(session),
+            Terminal::Ours | Terminal::Waiting => None,
+        };
+        self.monitor.note(text, session);
+    }
+
     /// Looks at everything that is not an event.
     fn look(&mut self, interrupt: &Interrupt) {
+        for text in self.notices.take() {
+            self.note(&text);
+        }
         self.monitor.look();
         self.monitor.sample(|| self.running.usage());
         if self.stopping.is_some() {
@@ -166,6 +176,9 @@ impl Supervisor<'_, '_> {
         if let Terminal::Attached(session) = self.terminal {
             drop(session);
             self.monitor.progress().mute(false);
+        }
+        for text in self.notices.finish() {
+            self.monitor.note(&text, None);
         }
         self.monitor.end();
         let (stop, left) = match self.stopping {

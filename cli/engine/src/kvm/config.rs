@@ -59,6 +59,7 @@ pub(super) fn open(machine: Machine) -> Result<Opened, StartError> {
         config: MachineConfig {
             memory_mib: machine.memory_mib,
             cpus: machine.cpus,
+            nested: machine.nested,
             cmdline: machine.cmdline,
             disk,
             network,
@@ -163,6 +164,7 @@ pub(super) fn start_error(disk: &RootDisk, failure: StartFailure) -> StartError 
             "create a file for the disk's changes in {}",
             disk.written_to().display()
         )),
+        (Part::Memory, _) => StartError::Memory(Box::new(source)),
         (Part::Machine, _) => StartError::Machine(Box::new(source)),
     }
 }
@@ -226,5 +228,17 @@ mod tests {
             let error = start_error(&disk, StartFailure { part, chain });
             assert!(error.to_string().ends_with(name), "{error}");
         }
+    }
+
+    #[test]
+    fn too_much_memory_names_the_option() {
+        let failure = StartFailure {
+            part: Part::Memory,
+            chain: vec![String::from("at most 523264 MiB")],
+        };
+        let error = start_error(&RootDisk::InPlace("/disk".into()), failure);
+        assert!(error.to_string().contains("--box-memory"), "{error}");
+        let reason = error.source().map(ToString::to_string);
+        assert_eq!(reason.unwrap(), "at most 523264 MiB");
     }
 }

@@ -6,7 +6,6 @@
 mod config;
 mod follower;
 mod handle;
-mod log_reports;
 mod probe;
 mod process;
 mod shared;

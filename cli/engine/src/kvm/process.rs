@@ -7,19 +7,21 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use boxbuild_host::notices::{self, Subscription};
 use boxbuild_jail::{Channel, Entered, FileAccess, Jail, Limits, Message, Role, TcpAccess};
 use boxbuild_virtiofs::{MountTag, Share};
 use boxbuild_vmm::disk::{
     DiskConfig, ImageFormat, KeptChanges, NamedFile, OpenError, OverlayConfig,
 };
+use boxbuild_vmm::kvm::KvmError;
 use boxbuild_vmm::machine::{self, Config, Handle};
 use boxbuild_vmm::net::{Forward, HostNetwork, NetworkConfig};
 use boxbuild_vmm::threads::{Starter, Threads};
+use boxbuild_vmm::vcpu::VcpuError;
 use boxbuild_vmm::virtio::Kind;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::log_reports::LogReports;
 use super::wire::{self, MachineConfig, Part, Report, StartFailure, ToMachine, Wish};
 use crate::event::Ended;
 use crate::handle::Moved;
@@ -46,7 +48,7 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
         (Threads::default(), None)
     };
     let channel = Arc::new(entered.into_channel());
-    LogReports::install(&channel);
+    let _notices = report_notices(&channel);
     let host = match &config.network {
         Some(network) => HostNetwork::given(network.host.clone().into()),
         None => HostNetwork::default(),
@@ -72,6 +74,18 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     // The process ends with its threads, which are not waited for.
     std::mem::forget(handle);
     Ok(())
+}
+
+/// Lets the parent have what this process logs. A notice that the channel has no room for is lost:
+/// who logs must not wait.
+fn report_notices(channel: &Arc<Channel>) -> Subscription {
+    notices::install();
+    let channel = Arc::clone(channel);
+    notices::subscribe(move |text| {
+        if let Ok(message) = wire::message(&Report::Note(wire::cut(text))) {
+            let _ = channel.try_send(&message);
+        }
+    })
 }
 
 /// The files of a machine.
@@ -160,6 +174,7 @@ fn assemble(
         threads,
         memory_mib: config.memory_mib,
         cpus: config.cpus,
+        nested: config.nested,
         kernel: files.kernel,
         initrd: Some(files.initrd),
         cmdline: config.cmdline,
@@ -267,6 +282,9 @@ fn failure(error: &machine::StartError) -> StartFailure {
             OpenError::Kept(error) => (Part::Kept, error),
             OpenError::Changes(error) | OpenError::Raw(error) => (Part::Changes, error),
         },
+        machine::StartError::Vcpu(VcpuError::Kvm(error @ KvmError::Width { .. })) => {
+            (Part::Memory, error)
+        }
         error => (Part::Machine, error),
     };
     let mut chain = vec![wire::cut(error.to_string())];

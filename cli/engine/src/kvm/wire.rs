@@ -29,6 +29,7 @@ const TEXT: usize = 16 << 10;
 pub(super) struct MachineConfig {
     pub(super) memory_mib: u64,
     pub(super) cpus: u32,
+    pub(super) nested: bool,
     pub(super) cmdline: String,
     pub(super) disk: DiskConfig,
     pub(super) network: Option<NetworkConfig>,
@@ -128,6 +129,7 @@ pub(super) enum Part {
     Image,
     Kept,
     Changes,
+    Memory,
     Machine,
 }
 

@@ -9,11 +9,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use boxbuild_host::text::plain;
-use boxbuild_virtiofs::vhost_user::ShareServer;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::monitor::{Monitor, Shutdown};
 use super::shared::{Shared, Streams};
+use super::shares::{Fault, News, ShareProcess};
 use crate::channel::EventSender;
 use crate::event::{Ended, Event};
 use crate::usage;
@@ -32,7 +32,7 @@ pub(super) struct Follower {
     last_words: Vec<u8>,
     monitor: Monitor,
     /// Why a share does not work any more.
-    fault: Option<String>,
+    fault: Option<Fault>,
     events: EventSender,
 }
 
@@ -64,7 +64,7 @@ impl Follower {
         }
     }
 
-    pub(super) fn run(mut self, servers: Vec<ShareServer>) {
+    pub(super) fn run(mut self, mut servers: ShareProcess) {
         let mut open = vec![
             Source::Console,
             Source::Control,
@@ -87,7 +87,8 @@ impl Follower {
                 break status;
             }
             // The guest would wait for ever for answers that do not come.
-            self.fault = servers.iter().find_map(|server| server.status().fault());
+            self.tell(servers.news());
+            self.fault = servers.fault().cloned();
             if self.monitor.no_space || self.fault.is_some() {
                 let _ = self.shared.process().kill();
             }
@@ -97,9 +98,17 @@ impl Follower {
             }
         };
         // The shares are still before the end is told: what is in them is final.
-        drop(servers);
+        let (fault, news) = servers.finish();
+        self.fault = fault;
+        self.tell(news);
         let ended = self.judge(status);
         self.events.end(ended);
+    }
+
+    fn tell(&self, news: News) {
+        for note in news.notes {
+            self.events.send(Event::Note(note));
+        }
     }
 
     /// Waits up to `patience` for QEMU to say something, and takes it. Returns whether there
@@ -194,10 +203,16 @@ impl Follower {
                  KIWI_BOXED_CACHE_DIR to a folder on another one",
             ));
         }
-        if let Some(fault) = &self.fault {
-            return Ended::Failed(format!(
-                "the guest violated the protocol of its shares: {fault}"
-            ));
+        match &self.fault {
+            Some(Fault::Guest(fault)) => {
+                return Ended::Failed(format!(
+                    "the guest violated the protocol of its shares: {fault}"
+                ));
+            }
+            Some(Fault::Server(end)) => {
+                return Ended::Failed(format!("the server of the shared folders has ended: {end}"));
+            }
+            None => {}
         }
         if self.shared.killed.load(Ordering::Relaxed) {
             return Ended::Killed;

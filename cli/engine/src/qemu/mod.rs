@@ -1,25 +1,26 @@
 //! The qemu engine: QEMU TCG, for foreign architectures and hosts without usable KVM.
 //!
-//! QEMU is a child that dies with boxbuild. The folders are served by threads of boxbuild
-//! over connections that exist before QEMU starts; so is what the box has compressed. One thread
+//! QEMU is a child that dies with boxbuild. The folders are served by another child, over
+//! connections that exist before QEMU starts; what the box has compressed, by a thread. One thread
 //! follows the child and turns what it says into events.
 
 mod argv;
 mod compress;
+mod confine;
 mod follower;
 mod monitor;
 mod overlay;
 mod process;
 mod program;
 mod shared;
+pub mod shares;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use boxbuild_virtiofs::Share;
-use boxbuild_virtiofs::vhost_user::ShareServer;
+use boxbuild_jail::Program;
 use boxbuild_vmm::net::StreamNetwork;
 
 use crate::boot_cache::kernel;
@@ -33,10 +34,12 @@ use crate::unusable::Unusable;
 use argv::Descriptors;
 use boxbuild_host::arch::Arch;
 use compress::{Compressor, Limits};
+use confine::Confinement;
 use monitor::Monitor;
 use overlay::Disk;
 use process::{Child, Parts};
 use shared::Streams;
+use shares::ShareProcess;
 
 /// Runs machines in a child process of QEMU, which translates their instructions.
 #[derive(Debug, Default)]
@@ -63,6 +66,10 @@ impl Engine for Qemu {
         let program = program::find_qemu(machine.arch)?;
         let qemu_img = boxbuild_host::program::find("qemu-img")
             .ok_or_else(|| Unusable("qemu-img is not installed".to_owned()))?;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        // It starts while the rest is prepared.
+        let (starting, shares) =
+            ShareProcess::start(&Program::this(), &machine.shares, processors)?;
         let kernel = open_kernel(&machine)?;
         let disk = Disk::open(&qemu_img, &machine.disk)
             .map_err(|(action, source)| StartError::Host { action, source })?;
@@ -79,14 +86,11 @@ impl Engine for Qemu {
         };
         let (compressor, xz) = Compressor::start(limits)
             .map_err(host("start the thread that compresses for the box"))?;
-        let (servers, shares) = serve(&machine.shares)?;
-        if !servers
-            .iter()
-            .all(|server| server.status().confinement().is_enforced())
-        {
-            events.note(String::from(
-                "this host's kernel has no usable Landlock (Linux 5.19 or newer): the shared \
-                 folders are confined by name checks alone",
+        let (servers, weakness) = starting.ready()?;
+        if let Some(weakness) = weakness {
+            events.note(format!(
+                "this host's kernel does not confine QEMU and the server of the shared folders \
+                 as it should: {weakness}; names from the guest are checked all the same"
             ));
         }
         let (network, frames) = start_network(&mut machine)?;
@@ -105,6 +109,9 @@ impl Engine for Qemu {
         };
         let arguments = argv::arguments(&machine, &descriptors);
         let hello = Monitor::hello(&machine.cmdline);
+        let reopened = [kernel.as_fd(), machine.initrd.as_fd()];
+        let confinement = Confinement::new(&program, &reopened)
+            .map_err(|error| StartError::Machine(error.into()))?;
         let mut inherited: Vec<OwnedFd> = vec![
             kernel.into(),
             disk.top.into(),
@@ -125,6 +132,7 @@ impl Engine for Qemu {
             servers,
             compressor,
             changes,
+            confinement,
         };
         let action = format!("start {}", program.display());
         let child = Child::spawn(&program, arguments, parts, events).map_err(host(&action))?;
@@ -160,20 +168,4 @@ fn open_kernel(machine: &Machine) -> Result<File, StartError> {
         File::open(path)
     };
     opened.map_err(host(&format!("open the kernel {}", path.display())))
-}
-
-/// Starts a server for each share.
-fn serve(shares: &[Share]) -> Result<(Vec<ShareServer>, Vec<UnixStream>), StartError> {
-    let mut servers = Vec::new();
-    let mut ends = Vec::new();
-    for share in shares {
-        let (server, end) =
-            ShareServer::start(share.clone()).map_err(|source| StartError::Share {
-                path: share.root.clone(),
-                source: Box::new(source),
-            })?;
-        servers.push(server);
-        ends.push(end);
-    }
-    Ok((servers, ends))
 }

@@ -102,20 +102,74 @@ pub(super) fn keep(file: &File, folder: &Path) -> io::Result<u64> {
     Ok(file.metadata()?.blocks() * 512)
 }
 
-/// Size of the disk inside a qcow2 image, in bytes: bytes 24 to 31 of its header.
+/// Bit of the incompatible features: the data is in another file, which the image names.
+const EXTERNAL_DATA: u64 = 1 << 2;
+
+/// Size of the disk inside a qcow2 image, in bytes. Fails if the image names another file, which
+/// QEMU would open: a backing file or an external data file.
 fn virtual_size(file: &mut File) -> io::Result<u64> {
-    let mut header = [0; 32];
-    let bad = || io::Error::new(io::ErrorKind::InvalidData, "it is not a qcow2 image");
+    let mut header = [0; 80];
+    let bad = |text| io::Error::new(io::ErrorKind::InvalidData, text);
     file.read_exact(&mut header)
         .map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => bad(),
+            io::ErrorKind::UnexpectedEof => bad("it is not a qcow2 image"),
             _ => error,
         })?;
-    let (magic, rest) = header.split_at(4);
-    if magic != MAGIC {
-        return Err(bad());
+    let field = |at: usize| {
+        let bytes = header.get(at..).and_then(|rest| rest.first_chunk());
+        u64::from_be_bytes(*bytes.unwrap_or(&[0; 8]))
+    };
+    if !header.starts_with(&MAGIC) {
+        return Err(bad("it is not a qcow2 image"));
     }
-    let mut size = [0; 8];
-    size.copy_from_slice(&rest[20..28]);
-    Ok(u64::from_be_bytes(size))
+    // QEMU, docs/interop/qcow2.rst: the version at 4, the offset of the backing file's name at 8,
+    // the size at 24, the incompatible features of version 3 at 72.
+    let version = field(4) >> 32;
+    if field(8) != 0 {
+        return Err(bad(
+            "it has a backing file, which the disk of a box must not have",
+        ));
+    }
+    if version > 2 && field(72) & EXTERNAL_DATA != 0 {
+        return Err(bad(
+            "its data is in another file, which the disk of a box must not have",
+        ));
+    }
+    Ok(field(24))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header of version 3 with these fields of 8 bytes set.
+    fn image(fields: &[(usize, u64)]) -> (tempfile::TempDir, RootDisk) {
+        let mut header = [0; 104];
+        header[..4].copy_from_slice(&MAGIC);
+        header[4..8].copy_from_slice(&3_u32.to_be_bytes());
+        header[24..32].copy_from_slice(&(1_u64 << 30).to_be_bytes());
+        for (at, value) in fields {
+            header[*at..at + 8].copy_from_slice(&value.to_be_bytes());
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk.qcow2");
+        std::fs::write(&path, header).unwrap();
+        (dir, RootDisk::InPlace(path))
+    }
+
+    #[test]
+    fn an_image_that_names_another_file_is_refused() {
+        let qemu_img = Path::new("qemu-img");
+        let (_dir, plain) = image(&[]);
+        Disk::open(qemu_img, &plain).unwrap();
+        for (fields, words) in [
+            ([(8, 200)], "a backing file"),
+            ([(72, EXTERNAL_DATA)], "in another file"),
+        ] {
+            let (_dir, disk) = image(&fields);
+            let (action, error) = Disk::open(qemu_img, &disk).unwrap_err();
+            assert!(action.contains("disk.qcow2"), "{action}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
 }

@@ -13,16 +13,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use boxbuild_virtiofs::vhost_user::ShareServer;
 use boxbuild_vmm::net::StreamNetwork;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, send};
 
 use super::compress::Compressor;
+use super::confine::Confinement;
 use super::follower::Follower;
 use super::monitor::Monitor;
 use super::overlay;
 use super::shared::{Shared, Streams};
+use super::shares::ShareProcess;
 use crate::channel::{EventGate, EventSender};
 use crate::handle::{Console, Moved, Running, Usage, size_line};
 use crate::usage;
@@ -39,11 +40,13 @@ pub(super) struct Parts {
     /// Its network.
     pub(super) network: Option<StreamNetwork>,
     /// What serves its shares.
-    pub(super) servers: Vec<ShareServer>,
+    pub(super) servers: ShareProcess,
     /// What compresses for it.
     pub(super) compressor: Compressor,
     /// The private image that takes what the guest writes to its disk, if there is one.
     pub(super) changes: Option<File>,
+    /// What QEMU may open by name.
+    pub(super) confinement: Confinement,
 }
 
 /// A running QEMU.
@@ -76,6 +79,7 @@ impl Child {
             servers,
             compressor,
             changes,
+            confinement,
         } = parts;
         let mut command = Command::new(program);
         command
@@ -86,8 +90,11 @@ impl Child {
             // Ctrl-C at the terminal is for boxbuild alone.
             .process_group(0);
         inherit(&mut command, &inherited);
+        // SAFETY: it makes system calls only, all of which are async-signal-safe. Its rules are
+        // open until after spawn().
+        unsafe { command.pre_exec(confinement.apply()) };
         let mut process = command.spawn()?;
-        drop(inherited);
+        drop((inherited, confinement));
         streams.monitor.write_all(&hello)?;
         let errors = process
             .stderr
@@ -99,10 +106,7 @@ impl Child {
             killed: AtomicBool::new(false),
             peak_memory: AtomicU64::new(0),
             disk: Mutex::new(None),
-            shares: servers
-                .iter()
-                .map(|server| server.status().traffic())
-                .collect(),
+            shares: servers.traffic(),
         });
         let ports = Ports {
             console: streams.console.try_clone()?,

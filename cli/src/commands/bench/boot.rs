@@ -8,6 +8,7 @@ use super::report::{Report, single};
 use crate::output::progress::Progress;
 use boxbuild_boxes::store::{Store, StoreError};
 use boxbuild_core::host_facts::HostFacts;
+use boxbuild_core::output_dir::TargetDir;
 use boxbuild_core::plan::{Folders, PlanError};
 use boxbuild_core::request::BuildRequest;
 use boxbuild_core::resolve::Resolved;
@@ -53,6 +54,7 @@ impl Classify for BenchError {
 ///
 /// # Errors
 /// Fails if there is no such box or engine, or the box does not start kiwi.
+#[expect(clippy::disallowed_methods, reason = "a folder of its own")]
 pub(super) fn measure(
     report: &mut Report,
     name: &str,
@@ -78,7 +80,8 @@ pub(super) fn measure(
     }
     report.engine = Some(selected.engine.name().to_owned());
     let runner = Runner::Machine(selected.engine.as_ref());
-    let run = run::run(&plan, runner, Attempt::Last, interrupt, progress)?;
+    let target = TargetDir::acquire(&plan.target_dir).map_err(BuildError::from)?;
+    let run = run::run(&plan, &target, runner, Attempt::Last, interrupt, progress)?;
     let Some(first_line) = run.timeline.first_line() else {
         return Err(BenchError::Boot(match &run.outcome {
             Outcome::Failed(failure) => failure.reason.to_string(),

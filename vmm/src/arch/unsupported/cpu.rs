@@ -15,7 +15,7 @@ pub const MAX_CPUS: u32 = 254;
 pub struct CpuModel(Infallible);
 
 impl CpuModel {
-    pub fn new(_vm: &Vm, _count: u8) -> Result<CpuModel, KvmError> {
+    pub fn new(_vm: &Vm, _count: u8, _nested: bool) -> Result<CpuModel, KvmError> {
         vm::supported()?;
         Err(KvmError::Missing("CPUs"))
     }

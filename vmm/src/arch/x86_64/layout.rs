@@ -17,6 +17,16 @@ pub fn ram_ranges(bytes: u64) -> Vec<(u64, u64)> {
     ranges
 }
 
+/// The most bytes of RAM that, with the hole for devices, end below 2^`bits`.
+pub fn most_ram(bits: u32) -> u64 {
+    let end = 1_u64.checked_shl(bits).unwrap_or(u64::MAX);
+    // Devices lie up to 4 GiB: with less there is no machine.
+    if end < RAM_ABOVE {
+        return 0;
+    }
+    end - (RAM_ABOVE - MMIO_START)
+}
+
 /// Flat GDT that the 64-bit boot protocol asks for.
 pub const GDT: u64 = 0x500;
 /// `struct boot_params`, the "zero page" (one page).
@@ -80,6 +90,20 @@ pub const POWER: u16 = 0x600;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_most_memory_ends_where_the_addresses_end() {
+        for bits in [32, 33, 36, 39, 40, 46, 52, 64] {
+            let most = most_ram(bits);
+            let (start, len) = *ram_ranges(most).last().unwrap();
+            let end = u128::from(start) + u128::from(len);
+            let limit = 1_u128 << bits;
+            // Without RAM above the hole, the hole ends there.
+            let end = end.max(u128::from(RAM_ABOVE));
+            assert!((limit - 1..=limit).contains(&end), "{bits}: {end:#x}");
+        }
+        assert_eq!(most_ram(31), 0);
+    }
 
     #[test]
     fn memory_beyond_the_hole_continues_at_four_gib() {

@@ -27,10 +27,11 @@ const IDT_REGISTER: u64 = 0x80;
 const IDT: u64 = 0x100;
 
 /// What the guest does in each step, in words for users.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     "enter 64-bit mode",
     "compare and exchange 16 bytes (cmpxchg16b)",
     "use SSE registers and save them (fxsave, fxrstor)",
+    "switch on all extended registers that it lists (xsetbv)",
     "save extended registers (xsave, xrstor)",
     "take a breakpoint exception and return from it (int3, iretq)",
     "run code that it has just changed",
@@ -65,7 +66,7 @@ global_asm!(
     "fxrstor64 [rsi + 0x400]",
     "paddq xmm0, xmm0",
     "movdqa [rsi + 0x10], xmm0",
-    // 3: XSAVE, if the CPU has it.
+    // 3: XSAVE, if the CPU has it: all that it lists, as kernels do.
     "mov qword ptr [rsi + 0x40], 3",
     "mov eax, 1",
     "cpuid",
@@ -74,10 +75,15 @@ global_asm!(
     "mov rax, cr4",
     "or eax, 0x40000",
     "mov cr4, rax",
+    "mov eax, 0xd",
     "xor ecx, ecx",
+    "cpuid",
+    "xor ecx, ecx",
+    "xsetbv",
+    // 4: save two parts of that, and restore them.
+    "mov qword ptr [rsi + 0x40], 4",
     "mov eax, 3",
     "xor edx, edx",
-    "xsetbv",
     "xsave64 [rsi + 0x800]",
     "pxor xmm0, xmm0",
     "mov eax, 3",
@@ -85,11 +91,11 @@ global_asm!(
     "xrstor64 [rsi + 0x800]",
     "paddq xmm0, xmm0",
     "3: movdqa [rsi + 0x20], xmm0",
-    // 4: an exception through the IDT and back, as text patching uses it.
-    "mov qword ptr [rsi + 0x40], 4",
-    "int3",
-    // 5: change an instruction and run it.
+    // 5: an exception through the IDT and back, as text patching uses it.
     "mov qword ptr [rsi + 0x40], 5",
+    "int3",
+    // 6: change an instruction and run it.
+    "mov qword ptr [rsi + 0x40], 6",
     "lea rax, [rip + 5f]",
     "mov byte ptr [rax + 1], 7",
     "xor ecx, ecx",
@@ -98,8 +104,8 @@ global_asm!(
     "5: mov al, 0",
     "cmp al, 7",
     "jne 9f",
-    // 6: EFER says long mode; KERNEL_GS_BASE keeps what it is given.
-    "mov qword ptr [rsi + 0x40], 6",
+    // 7: EFER says long mode; KERNEL_GS_BASE keeps what it is given.
+    "mov qword ptr [rsi + 0x40], 7",
     "mov ecx, 0xc0000080",
     "rdmsr",
     "bt eax, 10",
@@ -112,8 +118,8 @@ global_asm!(
     "rdmsr",
     "cmp eax, 0x1234",
     "jne 9f",
-    // 7: it must end.
-    "mov qword ptr [rsi + 0x40], 7",
+    // 8: it must end.
+    "mov qword ptr [rsi + 0x40], 8",
     "mov ecx, 1000000",
     "7: mov [rsi + 0x38], rcx",
     "dec rcx",
@@ -141,7 +147,7 @@ pub(crate) fn run() -> Result<(), Unusable> {
     let ram = memory::allocate(memory::MIN_MIB)?;
     load(&ram)?;
     let vm = Arc::new(Vm::new(None, ram.clone(), vm::set_up)?);
-    let vcpu = vcpu::create(vm, 1)?;
+    let vcpu = vcpu::create(vm, 1, false)?;
     let exit = vcpu.first_exit(CODE, LIMIT)?;
     if exit != FirstExit::Out(PORT) {
         let step: u64 = ram.read_obj(GuestAddress(DATA + STEP))?;

@@ -1,5 +1,6 @@
 //! KVM's interrupt controllers of a PC.
 
+use kvm_bindings::{KVM_CAP_PMU_CAPABILITY, KVM_PMU_CAP_DISABLE, kvm_enable_cap};
 use kvm_ioctls::VmFd;
 
 use super::layout;
@@ -14,7 +15,7 @@ pub(crate) fn supported() -> Result<(), KvmError> {
 }
 
 /// Sets a fresh machine up, before its first CPU is made: local APICs, I/O APIC and PIC in the
-/// kernel.
+/// kernel, and no performance counters, which its CPUs do not list either.
 ///
 /// # Errors
 /// If KVM refuses.
@@ -23,5 +24,22 @@ pub(crate) fn set_up(vm: &VmFd) -> Result<(), KvmError> {
     vm.set_tss_address(layout::KVM_TSS as usize)
         .map_err(failed("set the address of the task state segment"))?;
     vm.create_irq_chip()
-        .map_err(failed("create interrupt controllers"))
+        .map_err(failed("create interrupt controllers"))?;
+    disable_counters(vm);
+    Ok(())
+}
+
+/// Takes the registers of the performance counters away. Before Linux 5.18 KVM cannot.
+fn disable_counters(vm: &VmFd) {
+    let can = vm.check_extension_raw(KVM_CAP_PMU_CAPABILITY.into());
+    if u32::try_from(can).is_ok_and(|can| can & KVM_PMU_CAP_DISABLE != 0) {
+        let mut disable = kvm_enable_cap {
+            cap: KVM_CAP_PMU_CAPABILITY,
+            ..kvm_enable_cap::default()
+        };
+        disable.args[0] = KVM_PMU_CAP_DISABLE.into();
+        if let Err(error) = vm.enable_cap(&disable) {
+            log::debug!("the guest keeps its performance counters: {error}");
+        }
+    }
 }

@@ -137,6 +137,58 @@ mod tests {
         assert_eq!(bitmap.run(PART, PART + 5), (true, 5));
     }
 
+    /// Where words and chunks begin and end, and their neighbours.
+    fn edges() -> Vec<u64> {
+        let ends = [0, 64, 128, PART - 64, PART, PART + 64, 2 * PART];
+        let mut edges: Vec<u64> = ends
+            .iter()
+            .flat_map(|end| [end.saturating_sub(1), *end, end + 1])
+            .filter(|edge| *edge <= 2 * PART)
+            .collect();
+        edges.dedup();
+        edges
+    }
+
+    /// What `run` must return, from the ranges that are set.
+    fn expected(set: &[(u64, u64)], first: u64, end: u64) -> (bool, u64) {
+        let at = |block| set.iter().any(|(from, to)| (*from..*to).contains(&block));
+        let value = at(first);
+        // It can only change where a range begins or ends.
+        let mut changes: Vec<u64> = set.iter().flat_map(|(from, to)| [*from, *to]).collect();
+        changes.sort_unstable();
+        let change = changes
+            .into_iter()
+            .find(|change| *change > first && *change < end && at(*change) != value);
+        (value, change.unwrap_or(end) - first)
+    }
+
+    #[test]
+    fn two_ranges_between_any_edges_are_seen_from_all_edges() {
+        let edges = edges();
+        let ranges: Vec<(u64, u64)> = edges
+            .iter()
+            .flat_map(|from| edges.iter().map(|to| (*from, *to)))
+            .filter(|(from, to)| from < to)
+            .collect();
+        let blocks = 2 * PART;
+        for (index, one) in ranges.iter().enumerate() {
+            for other in ranges.iter().skip(index).step_by(7) {
+                let set = [*one, *other];
+                let bitmap = Bitmap::new(blocks);
+                for (from, to) in set {
+                    bitmap.set(from, to);
+                }
+                for first in edges.iter().filter(|first| **first < blocks) {
+                    for end in [first + 1, first + 65, blocks] {
+                        let end = end.min(blocks);
+                        let run = bitmap.run(*first, end);
+                        assert_eq!(run, expected(&set, *first, end), "{set:?} {first} {end}");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn what_is_saved_is_loaded() {
         let bitmap = Bitmap::new(3 * PART);

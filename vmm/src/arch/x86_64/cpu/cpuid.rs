@@ -6,6 +6,7 @@ use std::arch::x86_64::__cpuid;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::{Cap, Kvm};
 
+use super::policy;
 use crate::kvm::{KvmError, failed};
 
 /// Leaf 1: feature bits and APIC id.
@@ -19,9 +20,10 @@ const HYPERVISOR: u32 = 1 << 31;
 const MULTI_THREADING: u32 = 1 << 28;
 /// Leaf 4: caches (Intel).
 const CACHES: u32 = 4;
-/// Leaves 0xb and 0x1f: topology with x2APIC ids.
+/// Leaves 0xb and 0x1f: topology with x2APIC ids, and AMD's own.
 const TOPOLOGY: u32 = 0xb;
 const TOPOLOGY_V2: u32 = 0x1f;
+const AMD_TOPOLOGY_V2: u32 = 0x8000_0026;
 /// First leaf of the hypervisor: `KVMKVMKVM`.
 const KVM_SIGNATURE: u32 = 0x4000_0000;
 /// Paravirtual features of KVM.
@@ -48,7 +50,12 @@ pub(super) fn for_cpu(supported: &CpuId, id: u8, count: u8, tsc_khz: Option<u32>
     let mut entries: Vec<kvm_cpuid_entry2> = supported
         .as_slice()
         .iter()
-        .filter(|entry| !matches!(entry.function, TOPOLOGY | TOPOLOGY_V2 | TIMING))
+        .filter(|entry| {
+            !matches!(
+                entry.function,
+                TOPOLOGY | TOPOLOGY_V2 | AMD_TOPOLOGY_V2 | TIMING
+            )
+        })
         .copied()
         .collect();
     let bits = id_bits(count);
@@ -145,8 +152,9 @@ fn topology(id: u8, count: u8, bits: u32) -> [kvm_cpuid_entry2; 3] {
     ]
 }
 
-/// What this host's KVM can give a guest's CPU.
-pub(super) fn supported(kvm: &Kvm) -> Result<CpuId, KvmError> {
+/// What a guest's CPU gets of what this host's KVM can give it. With `nested`, it may run virtual
+/// machines itself.
+pub(super) fn supported(kvm: &Kvm, nested: bool) -> Result<CpuId, KvmError> {
     let mut cpuid = kvm
         .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
         .map_err(failed("list the features of its CPUs"))?;
@@ -159,7 +167,15 @@ pub(super) fn supported(kvm: &Kvm) -> Result<CpuId, KvmError> {
             entry.eax &= !PV_EOI;
         }
     }
-    Ok(cpuid)
+    Ok(restricted(&cpuid, nested))
+}
+
+/// What is left of `listed` when [`policy`] has been applied.
+fn restricted(listed: &CpuId, nested: bool) -> CpuId {
+    let mut entries = listed.as_slice().to_vec();
+    policy::apply(&mut entries, nested);
+    // Not longer than the list that it is made of, so this does not fail.
+    CpuId::from_entries(&entries).unwrap_or_else(|_| listed.clone())
 }
 
 /// Whether the host's own processor is one that QEMU emulates (TCG, with SVM).
@@ -191,58 +207,4 @@ pub(super) fn has_kvm_clock(supported: &CpuId) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn leaf(function: u32) -> kvm_cpuid_entry2 {
-        kvm_cpuid_entry2 {
-            function,
-            ..Default::default()
-        }
-    }
-
-    fn find(cpuid: &CpuId, function: u32, index: u32) -> kvm_cpuid_entry2 {
-        *cpuid
-            .as_slice()
-            .iter()
-            .find(|entry| entry.function == function && entry.index == index)
-            .unwrap()
-    }
-
-    fn sample() -> CpuId {
-        CpuId::from_entries(&[
-            leaf(FEATURES),
-            leaf(TOPOLOGY),
-            leaf(KVM_SIGNATURE),
-            leaf(AMD_CORES),
-            leaf(AMD_TOPOLOGY),
-        ])
-        .unwrap()
-    }
-
-    #[test]
-    fn each_cpu_knows_its_own_id() {
-        let cpuid = for_cpu(&sample(), 2, 3, None);
-        assert_eq!(find(&cpuid, FEATURES, 0).ebx, 2 << 24 | 3 << 16);
-        assert_eq!(find(&cpuid, TOPOLOGY, 0).edx, 2);
-        assert_eq!(find(&cpuid, TOPOLOGY, 1).eax, 2);
-        assert_eq!(find(&cpuid, TOPOLOGY, 1).ebx, 3);
-        assert_eq!(find(&cpuid, AMD_CORES, 0).ecx, 2 << 12 | 2);
-        assert_eq!(find(&cpuid, AMD_TOPOLOGY, 0).eax, 2);
-    }
-
-    #[test]
-    fn one_cpu_needs_no_bits() {
-        let cpuid = for_cpu(&sample(), 0, 1, Some(2_000_000));
-        assert_eq!(find(&cpuid, TOPOLOGY, 1).eax, 0);
-        assert_eq!(find(&cpuid, FEATURES, 0).edx & MULTI_THREADING, 0);
-        assert_eq!(find(&cpuid, TIMING, 0).eax, 2_000_000);
-        assert_eq!(find(&cpuid, KVM_SIGNATURE, 0).eax, TIMING);
-    }
-
-    #[test]
-    fn leaves_that_a_host_lacks_are_not_invented() {
-        let cpuid = for_cpu(&CpuId::from_entries(&[leaf(FEATURES)]).unwrap(), 0, 4, None);
-        assert_eq!(cpuid.as_slice().len(), 1);
-    }
-}
+mod tests;

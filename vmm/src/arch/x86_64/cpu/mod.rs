@@ -3,8 +3,10 @@
 
 mod cpuid;
 mod model;
+mod policy;
 mod registers;
 mod state;
+mod xsave;
 
 pub(crate) use model::{CpuModel, MAX_CPUS};
 pub(crate) use registers::enter;

@@ -2,9 +2,10 @@
 
 use kvm_bindings::CpuId;
 use kvm_ioctls::VcpuFd;
-use vm_memory::GuestMemoryError;
+use vm_memory::{GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
 
-use super::{cpuid, registers};
+use super::{cpuid, policy, registers};
+use crate::arch::x86_64::layout;
 use crate::kvm::{KvmError, Vm, failed};
 use crate::memory::GuestRam;
 
@@ -19,12 +20,15 @@ pub(crate) struct CpuModel {
 }
 
 impl CpuModel {
-    /// The model of `count` CPUs (up to [`MAX_CPUS`]) of `vm`.
+    /// The model of `count` CPUs (up to [`MAX_CPUS`]) of `vm`. With `nested`, they can run virtual
+    /// machines themselves, as far as this host's KVM allows that.
     ///
     /// # Errors
-    /// If this host's KVM lacks something that a kernel needs.
-    pub(crate) fn new(vm: &Vm, count: u8) -> Result<CpuModel, KvmError> {
-        let supported = cpuid::supported(vm.kvm())?;
+    /// If this host's KVM lacks something that a kernel needs, or its processor cannot address all
+    /// of the machine's memory.
+    pub(crate) fn new(vm: &Vm, count: u8, nested: bool) -> Result<CpuModel, KvmError> {
+        let supported = cpuid::supported(vm.kvm(), nested)?;
+        check_width(vm.ram(), policy::address_bits(supported.as_slice()))?;
         if !cpuid::has_kvm_clock(&supported) {
             return Err(KvmError::Missing("the paravirtual clock"));
         }
@@ -55,5 +59,38 @@ impl CpuModel {
         vcpu.set_cpuid2(&cpuid)
             .map_err(failed("set the features of a CPU"))?;
         registers::set_msrs(vcpu)
+    }
+}
+
+/// Whether all of `ram`, and the devices below 4 GiB, lie within `bits` bits of address.
+fn check_width(ram: &GuestRam, bits: u32) -> Result<(), KvmError> {
+    let bytes: u64 = ram.iter().map(GuestMemoryRegion::len).sum();
+    let most = layout::most_ram(bits);
+    if bytes > most {
+        return Err(KvmError::Width {
+            bits,
+            mib: bytes >> 20,
+            most_mib: most >> 20,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::allocate;
+
+    #[test]
+    fn memory_beyond_the_processors_addresses_is_refused() {
+        let ram = allocate(8 << 10).unwrap();
+        assert!(check_width(&ram, 39).is_ok());
+        assert!(check_width(&ram, 34).is_ok());
+        let error = check_width(&ram, 33).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "8192 MiB of memory are more than the 33 bits of address that this host's processor \
+             has for a guest: at most 7168 MiB"
+        );
     }
 }
