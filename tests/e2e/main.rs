@@ -26,6 +26,7 @@ mod in_lab;
 mod in_place;
 mod input;
 mod interrupt;
+mod isolation;
 mod json;
 mod kept;
 mod network;
@@ -73,8 +74,16 @@ const ALL: &[&[Test]] = &[
     notices::TESTS,
     ssh::TESTS,
     timings::TESTS,
+    isolation::publish::TESTS,
+    isolation::staging::TESTS,
+    isolation::budgets::TESTS,
+    isolation::secrets::TESTS,
+    isolation::terminal::TESTS,
+    isolation::process::TESTS,
+    isolation::endurance::TESTS,
     container::TESTS,
     container::real::TESTS,
+    isolation::container::TESTS,
     full::TESTS,
     full::container::TESTS,
     full::guests::TESTS,

@@ -52,6 +52,11 @@ pub const LAYERS: &[Layer] = &[
         ],
     },
     Layer {
+        name: "parsers",
+        shipped: true,
+        packages: &["boxbuild-parsers"],
+    },
+    Layer {
         name: "engines and boxes",
         shipped: true,
         packages: &["boxbuild-boxes", "boxbuild-engine", "boxbuild-workloads"],

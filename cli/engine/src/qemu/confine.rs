@@ -247,7 +247,7 @@ mod tests {
             let output = run(system, line, BitFlags::empty(), &kernel);
             assert!(output.status.success(), "{line}: {output:?}");
         };
-        good("cat /etc/hosts /etc/resolv.conf /proc/self/status >/dev/null || :");
+        good("cat /proc/self/status | wc -c");
         good("head -c1 /dev/urandom | wc -c");
         good("ls /usr/share");
         good(&format!("cat {kernel_path}"));

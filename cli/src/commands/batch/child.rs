@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
@@ -60,14 +59,13 @@ impl RunningBuild {
     /// that thread ends (PR_SET_PDEATHSIG).
     ///
     /// # Errors
-    /// Fails if the log cannot be created, or the process cannot be started.
+    /// Fails if the process cannot be started.
     pub(super) fn start(
         number: usize,
         build: &CheckedBuild,
-        log: &Path,
+        log: File,
         sender: &SyncSender<ChildEvent>,
     ) -> io::Result<RunningBuild> {
-        let log = File::create(log)?;
         // The log has every line.
         let mut words = ["--json", "--verbose"].map(OsString::from).to_vec();
         words.extend(build.argv.iter().cloned());

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -72,7 +72,13 @@ pub(super) fn run(
         let mut command = kiwi(&environment);
         command.args(["result", "bundle", "--id", "0", "--target-dir", TARGET]);
         command.args(["--bundle-dir", BUNDLE]);
-        if let Ok(log) = File::options().append(true).create(true).open(LOG) {
+        // A build may have left a FIFO there, which would wait for a reader.
+        let log = File::options()
+            .append(true)
+            .create(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(LOG);
+        if let Ok(log) = log {
             command.stdout(log);
         }
         code = exit_code(supervisor.run(command, mode, control), "kiwi-ng");
