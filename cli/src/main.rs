@@ -1,5 +1,7 @@
 //! The program `boxbuild`: command line in, text or JSON out.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod args;
 mod commands;
 mod exit_code;

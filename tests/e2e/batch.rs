@@ -113,7 +113,7 @@ fn wait_for_guests(sandbox: &Sandbox, batch: &mut Running) {
         let started = sandbox
             .path("out")
             .join(name)
-            .join(".boxbuild.partial/started");
+            .join(".boxbuild.partial/bundle/started");
         batch.wait_until(name, |_| started.exists());
     }
 }

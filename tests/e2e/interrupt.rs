@@ -1,7 +1,12 @@
 //! Builds that are stopped: the guest goes, and nothing is left.
 
-use boxbuild_tests::{Running, Sandbox, names};
-use nix::sys::signal::Signal;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use boxbuild_tests::{Running, Sandbox, names, scaled_timeout};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 crate::tests! {
     Engine:
@@ -11,6 +16,7 @@ crate::tests! {
         kill_9_leaves_nothing_running;
     Program:
         ctrl_c_twice,
+        a_reader_that_does_not_read_does_not_hold_ctrl_c,
         a_target_in_use_is_refused;
 }
 
@@ -61,6 +67,53 @@ fn kill_9_leaves_nothing_running() {
         names(&sandbox.target()),
         ["image", "result.code", "result.log"]
     );
+}
+
+/// A terminal that was stopped, or a pipe that is full: the build waits for it, and the watchdog ends
+/// the build.
+fn a_reader_that_does_not_read_does_not_hold_ctrl_c() {
+    let sandbox = Sandbox::new(
+        "yes '[ INFO    ]: 00:00:00 | a line that is rather long for what it says' | head -n 20000 >>$log
+         touch /bundle/started; while :; do sleep 1; done",
+    );
+    let mut command = sandbox.build_command(&["--verbose", "--json"], &[]);
+    let mut build = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = sandbox.target().join(".boxbuild.partial/bundle/started");
+    let deadline = Instant::now() + scaled_timeout(120);
+    while !started.exists() {
+        assert!(Instant::now() < deadline, "the guest does not come up");
+        sleep(Duration::from_millis(50));
+    }
+    // The log is read every 200 ms, and fills the pipe.
+    sleep(Duration::from_secs(2));
+    kill(
+        Pid::from_raw(build.id().try_into().unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
+    let signalled = Instant::now();
+    let status = loop {
+        if let Some(status) = build.try_wait().unwrap() {
+            break status;
+        }
+        if signalled.elapsed() > Duration::from_secs(20) {
+            build.kill().unwrap();
+            build.wait().unwrap();
+            panic!("Ctrl-C had no effect");
+        }
+        sleep(Duration::from_millis(50));
+    };
+    assert_eq!(status.code(), Some(130));
+    // The reaper is a little later.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while sandbox.target().join(".boxbuild.partial").exists() && Instant::now() < deadline {
+        sleep(Duration::from_millis(50));
+    }
+    sandbox.assert_nothing_left();
 }
 
 fn a_target_in_use_is_refused() {

@@ -89,7 +89,7 @@ fn target(sandbox: &Sandbox, number: usize) -> PathBuf {
 
 /// What a guest sees as /bundle.
 fn share(sandbox: &Sandbox, number: usize) -> PathBuf {
-    target(sandbox, number).join(".boxbuild.partial")
+    target(sandbox, number).join(".boxbuild.partial/bundle")
 }
 
 fn three_builds_of_one_box_side_by_side() {

@@ -28,6 +28,7 @@ pub mod small_box;
 pub mod smoke;
 pub mod sshd;
 pub mod tree;
+pub mod watch;
 
 use std::fs;
 use std::path::Path;
@@ -35,14 +36,20 @@ use std::path::Path;
 pub use env::{TestEnv, engine, scaled_timeout, skip, test_env};
 pub use process::{ProcessOutput, Running};
 pub use sandbox::Sandbox;
+pub use watch::Watch;
 
-/// Returns the names in a folder, sorted; none if there is no such folder.
+/// What boxbuild notes of its results in a target folder.
+const MANIFEST: &str = ".boxbuild.results";
+
+/// Returns the names in a folder, sorted and without boxbuild's own [`MANIFEST`]; none if there is no
+/// such folder.
 pub fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
     let mut names: Vec<String> = entries
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name != MANIFEST)
         .collect();
     names.sort();
     names

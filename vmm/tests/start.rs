@@ -25,6 +25,20 @@ const SPINS: [u8; 2] = [0xeb, 0xfe];
 /// Writes the reset command to the keyboard controller's port.
 const RESETS: [u8; 8] = [0x66, 0xba, 0x64, 0x00, 0xb0, 0xfe, 0xee, 0xf4];
 
+/// Sets EFER.SVME, without which there is no instruction of SVM (AMD APM volume 2, 15.4).
+const SWITCHES_SVM_ON: [u8; 14] = [
+    0xb9, 0x80, 0x00, 0x00, 0xc0, // mov ecx, 0xc0000080
+    0x0f, 0x32, // rdmsr
+    0x0d, 0x00, 0x10, 0x00, 0x00, // or eax, 0x1000
+    0x0f, 0x30, // wrmsr
+];
+/// Sets CR4.VMXE, without which there is none of VMX (Intel SDM volume 3C, 24.7).
+const SWITCHES_VMX_ON: [u8; 11] = [
+    0x0f, 0x20, 0xe0, // mov rax, cr4
+    0x0d, 0x00, 0x20, 0x00, 0x00, // or eax, 0x2000
+    0x0f, 0x22, 0xe0, // mov cr4, rax
+];
+
 /// Writes 7 and 8 to port 0x80.
 const MARKS: [u8; 8] = [0xb0, 0x07, 0xe6, 0x80, 0xb0, 0x08, 0xe6, 0x80];
 
@@ -140,4 +154,24 @@ fn what_cannot_run_says_so_and_leaves_nothing() {
     let (running, events) = start(kernel(&SPINS), 1000);
     assert!(matches!(running, Err(StartError::Vcpu(_))), "{running:?}");
     assert!(events.recv().is_err());
+}
+
+/// Whatever this host's processor has: the guest's has neither, and faults.
+#[test]
+fn a_guest_cannot_switch_virtualization_on() {
+    if !has_kvm() {
+        return;
+    }
+    for switch in [&SWITCHES_SVM_ON[..], &SWITCHES_VMX_ON] {
+        let (running, events) = start(kernel(&[switch, &RESETS].concat()), 1);
+        let _running = running.unwrap();
+        let ended = events.recv_timeout(LIMIT).unwrap();
+        assert!(
+            matches!(
+                ended,
+                Event::Ended(Ended::TripleFault(_) | Ended::Failed(_))
+            ),
+            "{ended:?}"
+        );
+    }
 }

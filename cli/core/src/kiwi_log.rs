@@ -1,14 +1,15 @@
 //! Following a build: the log that the guest writes into its share, the reports on the
 //! control port, and the phases that both tell of.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
-use boxbuild_protocol::report::GuestPhase;
-
-use boxbuild_host::file::open_regular;
 use boxbuild_host::text::plain;
+use boxbuild_host::untrusted::Dir;
+use boxbuild_protocol::report::GuestPhase;
 
 /// Longest line that is kept; the rest of a longer one is dropped. In bytes.
 const LONGEST_LINE: usize = 16 << 10;
@@ -46,47 +47,105 @@ impl Lines {
     }
 }
 
-/// Reads what a growing file has gained.
+/// What is read of a log in one go, in bytes and in time: the log is the guest's, which may write
+/// nothing but ends of lines, or a hole of any length.
+const PIECE: u64 = 256 << 10;
+const PIECE_TIME: Duration = Duration::from_millis(100);
+
+/// What is left unread of a log, at most, while it grows; and at its end. In bytes.
+const BACKLOG: u64 = 64 << 20;
+const LAST: u64 = 1 << 20;
+
+/// What a look at a growing file has shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gained {
+    /// It has grown.
+    pub grown: bool,
+    /// There is more to read.
+    pub more: bool,
+    /// Bytes that were passed over.
+    pub skipped: u64,
+}
+
+/// Reads what a growing file of a guest's has gained.
 #[derive(Debug)]
 pub struct Tail {
-    path: PathBuf,
+    folder: Dir,
+    name: OsString,
     file: Option<File>,
+    position: u64,
     lines: Lines,
 }
 
 impl Tail {
-    /// Follows `path`, which need not exist yet.
-    pub fn new(path: &Path) -> Tail {
+    /// Follows the file `name` in `folder`, which need not exist yet.
+    pub fn new(folder: Dir, name: &OsStr) -> Tail {
         Tail {
-            path: path.to_owned(),
+            folder,
+            name: name.to_owned(),
             file: None,
+            position: 0,
             lines: Lines::default(),
         }
     }
 
-    /// Calls `line` for each new line. Returns whether the file has grown.
-    pub fn poll(&mut self, mut line: impl FnMut(&str)) -> io::Result<bool> {
-        if self.file.is_none() {
-            match open_regular(&self.path) {
-                Ok(file) => self.file = Some(file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+    /// Calls `line` for each new line, as far as one look goes.
+    ///
+    /// # Errors
+    /// Fails if it cannot be read.
+    pub fn poll(&mut self, line: impl FnMut(&str)) -> io::Result<Gained> {
+        self.read(BACKLOG, line)
+    }
+
+    /// The same for a file that does not grow any more: what comes long before its end is passed over.
+    ///
+    /// # Errors
+    /// Fails if it cannot be read.
+    pub fn poll_end(&mut self, line: impl FnMut(&str)) -> io::Result<Gained> {
+        self.read(LAST, line)
+    }
+
+    fn read(&mut self, backlog: u64, mut line: impl FnMut(&str)) -> io::Result<Gained> {
+        let mut gained = Gained::default();
+        let Some(file) = self.open()? else {
+            return Ok(gained);
+        };
+        let unread = file.metadata()?.len().saturating_sub(self.position);
+        if unread > backlog {
+            gained.skipped = unread - LAST;
+            self.position += gained.skipped;
+            // The rest of a line that has not been seen.
+            self.lines = Lines::default();
+        }
+        let began = Instant::now();
+        let mut buffer = [0; 16 << 10];
+        let mut read = 0;
+        while read < PIECE && began.elapsed() < PIECE_TIME {
+            match file.read_at(&mut buffer, self.position) {
+                Ok(0) => return Ok(gained),
+                Ok(count) => {
+                    gained.grown = true;
+                    read += count as u64;
+                    self.position += count as u64;
+                    self.lines.push(&buffer[..count], &mut line);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        let Some(file) = &mut self.file else {
-            return Ok(false);
-        };
-        let mut grown = false;
-        let mut buffer = [0; 16 << 10];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(grown),
-                count => {
-                    grown = true;
-                    self.lines.push(&buffer[..count], &mut line);
-                }
+        gained.more = true;
+        Ok(gained)
+    }
+
+    fn open(&mut self) -> io::Result<Option<File>> {
+        if self.file.is_none() {
+            match self.folder.file(&self.name) {
+                Ok(file) => self.file = Some(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
+        self.file.as_ref().map(File::try_clone).transpose()
     }
 
     /// The incomplete last line, if there is one.
@@ -205,27 +264,80 @@ mod tests {
         assert_eq!(lines.rest().map(|line| line.len()), Some(LONGEST_LINE));
     }
 
+    fn tail(dir: &tempfile::TempDir, name: &str) -> Tail {
+        Tail::new(Dir::open(dir.path()).unwrap(), name.as_ref())
+    }
+
     #[test]
     fn a_tail_sees_what_is_added_and_follows_no_link() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("result.log");
-        let mut tail = Tail::new(&path);
-        assert!(!tail.poll(|_| unreachable!()).unwrap());
+        let mut log = tail(&dir, "result.log");
+        assert!(!log.poll(|_| unreachable!()).unwrap().grown);
         let mut file = File::create(&path).unwrap();
         file.write_all(b"a\nb").unwrap();
         let mut seen = Vec::new();
-        assert!(tail.poll(|line| seen.push(line.to_owned())).unwrap());
+        assert!(log.poll(|line| seen.push(line.to_owned())).unwrap().grown);
         file.write_all(b"c\n").unwrap();
-        assert!(tail.poll(|line| seen.push(line.to_owned())).unwrap());
-        assert!(!tail.poll(|_| unreachable!()).unwrap());
+        assert!(log.poll(|line| seen.push(line.to_owned())).unwrap().grown);
+        assert!(!log.poll(|_| unreachable!()).unwrap().grown);
         assert_eq!(seen, ["a", "bc"]);
 
-        let link = dir.path().join("link");
-        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
-        assert!(Tail::new(&link).poll(|_| unreachable!()).is_err());
-        let fifo = dir.path().join("fifo");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(Tail::new(&fifo).poll(|_| unreachable!()).is_err());
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
+        assert!(tail(&dir, "link").poll(|_| unreachable!()).is_err());
+        nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(tail(&dir, "fifo").poll(|_| unreachable!()).is_err());
+    }
+
+    /// Fault 6: every line was in memory at once, 24 bytes for each byte.
+    #[test]
+    fn a_log_of_nothing_but_ends_of_lines_is_read_in_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("log"), vec![b'\n'; 4 << 20]).unwrap();
+        let mut log = tail(&dir, "log");
+        let (mut lines, mut looks) = (0, 0);
+        loop {
+            let before = lines;
+            let gained = log.poll(|_| lines += 1).unwrap();
+            assert!(lines - before <= PIECE + (16 << 10), "{}", lines - before);
+            looks += 1;
+            if !gained.more {
+                break;
+            }
+        }
+        assert_eq!(lines, 4 << 20);
+        assert!(looks > 10, "{looks}");
+    }
+
+    /// Fault 9: a log with a hole of 16 TB kept the host reading.
+    #[test]
+    fn a_log_with_a_hole_of_terabytes_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create(dir.path().join("log")).unwrap();
+        // The longest file of ext4 with blocks of 4 KiB.
+        let length = (16 << 40) - (4 << 10);
+        file.set_len(length - 5).unwrap();
+        file.write_all_at(b"\nlast", length - 5).unwrap();
+        for end in [false, true] {
+            let mut log = tail(&dir, "log");
+            let began = Instant::now();
+            let mut skipped = 0;
+            loop {
+                let gained = if end {
+                    log.poll_end(|_| {})
+                } else {
+                    log.poll(|_| {})
+                };
+                let gained = gained.unwrap();
+                skipped += gained.skipped;
+                if !gained.more {
+                    break;
+                }
+            }
+            assert_eq!(skipped, length - LAST);
+            assert_eq!(log.rest().as_deref(), Some("last"));
+            assert!(began.elapsed() < Duration::from_secs(10));
+        }
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! One build, from the request to its published results.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod boot;
 pub mod boot_history;
 pub mod build_args;
 pub mod failed_builds;
+pub mod held_folders;
 pub mod host_facts;
 pub mod host_paths;
 pub mod kiwi_log;
+pub mod log_copy;
 pub mod output_dir;
 pub mod plan;
 pub mod request;

@@ -19,6 +19,7 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use signal_hook::consts::SIGWINCH;
 
 use boxbuild_engine::Console;
+use boxbuild_host::text::screen;
 
 /// How the user leaves, in words.
 pub const LEAVE: &str = "Ctrl-] three times stops the box at once";
@@ -103,7 +104,7 @@ impl Session {
 
     /// Shows a line of boxbuild's own.
     pub fn say(&self, text: &str) {
-        let text = text.replace('\n', "\r\n");
+        let text = screen(text).replace('\n', "\r\n");
         self.show(format!("\r\n{text}\r\n").as_bytes());
     }
 

@@ -4,6 +4,8 @@ use std::io::{self, Read};
 
 use sha2::{Digest, Sha256};
 
+use crate::stop::StopCheck;
+
 /// Returns bytes as lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -14,16 +16,31 @@ pub fn hex(bytes: &[u8]) -> String {
 /// # Errors
 /// Fails if it cannot be read.
 pub fn sha256(file: &mut impl Read) -> io::Result<(u64, String)> {
+    hash(file, || Ok(()))
+}
+
+/// The same, unless `stop` says to stop: it is asked after each block.
+///
+/// # Errors
+/// Fails if the file cannot be read, or with [`Stopped`] in the error.
+pub fn sha256_until(file: &mut impl Read, stop: &StopCheck) -> io::Result<(u64, String)> {
+    hash(file, || stop.check().map_err(io::Error::other))
+}
+
+fn hash(file: &mut impl Read, proceed: impl Fn() -> io::Result<()>) -> io::Result<(u64, String)> {
     let mut hash = Sha256::new();
     let mut size = 0;
     let mut buffer = vec![0; 1 << 20];
     loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            count => {
+        proceed()?;
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
                 hash.update(&buffer[..count]);
                 size += count as u64;
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     Ok((size, hex(&hash.finalize())))

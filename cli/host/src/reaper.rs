@@ -12,10 +12,11 @@ use nix::sys::signal::Signal;
 
 /// Waits for the end of its input, which is the end of this process. Programs that this process had
 /// started and that get a signal at its end may still work in the folder, so that it tries for some
-/// time.
+/// time. Modes that forbid it are changed: a guest may have left any.
 const SCRIPT: &str = "trap '' INT TERM HUP QUIT; read -r _; folder=$1; shift; tries=0; \
      while [ -e \"$folder\" ] && [ $tries -lt 20 ]; do \
      \"$@\" -- \"$folder\"; tries=$((tries + 1)); \
+     [ ! -e \"$folder\" ] || { chmod -R u+rwx -- \"$folder\"; \"$@\" -- \"$folder\"; }; \
      [ ! -e \"$folder\" ] || sleep 1; done";
 
 /// Removes a folder as soon as this value is dropped or this process is gone, however it went.

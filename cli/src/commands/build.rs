@@ -1,25 +1,28 @@
 //! A build: from the request to the report on its results.
 
-use std::fs;
-use std::path::Path;
+use std::time::Duration;
 
 use boxbuild_boxes::source::published;
 use boxbuild_boxes::store::{InstalledBox, Store};
 use boxbuild_core::boot::{Boot, RunsAs};
 use boxbuild_core::boot_history::{BootHistory, BootOutcome};
+use boxbuild_core::held_folders::HeldFolders;
 use boxbuild_core::host_facts::HostFacts;
+use boxbuild_core::log_copy::LogCopy;
 use boxbuild_core::plan::{BootChoice, Folders, Plan, PlanReport, ResolvedEngine};
 use boxbuild_core::request::BuildRequest;
 use boxbuild_core::resolve::{ResolveError, Resolved, container_image};
 use boxbuild_core::run::{self, Attempt, Outcome, Run, Runner};
 use boxbuild_core::ssh::Ssh;
 use boxbuild_engine::podman::{Mode, Podman};
-use boxbuild_engine::{Engine, EngineChoice, Selected, Unusable};
+use boxbuild_engine::{EngineChoice, Selected, Unusable};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_host::stop::StopCheck;
+use boxbuild_host::watchdog::Watchdog;
 use boxbuild_jail::Confinement;
-use boxbuild_protocol::paths::LOG_NAME;
 
+use super::forced_end::{GRACE, forced_end};
 use super::signals;
 use crate::args::{BuildOptions, Invocation};
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
@@ -29,6 +32,9 @@ use crate::output::print::{print_failure, print_line, print_text};
 use crate::output::progress::Progress;
 use crate::output::report::{print_report, report};
 use crate::output::timings;
+
+/// How long a container may take to end after a request to stop.
+const GRACE_OF_CONTAINER: Duration = Duration::from_secs(45);
 
 /// Runs a build, or shows its plan.
 pub(super) fn run(invocation: &Invocation) -> ExitCode {
@@ -168,9 +174,9 @@ impl Build<'_> {
         let prepared = podman.prepare(&image, self.interrupt, &mut progress);
         progress.finish(prepared.is_ok());
         prepared?;
-        let runner = Runner::Container(&podman);
-        let run = run::run(plan, runner, Attempt::Last, self.interrupt, &mut progress)?;
-        self.conclude(&run, plan, runner, &progress)
+        let build = Attempts::begin(self, plan, Runner::Container(&podman))?;
+        let run = build.attempt(plan, Attempt::Last, &mut progress)?;
+        build.conclude(&run, plan, &progress)
     }
 
     fn run_machine(&self, resolved: &Resolved<'_>, plan: Plan) -> Result<ExitCode> {
@@ -197,61 +203,15 @@ impl Build<'_> {
                 self.container_command()
             ));
         }
+        let build = Attempts::begin(self, &plan, Runner::Machine(engine))?;
         if plan.boot() == Some(Boot::Fast) && resolved.choice() == BootChoice::FastFirst {
-            return self.run_fast_first(resolved, &plan, engine, &history, &mut progress);
+            return build.run_fast_first(resolved, &plan, &history, &mut progress);
         }
-        let runner = Runner::Machine(engine);
-        let run = run::run(&plan, runner, Attempt::Last, self.interrupt, &mut progress)?;
+        let run = build.attempt(&plan, Attempt::Last, &mut progress)?;
         if plan.boot() == Some(Boot::Fast) {
             remember_fast(&run, &history);
         }
-        self.conclude(&run, &plan, runner, &progress)
-    }
-
-    /// Boots the box fast, and by its own init if that fails.
-    fn run_fast_first(
-        &self,
-        resolved: &Resolved<'_>,
-        plan: &Plan,
-        engine: &dyn Engine,
-        history: &BootHistory,
-        progress: &mut Progress,
-    ) -> Result<ExitCode> {
-        let runner = Runner::Machine(engine);
-        let run = run::run(plan, runner, Attempt::First, self.interrupt, progress)?;
-        let Some(reason) = run.boot_failure() else {
-            remember_fast(&run, history);
-            return self.conclude(&run, plan, runner, progress);
-        };
-        let memorable = reason.is_worth_remembering();
-        let reason = reason.to_string();
-        let compat = match resolved.plan(Boot::Compat) {
-            Ok(compat) => compat,
-            Err(error) => {
-                let code = self.conclude(&run, plan, runner, progress)?;
-                let error = anyhow::Error::new(error).context(
-                    "this build needs what a box that is booted by its own init does not have",
-                );
-                let failure = Failure::new(code, error);
-                if progress.is_for_programs() {
-                    progress.note(&failure.messages().join(": "));
-                } else {
-                    print_failure(&failure);
-                }
-                return Ok(code);
-            }
-        };
-        let name = resolved.box_name();
-        progress.note(&format!("booting the box {name} by its own init: {reason}"));
-        let known = &plan.notes;
-        for note in compat.notes.iter().filter(|note| !known.contains(note)) {
-            progress.note(note);
-        }
-        let run = run::run(&compat, runner, Attempt::Last, self.interrupt, progress)?;
-        if memorable && run.came_up && history.recall() != Some(BootOutcome::Fast) {
-            history.keep(&BootOutcome::Unfit(reason));
-        }
-        self.conclude(&run, &compat, runner, progress)
+        build.conclude(&run, &plan, &progress)
     }
 
     /// Selects the engine for `plan`.
@@ -291,27 +251,110 @@ impl Build<'_> {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The attempts at one build: the same target folder, and the same place for the log, whatever the
+/// guest of the first one does to the folders above them.
+struct Attempts<'a> {
+    build: &'a Build<'a>,
+    runner: Runner<'a>,
+    folders: HeldFolders,
+    log_copy: Option<LogCopy>,
+    /// Ends the process if a request to stop does not.
+    _watchdog: Watchdog,
+}
+
+impl<'a> Attempts<'a> {
+    /// Takes the target folder.
+    fn begin(build: &'a Build<'a>, plan: &Plan, runner: Runner<'a>) -> Result<Attempts<'a>> {
+        let stop = StopCheck::new(build.interrupt, None);
+        let watchdog = watchdog(build, runner, stop)?;
+        let folders = HeldFolders::take(plan)?;
+        let find = |path: &std::path::PathBuf| LogCopy::find(path, folders.target());
+        Ok(Attempts {
+            log_copy: plan.copy_log_to.as_ref().map(find).transpose()?,
+            build,
+            runner,
+            folders,
+            _watchdog: watchdog,
+        })
+    }
+
+    fn attempt(&self, plan: &Plan, attempt: Attempt, progress: &mut Progress) -> Result<Run> {
+        let interrupt = self.build.interrupt;
+        // A user at the console has all the time there is.
+        let limit = plan.timeout.filter(|_| !plan.debug);
+        let _watchdog = limit
+            .map(|limit| {
+                // The machine starts a little later.
+                let stop = StopCheck::within(interrupt, limit + Duration::from_secs(3));
+                watchdog(self.build, self.runner, stop)
+            })
+            .transpose()?;
+        let (folders, runner) = (&self.folders, self.runner);
+        Ok(run::run(
+            plan, folders, runner, attempt, interrupt, progress,
+        )?)
+    }
+
+    /// Boots the box fast, and by its own init if that fails.
+    fn run_fast_first(
+        self,
+        resolved: &Resolved<'_>,
+        plan: &Plan,
+        history: &BootHistory,
+        progress: &mut Progress,
+    ) -> Result<ExitCode> {
+        let run = self.attempt(plan, Attempt::First, progress)?;
+        let Some(reason) = run.boot_failure() else {
+            remember_fast(&run, history);
+            return self.conclude(&run, plan, progress);
+        };
+        let memorable = reason.is_worth_remembering();
+        let reason = reason.to_string();
+        let compat = match resolved.plan(Boot::Compat) {
+            Ok(compat) => compat,
+            Err(error) => {
+                let code = self.conclude(&run, plan, progress)?;
+                let error = anyhow::Error::new(error).context(
+                    "this build needs what a box that is booted by its own init does not have",
+                );
+                let failure = Failure::new(code, error);
+                if progress.is_for_programs() {
+                    progress.note(&failure.messages().join(": "));
+                } else {
+                    print_failure(&failure);
+                }
+                return Ok(code);
+            }
+        };
+        let name = resolved.box_name();
+        progress.note(&format!("booting the box {name} by its own init: {reason}"));
+        let known = &plan.notes;
+        for note in compat.notes.iter().filter(|note| !known.contains(note)) {
+            progress.note(note);
+        }
+        let run = self.attempt(&compat, Attempt::Last, progress)?;
+        if memorable && run.came_up && history.recall() != Some(BootOutcome::Fast) {
+            history.keep(&BootOutcome::Unfit(reason));
+        }
+        self.conclude(&run, &compat, progress)
+    }
 
     /// Reports how a build ended, and returns the exit code.
-    fn conclude(
-        &self,
-        run: &Run,
-        plan: &Plan,
-        runner: Runner<'_>,
-        progress: &Progress,
-    ) -> Result<ExitCode> {
-        if let Some(copy) = &plan.copy_log_to {
-            copy_log(&plan.target_dir.join(LOG_NAME), copy)?;
+    fn conclude(self, run: &Run, plan: &Plan, progress: &Progress) -> Result<ExitCode> {
+        if let (Some(copy), Some(log)) = (self.log_copy, &run.log) {
+            copy.write(log, &StopCheck::new(self.build.interrupt, None))?;
         }
-        let result = report(run, plan)?;
+        let result = report(run, plan);
         if progress.is_for_programs() {
             emit(&BuildEvent::Result(result));
         } else {
             print_report(&result)?;
         }
-        if let Some(format) = self.options.timings {
-            let facts = facts(plan, runner, run);
-            let text = timings::show(format, &facts, &run.timeline, &plan.target_dir)?;
+        if let Some(format) = self.build.options.timings {
+            let facts = facts(plan, self.runner, run);
+            let text = timings::show(format, &facts, &run.timeline, self.folders.target())?;
             print_line(text.trim_end_matches('\n'));
         }
         Ok(match &run.outcome {
@@ -319,6 +362,18 @@ impl Build<'_> {
             Outcome::Failed(failure) => ExitCode::of_run(failure.reason.exit_code()),
         })
     }
+}
+
+/// Starts a watchdog for a build. It ends the process in words; what is left behind goes as it does
+/// after SIGKILL.
+fn watchdog(build: &Build<'_>, runner: Runner<'_>, stop: StopCheck) -> Result<Watchdog> {
+    let grace = match runner {
+        Runner::Machine(_) => GRACE,
+        Runner::Container(_) => GRACE_OF_CONTAINER,
+    };
+    let json = build.options.json;
+    Watchdog::start(stop, grace, move |stopped| forced_end(stopped, json))
+        .host_context(|| "cannot start a thread")
 }
 
 /// Returns the plan for a compat boot if the box is known not to boot fast.
@@ -361,14 +416,4 @@ fn facts(plan: &Plan, runner: Runner<'_>, run: &Run) -> timings::Facts {
         peak_memory: run.peak_memory,
         machine: (plan.memory_mib << 20, plan.cpus),
     }
-}
-
-/// Carries out `--logfile`. There is no log if the build ended before kiwi began.
-fn copy_log(log: &Path, copy: &Path) -> Result<()> {
-    if !log.exists() {
-        return Ok(());
-    }
-    fs::copy(log, copy)
-        .map(|_| ())
-        .host_context(|| format!("cannot copy the log to {} (--logfile)", copy.display()))
 }

@@ -1,23 +1,26 @@
 //! `boxbuild builds`, `logs`, `shell` and `prune`: failed builds that are kept.
 
-use std::fs::File;
 use std::path::Path;
 
 use serde::Serialize;
 
+use super::forced_end::{GRACE, forced_end};
 use super::signals;
 use crate::args::{LogsArgs, ShellArgs};
 use crate::exit_code::{ExitCode, HostContext, Result};
 use crate::output::json::print_document;
-use crate::output::print::{print_all_of, print_line, print_text};
+use crate::output::print::{print_line, print_log, print_text};
 use crate::output::progress::Progress;
-use boxbuild_core::failed_builds::{FailedBuild, FailedBuildError, FailedBuilds};
+use boxbuild_core::failed_builds::{FailedBuild, FailedBuildError, FailedBuilds, KeptLog};
 use boxbuild_core::plan::PlanError;
 use boxbuild_core::run::shell;
 use boxbuild_core::terminal;
 use boxbuild_engine::EngineChoice;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_host::stop::StopCheck;
+use boxbuild_host::text::{shown, shown_path};
 use boxbuild_host::units::{date, size};
+use boxbuild_host::watchdog::Watchdog;
 
 /// A kept build in `boxbuild builds --json`.
 #[derive(Debug, Serialize)]
@@ -73,7 +76,7 @@ pub(crate) fn list(json: bool) -> Result<ExitCode> {
     let text: String = found
         .map(|(id, build)| match build {
             Ok(build) => line(&build),
-            Err(error) => format!("{id:<16} {error}\n"),
+            Err(error) => format!("{:<16} {error}\n", shown(&id)),
         })
         .collect();
     if text.is_empty() {
@@ -90,8 +93,8 @@ fn line(build: &FailedBuild) -> String {
         record.id,
         date(record.time()),
         size(build.bytes),
-        Path::new(&record.description).display(),
-        record.reason,
+        shown_path(Path::new(&record.description)),
+        shown(&record.reason),
     )
 }
 
@@ -118,18 +121,22 @@ fn row(build: &FailedBuild) -> Row {
 /// Fails if there is no such build, or its log cannot be read.
 pub(crate) fn logs(args: &LogsArgs) -> Result<ExitCode> {
     let build = FailedBuilds::of_user()?.get(args.id.as_deref())?;
-    let log = build.folder.join("result.log");
-    let path = if args.console || !log.exists() {
-        if !args.console {
+    let log = if args.console {
+        None
+    } else {
+        let log = build.open_log(KeptLog::Kiwi)?;
+        if log.is_none() {
             print_line("kiwi wrote no log; this is the console of the box:");
         }
-        build.folder.join("console.log")
-    } else {
         log
     };
-    let mut file =
-        File::open(&path).host_context(|| format!("cannot open the log {}", path.display()))?;
-    print_all_of(&mut file)?;
+    let log = match log {
+        Some(log) => Some(log),
+        None => build.open_log(KeptLog::Console)?,
+    };
+    if let Some(mut log) = log {
+        print_log(&mut log)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -153,20 +160,24 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
     let installed = build.record.installed(&build.folder).map_err(damaged)?;
     let _held = build.hold()?;
     let interrupt = signals::take_over()?;
+    let stop = StopCheck::new(&interrupt, None);
+    let _watchdog = Watchdog::start(stop, GRACE, |stopped| forced_end(stopped, false))
+        .host_context(|| "cannot start a thread")?;
     // The disk is as that engine left it.
     let engine = EngineChoice::named(&build.record.engine)
         .ok_or_else(|| damaged(format!("the engine {} is not known", build.record.engine)))?;
     let selected = boxbuild_engine::select(engine, build.record.info.arch)?;
     let memory_mib = args.box_memory.map(|memory| memory.bytes >> 20);
     let mut progress = Progress::new(false);
-    for (what, path) in [
-        ("description", &build.record.description),
-        ("target folder", &build.record.target_dir),
+    let record = &build.record;
+    for (what, path, found) in [
+        ("description", &record.description, record.description()),
+        ("target folder", &record.target_dir, record.target_dir()),
     ] {
-        if !Path::new(path).is_dir() {
+        if found.is_none() {
             progress.note(&format!(
-                "the {what} {} is gone; the box sees the kept logs in its place",
-                Path::new(path).display()
+                "the {what} {} is gone, or a link is there now; the box sees the kept logs in its place",
+                shown_path(Path::new(path))
             ));
         }
     }

@@ -36,6 +36,7 @@ fn man(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Writes the page of `command`, as `name`, and those of its subcommands.
+#[expect(clippy::disallowed_methods, reason = "the user names the folder")]
 fn pages(
     command: clap::Command,
     name: String,

@@ -6,6 +6,7 @@ mod boxes;
 mod build;
 mod doctor;
 mod failed_builds;
+mod forced_end;
 mod generate;
 mod signals;
 

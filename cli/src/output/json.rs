@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use boxbuild_host::text;
 use serde::Serialize;
 
 use super::event::BuildEvent;
@@ -13,6 +14,7 @@ pub(crate) fn emit(event: &impl Serialize) {
     let Ok(line) = serde_json::to_string(event) else {
         return;
     };
+    let line = text::json(&line);
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
@@ -41,5 +43,21 @@ pub(crate) fn print_document(document: &impl Serialize) -> Result<()> {
 /// Returns one object or array as indented text.
 pub(crate) fn document_text(document: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(document).host_context(|| "cannot write JSON")?;
-    Ok(text + "\n")
+    Ok(text::json(&text).into_owned() + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fault 13: programs get true names, a terminal that shows them nothing but text.
+    #[test]
+    fn json_has_true_names_and_is_harmless() {
+        let name = "a\n\x1b[2J\u{9b}31m\u{202e}b\u{7f}";
+        let text = document_text(&[name]).unwrap();
+        let mut harmful = text.chars().filter(|char| text::is_harmful(*char));
+        assert!(harmful.all(|char| char == '\n'), "{text:?}");
+        let read: Vec<String> = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, [name]);
+    }
 }

@@ -2,6 +2,9 @@
 
 use std::io::{self, Read, Write};
 
+use boxbuild_core::kiwi_log::Lines;
+use boxbuild_host::text::screen;
+
 use super::text::error_lines;
 use crate::exit_code::{Failure, HostContext, Result};
 
@@ -10,18 +13,42 @@ const CLAP_PREFIX: &str = "error:";
 
 /// Prints to standard output. A reader that has gone away (`| head`) is not an error.
 pub(crate) fn print_text(text: &str) -> Result<()> {
-    unless_closed(anstream::stdout().write_all(text.as_bytes()))
+    unless_closed(anstream::stdout().write_all(screen(text).as_bytes()))
 }
 
-/// Copies `source` to standard output, byte by byte as it is.
-pub(crate) fn print_all_of(source: &mut impl Read) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    unless_closed(io::copy(source, &mut stdout).and_then(|_| stdout.flush()))
+/// Copies the log `source` to standard output, line by line, without what could do something to a
+/// terminal.
+pub(crate) fn print_log(source: &mut impl Read) -> Result<()> {
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    unless_closed(copy_lines(source, &mut stdout).and_then(|()| stdout.flush()))
+}
+
+fn copy_lines(source: &mut impl Read, target: &mut impl Write) -> io::Result<()> {
+    let mut lines = Lines::default();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let mut written = Ok(());
+        lines.push(&buffer[..count], |line| {
+            if written.is_ok() {
+                written = writeln!(target, "{line}");
+            }
+        });
+        written?;
+    }
+    lines
+        .rest()
+        .map_or(Ok(()), |rest| writeln!(target, "{rest}"))
 }
 
 /// Prints a line on standard error. One that is closed does not fail a command.
 pub(crate) fn print_line(text: &str) {
-    let _ = writeln!(anstream::stderr(), "{text}");
+    let _ = writeln!(anstream::stderr(), "{}", screen(text));
 }
 
 /// Prints a failure with its causes, one line each.
@@ -59,5 +86,22 @@ fn unless_closed(written: io::Result<()>) -> Result<()> {
             Err(error).host_context(|| "cannot write to standard output")
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fault 13: `boxbuild logs` showed the log byte by byte.
+    #[test]
+    fn a_log_does_nothing_to_the_terminal() {
+        let log = "one\n\x1b]0;title\x07two\r\n\u{202e}\u{9b}2Jthree\tx";
+        let mut shown = Vec::new();
+        copy_lines(&mut log.as_bytes(), &mut shown).unwrap();
+        assert_eq!(
+            String::from_utf8(shown).unwrap(),
+            "one\n0;titletwo\n2Jthree\tx\n"
+        );
     }
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use boxbuild_host::reporter::Reporter;
+use boxbuild_host::text::screen;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::event::{BuildEvent, PhaseState};
@@ -113,7 +114,7 @@ impl Reporter for Progress {
 
     fn detail(&mut self, text: &str) {
         match &self.current {
-            Some(Step { bar: Some(bar), .. }) => bar.set_message(text.to_owned()),
+            Some(Step { bar: Some(bar), .. }) => bar.set_message(screen(text).into_owned()),
             Some(step) if self.is_for_programs() => emit(&BuildEvent::Progress {
                 phase: step.name.clone(),
                 text: text.to_owned(),
@@ -124,7 +125,7 @@ impl Reporter for Progress {
 
     fn report(&mut self, text: &str) {
         match &mut self.current {
-            Some(Step { bar: Some(bar), .. }) => bar.set_message(text.to_owned()),
+            Some(Step { bar: Some(bar), .. }) => bar.set_message(screen(text).into_owned()),
             Some(step) if step.reported.elapsed() > REPORT_INTERVAL => {
                 step.reported = Instant::now();
                 print_line(&format!("  {:<14} {text}", step.name));

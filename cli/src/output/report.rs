@@ -1,37 +1,33 @@
 //! The report on a build that ran.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use boxbuild_core::output_dir;
 use boxbuild_core::plan::Plan;
 use boxbuild_core::run::{Failure, Outcome, Reason, Run};
-use boxbuild_host::digest::sha256;
 
 use super::event::{BuildOutcome, BuildResult, KeptBuild, PhaseTime, ResultFile};
 use super::print::{print_line, print_text};
 use super::text::result_lines;
-use crate::exit_code::{HostContext, Result};
+use crate::exit_code::Result;
 
-/// Returns the report on `run`. Reads the result files, for their checksums.
-///
-/// # Errors
-/// Fails if a result file cannot be read.
-pub(crate) fn report(run: &Run, plan: &Plan) -> Result<BuildResult> {
+/// Returns the report on `run`.
+pub(crate) fn report(run: &Run, plan: &Plan) -> BuildResult {
     let phases = run.phases.iter().map(|(phase, time)| PhaseTime {
         phase: phase.name().to_owned(),
         seconds: time.as_secs_f64(),
     });
-    Ok(BuildResult {
+    BuildResult {
         outcome: match &run.outcome {
             Outcome::Built(files) => BuildOutcome::Built {
-                files: files.iter().map(result_file).collect::<Result<_>>()?,
+                files: files.iter().map(result_file).collect(),
             },
             Outcome::Failed(failure) => failed(failure, plan),
         },
         seconds: run.total.as_secs_f64(),
         phases: phases.collect(),
         peak_memory_bytes: run.peak_memory,
-    })
+    }
 }
 
 /// Prints a report for people: results on standard output, a failure on standard error.
@@ -46,19 +42,12 @@ pub(crate) fn print_report(result: &BuildResult) -> Result<()> {
     }
 }
 
-fn result_file(path: &PathBuf) -> Result<ResultFile> {
-    let cannot = || format!("cannot read {}", path.display());
-    let metadata = path.symlink_metadata().host_context(cannot)?;
-    let sha256 = metadata
-        .is_file()
-        .then(|| sha256(&mut File::open(path)?).map(|(_, hash)| hash))
-        .transpose()
-        .host_context(cannot)?;
-    Ok(ResultFile {
-        path: lossy(path),
-        bytes: metadata.len(),
-        sha256,
-    })
+fn result_file(file: &output_dir::ResultFile) -> ResultFile {
+    ResultFile {
+        path: lossy(&file.path),
+        bytes: file.bytes,
+        sha256: file.sha256.clone(),
+    }
 }
 
 fn failed(failure: &Failure, plan: &Plan) -> BuildOutcome {

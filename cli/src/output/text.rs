@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use boxbuild_core::ssh;
+use boxbuild_host::text::shown;
 use boxbuild_host::units::{seconds, size};
 use owo_colors::OwoColorize;
 
@@ -64,7 +65,7 @@ pub(crate) fn result_lines(result: &BuildResult) -> Vec<String> {
         BuildOutcome::Built { files } => {
             let mut lines = Vec::new();
             for file in files {
-                lines.push(format!("{}  {}", file.path, size(file.bytes)));
+                lines.push(format!("{}  {}", shown(&file.path), size(file.bytes)));
                 lines.extend(file.sha256.iter().map(|hash| format!("  sha256 {hash}")));
             }
             lines.push(times(result));
@@ -83,7 +84,7 @@ pub(crate) fn result_lines(result: &BuildResult) -> Vec<String> {
                 .map(|line| format!("  | {line}"))
                 .collect();
             lines.push(format!("boxbuild: {message}"));
-            lines.extend(log.iter().map(|log| format!("  the log is {log}")));
+            lines.extend(log.iter().map(|log| format!("  the log is {}", shown(log))));
             lines.extend(kept.iter().map(|kept| {
                 let id = &kept.id;
                 format!(
@@ -181,6 +182,26 @@ mod tests {
                 "  hint: try again",
             ]
         );
+    }
+
+    /// Fault 13: a name with the end of a line looked like a line of boxbuild's.
+    #[test]
+    fn names_of_results_stay_within_their_lines() {
+        let result = BuildEvent::Result(BuildResult {
+            outcome: BuildOutcome::Built {
+                files: vec![ResultFile {
+                    path: String::from("/out/a\n\x1b[2Jbuilt in 0 s\u{202e}"),
+                    bytes: 6,
+                    sha256: None,
+                }],
+            },
+            seconds: 1.0,
+            phases: Vec::new(),
+            peak_memory_bytes: None,
+        });
+        let lines = plain(&result);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert_eq!(lines[0], "/out/a\\n\\u{1b}[2Jbuilt in 0 s\\u{202e}  6 B");
     }
 
     #[test]

@@ -159,17 +159,9 @@ fn a_published_image_is_fetched_as_the_options_allow() {
     sandbox.describe("tbz", "tbz", ":");
     let image = |tag: &str| format!("localhost/boxbuild/{}:{tag}", sandbox.box_name());
     let registry = |name: &str| format!("{{\"registry\":\"{name}\"}}");
-    sandbox.write_box("published", Some(&registry(&image("published"))));
+    sandbox.import_published();
     sandbox.write_box("nowhere", Some(&registry(&image("nowhere"))));
     sandbox.write_box("option", Some(&registry("--volume=/:/host")));
-    let archive = sandbox
-        .path("store")
-        .join(sandbox.box_name())
-        .join("container");
-    let mut import = sandbox.podman();
-    import.args(["import", "--quiet", "--change"]);
-    import.arg("ENTRYPOINT [\"/published\"]").arg(archive);
-    ProcessOutput::of(import.arg(image("published"))).expect(0, &[]);
 
     let build = |name: &str, front: &[&str]| {
         let mut build = sandbox.build_of(name, "tbz", "out", front);
@@ -209,7 +201,9 @@ fn a_published_image_is_fetched_as_the_options_allow() {
 fn start(sandbox: &ContainerSandbox, description: &str, target: &str) -> Running {
     let mut command = sandbox.build_command(description, target, &[]);
     let mut build = Running::start(command.process_group(0));
-    let started = sandbox.path(target).join(".boxbuild.partial/started");
+    let started = sandbox
+        .path(target)
+        .join(".boxbuild.partial/bundle/started");
     build.wait_until("its script", |_| started.exists());
     build
 }
@@ -243,7 +237,7 @@ fn two_containers_at_once() {
     let text = "in use by another build";
     sandbox.build("slow", "one").expect(3, &[text]);
     for (target, build) in ["one", "two"].into_iter().zip(builds) {
-        let go = sandbox.path(target).join(".boxbuild.partial/go");
+        let go = sandbox.path(target).join(".boxbuild.partial/bundle/go");
         fs::write(go, "").unwrap();
         build.finish().expect(0, &[]);
     }
@@ -289,7 +283,7 @@ fn is_ended_by(signal: Signal, test: &str) {
         sandbox.describe("hang", "tbz", "touch /bundle/started; sleep 1000");
     }
     let build = start(&sandbox, "hang", "out");
-    let attached = sandbox.path("out/.boxbuild.partial/loop").exists();
+    let attached = sandbox.path("out/.boxbuild.partial/bundle/loop").exists();
     assert_eq!(attached, with_loop, "whether a loop device was attached");
     match signal {
         Signal::SIGINT => build.signal_group(signal),

@@ -16,6 +16,7 @@ use super::device::{Context, Device};
 use super::fault::Fault;
 use super::interrupt::Interrupt;
 use super::kind::Kind;
+use super::pieces::{ZERO_PIECE, go_on, in_pieces, piece_end};
 use super::queue::ActiveQueue;
 use super::queue_thread::QueueThread;
 use super::stop_flag::StopFlag;
@@ -32,10 +33,6 @@ const SEGMENTS: u32 = QUEUE as u32 - 2;
 /// otherwise, whatever is offered here.
 const SEGMENT: u32 = 1 << 20;
 const MOST_BYTES: u64 = SEGMENTS as u64 * SEGMENT as u64;
-/// Bytes after which a long request looks whether the device shall stop: what a slow disk of the
-/// host moves in a moment. Zeroing goes on in larger pieces: mostly the host only notes it down.
-const PIECE: u64 = 4 << 20;
-const ZERO_PIECE: u64 = 64 << 20;
 /// Sectors of one discard or write-zeroes request, and ranges of one.
 const MOST_SECTORS: u32 = 1 << 22;
 const MOST_RANGES: usize = 16;
@@ -323,40 +320,6 @@ impl Server {
             }
         }
         Ok(())
-    }
-}
-
-/// The end of the piece of a disk that `at` is in. Pieces end at the same places for each request,
-/// so that none ends inside of a block.
-fn piece_end(at: u64, piece: u64) -> u64 {
-    (at / piece + 1) * piece
-}
-
-/// Whether work on a request shall go on.
-fn go_on(stop: &StopFlag) -> io::Result<()> {
-    if stop.is_raised() {
-        return Err(io::ErrorKind::Interrupted.into());
-    }
-    Ok(())
-}
-
-/// Calls `act` for each piece of `buffers`, with its offset on the disk: `offset` and following.
-fn in_pieces(
-    offset: u64,
-    mut buffers: Buffers<'_>,
-    stop: &StopFlag,
-    act: impl Fn(u64, &Buffers<'_>) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut at = offset;
-    loop {
-        let len = piece_end(at, PIECE) - at;
-        if buffers.len() as u64 <= len {
-            return act(at, &buffers);
-        }
-        go_on(stop)?;
-        let piece = buffers.take_front(len as usize).map_err(io::Error::other)?;
-        act(at, &piece)?;
-        at += len;
     }
 }
 

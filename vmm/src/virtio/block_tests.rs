@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use boxbuild_vmm_driver::{Access, Buffer, DriverQueue, QueueLayout};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+use vm_memory::{Bytes, GuestAddress};
 
 use Access::{Readable, Writable};
 
@@ -85,45 +85,6 @@ impl Fixture {
 const OK: u8 = blk::VIRTIO_BLK_S_OK as u8;
 const IOERR: u8 = blk::VIRTIO_BLK_S_IOERR as u8;
 const UNSUPPORTED: u8 = blk::VIRTIO_BLK_S_UNSUPP as u8;
-
-/// A long request is made of pieces, without a gap and in order, that end at the same places for each
-/// request.
-#[test]
-fn pieces_of_a_request_are_all_of_it() {
-    let sector = SECTOR;
-    for start in [0, sector, PIECE - sector, PIECE, PIECE + sector] {
-        for len in [0, sector, PIECE - sector, PIECE, PIECE + sector, 3 * PIECE] {
-            for cut in [1, 1000, PIECE / 2] {
-                let ram = allocate(64).unwrap();
-                let mut buffers = Buffers::default();
-                let cut = cut.min(len);
-                for (at, len) in [(0, cut), (cut, len - cut)] {
-                    let slice = ram.get_slice(GuestAddress(at), len as usize).unwrap();
-                    buffers.push(slice);
-                }
-                let seen = Mutex::new(Vec::new());
-                let moved = in_pieces(start, buffers, &StopFlag::new(), |at, part| {
-                    seen.lock().unwrap().push((at, part.len() as u64));
-                    Ok(())
-                });
-                moved.unwrap();
-                let seen = seen.into_inner().unwrap();
-                let mut next = start;
-                for (at, len) in &seen {
-                    assert!(*at == next && *len <= PIECE, "{seen:?}");
-                    next = at + len;
-                }
-                assert_eq!(next, start + len, "{seen:?}");
-                let inner = &seen[..seen.len() - 1];
-                assert!(
-                    inner
-                        .iter()
-                        .all(|(at, len)| (at + len).is_multiple_of(PIECE))
-                );
-            }
-        }
-    }
-}
 
 #[test]
 fn reads_and_writes_scattered_buffers() {

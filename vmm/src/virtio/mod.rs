@@ -19,6 +19,7 @@ mod interrupt;
 mod kind;
 pub mod net;
 mod pci;
+mod pieces;
 mod queue;
 mod queue_thread;
 pub mod rng;

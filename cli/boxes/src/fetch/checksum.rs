@@ -5,6 +5,7 @@ use std::fmt;
 use sha2::{Digest, Sha256, Sha512};
 
 use boxbuild_host::digest::hex;
+use boxbuild_host::text::shown;
 
 /// First line of a clear-signed message (RFC 9580, section 7).
 pub(super) const SIGNED_MESSAGE: &str = "-----BEGIN PGP SIGNED MESSAGE-----";
@@ -100,7 +101,8 @@ impl Checksum {
             [] => {
                 return Err(ChecksumError::None {
                     algorithm,
-                    begin: text.trim().chars().take(40).collect(),
+                    // What a server sent, an HTML page as a rule.
+                    begin: shown(&text.trim().chars().take(40).collect::<String>()).into_owned(),
                 });
             }
             [(hex, _)] => hex,
@@ -316,6 +318,17 @@ mod tests {
         assert_eq!(
             parse(&format!("{SIGNED_MESSAGE}\nHash: SHA256\n\n{HASH}  a\n")),
             Err(ChecksumError::CutOff)
+        );
+    }
+
+    /// Fault 13: what a server sends in place of a checksum reached the terminal as it was.
+    #[test]
+    fn a_text_of_a_server_stays_within_the_error() {
+        let error = parse("\x1b]0;title\x07\nboxbuild: built\u{202e}").unwrap_err();
+        let text = error.to_string();
+        assert!(
+            !text.chars().any(boxbuild_host::text::is_harmful),
+            "{text:?}"
         );
     }
 

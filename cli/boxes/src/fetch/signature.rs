@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use base64::Engine;
 use boxbuild_host::error::{Classify, ErrorClass};
 use boxbuild_host::input;
+use boxbuild_host::text::plain;
 
 use super::checksum::SIGNED_MESSAGE;
 
@@ -131,10 +132,11 @@ impl Key {
             .output()
             .map_err(SignatureError::NoProgram)?;
         if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr);
+            let lines = output.stderr.trim_ascii().split(|byte| *byte == b'\n');
+            let lines: Vec<String> = lines.map(plain).collect();
             return Err(SignatureError::Bad {
                 key: self.path.clone(),
-                output: text.trim().replace('\n', "; "),
+                output: lines.join("; "),
             });
         }
         Ok(if clear {

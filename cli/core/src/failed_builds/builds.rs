@@ -1,13 +1,18 @@
 //! The failed builds of a user.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use boxbuild_boxes::store::{Store, StoreError};
 use boxbuild_host::error::IoError;
 use boxbuild_host::nearest::{TYPO, nearest};
+use boxbuild_host::stop::StopCheck;
+use boxbuild_host::untrusted::{Dir, remove_tree};
+use boxbuild_protocol::paths::LOG_NAME;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::getuid;
 
@@ -23,6 +28,9 @@ pub(super) const MOST_BYTES: u64 = 32 << 30;
 
 /// Name of the folder in the box store.
 pub(super) const FOLDER: &str = ".builds";
+
+/// Name of the file with the end of the console, in a build's folder.
+pub(super) const CONSOLE_NAME: &str = "console.log";
 
 /// The builds of a user that are kept.
 #[derive(Debug, Clone)]
@@ -139,14 +147,22 @@ impl FailedBuilds {
     /// Fails if it is in use, or cannot be removed.
     pub fn remove(&self, id: &str) -> Result<u64, FailedBuildError> {
         let folder = self.folder.join(id);
-        let handle = File::open(&folder).map_err(IoError::on("open", &folder))?;
-        let _alone = Flock::lock(handle, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| FailedBuildError::InUse(id.to_owned()))?;
+        let builds = Dir::open(&self.folder).map_err(IoError::on("open", &self.folder))?;
+        let handle = builds
+            .folder(OsStr::new(id))
+            .map_err(IoError::on("open", &folder))?;
+        let _alone = Flock::lock(
+            File::from(OwnedFd::from(handle)),
+            FlockArg::LockExclusiveNonblock,
+        )
+        .map_err(|_| FailedBuildError::InUse(id.to_owned()))?;
         let freed = bytes(&folder);
         // Out of sight at once: what is half removed is no build.
-        let grave = self.folder.join(format!(".removed-{id}"));
-        fs::rename(&folder, &grave).map_err(IoError::on("remove", &folder))?;
-        fs::remove_dir_all(&grave).map_err(IoError::on("remove", &grave))?;
+        let grave = OsString::from(format!(".removed-{id}"));
+        builds
+            .move_to(OsStr::new(id), &builds, &grave)
+            .and_then(|()| remove_tree(&builds, &grave, &StopCheck::default()))
+            .map_err(IoError::on("remove", &folder))?;
         Ok(freed)
     }
 
@@ -167,15 +183,47 @@ impl FailedBuilds {
     }
 }
 
+/// The logs of a kept build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptLog {
+    /// kiwi's.
+    Kiwi,
+    /// The end of what the box wrote to its console.
+    Console,
+}
+
 impl FailedBuild {
+    /// Opens a log; `None` if the build left none. What is in it is the guest's.
+    ///
+    /// # Errors
+    /// Fails if it cannot be read.
+    pub fn open_log(&self, log: KeptLog) -> Result<Option<File>, FailedBuildError> {
+        let name = match log {
+            KeptLog::Kiwi => LOG_NAME,
+            KeptLog::Console => CONSOLE_NAME,
+        };
+        let open = Dir::open(&self.folder).and_then(|folder| folder.file(OsStr::new(name)));
+        match open {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                let path = self.folder.join(name);
+                Err(IoError::on("open the log", &path)(error).into())
+            }
+        }
+    }
+
     /// Holds the build while it is used.
     ///
     /// # Errors
     /// Fails if it is being removed.
     pub fn hold(&self) -> Result<Flock<File>, FailedBuildError> {
-        let handle = File::open(&self.folder).map_err(IoError::on("open", &self.folder))?;
-        let locked = Flock::lock(handle, FlockArg::LockSharedNonblock)
-            .map_err(|(_, errno)| IoError::on("lock", &self.folder)(errno.into()))?;
+        let handle = Dir::open(&self.folder).map_err(IoError::on("open", &self.folder))?;
+        let locked = Flock::lock(
+            File::from(OwnedFd::from(handle)),
+            FlockArg::LockSharedNonblock,
+        )
+        .map_err(|(_, errno)| IoError::on("lock", &self.folder)(errno.into()))?;
         Ok(locked)
     }
 }

@@ -1,19 +1,26 @@
 //! Keeping a build that has just failed.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use super::builds::{FailedBuild, FailedBuilds, bytes};
+use super::builds::{CONSOLE_NAME, FailedBuild, FailedBuilds, bytes};
 use super::error::FailedBuildError;
 use super::record::Record;
+use crate::held_folders::HeldFolders;
+use crate::log_copy;
 use crate::plan::Plan;
 use boxbuild_engine::Running;
 use boxbuild_host::error::IoError;
 use boxbuild_host::reaper::Reaper;
+use boxbuild_host::stop::StopCheck;
+use boxbuild_host::untrusted::{Dir, Replacement};
+use boxbuild_protocol::paths::LOG_NAME;
 
 /// A file system with less free space than this part of it is too full to keep a disk on.
 const LEAST_FREE_PERCENT: u64 = 5;
@@ -24,21 +31,23 @@ const MAKING: &str = ".making-";
 /// The failure, as it is recorded.
 #[derive(Debug)]
 pub struct Failed<'a> {
+    /// The folders of the build.
+    pub folders: &'a HeldFolders,
     /// Name of the engine.
     pub engine: &'a str,
     /// The reason, for the user.
     pub reason: String,
     /// boxbuild's exit code.
     pub exit_code: u8,
-    /// kiwi's log, if there is one.
-    pub log: &'a Path,
+    /// The folder of the guest's that may have kiwi's log.
+    pub share: &'a Dir,
     /// The end of what the box wrote to its console.
     pub console: &'a str,
 }
 
 impl FailedBuilds {
     /// Keeps the build by `plan` whose machine was `running`. Returns it, and the names of older
-    /// ones that went to make room.
+    /// ones that went to make room. `stop` is asked while the log is copied.
     ///
     /// # Errors
     /// Fails if it cannot be kept; nothing of it is left then.
@@ -47,6 +56,7 @@ impl FailedBuilds {
         plan: &Plan,
         running: &dyn Running,
         failed: &Failed<'_>,
+        stop: &StopCheck,
     ) -> Result<(FailedBuild, Vec<String>), FailedBuildError> {
         self.make()?;
         self.room()?;
@@ -56,24 +66,29 @@ impl FailedBuilds {
             .map_err(IoError::on("create a folder in", &self.folder))?;
         let folder = making.path();
         // Nothing is left behind if this process is killed right now.
-        let reaper = File::open(folder)
-            .and_then(|handle| Reaper::watch(folder, &handle))
+        let own = Dir::open(folder).map_err(IoError::on("open the folder", folder))?;
+        let reaper = own
+            .try_clone()
+            .and_then(|handle| Reaper::watch(folder, &File::from(OwnedFd::from(handle))))
             .map_err(IoError::on("watch over", folder))?;
-        let mut record = Record::new(plan, failed.engine, failed.reason.clone(), failed.exit_code);
+        let mut record = Record::new(plan, failed.folders, failed.engine, failed.reason.clone());
+        record.exit_code = failed.exit_code;
         record.disk = running
             .keep_disk(folder)
             .map_err(IoError::on("keep the disk in", folder))?;
         if record.disk.is_some() && link_box(plan, folder).is_ok() {
             record.box_folder = None;
         }
-        match fs::copy(failed.log, folder.join("result.log")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(IoError::on("copy the log", failed.log)(error).into());
-            }
-            _ => {}
-        }
-        let console = folder.join("console.log");
-        fs::write(&console, failed.console).map_err(IoError::on("write", &console))?;
+        keep_log(failed.share, &own, stop)
+            .map_err(IoError::on("copy the log to", &folder.join(LOG_NAME)))?;
+        let console = folder.join(CONSOLE_NAME);
+        Replacement::write(
+            &own,
+            OsStr::new(CONSOLE_NAME),
+            failed.console.as_bytes(),
+            0o600,
+        )
+        .map_err(IoError::on("write", &console))?;
         let place = self.publish(folder, &mut record)?;
         let _ = making.keep();
         drop(reaper);
@@ -114,8 +129,6 @@ impl FailedBuilds {
         let mut next = self.ids()?.iter().filter_map(number).max().unwrap_or(0) + 1;
         loop {
             record.id = format!("{name}-{next}");
-            // The last step but one may have been taken before.
-            let _ = fs::remove_file(folder.join(super::record::NAME));
             record
                 .write(folder)
                 .map_err(IoError::on("write the description in", folder))?;
@@ -130,7 +143,27 @@ impl FailedBuilds {
     }
 }
 
+/// Copies the log of the guest's, if it left one that is a regular file.
+fn keep_log(share: &Dir, folder: &Dir, stop: &StopCheck) -> io::Result<()> {
+    let log = match share.file(OsStr::new(LOG_NAME)) {
+        Ok(log) => log,
+        // What else the guest may have put there is no log.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidData
+            ) =>
+        {
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let mut copy = folder.create(OsStr::new(LOG_NAME), 0o600)?;
+    log_copy::copy(&log, &mut copy, stop)
+}
+
 /// Holds the box's files as they are, whatever becomes of the box.
+#[expect(clippy::disallowed_methods, reason = "files of the box store")]
 fn link_box(plan: &Plan, folder: &Path) -> io::Result<()> {
     let installed = &plan.installed;
     let info = &installed.info;

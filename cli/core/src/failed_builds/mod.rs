@@ -13,7 +13,7 @@ mod scratch;
 #[cfg(test)]
 mod tests;
 
-pub use builds::{FailedBuild, FailedBuilds};
+pub use builds::{FailedBuild, FailedBuilds, KeptLog};
 pub use error::FailedBuildError;
 pub use keep::Failed;
 pub use record::{KeptShare, Record};

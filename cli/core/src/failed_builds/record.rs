@@ -1,8 +1,8 @@
 //! What is known of a kept build.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::Write;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -10,12 +10,17 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::boot::Boot;
+use crate::held_folders::{HeldFolders, is_still};
 use crate::plan::Plan;
 use boxbuild_boxes::store::{BoxFile, BoxInfo, InstalledBox};
 use boxbuild_engine::Network;
+use boxbuild_host::untrusted::{Dir, Replacement};
 
 /// Name of the file with the record.
 pub(super) const NAME: &str = "build.json";
+
+/// Longest record that is read, in bytes.
+const LONGEST: u64 = 4 << 20;
 
 /// `build.json`. Paths may have any bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +72,18 @@ pub struct KeptShare {
     pub tag: String,
     /// The folder, on the host and in the box.
     pub path: OsString,
+    /// Where that led before the box ran, if it was noted.
+    #[serde(default)]
+    pub real: Option<OsString>,
+}
+
+impl KeptShare {
+    /// The folder, if its path still leads to where it led.
+    pub fn folder(&self) -> Option<&Path> {
+        let path = Path::new(&self.path);
+        let real = self.real.as_ref().map_or(path, Path::new);
+        Some(path).filter(|path| is_still(path, real))
+    }
 }
 
 impl Record {
@@ -74,7 +91,7 @@ impl Record {
     pub const FORMAT: u32 = 1;
 
     /// Describes a build by `plan` that failed now.
-    pub(super) fn new(plan: &Plan, engine: &str, reason: String, exit_code: u8) -> Record {
+    pub(super) fn new(plan: &Plan, folders: &HeldFolders, engine: &str, reason: String) -> Record {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let installed = &plan.installed;
         Record {
@@ -82,7 +99,7 @@ impl Record {
             id: String::new(),
             failed: now.map_or(0, |time| time.as_secs()),
             reason,
-            exit_code,
+            exit_code: 1,
             engine: engine.to_owned(),
             info: installed.info.clone(),
             box_folder: Some(installed.dir.clone().into()),
@@ -102,9 +119,22 @@ impl Record {
                 .map(|share| KeptShare {
                     tag: share.tag.to_string(),
                     path: share.root.clone().into(),
+                    real: folders.real(&share.root),
                 })
                 .collect(),
         }
+    }
+
+    /// The description, if it is still where it was, through no link that has appeared since.
+    pub fn description(&self) -> Option<&Path> {
+        let path = Path::new(&self.description);
+        Some(path).filter(|path| is_still(path, path))
+    }
+
+    /// The target folder, in the same way.
+    pub fn target_dir(&self) -> Option<&Path> {
+        let path = Path::new(&self.target_dir);
+        Some(path).filter(|path| is_still(path, path))
     }
 
     /// When it failed.
@@ -113,14 +143,17 @@ impl Record {
     }
 
     pub(super) fn write(&self, folder: &Path) -> std::io::Result<()> {
-        let mut file = File::create_new(folder.join(NAME))?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
-        file.sync_all()
+        let text = serde_json::to_vec_pretty(self)?;
+        Replacement::write(&Dir::open(folder)?, OsStr::new(NAME), &text, 0o600)
     }
 
     /// What is in `folder`, or what is wrong with it.
     pub(super) fn read(folder: &Path) -> Result<Record, String> {
-        let text = fs::read(folder.join(NAME)).map_err(|error| error.to_string())?;
+        let mut text = Vec::new();
+        Dir::open(folder)
+            .and_then(|folder| folder.file(OsStr::new(NAME)))
+            .and_then(|file| file.take(LONGEST).read_to_end(&mut text))
+            .map_err(|error| error.to_string())?;
         let record: Record = serde_json::from_slice(&text)
             .map_err(|error| format!("{NAME}, perhaps of another version of boxbuild: {error}"))?;
         let outside = |file: &&BoxFile| file.name.contains('/') || file.name.starts_with('.');

@@ -9,8 +9,11 @@ use std::path::Path;
 
 use super::builds::{FOLDER, MOST};
 use super::*;
+use crate::held_folders::HeldFolders;
 use crate::plan::tests::plan_in;
 use boxbuild_engine::{Console, Running, Usage};
+use boxbuild_host::stop::StopCheck;
+use boxbuild_host::untrusted::Dir;
 
 #[derive(Debug)]
 struct Gone;
@@ -50,9 +53,14 @@ impl Sandbox {
         for file in ["kernel", "initrd", "disk"] {
             fs::write(small.join(file), "").unwrap();
         }
-        fs::write(dir.path().join("log"), "why").unwrap();
+        fs::create_dir(dir.path().join("share")).unwrap();
+        fs::write(dir.path().join("share/result.log"), "why").unwrap();
         Sandbox {
-            plan: plan_in(small, |_| {}).unwrap(),
+            plan: {
+                let mut plan = plan_in(small, |_| {}).unwrap();
+                plan.target_dir = dir.path().join("target");
+                plan
+            },
             builds: FailedBuilds::of(dir.path()),
             dir,
         }
@@ -60,13 +68,16 @@ impl Sandbox {
 
     fn keep(&self) -> (FailedBuild, Vec<String>) {
         let failed = Failed {
+            folders: &HeldFolders::take(&self.plan).unwrap(),
             engine: "qemu",
             reason: String::from("it failed"),
             exit_code: 1,
-            log: &self.dir.path().join("log"),
+            share: &Dir::open(&self.dir.path().join("share")).unwrap(),
             console: "said",
         };
-        self.builds.keep(&self.plan, &Gone, &failed).unwrap()
+        self.builds
+            .keep(&self.plan, &Gone, &failed, &StopCheck::default())
+            .unwrap()
     }
 
     fn left(&self) -> Vec<String> {
@@ -155,4 +166,32 @@ fn a_damaged_record_is_reported() {
         assert!(error.contains("boxbuild prune small-1"), "{error}");
     }
     sandbox.builds.remove("small-1").unwrap();
+}
+
+/// Faults 1 and 5: a link named result.log had any file of the user's copied, and shown by
+/// `boxbuild logs`; a FIFO had the program wait for ever.
+#[test]
+fn what_a_guest_named_result_log_is_no_way_to_other_files() {
+    let sandbox = Sandbox::new();
+    let log = sandbox.dir.path().join("share/result.log");
+    let secret = sandbox.dir.path().join("secret");
+    fs::write(&secret, "key").unwrap();
+    for number in 1..=3 {
+        fs::remove_file(&log).unwrap();
+        match number {
+            1 => std::os::unix::fs::symlink(&secret, &log).unwrap(),
+            2 => nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            // A kept log of its own is opened through the same door.
+            _ => fs::write(&log, "why").unwrap(),
+        }
+        let (build, _) = sandbox.keep();
+        if number == 3 {
+            fs::remove_file(build.folder.join("result.log")).unwrap();
+            std::os::unix::fs::symlink(&secret, build.folder.join("result.log")).unwrap();
+            assert!(build.open_log(KeptLog::Kiwi).is_err());
+        } else {
+            assert!(build.open_log(KeptLog::Kiwi).unwrap().is_none(), "{number}");
+        }
+        assert!(build.open_log(KeptLog::Console).unwrap().is_some());
+    }
 }

@@ -1,8 +1,13 @@
 //! A build: the plan is carried out, supervised, and judged.
 
+use std::time::Duration;
+
 use boxbuild_engine::{Ended, Running, events};
+use boxbuild_host::error::IoError;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_host::stop::StopCheck;
+use boxbuild_protocol::paths::LOG_NAME;
 
 use super::error::BuildError;
 use super::monitor::{Limits, Monitor};
@@ -11,8 +16,9 @@ use super::runner::Runner;
 use super::supervise::{Attach, End, supervise};
 use crate::boot::Boot;
 use crate::failed_builds::{Failed, FailedBuilds};
+use crate::held_folders::HeldFolders;
 use crate::kiwi_log::Phase;
-use crate::output_dir::OutputDir;
+use crate::output_dir::{OutputDir, OutputDirError, PublishError, Published};
 use crate::plan::Plan;
 use crate::ssh::Ssh;
 use crate::timeline::Milestone;
@@ -26,22 +32,29 @@ pub enum Attempt {
     Last,
 }
 
-/// Carries out `plan` with `runner`.
+/// How long the log of a failed build may be copied.
+const KEEP_TIME: Duration = Duration::from_secs(10);
+
+/// Carries out `plan` with `runner`, in `folders`.
 ///
 /// # Errors
 /// Fails if the build cannot be started, or its results cannot be published. A build that ran
 /// and failed is an [`Outcome`].
 pub fn run(
     plan: &Plan,
+    folders: &HeldFolders,
     runner: Runner<'_>,
     attempt: Attempt,
     interrupt: &Interrupt,
     progress: &mut dyn Reporter,
 ) -> Result<Run, BuildError> {
     // Before anything is changed.
+    if let Some(path) = folders.changed() {
+        return Err(BuildError::Replaced(path.to_owned()));
+    }
     let ssh = plan.ssh.as_ref().map(Ssh::listen).transpose()?;
     let _held = runner.hold(plan)?;
-    let output = OutputDir::acquire(&plan.target_dir)?;
+    let mut output = OutputDir::stage(folders.target(), &StopCheck::new(interrupt, None))?;
     let (sender, events) = events();
     progress.begin(Phase::Boot.name());
     let limits = Limits {
@@ -50,7 +63,12 @@ pub fn run(
     };
     let address = ssh.as_ref().and_then(|ssh| ssh.local_addr().ok());
     let command = address.and_then(|address| Some(plan.ssh.as_ref()?.command(address.port())));
-    let mut monitor = Monitor::new(&output.log(), limits, command, progress);
+    let log = output
+        .share_dir()
+        .try_clone()
+        .map_err(IoError::on("open the folder", output.share()))
+        .map_err(OutputDirError::from)?;
+    let mut monitor = Monitor::new(Some(log), limits, command, progress);
     let mut running = runner.job(plan, &output, ssh)?.start(sender)?;
     if let Some(address) = address {
         monitor.progress().listening(address);
@@ -70,33 +88,33 @@ pub fn run(
     let came_up = monitor.came_up();
     let failure = reason.map(|reason| Failure {
         last_lines: monitor.last_lines(&reason),
-        kept: keep(
+        kept: Build {
             plan,
-            &runner,
+            runner: &runner,
+            folders,
             attempt,
-            &reason,
-            running.as_ref(),
-            &mut monitor,
-            &output,
-        ),
+            interrupt,
+        }
+        .keep(&reason, running.as_ref(), &mut monitor, &output),
         log: None,
         reason,
     });
     drop(running);
+    // A user at the console has all the time there is.
+    let until = match plan.timeout {
+        Some(limit) if !plan.debug => monitor.started().checked_add(limit),
+        _ => None,
+    };
+    let stop = StopCheck::new(interrupt, until);
     let timeline = monitor.into_timeline();
     progress.finish(failure.is_none());
-    let outcome = match failure {
-        None => Outcome::Built(output.publish()?),
-        Some(mut failure) => {
-            failure.log = output.publish_failure(match failure.reason {
-                Reason::Kiwi(code) if code != 0 => code,
-                _ => 1,
-            })?;
-            Outcome::Failed(failure)
-        }
-    };
+    let (outcome, published) = conclude(&mut output, failure, plan, &stop)?;
+    for note in &published.notes {
+        progress.note(note);
+    }
     Ok(Run {
         outcome,
+        log: published.log,
         phases,
         total,
         peak_memory,
@@ -105,12 +123,49 @@ pub fn run(
     })
 }
 
+/// Publishes the results, or what there is of a failed build.
+fn conclude(
+    output: &mut OutputDir<'_>,
+    failure: Option<Failure>,
+    plan: &Plan,
+    stop: &StopCheck,
+) -> Result<(Outcome, Published), BuildError> {
+    let mut failure = match failure {
+        Some(failure) => failure,
+        None => match output.publish(stop) {
+            Ok(mut published) => {
+                let files = std::mem::take(&mut published.files);
+                return Ok((Outcome::Built(files), published));
+            }
+            Err(PublishError::Stopped(stopped)) => Failure {
+                reason: Reason::of_stop(stopped, plan.timeout),
+                last_lines: Vec::new(),
+                log: None,
+                kept: None,
+            },
+            Err(error) => {
+                // The error is the one to report; a verdict of 0 is not there.
+                let _ = output.publish_failure(1);
+                return Err(OutputDirError::from(error).into());
+            }
+        },
+    };
+    let published = output.publish_failure(match failure.reason {
+        Reason::Kiwi(code) if code != 0 => code,
+        _ => 1,
+    })?;
+    if published.log.is_some() {
+        failure.log = Some(plan.target_dir.join(LOG_NAME));
+    }
+    Ok((Outcome::Failed(failure), published))
+}
+
 /// Why there is no result, or `None` if there is one.
 fn reason(
     end: End,
     monitor: &mut Monitor<'_>,
     runner: &Runner<'_>,
-    output: &OutputDir,
+    output: &OutputDir<'_>,
 ) -> Option<Reason> {
     // A user who leaves the console when the build has come to its end does not interrupt it.
     let ended = if end.left && monitor.exit_code().is_some() {
@@ -126,48 +181,61 @@ fn reason(
         })
 }
 
-/// Keeps what a failed build left, where that is wanted and worth it. That it cannot be kept
-/// changes nothing about the build.
-fn keep(
-    plan: &Plan,
-    runner: &Runner<'_>,
+/// What decides about keeping a build.
+struct Build<'a> {
+    plan: &'a Plan,
+    runner: &'a Runner<'a>,
+    folders: &'a HeldFolders,
     attempt: Attempt,
-    reason: &Reason,
-    running: &dyn Running,
-    monitor: &mut Monitor<'_>,
-    output: &OutputDir,
-) -> Option<Kept> {
-    let another_boot = attempt == Attempt::First && reason.is_of_the_boot(monitor.came_up());
-    if !plan.keep_failed || !reason.leaves_a_disk() || another_boot {
-        return None;
-    }
-    let failed = Failed {
-        engine: runner.name(),
-        reason: reason.to_string(),
-        exit_code: reason.exit_code(),
-        log: &output.log(),
-        console: monitor.transcript(),
-    };
-    let store = plan.installed.dir.parent().unwrap_or(&plan.installed.dir);
-    match FailedBuilds::of(store).keep(plan, running, &failed) {
-        Ok((build, removed)) => {
-            if !removed.is_empty() {
-                monitor.progress().note(&format!(
-                    "older failed builds were removed to make room: {}",
-                    removed.join(", ")
-                ));
-            }
-            Some(Kept {
-                id: build.record.id,
-                bytes: build.bytes,
-            })
+    interrupt: &'a Interrupt,
+}
+
+impl Build<'_> {
+    /// Keeps what a failed build left, where that is wanted and worth it. That it cannot be kept
+    /// changes nothing about the build.
+    fn keep(
+        &self,
+        reason: &Reason,
+        running: &dyn Running,
+        monitor: &mut Monitor<'_>,
+        output: &OutputDir<'_>,
+    ) -> Option<Kept> {
+        let plan = self.plan;
+        let another_boot =
+            self.attempt == Attempt::First && reason.is_of_the_boot(monitor.came_up());
+        if !plan.keep_failed || !reason.leaves_a_disk() || another_boot {
+            return None;
         }
-        Err(error) => {
-            let cause = std::error::Error::source(&error)
-                .map_or_else(String::new, |cause| format!(": {cause}"));
-            let note = format!("the failed build is not kept: {error}{cause}");
-            monitor.progress().note(&note);
-            None
+        let failed = Failed {
+            engine: self.runner.name(),
+            folders: self.folders,
+            reason: reason.to_string(),
+            exit_code: reason.exit_code(),
+            share: output.share_dir(),
+            console: monitor.transcript(),
+        };
+        let store = plan.installed.dir.parent().unwrap_or(&plan.installed.dir);
+        let stop = StopCheck::within(self.interrupt, KEEP_TIME);
+        match FailedBuilds::of(store).keep(plan, running, &failed, &stop) {
+            Ok((build, removed)) => {
+                if !removed.is_empty() {
+                    monitor.progress().note(&format!(
+                        "older failed builds were removed to make room: {}",
+                        removed.join(", ")
+                    ));
+                }
+                Some(Kept {
+                    id: build.record.id,
+                    bytes: build.bytes,
+                })
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error)
+                    .map_or_else(String::new, |cause| format!(": {cause}"));
+                let note = format!("the failed build is not kept: {error}{cause}");
+                monitor.progress().note(&note);
+                None
+            }
         }
     }
 }

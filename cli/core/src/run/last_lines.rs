@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// The last lines of a stream that are not blank.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct LastLines {
     lines: VecDeque<String>,
     most: usize,

@@ -22,7 +22,7 @@ use crate::ssh;
 /// The machine for this plan, which is reached through the port that `ssh` holds.
 pub(super) fn machine(
     plan: &Plan,
-    output: &OutputDir,
+    output: &OutputDir<'_>,
     processor: Processor,
     ssh: Option<TcpListener>,
 ) -> Result<Machine, BuildError> {

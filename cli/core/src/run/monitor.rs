@@ -1,11 +1,11 @@
 //! Everything observed of a running box, and the verdict on it.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use boxbuild_engine::{Ended, Usage};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_host::untrusted::Dir;
 use boxbuild_protocol::report::{GuestPhase, Report, Sshd};
 
 use super::build_log::BuildLog;
@@ -55,15 +55,18 @@ pub(super) struct Monitor<'a> {
     reports: GuestReports,
     recorder: Recorder,
     came_up: bool,
+    /// There is more of the log to read.
+    behind: bool,
     /// The command that leads into the box, until the box has told whether it does.
     ssh: Option<String>,
 }
 
 impl<'a> Monitor<'a> {
-    /// Monitors a machine that starts now and writes the log `log`. `ssh` is the command that
+    /// Monitors a machine that starts now and writes its log into the
+    /// folder `log`, if there is one. `ssh` is the command that
     /// leads into the box, if a port does.
     pub(super) fn new(
-        log: &Path,
+        log: Option<Dir>,
         limits: Limits,
         ssh: Option<String>,
         progress: &'a mut dyn Reporter,
@@ -80,13 +83,16 @@ impl<'a> Monitor<'a> {
             reports: GuestReports::default(),
             recorder: Recorder::of_this_process(),
             came_up: false,
+            behind: false,
             ssh,
         }
     }
 
     /// How long to wait for the machine to say something before the log is looked at.
     pub(super) fn tick(&self) -> Duration {
-        if self.log.is_empty() {
+        if self.behind {
+            Duration::ZERO
+        } else if self.log.is_empty() {
             FIRST_TICK
         } else {
             TICK
@@ -205,14 +211,21 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// Looks at the log.
+    /// Looks at the log: a piece of what is new.
     pub(super) fn look(&mut self) {
-        if let Some(lines) = self.log.poll() {
+        let gained = self.with_log(|log, show| log.poll(show));
+        self.behind = gained.more;
+        if gained.grown {
             self.last_life = Instant::now();
-            for line in lines {
-                self.log_line(&line);
-            }
         }
+    }
+
+    /// Has `read` call a function for each line of the log.
+    fn with_log<T>(&mut self, read: impl FnOnce(&mut BuildLog, &mut dyn FnMut(&str)) -> T) -> T {
+        let mut log = std::mem::take(&mut self.log);
+        let result = read(&mut log, &mut |line| self.log_line(line));
+        self.log = log;
+        result
     }
 
     fn log_line(&mut self, line: &str) {
@@ -261,10 +274,7 @@ impl<'a> Monitor<'a> {
 
     /// Takes what came last.
     pub(super) fn end(&mut self) {
-        self.look();
-        if let Some(rest) = self.log.rest() {
-            self.log_line(&rest);
-        }
+        self.with_log(|log, show| log.end(show));
         let progress = &mut self.progress;
         self.console.finish(|line| progress.line(line));
     }
@@ -295,6 +305,11 @@ impl<'a> Monitor<'a> {
             (Ended::Killed, _) => Some(Reason::Interrupted),
             (Ended::Failed(text), _) => Some(Reason::Engine(text.clone())),
         }
+    }
+
+    /// When the machine was started.
+    pub(super) fn started(&self) -> Instant {
+        self.started
     }
 
     /// Time since the start.

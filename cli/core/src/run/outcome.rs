@@ -1,10 +1,13 @@
 //! The outcome of a run.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::kiwi_log::Phase;
+use crate::output_dir::ResultFile;
 use crate::timeline::Timeline;
+use boxbuild_host::stop::Stopped;
 use boxbuild_host::units::seconds;
 
 /// A machine that ran.
@@ -12,6 +15,8 @@ use boxbuild_host::units::seconds;
 pub struct Run {
     /// The verdict on the build.
     pub outcome: Outcome,
+    /// kiwi's log, if there is one.
+    pub log: Option<File>,
     /// How long each phase took, in order.
     pub phases: Vec<(Phase, Duration)>,
     /// From power-on to the end.
@@ -38,8 +43,8 @@ impl Run {
 /// The verdict on a build.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The result files, published.
-    Built(Vec<PathBuf>),
+    /// The results, published.
+    Built(Vec<ResultFile>),
     /// There is no result.
     Failed(Failure),
 }
@@ -151,6 +156,14 @@ impl Reason {
             Reason::Engine(_) => "engine",
             Reason::Container(_) => "container",
             Reason::UnreadableCode(_) => "unreadable-code",
+        }
+    }
+
+    /// The reason for a build that was stopped, whose limit of time is `limit`.
+    pub(super) fn of_stop(stopped: Stopped, limit: Option<Duration>) -> Reason {
+        match stopped {
+            Stopped::Interrupted => Reason::Interrupted,
+            Stopped::TimeOver => Reason::Timeout(limit.unwrap_or_default()),
         }
     }
 

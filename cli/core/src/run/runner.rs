@@ -50,7 +50,7 @@ impl<'a> Runner<'a> {
     pub(super) fn job(
         &self,
         plan: &Plan,
-        output: &OutputDir,
+        output: &OutputDir<'_>,
         ssh: Option<TcpListener>,
     ) -> Result<Box<dyn Job + 'a>, BuildError> {
         match *self {
@@ -75,7 +75,7 @@ impl<'a> Runner<'a> {
 }
 
 /// The container for `plan`.
-fn container(plan: &Plan, output: &OutputDir) -> Result<Container, BuildError> {
+fn container(plan: &Plan, output: &OutputDir<'_>) -> Result<Container, BuildError> {
     let info = &plan.installed.info;
     let environment = plan.environment.clone();
     let guest = match info.container {

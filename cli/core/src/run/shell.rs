@@ -1,6 +1,5 @@
 //! `boxbuild shell`: a root shell on the disk of a failed build.
 
-use std::path::Path;
 use std::time::Duration;
 
 use boxbuild_boxes::box_lock::{BoxLock, DiskAccess};
@@ -49,7 +48,7 @@ pub fn run(
         idle: Some(PATIENCE),
     };
     // It writes no log.
-    let mut monitor = Monitor::new(Path::new("/dev/null/none"), limits, None, progress);
+    let mut monitor = Monitor::new(None, limits, None, progress);
     let mut running = engine.start(machine, sender)?;
     let attach = if build.record.fast {
         Attach::ToShell

@@ -180,6 +180,7 @@ impl Recorder {
 }
 
 /// How long this process has been running.
+#[expect(clippy::disallowed_methods, reason = "of the kernel")]
 fn age() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let (_, fields) = stat.rsplit_once(')')?;

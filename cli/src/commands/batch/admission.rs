@@ -119,6 +119,7 @@ pub(super) fn needed(memory: u64) -> u64 {
 
 /// Returns the free memory in bytes: the host's (proc_meminfo(5)), or what a control group of this
 /// process leaves of it (Documentation/admin-guide/cgroup-v2.rst, "Memory"), whichever is less.
+#[expect(clippy::disallowed_methods, reason = "of the kernel")]
 fn free_memory(proc: &Path, groups: &Path) -> Option<u64> {
     let info = fs::read_to_string(proc.join("meminfo")).ok()?;
     let available = info

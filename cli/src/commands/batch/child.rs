@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
@@ -58,14 +57,13 @@ impl RunningBuild {
     /// that thread ends (PR_SET_PDEATHSIG).
     ///
     /// # Errors
-    /// Fails if the log cannot be created, or the process cannot be started.
+    /// Fails if the process cannot be started.
     pub(super) fn start(
         number: usize,
         build: &CheckedBuild,
-        log: &Path,
+        log: File,
         sender: &SyncSender<ChildEvent>,
     ) -> io::Result<RunningBuild> {
-        let log = File::create(log)?;
         let mut command = Command::new(SELF);
         command
             .arg0("boxbuild")

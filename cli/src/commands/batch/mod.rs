@@ -30,13 +30,15 @@ use std::time::Instant;
 use boxbuild_host::error::ErrorClass;
 use boxbuild_host::input;
 use boxbuild_host::interrupt::Interrupt;
+use boxbuild_host::text::shown_path;
+use boxbuild_host::untrusted::Dir;
 
 use super::signals;
 use crate::args::BatchArgs;
 use crate::exit_code::{ExitCode, HostContext, Result};
 use crate::output::json::{emit, print_document};
 use crate::output::print::{print_line, print_text};
-use admission::{Capacity, Limits};
+use admission::Capacity;
 use build::Build;
 use check::CheckedBatch;
 use display::Display;
@@ -87,7 +89,15 @@ pub(super) fn run(args: &BatchArgs) -> Result<ExitCode> {
             log_dir.display()
         )
     })?;
-    Ok(carry_out(&batch, limits, log_dir, args, &interrupt))
+    let logs = Dir::open(&log_dir)
+        .host_context(|| format!("cannot open {} for the logs", shown_path(&log_dir)))?;
+    let rules = Rules {
+        limits,
+        fail_fast: args.fail_fast,
+        log_dir,
+        logs,
+    };
+    Ok(carry_out(&batch, &rules, args, &interrupt))
 }
 
 /// Returns the builds that `--only` names; all of them if it is not given.
@@ -124,8 +134,7 @@ fn log_dir(args: &BatchArgs, batch: &BatchFile, file: &Path, folder: &Path) -> R
 /// Runs checked builds, and returns the exit code.
 fn carry_out(
     batch: &CheckedBatch,
-    limits: Limits,
-    log_dir: PathBuf,
+    rules: &Rules,
     args: &BatchArgs,
     interrupt: &Interrupt,
 ) -> ExitCode {
@@ -136,16 +145,11 @@ fn carry_out(
         for note in &batch.notes {
             print_line(note);
         }
-        print_line(&dry_run::heading(batch, &limits));
+        print_line(&dry_run::heading(batch, &rules.limits));
         Display::for_people(builds, args.verbose)
     };
-    let rules = Rules {
-        limits,
-        fail_fast: args.fail_fast,
-        log_dir,
-    };
     let started = Instant::now();
-    let outcomes = schedule::run(builds, &rules, interrupt, &mut display);
+    let outcomes = schedule::run(builds, rules, interrupt, &mut display);
     display.finish();
     let exit_code = outcome::exit_code(&outcomes, interrupt.count() > 0);
     let total = started.elapsed();

@@ -1,10 +1,15 @@
 //! Runs the builds of a batch in their order, as many at once as the host has room for.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use boxbuild_host::interrupt::Interrupt;
+use boxbuild_host::umask::umask;
+use boxbuild_host::untrusted::Dir;
 
 use super::admission::{Limits, needed};
 use super::build_progress::BuildProgress;
@@ -30,6 +35,8 @@ pub(super) struct Rules {
     pub(super) fail_fast: bool,
     /// Folder for the logs.
     pub(super) log_dir: PathBuf,
+    /// The same, opened before any guest ran.
+    pub(super) logs: Dir,
 }
 
 /// Runs all builds. Returns their outcomes, in the same order.
@@ -95,7 +102,9 @@ impl Schedule<'_> {
             self.waiting.remove(place);
             let build = &self.builds[number];
             let log = log_path(&self.rules.log_dir, build);
-            match RunningBuild::start(number, build, &log, sender) {
+            let started = new_log(&self.rules.logs, build)
+                .and_then(|file| RunningBuild::start(number, build, file, sender));
+            match started {
                 Ok(started) => {
                     self.display.started(number);
                     self.running.push(started);
@@ -202,5 +211,16 @@ impl Schedule<'_> {
 }
 
 fn log_path(log_dir: &Path, build: &CheckedBuild) -> PathBuf {
-    log_dir.join(format!("{}.log", build.name))
+    log_dir.join(log_name(build))
+}
+
+fn log_name(build: &CheckedBuild) -> String {
+    format!("{}.log", build.name)
+}
+
+/// Begins the log of a build, in the place of an earlier one.
+fn new_log(logs: &Dir, build: &CheckedBuild) -> io::Result<File> {
+    let name = log_name(build);
+    logs.remove(OsStr::new(&name))?;
+    logs.create(OsStr::new(&name), 0o666 & !umask())
 }

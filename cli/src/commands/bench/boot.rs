@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::report::{Report, single};
 use crate::output::progress::Progress;
 use boxbuild_boxes::store::{Store, StoreError};
+use boxbuild_core::held_folders::HeldFolders;
 use boxbuild_core::host_facts::HostFacts;
 use boxbuild_core::plan::{Folders, PlanError};
 use boxbuild_core::request::BuildRequest;
@@ -53,6 +54,7 @@ impl Classify for BenchError {
 ///
 /// # Errors
 /// Fails if there is no such box or engine, or the box does not start kiwi.
+#[expect(clippy::disallowed_methods, reason = "a folder of its own")]
 pub(super) fn measure(
     report: &mut Report,
     name: &str,
@@ -78,7 +80,8 @@ pub(super) fn measure(
     }
     report.engine = Some(selected.engine.name().to_owned());
     let runner = Runner::Machine(selected.engine.as_ref());
-    let run = run::run(&plan, runner, Attempt::Last, interrupt, progress)?;
+    let folders = HeldFolders::take(&plan).map_err(BuildError::from)?;
+    let run = run::run(&plan, &folders, runner, Attempt::Last, interrupt, progress)?;
     let Some(first_line) = run.timeline.first_line() else {
         return Err(BenchError::Boot(match &run.outcome {
             Outcome::Failed(failure) => failure.reason.to_string(),

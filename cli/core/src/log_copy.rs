@@ -1,0 +1,220 @@
+//! Copies of kiwi's log, which is the guest's: of any length, with holes of any length.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use boxbuild_host::error::IoError;
+use boxbuild_host::stop::StopCheck;
+use boxbuild_host::umask::umask;
+use boxbuild_host::untrusted::{Dir, Replacement};
+
+use crate::output_dir::TargetDir;
+
+/// Longest log that is copied as a whole, in bytes; of a longer one, the end. kiwi's have some megabytes.
+const LONGEST: u64 = 256 << 20;
+
+/// Bytes that are copied at a time.
+const BLOCK: usize = 256 << 10;
+
+/// Copies `log` into `copy`; of one that is too long, the end. `stop` is asked after each block.
+///
+/// # Errors
+/// Fails if one cannot be read or the other written, or `stop` says to stop.
+pub fn copy(log: &File, copy: &mut File, stop: &StopCheck) -> io::Result<()> {
+    let length = log.metadata()?.len();
+    let mut position = length.saturating_sub(LONGEST);
+    if position > 0 {
+        writeln!(copy, "[boxbuild: the first {position} bytes are left out]")?;
+    }
+    let mut buffer = vec![0; BLOCK];
+    while position < length {
+        stop.check().map_err(io::Error::other)?;
+        match log.read_at(&mut buffer, position) {
+            Ok(0) => break,
+            Ok(count) => {
+                copy.write_all(&buffer[..count])?;
+                position += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Where `--logfile` copies the log to. It is found before a guest runs, which may be able to write
+/// into the folders of its path.
+#[derive(Debug)]
+pub struct LogCopy {
+    path: PathBuf,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// A regular file, which may not exist yet: it appears as a whole.
+    File { folder: Dir, name: OsString },
+    /// A terminal, a pipe or the like, which is written to.
+    Stream(File),
+}
+
+impl LogCopy {
+    /// Finds the place of `path`, an absolute path.
+    ///
+    /// # Errors
+    /// Fails if there is no such folder, or nothing can be written there.
+    pub fn find(path: &Path, target: &TargetDir) -> Result<LogCopy, IoError> {
+        let place = place(path, target).map_err(IoError::on("copy the log to", path))?;
+        Ok(LogCopy {
+            path: path.to_owned(),
+            place,
+        })
+    }
+
+    /// Copies `log` there.
+    ///
+    /// # Errors
+    /// Fails if that is not possible, or `stop` says to stop.
+    pub fn write(self, log: &File, stop: &StopCheck) -> Result<(), IoError> {
+        let copied = match self.place {
+            Place::Stream(mut stream) => copy(log, &mut stream, stop),
+            Place::File { folder, name } => Replacement::begin(&folder, &name, 0o666 & !umask())
+                .and_then(|mut new| {
+                    copy(log, new.file(), stop)?;
+                    new.finish(&name)
+                }),
+        };
+        copied.map_err(IoError::on("copy the log to", &self.path))
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the user names it, and no guest has run yet"
+)]
+fn place(path: &Path, target: &TargetDir) -> io::Result<Place> {
+    let file = |folder: Dir, path: &Path| {
+        let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+        Ok(Place::File {
+            folder,
+            name: name.to_owned(),
+        })
+    };
+    if path.parent() == Some(target.path()) {
+        // Links in there may be of an earlier guest.
+        return file(target.dir().try_clone()?, path);
+    }
+    match path.metadata() {
+        Ok(metadata) if metadata.is_file() => {
+            // Where a link of the user's leads.
+            let path = path.canonicalize()?;
+            file(Dir::open(path.parent().unwrap_or(Path::new("/")))?, &path)
+        }
+        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(metadata) => {
+            let mut options = File::options();
+            options.write(true);
+            if metadata.file_type().is_fifo() {
+                // With both ends open, it does not wait for a reader (fifo(7)).
+                options.read(true);
+            }
+            options.custom_flags(libc::O_NOCTTY);
+            options.open(path).map(Place::Stream)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = path.parent().unwrap_or(Path::new("/"));
+            file(Dir::open(parent)?, path)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use boxbuild_host::interrupt::Interrupt;
+    use boxbuild_host::stop::Stopped;
+
+    use super::*;
+
+    #[test]
+    fn a_log_with_a_hole_of_terabytes_is_copied_in_part_and_can_be_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = File::create(dir.path().join("log")).unwrap();
+        log.set_len(15 << 40).unwrap();
+        log.write_all_at(b"last", (15 << 40) - 4).unwrap();
+        let log = File::open(dir.path().join("log")).unwrap();
+        let to = || File::create(dir.path().join("copy")).unwrap();
+        let interrupt = Interrupt::default();
+        copy(&log, &mut to(), &StopCheck::new(&interrupt, None)).unwrap();
+        let copied = fs::metadata(dir.path().join("copy")).unwrap().len();
+        assert!(copied < LONGEST + 100, "{copied}");
+        interrupt.request();
+        let error = copy(&log, &mut to(), &StopCheck::new(&interrupt, None)).unwrap_err();
+        assert_eq!(Stopped::of(&error), Some(Stopped::Interrupted));
+    }
+
+    /// Fault 8, and the other end of the copy: what a guest puts there while it runs.
+    #[test]
+    fn a_link_that_appears_later_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let target = TargetDir::acquire(&path("target")).unwrap();
+        fs::write(path("log"), "log").unwrap();
+        fs::write(path("precious"), "mine").unwrap();
+        fs::create_dir(path("shared")).unwrap();
+        fs::create_dir(path("other")).unwrap();
+        let copies = [
+            path("shared/copy"),
+            path("target/copy"),
+            path("shared/copy2"),
+        ];
+        let found = copies
+            .iter()
+            .map(|path| LogCopy::find(path, &target).unwrap());
+        let found: Vec<LogCopy> = found.collect();
+        for copy in &copies[..2] {
+            symlink(path("precious"), copy).unwrap();
+        }
+        for (copy, place) in copies.iter().zip(found) {
+            if copy.ends_with("copy2") {
+                fs::rename(path("shared"), path("was shared")).unwrap();
+                symlink("other", path("shared")).unwrap();
+            }
+            place
+                .write(&File::open(path("log")).unwrap(), &StopCheck::default())
+                .unwrap();
+        }
+        assert_eq!(fs::read_to_string(path("precious")).unwrap(), "mine");
+        assert_eq!(fs::read_dir(path("other")).unwrap().count(), 0);
+        for copy in ["was shared/copy", "was shared/copy2", "target/copy"] {
+            assert!(path(copy).symlink_metadata().unwrap().is_file(), "{copy}");
+        }
+    }
+
+    #[test]
+    fn links_and_streams_of_the_users_are_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let target = TargetDir::acquire(&path("target")).unwrap();
+        fs::write(path("log"), "log").unwrap();
+        fs::write(path("real"), "old").unwrap();
+        symlink("real", path("link")).unwrap();
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for name in ["link", "fifo"] {
+            LogCopy::find(&path(name), &target)
+                .unwrap()
+                .write(&File::open(path("log")).unwrap(), &StopCheck::default())
+                .unwrap();
+        }
+        assert_eq!(fs::read_to_string(path("real")).unwrap(), "log");
+        assert!(path("link").symlink_metadata().unwrap().is_symlink());
+        assert!(LogCopy::find(&path("none/copy"), &target).is_err());
+        assert!(LogCopy::find(&path("target"), &target).is_err());
+    }
+}

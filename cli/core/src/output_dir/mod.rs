@@ -1,0 +1,25 @@
+//! The target folder of a build: locked while a build runs, staged, published as a whole.
+//!
+//! The guest writes into a folder inside of the target folder, so that publishing is a rename on one
+//! file system: `.boxbuild.partial/bundle`. The outer one has mode 0700: no other user reaches
+//! what a guest makes, whatever mode that gives its share, and none can lock it. What is published, and how, is in
+//! [`publish`]. Only `result.log` and `result.code` are published from a failed build.
+//!
+//! Both folders are descriptors from the start, and nothing of the guest's is reached by a path.
+
+mod error;
+mod folder_result;
+mod manifest;
+mod modes;
+mod names;
+mod notes;
+mod publish;
+mod staging;
+mod target_dir;
+#[cfg(test)]
+mod tests;
+
+pub use error::{OutputDirError, PublishError};
+pub use publish::{Published, ResultFile};
+pub use staging::{OutputDir, ResultCode};
+pub use target_dir::TargetDir;

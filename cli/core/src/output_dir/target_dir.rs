@@ -1,0 +1,148 @@
+//! The target folder, held for one run of the program.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use boxbuild_host::error::IoError;
+use boxbuild_host::reaper::Reaper;
+use boxbuild_host::stop::StopCheck;
+use boxbuild_host::untrusted::{Dir, FileKind, Status, remove_tree};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
+
+use super::error::OutputDirError;
+
+/// Name of the folder in the target folder that no other user can enter.
+pub(super) const STAGING: &str = ".boxbuild.partial";
+
+/// How often the staging folder is taken again, should others take it away meanwhile.
+const TRIES: u32 = 10;
+
+/// A target folder that is held: for one build, or for another attempt at it. It is opened once: a
+/// guest that can write into a folder above it changes nothing about where results go.
+#[derive(Debug)]
+pub struct TargetDir {
+    path: PathBuf,
+    dir: Dir,
+    /// The outermost folder that was made for this run, if any.
+    made: Option<PathBuf>,
+    staging: Dir,
+    /// Removes the staging folder even if this process is killed. Goes before the lock.
+    _reaper: Reaper,
+    /// On the staging folder: no other user can open that, and no lock file is left behind.
+    _lock: Flock<File>,
+}
+
+impl TargetDir {
+    /// Makes the folder if need be, and takes it.
+    ///
+    /// # Errors
+    /// Fails if another build holds it, or it cannot be made.
+    pub fn acquire(path: &Path) -> Result<TargetDir, OutputDirError> {
+        let io = IoError::on;
+        let mut made = None;
+        let mut missing = path;
+        while !missing.exists() {
+            made = Some(missing.to_owned());
+            let Some(parent) = missing.parent() else {
+                break;
+            };
+            missing = parent;
+        }
+        fs::create_dir_all(path).map_err(io("create the folder", path))?;
+        let dir = Dir::open(path).map_err(io("open the folder", path))?;
+        let place = path.join(STAGING);
+        let taken = take(&dir).map_err(io("take the folder", &place))?;
+        let Some((staging, lock)) = taken else {
+            return Err(OutputDirError::InUse(path.to_owned()));
+        };
+        let reaper = Reaper::watch(&place, &lock)
+            .map_err(io("start the process that cleans up the folder", &place))?;
+        Ok(TargetDir {
+            path: path.to_owned(),
+            dir,
+            made,
+            staging,
+            _reaper: reaper,
+            _lock: lock,
+        })
+    }
+
+    /// Its path, for people.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// The folder in it that no other user can enter.
+    pub(super) fn staging(&self) -> &Dir {
+        &self.staging
+    }
+}
+
+/// Makes the staging folder, or takes over what a killed build left of one; `None` if another build
+/// has it.
+fn take(target: &Dir) -> io::Result<Option<(Dir, Flock<File>)>> {
+    let name = OsStr::new(STAGING);
+    for _ in 0..TRIES {
+        let found = match target.make_folder(name, 0o700) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => target.find(name)?,
+            made => {
+                made?;
+                target.find(name)?
+            }
+        };
+        match found {
+            Some(status) if status.owner != geteuid().as_raw() => {
+                return Err(io::Error::other("it belongs to another user"));
+            }
+            Some(status) if status.kind != FileKind::Folder => target.remove(name)?,
+            _ => {}
+        }
+        let staging = match target.folder(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                target.unlock(name)?;
+                continue;
+            }
+            staging => staging?,
+        };
+        let handle = File::from(OwnedFd::from(staging.try_clone()?));
+        let lock = match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => return Err(errno.into()),
+        };
+        staging.set_mode(0o700)?;
+        // A build that has just ended may have removed what was opened.
+        let named = target.find(name)?.map(|status| status.inode);
+        if named == Some(Status::of(&staging)?.inode) {
+            return Ok(Some((staging, lock)));
+        }
+    }
+    Err(io::Error::other("it changes all the time"))
+}
+
+impl Drop for TargetDir {
+    fn drop(&mut self) {
+        // Errors have nowhere to go; the reaper and the next build remove what is left. If it takes
+        // too long, the watchdog ends the process, and the reaper goes on.
+        let _ = remove_tree(&self.dir, OsStr::new(STAGING), &StopCheck::default());
+        // Of folders that were made for nothing, only empty ones can be removed.
+        if let Some(made) = &self.made {
+            let mut empty = self.path.as_path();
+            while fs::remove_dir(empty).is_ok() && empty != made {
+                let Some(parent) = empty.parent() else { break };
+                empty = parent;
+            }
+        }
+    }
+}
