@@ -6,4 +6,5 @@ use boxbuild_jail::Role;
 pub(crate) const ROLES: &[Role] = &[
     boxbuild_engine::kvm::ROLE,
     boxbuild_engine::qemu::shares::ROLE,
+    boxbuild_parsers::ROLE,
 ];

@@ -15,6 +15,7 @@ use boxbuild_tests::lab::{Run, TestBed};
 use boxbuild_tests::test_env;
 use libtest_mimic::Arguments;
 
+use crate::isolation::attacker;
 use crate::registry::{Test, Venue};
 use crate::{ONLY, is_asked_for};
 
@@ -161,6 +162,13 @@ fn once(lab: &TestBed, store: &Path, names: &[&str]) -> Outcome {
         (env::ENGINE, Path::new("kvm")),
     ] {
         run = run.lab_options(["--env".to_owned(), format!("{name}={}", value.display())]);
+    }
+    // Without it, the tests that need it say so.
+    if let Ok(program) = attacker::program() {
+        let variable = format!("{}={}", env::ATTACKER, program.display());
+        run = run
+            .file(program)
+            .lab_options(["--env".to_owned(), variable]);
     }
     for argument in std::env::args_os().skip(1) {
         run = run.arg(argument);

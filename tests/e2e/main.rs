@@ -16,6 +16,7 @@
 
 mod batch;
 mod boot;
+mod confinement;
 mod container;
 mod failure;
 mod foreign;
@@ -25,12 +26,14 @@ mod in_lab;
 mod in_place;
 mod input;
 mod interrupt;
+mod isolation;
 mod json;
 mod kept;
 mod notices;
 mod other_user;
 mod registry;
 mod several;
+mod shares;
 mod ssh;
 mod success;
 mod timings;
@@ -52,9 +55,11 @@ const ONLY: &str = "BOXBUILD_TEST_ONLY";
 const TIMES: &str = "BOXBUILD_TEST_TIMES";
 
 const ALL: &[&[Test]] = &[
+    shares::TESTS,
     success::TESTS,
     boot::TESTS,
     failure::TESTS,
+    confinement::TESTS,
     interrupt::TESTS,
     input::TESTS,
     in_place::TESTS,
@@ -67,8 +72,16 @@ const ALL: &[&[Test]] = &[
     notices::TESTS,
     ssh::TESTS,
     timings::TESTS,
+    isolation::publish::TESTS,
+    isolation::staging::TESTS,
+    isolation::budgets::TESTS,
+    isolation::secrets::TESTS,
+    isolation::terminal::TESTS,
+    isolation::process::TESTS,
+    isolation::endurance::TESTS,
     container::TESTS,
     container::real::TESTS,
+    isolation::container::TESTS,
     full::TESTS,
     full::container::TESTS,
     full::guests::TESTS,

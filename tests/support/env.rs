@@ -14,6 +14,8 @@ pub const BOXBUILD: &str = "BOXBUILD";
 pub const STORE: &str = "BOXBUILD_TEST_STORE";
 /// The folder with the distribution's sshd ([`crate::sshd`]).
 pub const SSHD: &str = "BOXBUILD_TEST_SSHD";
+/// The hostile guest's program (`tests/e2e/isolation/attacker.c`); without it, it is compiled.
+pub const ATTACKER: &str = "BOXBUILD_TEST_ATTACKER";
 /// The engine under test: `qemu` or `kvm` for machines, `podman` for containers.
 pub const ENGINE: &str = "BOXBUILD_TEST_ENGINE";
 /// The folder `tests`, where it is not the one that the tests were compiled in.

@@ -1,7 +1,7 @@
 //! What a build must not leave behind.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::scaled_timeout;
@@ -23,21 +23,53 @@ pub fn assert_none(find: impl Fn() -> Vec<String>) {
     }
 }
 
-/// Returns the names of the running processes that have `mark` as the value of [`MARK`].
+/// Returns the names of the running processes that have `mark` as the value of [`MARK`], and of those
+/// that one of them has jailed: they have no environment. A jailed process without its parent belongs
+/// to everyone.
 pub fn processes(mark: &str) -> Vec<String> {
     let mark = format!("{MARK}={mark}\0");
+    let marked = |folder: &Path| {
+        fs::read(folder.join("environ")).is_ok_and(|environ| {
+            environ
+                .windows(mark.len())
+                .any(|window| window == mark.as_bytes())
+        })
+    };
     fs::read_dir("/proc")
         .unwrap()
         .filter_map(Result::ok)
         .filter(|entry| {
-            fs::read(entry.path().join("environ")).is_ok_and(|environ| {
-                environ
-                    .windows(mark.len())
-                    .any(|window| window == mark.as_bytes())
-            })
+            let folder = entry.path();
+            marked(&folder)
+                || jailed_by(&folder).is_some_and(|parent| {
+                    let parent = Path::new("/proc").join(parent.to_string());
+                    marked(&parent) || parent.ends_with("1")
+                })
         })
         .filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok())
         .map(|name| name.trim_end().to_owned())
+        .collect()
+}
+
+/// Returns the parent of a process that boxbuild has jailed, by its folder in /proc; `None` for any
+/// other.
+fn jailed_by(folder: &Path) -> Option<i32> {
+    let line = fs::read(folder.join("cmdline")).ok()?;
+    let mut words = line.split(|byte| *byte == 0).skip(1);
+    if !words.next()?.starts_with(b"jailed:") {
+        return None;
+    }
+    let status = fs::read_to_string(folder.join("status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    parent?.trim().parse().ok()
+}
+
+/// Returns the folders in /proc of the processes that the process `parent` has jailed.
+pub fn jailed(parent: i32) -> Vec<PathBuf> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|folder| jailed_by(folder) == Some(parent))
         .collect()
 }
 

@@ -28,6 +28,7 @@ pub mod small_box;
 pub mod smoke;
 pub mod sshd;
 pub mod tree;
+pub mod watch;
 
 use std::fs;
 use std::path::Path;
@@ -35,6 +36,7 @@ use std::path::Path;
 pub use env::{TestEnv, engine, scaled_timeout, skip, test_env};
 pub use process::{ProcessOutput, Running};
 pub use sandbox::Sandbox;
+pub use watch::Watch;
 
 /// What boxbuild notes of its results in a target folder.
 const MANIFEST: &str = ".boxbuild.results";

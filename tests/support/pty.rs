@@ -24,6 +24,7 @@ pub struct Terminal {
     terminal: OwnedFd,
     output: Receiver<Vec<u8>>,
     seen: String,
+    all: String,
 }
 
 impl std::fmt::Debug for Terminal {
@@ -61,6 +62,7 @@ impl Terminal {
             terminal: pty.slave,
             output,
             seen: String::new(),
+            all: String::new(),
         }
     }
 
@@ -80,11 +82,25 @@ impl Terminal {
             }
             let rest = deadline.saturating_duration_since(Instant::now());
             match self.output.recv_timeout(rest.min(Duration::from_secs(1))) {
-                Ok(bytes) => self.seen += &String::from_utf8_lossy(&bytes),
+                Ok(bytes) => self.take(&bytes),
                 Err(_) if rest.is_zero() => panic!("'{text}' is not in:\n{}", self.seen),
                 Err(_) => {}
             }
         }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        self.seen += &text;
+        self.all += &text;
+    }
+
+    /// Returns all that the program has written so far, with what the terminal takes as commands.
+    pub fn all(&mut self) -> &str {
+        while let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(200)) {
+            self.take(&bytes);
+        }
+        &self.all
     }
 
     /// Whether the terminal is as it was: it echoes what is typed, line by line.

@@ -232,10 +232,11 @@ impl Sandbox {
 
     /// Waits until the machine of a build of this sandbox is being made.
     pub fn wait_for_machine(&self, build: &mut Running) {
-        let threads = PathBuf::from(format!("/proc/{}/task", build.pid()));
+        let build_pid = build.pid().as_raw();
         build.wait_until("its machine", |_| {
-            let has_vcpu = fs::read_dir(&threads)
+            let has_vcpu = leftovers::jailed(build_pid)
                 .into_iter()
+                .flat_map(|process| fs::read_dir(process.join("task")))
                 .flatten()
                 .filter_map(Result::ok)
                 .filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok())

@@ -7,9 +7,11 @@
 mod driver;
 mod net;
 mod pci;
+mod vhost_user;
 
 pub use net::net;
 pub use pci::pci;
+pub use vhost_user::vhost_user;
 
 use std::fs::File;
 use std::io::Write;
@@ -81,6 +83,7 @@ pub fn fs(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// A linear congruential generator: the same mutations in each run (Knuth, The Art of
     /// Computer Programming, volume 2, 3.3.4, table 1, line 26).
@@ -159,6 +162,25 @@ mod tests {
     #[test]
     fn fs() {
         replay("fs", super::fs, 1500);
+    }
+
+    /// A panic of the server's threads is not one of this.
+    #[test]
+    fn vhost_user() {
+        static PANICS: AtomicUsize = AtomicUsize::new(0);
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let thread = std::thread::current();
+            if thread
+                .name()
+                .is_some_and(|name| name.starts_with("virtiofs") || name.starts_with("vring"))
+            {
+                PANICS.fetch_add(1, Ordering::Relaxed);
+            }
+            before(info);
+        }));
+        replay("vhost_user", super::vhost_user, 600);
+        assert_eq!(PANICS.load(Ordering::Relaxed), 0);
     }
 
     #[test]

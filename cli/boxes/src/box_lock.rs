@@ -1,20 +1,17 @@
 //! Locks on a box's disk: builds share it, unless one writes into it (`--no-snapshot`).
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use boxbuild_host::error::{Classify, ErrorClass, IoError};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use boxbuild_host::lock_file::{LockFile, LockKind};
 
-use crate::store::InstalledBox;
+use crate::store::{InstalledBox, disk_lock_path};
 
 /// A lock on a box's disk, held until it is dropped or this process ends.
 #[derive(Debug)]
 pub struct BoxLock {
-    _file: Flock<File>,
+    _lock: Option<LockFile>,
 }
 
 /// How a build accesses a box's disk.
@@ -60,27 +57,27 @@ impl BoxLock {
         let path = installed.path(&installed.info.disk);
         let name = &installed.info.name;
         let failed = |error| IoError::on("lock the box's disk", &path)(error);
-        let wanted = match access {
-            DiskAccess::Read => FlockArg::LockSharedNonblock,
-            DiskAccess::Write => FlockArg::LockExclusiveNonblock,
+        fs::metadata(&path).map_err(failed)?;
+        let kind = match access {
+            DiskAccess::Read => LockKind::Shared,
+            DiskAccess::Write => LockKind::Exclusive,
         };
-        loop {
-            let file = File::open(&path).map_err(failed)?;
-            let file = Flock::lock(file, wanted).map_err(|(_, errno)| match (errno, access) {
-                (Errno::EWOULDBLOCK, DiskAccess::Read) => BoxLockError::Written(name.clone()),
-                (Errno::EWOULDBLOCK, DiskAccess::Write) => BoxLockError::Used(name.clone()),
-                (errno, _) => failed(errno.into()).into(),
-            })?;
-            // The box may have been replaced between open and lock.
-            if is_at(&file, &path).map_err(failed)? {
-                return Ok(BoxLock { _file: file });
+        match LockFile::take(&disk_lock_path(&path), kind) {
+            Ok(Some(lock)) => Ok(BoxLock { _lock: Some(lock) }),
+            Ok(None) if access == DiskAccess::Read => Err(BoxLockError::Written(name.clone())),
+            Ok(None) => Err(BoxLockError::Used(name.clone())),
+            // Another user's box: who may not write there cannot write into the disk, either.
+            Err(error) if access == DiskAccess::Read && is_refused(&error) => {
+                Ok(BoxLock { _lock: None })
             }
+            Err(error) => Err(failed(error).into()),
         }
     }
 }
 
-/// Whether `path` still is the open file.
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let (held, there) = (file.metadata()?, fs::metadata(path)?);
-    Ok((held.dev(), held.ino()) == (there.dev(), there.ino()))
+fn is_refused(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
 }

@@ -1,11 +1,11 @@
 //! `boxbuild.lock`: the hashes of boxes, so that a build can insist on them.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use boxbuild_host::arch::Arch;
 use boxbuild_host::error::{Classify, ErrorClass, IoError};
+use boxbuild_host::input;
 use serde::{Deserialize, Serialize};
 
 use crate::fetch::{Algorithm, Checksum};
@@ -98,7 +98,7 @@ impl Locked {
     /// # Errors
     /// Fails if it is missing, cannot be read, or is not a lock file.
     pub fn read(path: &Path) -> Result<Locked, LockError> {
-        let text = match fs::read_to_string(path) {
+        let text = match input::read_text(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(LockError::Missing(path.to_owned()));

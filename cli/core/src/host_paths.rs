@@ -6,13 +6,14 @@
 //! nothing else of their folder is seen; folders are shared over virtio-fs. Into a container,
 //! both are mounted.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::boot::{Boot, RunsAs};
 use boxbuild_engine::podman::{self, Mount};
 use boxbuild_engine::{MountTag, Share};
+use boxbuild_host::input;
 use boxbuild_protocol::paths;
 use boxbuild_protocol::share::{Access, CUSTOM_TAG, host_tag};
 
@@ -129,9 +130,7 @@ impl HostPaths {
         } else if !metadata.is_file() {
             return problem("is neither a file nor a folder");
         } else if !self.files.iter().any(|known| known == path) {
-            #[allow(clippy::disallowed_methods, reason = "the user names it")]
-            let opened = File::open(path);
-            if let Err(error) = opened {
+            if let Err(error) = input::open(path) {
                 return problem(&error.to_string());
             }
             self.files.push(path.to_owned());
@@ -219,16 +218,8 @@ impl HostPaths {
 ///
 /// # Errors
 /// Fails if it cannot be read, or has grown beyond all bounds since it was looked at.
-#[allow(clippy::disallowed_methods, reason = "the user names it")]
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut data = Vec::new();
-    File::open(path)?
-        .take(MOST_BYTES + 1)
-        .read_to_end(&mut data)?;
-    if data.len() as u64 > MOST_BYTES {
-        return Err(io::Error::other("it has grown beyond 16 MiB"));
-    }
-    Ok(data)
+    input::read(path, MOST_BYTES)
 }
 
 #[cfg(test)]
@@ -299,7 +290,10 @@ mod tests {
         fs::create_dir(&odd).unwrap();
         refused(Some(&odd), &[], COMPAT, "cannot reach");
         assert!(HostPaths::new(Some(&odd), &[], FAST).is_ok());
-        File::create(&key).unwrap().set_len(MOST_BYTES + 1).unwrap();
+        fs::File::create(&key)
+            .unwrap()
+            .set_len(MOST_BYTES + 1)
+            .unwrap();
         refused(None, &named(&key), FAST, "16 MiB");
         assert!(read(&key).is_err());
     }

@@ -6,6 +6,7 @@ pub mod boot;
 pub mod boot_history;
 pub mod build_args;
 pub mod failed_builds;
+pub mod held_folders;
 pub mod host_facts;
 pub mod host_paths;
 pub mod kiwi_log;

@@ -1,10 +1,13 @@
 //! Ctrl-C, SIGTERM and SIGHUP, counted.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// The signals' count.
+static OF_PROCESS: OnceLock<Interrupt> = OnceLock::new();
 
 /// Counts requests to stop. Cloning shares the count.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +28,15 @@ impl Interrupt {
                 })?;
             }
         }
+        // The first one counts all signals.
+        let _ = OF_PROCESS.set(interrupt.clone());
         Ok(interrupt)
+    }
+
+    /// Returns the count of this process's signals: for what is done on the way to something that the
+    /// user can interrupt. Without [`Interrupt::install`] it stays 0.
+    pub fn of_process() -> Interrupt {
+        OF_PROCESS.get().cloned().unwrap_or_default()
     }
 
     /// How often the user asked.

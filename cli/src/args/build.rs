@@ -83,6 +83,10 @@ pub(crate) struct BuildOptions {
     /// device (tbz, docker, oci, appx).
     #[arg(long, requires = "container")]
     pub(crate) rootless: bool,
+    /// Refuse to build where the kernel of this host cannot confine the processes that work on what the
+    /// box says (Landlock, filters of system calls); without this a note tells.
+    #[arg(long, conflicts_with = "container")]
+    pub(crate) require_confinement: bool,
     /// Let the box write into the description folder, for scripts that change it.
     #[arg(long)]
     pub(crate) description_rw: bool,

@@ -148,6 +148,7 @@ const ROWS: &[Row] = &[
     ("--container", |o| o.container),
     ("--container --rootless", |o| o.rootless),
     ("--description-rw", |o| o.description_rw),
+    ("--require-confinement", |o| o.require_confinement),
     ("--timeout=1m", |o| {
         o.timeout == Some(Duration::from_secs(60))
     }),

@@ -6,9 +6,9 @@ use boxbuild_boxes::source::published;
 use boxbuild_boxes::store::{InstalledBox, Store};
 use boxbuild_core::boot::{Boot, RunsAs};
 use boxbuild_core::boot_history::{BootHistory, BootOutcome};
+use boxbuild_core::held_folders::HeldFolders;
 use boxbuild_core::host_facts::HostFacts;
 use boxbuild_core::log_copy::LogCopy;
-use boxbuild_core::output_dir::TargetDir;
 use boxbuild_core::plan::{BootChoice, Folders, Plan, PlanReport, ResolvedEngine};
 use boxbuild_core::request::BuildRequest;
 use boxbuild_core::resolve::{ResolveError, Resolved, container_image};
@@ -20,8 +20,9 @@ use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::stop::StopCheck;
 use boxbuild_host::watchdog::Watchdog;
+use boxbuild_jail::Confinement;
 
-use super::forced_end::forced_end;
+use super::forced_end::{GRACE, forced_end};
 use super::signals;
 use crate::args::{BuildOptions, Invocation};
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
@@ -32,8 +33,7 @@ use crate::output::progress::Progress;
 use crate::output::report::{print_report, report};
 use crate::output::timings;
 
-/// How long a machine, or a container, may take to end after a request to stop.
-const GRACE: Duration = Duration::from_secs(12);
+/// How long a container may take to end after a request to stop.
 const GRACE_OF_CONTAINER: Duration = Duration::from_secs(45);
 
 /// Runs a build, or shows its plan.
@@ -63,6 +63,7 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
         options,
         interrupt: &interrupt,
     };
+    check_confinement(options)?;
     if options.dry_run {
         return build.run(&Resolved::preview(&request, &host)?);
     }
@@ -84,6 +85,20 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
     }
     let installed = build.fetch_box(&request)?;
     build.run(&Resolved::with_box(&request, &host, folders, installed)?)
+}
+
+/// Carries out `--require-confinement`.
+fn check_confinement(options: &BuildOptions) -> Result<()> {
+    let weakness = Confinement::of_host().weakness();
+    match weakness.filter(|_| options.require_confinement) {
+        None => Ok(()),
+        Some(weakness) => Err(Failure::new(
+            ExitCode::HOST,
+            anyhow::anyhow!(
+                "the kernel of this host cannot confine a build (--require-confinement): {weakness}"
+            ),
+        )),
+    }
 }
 
 /// A build with the options of its command line.
@@ -243,7 +258,7 @@ impl Build<'_> {
 struct Attempts<'a> {
     build: &'a Build<'a>,
     runner: Runner<'a>,
-    target: TargetDir,
+    folders: HeldFolders,
     log_copy: Option<LogCopy>,
     /// Ends the process if a request to stop does not.
     _watchdog: Watchdog,
@@ -254,13 +269,13 @@ impl<'a> Attempts<'a> {
     fn begin(build: &'a Build<'a>, plan: &Plan, runner: Runner<'a>) -> Result<Attempts<'a>> {
         let stop = StopCheck::new(build.interrupt, None);
         let watchdog = watchdog(build, runner, stop)?;
-        let target = TargetDir::acquire(&plan.target_dir)?;
-        let find = |path: &std::path::PathBuf| LogCopy::find(path, &target);
+        let folders = HeldFolders::take(plan)?;
+        let find = |path: &std::path::PathBuf| LogCopy::find(path, folders.target());
         Ok(Attempts {
             log_copy: plan.copy_log_to.as_ref().map(find).transpose()?,
             build,
             runner,
-            target,
+            folders,
             _watchdog: watchdog,
         })
     }
@@ -272,13 +287,13 @@ impl<'a> Attempts<'a> {
         let _watchdog = limit
             .map(|limit| {
                 // The machine starts a little later.
-                let stop = StopCheck::within(interrupt, limit + Duration::from_secs(5));
+                let stop = StopCheck::within(interrupt, limit + Duration::from_secs(3));
                 watchdog(self.build, self.runner, stop)
             })
             .transpose()?;
-        let (target, runner) = (&self.target, self.runner);
+        let (folders, runner) = (&self.folders, self.runner);
         Ok(run::run(
-            plan, target, runner, attempt, interrupt, progress,
+            plan, folders, runner, attempt, interrupt, progress,
         )?)
     }
 
@@ -339,7 +354,7 @@ impl<'a> Attempts<'a> {
         }
         if let Some(format) = self.build.options.timings {
             let facts = facts(plan, self.runner, run);
-            let text = timings::show(format, &facts, &run.timeline, &self.target)?;
+            let text = timings::show(format, &facts, &run.timeline, self.folders.target())?;
             print_line(text.trim_end_matches('\n'));
         }
         Ok(match &run.outcome {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use boxbuild_virtiofs::Confinement;
+use boxbuild_jail::{Confinement, Landlock};
 use owo_colors::OwoColorize;
 
 use crate::exit_code::{ExitCode, Result};
@@ -76,7 +76,7 @@ fn examine() -> Vec<Finding> {
             },
         );
     }
-    add("shared folders", confinement(Confinement::supported()));
+    add("confinement", confinement(Confinement::of_host()));
     match Store::of_user() {
         Ok(store) => {
             add("box store", store_space(store.root()));
@@ -122,17 +122,16 @@ fn report(findings: &[Finding]) -> String {
     text
 }
 
-fn confinement(supported: Confinement) -> State {
-    match supported {
-        Confinement::Landlock => State::Good(String::from("confined by name checks and Landlock")),
-        Confinement::TooOld => State::Missing(String::from(
-            "confined by name checks alone: this kernel's Landlock is too old (Linux 5.19 or \
-             newer is needed)",
+/// Says how far the processes are confined that work on what a guest or a server says.
+fn confinement(host: Confinement) -> State {
+    match (host.weakness(), host.landlock) {
+        (Some(weakness), _) => State::Missing(format!(
+            "builds are confined by checks alone, not by the kernel of this host: {weakness}"
         )),
-        Confinement::Unavailable => State::Missing(String::from(
-            "confined by name checks alone: this kernel has no Landlock (Linux 5.19 or newer), or \
-             it is switched off (see lsm= on the kernel command line)",
+        (None, Landlock::Enforced(abi)) => State::Good(format!(
+            "by Landlock (ABI {abi}) and filters of system calls"
         )),
+        (None, _) => State::Good(String::from("by filters of system calls")),
     }
 }
 

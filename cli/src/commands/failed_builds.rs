@@ -4,9 +4,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::forced_end::{GRACE, forced_end};
 use super::signals;
 use crate::args::{LogsArgs, ShellArgs};
-use crate::exit_code::{ExitCode, Result};
+use crate::exit_code::{ExitCode, HostContext, Result};
 use crate::output::json::print_document;
 use crate::output::print::{print_line, print_log, print_text};
 use crate::output::progress::Progress;
@@ -16,8 +17,10 @@ use boxbuild_core::run::shell;
 use boxbuild_core::terminal;
 use boxbuild_engine::EngineChoice;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_host::stop::StopCheck;
 use boxbuild_host::text::{shown, shown_path};
 use boxbuild_host::units::{date, size};
+use boxbuild_host::watchdog::Watchdog;
 
 /// A kept build in `boxbuild builds --json`.
 #[derive(Debug, Serialize)]
@@ -157,19 +160,23 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
     let installed = build.record.installed(&build.folder).map_err(damaged)?;
     let _held = build.hold()?;
     let interrupt = signals::take_over()?;
+    let stop = StopCheck::new(&interrupt, None);
+    let _watchdog = Watchdog::start(stop, GRACE, |stopped| forced_end(stopped, false))
+        .host_context(|| "cannot start a thread")?;
     // The disk is as that engine left it.
     let engine = EngineChoice::named(&build.record.engine)
         .ok_or_else(|| damaged(format!("the engine {} is not known", build.record.engine)))?;
     let selected = boxbuild_engine::select(engine, build.record.info.arch)?;
     let memory_mib = args.box_memory.map(|memory| memory.bytes >> 20);
     let mut progress = Progress::new(false);
-    for (what, path) in [
-        ("description", &build.record.description),
-        ("target folder", &build.record.target_dir),
+    let record = &build.record;
+    for (what, path, found) in [
+        ("description", &record.description, record.description()),
+        ("target folder", &record.target_dir, record.target_dir()),
     ] {
-        if !Path::new(path).is_dir() {
+        if found.is_none() {
             progress.note(&format!(
-                "the {what} {} is gone; the box sees the kept logs in its place",
+                "the {what} {} is gone, or a link is there now; the box sees the kept logs in its place",
                 shown_path(Path::new(path))
             ));
         }

@@ -8,6 +8,9 @@ use crate::exit_code::{ExitCode, Failure};
 use crate::output::json::{emit_exit, emit_failure};
 use crate::output::print::print_failure;
 
+/// How long a machine may take to end after a request to stop.
+pub(super) const GRACE: Duration = Duration::from_secs(12);
+
 /// How long the last words may take: what blocks the process may be its standard output.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 

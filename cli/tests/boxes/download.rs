@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use boxbuild_boxes::catalog::Location;
 use boxbuild_boxes::fetch::{
-    Algorithm, BootFilePaths, Checksum, Client, Download, FetchError, FetchedFile, Meter,
-    RetryPolicy, download,
+    Algorithm, Checksum, Client, Download, FetchError, FetchedFile, Meter, RetryPolicy, download,
 };
 use boxbuild_host::interrupt::Interrupt;
 
 use crate::sandbox::names;
 use crate::server::{Fault, Server};
-use crate::sets::{archive, noise, sha256, sha512};
+use crate::sets::{noise, sha256, sha512};
 
 const LEN: usize = 300_000;
 
@@ -51,7 +50,6 @@ impl Fixture {
             fresh: false,
             expected: self.expected.clone(),
             part: self.part(),
-            unpack: None,
         }
     }
 
@@ -269,24 +267,11 @@ fn sha512_is_checked_as_well() {
 }
 
 #[test]
-fn the_kernel_is_unpacked_while_it_arrives_in_pieces() {
-    let kernel = noise(3, 200_000);
-    let mut fixture = Fixture::new();
-    fixture.content = archive(&kernel);
-    fixture.expected.hex = sha256(&fixture.content);
-    fixture.server.put("/f", fixture.content.clone());
-    fixture.server.fault("/f", Some(1), Fault::Truncate(50_000));
-    fixture.server.fault("/f", Some(1), Fault::Reset(50_000));
-    let mut file = fixture.download();
-    file.unpack = Some(BootFilePaths {
-        kernel: fixture.dir.path().join("kernel"),
-        initrd: Some(fixture.dir.path().join("initrd")),
-    });
-    let unpacked = fixture.run_download(&file).unwrap().unpacked.unwrap();
-    assert_eq!(unpacked.kernel.sha256, sha256(&kernel));
-    assert_eq!(fs::read(fixture.dir.path().join("kernel")).unwrap(), kernel);
-    assert_eq!(
-        fs::read(fixture.dir.path().join("initrd")).unwrap(),
-        b"the initrd"
-    );
+fn a_server_that_sends_a_byte_now_and_then_is_given_up() {
+    let fixture = Fixture::new();
+    fixture.server.fault("/f", None, Fault::Slow(1, 200));
+    let start = std::time::Instant::now();
+    let error = fixture.run().unwrap_err();
+    assert!(error.to_string().contains("sent only"), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(30));
 }

@@ -128,7 +128,7 @@ pub(crate) fn archive(kernel: &[u8]) -> Vec<u8> {
 }
 
 /// A qcow2 image of a disk with `content` at its beginning.
-fn qcow2(content: &[u8]) -> Vec<u8> {
+pub(crate) fn qcow2(content: &[u8]) -> Vec<u8> {
     let mut raw = tempfile::tempfile().unwrap();
     raw.write_all(content).unwrap();
     raw.set_len((content.len() as u64).next_multiple_of(1 << 20))

@@ -162,6 +162,18 @@ fn checksums_must_be_signed_where_there_is_a_key() {
         .unwrap();
     CommandResult::from(result).expect(3, &["signature is not that of"]);
     assert!(sandbox.has(&set));
+    // A mirror serves what the publisher has signed for another box.
+    for named in ["Other-Box.x86_64-1.2.3-System.qcow2", ""] {
+        for (path, sum) in sums() {
+            let (hash, _) = sum.split_once(' ').unwrap();
+            server.put(
+                &path,
+                gpg.sign("--clear-sign", &format!("{hash}  {named}\n")),
+            );
+        }
+        pull("key.asc").expect(3, &["its signature is for another file", named]);
+    }
+    assert!(sandbox.has(&set));
 }
 
 #[test]

@@ -4,7 +4,13 @@
 //! `modules.alias` and `modules.softdep`. They are searched line by line rather than parsed as a
 //! whole: few modules are looked up, and a distribution's indexes are long.
 
+use std::cell::Cell;
+use std::collections::HashSet;
+
 /// The indexes of one `lib/modules/RELEASE`.
+///
+/// The work of all searches has a limit: indexes may come from anywhere. Beyond it nothing more is
+/// found, and [`Index::is_exhausted`] says so.
 #[derive(Debug, Clone, Default)]
 pub struct Index {
     /// Content of `modules.dep`: `FILE: FILE…`, dependencies in reverse order of loading.
@@ -13,8 +19,37 @@ pub struct Index {
     pub aliases: String,
     /// Content of `modules.softdep`: `softdep MODULE pre: MODULE… post: MODULE…`.
     pub soft: String,
+    /// What is left of the work.
+    pub work: Work,
 }
 
+/// Steps that searches may still take: bytes that are looked at, more or less.
+#[derive(Debug, Clone)]
+pub struct Work(Cell<u64>);
+
+impl Work {
+    /// More than ten times what a distribution's indexes take, and some seconds at the most.
+    const MOST: u64 = 512 << 20;
+
+    /// Takes `steps`. Returns whether they were left.
+    fn take(&self, steps: usize) -> bool {
+        let left = self.0.get().checked_sub(steps as u64);
+        self.0.set(left.unwrap_or(0));
+        left.is_some()
+    }
+}
+
+impl Default for Work {
+    fn default() -> Work {
+        Work(Cell::new(Work::MOST))
+    }
+}
+
+/// Longest name of a module or a device that is looked up, in bytes (Linux, `MODULE_NAME_LEN` is 56,
+/// and a PCI alias has 54).
+const LONGEST_NAME: usize = 256;
+/// Most modules that one name stands for.
+const MOST_MODULES: usize = 256;
 /// Longest chain of soft dependencies that is followed.
 const MAX_DEPTH: usize = 8;
 
@@ -23,14 +58,21 @@ impl Index {
     /// of that name. Empty if there is none, as for what is built into the kernel.
     pub fn modules(&self, name: &str) -> Vec<&str> {
         let mut found: Vec<&str> = Vec::new();
+        if name.len() > LONGEST_NAME {
+            return found;
+        }
         for line in self.aliases.lines() {
+            if found.len() > MOST_MODULES || !self.work.take(line.len() + 1) {
+                self.work.take(usize::MAX);
+                return Vec::new();
+            }
             let Some(rest) = line.strip_prefix("alias ") else {
                 continue;
             };
             let Some((pattern, module)) = rest.rsplit_once(' ') else {
                 continue;
             };
-            if matches(pattern, name) && !found.contains(&module) {
+            if matches_within(pattern, name, &self.work) && !found.contains(&module) {
                 found.push(module);
             }
         }
@@ -44,45 +86,62 @@ impl Index {
     /// Files to load for the module `name`, in order. Empty if there is no such module.
     pub fn files(&self, name: &str) -> Vec<&str> {
         let mut files = Vec::new();
-        self.add(name, &mut files, MAX_DEPTH);
+        self.add(name, &mut files, &mut HashSet::new(), MAX_DEPTH);
         files
     }
 
-    fn add<'a>(&'a self, name: &str, files: &mut Vec<&'a str>, depth: usize) {
+    /// Whether a search needed more work than there may be: what is found is not all.
+    pub fn is_exhausted(&self) -> bool {
+        self.work.0.get() == 0
+    }
+
+    /// `begun` are the files that are in `files`, or will be when what they need is.
+    fn add<'a>(
+        &'a self,
+        name: &str,
+        files: &mut Vec<&'a str>,
+        begun: &mut HashSet<&'a str>,
+        depth: usize,
+    ) {
         let Some((file, needed)) = self.line(name) else {
             return;
         };
         let hard = needed.split_ascii_whitespace().rev().chain([file]);
         for file in hard {
-            if files.contains(&file) {
+            if !begun.insert(file) {
                 continue;
             }
             if depth > 0 {
                 for soft in self.soft_dependencies(module_name(file)) {
                     for module in self.modules(soft) {
-                        self.add(module, files, depth - 1);
+                        self.add(module, files, begun, depth - 1);
                     }
                 }
             }
-            if !files.contains(&file) {
-                files.push(file);
-            }
+            files.push(file);
         }
     }
 
     /// The line of `modules.dep` for a module: its file and its dependencies.
     fn line(&self, name: &str) -> Option<(&str, &str)> {
-        self.dependencies.lines().find_map(|line| {
+        let mut lines = self.dependencies.lines();
+        let mut lines = std::iter::from_fn(|| lines.next().filter(|line| self.look_at(line)));
+        lines.find_map(|line| {
             let (file, needed) = line.split_once(':')?;
             same_name(module_name(file), name).then_some((file, needed))
         })
     }
 
-    /// Names of the modules to load before the module `name` if they exist.
+    /// Whether there is work left for a line.
+    fn look_at(&self, line: &str) -> bool {
+        self.work.take(line.len() + 1)
+    }
+
     /// Names of the modules to load before the module `name`, if they exist.
     fn soft_dependencies<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.soft
             .lines()
+            .take_while(|line| self.look_at(line))
             .filter_map(move |line| {
                 let (module, rest) = line.strip_prefix("softdep ")?.split_once(' ')?;
                 same_name(module, name).then_some(rest)
@@ -128,11 +187,19 @@ fn same(one: u8, other: u8) -> bool {
 /// Matches shell patterns (glob(7)) as far as aliases use them: `*`, `?` and `[…]`. Hyphens and
 /// underscores are equivalent outside of brackets.
 pub fn matches(pattern: &str, text: &str) -> bool {
+    matches_within(pattern, text, &Work::default())
+}
+
+/// The same; no match if `work` does not suffice.
+fn matches_within(pattern: &str, text: &str, work: &Work) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     // On a mismatch, the last star takes one byte more: at most pattern times text steps.
     let (mut p, mut t) = (0, 0);
     let mut retry = None;
     while t < text.len() {
+        if !work.take(1) {
+            return false;
+        }
         let step = match pattern.get(p) {
             Some(b'*') => {
                 retry = Some((p + 1, t));
@@ -140,7 +207,12 @@ pub fn matches(pattern: &str, text: &str) -> bool {
                 continue;
             }
             Some(b'?') => Some(1),
-            Some(b'[') => in_brackets(&pattern[p..], text[t]),
+            Some(b'[') => {
+                // Far longer than any expression.
+                let rest = &pattern[p..pattern.len().min(p + LONGEST_NAME)];
+                work.take(rest.len());
+                in_brackets(rest, text[t])
+            }
             Some(byte) if same(*byte, text[t]) => Some(1),
             _ => None,
         };
@@ -209,6 +281,7 @@ softdep btrfs pre: xxhash64 crypto-xxhash64 post: looped
 softdep looped pre: looped
 "
             .into(),
+            work: Work::default(),
         }
     }
 
@@ -244,6 +317,40 @@ softdep looped pre: looped
         );
         assert_eq!(index().files("looped"), ["kernel/crypto/looped.ko.xz"]);
         assert_eq!(index().files("ext4"), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn soft_dependencies_in_circles_are_followed_once() {
+        let names: Vec<String> = (0..40).map(|number| format!("m{number}")).collect();
+        let line = |name: &String| format!("{name}.ko:\n");
+        let soft = |name: &String| format!("softdep {name} pre: {}\n", names.join(" "));
+        let index = Index {
+            dependencies: names.iter().map(line).collect(),
+            soft: names.iter().map(soft).collect(),
+            ..Index::default()
+        };
+        assert_eq!(index.files("m0").len(), 40);
+        assert!(!index.is_exhausted());
+    }
+
+    #[test]
+    fn searches_end_when_the_work_is_used_up() {
+        let stars = format!("alias {} x\n", "*a".repeat(100));
+        let index = Index {
+            aliases: stars.repeat(10_000),
+            ..Index::default()
+        };
+        for _ in 0..200 {
+            assert!(index.modules(&"a".repeat(LONGEST_NAME)).len() < 2);
+        }
+        assert!(index.is_exhausted());
+        let all = Index {
+            aliases: (0..10_000)
+                .map(|number| format!("alias * m{number}\n"))
+                .collect(),
+            ..Index::default()
+        };
+        assert!(all.modules("x").is_empty() && all.is_exhausted());
     }
 
     #[test]

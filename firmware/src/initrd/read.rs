@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::kernel::{ExtractError, unpack_start};
+use crate::kernel::{ExtractError, unpack_at_most};
 
 /// Length of an entry's header in bytes: a magic number of 6 digits and 13 fields of 8.
 const HEADER: usize = 110;
@@ -11,7 +11,11 @@ const MAGICS: [&[u8]; 2] = [b"070701", b"070702"];
 /// Name of the last entry.
 const TRAILER: &[u8] = b"TRAILER!!!";
 /// Limit for the size of all archives together, in bytes: more than any box's ramdisk has.
-const LARGEST: usize = 1 << 30;
+const LARGEST: usize = 512 << 20;
+/// Most entries of all archives together: dracut's largest ramdisks have some ten thousand.
+const MOST_ENTRIES: usize = 250_000;
+/// Most compressed parts.
+const MOST_PARTS: usize = 1000;
 
 /// A ramdisk that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +29,12 @@ pub enum ReadError {
     /// The archives exceed the limit.
     #[error("the initial ramdisk unpacks to more than {} MiB", LARGEST >> 20)]
     TooLarge,
+    /// There are too many files or parts.
+    #[error("the initial ramdisk has more files than any that is known")]
+    TooMany,
+    /// Its indexes of modules are not those of a distribution.
+    #[error("the indexes of modules in the initial ramdisk take too long to search")]
+    TooMuchWork,
 }
 
 /// A file, folder or link in an archive.
@@ -65,13 +75,20 @@ pub fn unpack(ramdisk: &[u8]) -> Result<Vec<Cow<'_, [u8]>>, ReadError> {
             rest = after;
             Cow::Borrowed(archive)
         } else {
-            let (unpacked, after) = unpack_start(rest)?;
+            let (unpacked, after) =
+                unpack_at_most(rest, LARGEST - total).map_err(|error| match error {
+                    ExtractError::TooLarge => ReadError::TooLarge,
+                    other => ReadError::Unpack(other),
+                })?;
             rest = after;
             Cow::Owned(unpacked)
         };
         total = total.saturating_add(archive.len());
         if total > LARGEST {
             return Err(ReadError::TooLarge);
+        }
+        if archives.len() == MOST_PARTS {
+            return Err(ReadError::TooMany);
         }
         archives.push(archive);
     }
@@ -91,6 +108,9 @@ pub fn entries(mut part: &[u8]) -> Result<Vec<Entry<'_>>, ReadError> {
         }
         let (entry, length) = entry(part)?;
         part = &part[length.min(part.len())..];
+        if entries.len() == MOST_ENTRIES {
+            return Err(ReadError::TooMany);
+        }
         if let Some(entry) = entry {
             entries.push(entry);
         }

@@ -1,17 +1,17 @@
 //! Reduces a ramdisk to one uncompressed archive of the modules that a fast boot may need.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use boxinit::modules::{Index, is_compressed, module_name};
 
 use super::read::{ReadError, entries, unpack};
 use crate::cpio::Archive;
-use crate::kernel::unpack_start;
+use crate::kernel::{ExtractError, unpack_at_most};
 
 /// Version of the output: increase it with each change of what [`reduce`] returns for the same
 /// ramdisk.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Modules that drive the devices of the engines' machines.
 const DRIVERS: &[&str] = &[
@@ -43,6 +43,15 @@ const FILE_SYSTEMS: &[(&str, &[&str])] = &[
     ("f2fs", &["f2fs", "crypto-crc32"]),
 ];
 
+/// Limit for the modules of a reduced ramdisk together, in bytes: a distribution's file system and
+/// virtio drivers have less than 20 MiB.
+const LARGEST_MODULES: usize = 256 << 20;
+/// Longest text of an index that is searched, in bytes: ten times that of a distribution with all
+/// modules.
+const LARGEST_INDEX: usize = 16 << 20;
+/// Most folders of modules: a ramdisk is for one kernel.
+const MOST_RELEASES: usize = 16;
+
 /// The module without which a ramdisk is not reduced, unless it is built into the kernel.
 const REQUIRED: &str = "virtio_blk";
 
@@ -68,6 +77,9 @@ pub fn reduce(ramdisk: &[u8], root: Option<&str>) -> Result<Option<Vec<u8>>, Rea
     for part in &parts {
         for entry in entries(part)? {
             if let (true, Some((release, path))) = (entry.is_file(), in_modules(entry.path)) {
+                if trees.len() > MOST_RELEASES {
+                    return Err(ReadError::TooMany);
+                }
                 let tree = trees.entry(release.to_owned()).or_default();
                 tree.insert(path.to_owned(), entry.data);
             }
@@ -78,8 +90,9 @@ pub fn reduce(ramdisk: &[u8], root: Option<&str>) -> Result<Option<Vec<u8>>, Rea
         .directory("lib", 0o755)
         .directory("lib/modules", 0o755);
     let mut any = false;
+    let mut left = LARGEST_MODULES;
     for (release, tree) in &trees {
-        any |= add_release(&mut archive, release, tree, &names)?;
+        any |= add_release(&mut archive, release, tree, &names, &mut left)?;
     }
     Ok(any.then(|| archive.finish()))
 }
@@ -100,18 +113,26 @@ fn add_release(
     release: &str,
     tree: &Tree<'_>,
     names: &[&str],
+    left: &mut usize,
 ) -> Result<bool, ReadError> {
     let text = |name: &str| {
         let bytes = tree.get(name).copied().unwrap_or_default();
-        String::from_utf8_lossy(bytes).into_owned()
+        if bytes.len() > LARGEST_INDEX {
+            return Err(ReadError::TooMuchWork);
+        }
+        Ok(String::from_utf8_lossy(bytes).into_owned())
     };
     let index = Index {
-        dependencies: text("modules.dep"),
-        aliases: text("modules.alias"),
-        soft: text("modules.softdep"),
+        dependencies: text("modules.dep")?,
+        aliases: text("modules.alias")?,
+        soft: text("modules.softdep")?,
+        ..Index::default()
     };
     let files = files(&index, names);
-    let builtin = text("modules.builtin");
+    if index.is_exhausted() {
+        return Err(ReadError::TooMuchWork);
+    }
+    let builtin = text("modules.builtin")?;
     let is_required = |file: &str| normal_name(file) == REQUIRED;
     let has_required =
         files.iter().any(|file| is_required(file)) || builtin.lines().any(is_required);
@@ -124,10 +145,15 @@ fn add_release(
     for file in &files {
         let data = tree.get(*file).copied().unwrap_or_default();
         let data = if is_compressed(file) {
-            Cow::Owned(unpack_start(data)?.0)
+            let unpacked = unpack_at_most(data, *left).map_err(|error| match error {
+                ExtractError::TooLarge => ReadError::TooLarge,
+                other => ReadError::Unpack(other),
+            })?;
+            Cow::Owned(unpacked.0)
         } else {
             Cow::Borrowed(data)
         };
+        *left = left.checked_sub(data.len()).ok_or(ReadError::TooLarge)?;
         archive.file(&format!("{folder}/{}", archived_name(file)), 0o644, &data);
     }
     let reduced = reduce_index(&index, &files);
@@ -145,13 +171,11 @@ fn add_release(
 /// of loading.
 fn files<'a>(index: &'a Index, names: &[&str]) -> Vec<&'a str> {
     let mut files: Vec<&str> = Vec::new();
+    let mut known = HashSet::new();
     for name in names {
         for module in index.modules(name) {
-            for file in index.files(module) {
-                if !files.contains(&file) {
-                    files.push(file);
-                }
-            }
+            let more = index.files(module);
+            files.extend(more.into_iter().filter(|file| known.insert(*file)));
         }
     }
     files
@@ -159,12 +183,13 @@ fn files<'a>(index: &'a Index, names: &[&str]) -> Vec<&'a str> {
 
 /// The lines of an index for the modules in `files`.
 fn reduce_index(index: &Index, files: &[&str]) -> Index {
-    let names: Vec<String> = files.iter().map(|file| normal_name(file)).collect();
+    let names: HashSet<String> = files.iter().map(|file| normal_name(file)).collect();
+    let files: HashSet<&str> = files.iter().copied().collect();
     let dependencies = index
         .dependencies
         .lines()
         .filter_map(|line| line.split_once(':'))
-        .filter(|(file, _)| files.contains(file))
+        .filter(|(file, _)| files.contains(*file))
         .map(|(file, needed)| {
             let needed: Vec<String> = needed.split_ascii_whitespace().map(archived_name).collect();
             format!("{}: {}\n", archived_name(file), needed.join(" "))
@@ -186,6 +211,7 @@ fn reduce_index(index: &Index, files: &[&str]) -> Index {
         soft: of_these(&index.soft, |line| {
             line.strip_prefix("softdep ")?.split(' ').next()
         }),
+        ..Index::default()
     }
 }
 
@@ -201,7 +227,7 @@ fn archived_name(file: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{self, Read, Write};
 
     use super::*;
 
@@ -287,6 +313,75 @@ mod tests {
         assert_eq!(names(Some("ext4")), 2);
         assert_eq!(names(Some("zfs")), 3);
         assert_eq!(names(None), 3);
+    }
+
+    /// Fault 24: a ramdisk of 1 KiB kept the host busy for minutes, before each fast boot.
+    #[test]
+    fn a_small_ramdisk_does_not_keep_the_host_busy() {
+        let start = std::time::Instant::now();
+        let names: Vec<String> = (0..60).map(|number| format!("m{number}")).collect();
+        let line = |name: &String| format!("{name}.ko:\n");
+        let soft = |name: &String| format!("softdep {name} pre: {}\n", names.join(" "));
+        let dependencies: String = names.iter().map(line).collect();
+        let soft: String = names.iter().map(soft).collect();
+        let circles = [
+            ("modules.dep", format!("virtio_blk.ko:\n{dependencies}")),
+            (
+                "modules.softdep",
+                format!("softdep virtio_blk pre: m0\n{soft}"),
+            ),
+        ];
+        let stars = format!("alias {}b x\n", "*a".repeat(100)).repeat(100_000);
+        let patterns = [
+            ("modules.dep", String::from("virtio_blk.ko:\n")),
+            (
+                "modules.alias",
+                stars.replace("*a", "*[a-z_]")[..LARGEST_INDEX].to_owned(),
+            ),
+        ];
+        let long = [("modules.alias", " ".repeat(LARGEST_INDEX + 1))];
+        for (files, is_refused) in [
+            (&circles[..], false),
+            (&patterns[..], true),
+            (&long[..], true),
+        ] {
+            let mut archive = Archive::new();
+            for (name, text) in files {
+                archive.file(&format!("lib/modules/6.1/{name}"), 0o644, text.as_bytes());
+            }
+            archive.file("lib/modules/6.1/virtio_blk.ko", 0o644, b"block!");
+            let packed = zstd::encode_all(&archive.finish()[..], 3).unwrap();
+            let result = reduce(&packed, None);
+            let refused = matches!(result, Err(ReadError::TooMuchWork));
+            assert_eq!(
+                refused,
+                is_refused,
+                "{:?}",
+                result.map(|found| found.is_some())
+            );
+        }
+        assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn modules_that_unpack_without_end_are_refused() {
+        let zeros = zstd::encode_all(io::repeat(0).take(LARGEST_MODULES as u64 + 1), 1).unwrap();
+        let mut archive = Archive::new();
+        archive.file(
+            "lib/modules/6.1/modules.dep",
+            0o644,
+            b"virtio_blk.ko.zst:\n",
+        );
+        archive.file("lib/modules/6.1/virtio_blk.ko.zst", 0o644, &zeros);
+        assert!(matches!(
+            reduce(&archive.finish(), None),
+            Err(ReadError::TooLarge)
+        ));
+        let mut bomb = Vec::new();
+        for _ in 0..3 {
+            bomb.extend_from_slice(&zeros);
+        }
+        assert!(matches!(reduce(&bomb, None), Err(ReadError::TooLarge)));
     }
 
     #[test]

@@ -10,8 +10,10 @@ const NOTE: u32 = 4;
 const PROGRAM_HEADER: usize = 56;
 const HEADER: usize = 64;
 
-/// Bytes that are read of a segment of notes at most.
-const MAX_NOTES: u64 = 1 << 20;
+/// Program headers that are looked at; kernels have less than ten.
+const MAX_SEGMENTS: u16 = 64;
+/// Bytes that are read of a segment of notes at most; kernels have less than one page.
+const MAX_NOTES: u64 = 64 << 10;
 
 /// Whether a 64-bit ELF kernel has the entry point that QEMU's `-kernel` needs (QEMU,
 /// hw/i386/x86-common.c, `load_elfboot`). `read` returns as many bytes of the file as its second
@@ -23,7 +25,7 @@ pub fn has_pvh_entry(read: impl Fn(u64, usize) -> Option<Vec<u8>>) -> bool {
 fn has_note(read: impl Fn(u64, usize) -> Option<Vec<u8>>) -> Option<bool> {
     let header = read(0, HEADER).filter(|header| header.starts_with(b"\x7fELF\x02\x01"))?;
     let first = u64_at(&header, 32)?;
-    let (size, count) = (u16_at(&header, 54)?, u16_at(&header, 56)?);
+    let (size, count) = (u16_at(&header, 54)?, u16_at(&header, 56)?.min(MAX_SEGMENTS));
     for number in 0..count {
         let start = first.checked_add(u64::from(number) * u64::from(size))?;
         let segment = read(start, PROGRAM_HEADER)?;

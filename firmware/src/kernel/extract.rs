@@ -3,7 +3,9 @@
 use std::io::{self, Read};
 
 /// Limit for decompressed data, in bytes: more than any kernel has. Stops decompression bombs.
-const LARGEST: usize = 512 << 20;
+pub(crate) const LARGEST: usize = 512 << 20;
+/// Memory that a decoder may take, in bytes. Kernels are compressed with a window of 128 MiB at most.
+const MEMORY: u64 = 512 << 20;
 
 /// The formats that `scripts/Makefile.lib` of Linux makes for `CONFIG_KERNEL_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub enum ExtractError {
     #[error("the kernel's {0:?} data are damaged")]
     Damaged(Compression, #[source] io::Error),
     /// The output exceeds the limit.
-    #[error("the kernel unpacks to more than {} MiB", LARGEST >> 20)]
+    #[error("the kernel's data unpack to more than there may be")]
     TooLarge,
     /// The output is not an ELF file.
     #[error("there is no ELF file in the kernel image")]
@@ -66,27 +68,37 @@ impl Compression {
 /// # Errors
 /// If the format is not known, or the stream is damaged or too large.
 pub fn unpack_start(packed: &[u8]) -> Result<(Vec<u8>, &[u8]), ExtractError> {
+    unpack_at_most(packed, LARGEST)
+}
+
+/// The same for a content of at most `limit` bytes.
+pub(crate) fn unpack_at_most(
+    packed: &[u8],
+    limit: usize,
+) -> Result<(Vec<u8>, &[u8]), ExtractError> {
     let compression = Compression::of(packed)
         .ok_or_else(|| ExtractError::Unknown(packed[..packed.len().min(8)].to_vec()))?;
     let all = |unpacked: io::Result<Vec<u8>>| unpacked.map(|unpacked| (unpacked, &[][..]));
     let unpacked = match compression {
-        Compression::None => Ok((packed.to_vec(), &[][..])),
+        Compression::None => fits(packed.len(), limit).map(|()| (packed.to_vec(), &[][..])),
         Compression::Gzip => {
             let mut decoder = flate2::bufread::GzDecoder::new(packed);
-            bounded(&mut decoder).map(|unpacked| (unpacked, decoder.into_inner()))
+            bounded(&mut decoder, limit).map(|unpacked| (unpacked, decoder.into_inner()))
         }
-        Compression::Xz => {
-            let mut decoder = liblzma::bufread::XzDecoder::new(packed);
-            bounded(&mut decoder).map(|unpacked| (unpacked, decoder.into_inner()))
-        }
+        Compression::Xz => liblzma::stream::Stream::new_stream_decoder(MEMORY, 0)
+            .map_err(io::Error::from)
+            .and_then(|stream| {
+                let mut decoder = liblzma::bufread::XzDecoder::new_stream(packed, stream);
+                bounded(&mut decoder, limit).map(|unpacked| (unpacked, decoder.into_inner()))
+            }),
         Compression::Zstd => zstd::Decoder::with_buffer(packed)
             .map(zstd::Decoder::single_frame)
             .and_then(|mut decoder| {
-                bounded(&mut decoder).map(|unpacked| (unpacked, decoder.finish()))
+                bounded(&mut decoder, limit).map(|unpacked| (unpacked, decoder.finish()))
             }),
-        Compression::Lzma => all(lzma(packed)),
-        Compression::Lz4 => all(lz4(packed)),
-        Compression::Lzo => all(lzo(packed)),
+        Compression::Lzma => all(lzma(packed, limit)),
+        Compression::Lz4 => all(lz4(packed, limit)),
+        Compression::Lzo => all(lzo(packed, limit)),
     };
     unpacked.map_err(|error| match error.kind() {
         io::ErrorKind::FileTooLarge => ExtractError::TooLarge,
@@ -106,30 +118,28 @@ pub(super) fn vmlinux(payload: &[u8]) -> Result<Vec<u8>, ExtractError> {
 }
 
 /// Reads everything, up to the limit.
-fn bounded(reader: impl Read) -> io::Result<Vec<u8>> {
+fn bounded(reader: impl Read, limit: usize) -> io::Result<Vec<u8>> {
     let mut unpacked = Vec::new();
-    reader.take(LARGEST as u64 + 1).read_to_end(&mut unpacked)?;
-    fits(unpacked.len())?;
+    reader.take(limit as u64 + 1).read_to_end(&mut unpacked)?;
+    fits(unpacked.len(), limit)?;
     Ok(unpacked)
 }
 
-fn fits(length: usize) -> io::Result<()> {
-    if length > LARGEST {
+fn fits(length: usize, limit: usize) -> io::Result<()> {
+    if length > limit {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(())
 }
 
-fn lzma(payload: &[u8]) -> io::Result<Vec<u8>> {
-    /// Memory that the decoder may take, in bytes.
-    const MEMORY: u64 = 1 << 30;
+fn lzma(payload: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     let stream = liblzma::stream::Stream::new_lzma_decoder(MEMORY)?;
-    bounded(liblzma::read::XzDecoder::new_stream(payload, stream))
+    bounded(liblzma::read::XzDecoder::new_stream(payload, stream), limit)
 }
 
 /// LZ4's legacy frame: a magic number, then blocks of at most 8 MiB uncompressed, each preceded by
 /// its compressed size (lz4, doc/lz4_Frame_format.md, "Legacy frame").
-fn lz4(payload: &[u8]) -> io::Result<Vec<u8>> {
+fn lz4(payload: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     const BLOCK: usize = 8 << 20;
     let mut rest = &payload[4..];
     let mut unpacked = Vec::new();
@@ -141,7 +151,7 @@ fn lz4(payload: &[u8]) -> io::Result<Vec<u8>> {
         let packed = tail.get(..size).ok_or(io::ErrorKind::UnexpectedEof)?;
         let length = lz4_flex::block::decompress_into(packed, &mut block).map_err(damaged)?;
         unpacked.extend_from_slice(&block[..length]);
-        fits(unpacked.len())?;
+        fits(unpacked.len(), limit)?;
         rest = &tail[size..];
     }
     Ok(unpacked)
@@ -150,7 +160,7 @@ fn lz4(payload: &[u8]) -> io::Result<Vec<u8>> {
 /// lzop's file format, as far as `lzop -9` writes it (Linux, lib/decompress_unlzo.c reads the same):
 /// a header, then blocks with their uncompressed and compressed sizes and the checksums that the
 /// header's flags announce.
-fn lzo(payload: &[u8]) -> io::Result<Vec<u8>> {
+fn lzo(payload: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     /// `F_ADLER32_D`, `F_CRC32_D`: a checksum of the uncompressed block follows the sizes.
     const CHECKED_UNPACKED: u32 = 0x001 | 0x100;
     /// `F_ADLER32_C`, `F_CRC32_C`: a checksum of the compressed block follows.
@@ -204,6 +214,7 @@ fn lzo(payload: &[u8]) -> io::Result<Vec<u8>> {
         if length > BLOCK || size > length {
             return Err(damaged("a block's size"));
         }
+        fits(unpacked.len() + length, limit)?;
         for kind in [CHECKED_UNPACKED, CHECKED_PACKED] {
             // A block that did not shrink has no second checksum.
             if kind == CHECKED_UNPACKED || size < length {
@@ -217,7 +228,7 @@ fn lzo(payload: &[u8]) -> io::Result<Vec<u8>> {
             let block = lzokay_native::decompress_all(packed, Some(length)).map_err(damaged)?;
             unpacked.extend_from_slice(&block);
         }
-        fits(unpacked.len())?;
+        fits(unpacked.len(), limit)?;
     }
 }
 

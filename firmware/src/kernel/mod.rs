@@ -6,6 +6,7 @@ mod extract;
 use std::ops::Range;
 
 pub use elf::has_pvh_entry;
+pub(crate) use extract::unpack_at_most;
 pub use extract::{Compression, ExtractError, unpack_start};
 
 /// Offsets of the x86 boot header's fields (Linux, Documentation/arch/x86/boot.rst, "The Real-Mode

@@ -251,6 +251,18 @@ impl ContainerSandbox {
         write_box(&self.sandbox.store(), name, image);
     }
 
+    /// Makes the box `published`, whose image is on this host as if it had been pulled, and has an entry
+    /// point of its own.
+    pub(crate) fn import_published(&self) {
+        let image = format!("localhost/boxbuild/{}:published", self.box_name());
+        self.write_box("published", Some(&format!("{{\"registry\":\"{image}\"}}")));
+        let archive = self.sandbox.store().join(self.box_name()).join("container");
+        let mut import = self.podman();
+        import.args(["import", "--quiet", "--change"]);
+        import.arg("ENTRYPOINT [\"/published\"]").arg(archive);
+        ProcessOutput::of(import.arg(image)).expect(0, &[]);
+    }
+
     /// Podman, as the program under test runs it.
     pub(crate) fn podman(&self) -> Command {
         podman(&self.sandbox.temp())

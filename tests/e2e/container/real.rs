@@ -159,17 +159,9 @@ fn a_published_image_is_fetched_as_the_options_allow() {
     sandbox.describe("tbz", "tbz", ":");
     let image = |tag: &str| format!("localhost/boxbuild/{}:{tag}", sandbox.box_name());
     let registry = |name: &str| format!("{{\"registry\":\"{name}\"}}");
-    sandbox.write_box("published", Some(&registry(&image("published"))));
+    sandbox.import_published();
     sandbox.write_box("nowhere", Some(&registry(&image("nowhere"))));
     sandbox.write_box("option", Some(&registry("--volume=/:/host")));
-    let archive = sandbox
-        .path("store")
-        .join(sandbox.box_name())
-        .join("container");
-    let mut import = sandbox.podman();
-    import.args(["import", "--quiet", "--change"]);
-    import.arg("ENTRYPOINT [\"/published\"]").arg(archive);
-    ProcessOutput::of(import.arg(image("published"))).expect(0, &[]);
 
     let build = |name: &str, front: &[&str]| {
         let mut build = sandbox.build_of(name, "tbz", "out", front);

@@ -52,6 +52,11 @@ pub const LAYERS: &[Layer] = &[
         ],
     },
     Layer {
+        name: "parsers",
+        shipped: true,
+        packages: &["boxbuild-parsers"],
+    },
+    Layer {
         name: "engines and boxes",
         shipped: true,
         packages: &["boxbuild-boxes", "boxbuild-engine", "boxbuild-workloads"],
@@ -83,6 +88,11 @@ pub const LAYERS: &[Layer] = &[
 
 /// What the order forbids and tests need.
 pub const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        from: "boxbuild-jail",
+        to: "boxbuild-jail",
+        reason: "its tests switch on the feature proofs",
+    },
     Exception {
         from: "boxbuild-virtiofs",
         to: "boxbuild-virtiofs",

@@ -35,6 +35,7 @@
 //! What the host cannot confine is no error: [`Confinement`] says so, and the caller tells its user
 //! or refuses to go on.
 
+mod capabilities;
 mod channel;
 mod files;
 mod launch;
@@ -43,6 +44,7 @@ mod lock;
 mod role;
 pub mod seccomp;
 
+pub use capabilities::Capabilities;
 pub use channel::{Channel, MAX_DESCRIPTORS, MAX_MESSAGE, Message};
 pub use files::{FileAccess, Landlock, TcpAccess};
 pub use launch::{Exit, Jailed, Launch, LaunchError, Program};

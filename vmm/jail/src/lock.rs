@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
 
+use crate::capabilities::Capabilities;
 use crate::files::{self, FileAccess, FilesError, Landlock, TcpAccess};
 use crate::limits::Limits;
 use crate::seccomp;
@@ -19,6 +20,8 @@ pub struct Jail<'a> {
     pub tcp: TcpAccess,
     /// Resource limits.
     pub limits: Limits,
+    /// What is left of root's rights.
+    pub capabilities: Capabilities,
 }
 
 /// How far a process is confined.
@@ -70,6 +73,9 @@ pub enum JailError {
         #[source]
         source: nix::Error,
     },
+    /// The capabilities of the process.
+    #[error("cannot drop the capabilities of the jailed process")]
+    Capabilities(#[source] std::io::Error),
     /// See [`FilesError`].
     #[error("cannot confine the jailed process with Landlock")]
     Files(#[from] FilesError),
@@ -97,6 +103,7 @@ impl<'a> Jail<'a> {
     pub fn lock(&self) -> Result<Confinement, JailError> {
         let process = |action| move |source| JailError::Process { action, source };
         self.limits.apply().map_err(process("set the limits"))?;
+        self.capabilities.apply().map_err(JailError::Capabilities)?;
         // SAFETY: it sets no handler.
         unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }
             .map_err(process("set the signals"))?;

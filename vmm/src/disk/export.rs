@@ -7,6 +7,7 @@
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 
+use super::error::ImageError;
 use super::image::Image;
 use super::mapping::Mapping;
 use super::qcow2::MAGIC;
@@ -22,7 +23,11 @@ const HEADER: u32 = 104;
 /// Bit 63 of an entry: nothing else refers to the cluster.
 const COPIED: u64 = 1 << 63;
 
+/// Most data that compressed clusters may come to, in bytes.
+const MOST_DATA: u64 = 4 << 40;
+
 /// Where everything will be, in clusters. Cluster 0 has the header.
+#[derive(Debug)]
 struct Layout {
     refcount_table: u64,
     refcount_blocks: u64,
@@ -57,28 +62,32 @@ impl Image {
         self.read_bytes(offset, bytes)
     }
 
-    /// Writes the disk as a plain qcow2 image. What is not in use takes no place in it.
+    /// Returns the disk as a plain qcow2 image that can be written. What is not in use takes no place
+    /// in it.
+    ///
+    /// # Errors
+    /// If the image cannot be read, or claims more data than its file can hold.
+    pub fn plain(&self) -> io::Result<PlainImage<'_>> {
+        let used = self.used_clusters()?;
+        Ok(PlainImage {
+            image: self,
+            layout: Layout::new(self.len(), &used),
+            used,
+        })
+    }
+
+    /// Writes the disk as a plain qcow2 image.
     ///
     /// # Errors
     /// If the image cannot be read or `out` cannot be written.
     pub fn write_plain(&self, out: &mut dyn Write) -> io::Result<()> {
-        let used = self.used_clusters()?;
-        let layout = Layout::new(self.len(), &used);
-        layout.write_metadata(self.len(), &used, out)?;
-        let mut buffer = vec![0; CLUSTER as usize];
-        for cluster in used {
-            let offset = cluster * CLUSTER;
-            let count = CLUSTER.min(self.len() - offset) as usize;
-            self.read_bytes(offset, &mut buffer[..count])?;
-            buffer[count..].fill(0);
-            out.write_all(&buffer)?;
-        }
-        Ok(())
+        self.plain()?.write_to(out)
     }
 
     /// Numbers of the disk's clusters that may have something in them, in order.
     fn used_clusters(&self) -> io::Result<Vec<u64>> {
         let mut used = Vec::new();
+        let mut budget = Budget::of(self)?;
         let mut take = |from: u64, to: u64| {
             let first = from / CLUSTER;
             let next = used.last().map_or(0, |last| last + 1);
@@ -89,11 +98,16 @@ impl Image {
             let (mapping, count) = self.map(offset, self.len() - offset)?;
             match mapping {
                 Mapping::Zero => {}
-                Mapping::Compressed { .. } | Mapping::Changes(_) => take(offset, offset + count),
+                Mapping::Compressed { .. } => {
+                    budget.unpacked(count)?;
+                    take(offset, offset + count);
+                }
+                Mapping::Changes(_) => take(offset, offset + count),
                 Mapping::File(at) => {
                     // Of what has a place in the file, some may be holes of the file.
                     let mut position = at;
                     while let Some((from, to)) = self.data(position, at + count)? {
+                        budget.read(to - from)?;
                         take(offset + (from - at), offset + (to - at));
                         position = to;
                     }
@@ -131,6 +145,74 @@ impl Image {
         }
         let stop = seek(start, libc::SEEK_HOLE)?;
         Ok(Some((start, stop.min(end))))
+    }
+}
+
+/// How much data the file of an image can hold. One that refers to the same bytes again and again
+/// would write out a disk of any size.
+struct Budget {
+    file: u64,
+    compressed: u64,
+}
+
+impl Budget {
+    fn of(image: &Image) -> io::Result<Budget> {
+        let len = image.file().metadata()?.len();
+        let ratio = image.largest_ratio();
+        Ok(Budget {
+            // Data come in whole blocks of the file system.
+            file: len.saturating_add(CLUSTER),
+            compressed: len.saturating_mul(ratio).min(MOST_DATA),
+        })
+    }
+
+    fn read(&mut self, count: u64) -> io::Result<()> {
+        Budget::take(&mut self.file, count)
+    }
+
+    fn unpacked(&mut self, count: u64) -> io::Result<()> {
+        Budget::take(&mut self.compressed, count)
+    }
+
+    fn take(left: &mut u64, count: u64) -> io::Result<()> {
+        *left = left.checked_sub(count).ok_or_else(|| {
+            let problem = ImageError::Damaged("it claims more data than its file can hold");
+            io::Error::new(io::ErrorKind::InvalidData, problem)
+        })?;
+        Ok(())
+    }
+}
+
+/// A disk as a plain qcow2 image, which has not been written yet.
+#[derive(Debug)]
+pub struct PlainImage<'a> {
+    image: &'a Image,
+    layout: Layout,
+    used: Vec<u64>,
+}
+
+impl PlainImage<'_> {
+    /// Returns the length of the image in bytes.
+    pub fn size(&self) -> u64 {
+        self.layout.end * CLUSTER
+    }
+
+    /// Writes the image.
+    ///
+    /// # Errors
+    /// If the disk cannot be read or `out` cannot be written.
+    pub fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        let len = self.image.len();
+        self.layout.write_metadata(len, &self.used, out)?;
+        let mut buffer = vec![0; CLUSTER as usize];
+        for cluster in &self.used {
+            let offset = cluster * CLUSTER;
+            let count = CLUSTER.min(len - offset) as usize;
+            self.image.read_bytes(offset, &mut buffer[..count])?;
+            buffer[count..].fill(0);
+            out.write_all(&buffer)?;
+        }
+        Ok(())
     }
 }
 

@@ -131,6 +131,14 @@ impl Image {
         matches!(self.format, Format::Qcow2(_))
     }
 
+    /// The most bytes that one byte of the file can stand for.
+    pub(super) fn largest_ratio(&self) -> u64 {
+        match &self.format {
+            Format::Raw => 1,
+            Format::Qcow2(qcow2) => qcow2.largest_ratio(),
+        }
+    }
+
     /// Whether the disk has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0

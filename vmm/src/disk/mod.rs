@@ -24,6 +24,7 @@ pub mod tmpfile;
 pub(crate) use config::OpenDisk;
 pub use config::{DiskConfig, ImageFormat, NamedFile, OverlayConfig};
 pub use error::{ImageError, OpenError};
+pub use export::PlainImage;
 pub use image::Image;
 pub use in_place::open_in_place;
 pub use overlay::Overlay;

@@ -6,6 +6,12 @@ use std::io;
 /// One thing to try. It returns what a system call does: negative for an error.
 pub type Attempt = (&'static str, fn() -> libc::c_long);
 
+/// The words of a thread that panics on purpose.
+pub const LAST_WORDS: &str = "as planned by the test";
+
+/// The place of the panic among the attempts: behind them.
+pub const PANIC: usize = ATTEMPTS.len();
+
 /// All of them. Each is a system call as it is, because the C library may refuse first.
 pub const ATTEMPTS: &[Attempt] = &[
     ("read a file outside", || {
@@ -28,8 +34,9 @@ pub const ATTEMPTS: &[Attempt] = &[
         call(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })
     }),
     ("start a process by clone3", || {
-        // SAFETY: the structure is read only: flags 0, exit signal SIGCHLD at its place.
+        // Flags 0; SIGCHLD at the place of the exit signal (clone(2), struct clone_args).
         let arguments = [0_u64, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0];
+        // SAFETY: the structure is as large as is said, and only read.
         call(unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, 64) })
     }),
     ("start a program", || {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use boxbuild_jail::{Launch, Program};
 use boxbuild_vmm::virtio::Kind;
 
-use crate::attempts::ATTEMPTS;
+use crate::attempts::{ATTEMPTS, LAST_WORDS, PANIC};
 use crate::process::{Plan, ROLE, VCPU, share};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -46,6 +46,25 @@ pub fn reaches_nothing_but_the_shares() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+pub fn a_panic_ends_in_words() {
+    let (_folder, root) = share();
+    for thread in Kind::ALL.map(Kind::name).into_iter().chain([VCPU]) {
+        let plan = Plan {
+            thread: thread.to_owned(),
+            attempt: PANIC,
+        };
+        let child = Launch::new(&Program::this(), ROLE.name)
+            .descriptor(&root)
+            .start(&plan)
+            .unwrap();
+        assert_eq!(child.channel().receive(Some(LIMIT)).unwrap(), None);
+        let exit = child.wait(LIMIT).unwrap();
+        let words = String::from_utf8_lossy(&exit.words);
+        assert!(words.contains(LAST_WORDS), "{thread}: {exit}: {words}");
+        assert!(!exit.is_trapped(), "{thread}: {exit}: {words}");
+    }
 }
 
 fn try_it(thread: &str, attempt: usize, root: &std::fs::File) -> Result<Outcome, String> {

@@ -28,6 +28,10 @@ const TESTS: &[(&str, fn())] = &[
         "hostile_code_in_a_thread_reaches_nothing_but_the_shares",
         hostile::reaches_nothing_but_the_shares,
     ),
+    (
+        "a_panic_under_the_filter_of_each_thread_ends_in_words",
+        hostile::a_panic_ends_in_words,
+    ),
 ];
 
 fn main() -> ExitCode {

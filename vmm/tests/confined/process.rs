@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use boxbuild_jail::{Channel, Entered, FileAccess, Jail, Role, TcpAccess};
@@ -18,11 +18,11 @@ use boxbuild_vmm::virtio::fs::Fs;
 use boxbuild_vmm::virtio::{
     Attachment, Context, Device, DeviceConfig, FailureSink, Fault, Kind, VirtioPci,
 };
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::attempts::{ATTEMPTS, PARENT};
+use crate::attempts::{ATTEMPTS, LAST_WORDS, PANIC, PARENT};
 
 pub const ROLE: Role = Role {
     name: "hostile",
@@ -66,20 +66,18 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     };
     let thread = std::thread::spawn(move || act(hostile, threads));
     starter.lock("machine")?;
-    serve(&starter, &channel);
-    // The thread waits for ever.
-    drop(thread);
+    serve(&starter, &channel, &thread);
     Ok(())
 }
 
-/// Starts what is asked for until the parent is gone.
-fn serve(starter: &Starter, channel: &Channel) {
-    loop {
+/// Starts what is asked for until the parent or the first thread is gone.
+fn serve(starter: &Starter, channel: &Channel, thread: &std::thread::JoinHandle<()>) {
+    while !thread.is_finished() {
         let mut polled = [
             PollFd::new(starter.as_fd(), PollFlags::POLLIN),
             PollFd::new(channel.as_fd(), PollFlags::POLLIN),
         ];
-        if poll(&mut polled, PollTimeout::NONE).is_err() || polled[1].any() == Some(true) {
+        if poll(&mut polled, 100_u16).is_err() || polled[1].any() == Some(true) {
             return;
         }
         starter.serve();
@@ -88,6 +86,8 @@ fn serve(starter: &Starter, channel: &Channel) {
 
 /// As a CPU: makes the attempt itself, or activates the hostile device.
 fn act(mut hostile: Hostile, threads: Threads) {
+    let failed = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&failed);
     let Some(kind) = hostile.kind else {
         threads.enter(threads::Role::Vcpu, VCPU).unwrap();
         return hostile.make_attempt();
@@ -101,7 +101,7 @@ fn act(mut hostile: Hostile, threads: Threads) {
         msi: nothing.clone(),
         io_events: nothing,
         ram: boxbuild_vmm::memory::allocate(64).unwrap(),
-        failures: FailureSink::new(|_| {}),
+        failures: FailureSink::new(move |_| told.store(true, Ordering::Relaxed)),
         threads: threads.clone(),
     };
     let mut function = VirtioPci::new(Box::new(hostile), attachment);
@@ -112,7 +112,10 @@ fn act(mut hostile: Hostile, threads: Threads) {
         let len = if offset == 0x14 { 1 } else { 4 };
         let _ = function.write_bar(0, offset, &value.to_le_bytes()[..len]);
     }
-    std::thread::sleep(Duration::from_secs(600));
+    // A device that panics ends its machine.
+    while !failed.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A device whose thread makes an attempt as soon as it serves.
@@ -129,6 +132,7 @@ struct Hostile {
 
 impl Hostile {
     fn make_attempt(&self) {
+        assert!(self.attempt != PANIC, "{LAST_WORDS}");
         let (_, attempt) = ATTEMPTS[self.attempt];
         let result = attempt();
         let _ = self.channel.send(result.to_string().as_bytes(), &[]);

@@ -1,10 +1,10 @@
 //! Configuration files.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use boxbuild_host::error::IoError;
+use boxbuild_host::input;
 
 use super::error::CatalogError;
 
@@ -13,7 +13,7 @@ pub const FILE_NAME: &str = "kiwi_boxed_plugin.yml";
 
 /// Reads a configuration file; `None` if there is none.
 pub(super) fn read(path: &Path) -> Result<Option<String>, CatalogError> {
-    match fs::read_to_string(path) {
+    match input::read_text(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(IoError::on("read the configuration file", path)(error).into()),

@@ -12,6 +12,9 @@ pub(super) const SIGNED_MESSAGE: &str = "-----BEGIN PGP SIGNED MESSAGE-----";
 /// First line of its signature.
 const SIGNATURE: &str = "-----BEGIN PGP SIGNATURE-----";
 
+/// Ends of the names of published files, which versions precede.
+const EXTENSIONS: [&str; 2] = [".tar.xz", ".qcow2"];
+
 /// A hash function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
@@ -68,6 +71,14 @@ pub enum ChecksumError {
     /// There are several, none of them with the name of the file.
     #[error("it has the checksums of several files, and none is named {0}")]
     Ambiguous(String),
+    /// A signed text does not say that its checksum is that of the file.
+    #[error("it is signed, but names '{named}' and not {name}: its signature is for another file")]
+    OtherFile {
+        /// The file.
+        name: String,
+        /// The name in the text, empty if there is none.
+        named: String,
+    },
     /// A clear-signed text ends before its signature.
     #[error("its signature is cut off")]
     CutOff,
@@ -112,6 +123,65 @@ impl Checksum {
             hex: hex.clone(),
         })
     }
+}
+
+impl Checksum {
+    /// The same in a text that is signed: what is signed must name the file, with or without a version.
+    ///
+    /// # Errors
+    /// See [`Checksum::parse`]; and fails if it names another file, or none.
+    pub fn parse_named(
+        text: &str,
+        name: &str,
+        algorithm: Algorithm,
+    ) -> Result<Checksum, ChecksumError> {
+        let body = signed_part(text)?;
+        let mut entries = body
+            .lines()
+            .filter_map(|line| entry(line, algorithm))
+            .peekable();
+        let Some((_, first)) = entries.peek() else {
+            // Tells what there is instead.
+            return Checksum::parse(text, name, algorithm);
+        };
+        let named: String = first
+            .chars()
+            .take(100)
+            .filter(|c| !c.is_control())
+            .collect();
+        let found = entries.find(|(_, named)| is_named(named, name));
+        match found {
+            Some((hex, _)) => Ok(Checksum { algorithm, hex }),
+            None => Err(ChecksumError::OtherFile {
+                name: name.to_owned(),
+                named,
+            }),
+        }
+    }
+}
+
+/// Whether the name of a file in a checksum file is that of the published file `name`: the same, but
+/// for parts that are versions, such as `1.42.1` and `Build5.7`.
+fn is_named(named: &str, name: &str) -> bool {
+    let named = named.rsplit('/').next().unwrap_or_default();
+    let Some((named, name)) = EXTENSIONS
+        .iter()
+        .find_map(|end| Some((named.strip_suffix(end)?, name.strip_suffix(end)?)))
+    else {
+        return named == name;
+    };
+    let is_version = |part: &str| {
+        let digits = part.strip_prefix("Build").unwrap_or(part);
+        digits.starts_with(|c: char| c.is_ascii_digit())
+            && digits
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '_')
+    };
+    let mut wanted = name.split('-').peekable();
+    named.split('-').all(|part| {
+        // A part that is wanted may look like a version.
+        wanted.next_if_eq(&part).is_some() || is_version(part)
+    }) && wanted.peek().is_none()
 }
 
 /// Returns the signed lines of a clear-signed message, or the whole of another text.
@@ -260,6 +330,36 @@ mod tests {
             !text.chars().any(boxbuild_host::text::is_harmful),
             "{text:?}"
         );
+    }
+
+    #[test]
+    fn a_signed_checksum_belongs_to_one_file() {
+        let signed = |text: &str| Checksum::parse_named(text, NAME, Algorithm::Sha256);
+        for good in [
+            NAME,
+            "./Leap-Box.x86_64-System.qcow2",
+            "Leap-Box.x86_64-1.2.3-System-Build4.5.qcow2",
+            "Leap-Box.x86_64-1.42.1-System.qcow2",
+        ] {
+            let text = format!("{OTHER}  else.tar.xz\n{HASH}  {good}\n");
+            assert_eq!(signed(&text).unwrap().hex, HASH, "{good}");
+        }
+        for bad in [
+            "",
+            "TumbleWeed-Box.x86_64-1.2.3-System.qcow2",
+            "Leap-Box.aarch64-1.2.3-System.qcow2",
+            "Leap-Box.x86_64-System.tar.xz",
+            "Leap-Box.x86_64-1.2.3-Other-System.qcow2",
+            "Leap-Box.x86_64.qcow2",
+            "Leap-Box.x86_64-1.2.3.qcow2",
+        ] {
+            let error = signed(&format!("{HASH}  {bad}\n")).unwrap_err();
+            assert!(matches!(error, ChecksumError::OtherFile { .. }), "{bad}");
+        }
+        assert!(matches!(signed("none"), Err(ChecksumError::None { .. })));
+        // Names that look like versions count where they are wanted.
+        assert!(is_named("A-2-1.0.qcow2", "A-2.qcow2"));
+        assert!(!is_named("A-3-1.0.qcow2", "A-2.qcow2"));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! A file of a box: fetched, resumed and checked.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use boxbuild_host::error::IoError;
+use boxbuild_host::input;
 use reqwest::blocking::Response;
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, LAST_MODIFIED};
 use reqwest::{StatusCode, Url};
@@ -14,7 +15,6 @@ use super::error::FetchError;
 use super::http::{AttemptError, Client, chain};
 use super::meter::Meter;
 use super::partial_file::{self, CHUNK, Options, PartialFile, State};
-use super::unpack::{BootFilePaths, BootFiles};
 use crate::catalog::Location;
 
 /// A file to fetch.
@@ -28,8 +28,6 @@ pub struct Download {
     pub expected: Checksum,
     /// Path of the partial file, which outlives this process.
     pub part: PathBuf,
-    /// Unpacks the file, an archive with a kernel, to these paths.
-    pub unpack: Option<BootFilePaths>,
 }
 
 /// A file that was fetched, with the right checksum.
@@ -41,8 +39,6 @@ pub struct FetchedFile {
     pub sha256: String,
     /// SHA-512 in lower-case hex, if the publisher's checksum is one.
     pub sha512: Option<String>,
-    /// The files in it, if it was unpacked.
-    pub unpacked: Option<BootFiles>,
 }
 
 /// Fetches a file, or what is missing of it.
@@ -58,7 +54,6 @@ pub fn download(
     let options = Options {
         path: &download.part,
         expected: &download.expected,
-        unpack: download.unpack.as_ref(),
     };
     let mut file = PartialFile::open(client, options, meter)?;
     let mut resumed = file.len() > 0;
@@ -69,15 +64,10 @@ pub fn download(
         }
         let complete = file.finish();
         if complete.checksum == download.expected {
-            let unpacked = complete.unpacked.transpose();
             return Ok(FetchedFile {
                 size: complete.size,
                 sha256: complete.sha256,
                 sha512: complete.sha512,
-                unpacked: unpacked.map_err(|source| FetchError::Unpack {
-                    location: download.location.to_string(),
-                    source,
-                })?,
             });
         }
         partial_file::remove(&download.part);
@@ -97,7 +87,7 @@ pub fn download(
 
 /// Copies a file of this host.
 fn from_file(client: &Client, path: &Path, to: &mut PartialFile<'_>) -> Result<(), FetchError> {
-    let mut file = File::open(path).map_err(|error| match error.kind() {
+    let mut file = input::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => FetchError::NotFound {
             location: path.display().to_string(),
             answer: String::from("no such file"),
@@ -129,7 +119,7 @@ fn from_web(
 ) -> Result<(), FetchError> {
     let mut attempts = 0;
     let mut announced = false;
-    // Bytes that arrive a second time are no progress.
+    // Bytes that arrive a second time are no progress, nor are some now and then.
     let mut most = file.len();
     loop {
         client.check()?;
@@ -140,7 +130,7 @@ fn from_web(
                 problem,
                 retry_after,
             }) => {
-                if file.len() > most {
+                if file.len() >= most + Pace::LEAST {
                     most = file.len();
                     attempts = 0;
                 }
@@ -175,6 +165,7 @@ fn attempt(
         }
     }
     let mut buffer = vec![0; CHUNK];
+    let mut pace = Pace::new(client.retry.stall);
     loop {
         client.check()?;
         let count = response
@@ -183,6 +174,7 @@ fn attempt(
         if count == 0 {
             break;
         }
+        pace.count(count)?;
         file.append(&buffer[..count])?;
     }
     match total {
@@ -191,6 +183,40 @@ fn attempt(
             file.len()
         ))),
         _ => Ok(()),
+    }
+}
+
+/// Gives up connections over which next to nothing arrives.
+struct Pace {
+    period: Duration,
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    /// Bytes that arrive in a period at least.
+    const LEAST: u64 = 16 << 10;
+
+    fn new(period: Duration) -> Pace {
+        Pace {
+            period,
+            since: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), AttemptError> {
+        self.bytes += bytes as u64;
+        if self.bytes >= Pace::LEAST {
+            *self = Pace::new(self.period);
+        } else if self.since.elapsed() > self.period {
+            return Err(AttemptError::transient(format!(
+                "the server sent only {} bytes in {} s",
+                self.bytes,
+                self.period.as_secs()
+            )));
+        }
+        Ok(())
     }
 }
 

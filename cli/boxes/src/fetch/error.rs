@@ -6,7 +6,6 @@ use boxbuild_host::error::{Classify, ErrorClass, IoError};
 
 use super::checksum::{Checksum, ChecksumError};
 use super::signature::SignatureError;
-use super::unpack::UnpackError;
 
 /// A file cannot be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -65,15 +64,6 @@ pub enum FetchError {
         #[source]
         source: SignatureError,
     },
-    /// The archive with the kernel cannot be unpacked.
-    #[error("the archive {location} cannot be used: {source}")]
-    Unpack {
-        /// Address or path of the archive.
-        location: String,
-        /// What is wrong with it.
-        #[source]
-        source: UnpackError,
-    },
     /// The file system is full.
     #[error(
         "the file system of {folder} has {free} MiB of free space, and {needed} MiB more are to be \
@@ -86,6 +76,20 @@ pub enum FetchError {
         free: u64,
         /// MiB that are to be fetched.
         needed: u64,
+    },
+    /// The file system became full.
+    #[error(
+        "the file system of {0} is full, but for a reserve: free some space, or set \
+         KIWI_BOXED_CACHE_DIR to a folder on another one"
+    )]
+    Full(PathBuf),
+    /// A file is longer than any that is known.
+    #[error("{path} has more than {most} GiB, which no file of a box has")]
+    TooLong {
+        /// The file that it was written to.
+        path: PathBuf,
+        /// The limit in GiB.
+        most: u64,
     },
     /// A file operation failed.
     #[error(transparent)]

@@ -1,7 +1,8 @@
 //! The HTTP client: its rules for redirects, and small files.
 
 use std::io::Read;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use boxbuild_host::interrupt::Interrupt;
 use reqwest::blocking::Response;
@@ -10,10 +11,11 @@ use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 
 use super::error::FetchError;
+use super::reach::Reach;
 use super::retry::RetryPolicy;
 
 /// Checksum files and signatures are smaller than this, in bytes.
-const LARGEST_SMALL_FILE: u64 = 1 << 20;
+pub(super) const LARGEST_SMALL_FILE: u64 = 1 << 20;
 
 /// Redirects in a row that are followed.
 const REDIRECTS: usize = 10;
@@ -28,6 +30,7 @@ pub struct Client {
     strict: reqwest::blocking::Client,
     /// For files that are checked against a checksum that came over `strict`: mirrors may be http.
     any: reqwest::blocking::Client,
+    reach: Arc<Reach>,
     pub(super) retry: RetryPolicy,
     pub(super) interrupt: Interrupt,
 }
@@ -68,6 +71,7 @@ impl Client {
     /// # Errors
     /// Fails if TLS cannot be set up: this host has no certificates of authorities.
     pub fn new(retry: RetryPolicy, interrupt: Interrupt) -> Result<Client, FetchError> {
+        let reach = Arc::new(Reach::of_environment());
         let build = |policy: Policy| {
             let mut headers = HeaderMap::new();
             // Bytes are hashed and counted as they are published.
@@ -79,12 +83,14 @@ impl Client {
                 // Applies to the answer, and to each read of the body.
                 .timeout(retry.stall)
                 .redirect(policy)
+                .dns_resolver(Arc::clone(&reach))
                 .build()
                 .map_err(|error| FetchError::Client(chain(&error)))
         };
         Ok(Client {
-            strict: build(policy(true))?,
-            any: build(policy(false))?,
+            strict: build(policy(true, Arc::clone(&reach)))?,
+            any: build(policy(false, Arc::clone(&reach)))?,
+            reach,
             retry,
             interrupt,
         })
@@ -109,6 +115,7 @@ impl Client {
         if fresh {
             request = request.header(CACHE_CONTROL, "no-cache");
         }
+        self.reach.start_at(url);
         let response = request.send().map_err(|error| failed(url, &error))?;
         if response.status() == StatusCode::RANGE_NOT_SATISFIABLE && from > 0 {
             return Ok(response);
@@ -123,13 +130,10 @@ impl Client {
             if fresh {
                 request = request.header(CACHE_CONTROL, "no-cache");
             }
+            self.reach.start_at(url);
             let response = request.send().map_err(|error| failed(url, &error))?;
             let length = response.content_length();
-            let mut bytes = Vec::new();
-            checked(url, response)?
-                .take(LARGEST_SMALL_FILE)
-                .read_to_end(&mut bytes)
-                .map_err(|error| AttemptError::transient(chain(&error)))?;
+            let bytes = self.small(checked(url, response)?)?;
             match length {
                 Some(length) if length >= LARGEST_SMALL_FILE => {
                     Err(AttemptError::Permanent(FetchError::Refused {
@@ -152,6 +156,29 @@ impl Client {
                     attempts += 1;
                     self.wait(url.as_str(), attempts, problem, retry_after)?;
                 }
+            }
+        }
+    }
+
+    /// Reads the first bytes of an answer, within the time that a stalled one is granted.
+    fn small(&self, response: Response) -> Result<Vec<u8>, AttemptError> {
+        let deadline = Instant::now() + self.retry.stall;
+        let mut bytes = Vec::new();
+        let mut body = response.take(LARGEST_SMALL_FILE);
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            self.check()?;
+            let count = body
+                .read(&mut buffer)
+                .map_err(|error| AttemptError::transient(chain(&error)))?;
+            if count == 0 {
+                return Ok(bytes);
+            }
+            bytes.extend_from_slice(&buffer[..count]);
+            if Instant::now() > deadline {
+                return Err(AttemptError::transient(String::from(
+                    "the server takes too long for a small file",
+                )));
             }
         }
     }
@@ -190,7 +217,7 @@ impl Client {
 }
 
 /// Returns a policy that follows redirects; if `strict`, not from https to anything else.
-fn policy(strict: bool) -> Policy {
+fn policy(strict: bool, reach: Arc<Reach>) -> Policy {
     Policy::custom(move |attempt| {
         let from = attempt.previous().last();
         if attempt.previous().len() > REDIRECTS {
@@ -201,6 +228,8 @@ fn policy(strict: bool) -> Policy {
                 attempt.url()
             );
             attempt.error(text)
+        } else if let Err(problem) = reach.may_follow(attempt.url()) {
+            attempt.error(problem)
         } else {
             attempt.follow()
         }

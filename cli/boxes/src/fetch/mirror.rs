@@ -3,14 +3,14 @@
 //! A mirror may be hours behind, have some files of a new version and not the others, or lack one.
 //! The publisher's own server has them all: it is asked once when a mirror's files do not match.
 
-use std::fs;
 use std::io;
 
 use boxbuild_host::error::IoError;
+use boxbuild_host::input;
 
 use super::checksum::{Algorithm, Checksum};
 use super::error::FetchError;
-use super::http::Client;
+use super::http::{Client, LARGEST_SMALL_FILE};
 use super::signature::{Key, SignatureError};
 use crate::catalog::{Location, Repository};
 
@@ -80,7 +80,12 @@ pub fn checksum(
             None => text,
             Some(key) => verified(client, repository, &file, route, key, &text)?,
         };
-        return Checksum::parse(&text, name, algorithm).map_err(|error| FetchError::Checksum {
+        let parsed = match key {
+            None => Checksum::parse(&text, name, algorithm),
+            // What is signed must say what it is for: a mirror may serve another box's.
+            Some(_) => Checksum::parse_named(&text, name, algorithm),
+        };
+        return parsed.map_err(|error| FetchError::Checksum {
             location: location.to_string(),
             source: error,
         });
@@ -120,7 +125,7 @@ fn verified(
 fn text(client: &Client, location: &Location, route: Route) -> Result<String, FetchError> {
     match location {
         Location::Web(url) => client.text(url, route.bypasses_caches()),
-        Location::File(path) => match fs::read(path) {
+        Location::File(path) => match input::read(path, LARGEST_SMALL_FILE) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FetchError::NotFound {
                 location: location.to_string(),

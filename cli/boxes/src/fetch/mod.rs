@@ -2,8 +2,8 @@
 //!
 //! A file grows as `NAME.part` in a folder that survives a killed process. The state of the server's
 //! copy is beside it (`NAME.part.json`), so that the next attempt continues where this one
-//! ended. Bytes are written, hashed, and, for the archive with the kernel, unpacked as they arrive.
-//! Nothing becomes part of a box before its checksum is right.
+//! ended. Bytes are written and hashed as they arrive. Nothing is looked at before its checksum is
+//! right.
 
 mod checksum;
 mod download;
@@ -12,9 +12,9 @@ mod http;
 mod meter;
 mod mirror;
 mod partial_file;
+mod reach;
 mod retry;
 mod signature;
-mod unpack;
 
 pub use checksum::{Algorithm, Checksum, ChecksumError};
 pub use download::{Download, FetchedFile, download};
@@ -24,4 +24,3 @@ pub use meter::Meter;
 pub use mirror::{Route, checksum};
 pub use retry::RetryPolicy;
 pub use signature::{Key, SignatureError, VARIABLE as KEY_VARIABLE};
-pub use unpack::{BootFilePaths, BootFiles, UnpackError, UnpackedFile, unpack_file};

@@ -1,24 +1,27 @@
-//! Files that grow: written, hashed and unpacked as their bytes arrive, and kept for the next attempt
-//! if it comes to that.
+//! Files that grow: written and hashed as their bytes arrive, and kept for the next attempt if it comes
+//! to that.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use boxbuild_host::error::IoError;
+use boxbuild_host::input;
+use boxbuild_host::space::{Space, SpaceGuard};
 use serde::{Deserialize, Serialize};
 
 use super::checksum::{Algorithm, Checksum, Hasher};
 use super::error::FetchError;
 use super::http::Client;
 use super::meter::Meter;
-use super::unpack::{BootFilePaths, BootFiles, UnpackError, Unpacker};
 
 /// Bytes that are read at once.
 pub(super) const CHUNK: usize = 128 << 10;
 
-/// Free space that is left on the file system, in bytes.
-const RESERVE: u64 = 64 << 20;
+/// Longest file that is fetched, in bytes: many times the disk of any box.
+const LONGEST: u64 = 64 << 30;
+/// Longest state that is read, in bytes.
+const LONGEST_STATE: u64 = 64 << 10;
 
 /// The state of a partial file, in JSON beside it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +37,7 @@ pub(super) struct State {
 impl State {
     /// Reads the state of the file `part`.
     pub(super) fn load(part: &Path) -> Option<State> {
-        serde_json::from_slice(&fs::read(state_path(part)).ok()?).ok()
+        serde_json::from_slice(&input::read(&state_path(part), LONGEST_STATE).ok()?).ok()
     }
 
     /// Writes the state of the file `part` atomically.
@@ -75,8 +78,6 @@ pub(super) struct Options<'a> {
     pub(super) path: &'a Path,
     /// Expected checksum of the whole file.
     pub(super) expected: &'a Checksum,
-    /// Unpacks it, an archive with a kernel, to these paths.
-    pub(super) unpack: Option<&'a BootFilePaths>,
 }
 
 /// A file that grows.
@@ -85,7 +86,7 @@ pub(super) struct PartialFile<'a> {
     file: File,
     len: u64,
     hasher: Hasher,
-    unpacker: Option<Unpacker>,
+    guard: SpaceGuard,
     meter: &'a Meter,
 }
 
@@ -99,8 +100,6 @@ pub(super) struct CompleteFile {
     pub(super) sha512: Option<String>,
     /// The checksum by the publisher's function.
     pub(super) checksum: Checksum,
-    /// The files in it, if it was unpacked.
-    pub(super) unpacked: Option<Result<BootFiles, UnpackError>>,
 }
 
 impl<'a> PartialFile<'a> {
@@ -124,7 +123,7 @@ impl<'a> PartialFile<'a> {
             file,
             len: 0,
             hasher: Hasher::new(options.expected.algorithm),
-            unpacker: options.unpack.cloned().map(Unpacker::start),
+            guard: SpaceGuard::default(),
             meter,
         };
         let mut buffer = vec![0; CHUNK];
@@ -160,13 +159,21 @@ impl<'a> PartialFile<'a> {
         self.meter.take_back(self.len);
         self.len = 0;
         self.hasher = Hasher::new(self.options.expected.algorithm);
-        // The thread of the old one meets the end of its input.
-        self.unpacker = self.options.unpack.cloned().map(Unpacker::start);
         Ok(())
     }
 
-    /// Appends bytes.
+    /// Appends bytes, as long as the file system has space: a server need not have announced them.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
+        let folder = || self.options.path.parent().unwrap_or(Path::new("."));
+        if self.len + bytes.len() as u64 > LONGEST {
+            return Err(FetchError::TooLong {
+                path: self.options.path.to_owned(),
+                most: LONGEST >> 30,
+            });
+        }
+        self.guard
+            .take(&self.file, bytes.len())
+            .map_err(|_| FetchError::Full(folder().to_owned()))?;
         self.file
             .write_all(bytes)
             .map_err(IoError::on("write", self.options.path))?;
@@ -174,12 +181,9 @@ impl<'a> PartialFile<'a> {
         Ok(())
     }
 
-    /// Hashes, unpacks and counts bytes that are in the file.
+    /// Hashes and counts bytes that are in the file.
     fn count(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
-        if let Some(unpacker) = &mut self.unpacker {
-            unpacker.feed(bytes);
-        }
         self.len += bytes.len() as u64;
         self.meter.add(bytes.len() as u64);
     }
@@ -197,24 +201,22 @@ impl<'a> PartialFile<'a> {
             sha256,
             sha512,
             checksum: Checksum { algorithm, hex },
-            unpacked: self.unpacker.map(Unpacker::finish),
         }
     }
 
     /// Fails if a file of `total` bytes would fill up the file system.
     pub(super) fn check_space(&self, total: u64) -> Result<(), FetchError> {
         let folder = self.options.path.parent().unwrap_or(Path::new("."));
-        let Ok(stat) = nix::sys::statvfs::statvfs(folder) else {
+        let needed = total.saturating_sub(self.len);
+        let Some(space) = Space::at(folder).filter(|space| !space.has(needed)) else {
             return Ok(());
         };
-        let free = stat.blocks_available() * stat.fragment_size();
-        let needed = total.saturating_sub(self.len);
-        if free >= needed.saturating_add(RESERVE) || needed == 0 {
+        if needed == 0 {
             return Ok(());
         }
         Err(FetchError::Space {
             folder: folder.to_owned(),
-            free: free >> 20,
+            free: space.free >> 20,
             needed: needed >> 20,
         })
     }

@@ -8,12 +8,16 @@ use std::process::{Command, Stdio};
 
 use base64::Engine;
 use boxbuild_host::error::{Classify, ErrorClass};
+use boxbuild_host::input;
 use boxbuild_host::text::plain;
 
 use super::checksum::SIGNED_MESSAGE;
 
 /// First line of a public key in text form (RFC 9580, section 6.2).
 const PUBLIC_KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
+
+/// Largest file of keys, in bytes.
+const LARGEST_KEY: u64 = 4 << 20;
 
 /// Environment variable with the path of the publisher's public key.
 pub const VARIABLE: &str = "BOXBUILD_SIGNED_BY";
@@ -70,7 +74,7 @@ impl Key {
             path: path.to_owned(),
             problem,
         };
-        let bytes = fs::read(path).map_err(|error| problem(error.to_string()))?;
+        let bytes = input::read(path, LARGEST_KEY).map_err(|error| problem(error.to_string()))?;
         let ring = match std::str::from_utf8(&bytes) {
             Ok(text) if text.contains(PUBLIC_KEY) => {
                 unarmored(text).ok_or_else(|| problem(String::from("its text is damaged")))?

@@ -1,13 +1,17 @@
 //! The files and properties of a new box.
 
-use std::io::{BufWriter, Write};
+use std::fs::File;
+use std::io;
 
 use boxbuild_host::arch::Arch;
 use boxbuild_host::error::IoError;
-use boxbuild_vmm::disk::Image;
+use boxbuild_host::space::Space;
+use boxbuild_parsers::{Output, ParseError, Parser};
 
 use super::error::SourceError;
-use crate::store::{BoxFile, BoxInfo, ContainerImage, Guest, HashedFile, Published, Staging};
+use crate::store::{
+    BoxFile, BoxInfo, ContainerImage, Guest, HashedFile, Published, Staging, StoreError,
+};
 
 /// The files and properties of a new box, of which its description is made.
 #[derive(Debug, Clone)]
@@ -91,24 +95,50 @@ impl FileNames {
     }
 }
 
-/// Writes a disk as plain qcow2 to the file `name` in the staging folder. `action` describes that in
-/// error messages, e.g. "write the disk to".
+/// Longest disk that is written, in bytes.
+const LONGEST_DISK: u64 = 4 << 40;
+
+/// A disk cannot be written as plain qcow2.
+#[derive(Debug)]
+pub(super) enum DiskError {
+    /// The image cannot be read, or there is no space for the disk.
+    Parse(ParseError),
+    /// The store cannot take it.
+    Store(StoreError),
+    /// The file cannot be created.
+    Io(IoError),
+}
+
+/// Writes the disk in `image` as plain qcow2 to the file `name` in the staging folder.
 pub(super) fn write_plain_disk(
-    image: &Image,
+    parser: &Parser,
+    image: &File,
     staging: &Staging,
     name: &str,
-    action: &'static str,
-) -> Result<BoxFile, SourceError> {
+) -> Result<BoxFile, DiskError> {
     let path = staging.path().join(name);
-    let mut out = HashedFile::create(&path).map_err(IoError::on("create", &path))?;
-    let mut buffered = BufWriter::with_capacity(1 << 20, &mut out);
-    image
-        .write_plain(&mut buffered)
-        .and_then(|()| buffered.flush())
-        .map_err(IoError::on(action, &path))?;
-    drop(buffered);
+    let created = HashedFile::create(&path).map_err(IoError::on("create", &path));
+    let mut out = created.map_err(DiskError::Io)?;
+    let mut check_space = |size: u64| {
+        let space = Space::at(staging.path()).filter(|space| !space.has(size));
+        space.map_or(Ok(()), |space| {
+            Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!(
+                    "it takes {} MiB, but the file system of {} has {} MiB of free space: free \
+                     some, or set KIWI_BOXED_CACHE_DIR to a folder on another one",
+                    size >> 20,
+                    staging.path().parent().unwrap_or(staging.path()).display(),
+                    space.free >> 20
+                ),
+            ))
+        })
+    };
+    parser
+        .plain_disk(image, Output::new(&mut out, LONGEST_DISK), &mut check_space)
+        .map_err(DiskError::Parse)?;
     let (size, sha256) = out.finish();
-    Ok(staging.adopt(name, size, sha256)?)
+    staging.adopt(name, size, sha256).map_err(DiskError::Store)
 }
 
 /// Writes an initial ramdisk with nothing in it to the file `name` in the staging folder, for boxes

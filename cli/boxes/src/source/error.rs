@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitStatus;
 
 use boxbuild_host::error::{ClassifiedError, Classify, ErrorClass, IoError};
-use boxbuild_vmm::disk::ImageError;
+use boxbuild_parsers::ParseError;
 
 use crate::fetch::FetchError;
 use crate::store::StoreError;
@@ -21,14 +21,14 @@ pub enum SourceError {
     /// The files that the box would be made of cannot be used.
     #[error("{0}")]
     Unusable(String),
-    /// A disk image cannot be used.
+    /// A file that was fetched or named cannot be used.
     #[error("{context}")]
-    Disk {
-        /// Which image cannot be used for what.
+    Parse {
+        /// Which file cannot be used for what.
         context: String,
         /// What is wrong with it.
         #[source]
-        source: ImageError,
+        source: ParseError,
     },
     /// The box's files cannot be fetched.
     #[error("cannot fetch the box '{name}'")]
@@ -57,9 +57,8 @@ impl Classify for SourceError {
     fn class(&self) -> ErrorClass {
         match self {
             SourceError::Usage(_) => ErrorClass::Usage,
-            SourceError::Host(_) | SourceError::Unusable(_) | SourceError::Disk { .. } => {
-                ErrorClass::Host
-            }
+            SourceError::Host(_) | SourceError::Unusable(_) => ErrorClass::Host,
+            SourceError::Parse { source, .. } => source.class(),
             SourceError::Fetch { source, .. } => source.class(),
             SourceError::Store(error) => error.class(),
             SourceError::Command(error) => error.class(),

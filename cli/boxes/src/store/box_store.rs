@@ -5,15 +5,18 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use boxbuild_host::arch::Arch;
 use boxbuild_host::error::IoError;
+use boxbuild_host::input;
+use boxbuild_host::lock_file::{LockFile, LockKind};
 use boxbuild_host::nearest::{TYPO, nearest};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::error::StoreError;
 use super::info::BoxInfo;
-use super::installed::{InstalledBox, changed_in_place};
+use super::installed::{InstalledBox, changed_in_place, lock_path};
 use super::names::{check_file_name, check_name, name_for, published_name};
 use super::staging::{self, DESCRIPTION, IfExists, Staging};
 
@@ -94,11 +97,8 @@ impl Store {
         let dir = self.root.join(name);
         let path = dir.join(DESCRIPTION);
         // Before the description is read: what it names stays until this is dropped.
-        let hold = File::open(&dir)
-            .ok()
-            .and_then(|handle| Flock::lock(handle, FlockArg::LockShared).ok())
-            .map(Arc::new);
-        let text = match check_name(name).map(|()| fs::read_to_string(&path)) {
+        let hold = check_name(name).ok().and_then(|()| hold(&dir));
+        let text = match check_name(name).map(|()| input::read_text(&path)) {
             Ok(Ok(text)) => text,
             Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(IoError::on("read", &path)(error).into());
@@ -119,7 +119,7 @@ impl Store {
             dir,
             info,
             to_fetch: Vec::new(),
-            _hold: hold,
+            _hold: hold.map(Arc::new),
         };
         check_files(&installed).map_err(damaged)?;
         Ok(installed)
@@ -210,6 +210,7 @@ impl Store {
                 .file_name()
                 .as_encoded_bytes()
                 .starts_with(staging::PREFIX.as_bytes());
+            // Staging folders have mode 0700: no other user can open, and so lock, them.
             // A folder that was just created is not locked yet.
             let settled = entry
                 .metadata()
@@ -224,6 +225,25 @@ impl Store {
                 let _ = fs::remove_dir_all(&path);
             }
         }
+    }
+}
+
+/// Longest wait for a process that removes files of old versions.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Holds the box in a folder; `None` if there is none, or if it is another user's, who has to see that
+/// its files stay.
+fn hold(dir: &Path) -> Option<LockFile> {
+    if !dir.join(DESCRIPTION).is_file() {
+        return None;
+    }
+    let deadline = Instant::now() + LONGEST_WAIT;
+    loop {
+        let lock = LockFile::take(&lock_path(dir), LockKind::Shared).ok()?;
+        if lock.is_some() || Instant::now() > deadline {
+            return lock;
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -5,12 +5,13 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use boxbuild_host::digest::hex;
+use boxbuild_host::space::GuardedFile;
 use sha2::{Digest, Sha256};
 
-/// A new file whose content is hashed as it is written.
+/// A new file whose content is hashed as it is written. It grows as long as its file system has space.
 #[derive(Debug)]
 pub struct HashedFile {
-    file: File,
+    file: GuardedFile,
     hash: Sha256,
     size: u64,
 }
@@ -22,7 +23,7 @@ impl HashedFile {
     /// Fails if it cannot be created.
     pub fn create(path: &Path) -> io::Result<HashedFile> {
         Ok(HashedFile {
-            file: File::create(path)?,
+            file: GuardedFile::new(File::create(path)?),
             hash: Sha256::new(),
             size: 0,
         })

@@ -1,16 +1,20 @@
 //! Boxes in the store, and what builds change in them.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use boxbuild_host::error::IoError;
-use nix::fcntl::Flock;
+use boxbuild_host::input;
+use boxbuild_host::lock_file::LockFile;
 
 use super::error::StoreError;
 use super::info::{BoxFile, BoxInfo};
+
+/// Name of the lock file in a box's folder.
+pub(super) const LOCK: &str = ".lock";
 
 /// Suffix of the file that marks a disk as changed, see [`marker`].
 const CHANGED: &str = ".changed";
@@ -28,7 +32,7 @@ pub struct InstalledBox {
     /// Addresses of the files that a build has to fetch first: none for an installed box.
     pub to_fetch: Vec<String>,
     /// Keeps the box's files in place although a new version is published meanwhile.
-    pub(super) _hold: Option<Arc<Flock<File>>>,
+    pub(super) _hold: Option<Arc<LockFile>>,
 }
 
 impl InstalledBox {
@@ -73,6 +77,19 @@ impl InstalledBox {
     }
 }
 
+/// Returns the path of the lock on the box in a folder: shared by those who use the box, exclusive for
+/// who removes files of old versions.
+pub(super) fn lock_path(dir: &Path) -> PathBuf {
+    dir.join(LOCK)
+}
+
+/// Returns the path of the lock on a disk: shared by builds, unless one writes into it.
+pub(crate) fn disk_lock_path(disk: &Path) -> PathBuf {
+    let mut path = disk.as_os_str().to_owned();
+    path.push(LOCK);
+    path.into()
+}
+
 /// Returns the path of the file that marks a disk as written in place. Its modification time is that
 /// of the first write; it contains the disk's inode number, so that it does not apply to a new disk
 /// of the same name.
@@ -85,7 +102,7 @@ pub(super) fn marker(disk: &Path) -> PathBuf {
 /// Returns when `disk` was first written in place, if it was.
 pub(super) fn changed_in_place(disk: &Path) -> Option<SystemTime> {
     let marker = marker(disk);
-    let inode: u64 = fs::read_to_string(&marker).ok()?.parse().ok()?;
+    let inode: u64 = input::read_text(&marker).ok()?.parse().ok()?;
     let same = fs::metadata(disk).is_ok_and(|metadata| metadata.ino() == inode);
     same.then(|| fs::metadata(marker).and_then(|metadata| metadata.modified()))?
         .ok()

@@ -2,9 +2,9 @@
 //!
 //! Layout: `ROOT/NAME/` holds `box.json` ([`BoxInfo`]) and the files it names. The names of files
 //! contain the beginning of their hash, so that a new version of a box is put beside the old one,
-//! and one rename, that of `box.json`, makes it the box. Builds hold a shared lock on the folder
-//! until they have opened what they need: files of an old version are removed when no build holds
-//! it.
+//! and one rename, that of `box.json`, makes it the box. Builds hold a shared lock
+//! (`NAME/.lock`) until they have opened what they need: files of an old version are removed when no
+//! build holds it.
 
 mod box_store;
 mod error;
@@ -19,6 +19,7 @@ pub use error::StoreError;
 pub use hashed_file::HashedFile;
 pub use info::{BoxFile, BoxInfo, ContainerImage, Guest, Published, PublishedFile};
 pub use installed::InstalledBox;
+pub(crate) use installed::disk_lock_path;
 pub use names::{check_file_name, check_name, name_for, published_name};
 pub use staging::{IfExists, Staging};
 

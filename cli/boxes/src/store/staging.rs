@@ -4,16 +4,19 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use boxbuild_host::digest::sha256;
 use boxbuild_host::error::IoError;
+use boxbuild_host::input;
+use boxbuild_host::lock_file::{LockFile, LockKind};
 use boxbuild_host::reaper::Reaper;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 
 use super::error::StoreError;
 use super::info::{BoxFile, BoxInfo, ContainerImage};
-use super::installed::marker;
+use super::installed::{disk_lock_path, lock_path, marker};
 use super::names::check_name;
 
 /// Name of the file that describes a box.
@@ -166,9 +169,14 @@ impl Staging {
     /// Puts the files beside those of the box in `place`, and then replaces its description.
     fn merge(&self, place: &Path, info: &BoxInfo) -> Result<(), StoreError> {
         // The lock keeps [`collect`] from removing files that no description names yet.
-        let handle = File::open(place).map_err(IoError::on("open", place))?;
-        let _hold = Flock::lock(handle, FlockArg::LockShared)
-            .map_err(|(_, errno)| IoError::on("lock", place)(errno.into()))?;
+        let _hold = loop {
+            let lock = LockFile::take(&lock_path(place), LockKind::Shared);
+            if let Some(lock) = lock.map_err(IoError::on("lock", place))? {
+                break lock;
+            }
+            // Another process removes files of old versions, which takes no time.
+            std::thread::sleep(Duration::from_millis(10));
+        };
         let names = info.files().into_iter().map(|file| file.name.as_str());
         for name in names {
             let to = place.join(name);
@@ -193,26 +201,24 @@ fn sync(dir: &Path) -> Result<(), StoreError> {
 /// Nothing is removed while a build holds the folder: the next version, or `box prune`, tries
 /// again.
 pub(super) fn collect(dir: &Path) -> u64 {
-    let Some(_alone) = File::open(dir)
-        .ok()
-        .and_then(|handle| Flock::lock(handle, FlockArg::LockExclusiveNonblock).ok())
-    else {
+    let Ok(Some(_alone)) = LockFile::take(&lock_path(dir), LockKind::Exclusive) else {
         return 0;
     };
-    let Some(info) = fs::read_to_string(dir.join(DESCRIPTION))
+    let Some(info) = input::read_text(&dir.join(DESCRIPTION))
         .ok()
         .and_then(|text| serde_json::from_str::<BoxInfo>(&text).ok())
     else {
         return 0;
     };
     let known = info.files();
-    let mark = marker(&dir.join(&info.disk.name));
+    let disk = dir.join(&info.disk.name);
+    let kept = [lock_path(dir), marker(&disk), disk_lock_path(&disk)];
     let entries = fs::read_dir(dir).into_iter().flatten();
     entries
         .filter_map(Result::ok)
         .filter(|entry| entry.file_name() != DESCRIPTION)
         .filter(|entry| known.iter().all(|file| entry.file_name() != *file.name))
-        .filter(|entry| Some(entry.file_name().as_os_str()) != mark.file_name())
+        .filter(|entry| !kept.contains(&entry.path()))
         .filter_map(|entry| {
             let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
             fs::remove_file(entry.path()).ok().map(|()| metadata.len())

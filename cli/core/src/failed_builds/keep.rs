@@ -12,6 +12,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use super::builds::{CONSOLE_NAME, FailedBuild, FailedBuilds, bytes};
 use super::error::FailedBuildError;
 use super::record::Record;
+use crate::held_folders::HeldFolders;
 use crate::log_copy;
 use crate::plan::Plan;
 use boxbuild_engine::Running;
@@ -30,6 +31,8 @@ const MAKING: &str = ".making-";
 /// The failure, as it is recorded.
 #[derive(Debug)]
 pub struct Failed<'a> {
+    /// The folders of the build.
+    pub folders: &'a HeldFolders,
     /// Name of the engine.
     pub engine: &'a str,
     /// The reason, for the user.
@@ -68,7 +71,8 @@ impl FailedBuilds {
             .try_clone()
             .and_then(|handle| Reaper::watch(folder, &File::from(OwnedFd::from(handle))))
             .map_err(IoError::on("watch over", folder))?;
-        let mut record = Record::new(plan, failed.engine, failed.reason.clone(), failed.exit_code);
+        let mut record = Record::new(plan, failed.folders, failed.engine, failed.reason.clone());
+        record.exit_code = failed.exit_code;
         record.disk = running
             .keep_disk(folder)
             .map_err(IoError::on("keep the disk in", folder))?;

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::boot::Boot;
+use crate::held_folders::{HeldFolders, is_still};
 use crate::plan::Plan;
 use boxbuild_boxes::store::{BoxFile, BoxInfo, InstalledBox};
 use boxbuild_engine::Network;
@@ -71,6 +72,18 @@ pub struct KeptShare {
     pub tag: String,
     /// The folder, on the host and in the box.
     pub path: OsString,
+    /// Where that led before the box ran, if it was noted.
+    #[serde(default)]
+    pub real: Option<OsString>,
+}
+
+impl KeptShare {
+    /// The folder, if its path still leads to where it led.
+    pub fn folder(&self) -> Option<&Path> {
+        let path = Path::new(&self.path);
+        let real = self.real.as_ref().map_or(path, Path::new);
+        Some(path).filter(|path| is_still(path, real))
+    }
 }
 
 impl Record {
@@ -78,7 +91,7 @@ impl Record {
     pub const FORMAT: u32 = 1;
 
     /// Describes a build by `plan` that failed now.
-    pub(super) fn new(plan: &Plan, engine: &str, reason: String, exit_code: u8) -> Record {
+    pub(super) fn new(plan: &Plan, folders: &HeldFolders, engine: &str, reason: String) -> Record {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let installed = &plan.installed;
         Record {
@@ -86,7 +99,7 @@ impl Record {
             id: String::new(),
             failed: now.map_or(0, |time| time.as_secs()),
             reason,
-            exit_code,
+            exit_code: 1,
             engine: engine.to_owned(),
             info: installed.info.clone(),
             box_folder: Some(installed.dir.clone().into()),
@@ -106,9 +119,22 @@ impl Record {
                 .map(|share| KeptShare {
                     tag: share.tag.to_string(),
                     path: share.root.clone().into(),
+                    real: folders.real(&share.root),
                 })
                 .collect(),
         }
+    }
+
+    /// The description, if it is still where it was, through no link that has appeared since.
+    pub fn description(&self) -> Option<&Path> {
+        let path = Path::new(&self.description);
+        Some(path).filter(|path| is_still(path, path))
+    }
+
+    /// The target folder, in the same way.
+    pub fn target_dir(&self) -> Option<&Path> {
+        let path = Path::new(&self.target_dir);
+        Some(path).filter(|path| is_still(path, path))
     }
 
     /// When it failed.

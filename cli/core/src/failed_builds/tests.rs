@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::builds::{FOLDER, MOST};
 use super::*;
+use crate::held_folders::HeldFolders;
 use crate::plan::tests::plan_in;
 use boxbuild_engine::{Console, Running, Usage};
 use boxbuild_host::stop::StopCheck;
@@ -55,7 +56,11 @@ impl Sandbox {
         fs::create_dir(dir.path().join("share")).unwrap();
         fs::write(dir.path().join("share/result.log"), "why").unwrap();
         Sandbox {
-            plan: plan_in(small, |_| {}).unwrap(),
+            plan: {
+                let mut plan = plan_in(small, |_| {}).unwrap();
+                plan.target_dir = dir.path().join("target");
+                plan
+            },
             builds: FailedBuilds::of(dir.path()),
             dir,
         }
@@ -63,6 +68,7 @@ impl Sandbox {
 
     fn keep(&self) -> (FailedBuild, Vec<String>) {
         let failed = Failed {
+            folders: &HeldFolders::take(&self.plan).unwrap(),
             engine: "qemu",
             reason: String::from("it failed"),
             exit_code: 1,

@@ -9,6 +9,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
+use boxbuild_host::input;
+
 /// Whether kiwi attaches a loop device when it builds a type (kiwi 11, `kiwi/builder`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loop {
@@ -43,7 +45,7 @@ impl ImageTypes {
             return ImageTypes(vec![asked.to_string_lossy().into_owned()]);
         }
         let text = match file {
-            Some(file) => fs::read_to_string(description.join(file)).unwrap_or_default(),
+            Some(file) => input::read_text(&description.join(file)).unwrap_or_default(),
             None => find(description).unwrap_or_default(),
         };
         ImageTypes(in_xml(&text))
@@ -67,7 +69,7 @@ impl ImageTypes {
 
 /// The description that kiwi would take: config.xml, or the only *.kiwi.
 fn find(description: &Path) -> Option<String> {
-    if let Ok(text) = fs::read_to_string(description.join("config.xml")) {
+    if let Ok(text) = input::read_text(&description.join("config.xml")) {
         return Some(text);
     }
     let entry = fs::read_dir(description)
@@ -79,7 +81,7 @@ fn find(description: &Path) -> Option<String> {
                 .extension()
                 .is_some_and(|extension| extension == "kiwi")
         })?;
-    fs::read_to_string(entry.path()).ok()
+    input::read_text(&entry.path()).ok()
 }
 
 /// Values of `image` in the `type` elements of an XML description, comments left out.
@@ -138,6 +140,25 @@ mod tests {
         assert!(!types(&["docker", "tbz"]).may_need_loop_devices());
         assert!(types(&[]).may_need_loop_devices());
         assert_eq!(types(&[]).with_loop_devices(), None);
+    }
+
+    /// Fault 29: `config.xml -> /dev/zero` took all memory, and a pipe all time.
+    #[test]
+    fn a_description_that_never_ends_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("config.xml");
+        let path = |name: &str| std::path::PathBuf::from(name);
+        std::os::unix::fs::symlink("/dev/zero", &config).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("a.kiwi"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for file in [None, Some("config.xml"), Some("a.kiwi")] {
+            let found = ImageTypes::of(None, dir.path(), file.map(path).as_deref());
+            assert_eq!(found, ImageTypes(Vec::new()));
+        }
+        fs::remove_file(&config).unwrap();
+        fs::write(dir.path().join("real"), "<type image=\"oem\"/>").unwrap();
+        std::os::unix::fs::symlink("real", &config).unwrap();
+        let found = ImageTypes::of(None, dir.path(), None);
+        assert_eq!(found.with_loop_devices(), Some("oem"));
     }
 
     #[test]

@@ -16,8 +16,9 @@ use super::runner::Runner;
 use super::supervise::{Attach, End, supervise};
 use crate::boot::Boot;
 use crate::failed_builds::{Failed, FailedBuilds};
+use crate::held_folders::HeldFolders;
 use crate::kiwi_log::Phase;
-use crate::output_dir::{OutputDir, OutputDirError, PublishError, Published, TargetDir};
+use crate::output_dir::{OutputDir, OutputDirError, PublishError, Published};
 use crate::plan::Plan;
 use crate::ssh::Ssh;
 use crate::timeline::Milestone;
@@ -34,23 +35,26 @@ pub enum Attempt {
 /// How long the log of a failed build may be copied.
 const KEEP_TIME: Duration = Duration::from_secs(10);
 
-/// Carries out `plan` with `runner`; results go to `target`.
+/// Carries out `plan` with `runner`, in `folders`.
 ///
 /// # Errors
 /// Fails if the build cannot be started, or its results cannot be published. A build that ran
 /// and failed is an [`Outcome`].
 pub fn run(
     plan: &Plan,
-    target: &TargetDir,
+    folders: &HeldFolders,
     runner: Runner<'_>,
     attempt: Attempt,
     interrupt: &Interrupt,
     progress: &mut dyn Reporter,
 ) -> Result<Run, BuildError> {
     // Before anything is changed.
+    if let Some(path) = folders.changed() {
+        return Err(BuildError::Replaced(path.to_owned()));
+    }
     let ssh = plan.ssh.as_ref().map(Ssh::listen).transpose()?;
     let _held = runner.hold(plan)?;
-    let mut output = OutputDir::stage(target, &StopCheck::new(interrupt, None))?;
+    let mut output = OutputDir::stage(folders.target(), &StopCheck::new(interrupt, None))?;
     let (sender, events) = events();
     progress.begin(Phase::Boot.name());
     let limits = Limits {
@@ -87,6 +91,7 @@ pub fn run(
         kept: Build {
             plan,
             runner: &runner,
+            folders,
             attempt,
             interrupt,
         }
@@ -180,6 +185,7 @@ fn reason(
 struct Build<'a> {
     plan: &'a Plan,
     runner: &'a Runner<'a>,
+    folders: &'a HeldFolders,
     attempt: Attempt,
     interrupt: &'a Interrupt,
 }
@@ -202,6 +208,7 @@ impl Build<'_> {
         }
         let failed = Failed {
             engine: self.runner.name(),
+            folders: self.folders,
             reason: reason.to_string(),
             exit_code: reason.exit_code(),
             share: output.share_dir(),

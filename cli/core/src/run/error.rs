@@ -9,6 +9,7 @@ use boxbuild_engine::StartError;
 use boxbuild_engine::podman::ContainerError;
 use boxbuild_firmware::cmdline::CmdlineError;
 use boxbuild_host::error::{Classify, ErrorClass};
+use boxbuild_host::text::shown_path;
 
 use crate::output_dir::OutputDirError;
 use crate::ssh::PortError;
@@ -28,6 +29,12 @@ pub enum BuildError {
     /// The target directory cannot be used.
     #[error(transparent)]
     OutputDir(#[from] OutputDirError),
+    /// A guest, or another process, has put something else in the place of a folder.
+    #[error(
+        "{} was replaced while the box was booted: the build is not tried again with what is there now",
+        shown_path(.0)
+    )]
+    Replaced(PathBuf),
     /// The kernel command line cannot carry what the box is to be told.
     #[error("the box cannot be told what to build")]
     Cmdline(#[from] CmdlineError),

@@ -61,7 +61,7 @@ fn boot_initrd(init: Init, info: &BoxInfo, installed: &InstalledBox) -> io::Resu
     match init {
         Init::Program => {
             let root = boot_cache::root::kind(&installed.path(&info.disk), &info.cmdline);
-            boot_cache::initrd::open(&path, &info.initrd.sha256, root)
+            boot_cache::initrd::open(&path, &info.initrd.sha256, root.as_deref())
         }
         Init::Scripts => File::open(path),
     }

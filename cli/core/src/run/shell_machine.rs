@@ -1,6 +1,5 @@
 //! The machine for a shell in a failed build.
 
-use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -28,20 +27,17 @@ pub(super) fn machine(
 ) -> Result<Machine, BuildError> {
     let info = &record.info;
     // A folder that is gone is no reason not to look at the rest.
-    let or_own = |path: &OsString| match Path::new(path) {
-        there if there.is_dir() => there.to_owned(),
-        _ => folder.to_owned(),
-    };
+    let or_own = |path: Option<&Path>| path.unwrap_or(folder).to_owned();
     let mut shares = vec![
-        Share::new(plan::DESCRIPTION, or_own(&record.description)).read_only(),
-        Share::new(plan::BUNDLE, or_own(&record.target_dir)).read_only(),
+        Share::new(plan::DESCRIPTION, or_own(record.description())).read_only(),
+        Share::new(plan::BUNDLE, or_own(record.target_dir())).read_only(),
     ];
     for share in &record.shares {
         let tag = MountTag::new(&*share.tag).map_err(|error| StartError::Share {
             path: PathBuf::from(&share.path),
             source: Box::new(error),
         })?;
-        shares.push(Share::new(tag, or_own(&share.path)).read_only());
+        shares.push(Share::new(tag, or_own(share.folder())).read_only());
     }
     let (initrd, cmdline) = if record.fast {
         fast(record, installed, processor)?

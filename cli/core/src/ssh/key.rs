@@ -1,13 +1,13 @@
 //! Public keys of OpenSSH.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use boxbuild_host::input;
 use serde::{Serialize, Serializer};
 
 /// Kinds of keys that OpenSSH takes today (sshd(8), "AUTHORIZED_KEYS FILE FORMAT").
@@ -165,7 +165,7 @@ fn public(path: &Path) -> PathBuf {
 #[allow(clippy::disallowed_methods, reason = "a key of the user's")]
 fn text(path: &Path) -> io::Result<String> {
     let mut text = Vec::new();
-    File::open(path)?.take(LONGEST).read_to_end(&mut text)?;
+    input::open(path)?.take(LONGEST).read_to_end(&mut text)?;
     // What is no text is no key, either.
     Ok(String::from_utf8_lossy(&text).into_owned())
 }

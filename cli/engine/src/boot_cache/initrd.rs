@@ -5,8 +5,9 @@ use std::io;
 use std::path::Path;
 
 use boxbuild_firmware::initrd;
+use boxbuild_host::input;
 
-use super::{folder, kept, whole};
+use super::cache::{Cache, CacheError};
 
 /// Larger than any box's initial ramdisk, in bytes.
 const LARGEST: u64 = 512 << 20;
@@ -18,18 +19,24 @@ const LARGEST: u64 = 512 << 20;
 /// # Errors
 /// Fails if the ramdisk itself cannot be opened.
 pub fn open(path: &Path, sha256: &str, root: Option<&str>) -> io::Result<File> {
-    let own = File::open(path)?;
-    let reduced = folder("initrds").and_then(|folder| {
-        let kind = root.unwrap_or("any");
-        let name = format!("{sha256}.{kind}.{}.cpio", initrd::FORMAT);
-        kept(&folder, &name, || reduce(&whole(&own, LARGEST)?, root))
-    });
-    // The guest finds out as well what is wrong with it, if anything is.
-    Ok(reduced.unwrap_or(own))
+    let own = input::open(path)?;
+    match reduced(&own, sha256, root) {
+        Ok(file) => Ok(file),
+        // The guest finds out as well what is wrong with it, if anything is.
+        Err(_) => input::open(path),
+    }
 }
 
-fn reduce(ramdisk: &[u8], root: Option<&str>) -> io::Result<Vec<u8>> {
-    initrd::reduce(ramdisk, root)
-        .map_err(io::Error::other)?
-        .ok_or_else(|| io::Error::other("it has no driver for disks"))
+fn reduced(own: &File, sha256: &str, root: Option<&str>) -> Result<File, CacheError> {
+    let cache = Cache::of_user("initrds")?;
+    let name = format!("{sha256}.{}.{}", root.unwrap_or("any"), initrd::FORMAT);
+    let made = format!("{name}.cpio");
+    if let Some(file) = cache.open(&made) {
+        return Ok(file);
+    }
+    let refusal = format!("{name}.refused");
+    cache.make(own, LARGEST, sha256, &refusal, |parser, own, out| {
+        let is_reduced = parser.ramdisk(own, root, out)?;
+        Ok(is_reduced.then_some(made))
+    })
 }

@@ -2,12 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use boxbuild_firmware::kernel::{BzImage, has_pvh_entry};
+use boxbuild_host::input;
 
-use super::{folder, kept, whole};
+use super::cache::{Cache, CacheError};
 
 /// Larger than any kernel with all its drivers built in, in bytes.
 const LARGEST: u64 = 256 << 20;
@@ -21,22 +20,27 @@ pub struct Opened {
     pub note: Option<String>,
 }
 
+/// An ELF file.
+struct Unpacked {
+    file: File,
+    /// Whether QEMU can start it.
+    has_pvh_entry: bool,
+}
+
 /// Opens the kernel `path`, whose content has the hash `sha256`, or rather what is packed into
 /// it. Where that does not work, the packed one boots as well, with a note.
 ///
 /// # Errors
 /// Fails if the kernel itself cannot be opened.
 pub fn open(path: &Path, sha256: &str) -> io::Result<Opened> {
-    let packed = File::open(path)?;
-    let unpacked = folder("kernels").and_then(|folder| {
-        kept(&folder, &format!("{sha256}.elf"), || {
-            unpack(&whole(&packed, LARGEST)?)
-        })
-    });
-    Ok(match unpacked {
-        Ok(file) => Opened { file, note: None },
+    let packed = input::open(path)?;
+    Ok(match unpacked(&packed, sha256) {
+        Ok(unpacked) => Opened {
+            file: unpacked.file,
+            note: None,
+        },
         Err(error) => Opened {
-            file: packed,
+            file: input::open(path)?,
             note: Some(format!(
                 "the kernel {} is unpacked in the box, which takes longer: {error}",
                 path.display()
@@ -50,32 +54,36 @@ pub fn open(path: &Path, sha256: &str) -> io::Result<Opened> {
 /// # Errors
 /// Fails if the kernel itself cannot be opened.
 pub fn open_for_qemu(path: &Path, sha256: &str) -> io::Result<File> {
-    let opened = open(path, sha256)?;
-    let read = |offset, length| {
-        let mut bytes = vec![0; length];
-        opened.file.read_exact_at(&mut bytes, offset).ok()?;
-        Some(bytes)
+    let packed = input::open(path)?;
+    match unpacked(&packed, sha256) {
+        Ok(unpacked) if unpacked.has_pvh_entry => Ok(unpacked.file),
+        _ => input::open(path),
+    }
+}
+
+fn unpacked(packed: &File, sha256: &str) -> Result<Unpacked, CacheError> {
+    let cache = Cache::of_user("kernels")?;
+    // Whether QEMU can start it is looked at once.
+    let name = |has_pvh_entry| match has_pvh_entry {
+        true => format!("{sha256}.pvh.elf"),
+        false => format!("{sha256}.plain.elf"),
     };
-    if opened.note.is_none() && has_pvh_entry(read) {
-        return Ok(opened.file);
+    for has_pvh_entry in [true, false] {
+        if let Some(file) = cache.open(&name(has_pvh_entry)) {
+            return Ok(Unpacked {
+                file,
+                has_pvh_entry,
+            });
+        }
     }
-    File::open(path)
-}
-
-fn unpack(packed: &[u8]) -> io::Result<Vec<u8>> {
-    BzImage::parse(packed)
-        .map_err(io::Error::other)?
-        .vmlinux()
-        .map_err(io::Error::other)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_kernel_is_named() {
-        let error = unpack(b"no kernel").unwrap_err();
-        assert!(error.to_string().contains("not an x86 kernel"), "{error}");
-    }
+    let refusal = format!("{sha256}.refused");
+    let mut has_pvh_entry = false;
+    let file = cache.make(packed, LARGEST, sha256, &refusal, |parser, packed, out| {
+        has_pvh_entry = parser.kernel(packed, out)?;
+        Ok(Some(name(has_pvh_entry)))
+    })?;
+    Ok(Unpacked {
+        file,
+        has_pvh_entry,
+    })
 }

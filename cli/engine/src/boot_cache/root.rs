@@ -1,51 +1,76 @@
 //! What is known of a box's root file system without booting it.
 
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use boxbuild_host::digest::sha256;
+use boxbuild_host::input;
+use boxbuild_host::interrupt::Interrupt;
+use boxbuild_parsers::Parser;
 use boxbuild_protocol::kernel_args;
-use boxbuild_vmm::disk::Image;
-use boxinit::partition;
-use boxinit::root::Root;
-use boxinit::superblock::{self, Content};
 
-/// Partitions that are looked at where `root=` does not say which one.
-const PARTITIONS: u32 = 16;
+use super::cache::Cache;
 
 /// The kind of file system that `root=` among `items` of the kernel command line names on the
 /// disk `image`, if that can be told.
-pub fn kind(image: &Path, items: &[String]) -> Option<&'static str> {
-    let root = Root::parse(kernel_args::value(items, "root")).ok()?;
-    let image = Image::open_qcow2(image).ok()?;
-    let table = start(&image, 0, partition::PROBE_LENGTH)?;
-    let content = |number| {
-        let entry = partition::entry(&table, number)?;
-        let bytes = start(&image, entry.start, superblock::PROBE_LENGTH)?;
-        Some((entry, superblock::probe(&bytes)))
+pub fn kind(image: &Path, items: &[String]) -> Option<String> {
+    let image = input::open(image).ok()?;
+    let name = name(&image, kernel_args::value(items, "root")?)?;
+    let cache = Cache::of_user("roots").ok();
+    let known = cache.as_ref().and_then(|cache| cache.text(&name));
+    let kind = match known {
+        Some(kind) => kind,
+        None => {
+            let parser = Parser::new(Interrupt::of_process());
+            let kind = match parser.root_kind(&image, items) {
+                Ok(kind) => kind.unwrap_or_default(),
+                Err(error) if error.is_final() => String::new(),
+                Err(_) => return None,
+            };
+            if let Some(cache) = cache {
+                // What cannot be kept is found again.
+                let _ = cache.keep_text(&name, &kind);
+            }
+            kind
+        }
     };
-    let kind = |content| match content {
-        Content::FileSystem { kind, .. } => Some(kind),
-        _ => None,
-    };
-    if let Root::Device(name) = &root {
-        let number = name.strip_prefix("vda")?.parse().ok()?;
-        return content(number).and_then(|(_, content)| kind(content));
-    }
-    (1..=PARTITIONS)
-        .filter_map(content)
-        .find(|(entry, content)| match (&root, content) {
-            (Root::PartUuid(wanted), _) => entry.uuid == *wanted,
-            (Root::PartLabel(wanted), _) => entry.label == *wanted,
-            (Root::Uuid(wanted), Content::FileSystem { uuid, .. }) => uuid == wanted,
-            (Root::Label(wanted), Content::FileSystem { label, .. }) => label == wanted,
-            _ => false,
-        })
-        .and_then(|(_, content)| kind(content))
+    (!kind.is_empty()).then_some(kind)
 }
 
-/// `count` bytes at `offset`, or all up to the end.
-fn start(image: &Image, offset: u64, count: usize) -> Option<Vec<u8>> {
-    let left = image.len().checked_sub(offset)?;
-    let mut bytes = vec![0; count.min(usize::try_from(left).ok()?)];
-    image.read_bytes(offset, &mut bytes).ok()?;
-    Some(bytes)
+/// The name that the answer is kept under: the identity of the file as the host knows it, not what a
+/// box's description says of it.
+fn name(image: &File, root: &str) -> Option<String> {
+    let file = image.metadata().ok()?;
+    let key = format!(
+        "{}:{}:{}:{}.{}:{}.{}:{root}",
+        file.dev(),
+        file.ino(),
+        file.len(),
+        file.mtime(),
+        file.mtime_nsec(),
+        file.ctime(),
+        file.ctime_nsec()
+    );
+    sha256(&mut key.as_bytes()).ok().map(|(_, hash)| hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_belongs_to_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("a"), "same").unwrap();
+        std::fs::write(path("b"), "same").unwrap();
+        let named = |file: &str, root| name(&File::open(path(file)).unwrap(), root).unwrap();
+        assert_eq!(named("a", "/dev/vda1"), named("a", "/dev/vda1"));
+        assert_ne!(named("a", "/dev/vda1"), named("b", "/dev/vda1"));
+        assert_ne!(named("a", "/dev/vda1"), named("a", "/dev/vda2"));
+        let before = named("a", "/dev/vda1");
+        std::fs::write(path("a"), "other").unwrap();
+        assert_ne!(named("a", "/dev/vda1"), before);
+    }
 }

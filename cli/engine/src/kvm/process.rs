@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use boxbuild_host::notices::{self, Subscription};
-use boxbuild_jail::{Channel, Entered, FileAccess, Jail, Limits, Message, Role, TcpAccess};
+use boxbuild_jail::{
+    Capabilities, Channel, Entered, FileAccess, Jail, Limits, Message, Role, TcpAccess,
+};
 use boxbuild_virtiofs::{MountTag, Share};
 use boxbuild_vmm::disk::{
     DiskConfig, ImageFormat, KeptChanges, NamedFile, OpenError, OverlayConfig,
@@ -141,6 +143,7 @@ fn lock(
             Some(_) => TcpAccess::Connect,
             None => TcpAccess::None,
         },
+        capabilities: Capabilities::Files,
         limits: Limits {
             open_files: Some(OPEN_FILES),
             memory: Some((config.memory_mib << 20).saturating_add(OTHER_MEMORY)),

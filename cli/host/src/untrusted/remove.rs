@@ -62,8 +62,9 @@ fn rise(folder: &Dir, name: &OsStr, top: &Dir, risen: &mut u64) -> io::Result<()
         let new = OsString::from(format!("{RISEN}{risen}"));
         match folder.move_to(name, top, &new) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            // To move a folder is to write into it: its '..' changes.
+            // To move a folder is to write into it, too: its '..' changes.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                folder.set_mode(0o700)?;
                 folder.unlock(name)?;
                 return folder.move_to(name, top, &new);
             }
@@ -74,6 +75,16 @@ fn rise(folder: &Dir, name: &OsStr, top: &Dir, risen: &mut u64) -> io::Result<()
 
 /// Removes `name` unless it is a folder with something in it. Returns whether it is gone.
 fn is_removed(parent: &Dir, name: &OsStr) -> io::Result<bool> {
+    match try_to_remove(parent, name) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            parent.set_mode(0o700)?;
+            try_to_remove(parent, name)
+        }
+        result => result,
+    }
+}
+
+fn try_to_remove(parent: &Dir, name: &OsStr) -> io::Result<bool> {
     match parent.remove(name) {
         Ok(()) => return Ok(true),
         // unlink(2): Linux returns EISDIR for a folder, POSIX wants EPERM.
@@ -87,18 +98,15 @@ fn is_removed(parent: &Dir, name: &OsStr) -> io::Result<bool> {
     }
 }
 
-/// Opens the folder `name` with the right to read and write it.
+/// Opens the folder `name`, whatever mode it has.
 fn open(parent: &Dir, name: &OsStr) -> io::Result<Dir> {
-    let folder = match parent.folder(name) {
+    match parent.folder(name) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             parent.unlock(name)?;
-            parent.folder(name)?
+            parent.folder(name)
         }
-        folder => folder?,
-    };
-    // An error shows when something in it is removed.
-    let _ = folder.set_mode(0o700);
-    Ok(folder)
+        folder => folder,
+    }
 }
 
 fn proceed(stop: &StopCheck) -> io::Result<()> {

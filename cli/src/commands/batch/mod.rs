@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use boxbuild_host::error::ErrorClass;
+use boxbuild_host::input;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::text::shown_path;
 use boxbuild_host::untrusted::Dir;
@@ -59,8 +60,7 @@ pub(super) fn run(args: &BatchArgs) -> Result<ExitCode> {
         problems,
         class,
     };
-    #[allow(clippy::disallowed_methods, reason = "the user names it")]
-    let text = fs::read_to_string(path).map_err(read_error)?;
+    let text = input::read_text(path).map_err(read_error)?;
     let batch = file::parse(&text).map_err(|error| refused(vec![error], ErrorClass::Usage))?;
     let builds = expand::expand(&batch, &text)
         .and_then(|builds| select(builds, &args.only))

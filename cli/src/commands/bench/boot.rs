@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::report::{Report, single};
 use crate::output::progress::Progress;
 use boxbuild_boxes::store::{Store, StoreError};
+use boxbuild_core::held_folders::HeldFolders;
 use boxbuild_core::host_facts::HostFacts;
-use boxbuild_core::output_dir::TargetDir;
 use boxbuild_core::plan::{Folders, PlanError};
 use boxbuild_core::request::BuildRequest;
 use boxbuild_core::resolve::Resolved;
@@ -80,8 +80,8 @@ pub(super) fn measure(
     }
     report.engine = Some(selected.engine.name().to_owned());
     let runner = Runner::Machine(selected.engine.as_ref());
-    let target = TargetDir::acquire(&plan.target_dir).map_err(BuildError::from)?;
-    let run = run::run(&plan, &target, runner, Attempt::Last, interrupt, progress)?;
+    let folders = HeldFolders::take(&plan).map_err(BuildError::from)?;
+    let run = run::run(&plan, &folders, runner, Attempt::Last, interrupt, progress)?;
     let Some(first_line) = run.timeline.first_line() else {
         return Err(BenchError::Boot(match &run.outcome {
             Outcome::Failed(failure) => failure.reason.to_string(),

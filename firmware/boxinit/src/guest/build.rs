@@ -88,9 +88,10 @@ pub(super) fn run(
     }
     if code == 0 {
         // The guest caches nothing of the share, but a full disk of the host may show only now.
-        sync_bundle().map_err(failed("write the results to the host"))?;
+        with_inodes(sync_bundle).map_err(failed("write the results to the host"))?;
     }
-    fs::write(CODE, format!("{code}\n")).map_err(failed(format_args!("write {CODE}")))?;
+    with_inodes(|| fs::write(CODE, format!("{code}\n")))
+        .map_err(failed(format_args!("write {CODE}")))?;
     control.report(Report::Exit(code));
     Ok(code)
 }
@@ -243,12 +244,25 @@ fn exit_code(status: io::Result<ExitStatus>, program: &str) -> i32 {
 }
 
 /// Has the host write the results to its disk.
-fn sync_bundle() -> nix::Result<()> {
-    let bundle = File::open(BUNDLE)
-        .map_err(|error| nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+fn sync_bundle() -> io::Result<()> {
+    let bundle = File::open(BUNDLE)?;
     match nix::unistd::syncfs(bundle) {
         // FUSE_SYNCFS is optional for a server.
         Err(nix::errno::Errno::ENOSYS | nix::errno::Errno::EOPNOTSUPP) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// Runs `operation`. If the server of a share holds as many files as it may for this guest, which
+/// caches them, it is run again once the guest has given back those that it does not use.
+fn with_inodes(operation: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    /// Entries of folders and inodes (Linux Documentation/admin-guide/sysctl/vm.rst).
+    const NAMES: &str = "2";
+    match operation() {
+        Err(error) if error.raw_os_error() == Some(libc::ENFILE) => {
+            fs::write("/proc/sys/vm/drop_caches", NAMES)?;
+            operation()
+        }
         result => result,
     }
 }

@@ -74,6 +74,7 @@ fn read_index(folder: &Path) -> Index {
         dependencies: text("modules.dep"),
         aliases: text("modules.alias"),
         soft: text("modules.softdep"),
+        ..Index::default()
     }
 }
 

@@ -2,8 +2,10 @@
 //! them changed, and without the rule.
 
 use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use serde::{Deserialize, Serialize};
 
 use super::{Check, Condition, Filter, Rule};
@@ -24,7 +26,7 @@ const OWN_PID: u64 = 0x0bad_cafe_0bad_cafe;
 /// What a process tries.
 #[derive(Debug, Serialize, Deserialize)]
 struct Attempt {
-    call: i64,
+    call: libc::c_long,
     arguments: [u64; 6],
     /// Conditions of the rule for the call, if there is one.
     rule: Option<Vec<Condition>>,
@@ -34,7 +36,7 @@ struct Attempt {
 #[allow(clippy::needless_pass_by_value, reason = "the type of roles")]
 fn run(entered: Entered) -> Result<(), Box<dyn Error>> {
     let attempt: Attempt = entered.config()?;
-    let call = libc::c_long::try_from(attempt.call)?;
+    let call = attempt.call;
     let end = [Rule::any(libc::SYS_exit_group), Rule::any(libc::SYS_write)];
     let mut rules: Vec<Rule> = end.into_iter().filter(|rule| rule.call != call).collect();
     if let Some(conditions) = attempt.rule {
@@ -45,12 +47,40 @@ fn run(entered: Entered) -> Result<(), Box<dyn Error>> {
         OWN_PID => u64::from(std::process::id()),
         argument => argument,
     });
-    Filter::compile(&[&rules])?.install("prover")?;
+    let filter = Filter::compile(&[&rules])?;
+    if call == libc::SYS_rt_sigreturn {
+        return return_from_signal(&filter);
+    }
+    filter.install("prover")?;
     // SAFETY: the calls get addresses that are no addresses, and fail.
     unsafe {
         libc::syscall(call, a, b, c, d, e, f);
         libc::syscall(libc::SYS_exit_group, 0);
     }
+    Ok(())
+}
+
+/// Returns from the handler of a signal, which is when the call is made: it takes the processor's
+/// state from the stack, so that it is not made for its own sake.
+fn return_from_signal(filter: &Filter) -> Result<(), Box<dyn Error>> {
+    extern "C" fn handle(_: libc::c_int) {
+        HANDLED.store(true, Ordering::SeqCst);
+    }
+    static HANDLED: AtomicBool = AtomicBool::new(false);
+    let action = SigAction::new(
+        SigHandler::Handler(handle),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler stores a number, which is async-signal-safe.
+    unsafe { sigaction(Signal::SIGALRM, &action) }?;
+    nix::unistd::alarm::set(1);
+    filter.install("prover")?;
+    while !HANDLED.load(Ordering::SeqCst) {
+        std::hint::spin_loop();
+    }
+    // SAFETY: it ends the process.
+    unsafe { libc::syscall(libc::SYS_exit_group, 0) };
     Ok(())
 }
 
@@ -86,7 +116,7 @@ fn trapped(
     conditions: Option<Vec<Condition>>,
 ) -> Result<bool, String> {
     let attempt = Attempt {
-        call: i64::from(rule.call),
+        call: rule.call,
         arguments,
         rule: conditions,
     };

@@ -7,7 +7,9 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use boxbuild_jail::{Confinement, Entered, FileAccess, Jail, Launch, Limits, Program, Role};
+use boxbuild_jail::{
+    Capabilities, Confinement, Entered, FileAccess, Jail, Launch, Limits, Program, Role,
+};
 
 use crate::Test;
 
@@ -76,7 +78,11 @@ fn describe(entered: Entered) -> Result<(), Box<dyn Error>> {
         group == nix::unistd::getpid()
     );
     let mut file = File::open("/proc/self/status")?;
-    Jail::default().lock()?;
+    let jail = Jail {
+        capabilities: Capabilities::Files,
+        ..Jail::default()
+    };
+    jail.lock()?;
     let mut text = before;
     file.read_to_string(&mut text)?;
     let dumpable = nix::sys::prctl::get_dumpable()?;
@@ -119,6 +125,8 @@ fn a_locked_process_cannot_be_dumped_or_gain_privileges() {
     assert_eq!(child["NoNewPrivs"], "1");
     assert_eq!(child["dumpable"], "false");
     assert_eq!(child["core"], "0");
+    let capabilities = u64::from_str_radix(&child["CapPrm"], 16).unwrap();
+    assert_eq!(capabilities & !0xe, 0, "{capabilities:#x}");
     // The filter that hides clone3(2).
     if Confinement::of_host().seccomp {
         assert_eq!(child["Seccomp"], "2");

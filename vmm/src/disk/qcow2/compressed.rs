@@ -31,6 +31,16 @@ impl Unpacker {
         }
     }
 
+    /// The most bytes that one packed byte can stand for.
+    pub(super) fn largest_ratio(&self) -> u64 {
+        /// A block of zstd that repeats one byte 128 Ki times takes four bytes (RFC 8878, section
+        /// 3.1.1.2).
+        const ZSTD: u64 = (128 << 10) / 4;
+        /// zlib's documentation, "Maximum Expansion Factor".
+        const DEFLATE: u64 = 1032;
+        if self.zstd { ZSTD } else { DEFLATE }
+    }
+
     /// Where in the file the packed cluster of `entry` may be: it ends somewhere in the last
     /// sector.
     pub(super) fn range(&self, entry: u64) -> Range<u64> {

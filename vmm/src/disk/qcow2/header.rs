@@ -24,6 +24,9 @@ const HEADER_2: usize = 72;
 const HEADER_3: usize = 104;
 /// Largest first-level table, in bytes (QEMU, `QCOW_MAX_L1_SIZE`).
 pub(super) const LARGEST_L1: u64 = 32 << 20;
+/// Largest disk in bytes: no file system of a box is larger, and what a header claims beyond it would
+/// only keep its readers busy.
+const LARGEST_DISK: u64 = 64 << 40;
 /// Largest reference count table, in bytes (QEMU, `QCOW_MAX_REFTABLE_SIZE`).
 pub(super) const LARGEST_REFTABLE: u64 = 8 << 20;
 
@@ -92,6 +95,11 @@ impl Header {
         }
         if !(9..=21).contains(&header.cluster_bits) {
             return Err(ImageError::Damaged("its cluster size is out of range"));
+        }
+        if header.len > LARGEST_DISK {
+            return Err(ImageError::Damaged(
+                "its header claims a disk of more than 64 TiB",
+            ));
         }
         let l1_len = header.l1_len();
         if header.l1_entries < l1_len || header.l1_entries > LARGEST_L1 / 8 {

@@ -5,6 +5,7 @@
 //! writes 36 bytes of the header, which refer to all of it: at each instant the file holds a
 //! whole image, without errors and without leaks.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 #[cfg(test)]
@@ -14,9 +15,12 @@ use std::os::unix::fs::FileExt;
 use super::compressed::Unpacker;
 use super::header::{Header, LARGEST_L1};
 use super::refcounts::{Home, Refcounts};
-use super::table::{COMPRESSED, COPIED, OFFSET, ZERO, damaged, read_table};
+use super::table::{COMPRESSED, COPIED, OFFSET, ZERO, check_tables_differ, damaged, read_table};
 use crate::disk::error::ImageError;
 use crate::disk::file_io::punch_or_write;
+
+/// Tables that are kept although the file has them as they are, in bytes.
+const KEPT_TABLES: u64 = 64 << 20;
 
 /// Where a cluster has its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub(super) struct Metadata {
     /// Offsets of the second-level tables that have not been read.
     offsets: Vec<u64>,
     tables: Vec<Option<L2Table>>,
+    /// Numbers of the tables that were read, the oldest first.
+    read: VecDeque<usize>,
     refcounts: Refcounts,
     pub(super) unpacker: Unpacker,
     /// A commit failed, and it is unknown what the file has.
@@ -85,9 +91,11 @@ impl Metadata {
                 "its tables are in use by something else as well",
             ));
         }
+        check_tables_differ(offsets.iter().copied())?;
         Ok(Metadata {
             unpacker: Unpacker::new(header.cluster_bits, header.zstd),
             tables: offsets.iter().map(|_| None).collect(),
+            read: VecDeque::new(),
             l1,
             offsets,
             refcounts,
@@ -150,7 +158,30 @@ impl Metadata {
             ..Home::default()
         };
         self.tables[table] = Some(L2Table { entries, home });
+        self.read.push_back(table);
+        self.forget_tables(table);
         Ok(())
+    }
+
+    /// Drops tables that the file has as they are, but for `needed`, where there are too many.
+    fn forget_tables(&mut self, needed: usize) {
+        let most = (KEPT_TABLES >> self.header.cluster_bits).max(2) as usize;
+        // Each of those that were read is looked at once at most.
+        for _ in 0..self.read.len() {
+            if self.read.len() <= most {
+                break;
+            }
+            let Some(oldest) = self.read.pop_front() else {
+                break;
+            };
+            let dirty =
+                |table: &Option<L2Table>| table.as_ref().is_some_and(|table| table.home.dirty);
+            if oldest == needed || dirty(&self.tables[oldest]) {
+                self.read.push_back(oldest);
+            } else {
+                self.tables[oldest] = None;
+            }
+        }
     }
 
     /// Where a cluster of the disk is. Its table must be in memory.
@@ -251,10 +282,11 @@ impl Metadata {
 
     /// Makes a whole cluster zeros by its entry, and releases what it had. Only version 3 can;
     /// `false` otherwise.
-    pub(super) fn forget(&mut self, cluster: u64) -> io::Result<bool> {
+    pub(super) fn forget(&mut self, file: &File, cluster: u64) -> io::Result<bool> {
         if self.header.version < 3 {
             return Ok(false);
         }
+        self.load(file, cluster)?;
         let old = self.reference(cluster);
         self.set(cluster, ZERO);
         self.drop_reference(old)?;

@@ -3,6 +3,7 @@
 
 mod compressed;
 mod header;
+mod l2_tables;
 mod metadata;
 mod read;
 mod refcounts;
@@ -15,5 +16,7 @@ pub(super) use write::Qcow2Disk;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::compressed::Unpacker;
 use super::header::Header;
-use super::table::{COMPRESSED, OFFSET, ZERO, damaged, read_table};
+use super::l2_tables::L2Tables;
+use super::table::{COMPRESSED, OFFSET, ZERO, check_tables_differ, damaged, read_table};
 use crate::disk::error::ImageError;
 use crate::disk::mapping::Mapping;
 
@@ -17,19 +18,19 @@ pub(in crate::disk) struct Qcow2 {
     cluster_bits: u32,
     unpacker: Unpacker,
     l1: Box<[u64]>,
-    /// Second-level tables, read when they are first needed: the image does not change.
-    l2: Box<[OnceLock<Box<[u64]>>]>,
+    l2: L2Tables,
 }
 
 impl Qcow2 {
     pub(in crate::disk) fn open(file: &File) -> Result<Qcow2, ImageError> {
         let header = Header::read(file)?;
         let l1 = read_table(file, header.l1_offset, header.l1_len() as usize)?;
+        check_tables_differ(l1.iter().map(|entry| entry & OFFSET))?;
         Ok(Qcow2 {
             len: header.len,
             cluster_bits: header.cluster_bits,
             unpacker: Unpacker::new(header.cluster_bits, header.zstd),
-            l2: l1.iter().map(|_| OnceLock::new()).collect(),
+            l2: L2Tables::new(l1.len(), header.cluster_bits),
             l1,
         })
     }
@@ -53,15 +54,25 @@ impl Qcow2 {
         if offset & (self.cluster() - 1) != 0 {
             return Err(damaged("a table's offset is not aligned"));
         }
-        let slot = &self.l2[index];
-        let table = match slot.get() {
-            Some(table) => table,
-            None => {
-                let table = read_table(file, offset, 1 << l2_bits)?;
-                slot.get_or_init(|| table)
-            }
-        };
-        Ok(table[(cluster & ((1 << l2_bits) - 1)) as usize])
+        let within = (cluster & ((1 << l2_bits) - 1)) as usize;
+        self.l2.entry(file, index, offset, within)
+    }
+
+    /// Number of clusters from `cluster` on whose second-level table does not exist, up to the end of
+    /// that table.
+    fn without_table(&self, cluster: u64) -> u64 {
+        let l2_bits = self.cluster_bits - 3;
+        let first = self.l1.get((cluster >> l2_bits) as usize);
+        if first.is_some_and(|entry| entry & OFFSET == 0) {
+            (1 << l2_bits) - (cluster & ((1 << l2_bits) - 1))
+        } else {
+            0
+        }
+    }
+
+    /// The most bytes that one byte of a compressed cluster can stand for.
+    pub(in crate::disk) fn largest_ratio(&self) -> u64 {
+        self.unpacker.largest_ratio()
     }
 
     /// The place of `offset`, and for how many bytes it holds; the range is in the disk.
@@ -87,6 +98,12 @@ impl Qcow2 {
         // Neighbours in the disk are neighbours in the file, most of the time.
         let mut next = cluster + 1;
         while count < len {
+            let absent = self.without_table(next);
+            if base.is_none() && absent > 0 {
+                count += absent * size;
+                next += absent;
+                continue;
+            }
             let entry = self.entry(file, next)?;
             if entry & COMPRESSED != 0 {
                 break;

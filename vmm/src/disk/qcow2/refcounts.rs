@@ -17,6 +17,10 @@ const RESERVE: usize = 32;
 /// Most clusters of a file that is written: 4 TiB of the usual 64 KiB, 128 MiB of counts.
 const MOST_CLUSTERS: u64 = 1 << 26;
 
+/// Most free clusters that are remembered, about 40 bytes each. Further ones stay unused until the
+/// image is opened again.
+const MOST_FREE: usize = 1 << 20;
+
 /// A table or block, and where it is in the file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Home {
@@ -111,7 +115,8 @@ impl Refcounts {
         }
         // Also what a killed writer has left at the end: it has contents, unlike what follows.
         let unused = |(index, count): (u64, &u16)| (*count == 0).then_some(index);
-        this.free = (0..).zip(&this.counts).filter_map(unused).collect();
+        let free = (0..).zip(&this.counts).filter_map(unused);
+        this.free = free.take(MOST_FREE).collect();
         this.check_own()?;
         Ok(this)
     }
@@ -298,6 +303,7 @@ impl Refcounts {
     pub(super) fn committed(&mut self) {
         self.table.committed();
         self.blocks.iter_mut().for_each(Home::committed);
-        self.free.extend(self.released.drain(..));
+        let room = MOST_FREE.saturating_sub(self.free.len());
+        self.free.extend(self.released.drain(..).take(room));
     }
 }

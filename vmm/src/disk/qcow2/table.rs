@@ -24,6 +24,17 @@ pub(super) fn read_table(file: &File, offset: u64, entries: usize) -> io::Result
         .collect())
 }
 
+/// Refuses first-level tables in which two entries refer to the same second-level table: a small file
+/// would claim a large disk that way.
+pub(super) fn check_tables_differ(offsets: impl Iterator<Item = u64>) -> Result<(), ImageError> {
+    let mut offsets: Vec<u64> = offsets.filter(|offset| *offset != 0).collect();
+    offsets.sort_unstable();
+    if offsets.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(ImageError::Damaged("parts of the disk share a table"));
+    }
+    Ok(())
+}
+
 pub(super) fn damaged(what: &'static str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, ImageError::Damaged(what))
 }

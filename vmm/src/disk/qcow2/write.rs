@@ -142,7 +142,7 @@ impl Qcow2Disk {
                 Cluster::Shared(_) | Cluster::Compressed(_) => {
                     drop(metadata);
                     let whole = run.len == cluster;
-                    if whole && self.exclusive().forget(at / cluster)? {
+                    if whole && self.exclusive().forget(&self.file, at / cluster)? {
                         at += run.len;
                     } else if discard && !whole {
                         // Its contents do not matter: they may stay.

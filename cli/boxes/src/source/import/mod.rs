@@ -4,19 +4,10 @@
 //! (docs/guest-contract.md), unless `--guest fast` declares that its initial ramdisk has what
 //! boxbuild's init needs.
 
-mod archive;
 mod boot_files;
-mod oci;
 mod options;
-mod partitions;
 mod root_tree;
 mod source;
-mod tree;
 
-pub use archive::LayerError;
-pub use oci::OciError;
 pub use options::{ImportInput, ImportOptions};
 pub use source::ImportedBox;
-
-#[cfg(test)]
-mod tree_tests;

@@ -1,19 +1,22 @@
 //! The source of a box that is imported.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use boxbuild_host::error::IoError;
-use boxbuild_vmm::disk::{Image, ImageError};
+use boxbuild_host::input;
+use boxbuild_parsers::{DiskFacts, Parser};
 
 use super::options::{ImportInput, ImportOptions};
-use super::{boot_files, partitions, root_tree};
+use super::{boot_files, root_tree};
 use crate::source::box_source::{BoxSource, MakeBox, Making, Target};
-use crate::source::contents::{BoxContents, FileNames, write_empty_initrd, write_plain_disk};
+use crate::source::contents::{
+    BoxContents, DiskError, FileNames, write_empty_initrd, write_plain_disk,
+};
 use crate::source::error::SourceError;
 use crate::source::host::Host;
 use crate::source::root_disk::{self, ROOT_DEVICE};
-use crate::store::{BoxFile, Staging, name_for};
+use crate::store::name_for;
 
 /// A box of files that the user has.
 #[derive(Debug)]
@@ -48,9 +51,7 @@ impl ImportedBox {
             initrd: self.options.initrd.as_deref(),
         };
         making.reporter.begin("write the disk");
-        let contents = self.import(&files, making.staging, |image| {
-            partitions::root_device(image, disk)
-        })?;
+        let contents = self.import(&files, making, root_device)?;
         making.reporter.begin("check and publish");
         Ok(contents)
     }
@@ -68,7 +69,7 @@ impl ImportedBox {
             initrd: made.initrd.as_deref(),
         };
         making.reporter.begin("write the disk");
-        let contents = self.import(&files, making.staging, |_| Ok(ROOT_DEVICE.to_owned()))?;
+        let contents = self.import(&files, making, |_| Ok(ROOT_DEVICE.to_owned()))?;
         fs::remove_dir_all(&made.dir).map_err(IoError::on("remove", &made.dir))?;
         making.reporter.begin("check and publish");
         Ok(contents)
@@ -79,13 +80,26 @@ impl ImportedBox {
     fn import(
         &self,
         files: &Files<'_>,
-        staging: &Staging,
-        root_device: impl FnOnce(&Image) -> Result<String, SourceError>,
+        making: &Making<'_>,
+        root_device: impl FnOnce(&DiskFacts) -> Result<String, SourceError>,
     ) -> Result<BoxContents, SourceError> {
-        let options = &self.options;
+        let (options, staging) = (&self.options, making.staging);
         let names = FileNames::of(options.arch);
-        let image = Image::open(files.disk).map_err(disk_error(files.disk))?;
-        let disk = write_disk(&image, files.disk, staging, &names.disk)?;
+        let parser = Parser::new(making.interrupt.clone());
+        let image = input::open(files.disk).map_err(IoError::on("read", files.disk))?;
+        let unusable = |source| SourceError::Parse {
+            context: format!("the disk {} cannot be imported", files.disk.display()),
+            source,
+        };
+        let facts = parser.disk(&image, false).map_err(unusable)?;
+        let disk =
+            write_plain_disk(&parser, &image, staging, &names.disk).map_err(
+                |error| match error {
+                    DiskError::Parse(source) => unusable(source),
+                    DiskError::Store(error) => error.into(),
+                    DiskError::Io(error) => error.into(),
+                },
+            )?;
         let kernel = boot_files::copy(staging, files.kernel, &names.kernel)?;
         let initrd = match files.initrd {
             Some(path) => boot_files::copy(staging, path, &names.initrd)?,
@@ -93,13 +107,13 @@ impl ImportedBox {
         };
         let cmdline = match &options.cmdline {
             Some(words) => words.split_whitespace().map(str::to_owned).collect(),
-            None => vec![format!("root={}", root_device(&image)?)],
+            None => vec![format!("root={}", root_device(&facts)?)],
         };
         Ok(BoxContents {
             kernel,
             initrd,
             disk,
-            disk_size: image.len(),
+            disk_size: facts.len,
             cmdline,
             console: options.console.clone(),
             guest: options.guest,
@@ -134,12 +148,12 @@ impl BoxSource for ImportedBox {
     fn prepare(&self) -> Result<MakeBox<'_>, SourceError> {
         let options = &self.options;
         for path in [&options.kernel, &options.initrd].into_iter().flatten() {
-            File::open(path).map_err(IoError::on("read", path))?;
+            input::open(path).map_err(IoError::on("read", path))?;
         }
         match &options.input {
             ImportInput::Disk(disk) => {
                 let kernel = self.kernel()?;
-                Image::open(disk).map_err(disk_error(disk))?;
+                input::open(disk).map_err(IoError::on("read", disk))?;
                 Ok(Box::new(move |making| {
                     self.import_disk(disk, &kernel, making)
                 }))
@@ -153,21 +167,26 @@ impl BoxSource for ImportedBox {
     }
 }
 
-/// Writes a disk as plain qcow2 to the file `name` in the staging folder. `path` is the image's.
-fn write_disk(
-    image: &Image,
-    path: &Path,
-    staging: &Staging,
-    name: &str,
-) -> Result<BoxFile, SourceError> {
-    if image.is_empty() || !image.len().is_multiple_of(512) {
-        return Err(disk_error(path)(ImageError::Length(image.len())));
+/// Returns the device of the root file system of a disk in the guest: the only Linux partition, or
+/// the whole disk if it has none.
+///
+/// # Errors
+/// Fails if there are several Linux partitions.
+fn root_device(facts: &DiskFacts) -> Result<String, SourceError> {
+    let disk = "/dev/vda";
+    match facts.linux_partitions.as_slice() {
+        [] => Ok(disk.to_owned()),
+        [only] => Ok(format!("{disk}{only}")),
+        several => {
+            let list: Vec<String> = several
+                .iter()
+                .map(|number| format!("{disk}{number}"))
+                .collect();
+            Err(SourceError::Usage(format!(
+                "the disk has several partitions that can be the root ({}): say which one with \
+                 --cmdline root=/dev/vdaN",
+                list.join(", ")
+            )))
+        }
     }
-    write_plain_disk(image, staging, name, "write the disk to")
-}
-
-/// Returns a function that makes an error of the image at `path` one of its import.
-fn disk_error(path: &Path) -> impl FnOnce(ImageError) -> SourceError {
-    let context = format!("the disk {} cannot be imported", path.display());
-    move |source| SourceError::Disk { context, source }
 }

@@ -4,18 +4,18 @@ use std::fs;
 use std::path::Path;
 
 use boxbuild_host::error::IoError;
-use boxbuild_vmm::disk::Image;
+use boxbuild_host::input;
+use boxbuild_parsers::{Output, Parser};
 
 use super::entry::Entry;
-use crate::fetch::{BootFilePaths, BootFiles, FetchedFile, UnpackedFile};
+use crate::fetch::FetchedFile;
 use crate::source::box_source::Making;
-use crate::source::contents::{BoxContents, write_empty_initrd, write_plain_disk};
+use crate::source::contents::{BoxContents, DiskError, write_empty_initrd, write_plain_disk};
 use crate::source::error::SourceError;
-use crate::store::{BoxFile, Staging};
+use crate::store::HashedFile;
 
-/// Names of the unpacked files in the staging folder.
-const KERNEL: &str = "kernel";
-const INITRD: &str = "initrd";
+/// Larger than any kernel or initial ramdisk, in bytes.
+const LARGEST: u64 = 1 << 30;
 
 /// How a disk becomes part of a box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,74 +26,111 @@ pub(super) enum DiskForm {
     AsIs,
 }
 
-/// Returns the paths in the staging folder that the archive with the kernel is unpacked to.
-pub(super) fn boot_file_paths(entry: &Entry<'_>, staging: &Staging) -> BootFilePaths {
-    let path = |name| staging.path().join(name);
-    BootFilePaths {
-        kernel: path(KERNEL),
-        initrd: entry.variant.use_initrd.then(|| path(INITRD)),
-    }
+/// The files that are published, on this host.
+#[derive(Debug)]
+pub(super) struct PublishedFiles<'a> {
+    /// The archive with the kernel.
+    pub(super) archive: &'a Path,
+    pub(super) disk: &'a Path,
+    /// The two, as they are published.
+    pub(super) fetched: &'a [FetchedFile; 2],
 }
 
-/// Puts a box together in the staging folder: of the disk in the file `disk`, and of what was
-/// unpacked to [`boot_file_paths`]. `fetched` are the archive with the kernel and the disk, as
-/// published.
+/// Puts a box together in the staging folder.
 pub(super) fn assemble(
     entry: &Entry<'_>,
     making: &mut Making<'_>,
-    unpacked: Option<&BootFiles>,
-    disk: &Path,
-    fetched: &[FetchedFile; 2],
+    files: &PublishedFiles<'_>,
     form: DiskForm,
 ) -> Result<BoxContents, SourceError> {
-    let staging = making.staging;
-    let image = Image::open_qcow2(disk).map_err(|source| SourceError::Disk {
+    let mut contents = entry.contents();
+    unpack_archive(entry, making, files.archive, &mut contents)?;
+    add_disk(entry, making, files, form, &mut contents)?;
+    contents.published = Some(entry.record(files.fetched));
+    Ok(contents)
+}
+
+/// Adds the disk.
+fn add_disk(
+    entry: &Entry<'_>,
+    making: &mut Making<'_>,
+    files: &PublishedFiles<'_>,
+    form: DiskForm,
+    contents: &mut BoxContents,
+) -> Result<(), SourceError> {
+    let (staging, disk) = (making.staging, files.disk);
+    let unusable = |source| SourceError::Parse {
         context: format!(
             "the disk of the box '{}' cannot be used, though it is what is published",
             entry.name()
         ),
         source,
-    })?;
-    let mut contents = entry.contents();
-    contents.disk_size = image.len();
-    let unpack =
-        form == DiskForm::Plain && image.is_compressed().map_err(IoError::on("read", disk))?;
-    contents.disk = if unpack {
+    };
+    let parser = Parser::new(making.interrupt.clone());
+    let image = input::open(disk).map_err(IoError::on("read", disk))?;
+    let facts = parser.disk(&image, true).map_err(unusable)?;
+    contents.disk_size = facts.len;
+    contents.disk = if form == DiskForm::Plain && facts.is_compressed {
         making.reporter.begin("unpack the disk");
-        write_plain_disk(&image, staging, &contents.disk.name, "unpack the disk to")?
+        write_plain_disk(&parser, &image, staging, &contents.disk.name).map_err(
+            |error| match error {
+                DiskError::Parse(source) => unusable(source),
+                DiskError::Store(error) => error.into(),
+                DiskError::Io(error) => error.into(),
+            },
+        )?
     } else {
         let to = staging.path().join(&contents.disk.name);
         // A link keeps the fetched file until the box is published. Not every file system has them.
         fs::hard_link(disk, &to)
             .or_else(|_| fs::rename(disk, &to))
             .map_err(IoError::on("create", &to))?;
-        let [_, published] = fetched;
+        let [_, published] = files.fetched;
         staging.adopt(
             &contents.disk.name,
             published.size,
             published.sha256.clone(),
         )?
     };
-    let kernel = unpacked.map(|unpacked| &unpacked.kernel);
-    let initrd = unpacked.and_then(|unpacked| unpacked.initrd.as_ref());
-    contents.kernel = boot_file(staging, KERNEL, &contents.kernel.name, kernel)?;
-    contents.initrd = boot_file(staging, INITRD, &contents.initrd.name, initrd)?;
-    contents.published = Some(entry.record(fetched));
-    Ok(contents)
+    Ok(())
 }
 
-/// Renames an unpacked file in the staging folder. One that was not unpacked becomes an empty initial
-/// ramdisk.
-fn boot_file(
-    staging: &Staging,
-    from: &str,
-    name: &str,
-    unpacked: Option<&UnpackedFile>,
-) -> Result<BoxFile, SourceError> {
-    let Some(unpacked) = unpacked else {
-        return write_empty_initrd(staging, name);
+/// Adds kernel and initial ramdisk. A box that uses none gets an empty one.
+fn unpack_archive(
+    entry: &Entry<'_>,
+    making: &Making<'_>,
+    path: &Path,
+    contents: &mut BoxContents,
+) -> Result<(), SourceError> {
+    let staging = making.staging;
+    let create = |name: &str| {
+        let path = staging.path().join(name);
+        HashedFile::create(&path).map_err(IoError::on("create", &path))
     };
-    let (from, to) = (staging.path().join(from), staging.path().join(name));
-    fs::rename(&from, &to).map_err(IoError::on("create", &to))?;
-    Ok(staging.adopt(name, unpacked.size, unpacked.sha256.clone())?)
+    let archive = input::open(path).map_err(IoError::on("read", path))?;
+    let mut kernel = create(&contents.kernel.name)?;
+    let uses_initrd = entry.variant.use_initrd;
+    let mut initrd = uses_initrd
+        .then(|| create(&contents.initrd.name))
+        .transpose()?;
+    let out = initrd.as_mut().map(|file| Output::new(file, LARGEST));
+    Parser::new(making.interrupt.clone())
+        .boot_archive(&archive, Output::new(&mut kernel, LARGEST), out)
+        .map_err(|source| SourceError::Parse {
+            context: format!(
+                "the archive {} cannot be used, though it is what is published",
+                path.display()
+            ),
+            source,
+        })?;
+    let adopt = |name: &str, file: HashedFile| {
+        let (size, sha256) = file.finish();
+        staging.adopt(name, size, sha256)
+    };
+    contents.kernel = adopt(&contents.kernel.name, kernel)?;
+    contents.initrd = match initrd {
+        Some(file) => adopt(&contents.initrd.name, file)?,
+        None => write_empty_initrd(staging, &contents.initrd.name)?,
+    };
+    Ok(())
 }

@@ -1,21 +1,23 @@
 //! Locks on the folders that boxes are fetched to: one process fetches a box at a time.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxbuild_host::error::IoError;
 use boxbuild_host::interrupt::Interrupt;
+use boxbuild_host::lock_file::{LockFile, LockKind};
 use boxbuild_host::reporter::Reporter;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::store::Store;
 
 /// Beginning of the names of folders that boxes are fetched to.
 const PREFIX: &str = ".fetch-";
+
+/// Name of the lock file in such a folder.
+const LOCK: &str = ".lock";
 
 /// How often a waiting process tries again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -24,7 +26,7 @@ const RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct FetchLock {
     dir: PathBuf,
-    _lock: Flock<File>,
+    _lock: LockFile,
 }
 
 impl FetchLock {
@@ -44,18 +46,12 @@ impl FetchLock {
                 .mode(0o755)
                 .create(&dir)
                 .map_err(IoError::on("create", &dir))?;
-            let handle = match File::open(&dir) {
-                Ok(handle) => handle,
+            match LockFile::take(&dir.join(LOCK), LockKind::Exclusive) {
+                Ok(Some(lock)) => return Ok(Some(FetchLock { dir, _lock: lock })),
                 // The process that had it is done, and has removed it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(IoError::on("open", &dir)(error)),
-            };
-            match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) if is_still(&dir, &lock) => {
-                    return Ok(Some(FetchLock { dir, _lock: lock }));
-                }
-                Ok(_) => {}
-                Err((_, Errno::EWOULDBLOCK)) => {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(IoError::on("lock", &dir)(error)),
+                Ok(None) => {
                     if !noted {
                         reporter.note(&format!(
                             "another boxbuild is fetching the box {full_name}: waiting for it"
@@ -64,7 +60,6 @@ impl FetchLock {
                     }
                     std::thread::sleep(RETRY);
                 }
-                Err((_, errno)) => return Err(IoError::on("lock", &dir)(errno.into())),
             }
             if interrupt.count() > 0 {
                 return Ok(None);
@@ -82,16 +77,6 @@ impl FetchLock {
         // What cannot be removed now is removed by `box prune`.
         let _ = fs::remove_dir_all(&self.dir);
     }
-}
-
-/// Whether a path still is the folder that was opened.
-fn is_still(dir: &Path, handle: &File) -> bool {
-    let same = |metadata: fs::Metadata| {
-        handle
-            .metadata()
-            .is_ok_and(|own| (own.dev(), own.ino()) == (metadata.dev(), metadata.ino()))
-    };
-    fs::metadata(dir).is_ok_and(same)
 }
 
 /// Removes the folder of a box that is up to date, which a process left that was killed right after
@@ -115,10 +100,10 @@ pub fn prune(store: &Store) -> u64 {
 
 /// Removes a folder unless a process has it. Returns the number of bytes freed.
 fn remove(dir: &Path) -> u64 {
-    let Some(_lock) = File::open(dir)
-        .ok()
-        .and_then(|handle| Flock::lock(handle, FlockArg::LockExclusiveNonblock).ok())
-    else {
+    if !dir.is_dir() {
+        return 0;
+    }
+    let Ok(Some(_lock)) = LockFile::take(&dir.join(LOCK), LockKind::Exclusive) else {
         return 0;
     };
     let sizes = fs::read_dir(dir).into_iter().flatten().flatten();

@@ -6,15 +6,15 @@
 //! checked against the checksums beside them first: kiwi puts files into its cache before it checks
 //! them.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use boxbuild_host::digest::sha256;
 use boxbuild_host::error::IoError;
+use boxbuild_host::input;
 
-use super::assemble::{DiskForm, assemble, boot_file_paths};
+use super::assemble::{DiskForm, PublishedFiles, assemble};
 use super::entry::Entry;
-use crate::fetch::{Algorithm, Checksum, FetchedFile, unpack_file};
+use crate::fetch::{Algorithm, Checksum, FetchedFile};
 use crate::source::box_source::{BoxSource, MakeBox, Making, Target};
 use crate::source::contents::BoxContents;
 use crate::source::error::SourceError;
@@ -47,21 +47,12 @@ impl<'a> KiwiCache<'a> {
         checked: &[FetchedFile; 2],
         making: &mut Making<'_>,
     ) -> Result<BoxContents, SourceError> {
-        let paths = boot_file_paths(self.entry, making.staging);
-        let unpacked = unpack_file(&self.kernel, &paths).map_err(|error| {
-            SourceError::Unusable(format!(
-                "{} of kiwi's cache is not used: {error}",
-                self.kernel.display()
-            ))
-        })?;
-        assemble(
-            self.entry,
-            making,
-            Some(&unpacked),
-            &self.disk,
-            checked,
-            DiskForm::AsIs,
-        )
+        let files = PublishedFiles {
+            archive: &self.kernel,
+            disk: &self.disk,
+            fetched: checked,
+        };
+        assemble(self.entry, making, &files, DiskForm::AsIs)
     }
 }
 
@@ -83,10 +74,10 @@ fn check(path: &Path) -> Result<FetchedFile, SourceError> {
     let mut sum = path.to_owned().into_os_string();
     sum.push(".sha256");
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let published = fs::read_to_string(&sum)
+    let published = input::read_text(Path::new(&sum))
         .ok()
         .and_then(|text| Checksum::parse(&text, &name, Algorithm::Sha256).ok());
-    let mut file = File::open(path).map_err(IoError::on("open", path))?;
+    let mut file = input::open(path).map_err(IoError::on("open", path))?;
     let (size, found) = sha256(&mut file).map_err(IoError::on("read", path))?;
     if published.is_none_or(|published| published.hex != found) {
         return Err(SourceError::Unusable(format!(
@@ -99,6 +90,5 @@ fn check(path: &Path) -> Result<FetchedFile, SourceError> {
         size,
         sha256: found,
         sha512: None,
-        unpacked: None,
     })
 }

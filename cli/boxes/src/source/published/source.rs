@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use super::assemble::{DiskForm, assemble, boot_file_paths};
+use super::assemble::{DiskForm, PublishedFiles, assemble};
 use super::entry::Entry;
 use crate::fetch::{Checksum, Client, Download, FetchError, FetchedFile, Meter, Route, download};
 use crate::source::box_source::{BoxSource, MakeBox, Making, Target};
@@ -32,11 +32,13 @@ impl FetchedBox<'_> {
             name: self.entry.name().to_owned(),
             source,
         })?;
-        let [kernel, _] = &fetched;
-        let [_, disk] = self.entry.files().map(|name| self.part(name));
-        let unpacked = kernel.unpacked.clone();
-        let form = DiskForm::Plain;
-        assemble(self.entry, making, unpacked.as_ref(), &disk, &fetched, form)
+        let [archive, disk] = self.entry.files().map(|name| self.part(name));
+        let files = PublishedFiles {
+            archive: &archive,
+            disk: &disk,
+            fetched: &fetched,
+        };
+        assemble(self.entry, making, &files, DiskForm::Plain)
     }
 
     /// Returns the path of a partial file.
@@ -48,14 +50,12 @@ impl FetchedBox<'_> {
     fn fetch(&self, making: &mut Making<'_>) -> Result<[FetchedFile; 2], FetchError> {
         let meter = Arc::new(Meter::default());
         let (sender, results) = mpsc::channel();
-        let paths = boot_file_paths(self.entry, making.staging);
         for (index, name) in self.entry.files().into_iter().enumerate() {
             let file = Download {
                 location: self.route.apply(self.entry.repository.file(name)),
                 fresh: self.route.bypasses_caches(),
                 expected: self.checksums[index].clone(),
                 part: self.part(name),
-                unpack: (index == 0).then(|| paths.clone()),
             };
             let (client, meter, sender) = (self.client.clone(), Arc::clone(&meter), sender.clone());
             std::thread::spawn(move || {

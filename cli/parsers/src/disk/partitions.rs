@@ -1,44 +1,20 @@
-//! The partition with the root file system of a disk.
+//! Partition tables of a disk.
 
-use std::path::Path;
+use std::io;
 
-use boxbuild_host::error::IoError;
 use boxbuild_vmm::disk::Image;
-
-use crate::source::error::SourceError;
 
 /// Bytes of the sectors with the partition tables: the first, and 33 of a GPT.
 const TABLES: usize = 34 * 512;
 
-/// Returns the device of the root file system of a disk in the guest: the only Linux partition, or
-/// the whole disk if it has none. `path` is the image's.
-///
-/// # Errors
-/// Fails if there are several Linux partitions, or if the image cannot be read.
-pub(super) fn root_device(image: &Image, path: &Path) -> Result<String, SourceError> {
-    let disk = String::from("/dev/vda");
+/// Returns the numbers of the partitions of a disk that have a Linux file system.
+pub(super) fn linux(image: &Image) -> io::Result<Vec<usize>> {
     if image.len() < TABLES as u64 {
-        return Ok(disk);
+        return Ok(Vec::new());
     }
     let mut tables = vec![0; TABLES];
-    image
-        .read_at(0, &mut tables)
-        .map_err(IoError::on("read", path))?;
-    match linux_partitions(&tables).as_slice() {
-        [] => Ok(disk),
-        [only] => Ok(format!("{disk}{only}")),
-        several => {
-            let list: Vec<String> = several
-                .iter()
-                .map(|number| format!("{disk}{number}"))
-                .collect();
-            Err(SourceError::Usage(format!(
-                "the disk has several partitions that can be the root ({}): say which one with \
-                 --cmdline root=/dev/vdaN",
-                list.join(", ")
-            )))
-        }
-    }
+    image.read_at(0, &mut tables)?;
+    Ok(linux_partitions(&tables))
 }
 
 /// Returns the numbers of the partitions with a Linux file system (type 0x83 of a DOS partition

@@ -8,15 +8,25 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::path::PathBuf;
 
-use boxbuild_host::error::IoError;
 use tar::EntryType;
 
 use super::archive::{LayerError, append, open};
+use super::section::Section;
 
-/// Limit of the names in a tree.
-const MOST_NAMES: usize = 4_000_000;
+/// Limit for the memory of all names, in bytes: of some million names.
+const MOST_MEMORY: usize = 512 << 20;
+/// Memory of a name besides its own bytes, about: a node of the tree.
+const NODE: usize = 160;
+/// Limit for the names that are looked up: fifteen for each of four million names.
+const MOST_WORK: u64 = 1 << 26;
+/// Longest name, and longest component of one, in bytes (Linux, `PATH_MAX` and `NAME_MAX`).
+const LONGEST_NAME: usize = 4096;
+const LONGEST_PART: usize = 255;
+/// Most components of a name.
+const DEEPEST: usize = 256;
+/// Most components of a name that are left to follow.
+const MOST_TODO: usize = 10_000;
 /// Symbolic links that are followed for one name (as the kernel does, path_resolution(7)).
 const MOST_LINKS: usize = 40;
 /// Beginning of the names of whiteouts, and the name of an opaque one (OCI image specification,
@@ -53,35 +63,44 @@ struct Node {
 /// The names of a root tree, without their contents.
 #[derive(Debug)]
 pub(super) struct Tree {
-    layers: Vec<PathBuf>,
+    layers: Vec<Section>,
     nodes: BTreeMap<Name, Node>,
+    /// Memory of the names, in bytes.
+    memory: usize,
+    /// Names that were looked up.
+    work: u64,
 }
 
 impl Tree {
     /// Reads the names in the archives `layers`, the lowest first. With `whiteouts`, entries that
     /// remove names of lower layers are honoured.
-    pub(super) fn read(layers: Vec<PathBuf>, whiteouts: bool) -> Result<Tree, LayerError> {
+    pub(super) fn read(layers: Vec<Section>, whiteouts: bool) -> Result<Tree, LayerError> {
         let mut tree = Tree {
-            layers,
+            layers: Vec::new(),
             nodes: BTreeMap::new(),
+            memory: 0,
+            work: 0,
         };
-        for layer in 0..tree.layers.len() {
-            let path = tree.layers[layer].clone();
-            let mut archive = open(&path)?;
-            let entries = archive.entries().map_err(IoError::on("read", &path))?;
-            for (index, entry) in entries.enumerate() {
-                let entry = entry.map_err(IoError::on("read", &path))?;
-                let name = entry.path_bytes().into_owned();
-                let target = entry.link_name_bytes().map(Cow::into_owned);
-                let kind = entry.header().entry_type();
-                tree.add((layer, index), &name, kind, target, whiteouts)
-                    .map_err(|problem| LayerError::Entry {
-                        path: path.clone(),
-                        entry: String::from_utf8_lossy(&name).escape_debug().to_string(),
-                        problem,
-                    })?;
-            }
+        for (layer, section) in layers.iter().enumerate() {
+            let mut read = || {
+                open(section.clone())?.for_each(|index, entry| {
+                    let name = entry.path_bytes().into_owned();
+                    let target = entry.link_name_bytes().map(Cow::into_owned);
+                    let kind = entry.header().entry_type();
+                    tree.add((layer, index), &name, kind, target, whiteouts)
+                        .map_err(|problem| {
+                            let name = String::from_utf8_lossy(&name);
+                            let entry = name.chars().take(200).collect::<String>();
+                            LayerError::Entry {
+                                entry: entry.escape_debug().to_string(),
+                                problem,
+                            }
+                        })
+                })
+            };
+            read().map_err(|error: LayerError| error.of_layer(layer))?;
         }
+        tree.layers = layers;
         Ok(tree)
     }
 
@@ -93,9 +112,6 @@ impl Tree {
         target: Option<Vec<u8>>,
         whiteouts: bool,
     ) -> Result<(), &'static str> {
-        if self.nodes.len() > MOST_NAMES {
-            return Err("is one of too many");
-        }
         let mut parts = parts(name)?;
         let Some(last) = parts.pop() else {
             return Ok(());
@@ -103,12 +119,10 @@ impl Tree {
         let parent = self.folder(&parts, inode.0)?;
         let name = join(&parent, last);
         if whiteouts && last == OPAQUE {
-            self.remove_below(&parent, inode.0);
-            return Ok(());
+            return self.remove_below(&parent, inode.0);
         }
         if let Some(hidden) = last.strip_prefix(WHITEOUT).filter(|_| whiteouts) {
-            self.remove(&join(&parent, hidden), inode.0);
-            return Ok(());
+            return self.remove(&join(&parent, hidden), inode.0);
         }
         let node = |kind| Node {
             kind,
@@ -127,7 +141,13 @@ impl Tree {
                 node(Kind::Folder)
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => node(Kind::File),
-            EntryType::Symlink => node(Kind::Link(target.ok_or("is a link to nothing")?)),
+            EntryType::Symlink => {
+                let target = target.ok_or("is a link to nothing")?;
+                if target.len() >= LONGEST_NAME {
+                    return Err("is a link to a name that is too long");
+                }
+                node(Kind::Link(target))
+            }
             EntryType::Link => {
                 let target = target.ok_or("is a link to nothing")?;
                 let mut parts = self::parts(&target)?;
@@ -147,8 +167,28 @@ impl Tree {
             // Device nodes are the kernel's to make; other kinds only describe the archive.
             _ => return Ok(()),
         };
-        self.remove_below(&name, usize::MAX);
+        self.remove_below(&name, usize::MAX)?;
+        self.insert(name, node)
+    }
+
+    fn insert(&mut self, name: Name, node: Node) -> Result<(), &'static str> {
+        self.look_up(1)?;
+        let added = memory(&name, &node);
+        // What it replaces is still counted: the limit is about the order of magnitude.
+        self.memory = self.memory.saturating_add(added);
+        if self.memory > MOST_MEMORY {
+            return Err("is one of too many");
+        }
         self.nodes.insert(name, node);
+        Ok(())
+    }
+
+    /// Counts names that are looked up.
+    fn look_up(&mut self, count: usize) -> Result<(), &'static str> {
+        self.work += count as u64;
+        if self.work > MOST_WORK {
+            return Err("is one of too many");
+        }
         Ok(())
     }
 
@@ -164,7 +204,11 @@ impl Tree {
                 at.truncate(at.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
                 continue;
             }
+            self.look_up(1)?;
             let name = join(&at, &part);
+            if name.len() >= LONGEST_NAME {
+                return Err("has a name that is too long");
+            }
             match self.nodes.get(&name).map(|node| &node.kind) {
                 Some(Kind::Folder) => at = name,
                 Some(Kind::Link(target)) => {
@@ -180,6 +224,9 @@ impl Tree {
                     let mut words: Vec<_> = words.map(<[u8]>::to_vec).collect();
                     words.reverse();
                     todo.extend(words);
+                    if todo.len() > MOST_TODO {
+                        return Err("lies behind too many symbolic links");
+                    }
                 }
                 Some(Kind::File | Kind::Fifo) => {
                     return Err("lies below something that is not a folder");
@@ -190,7 +237,7 @@ impl Tree {
                         inode: None,
                         layer,
                     };
-                    self.nodes.insert(name.clone(), node);
+                    self.insert(name.clone(), node)?;
                     at = name;
                 }
             }
@@ -199,15 +246,22 @@ impl Tree {
     }
 
     /// Removes a name and everything below it that is of a lower layer than `layer`.
-    fn remove(&mut self, name: &Name, layer: usize) {
-        self.remove_below(name, layer);
+    fn remove(&mut self, name: &Name, layer: usize) -> Result<(), &'static str> {
+        self.remove_below(name, layer)?;
         if self.nodes.get(name).is_some_and(|node| node.layer < layer) {
-            self.nodes.remove(name);
+            self.forget(name);
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, name: &Name) {
+        if let Some(node) = self.nodes.remove(name) {
+            self.memory = self.memory.saturating_sub(memory(name, &node));
         }
     }
 
     /// Removes everything below a name that is of a lower layer than `layer`.
-    fn remove_below(&mut self, name: &Name, layer: usize) {
+    fn remove_below(&mut self, name: &Name, layer: usize) -> Result<(), &'static str> {
         let (from, to) = if name.is_empty() {
             (Name::new(), vec![0xff])
         } else {
@@ -216,15 +270,19 @@ impl Tree {
                 [name.as_slice(), b"0"].concat(),
             )
         };
-        let below: Vec<Name> = self
-            .nodes
-            .range(from..to)
-            .filter(|(_, node)| node.layer < layer)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in below {
-            self.nodes.remove(&name);
+        let mut below = Vec::new();
+        let mut seen = 1;
+        for (name, node) in self.nodes.range(from..to) {
+            seen += 1;
+            if node.layer < layer {
+                below.push(name.clone());
+            }
         }
+        self.look_up(seen)?;
+        for name in below {
+            self.forget(&name);
+        }
+        Ok(())
     }
 
     /// Returns the names of regular files.
@@ -235,11 +293,12 @@ impl Tree {
             .map(|(name, _)| name.as_slice())
     }
 
-    /// Writes the tree as one archive, and the files that `copies` names also to the paths there.
+    /// Writes the tree as one archive, and the contents of the files that `copies` names to the places
+    /// there as well.
     pub(super) fn write(
         &self,
         out: impl Write,
-        copies: &[(Vec<u8>, PathBuf)],
+        copies: &mut [(Vec<u8>, &mut dyn Write)],
     ) -> Result<(), LayerError> {
         let mut names: HashMap<Inode, Vec<&Name>> = HashMap::new();
         for (name, node) in &self.nodes {
@@ -249,25 +308,41 @@ impl Tree {
         }
         let mut builder = tar::Builder::new(out);
         builder.mode(tar::HeaderMode::Complete);
-        for (layer, path) in self.layers.iter().enumerate() {
-            let mut archive = open(path)?;
-            for (index, entry) in archive
-                .entries()
-                .map_err(IoError::on("read", path))?
-                .enumerate()
-            {
-                let mut entry = entry.map_err(IoError::on("read", path))?;
-                if let Some(names) = names.get(&(layer, index)) {
-                    append(&mut builder, &mut entry, names, copies)?;
-                }
-            }
+        for (layer, section) in self.layers.iter().enumerate() {
+            let mut read = || {
+                open(section.clone())?.for_each(|index, entry| {
+                    let Some(names) = names.get(&(layer, index)) else {
+                        return Ok(());
+                    };
+                    let mut to: Vec<&mut dyn Write> = Vec::new();
+                    for (name, writer) in copies.iter_mut() {
+                        if names.contains(&&*name) {
+                            to.push(*writer);
+                        }
+                    }
+                    append(&mut builder, entry, names, &mut to)
+                })
+            };
+            read().map_err(|error: LayerError| error.of_layer(layer))?;
         }
         builder.finish().map_err(LayerError::Write)
     }
 }
 
+/// Memory of a name, about.
+fn memory(name: &Name, node: &Node) -> usize {
+    let target = match &node.kind {
+        Kind::Link(target) => target.len(),
+        _ => 0,
+    };
+    NODE + name.len() + target
+}
+
 /// Returns the components of a name in an archive.
 fn parts(name: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
+    if name.len() >= LONGEST_NAME {
+        return Err("has a name that is too long");
+    }
     if name.contains(&0) {
         return Err("has a NUL byte in its name");
     }
@@ -277,6 +352,9 @@ fn parts(name: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
         .collect();
     if parts.iter().any(|part| *part == b"..") {
         return Err("has '..' in its name");
+    }
+    if parts.len() > DEEPEST || parts.iter().any(|part| part.len() > LONGEST_PART) {
+        return Err("has a name that is too long");
     }
     Ok(parts)
 }

@@ -2,66 +2,75 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use boxbuild_host::error::{ClassifiedError, Classify, ErrorClass, IoError};
+use liblzma::stream::{CONCATENATED, Stream};
 use tar::EntryType;
 
-use crate::source::error::SourceError;
+use super::section::Section;
+use crate::metered::{Archive, Entry};
+
+/// Memory limit of a decoder of xz in bytes: `xz -9` needs 65 MiB.
+const DECODER_MEMORY: u64 = 256 << 20;
+/// Bytes that one archive may unpack to, more than the largest disk of a box.
+const LARGEST: u64 = 1 << 40;
 
 /// The archives of a root tree cannot be put together.
 #[derive(Debug, thiserror::Error)]
-pub enum LayerError {
+pub(crate) enum LayerError {
     /// An archive cannot be read.
-    #[error(transparent)]
-    Io(#[from] IoError),
+    #[error("its archive number {layer} cannot be read: {source}")]
+    Read {
+        /// Number of the archive, from 1.
+        layer: usize,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// The archive of the root tree cannot be written.
-    #[error("cannot write the root tree")]
-    Write(#[source] io::Error),
+    #[error("cannot write the root tree: {0}")]
+    Write(io::Error),
     /// An entry is refused.
-    #[error("{path} is refused: its entry '{entry}' {problem}")]
+    #[error("its entry '{entry}' {problem}")]
     Entry {
-        /// Path of the archive.
-        path: PathBuf,
         /// Name of the entry.
         entry: String,
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// An error without its place.
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
-impl Classify for LayerError {
-    fn class(&self) -> ErrorClass {
-        ErrorClass::Host
-    }
-}
-
-impl From<LayerError> for SourceError {
-    fn from(error: LayerError) -> SourceError {
-        SourceError::Other(ClassifiedError::new(error))
+impl LayerError {
+    /// Adds the number of the archive, from 0, to an error of reading it.
+    pub(super) fn of_layer(self, layer: usize) -> LayerError {
+        match self {
+            LayerError::Io(source) => LayerError::Read {
+                layer: layer + 1,
+                source,
+            },
+            other => other,
+        }
     }
 }
 
 /// Opens an archive, which may be compressed with gzip, xz or zstd.
-///
-/// # Errors
-/// Fails if it cannot be read.
-pub(super) fn open(path: &Path) -> Result<tar::Archive<Box<dyn Read>>, LayerError> {
-    let reader = reader(path).map_err(IoError::on("read", path))?;
-    Ok(tar::Archive::new(reader))
+pub(super) fn open(section: Section) -> io::Result<Archive<impl Read>> {
+    Ok(Archive::new(reader(section)?.take(LARGEST)))
 }
 
-/// Opens a file, and decompresses what it has as it is read.
-fn reader(path: &Path) -> io::Result<Box<dyn Read>> {
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
+/// Decompresses what a file has as it is read.
+fn reader(section: Section) -> io::Result<Box<dyn Read>> {
+    let mut file = BufReader::with_capacity(1 << 20, section);
     let magic = file.fill_buf()?;
     Ok(if magic.starts_with(&[0x1f, 0x8b]) {
         Box::new(flate2::bufread::MultiGzDecoder::new(file))
     } else if magic.starts_with(b"\xfd7zXZ\0") {
-        Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(file))
+        let decoder = Stream::new_stream_decoder(DECODER_MEMORY, CONCATENATED)?;
+        Box::new(liblzma::bufread::XzDecoder::new_stream(file, decoder))
     } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         Box::new(zstd::Decoder::with_buffer(file)?)
     } else if magic.starts_with(b"BZh") {
@@ -73,13 +82,13 @@ fn reader(path: &Path) -> io::Result<Box<dyn Read>> {
     })
 }
 
-/// Writes an entry under its first name, and hard links to it for the others. If one of the names is
-/// in `copies`, its content is also written to the path there.
+/// Writes an entry under its first name, and hard links to it for the others. The content also goes
+/// to `copies`.
 pub(super) fn append(
     builder: &mut tar::Builder<impl Write>,
-    entry: &mut tar::Entry<'_, impl Read>,
+    entry: &mut Entry<'_, impl Read>,
     names: &[&Vec<u8>],
-    copies: &[(Vec<u8>, PathBuf)],
+    copies: &mut [&mut dyn Write],
 ) -> Result<(), LayerError> {
     let Some((first, others)) = names.split_first() else {
         return Ok(());
@@ -98,20 +107,13 @@ pub(super) fn append(
         if header.entry_type() == EntryType::GNUSparse {
             header.set_entry_type(EntryType::Regular);
         }
-        let copy = copies.iter().find(|(copied, _)| names.contains(&copied));
-        match copy {
-            None => builder
-                .append_data(&mut header, first, entry)
-                .map_err(write)?,
-            Some((_, to)) => {
-                let mut file = File::create(to).map_err(write)?;
-                io::copy(entry, &mut file).map_err(write)?;
-                let file = File::open(to).map_err(write)?;
-                builder
-                    .append_data(&mut header, first, file)
-                    .map_err(write)?;
-            }
-        }
+        let tee = Tee {
+            from: entry,
+            to: copies,
+        };
+        builder
+            .append_data(&mut header, first, tee)
+            .map_err(write)?;
     }
     for name in others {
         let mut header = header.clone();
@@ -127,7 +129,7 @@ pub(super) fn append(
 /// Writes the extended attributes of an entry, which precede it.
 fn append_xattrs(
     builder: &mut tar::Builder<impl Write>,
-    entry: &mut tar::Entry<'_, impl Read>,
+    entry: &mut Entry<'_, impl Read>,
 ) -> Result<(), LayerError> {
     let attributes: Vec<(String, Vec<u8>)> = entry
         .pax_extensions()
@@ -153,4 +155,20 @@ fn append_xattrs(
 /// Returns the path of a name in an archive.
 fn path(name: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(name))
+}
+
+/// Writes what is read to other places as well.
+struct Tee<'a, 'b, R> {
+    from: R,
+    to: &'a mut [&'b mut dyn Write],
+}
+
+impl<R: Read> Read for Tee<'_, '_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        for writer in self.to.iter_mut() {
+            writer.write_all(&buffer[..count])?;
+        }
+        Ok(count)
+    }
 }
