@@ -1,5 +1,6 @@
 //! Exit codes, as documented in `--help`, and the failures that lead to them.
 
+use boxbuild_host::secret;
 use std::fmt;
 
 use boxbuild_host::error::{Classify, ErrorClass};
@@ -75,7 +76,10 @@ impl Failure {
 
     /// Returns what happened, and why: the error and its causes, the root cause last.
     pub(crate) fn messages(&self) -> Vec<String> {
-        self.error.chain().map(ToString::to_string).collect()
+        let messages = self.error.chain().map(ToString::to_string);
+        messages
+            .map(|message| secret::redact(&message).into_owned())
+            .collect()
     }
 }
 

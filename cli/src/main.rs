@@ -15,5 +15,5 @@ fn main() -> ExitCode {
     if let Some(code) = boxbuild_jail::enter(roles::ROLES) {
         return code;
     }
-    commands::run(std::env::args_os().skip(1).collect()).into()
+    commands::run(args::handed_over::of_process()).into()
 }

@@ -29,6 +29,7 @@ mod interrupt;
 mod isolation;
 mod json;
 mod kept;
+mod network;
 mod notices;
 mod other_user;
 mod registry;
@@ -62,6 +63,7 @@ const ALL: &[&[Test]] = &[
     confinement::TESTS,
     interrupt::TESTS,
     input::TESTS,
+    network::TESTS,
     in_place::TESTS,
     several::TESTS,
     foreign::TESTS,

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use boxbuild_vmm::net::{GATEWAY, GUEST, GUEST_MAC, NetworkConfig};
+use boxbuild_vmm::net::{GATEWAY, GUEST, GUEST_MAC, NetworkConfig, Policy};
 use boxbuild_vmm::virtio::net::Net;
 use boxbuild_vmm_driver::Buffer;
 use virtio_bindings::virtio_net as bits;
@@ -88,8 +88,10 @@ impl Guest {
     fn new() -> Result<Guest> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let device = Net::new(NetworkConfig {
-            host_loopback: true,
-            forward: None,
+            policy: Policy {
+                services: vec![listener.local_addr()?],
+                ..Policy::default()
+            },
             ..NetworkConfig::default()
         })?;
         let features = 1 << bits::VIRTIO_NET_F_CSUM

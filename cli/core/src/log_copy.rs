@@ -107,8 +107,10 @@ fn place(path: &Path, target: &TargetDir) -> io::Result<Place> {
         // Links in there may be of an earlier guest.
         return file(target.dir().try_clone()?, path);
     }
+    // /dev/stdout and the like are open already, whatever they are.
+    let is_open = path.starts_with("/dev") || path.starts_with("/proc");
     match path.metadata() {
-        Ok(metadata) if metadata.is_file() => {
+        Ok(metadata) if metadata.is_file() && !is_open => {
             // Where a link of the user's leads.
             let path = path.canonicalize()?;
             file(Dir::open(path.parent().unwrap_or(Path::new("/")))?, &path)
@@ -116,7 +118,7 @@ fn place(path: &Path, target: &TargetDir) -> io::Result<Place> {
         Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         Ok(metadata) => {
             let mut options = File::options();
-            options.write(true);
+            options.append(true);
             if metadata.file_type().is_fifo() {
                 // With both ends open, it does not wait for a reader (fifo(7)).
                 options.read(true);
@@ -214,6 +216,14 @@ mod tests {
         }
         assert_eq!(fs::read_to_string(path("real")).unwrap(), "log");
         assert!(path("link").symlink_metadata().unwrap().is_symlink());
+        // What a shell redirected is written to, and not replaced.
+        let open = File::create(path("redirected")).unwrap();
+        let stdout = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
+        LogCopy::find(Path::new(&stdout), &target)
+            .unwrap()
+            .write(&File::open(path("log")).unwrap(), &StopCheck::default())
+            .unwrap();
+        assert_eq!(open.metadata().unwrap().len(), 3);
         assert!(LogCopy::find(&path("none/copy"), &target).is_err());
         assert!(LogCopy::find(&path("target"), &target).is_err());
     }

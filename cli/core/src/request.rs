@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use boxbuild_boxes::source::published::Freshness;
 use boxbuild_engine::podman::{Mode, PullPolicy};
-use boxbuild_engine::{EngineChoice, Network};
+use boxbuild_engine::{Allowed, EngineChoice, Network};
 use boxbuild_host::arch::Arch;
 
 use crate::boot::BootStyle;
@@ -48,6 +48,8 @@ pub struct BuildRequest {
     pub dry_run: bool,
     /// Network of the guest.
     pub network: Network,
+    /// Nothing but these is reached over it, if there are any.
+    pub allow: Vec<Allowed>,
     /// The way into the box by ssh.
     pub ssh: Option<SshRequest>,
     /// Machine type for the qemu engine.
@@ -97,6 +99,7 @@ impl BuildRequest {
             debug: false,
             dry_run: false,
             network: Network::User,
+            allow: Vec::new(),
             ssh: None,
             machine_type: None,
             cpu_model: None,

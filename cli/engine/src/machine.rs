@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use boxbuild_host::arch::Arch;
 use boxbuild_virtiofs::Share;
+use boxbuild_vmm::net::Policy;
 
 /// A machine that an engine runs once.
 #[derive(Debug)]
@@ -36,10 +37,8 @@ pub struct Machine {
     pub nested: bool,
     /// Folders shared over virtio-fs.
     pub shares: Vec<Share>,
-    /// Network of the guest.
-    pub network: Network,
-    /// The guest reaches the host's loopback through the network's gateway.
-    pub host_loopback: bool,
+    /// What the guest reaches over its network; without one, it has no interface at all.
+    pub network: Option<Policy>,
     /// A way into the guest over that network.
     pub forward: Option<Forward>,
     /// Override of the machine type (engine qemu only).
@@ -84,12 +83,15 @@ impl RootDisk {
     }
 }
 
-/// What the guest's network interface reaches.
+/// What the guest's network reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// User-mode NAT: outgoing connections only; nothing listens on the host but
+    /// What the host reaches, by outgoing connections only; nothing listens on the host but
     /// [`Machine::forward`].
     User,
+    /// Of that, the Internet: no private address, no address of the host. A container has no such
+    /// network.
+    Public,
     /// No interface at all.
     None,
 }

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use boxbuild_engine::kvm::{Kvm, ROLE};
 use boxbuild_engine::{
-    Ended, Engine, Event, EventReceiver, Machine, MountTag, Network, RootDisk, Running, Share,
-    StartError, events,
+    Ended, Engine, Event, EventReceiver, Machine, MountTag, RootDisk, Running, Share, StartError,
+    events,
 };
 use boxbuild_host::arch::Arch;
 use boxbuild_jail::Confinement;
+use boxbuild_vmm::net::Policy;
 use libtest_mimic::{Arguments, Trial, run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -122,8 +123,7 @@ fn machine(folder: &Path, code: &[u8]) -> Machine {
         cpus: 2,
         nested: false,
         shares: vec![Share::new(MountTag::constant("share"), share)],
-        network: Network::User,
-        host_loopback: false,
+        network: Some(Policy::default()),
         forward: None,
         machine_type: None,
         cpu_model: None,

@@ -16,6 +16,7 @@ pub mod notices;
 pub mod program;
 pub mod reaper;
 pub mod reporter;
+pub mod secret;
 pub mod space;
 pub mod stop;
 pub mod text;

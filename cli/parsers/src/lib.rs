@@ -29,7 +29,7 @@ mod metered;
 mod parent;
 mod tree;
 
-pub use child::{ROLE, confine};
+pub use child::{CALLS, ROLE, confine};
 pub use disk::DiskFacts;
 pub use job::{TreeFacts, TreeSource};
 pub use parent::{Output, ParseError, Parser, TreeOutputs};

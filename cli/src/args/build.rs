@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use boxbuild_core::boot::BootStyle;
-use boxbuild_engine::{EngineChoice, Network};
+use boxbuild_engine::{Allowed, EngineChoice, Network};
 use boxbuild_host::arch::Arch;
 use clap::Args;
 
@@ -63,9 +63,14 @@ pub(crate) struct BuildOptions {
     /// the box can reach of this host's kernel grows a lot.
     #[arg(long, conflicts_with = "container")]
     pub(crate) nested: bool,
-    /// Network of the box; user allows outgoing connections only.
+    /// Network of the box, for outgoing connections: to all that this host reaches (user), to the
+    /// Internet but not to private networks or this host (public), or none.
     #[arg(long, value_name = "MODE", default_value = "user", value_parser = values::network())]
     pub(crate) network: Network,
+    /// Let the box reach nothing but this host, e.g. deb.debian.org:443, '*.opensuse.org', 192.0.2.0/24
+    /// or [2001:db8::1]:80; may be given more than once.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) allow: Vec<Allowed>,
     /// Machine type for the qemu engine.
     #[arg(long, value_name = "TYPE")]
     pub(crate) machine: Option<OsString>,

@@ -21,6 +21,7 @@ mod examples;
 mod failed_builds;
 mod fetch;
 mod generate;
+pub(crate) mod handed_over;
 mod invocation;
 mod kiwi;
 mod misplaced;

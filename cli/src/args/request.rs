@@ -46,6 +46,7 @@ impl BuildOptions {
             debug: self.box_debug,
             dry_run: self.dry_run,
             network: self.network,
+            allow: self.allow.clone(),
             ssh: self.peer.ssh_port.map(|port| SshRequest {
                 port,
                 key: self.peer.ssh_key.clone(),

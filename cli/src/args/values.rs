@@ -110,7 +110,11 @@ pub(crate) fn boot_style() -> impl TypedValueParser<Value = BootStyle> {
 
 /// Returns the parser for `--network`.
 pub(crate) fn network() -> impl TypedValueParser<Value = Network> {
-    named([("user", Network::User), ("none", Network::None)])
+    named([
+        ("user", Network::User),
+        ("public", Network::Public),
+        ("none", Network::None),
+    ])
 }
 
 /// Returns the parser for `--guest`.

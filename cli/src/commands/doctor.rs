@@ -77,6 +77,13 @@ fn examine() -> Vec<Finding> {
         );
     }
     add("confinement", confinement(Confinement::of_host()));
+    add(
+        "network",
+        match boxbuild_engine::describe_networks() {
+            Ok(words) => State::Good(words),
+            Err(Unusable(reason)) => State::Missing(reason),
+        },
+    );
     match Store::of_user() {
         Ok(store) => {
             add("box store", store_space(store.root()));
@@ -246,6 +253,13 @@ mod tests {
     #[test]
     fn this_host_can_be_checked() {
         let findings = examine();
+        let network = findings.iter().find(|found| found.subject == "network");
+        let State::Good(words) = &network.unwrap().state else {
+            panic!("{network:?}");
+        };
+        for word in ["--network user", "--network public", "--allow", "never:"] {
+            assert!(words.contains(word), "{words}");
+        }
         assert!(
             findings
                 .iter()

@@ -1,6 +1,7 @@
 //! The progress of a run: a live line for the current step on a terminal, plain lines elsewhere,
 //! events for programs.
 
+use boxbuild_host::secret;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -148,12 +149,13 @@ impl Reporter for Progress {
     }
 
     fn note(&mut self, text: &str) {
+        let text = secret::redact(text);
         match &self.current {
             _ if self.is_for_programs() => emit(&BuildEvent::Note {
-                text: text.to_owned(),
+                text: text.into_owned(),
             }),
-            Some(Step { bar: Some(bar), .. }) => bar.suspend(|| print_line(text)),
-            _ => print_line(text),
+            Some(Step { bar: Some(bar), .. }) => bar.suspend(|| print_line(&text)),
+            _ => print_line(&text),
         }
     }
 

@@ -30,6 +30,7 @@ const ENTRY_POINT: &str = r"#!/bin/sh
 echo 1 >/bundle/result.code
 cat /container.cmdline >/bundle/cmdline
 readlink /proc/self/ns/net >/bundle/network
+env | sed -n s/^http_proxy=//p >/bundle/proxy
 ls -l /etc/systemd/system/systemd-udevd.service >/bundle/masked
 . /description/script.sh
 echo 0 >/bundle/result.code

@@ -5,11 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use boxbuild_tests::{ProcessOutput, Running, skip};
 use nix::sys::signal::Signal;
 
 use super::fixture::{ContainerSandbox, as_podman, entry, mode, write_box};
+use crate::network::is_an_argument;
 use crate::other_user;
 
 crate::tests! {
@@ -169,8 +171,23 @@ fn a_published_image_is_fetched_as_the_options_allow() {
     };
     let pulls =
         |output: &ProcessOutput| output.stderr.contains("pull") || output.stdout.contains("pull");
-    let offline = build("published", &["--offline"]);
+    // Fault 12: the proxy's password is seen by nobody, and reaches the image as it is.
+    let secret = format!("s3cret{}", std::process::id());
+    let proxy = format!("http://me:{secret}\"'%20@proxy.invalid:3128/ #x");
+    let offline = {
+        let mut build = sandbox.build_of("published", "tbz", "out", &["--offline"]);
+        build
+            .args(["--add-package", "b;c"])
+            .env("http_proxy", &proxy);
+        let mut build = Running::start(&mut build);
+        while !build.has_ended() {
+            assert!(!is_an_argument(&secret), "a process has it as an argument");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        build.finish()
+    };
     offline.expect(0, &[]);
+    assert_eq!(sandbox.read("out/proxy"), format!("{proxy}\n"));
     assert!(!pulls(&offline), "{offline:?}");
     let cmdline = sandbox.read("out/cmdline");
     let expected = "kiwi=\"system build --add-package b;c\"";

@@ -17,7 +17,7 @@ use super::handles::Handles;
 use super::inodes::{Inode, Inodes};
 use super::override_stat;
 use super::roots::RegisteredRoot;
-use super::sync::SyncPace;
+use super::sync_pace::SyncPace;
 use super::sys::{self, Proc};
 use super::transient::TransientOverrides;
 use crate::fuse::filesystem::{NodeId, errno};

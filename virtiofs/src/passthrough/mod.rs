@@ -32,6 +32,7 @@ mod roots;
 mod setattr;
 mod sharded;
 mod sync;
+mod sync_pace;
 mod sys;
 mod transient;
 mod xattr;

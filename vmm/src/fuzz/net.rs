@@ -5,9 +5,9 @@
 //! for the guest's port 22.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
-use crate::net::{Forward, GUEST_MAC, Nat, NetworkConfig, Offloads};
+use crate::net::{Forward, GUEST_MAC, Nat, NetworkConfig, Offloads, Policy};
 
 /// Bytes of an Ethernet header, of an IPv4 and an IPv6 header without options.
 const ETHERNET: usize = 14;
@@ -45,7 +45,10 @@ pub fn net(mut data: &[u8]) {
     };
     let caller = inbound.local_addr().and_then(TcpStream::connect);
     let Ok(mut nat) = Nat::new(NetworkConfig {
-        host_loopback: true,
+        policy: Policy {
+            services: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
+            ..Policy::default()
+        },
         forward: Some(Forward {
             listener: inbound,
             port: 22,

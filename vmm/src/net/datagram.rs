@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::kernel_buffers::KernelBuffers;
 use super::packet::Frame;
 use super::{icmp, packet};
 
@@ -56,6 +57,7 @@ impl Association {
             Type::DGRAM.nonblocking(),
             Some(protocol),
         )?;
+        KernelBuffers::Small.set(&socket)?;
         socket.connect(&host.into())?;
         Ok(Association {
             socket,
@@ -99,21 +101,23 @@ impl Association {
     ///
     /// # Errors
     /// If nothing listens there.
-    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<Frame>> {
+    pub(super) fn receive<'b>(&mut self, buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
         match self.socket.read(buffer) {
             Ok(count) => {
                 self.last_used = Instant::now();
                 let payload = buffer.get(..count.min(LARGEST));
-                let payload = payload.unwrap_or_default();
-                Ok(Some(match self.kind {
-                    Kind::Udp | Kind::Question => packet::udp(self.remote, self.guest, payload),
-                    Kind::Echo(identifier) => {
-                        icmp::reply(self.remote, self.guest, payload, identifier)
-                    }
-                }))
+                Ok(Some(payload.unwrap_or_default()))
             }
             Err(error) if is_lost(&error) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The frame that a datagram of the peer becomes.
+    pub(super) fn frame(&self, payload: &[u8]) -> Frame {
+        match self.kind {
+            Kind::Udp | Kind::Question => packet::udp(self.remote, self.guest, payload),
+            Kind::Echo(identifier) => icmp::reply(self.remote, self.guest, payload, identifier),
         }
     }
 }

@@ -1,17 +1,34 @@
-//! What one guest can make the host spend.
+//! What one guest can make the host spend. docs/network.md has the sums.
 
 /// TCP connections; more are refused. Fewer where the process may not open as many files.
-pub const CONNECTIONS: usize = 4096;
+pub const CONNECTIONS: usize = 1024;
 /// TCP connections into the guest, among those; more wait in the host's backlog.
 pub const INBOUND: usize = 64;
 /// UDP and ICMP associations; one more takes the place of the one idle for longest.
-pub const ASSOCIATIONS: usize = 512;
+pub const ASSOCIATIONS: usize = 256;
 /// Bytes that wait for the guest, and bytes that wait for the host, per TCP connection.
 pub const BUFFER: usize = 512 << 10;
-/// Bytes that wait in either direction of all TCP connections together. Above it, no
-/// connection buffers more than a segment.
+/// Memory for what waits in either direction of all TCP connections together, in bytes.
 pub const BUFFERS: usize = 64 << 20;
-/// Frames that wait for the guest apart from those of TCP; more are lost.
+/// Bytes of that which each connection may always have, or all that there may be could starve.
+pub const FLOOR: usize = 8 << 10;
+/// TCP connections whose buffers in the kernel grow with the way, up to what the host's administrator
+/// allows (tcp(7), `tcp_rmem` and `tcp_wmem`). All others have [`KERNEL_BUFFER`].
+pub const TUNED: usize = 32;
+/// Bytes that the kernel buffers each way of a connection's or an association's socket. It counts twice
+/// that, with its own structures (socket(7), `SO_RCVBUF`).
+pub const KERNEL_BUFFER: usize = 32 << 10;
+/// Frames that wait for the guest apart from those of TCP, and their bytes; more are lost.
 pub const REPLIES: usize = 256;
+/// See [`REPLIES`].
+pub const REPLY_BYTES: usize = 2 << 20;
+/// Datagrams of one association that are taken before others have their turn.
+pub const BURST: usize = 32;
+/// Addresses that a hermetic network remembers; the oldest is forgotten.
+pub const KNOWN_ADDRESSES: usize = 1024;
+/// Questions to name servers of one association that wait for their answers; the oldest is forgotten.
+pub const QUESTIONS: usize = 8;
 /// File descriptors that are left to the rest of the process.
 pub const OTHER_FILES: usize = 256;
+
+const _: () = assert!(CONNECTIONS * FLOOR < BUFFERS);

@@ -7,28 +7,35 @@
 //! The link between the guest and [`Nat`] loses nothing: what the guest has no room for waits.
 //! All memory is bounded, whatever the guest sends: see [`limits`].
 
+mod address_class;
 mod addresses;
 mod config;
 mod datagram;
 mod dhcp;
+mod egress;
 mod error;
-mod host_network;
 mod icmp;
+mod kernel_buffers;
 pub mod limits;
+mod names;
 mod nat;
 mod neighbour;
 mod packet;
+mod policy;
 mod port_forward;
 mod resolver;
 mod ring;
+mod routes;
+mod stream;
 mod tcp;
 #[cfg(test)]
 mod tests;
 mod timer;
 
 pub use addresses::{GATEWAY, GUEST, GUEST_MAC, NAME_SERVER};
-pub use config::{Forward, NetworkConfig, Offloads};
+pub use config::{Forward, HostNetwork, NetworkConfig, Offloads};
 pub use error::NetworkError;
-pub use host_network::{HostFacts, HostNetwork};
 pub use nat::{LARGEST_FRAME, Nat};
 pub use packet::{Frame, Offload, Segmentation};
+pub use policy::{Allowed, Host, NotADestination, Policy, Reach};
+pub use stream::StreamNetwork;

@@ -13,9 +13,12 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, Ipv4Packet, Ipv6Packet, UdpPacket};
 
 use super::addresses::{GATEWAY, PREFIX_6, is_ours};
-use super::config::{NetworkConfig, Offloads};
+use super::config::{HostNetwork, NetworkConfig, Offloads};
 use super::datagram::Association;
+use super::egress::Egress;
 use super::error::NetworkError;
+#[cfg(test)]
+use super::names::Names;
 use super::packet::{self, Frame, ICMP, ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
 use super::port_forward::PortForward;
 use super::tcp::Connection;
@@ -36,10 +39,9 @@ type Key = (u8, SocketAddr, SocketAddr);
 /// The NAT of one guest. Belongs to one thread.
 #[derive(Debug)]
 pub struct Nat {
-    config: NetworkConfig,
+    egress: Egress,
+    host: HostNetwork,
     offloads: Offloads,
-    /// Whether the host has IPv6, once the guest has asked.
-    ipv6: Option<bool>,
     epoll: Epoll,
     timer: Timer,
     connections: HashMap<u64, Connection>,
@@ -49,14 +51,21 @@ pub struct Nat {
     names: HashMap<u64, Key>,
     last: u64,
     replies: VecDeque<Frame>,
+    /// Bytes of those.
+    reply_bytes: usize,
     /// Connections that have something to send, in turn.
     sending: VecDeque<u64>,
     /// Bytes that all connections buffer.
     buffered: usize,
-    /// See [`most_connections`](Self::most_connections).
-    most_connections: Option<usize>,
+    /// Connections whose buffers in the kernel grow.
+    tuned: usize,
+    /// Connections that this process may have.
+    most_connections: usize,
     /// Questions that could not be sent to a name server.
     failures: usize,
+    /// Answers in place of the host's name servers.
+    #[cfg(test)]
+    name_server: Option<SocketAddr>,
     scratch: Vec<u8>,
 }
 
@@ -64,7 +73,7 @@ impl Nat {
     /// Creates a network as `config` says.
     ///
     /// # Errors
-    /// If the host has no file descriptor left.
+    /// If the host has no file descriptor left, or does not tell its routes where the policy asks for them.
     pub fn new(mut config: NetworkConfig) -> Result<Nat, NetworkError> {
         let host = |action| move |error: nix::Error| NetworkError::new(action)(error.into());
         let epoll =
@@ -78,10 +87,13 @@ impl Nat {
                 .add(port_forward.fd(), EpollEvent::new(flags, LISTENER))
                 .map_err(host("cannot wait for connections into the guest"))?;
         }
+        let egress = Egress::new(config.policy).map_err(NetworkError::new(
+            "cannot ask the kernel for this host's routes",
+        ))?;
         Ok(Nat {
-            config,
+            egress,
+            host: config.host,
             offloads: Offloads::default(),
-            ipv6: None,
             epoll,
             timer: Timer::default(),
             connections: HashMap::new(),
@@ -91,10 +103,14 @@ impl Nat {
             names: HashMap::new(),
             last: LISTENER,
             replies: VecDeque::new(),
+            reply_bytes: 0,
             sending: VecDeque::new(),
             buffered: 0,
-            most_connections: None,
+            tuned: 0,
+            most_connections: connections::most(),
             failures: 0,
+            #[cfg(test)]
+            name_server: None,
             scratch: vec![0; DATAGRAM],
         })
     }
@@ -165,7 +181,7 @@ impl Nat {
         // Only neighbours have not lost a hop (RFC 4861, section 6.1.1).
         if protocol == ICMPV6
             && packet.hop_limit() == u8::MAX
-            && let Some(reply) = neighbour::ndp(from, payload, || self.has_ipv6())
+            && let Some(reply) = neighbour::ndp(from, payload, self.host.ipv6)
         {
             self.reply(Some(reply));
             return;
@@ -175,11 +191,6 @@ impl Nat {
         if local && !is_ours(IpAddr::V6(from)) {
             self.transport(IpAddr::V6(from), IpAddr::V6(to), protocol, payload, bytes);
         }
-    }
-
-    fn has_ipv6(&mut self) -> bool {
-        let host = &self.config.host;
-        *self.ipv6.get_or_insert_with(|| host.has_ipv6())
     }
 
     fn transport(&mut self, from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8], packet: &[u8]) {
@@ -245,17 +256,36 @@ impl Nat {
         if let Some(key) = self.names.remove(&id) {
             self.keys.remove(&key);
         }
-        self.associations.remove(&id);
+        if self.associations.remove(&id).is_some()
+            && let Some(names) = &mut self.egress.names
+        {
+            names.closed(id);
+        }
         let connection = self.connections.remove(&id)?;
         self.buffered -= connection.buffered();
+        self.tuned -= usize::from(connection.is_tuned());
+        if connection.queued {
+            // The guest may never take what would clear it away.
+            self.sending.retain(|sending| *sending != id);
+        }
         if connection.is_inbound() {
             self.forget_caller();
         }
         Some(connection)
     }
 
+    /// Returns how much memory the connections may still take for what waits. What each of them may have
+    /// always is left out.
+    fn room(&self) -> usize {
+        (limits::BUFFERS - limits::CONNECTIONS * limits::FLOOR).saturating_sub(self.buffered)
+    }
+
     fn reply(&mut self, frame: Option<Frame>) {
-        if let Some(frame) = frame.filter(|_| self.replies.len() < limits::REPLIES) {
+        if let Some(frame) = frame
+            && self.replies.len() < limits::REPLIES
+            && self.reply_bytes + frame.bytes.len() <= limits::REPLY_BYTES
+        {
+            self.reply_bytes += frame.bytes.len();
             self.replies.push_back(frame);
         }
     }
@@ -263,13 +293,15 @@ impl Nat {
     /// Returns the next frame for the guest, if there is one.
     pub fn next_frame(&mut self) -> Option<Frame> {
         if let Some(frame) = self.replies.pop_front() {
+            self.reply_bytes -= frame.bytes.len();
             return Some(frame);
         }
+        let room = self.room();
         while let Some(id) = self.sending.pop_front() {
             let Some(connection) = self.connections.get_mut(&id) else {
                 continue;
             };
-            let frame = connection.segment(self.offloads);
+            let frame = connection.segment(self.offloads, room);
             connection.queued = connection.has_segment();
             if connection.queued {
                 self.sending.push_back(id);
@@ -284,13 +316,44 @@ impl Nat {
     /// Pretends that the host has IPv6.
     #[cfg(test)]
     pub(super) fn force_ipv6(&mut self) {
-        self.ipv6 = Some(true);
+        self.host.ipv6 = true;
     }
 
     /// Sets another limit of connections.
     #[cfg(test)]
     pub(super) fn limit(&mut self, connections: usize) {
-        self.most_connections = Some(connections);
+        self.most_connections = connections;
+    }
+
+    /// Asks `server` in place of the host's name servers.
+    #[cfg(test)]
+    pub(super) fn ask_at(&mut self, server: SocketAddr) {
+        self.name_server = Some(server);
+    }
+
+    /// Returns how many addresses are known of names, and how many questions wait.
+    #[cfg(test)]
+    pub(super) fn names_load(&self) -> (usize, usize) {
+        self.egress.names.as_ref().map_or((0, 0), Names::load)
+    }
+
+    /// Returns the sizes of the buffers that the kernel has for each socket: to receive, to send.
+    #[cfg(test)]
+    pub(super) fn kernel_buffers(&self) -> Vec<(usize, usize)> {
+        let connections = self.connections.values().map(Connection::fd);
+        let all = connections.chain(self.associations.values().map(Association::fd));
+        all.map(|fd| {
+            let socket = socket2::SockRef::from(&fd);
+            let receive = socket.recv_buffer_size().unwrap_or(usize::MAX);
+            (receive, socket.send_buffer_size().unwrap_or(usize::MAX))
+        })
+        .collect()
+    }
+
+    /// Returns the length of the queue of connections that have something to send.
+    #[cfg(test)]
+    pub(super) fn queue(&self) -> usize {
+        self.sending.len()
     }
 
     /// Returns the number of connections and of associations, and the bytes that are buffered.

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use super::limits;
 
 /// A ring begins with this many bytes, and grows by this factor: to [`limits::BUFFER`], not beyond.
-const LEAST: usize = 8 << 10;
+const LEAST: usize = limits::FLOOR;
 const FACTOR: usize = 4;
 
 const _: () = assert!(LEAST * FACTOR * FACTOR * FACTOR == limits::BUFFER);
@@ -31,6 +31,18 @@ impl Ring {
     /// Returns its memory in bytes.
     pub(super) fn capacity(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Returns how much memory it may have where all rings together may take `room` bytes more.
+    pub(super) fn most_with(&self, room: usize) -> usize {
+        let mut most = self.capacity();
+        loop {
+            let next = (most * FACTOR).max(LEAST);
+            if next > limits::BUFFER || next - self.capacity() > room {
+                return most;
+            }
+            most = next;
+        }
     }
 
     /// `len` bytes from `from` on, in two pieces; less if there are less.
@@ -149,6 +161,19 @@ mod tests {
         ring.consume(6000);
         ring.shrink();
         assert_eq!((ring.len(), ring.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn a_ring_grows_as_far_as_there_is_room() {
+        let mut ring = Ring::default();
+        assert_eq!(ring.most_with(8191), 0);
+        assert_eq!(ring.most_with(8192), 8 << 10);
+        assert_eq!(ring.most_with(usize::MAX), limits::BUFFER);
+        ring.extend(&[1; 9000]);
+        assert_eq!(ring.capacity(), 32 << 10);
+        assert_eq!(ring.most_with(0), 32 << 10);
+        assert_eq!(ring.most_with(96 << 10), 128 << 10);
+        assert_eq!(ring.most_with((96 << 10) - 1), 32 << 10);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use smoltcp::wire::TcpRepr;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use self::wire::{RESEND, RESENDS, SEGMENT_4, SEGMENT_6};
+use super::kernel_buffers::KernelBuffers;
 use super::limits;
 use super::ring::Ring;
 
@@ -57,6 +58,13 @@ pub(super) enum ConnectionOutcome {
     Dropped,
 }
 
+/// The guest's end of a connection, and the other end as the guest knows it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    pub(super) guest: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
 /// A connection of the guest, with its socket on the host.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -66,6 +74,7 @@ pub(super) struct Connection {
     state: State,
     /// Whether the host has begun it.
     inbound: bool,
+    kernel_buffers: KernelBuffers,
     /// The socket may have something to read or room to write: edge-triggered.
     readable: bool,
     writable: bool,
@@ -99,54 +108,56 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Begins to connect to `host`, which the guest knows as `remote`, for its first segment.
+    /// Begins to connect to `host`, which the guest knows as `ends.remote`, for its first segment.
     ///
     /// # Errors
     /// If that fails at once.
     pub(super) fn connect(
-        guest: SocketAddr,
-        remote: SocketAddr,
+        ends: Ends,
         host: SocketAddr,
         syn: &TcpRepr<'_>,
         first: u32,
+        kernel_buffers: KernelBuffers,
     ) -> io::Result<Connection> {
         let kind = Type::STREAM.nonblocking();
         let socket = Socket::new(Domain::for_address(host), kind, Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
+        kernel_buffers.set(&socket)?;
         match socket.connect(&host.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
             _ => {}
         }
-        let mut connection = Connection::new(socket, guest, remote, State::Connecting, first);
+        let mut connection = Connection::new(socket, ends, State::Connecting, first);
+        connection.kernel_buffers = kernel_buffers;
         connection.take_options(syn);
         Ok(connection)
     }
 
-    /// Begins to call the guest for `socket`, which it shall know as `remote`.
+    /// Begins to call the guest for `socket`, which it shall know as `ends.remote`.
+    ///
+    /// # Errors
+    /// If the socket cannot be used.
     pub(super) fn call(
-        guest: SocketAddr,
-        remote: SocketAddr,
+        ends: Ends,
         socket: Socket,
         first: u32,
-    ) -> Connection {
-        let mut connection = Connection::new(socket, guest, remote, State::Calling, first);
+        kernel_buffers: KernelBuffers,
+    ) -> io::Result<Connection> {
+        kernel_buffers.set(&socket)?;
+        let mut connection = Connection::new(socket, ends, State::Calling, first);
+        connection.kernel_buffers = kernel_buffers;
         connection.owes_acknowledgement = true;
-        connection
+        Ok(connection)
     }
 
-    fn new(
-        socket: Socket,
-        guest: SocketAddr,
-        remote: SocketAddr,
-        state: State,
-        first: u32,
-    ) -> Connection {
+    fn new(socket: Socket, ends: Ends, state: State, first: u32) -> Connection {
         Connection {
             socket,
-            guest,
-            remote,
+            guest: ends.guest,
+            remote: ends.remote,
             state,
             inbound: state == State::Calling,
+            kernel_buffers: KernelBuffers::Small,
             readable: false,
             writable: false,
             ending: false,
@@ -200,12 +211,18 @@ impl Connection {
         self.inbound
     }
 
+    /// Whether the kernel's buffers of its socket grow.
+    pub(super) fn is_tuned(&self) -> bool {
+        self.kernel_buffers == KernelBuffers::Tuned
+    }
+
     /// Memory that is kept for what waits for either side, in bytes.
     pub(super) fn buffered(&self) -> usize {
         self.to_host.capacity() + self.to_guest.capacity()
     }
 
-    /// Handles an event of the host's socket. `room` is how many bytes all connections may still buffer.
+    /// Handles an event of the host's socket. `room` is how much memory all
+    /// connections together may still take for what waits.
     pub(super) fn host_event(&mut self, news: EpollFlags, room: usize) -> ConnectionOutcome {
         let failed = news.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
         self.ending |= failed || news.contains(EpollFlags::EPOLLRDHUP);
@@ -238,7 +255,7 @@ impl Connection {
         if matches!(self.state, State::Connecting | State::Calling) {
             return ConnectionOutcome::Continues;
         }
-        if self.flush().is_err() || self.fill(room).is_err() {
+        if self.flush(room).is_err() || self.fill(room).is_err() {
             return ConnectionOutcome::Failed;
         }
         self.outcome()
@@ -254,7 +271,7 @@ impl Connection {
     }
 
     /// Writes to the host what is left for it.
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, room: usize) -> io::Result<()> {
         while self.writable && !self.to_host.is_empty() {
             match (&self.socket).write_vectored(&self.to_host.parts()) {
                 Ok(count) => self.to_host.consume(count),
@@ -272,7 +289,9 @@ impl Connection {
         }
         // The guest waits for room if it was told of little.
         if self.state == State::Open && self.told_window < limits::BUFFER / 4 {
-            self.owes_acknowledgement |= self.free() >= limits::BUFFER / 2;
+            let free = self.free(room);
+            let again = self.told_window < usize::from(SEGMENT_4) && free >= limits::FLOOR;
+            self.owes_acknowledgement |= again || free >= limits::BUFFER / 2;
         }
         Ok(())
     }
@@ -280,7 +299,7 @@ impl Connection {
     /// Reads from the host what the guest may get.
     fn fill(&mut self, room: usize) -> io::Result<()> {
         // Some of it always, so that none starves where all together buffer too much.
-        let most = limits::BUFFER.min(self.to_guest.len() + room.max(usize::from(SEGMENT_4)));
+        let most = self.to_guest.most_with(room).max(limits::FLOOR);
         let mut socket = &self.socket;
         while self.readable && !self.host_done && self.to_guest.len() < most {
             match self
@@ -300,8 +319,14 @@ impl Connection {
     }
 
     /// Room for what the guest sends.
-    fn free(&self) -> usize {
-        limits::BUFFER - self.to_host.len()
+    fn free(&self, room: usize) -> usize {
+        let buffer = self.to_host.most_with(room) - self.to_host.len();
+        if self.writable && self.to_host.is_empty() {
+            // What the host takes at once needs no buffer.
+            buffer.max(limits::FLOOR)
+        } else {
+            buffer
+        }
     }
 
     fn send_again(&mut self) {

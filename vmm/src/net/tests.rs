@@ -15,6 +15,8 @@ use super::addresses::{GATEWAY_6, LINK_LOCAL, NAME_SERVER_6, OUR_MAC, PREFIX, PR
 use super::packet::{self, ETHERNET, ICMP, ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
 use super::*;
 
+mod budgets;
+mod hermetic;
 mod port_forward;
 
 const MAC: [u8; 6] = GUEST_MAC;
@@ -117,10 +119,18 @@ impl Guest {
         }
     }
 
-    fn loopback(offload: bool) -> Guest {
+    /// A guest that reaches one port of the host's loopback at its gateway.
+    fn loopback(port: u16, offload: bool) -> Guest {
+        Guest::with((Ipv4Addr::LOCALHOST, port).into(), offload)
+    }
+
+    fn with(service: SocketAddr, offload: bool) -> Guest {
+        let policy = Policy {
+            services: vec![service],
+            ..Policy::default()
+        };
         let config = NetworkConfig {
-            host_loopback: true,
-            forward: None,
+            policy,
             ..NetworkConfig::default()
         };
         Guest::new(config, offload)
@@ -211,7 +221,7 @@ fn both_ways(guest: &mut Guest, to: SocketAddr, listener: TcpListener, len: usiz
 fn tcp_both_ways_with_half_close() {
     for offload in [false, true] {
         let (listener, port) = listener();
-        let mut guest = Guest::loopback(offload);
+        let mut guest = Guest::loopback(port, offload);
         both_ways(&mut guest, (GATEWAY, port).into(), listener, 3 << 20);
         // Large frames come if the guest takes them, and only then.
         assert_eq!(guest.largest > 1514, offload, "{}", guest.largest);
@@ -229,7 +239,7 @@ fn tcp_over_ipv6() {
         return;
     };
     let port = listener.local_addr().unwrap().port();
-    let mut guest = Guest::loopback(true);
+    let mut guest = Guest::with((Ipv6Addr::LOCALHOST, port).into(), true);
     both_ways(&mut guest, (GATEWAY_6, port).into(), listener, 1 << 20);
 }
 
@@ -237,7 +247,7 @@ fn tcp_over_ipv6() {
 fn refused_by_the_host_or_by_us() {
     let (listener, port) = listener();
     drop(listener);
-    let mut guest = Guest::loopback(false);
+    let mut guest = Guest::loopback(port, false);
     for to in [
         SocketAddr::from((GATEWAY, port)),
         (Ipv4Addr::new(127, 0, 0, 1), port).into(),
@@ -269,7 +279,7 @@ fn without_being_asked_for_the_loopback_is_out_of_reach() {
 #[test]
 fn resets_go_through_both_ways() {
     let (listener, port) = listener();
-    let mut guest = Guest::loopback(false);
+    let mut guest = Guest::loopback(port, false);
     let handle = guest.connect((GATEWAY, port).into(), 40003);
     guest.until("the connection", |guest| guest.socket(handle).may_send());
     let (stream, _) = listener.accept().unwrap();
@@ -292,7 +302,7 @@ fn resets_go_through_both_ways() {
 #[test]
 fn a_host_that_does_not_read_stops_the_guest() {
     let (listener, port) = listener();
-    let mut guest = Guest::loopback(true);
+    let mut guest = Guest::loopback(port, true);
     let handle = guest.connect((GATEWAY, port).into(), 40005);
     guest.until("the connection", |guest| guest.socket(handle).may_send());
     let (stream, _) = listener.accept().unwrap();
@@ -370,8 +380,9 @@ fn from_guest(mut frame: Vec<u8>) -> Vec<u8> {
 #[test]
 fn udp_there_and_back_and_a_flood() {
     let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let to = SocketAddr::from((GATEWAY, server.local_addr().unwrap().port()));
-    let mut guest = Guest::loopback(false);
+    let port = server.local_addr().unwrap().port();
+    let to = SocketAddr::from((GATEWAY, port));
+    let mut guest = Guest::loopback(port, false);
     assert!(guest.answer(&datagram(5000, to, b"ping")).is_none());
     let mut data = [0; 100];
     let (len, from) = server.recv_from(&mut data).unwrap();
@@ -400,7 +411,7 @@ fn udp_there_and_back_and_a_flood() {
 #[test]
 fn a_flood_of_syns_stops_at_the_limit() {
     let (_listener, port) = listener();
-    let mut guest = Guest::loopback(false);
+    let mut guest = Guest::loopback(port, false);
     guest.nat.limit(100);
     for source in 1000..3000_u16 {
         let mut syn = source.to_be_bytes().to_vec();

@@ -1,6 +1,7 @@
 //! The description of a box: the file `box.json` in its folder.
 
 use boxbuild_host::arch::Arch;
+use boxbuild_host::secret;
 use serde::{Deserialize, Serialize};
 
 /// The description of a box. All file names are relative to the box's folder.
@@ -57,6 +58,32 @@ pub struct Published {
     pub kernel: PublishedFile,
     /// The root disk, as published: a compressed one is installed unpacked.
     pub disk: PublishedFile,
+}
+
+impl BoxInfo {
+    /// The same for people, programs and records: without the secrets of its addresses.
+    pub fn redacted(&self) -> BoxInfo {
+        BoxInfo {
+            origin: secret::redact(&self.origin).into_owned(),
+            published: self.published.as_ref().map(Published::redacted),
+            ..self.clone()
+        }
+    }
+}
+
+impl Published {
+    /// The same for people and programs: without the secrets of its addresses.
+    pub fn redacted(&self) -> Published {
+        let mut shown = self.clone();
+        for url in [
+            &mut shown.source,
+            &mut shown.kernel.url,
+            &mut shown.disk.url,
+        ] {
+            *url = secret::redact(url).into_owned();
+        }
+        shown
+    }
 }
 
 /// A file as it is published, or a file of a locked box.

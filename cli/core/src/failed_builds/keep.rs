@@ -71,7 +71,7 @@ impl FailedBuilds {
             .try_clone()
             .and_then(|handle| Reaper::watch(folder, &File::from(OwnedFd::from(handle))))
             .map_err(IoError::on("watch over", folder))?;
-        let mut record = Record::new(plan, failed.folders, failed.engine, failed.reason.clone());
+        let mut record = Record::new(plan, failed.folders, failed.engine, &failed.reason);
         record.exit_code = failed.exit_code;
         record.disk = running
             .keep_disk(folder)

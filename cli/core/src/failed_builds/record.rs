@@ -7,13 +7,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::boot::Boot;
 use crate::held_folders::{HeldFolders, is_still};
 use crate::plan::Plan;
 use boxbuild_boxes::store::{BoxFile, BoxInfo, InstalledBox};
-use boxbuild_engine::Network;
+use boxbuild_engine::Policy;
+use boxbuild_host::secret;
 use boxbuild_host::untrusted::{Dir, Replacement};
 
 /// Name of the file with the record.
@@ -55,14 +56,29 @@ pub struct Record {
     pub memory_mib: u64,
     /// Virtual CPUs.
     pub cpus: u32,
-    /// There was a network.
-    pub network: bool,
+    /// What it reached over its network, if it had one; without proxies on the host.
+    #[serde(deserialize_with = "network")]
+    pub network: Option<Policy>,
     /// The description folder.
     pub description: OsString,
     /// The target folder.
     pub target_dir: OsString,
     /// Other folders of the host.
     pub shares: Vec<KeptShare>,
+}
+
+/// Reads [`Record::network`]; older records say only whether there was one.
+fn network<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Policy>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Kept {
+        Whether(bool),
+        What(Option<Policy>),
+    }
+    Ok(match Kept::deserialize(from)? {
+        Kept::Whether(there) => there.then(Policy::default),
+        Kept::What(policy) => policy,
+    })
 }
 
 /// A folder of the host that a build saw.
@@ -91,17 +107,17 @@ impl Record {
     pub const FORMAT: u32 = 1;
 
     /// Describes a build by `plan` that failed now.
-    pub(super) fn new(plan: &Plan, folders: &HeldFolders, engine: &str, reason: String) -> Record {
+    pub(super) fn new(plan: &Plan, folders: &HeldFolders, engine: &str, reason: &str) -> Record {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let installed = &plan.installed;
         Record {
             format: Record::FORMAT,
             id: String::new(),
             failed: now.map_or(0, |time| time.as_secs()),
-            reason,
+            reason: secret::redact(reason).into_owned(),
             exit_code: 1,
             engine: engine.to_owned(),
-            info: installed.info.clone(),
+            info: installed.info.redacted(),
             box_folder: Some(installed.dir.clone().into()),
             base: mark(&installed.path(&installed.info.disk)).unwrap_or_default(),
             disk: None,
@@ -109,7 +125,10 @@ impl Record {
             console: plan.console.clone(),
             memory_mib: plan.memory_mib,
             cpus: plan.cpus,
-            network: plan.network == Network::User,
+            network: plan.policy().map(|policy| Policy {
+                services: Vec::new(),
+                ..policy
+            }),
             description: plan.description.clone().into(),
             target_dir: plan.target_dir.clone().into(),
             shares: plan

@@ -1,5 +1,6 @@
 //! Keeping builds, with a machine that only has a disk to keep.
 
+use boxbuild_engine::{Network, Policy, Reach};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -194,4 +195,38 @@ fn what_a_guest_named_result_log_is_no_way_to_other_files() {
         }
         assert!(build.open_log(KeptLog::Console).unwrap().is_some());
     }
+}
+
+/// A shell in a kept build reaches no more than the build did.
+#[test]
+fn a_limited_network_stays_limited() {
+    let mut sandbox = Sandbox::new();
+    sandbox.plan.network = Network::Public;
+    sandbox.plan.allow = vec!["deb.debian.org:443".parse().unwrap()];
+    sandbox.plan.host_proxies = vec!["127.0.0.1:3128".parse().unwrap()];
+    let (build, _) = sandbox.keep();
+    let kept = sandbox.builds.get(Some(&build.record.id)).unwrap();
+    let policy = kept.record.network.unwrap();
+    assert_eq!(policy.allowed, Some(sandbox.plan.allow.clone()));
+    assert_eq!((policy.reach, policy.services.len()), (Reach::Public, 0));
+    // Older records say only whether there was one.
+    let path = build.folder.join(record::NAME);
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for (network, expected) in [(true, Some(Policy::default())), (false, None)] {
+        record["network"] = network.into();
+        fs::write(&path, record.to_string()).unwrap();
+        let kept = sandbox.builds.get(Some(&build.record.id)).unwrap();
+        assert_eq!(kept.record.network, expected);
+    }
+}
+
+/// Fault 12.
+#[test]
+fn a_record_has_no_secret() {
+    let mut sandbox = Sandbox::new();
+    sandbox.plan.installed.info.origin = "https://me:s3cret@boxes.example/x".to_owned();
+    let (build, _) = sandbox.keep();
+    let text = fs::read_to_string(build.folder.join(record::NAME)).unwrap();
+    assert!(text.contains("https://***@boxes.example/x"), "{text}");
+    assert!(!text.contains("s3cret"), "{text}");
 }

@@ -2,19 +2,22 @@
 
 use std::ffi::OsString;
 
+use boxbuild_engine::Network;
+use boxbuild_host::secret;
+
 use super::Plan;
 use crate::boot::RunsAs;
 
 impl Plan {
     /// The plan in words, for `--dry-run`.
     pub fn describe(&self) -> String {
-        let words =
-            |words: &[OsString]| shell_words::join(words.iter().map(|word| word.to_string_lossy()));
+        let words = |words: &[OsString]| shell_words::join(secret::redact_words(words));
+        let network = self.describe_network();
         let machine = match self.runs_as {
-            RunsAs::Container(mode) => format!("container    {mode:?}, network {:?}", self.network),
+            RunsAs::Container(mode) => format!("container    {mode:?}, {network}"),
             RunsAs::Machine(boot) => format!(
-                "boot         {:?}\nmachine      {} CPUs, {} MiB memory, network {:?}",
-                boot, self.cpus, self.memory_mib, self.network
+                "boot         {:?}\nmachine      {} CPUs, {} MiB memory, {network}",
+                boot, self.cpus, self.memory_mib
             ),
         };
         let folders = self.host_paths.folders.iter().map(|share| {
@@ -48,17 +51,42 @@ impl Plan {
         };
         let to_fetch = self.installed.to_fetch.iter();
         let to_fetch: String = to_fetch
-            .map(|url| format!("fetch        {url}\n"))
+            .map(|url| format!("fetch        {}\n", secret::redact(url)))
             .collect();
         format!(
             "box          {} ({}, {})\n{to_fetch}{machine}\ndescription  {}\ntarget-dir   {}\n\
              {ssh}{disk}{shared}kiwi-ng      {}\n",
             self.installed.info.name,
-            self.installed.info.origin,
+            secret::redact(&self.installed.info.origin),
             self.installed.info.arch,
             self.description.display(),
             self.target_dir.display(),
             words(&self.kiwi_args),
         )
+    }
+
+    /// The network in words: what it reaches.
+    fn describe_network(&self) -> String {
+        let mode = format!("network {:?}", self.network);
+        if self.runs_as.is_container() || self.network == Network::None {
+            return mode;
+        }
+        let mut text = format!("{mode}\nreaches      ");
+        if self.allow.is_empty() {
+            text += match self.network {
+                Network::Public => "public addresses, none of this host's or of private networks",
+                _ => "what this host reaches, but its loopback and link-local addresses",
+            };
+        } else {
+            let allowed: Vec<String> = self.allow.iter().map(ToString::to_string).collect();
+            text += &format!("{} and nothing else", allowed.join(", "));
+            if self.network == Network::Public {
+                text += ", at public addresses";
+            }
+        }
+        for proxy in &self.host_proxies {
+            text += &format!("\nreaches      the proxy at {proxy} of this host");
+        }
+        text
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use boxbuild_boxes::store::{BoxFile, InstalledBox, Published};
 use boxbuild_engine::Network;
 use boxbuild_engine::podman::Mode;
+use boxbuild_host::secret;
 use serde::{Serialize, Serializer};
 
 use crate::boot::{Boot, RunsAs};
@@ -20,8 +21,8 @@ struct Box<'a> {
     folder: String,
     changed_in_place: bool,
     files: [File; 3],
-    published: Option<&'a Published>,
-    to_fetch: &'a [String],
+    published: Option<Published>,
+    to_fetch: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -42,9 +43,10 @@ pub(super) fn installed<S: Serializer>(value: &InstalledBox, to: S) -> Result<S:
         bytes: known.then_some(file.size),
         sha256: known.then(|| file.sha256.clone()),
     };
+    let shown = |text: &str| secret::redact(text).into_owned();
     Box {
         name: &info.name,
-        origin: &info.origin,
+        origin: &shown(&info.origin),
         arch: info.arch.name(),
         kiwi: info.kiwi.as_deref(),
         folder: lossy(&value.dir),
@@ -54,8 +56,8 @@ pub(super) fn installed<S: Serializer>(value: &InstalledBox, to: S) -> Result<S:
             file("initrd", &info.initrd),
             file("disk", &info.disk),
         ],
-        published: info.published.as_ref(),
-        to_fetch: &value.to_fetch,
+        published: info.published.as_ref().map(Published::redacted),
+        to_fetch: value.to_fetch.iter().map(|url| shown(url)).collect(),
     }
     .serialize(to)
 }
@@ -71,8 +73,14 @@ pub(super) fn optional_text<S: Serializer>(
     value.as_ref().map(lossy).serialize(to)
 }
 
-pub(super) fn texts<S: Serializer>(value: &[OsString], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(value.iter().map(lossy))
+/// Words of a command line.
+pub(super) fn words<S: Serializer>(value: &[OsString], to: S) -> Result<S::Ok, S::Error> {
+    secret::redact_words(value).serialize(to)
+}
+
+/// Whether there are any.
+pub(super) fn some<T, S: Serializer>(value: &[T], to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_bool(!value.is_empty())
 }
 
 pub(super) fn copied_files<S: Serializer>(value: &HostPaths, to: S) -> Result<S::Ok, S::Error> {
@@ -83,7 +91,8 @@ pub(super) fn environment<S: Serializer>(
     value: &[(String, OsString)],
     to: S,
 ) -> Result<S::Ok, S::Error> {
-    to.collect_map(value.iter().map(|(name, value)| (name, lossy(value))))
+    let shown = |value: &OsString| secret::redact(&value.to_string_lossy()).into_owned();
+    to.collect_map(value.iter().map(|(name, value)| (name, shown(value))))
 }
 
 pub(super) fn seconds<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
@@ -93,6 +102,7 @@ pub(super) fn seconds<S: Serializer>(value: &Option<Duration>, to: S) -> Result<
 pub(super) fn network<S: Serializer>(value: &Network, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(match value {
         Network::User => "user",
+        Network::Public => "public",
         Network::None => "none",
     })
 }

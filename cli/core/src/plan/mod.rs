@@ -13,11 +13,12 @@ mod report;
 pub(crate) mod tests;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxbuild_boxes::store::InstalledBox;
-use boxbuild_engine::{EngineChoice, MountTag, Network, Share};
+use boxbuild_engine::{Allowed, EngineChoice, MountTag, Network, Policy, Reach, Share};
 use boxbuild_protocol::share::{BUNDLE_TAG, DESCRIPTION_TAG};
 use serde::Serialize;
 
@@ -32,6 +33,8 @@ pub use error::PlanError;
 pub use folders::Folders;
 pub use image_types::ImageTypes;
 pub use report::{PlanReport, ResolvedEngine};
+
+use proxies::Proxies;
 
 /// The tag of the description folder.
 pub(crate) const DESCRIPTION: MountTag = MountTag::constant(DESCRIPTION_TAG);
@@ -62,7 +65,7 @@ pub struct Plan {
     pub target_dir: PathBuf,
     /// Complete arguments of kiwi-ng up to `--description`: global options, `system build`
     /// and the build options.
-    #[serde(serialize_with = "json::texts")]
+    #[serde(serialize_with = "json::words")]
     pub kiwi_args: Vec<OsString>,
     /// Console of the guest (`console=` on its kernel command line).
     pub console: String,
@@ -92,8 +95,11 @@ pub struct Plan {
     /// Network of the guest.
     #[serde(serialize_with = "json::network")]
     pub network: Network,
-    /// A proxy on the host's loopback is used.
-    pub host_loopback: bool,
+    /// Nothing but these is reached over it, if there are any.
+    pub allow: Vec<Allowed>,
+    /// Proxies on the host's loopback: the guest reaches these, and nothing else there.
+    #[serde(rename = "host_loopback", serialize_with = "json::some")]
+    pub host_proxies: Vec<SocketAddr>,
     /// How the box is reached from this host.
     pub ssh: Option<Ssh>,
     /// Engine that the user asked for.
@@ -149,9 +155,14 @@ impl Plan {
             None => RunsAs::Machine(boot),
         };
         let network = request.network;
-        let environment = host.environment.iter().cloned();
-        let mut environment = proxies::proxies(environment, network, runs_as);
+        let variables = host.environment.iter().cloned();
+        let Proxies {
+            mut environment,
+            services,
+            notes: proxy_notes,
+        } = Proxies::of(variables, network, &request.allow, runs_as);
         let mut notes = request.notes.clone();
+        notes.extend(proxy_notes);
         let ssh = Ssh::wanted(request, host).map_err(PlanError::Option)?;
         notes.extend(ssh.iter().flat_map(|ssh| ssh.notes(boot)));
         if runs_as == RunsAs::Machine(Boot::Compat) {
@@ -180,7 +191,8 @@ impl Plan {
             copy_log_to: log.map(options::log_copy).transpose()?,
             host_paths,
             kiwi_args: options::kiwi_args(request),
-            host_loopback: proxies::wants_loopback(&environment),
+            allow: request.allow.clone(),
+            host_proxies: services,
             environment,
             ssh,
             notes,
@@ -211,6 +223,21 @@ impl Plan {
             RunsAs::Machine(boot) => Some(boot),
             RunsAs::Container(_) => None,
         }
+    }
+
+    /// What a machine reaches over its network, if it has one.
+    pub fn policy(&self) -> Option<Policy> {
+        let reach = match self.network {
+            Network::None => return None,
+            Network::User => Reach::Host,
+            Network::Public => Reach::Public,
+        };
+        let allowed = (!self.allow.is_empty()).then(|| self.allow.clone());
+        Some(Policy {
+            reach,
+            allowed,
+            services: self.host_proxies.clone(),
+        })
     }
 
     /// The folders that the guest sees, with `target` in the place of the target folder.

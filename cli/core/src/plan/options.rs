@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use boxbuild_boxes::store::{BoxInfo, ContainerImage};
-use boxbuild_engine::EngineChoice;
+use boxbuild_engine::{EngineChoice, Network};
 use boxbuild_firmware::guest::Init;
 use boxbuild_protocol::kernel_args::{is_console, is_kiwi_version};
 use nix::unistd::{AccessFlags, access};
@@ -42,10 +42,35 @@ pub(super) fn check(
             info.disk_size >> 30
         )));
     }
+    network(request)?;
     if request.container.is_some() && request.engine != EngineChoice::Auto {
         return Err(PlanError::Option(format!(
             "--engine {}: --container needs no engine: leave one of the two options out",
             request.engine.name()
+        )));
+    }
+    Ok(())
+}
+
+/// Checks that there can be a network like this.
+fn network(request: &BuildRequest) -> Result<(), PlanError> {
+    let allow = request.allow.first();
+    if let (Network::None, Some(allow)) = (request.network, allow) {
+        return Err(PlanError::Option(format!(
+            "--allow {allow}: a box with --network none reaches nothing: leave one of the two options \
+             out"
+        )));
+    }
+    // podman's networks are the host's own, or a NAT that filters nothing.
+    let limited = match (request.network, allow) {
+        (Network::Public, _) => String::from("--network public"),
+        (_, Some(allow)) => format!("--allow {allow}"),
+        _ => return Ok(()),
+    };
+    if request.container.is_some() {
+        return Err(PlanError::Option(format!(
+            "{limited}: a container's network cannot be limited: build in a machine (without \
+             --container), or without a network (--network none)"
         )));
     }
     Ok(())

@@ -1,6 +1,9 @@
 //! The plan for programs, for `--dry-run --json` (docs/json.md).
 
+use std::borrow::Cow;
+
 use boxbuild_engine::Share;
+use boxbuild_host::secret;
 use serde::Serialize;
 
 use super::Plan;
@@ -23,7 +26,7 @@ pub struct PlanReport<'a> {
     #[serde(flatten)]
     plan: &'a Plan,
     engine: EngineEntry<'a>,
-    cmdline: Option<&'a str>,
+    cmdline: Option<Cow<'a, str>>,
     shares: Vec<SharedFolder>,
 }
 
@@ -56,7 +59,7 @@ impl<'a> PlanReport<'a> {
                 why: &resolved.why,
                 asked: plan.engine.name(),
             },
-            cmdline: resolved.cmdline.as_deref(),
+            cmdline: resolved.cmdline.as_deref().map(secret::redact),
             shares: plan
                 .shares(&plan.target_dir)
                 .into_iter()

@@ -1,5 +1,6 @@
 //! Plans as a whole.
 
+use std::ffi::OsString;
 use std::fs;
 
 use boxbuild_engine::podman::Mode;
@@ -157,5 +158,80 @@ fn a_plan_as_json_has_every_field() {
             page.contains(&format!("`{key}`")),
             "{key} is not in docs/json.md"
         );
+    }
+}
+
+/// Fault 12: what is shown and recorded has no password.
+#[test]
+fn no_secret_is_shown() {
+    let mut plan = plan(|request| {
+        request.build.rest = [
+            "--set-repo",
+            "https://me:s3cret@repo.example/x",
+            "--add-repo-credentials",
+            "me:s3cret",
+        ]
+        .map(OsString::from)
+        .to_vec();
+    })
+    .unwrap();
+    plan.environment = vec![("http_proxy".to_owned(), "http://me:s3cret@p:1".into())];
+    plan.installed.to_fetch = vec!["https://me:s3cret@boxes.example/x.tar.xz".to_owned()];
+    plan.installed.info.origin = "https://me:s3cret@boxes.example".to_owned();
+    let resolved = ResolvedEngine {
+        engine: String::from("qemu"),
+        why: String::from("it works"),
+        cmdline: Some(String::from(
+            "console=hvc0 http_proxy=_me:s3cret@p:1_ kiwi=\"--add-repo-credentials me:s3cret\"",
+        )),
+    };
+    let json = serde_json::to_string(&PlanReport::new(&plan, &resolved)).unwrap();
+    for text in [json, plan.describe()] {
+        assert!(!text.contains("s3cret"), "{text}");
+        assert!(text.contains("https://***@repo.example/x"), "{text}");
+    }
+    // kiwi itself gets them.
+    assert!(plan.kiwi_args.contains(&"me:s3cret".into()));
+}
+
+#[test]
+fn what_a_network_reaches_is_shown_and_recorded() {
+    let text = plan(|_| {}).unwrap().describe();
+    assert!(
+        text.contains("reaches      what this host reaches"),
+        "{text}"
+    );
+    let limited = plan(|request| {
+        request.network = Network::Public;
+        request.allow = vec!["deb.debian.org:443".parse().unwrap()];
+    })
+    .unwrap();
+    let text = limited.describe();
+    assert!(
+        text.contains("deb.debian.org:443 and nothing else, at public"),
+        "{text}"
+    );
+    let policy = limited.policy().unwrap();
+    assert_eq!(policy.reach, Reach::Public);
+    assert_eq!(policy.allowed.unwrap().len(), 1);
+    let none = plan(|request| request.network = Network::None).unwrap();
+    assert_eq!(none.policy(), None);
+}
+
+#[test]
+fn a_network_that_cannot_be_limited_is_refused() {
+    let allow = vec!["a.example".parse().unwrap()];
+    for (network, allow, container) in [
+        (Network::User, allow.clone(), Some(Mode::Rootless)),
+        (Network::Public, Vec::new(), Some(Mode::Rootful)),
+        (Network::None, allow, None),
+    ] {
+        let error = plan(|request| {
+            request.network = network;
+            request.allow = allow;
+            request.container = container;
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("--network none"), "{error}");
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn machine(
             let boot = FastBoot {
                 args: plan.kiwi_args.clone(),
                 environment: plan.environment.clone(),
-                network: plan.network == Network::User,
+                network: plan.network != Network::None,
                 folders: plan.host_paths.folders.iter().map(in_guest).collect(),
                 files: host_files(plan)?,
                 kiwi_version: plan.kiwi_version.clone().map(Into::into),
@@ -62,8 +62,7 @@ pub(super) fn machine(
         cpus: plan.cpus,
         nested: plan.nested,
         shares: plan.shares(output.share()),
-        network: plan.network,
-        host_loopback: plan.host_loopback,
+        network: plan.policy(),
         forward: ssh.map(|listener| Forward {
             listener,
             port: ssh::SSHD,

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use boxbuild_boxes::store::InstalledBox;
-use boxbuild_engine::{Machine, MountTag, Network, Processor, RootDisk, Share, StartError};
+use boxbuild_engine::{Machine, MountTag, Processor, RootDisk, Share, StartError};
 use boxbuild_firmware::cmdline::{self, Crypto, FastCmdline};
 use boxbuild_firmware::guest::FastBoot;
 use boxbuild_protocol::boot_options::{BootOptions, KeepDisk, Shell};
@@ -67,12 +67,7 @@ pub(super) fn machine(
         cpus: record.cpus,
         nested: false,
         shares,
-        network: if record.network {
-            Network::User
-        } else {
-            Network::None
-        },
-        host_loopback: false,
+        network: record.network.clone(),
         forward: None,
         machine_type: None,
         cpu_model: None,
@@ -90,7 +85,7 @@ fn fast(
     let boot = FastBoot {
         args: Vec::new(),
         environment: Vec::new(),
-        network: record.network,
+        network: record.network.is_some(),
         folders: folders
             .map(|share| SharedFolder {
                 tag: share.tag.clone(),

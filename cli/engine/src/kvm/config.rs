@@ -12,12 +12,12 @@ use std::path::Path;
 use boxbuild_virtiofs::Share;
 use boxbuild_vmm::disk::{ImageError, KeptChanges, tmpfile};
 use boxbuild_vmm::kvm::KvmError;
-use boxbuild_vmm::net::HostFacts;
+use boxbuild_vmm::net::HostNetwork;
 
 use super::wire::{DiskConfig, MachineConfig, NetworkConfig, Part, ShareConfig, StartFailure};
 use crate::boot_cache::kernel;
 use crate::error::StartError;
-use crate::machine::{Forward, Machine, Network, RootDisk};
+use crate::machine::{Forward, Machine, RootDisk};
 
 /// A machine whose files are open.
 pub(super) struct Opened {
@@ -42,9 +42,9 @@ pub(super) fn open(machine: Machine) -> Result<Opened, StartError> {
     )))?;
     let mut files: Vec<OwnedFd> = vec![device.into(), kernel.file.into(), machine.initrd];
     let (disk, changes) = open_disk(&machine.disk, &mut files)?;
-    let network = (machine.network == Network::User).then(|| NetworkConfig {
-        host_loopback: machine.host_loopback,
-        host: HostFacts::look().into(),
+    let network = machine.network.map(|policy| NetworkConfig {
+        policy,
+        host: HostNetwork::read(),
         forward: machine.forward.map(|Forward { listener, port }| {
             files.push(listener.into());
             port

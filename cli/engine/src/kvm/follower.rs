@@ -3,21 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use boxbuild_host::text::plain;
 use boxbuild_jail::{Exit, MAX_MESSAGE};
-use boxbuild_vmm::net::HostFacts;
 
 use super::shared::Shared;
-use super::wire::{FromMachine, Host, Report, Wish};
+use super::wire::{FromMachine, Report};
 use crate::channel::EventSender;
 use crate::event::{Ended, Event};
 
 /// How often what is no message is looked at.
 const TICK: Duration = Duration::from_millis(500);
-/// How often the host's network is looked at: hosts move between networks.
-const NETWORK: Duration = Duration::from_secs(5);
 /// Time for the process to end once it does not talk any more.
 const END: Duration = Duration::from_secs(2);
 
@@ -27,10 +24,8 @@ pub(super) struct Follower {
     pub(super) events: EventSender,
     /// The folder with the changes of the machine's disk, for messages.
     pub(super) scratch: PathBuf,
-    /// Gets the answers to [`Wish::WriteMap`].
+    /// Gets the answers to [`Wish::WriteMap`](super::wire::Wish::WriteMap).
     pub(super) maps: Sender<Result<(), String>>,
-    /// What the process knows of the host's network, if it has one.
-    pub(super) network: Option<Host>,
     pub(super) ended: bool,
 }
 
@@ -41,7 +36,6 @@ impl Follower {
             self.take(message);
         }
         let mut buffer = vec![0; MAX_MESSAGE];
-        let mut looked = Instant::now();
         loop {
             let received = self
                 .shared
@@ -62,10 +56,6 @@ impl Follower {
                 Err(_) => break,
             }
             self.shared.enforce_grace();
-            if looked.elapsed() >= NETWORK {
-                looked = Instant::now();
-                self.look_at_network();
-            }
         }
         let exit = self.shared.process.wait(END);
         if !self.ended {
@@ -111,17 +101,6 @@ impl Follower {
             }
             // Said once, at the start or at the end.
             Report::Ended(_) | Report::NotStarted(_) => {}
-        }
-    }
-
-    fn look_at_network(&mut self) {
-        let Some(known) = &mut self.network else {
-            return;
-        };
-        let now = Host::from(HostFacts::look());
-        // What has no room is sent the next time.
-        if *known != now && self.shared.tell(&Wish::Host(now.clone())) {
-            *known = now;
         }
     }
 }

@@ -17,7 +17,7 @@ use boxbuild_vmm::disk::{
 };
 use boxbuild_vmm::kvm::KvmError;
 use boxbuild_vmm::machine::{self, Config, Handle};
-use boxbuild_vmm::net::{Forward, HostNetwork, NetworkConfig};
+use boxbuild_vmm::net::{Forward, NetworkConfig};
 use boxbuild_vmm::threads::{Starter, Threads};
 use boxbuild_vmm::vcpu::VcpuError;
 use boxbuild_vmm::virtio::Kind;
@@ -51,12 +51,8 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     };
     let channel = Arc::new(entered.into_channel());
     let _notices = report_notices(&channel);
-    let host = match &config.network {
-        Some(network) => HostNetwork::given(network.host.clone().into()),
-        None => HostNetwork::default(),
-    };
     let roots = std::mem::take(&mut files.shares);
-    let config = assemble(config, files, &roots, threads, &host)?;
+    let config = assemble(config, files, &roots, threads)?;
     let started = machine::start(config, events(&channel));
     // They are open elsewhere now.
     drop(roots);
@@ -72,7 +68,7 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     if let Some(starter) = &starter {
         starter.lock(ROLE.name)?;
     }
-    serve(&channel, starter.as_ref(), &handle, &host)?;
+    serve(&channel, starter.as_ref(), &handle)?;
     // The process ends with its threads, which are not waited for.
     std::mem::forget(handle);
     Ok(())
@@ -159,11 +155,10 @@ fn assemble(
     files: Files,
     roots: &[File],
     threads: Threads,
-    host: &HostNetwork,
 ) -> Result<Config, Box<dyn Error>> {
     let network = config.network.map(|network| NetworkConfig {
-        host_loopback: network.host_loopback,
-        host: host.clone(),
+        policy: network.policy,
+        host: network.host,
         forward: files
             .listener
             .zip(network.forward)
@@ -304,7 +299,6 @@ fn serve(
     channel: &Channel,
     starter: Option<&Starter>,
     handle: &Handle,
-    host: &HostNetwork,
 ) -> Result<(), Box<dyn Error>> {
     loop {
         let mut polled = vec![PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
@@ -321,17 +315,12 @@ fn serve(
             let Some(message) = channel.receive_descriptors(None)? else {
                 return Ok(());
             };
-            obey(message, channel, handle, host)?;
+            obey(message, channel, handle)?;
         }
     }
 }
 
-fn obey(
-    message: Message,
-    channel: &Channel,
-    handle: &Handle,
-    host: &HostNetwork,
-) -> std::io::Result<()> {
+fn obey(message: Message, channel: &Channel, handle: &Handle) -> std::io::Result<()> {
     match ToMachine::decode(&message.bytes)? {
         ToMachine::Input(port, bytes) => {
             // What the guest has no room for is lost.
@@ -348,7 +337,6 @@ fn obey(
             let written = written.map(|_| ()).map_err(|error| error.to_string());
             wire::report(channel, &Report::MapWritten(written));
         }
-        ToMachine::Wish(Wish::Host(facts)) => host.set(facts.into()),
     }
     Ok(())
 }

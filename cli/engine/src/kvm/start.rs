@@ -39,7 +39,6 @@ pub(super) fn start(
     if let Some(note) = note {
         events.note(note);
     }
-    let network = config.network.as_ref().map(|network| network.host.clone());
     let process = Launch::new(program, ROLE.name)
         .descriptors(config::borrowed(&files))
         .start(&config)
@@ -55,7 +54,6 @@ pub(super) fn start(
         events,
         scratch,
         maps,
-        network,
         ended: false,
     };
     let follower = std::thread::Builder::new()

@@ -4,11 +4,10 @@
 //! Nothing that comes from the process is trusted: a guest may have broken into it.
 
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use boxbuild_jail::Channel;
-use boxbuild_vmm::net::HostFacts;
+use boxbuild_vmm::net::{HostNetwork, Policy};
 use boxbuild_vmm::virtio::console::Port;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -52,17 +51,10 @@ pub(super) enum DiskConfig {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct NetworkConfig {
-    pub(super) host_loopback: bool,
-    pub(super) host: Host,
+    pub(super) policy: Policy,
+    pub(super) host: HostNetwork,
     /// The guest's port that the listener leads to.
     pub(super) forward: Option<u16>,
-}
-
-/// See [`HostFacts`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Host {
-    name_servers: Vec<IpAddr>,
-    ipv6: bool,
 }
 
 /// See [`Share`](boxbuild_virtiofs::Share).
@@ -86,8 +78,6 @@ pub(super) enum Wish {
     Figures,
     /// Write the map of the changes into the file that comes with it.
     WriteMap,
-    /// The host's network has changed.
-    Host(Host),
 }
 
 /// What the process tells.
@@ -146,24 +136,6 @@ pub(super) enum FromMachine {
 pub(super) enum ToMachine {
     Input(Port, Vec<u8>),
     Wish(Wish),
-}
-
-impl From<HostFacts> for Host {
-    fn from(facts: HostFacts) -> Host {
-        Host {
-            name_servers: facts.name_servers,
-            ipv6: facts.ipv6,
-        }
-    }
-}
-
-impl From<Host> for HostFacts {
-    fn from(host: Host) -> HostFacts {
-        HostFacts {
-            name_servers: host.name_servers,
-            ipv6: host.ipv6,
-        }
-    }
 }
 
 impl FromMachine {

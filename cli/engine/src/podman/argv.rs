@@ -8,6 +8,7 @@ use boxbuild_firmware::guest::ContainerBuild;
 use boxbuild_protocol::paths;
 
 use super::container::{Container, Guest, Mode, shared};
+use super::folder::ENVIRONMENT;
 use super::host::Host;
 use crate::machine::Network;
 
@@ -71,7 +72,8 @@ pub(super) fn run(run: &Run<'_>) -> Vec<OsString> {
     add(&["--pull", "never", "--log-driver", "none", "--privileged"]);
     add(&["--cap-add", CAPABILITIES, "--http-proxy=false"]);
     match (container.network, &container.guest) {
-        (Network::None, _) => add(&["--network", "none"]),
+        // A container has no public network: where it is asked for all the same, it has none.
+        (Network::None | Network::Public, _) => add(&["--network", "none"]),
         // kiwi alone runs there, and proxies on the host's loopback are reachable.
         (Network::User, Guest::Own { .. }) => add(&["--network", "host"]),
         // podman's own NAT: an init system would take the host's interfaces and ports.
@@ -121,15 +123,11 @@ pub(super) fn run(run: &Run<'_>) -> Vec<OsString> {
             args.extend(["--entrypoint", "/bin/sh", run.image].map(OsString::from));
             args.push(script.into());
         }
-        Guest::Published { environment, .. } => {
+        Guest::Published { .. } => {
             // Whatever the entry point is called.
             args.extend(["--systemd", "always"].map(OsString::from));
-            for (name, value) in environment {
-                let mut word = OsString::from(name);
-                word.push("=");
-                word.push(value);
-                args.extend(["--env".into(), word]);
-            }
+            // Values may be secret, and every user sees arguments. What sudo starts inherits nothing.
+            args.extend(["--env-file".into(), run.folder.join(ENVIRONMENT).into()]);
             args.push(run.image.into());
         }
     }

@@ -1,7 +1,9 @@
 //! The private folder of a container.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::PathBuf;
 
@@ -10,6 +12,9 @@ use nix::unistd::{getgid, getuid};
 
 use super::container::{Container, Guest, Mode, shared};
 use super::error::ContainerError;
+
+/// The file with the environment of a published box's process 1.
+pub(super) const ENVIRONMENT: &str = "environment";
 
 /// Makes the private folder that tells the container what to do. Folders of the user are linked
 /// from it: their names can have colons, which podman's option syntax cannot.
@@ -45,8 +50,12 @@ pub(super) fn make(
                     fs::write(inside.join(name), content)?;
                 }
             }
-            Guest::Published { cmdline, .. } => {
+            Guest::Published {
+                cmdline,
+                environment,
+            } => {
                 fs::write(folder.join("cmdline"), format!("{cmdline}\n"))?;
+                fs::write(folder.join(ENVIRONMENT), environment_file(environment))?;
             }
         }
         Ok(())
@@ -59,6 +68,22 @@ pub(super) fn make(
         }
     })?;
     Ok(folder)
+}
+
+/// Variables for podman's `--env-file`: one a line, taken as it is (podman-run(1)). A value of several
+/// lines cannot be said.
+fn environment_file(environment: &[(String, OsString)]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (name, value) in environment {
+        let value = value.as_bytes();
+        if !value.contains(&b'\n') {
+            text.extend_from_slice(name.as_bytes());
+            text.push(b'=');
+            text.extend_from_slice(value);
+            text.push(b'\n');
+        }
+    }
+    text
 }
 
 /// A folder for small private files whose name podman's option syntax can express.
@@ -79,4 +104,22 @@ pub(super) fn unique_name() -> String {
         .take(12)
         .collect();
     format!("boxbuild-{}-{drawn}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_has_one_variable_a_line() {
+        let environment = [
+            ("http_proxy".to_owned(), "http://me:p w@h:1".into()),
+            ("odd".to_owned(), "a\nLD_PRELOAD=x".into()),
+            ("no_proxy".to_owned(), "localhost, x".into()),
+        ];
+        assert_eq!(
+            environment_file(&environment),
+            b"http_proxy=http://me:p w@h:1\nno_proxy=localhost, x\n"
+        );
+    }
 }

@@ -5,14 +5,15 @@
 //! path goes through QEMU's own option syntax.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
 use boxbuild_protocol::ports;
+use boxbuild_vmm::net::GUEST_MAC;
 use serde_json::json;
 
-use crate::{Forward, Machine, Network};
+use crate::Machine;
 use boxbuild_host::arch::Arch;
+use boxbuild_host::secret;
 
 /// Size of a virtio-fs queue: the largest that QEMU takes.
 const FS_QUEUE_SIZE: u32 = 1024;
@@ -33,6 +34,8 @@ pub(super) struct Descriptors {
     pub(super) monitor: RawFd,
     /// Where the box has things compressed.
     pub(super) xz: RawFd,
+    /// The stream of the network's frames, if there is a network.
+    pub(super) network: Option<RawFd>,
     /// One vhost-user connection per share, in the order of the shares.
     pub(super) shares: Vec<RawFd>,
 }
@@ -109,7 +112,7 @@ pub(super) fn arguments(machine: &Machine, fds: &Descriptors) -> Vec<OsString> {
     disk(&mut argv, machine, fds);
     ports(&mut argv, machine, fds);
     shares(&mut argv, machine, fds);
-    network(&mut argv, machine);
+    network(&mut argv, machine, fds);
     let bus = platform(machine.arch).bus;
     argv.option("-device", format!("virtio-rng-{bus}"));
     argv.option(
@@ -159,7 +162,12 @@ fn board(argv: &mut Argv, machine: &Machine) {
 fn kernel(argv: &mut Argv, machine: &Machine, fds: &Descriptors) {
     argv.option("-kernel", format!("/proc/self/fd/{}", fds.kernel));
     argv.option("-initrd", format!("/proc/self/fd/{}", fds.initrd));
-    argv.option("-append", &machine.cmdline);
+    // Every user of the host sees arguments.
+    if secret::is_in(&machine.cmdline) {
+        argv.flag("-preconfig");
+    } else {
+        argv.option("-append", &machine.cmdline);
+    }
 }
 
 fn disk(argv: &mut Argv, machine: &Machine, fds: &Descriptors) {
@@ -212,31 +220,20 @@ fn shares(argv: &mut Argv, machine: &Machine, fds: &Descriptors) {
     }
 }
 
-fn network(argv: &mut Argv, machine: &Machine) {
-    if machine.network != Network::User {
+/// A card at the end of boxbuild's own network, in place of QEMU's: that one can neither keep the guest
+/// from the host's loopback nor from its neighbours.
+fn network(argv: &mut Argv, machine: &Machine, fds: &Descriptors) {
+    let Some(fd) = fds.network else {
         return;
-    }
-    let bus = platform(machine.arch).bus;
-    let forward = machine.forward.as_ref().and_then(hostfwd);
-    argv.option(
-        "-netdev",
-        format!("user,id=net{}", forward.unwrap_or_default()),
-    );
-    let rom = if bus == "pci" { ",romfile=" } else { "" };
-    argv.option("-device", format!("virtio-net-{bus},netdev=net{rom}"));
-}
-
-/// The port that leads into the guest; it must be free again by then.
-fn hostfwd(forward: &Forward) -> Option<String> {
-    let SocketAddr::V4(host) = forward.listener.local_addr().ok()? else {
-        return None;
     };
-    Some(format!(
-        ",hostfwd=tcp:{}:{}-:{}",
-        host.ip(),
-        host.port(),
-        forward.port
-    ))
+    let bus = platform(machine.arch).bus;
+    argv.option("-netdev", format!("socket,id=net,fd={fd}"));
+    let rom = if bus == "pci" { ",romfile=" } else { "" };
+    let mac = GUEST_MAC.map(|byte| format!("{byte:02x}")).join(":");
+    argv.option(
+        "-device",
+        format!("virtio-net-{bus},netdev=net,mac={mac}{rom}"),
+    );
 }
 
 /// The root disk: images one over the other, from the bottom up, each in the file descriptor
@@ -298,9 +295,9 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::{MountTag, RootDisk, Share};
+    use crate::{MountTag, Policy, RootDisk, Share};
 
-    fn machine(arch: Arch, network: Network) -> Machine {
+    fn machine(arch: Arch) -> Machine {
         let share = |tag: &str| Share::new(MountTag::new(tag).unwrap(), "/a,b=c \"'$\n");
         Machine {
             name: "boxbuild-x".to_owned(),
@@ -315,8 +312,7 @@ mod tests {
             cpus: 3,
             nested: false,
             shares: vec![share("one"), share("two")],
-            network,
-            host_loopback: false,
+            network: Some(Policy::default()),
             forward: None,
             machine_type: None,
             cpu_model: None,
@@ -334,6 +330,7 @@ mod tests {
             control: 15,
             monitor: 16,
             xz: 19,
+            network: machine.network.as_ref().map(|_| 20),
             shares: vec![17, 18],
         };
         arguments(machine, &fds)
@@ -344,7 +341,7 @@ mod tests {
 
     #[test]
     fn no_path_is_an_argument_and_nothing_listens() {
-        let words = words(&machine(Arch::X86_64, Network::User));
+        let words = words(&machine(Arch::X86_64));
         for word in &words {
             for bad in ["/a,b", "/k,e", "/d,", "hostfwd", "server=on"] {
                 assert!(!word.contains(bad), "{word}");
@@ -355,26 +352,44 @@ mod tests {
         assert_eq!(words[append + 1], "console=hvc0 kiwi=\"a,b\"");
     }
 
+    /// QEMU's own network cannot be confined.
     #[test]
-    fn a_port_of_the_loopback_leads_into_the_guest() {
-        let mut machine = machine(Arch::X86_64, Network::User);
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        machine.forward = Some(Forward { listener, port: 22 });
-        let netdev = format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22");
-        assert!(words(&machine).contains(&netdev));
+    fn frames_go_through_a_descriptor() {
+        let words = words(&machine(Arch::X86_64));
+        assert!(
+            words.contains(&"socket,id=net,fd=20".to_owned()),
+            "{words:?}"
+        );
+        assert!(!words.iter().any(|word| word.starts_with("user,")));
+        let card = "virtio-net-pci,netdev=net,mac=02:62:6f:78:00:0f,romfile=";
+        assert!(words.contains(&card.to_owned()), "{words:?}");
     }
 
     #[test]
     fn no_network_means_no_interface() {
-        let words = words(&machine(Arch::X86_64, Network::None));
+        let mut machine = machine(Arch::X86_64);
+        machine.network = None;
+        let words = words(&machine);
         assert!(!words.iter().any(|word| word.contains("net")), "{words:?}");
+    }
+
+    /// Fault 12.
+    #[test]
+    fn a_secret_on_the_kernel_command_line_is_no_argument() {
+        let mut machine = machine(Arch::X86_64);
+        machine.cmdline = "console=hvc0 http_proxy=_http://me:s3cret@proxy:3128_".to_owned();
+        let words = words(&machine);
+        assert!(
+            !words.iter().any(|word| word.contains("s3cret")),
+            "{words:?}"
+        );
+        assert!(words.contains(&"-preconfig".to_owned()));
     }
 
     #[test]
     fn every_architecture_has_a_machine() {
         for arch in Arch::ALL {
-            let words = words(&machine(arch, Network::User));
+            let words = words(&machine(arch));
             assert!(
                 words
                     .iter()
@@ -399,7 +414,7 @@ mod tests {
             (Arch::S390x, "qemu-system-s390x", "s390-ccw-virtio", "ccw"),
         ] {
             assert_eq!(program(arch), name);
-            let words = words(&machine(arch, Network::User));
+            let words = words(&machine(arch));
             assert!(words.contains(&format!("{kind},memory-backend=memory")));
             for device in ["blk", "serial", "net", "rng", "balloon"] {
                 let wanted = format!("virtio-{device}-{bus}");
@@ -419,7 +434,7 @@ mod tests {
     #[test]
     fn a_guest_runs_virtual_machines_only_if_it_is_asked_for() {
         for (nested, withheld) in [(false, true), (true, false)] {
-            let mut machine = machine(Arch::X86_64, Network::None);
+            let mut machine = machine(Arch::X86_64);
             machine.nested = nested;
             let words = words(&machine);
             assert_eq!(words.iter().any(|word| word.contains("-svm")), withheld);
@@ -428,7 +443,7 @@ mod tests {
 
     #[test]
     fn overrides_win() {
-        let mut machine = machine(Arch::X86_64, Network::None);
+        let mut machine = machine(Arch::X86_64);
         machine.machine_type = Some("pc".into());
         machine.cpu_model = Some("Haswell".into());
         let words = words(&machine);

@@ -18,8 +18,6 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-use crate::{Machine, Network};
-
 /// The newest ABI whose rights are used; older kernels use those that they know.
 const NEWEST: ABI = ABI::V6;
 
@@ -80,20 +78,14 @@ pub(super) struct Confinement {
 pub(super) struct ConfineError(#[from] RulesetError);
 
 impl Confinement {
-    /// Makes the rules for `program` and a machine; `reopened` are descriptors that it opens once
+    /// Makes the rules for `program`, which has no network of its own; `reopened` are descriptors that it opens once
     /// more by the names that they have in /proc.
     pub(super) fn new(
         program: &Path,
-        machine: &Machine,
         reopened: &[BorrowedFd<'_>],
     ) -> Result<Confinement, ConfineError> {
-        let network = match (machine.network, &machine.forward) {
-            (Network::None, _) => AccessNet::from_all(NEWEST),
-            // Connections out of the guest.
-            (Network::User, None) => AccessNet::BindTcp.into(),
-            (Network::User, Some(_)) => BitFlags::empty(),
-        };
-        let rules = rules(&programs(program), network, reopened)?;
+        // The guest's network is boxbuild's, at the other end of a socket.
+        let rules = rules(&programs(program), AccessNet::from_all(NEWEST), reopened)?;
         Ok(Confinement {
             rules: rules.into(),
         })
@@ -255,7 +247,7 @@ mod tests {
             let output = run(system, line, BitFlags::empty(), &kernel);
             assert!(output.status.success(), "{line}: {output:?}");
         };
-        good("cat /etc/hosts /etc/resolv.conf /proc/self/status >/dev/null || :");
+        good("cat /proc/self/status | wc -c");
         good("head -c1 /dev/urandom | wc -c");
         good("ls /usr/share");
         good(&format!("cat {kernel_path}"));

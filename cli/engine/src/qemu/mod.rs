@@ -18,8 +18,10 @@ pub mod shares;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use boxbuild_jail::Program;
+use boxbuild_vmm::net::StreamNetwork;
 
 use crate::boot_cache::kernel;
 use crate::channel::EventSender;
@@ -27,11 +29,13 @@ use crate::engine::{Engine, Processor};
 use crate::error::StartError;
 use crate::handle::Running;
 use crate::machine::Machine;
+use crate::network::network;
 use crate::unusable::Unusable;
 use argv::Descriptors;
 use boxbuild_host::arch::Arch;
 use compress::{Compressor, Limits};
 use confine::Confinement;
+use monitor::Monitor;
 use overlay::Disk;
 use process::{Child, Parts};
 use shared::Streams;
@@ -54,7 +58,11 @@ impl Engine for Qemu {
         program::probe(arch)
     }
 
-    fn start(&self, machine: Machine, events: EventSender) -> Result<Box<dyn Running>, StartError> {
+    fn start(
+        &self,
+        mut machine: Machine,
+        events: EventSender,
+    ) -> Result<Box<dyn Running>, StartError> {
         let program = program::find_qemu(machine.arch)?;
         let qemu_img = boxbuild_host::program::find("qemu-img")
             .ok_or_else(|| Unusable("qemu-img is not installed".to_owned()))?;
@@ -85,6 +93,7 @@ impl Engine for Qemu {
                  as it should: {weakness}; names from the guest are checked all the same"
             ));
         }
+        let (network, frames) = start_network(&mut machine)?;
         let descriptors = Descriptors {
             kernel: kernel.as_raw_fd(),
             initrd: machine.initrd.as_raw_fd(),
@@ -95,14 +104,14 @@ impl Engine for Qemu {
             control: ends.control.as_raw_fd(),
             monitor: ends.monitor.as_raw_fd(),
             xz: xz.as_raw_fd(),
+            network: frames.as_ref().map(AsRawFd::as_raw_fd),
             shares: shares.iter().map(AsRawFd::as_raw_fd).collect(),
         };
         let arguments = argv::arguments(&machine, &descriptors);
         let reopened = [kernel.as_fd(), machine.initrd.as_fd()];
-        let confinement = Confinement::new(&program, &machine, &reopened)
+        let confinement = Confinement::new(&program, &reopened)
             .map_err(|error| StartError::Machine(error.into()))?;
-        // Its port was held until now; QEMU takes no listening socket, only the number.
-        drop(machine.forward);
+        let hello = Monitor::hello(&machine.cmdline);
         let mut inherited: Vec<OwnedFd> = vec![
             kernel.into(),
             disk.top.into(),
@@ -114,9 +123,12 @@ impl Engine for Qemu {
         ];
         inherited.extend(disk.bases.into_iter().map(OwnedFd::from));
         inherited.extend(shares.into_iter().map(OwnedFd::from));
+        inherited.extend(frames.map(OwnedFd::from));
         let parts = Parts {
             inherited,
+            hello,
             streams,
+            network,
             servers,
             compressor,
             changes,
@@ -126,6 +138,19 @@ impl Engine for Qemu {
         let child = Child::spawn(&program, arguments, parts, events).map_err(host(&action))?;
         Ok(Box::new(child))
     }
+}
+
+/// Starts the machine's network. Returns it, and QEMU's end of the stream of frames.
+fn start_network(
+    machine: &mut Machine,
+) -> Result<(Option<StreamNetwork>, Option<UnixStream>), StartError> {
+    let Some(policy) = machine.network.take() else {
+        return Ok((None, None));
+    };
+    let config = network(policy, machine.forward.take());
+    let (network, frames) =
+        StreamNetwork::start(config).map_err(|error| StartError::Machine(Box::new(error)))?;
+    Ok((Some(network), Some(frames)))
 }
 
 /// A problem of the host; `action` completes "cannot …".

@@ -1,6 +1,7 @@
 //! QEMU's monitor protocol, as far as it decides how a run ended (QEMU, docs/interop/qmp-spec).
 
-use serde_json::Value;
+use boxbuild_host::secret;
+use serde_json::{Value, json};
 
 use crate::Moved;
 
@@ -33,8 +34,19 @@ pub(super) enum Shutdown {
 }
 
 impl Monitor {
-    /// Ends the negotiation of capabilities; commands work after it.
-    pub(super) const HELLO: &'static [u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
+    /// The first words to a QEMU that boots a kernel with `cmdline`: they end the negotiation of
+    /// capabilities. A command line with a secret is none of its arguments, which wait for it here
+    /// (qemu(1), `-preconfig`).
+    pub(super) fn hello(cmdline: &str) -> Vec<u8> {
+        let mut words = vec![json!({"execute": "qmp_capabilities"})];
+        if secret::is_in(cmdline) {
+            words.push(json!({"execute": "qom-set", "arguments":
+                {"path": "/machine", "property": "append", "value": cmdline}}));
+            words.push(json!({"execute": "x-exit-preconfig"}));
+        }
+        let lines: String = words.iter().map(|word| format!("{word}\n")).collect();
+        lines.into_bytes()
+    }
 
     /// Ends QEMU.
     pub(super) const QUIT: &'static [u8] = b"{\"execute\":\"quit\"}\n";

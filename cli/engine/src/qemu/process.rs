@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use boxbuild_vmm::net::StreamNetwork;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, send};
 
@@ -32,8 +33,12 @@ use crate::usage;
 pub(super) struct Parts {
     /// Descriptors that its arguments name.
     pub(super) inherited: Vec<OwnedFd>,
+    /// What its monitor hears first.
+    pub(super) hello: Vec<u8>,
     /// Our ends of its connections.
     pub(super) streams: Streams,
+    /// Its network.
+    pub(super) network: Option<StreamNetwork>,
     /// What serves its shares.
     pub(super) servers: ShareProcess,
     /// What compresses for it.
@@ -53,6 +58,7 @@ pub(super) struct Child {
     ports: Ports,
     /// `None` once the channel of events is abandoned.
     gate: Option<EventGate>,
+    network: Option<StreamNetwork>,
     /// Ends when QEMU has.
     _compressor: Compressor,
 }
@@ -67,7 +73,9 @@ impl Child {
     ) -> io::Result<Child> {
         let Parts {
             inherited,
+            hello,
             mut streams,
+            network,
             servers,
             compressor,
             changes,
@@ -87,7 +95,7 @@ impl Child {
         unsafe { command.pre_exec(confinement.apply()) };
         let mut process = command.spawn()?;
         drop((inherited, confinement));
-        streams.monitor.write_all(Monitor::HELLO)?;
+        streams.monitor.write_all(&hello)?;
         let errors = process
             .stderr
             .take()
@@ -115,6 +123,7 @@ impl Child {
             changes,
             ports,
             gate: Some(gate),
+            network,
             _compressor: compressor,
         })
     }
@@ -161,8 +170,7 @@ impl Running for Child {
             processor,
             disk: *disk.unwrap_or_else(PoisonError::into_inner),
             shares: Moved::sum(&self.shared.shares),
-            // QEMU's user network does not count.
-            network: None,
+            network: Moved::sum(self.network.as_ref().map(StreamNetwork::traffic).iter()),
         }
     }
 }

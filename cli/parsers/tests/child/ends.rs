@@ -4,8 +4,9 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use boxbuild_host::interrupt::Interrupt;
-use boxbuild_jail::{Entered, Limits};
-use boxbuild_parsers::{ParseError, Parser, ROLE, confine};
+use boxbuild_jail::seccomp::proof;
+use boxbuild_jail::{Confinement, Entered, Limits, Program};
+use boxbuild_parsers::{CALLS, ParseError, Parser, ROLE, confine};
 
 use crate::{Test, file, parser};
 
@@ -19,6 +20,7 @@ pub(crate) const TESTS: &[Test] = crate::tests![
     an_answer_that_cannot_be_read_is_an_error,
     what_a_child_says_is_fit_for_a_terminal,
     the_user_can_interrupt_it,
+    each_rule_lets_through_what_it_says_and_no_more,
 ];
 
 /// Beginning of a word that makes a child misbehave.
@@ -40,7 +42,7 @@ fn misbehave(mut entered: Entered, how: &str) -> Result<(), Box<dyn Error>> {
     let file = entered.file()?;
     confine(Limits {
         memory: Some(1 << 30),
-        processor: Some(Duration::from_secs(1)),
+        processor: Some(Duration::from_secs(if how == "loop" { 1 } else { 60 })),
         ..Limits::default()
     })?;
     match how {
@@ -136,4 +138,16 @@ fn the_user_can_interrupt_it() {
         assert!(matches!(error, ParseError::Interrupted), "{error}");
         assert!(start.elapsed() < Duration::from_secs(5));
     });
+}
+
+fn each_rule_lets_through_what_it_says_and_no_more() {
+    if !Confinement::of_host().seccomp {
+        println!("skipped: each_rule_lets_through_what_it_says_and_no_more: no seccomp");
+        return;
+    }
+    let failed: Vec<String> = CALLS
+        .iter()
+        .filter_map(|rule| proof::prove(&Program::this(), rule).err())
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }

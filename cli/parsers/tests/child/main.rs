@@ -2,6 +2,7 @@
 #![allow(
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::unwrap_used,
     missing_docs,
     reason = "a test"
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_jail::Role;
+use boxbuild_jail::seccomp::proof;
 use boxbuild_parsers::{Parser, ROLE};
 use libtest_mimic::{Arguments, Trial, run};
 
@@ -24,7 +26,7 @@ fn main() -> ExitCode {
         run: ends::misbehave_or_work,
         ..ROLE
     };
-    if let Some(code) = boxbuild_jail::enter(&[role]) {
+    if let Some(code) = boxbuild_jail::enter(&[role, proof::ROLE]) {
         return code;
     }
     let tests = [works::TESTS, ends::TESTS].concat();

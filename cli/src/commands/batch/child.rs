@@ -1,5 +1,6 @@
 //! The process of one build of a batch.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -16,6 +17,7 @@ use super::build_progress::BuildProgress;
 use super::check::CheckedBuild;
 use super::child_output::{ChildOutput, read_events, read_lines};
 use super::outcome::Verdict;
+use crate::args::handed_over;
 use crate::exit_code::ExitCode;
 use crate::output::event::BuildEvent;
 
@@ -64,13 +66,16 @@ impl RunningBuild {
         log: File,
         sender: &SyncSender<ChildEvent>,
     ) -> io::Result<RunningBuild> {
+        // The log has every line.
+        let mut words = ["--json", "--verbose"].map(OsString::from).to_vec();
+        words.extend(build.argv.iter().cloned());
         let mut command = Command::new(SELF);
+        command.arg0("boxbuild");
+        match handed_over::hidden(&words)? {
+            Some(file) => command.arg(handed_over::FROM_INPUT).stdin(file),
+            None => command.args(words).stdin(Stdio::null()),
+        };
         command
-            .arg0("boxbuild")
-            // The log has every line.
-            .args(["--json", "--verbose"])
-            .args(&build.argv)
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // Ctrl-C at the terminal is for the batch, which passes it on once.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use boxbuild_host::secret;
 use serde::Serialize;
 
 use super::admission::Limits;
@@ -102,8 +103,5 @@ pub(super) fn describe(batch: &CheckedBatch, limits: &Limits, log_dir: &Path) ->
 }
 
 fn arguments(build: &CheckedBuild) -> Vec<String> {
-    let words = build.argv.iter();
-    words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect()
+    secret::redact_words(&build.argv)
 }

@@ -3,6 +3,7 @@
 use boxbuild_boxes::catalog::Catalog;
 use boxbuild_boxes::store::{InstalledBox, Store, StoreError};
 use boxbuild_host::arch::Arch;
+use boxbuild_host::secret;
 use boxbuild_host::units::{date, size};
 
 use crate::exit_code::Result;
@@ -34,7 +35,7 @@ pub(super) fn info(store: &Store, name: &str, arch: Option<Arch>) -> Result<Stri
             if !variant.container.is_empty() {
                 text += &format!("  {}\n", variant.container);
             }
-            Ok(text)
+            Ok(secret::redact(&text).into_owned())
         }
         Err(error) => Err(error.into()),
     }
@@ -82,5 +83,5 @@ pub(super) fn describe(installed: &InstalledBox) -> String {
             );
         }
     }
-    text
+    secret::redact(&text).into_owned()
 }

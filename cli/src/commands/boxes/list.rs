@@ -1,5 +1,6 @@
 //! `boxbuild box list`.
 
+use boxbuild_host::secret;
 use serde::Serialize;
 
 use crate::exit_code::Result;
@@ -97,13 +98,13 @@ impl Row {
             name: info.name.clone(),
             arch: Some(info.arch),
             state: State::Installed,
-            origin: info.origin.clone(),
+            origin: secret::redact(&info.origin).into_owned(),
             size: Some(info.files().iter().map(|file| file.size).sum()),
             created: Some(info.created),
             kiwi: info.kiwi.clone(),
             changed_in_place: installed.changed.is_some(),
             files: Vec::new(),
-            published: info.published.clone(),
+            published: info.published.as_ref().map(Published::redacted),
             problem: None,
         }
     }
@@ -146,7 +147,7 @@ impl Row {
                     name: published.name.clone(),
                     arch: Some(variant.arch),
                     state: State::Published,
-                    origin: variant.source.clone(),
+                    origin: secret::redact(&variant.source).into_owned(),
                     size: None,
                     created: None,
                     kiwi: None,
@@ -156,6 +157,7 @@ impl Row {
                         .flat_map(|repository| {
                             [&variant.kernel_file, &variant.disk_file]
                                 .map(|file| repository.file(file).to_string())
+                                .map(|url| secret::redact(&url).into_owned())
                         })
                         .collect(),
                     published: None,

@@ -184,8 +184,8 @@ fn charts(html: &mut String, timeline: &Timeline) {
     if !unknown.is_empty() {
         let _ = writeln!(
             html,
-            "<p class=\"unknown\">Not known here: {}. (The qemu engine does not count the network; \
-             a container counts nothing; a run of less than a second has too few samples.)</p>",
+            "<p class=\"unknown\">Not known here: {}. (A container counts nothing; \
+             a machine may have no network; a run of less than a second has too few samples.)</p>",
             unknown.join(", ").to_lowercase()
         );
     }

@@ -7,10 +7,12 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use smoltcp::wire::UdpPacket;
 
 use super::{Key, Nat};
-use crate::net::addresses::{DNS_PORT, Destination, destination, is_ours};
+use crate::net::addresses::is_ours;
 use crate::net::datagram::{Association, Kind};
-use crate::net::packet::{ICMP, ICMPV6, PROTOCOL_UDP};
-use crate::net::{icmp, limits};
+use crate::net::egress::Destination;
+use crate::net::names::Asked;
+use crate::net::packet::{self, ICMP, ICMPV6, PROTOCOL_UDP};
+use crate::net::{icmp, limits, resolver};
 
 impl Nat {
     pub(super) fn udp(&mut self, from: IpAddr, to: IpAddr, bytes: &[u8], packet: &[u8]) {
@@ -19,12 +21,12 @@ impl Nat {
         };
         let guest = SocketAddr::new(from, datagram.src_port());
         let remote = SocketAddr::new(to, datagram.dst_port());
-        let (kind, host) = match destination(remote, &self.config) {
+        let (kind, host) = match self.egress.destination(remote) {
             Destination::Host(host) => (Kind::Udp, host),
-            Destination::NameServer => (
-                Kind::Question,
-                SocketAddr::new(self.config.host.name_server(self.failures), DNS_PORT),
-            ),
+            Destination::NameServer if self.egress.names.is_some() => {
+                return self.question(guest, remote, datagram.payload(), packet);
+            }
+            Destination::NameServer => (Kind::Question, self.name_server()),
             Destination::Unreachable => {
                 // What is sent to groups has no receiver here, and is not an error.
                 if is_ours(to) {
@@ -34,8 +36,39 @@ impl Nat {
             }
         };
         let key = (PROTOCOL_UDP, guest, remote);
-        if !self.send(key, kind, host, datagram.payload()) {
+        if self.send(key, kind, host, datagram.payload()).is_none() {
             self.reply(Some(icmp::unreachable(remote, guest, packet)));
+        }
+    }
+
+    fn name_server(&self) -> SocketAddr {
+        #[cfg(test)]
+        if let Some(server) = self.name_server {
+            return server;
+        }
+        resolver::server(&self.host.name_servers, self.failures)
+    }
+
+    /// Handles a question of a hermetic network.
+    fn question(&mut self, guest: SocketAddr, remote: SocketAddr, message: &[u8], packet: &[u8]) {
+        let asked = self.egress.names.as_ref().map(|names| names.ask(message));
+        match asked {
+            Some(Ok(Asked::Answered(answer))) => {
+                self.reply(Some(packet::udp(remote, guest, &answer)));
+            }
+            Some(Ok(Asked::Forwarded(question, message))) => {
+                let key = (PROTOCOL_UDP, guest, remote);
+                let host = self.name_server();
+                match self.send(key, Kind::Question, host, &message) {
+                    Some(id) => {
+                        if let Some(names) = &mut self.egress.names {
+                            names.asked(id, question);
+                        }
+                    }
+                    None => self.reply(Some(icmp::unreachable(remote, guest, packet))),
+                }
+            }
+            Some(Ok(Asked::Ignored) | Err(_)) | None => {}
         }
     }
 
@@ -47,7 +80,7 @@ impl Nat {
         let remote = SocketAddr::new(to, 0);
         if is_ours(to) {
             self.reply(Some(icmp::reply(remote, guest, message, identifier)));
-        } else if let Destination::Host(_) = destination(SocketAddr::new(to, 1), &self.config) {
+        } else if self.egress.may_ping(to) {
             // Where the host's user may not ping, neither may the guest.
             let protocol = if to.is_ipv6() { ICMPV6 } else { ICMP };
             self.send(
@@ -59,9 +92,15 @@ impl Nat {
         }
     }
 
-    /// Sends a datagram through its association, which is made if there is none. False if
-    /// it cannot be sent.
-    pub(super) fn send(&mut self, key: Key, kind: Kind, host: SocketAddr, payload: &[u8]) -> bool {
+    /// Sends a datagram through its association, which is made if there is none, and returns that.
+    /// `None` if it cannot be sent.
+    pub(super) fn send(
+        &mut self,
+        key: Key,
+        kind: Kind,
+        host: SocketAddr,
+        payload: &[u8],
+    ) -> Option<u64> {
         let known = self.keys.get(&key).copied();
         let id = match known {
             Some(id) => id,
@@ -69,18 +108,15 @@ impl Nat {
                 Ok(id) => id,
                 Err(error) => {
                     log::debug!("nothing can be sent to {host}: {error}");
-                    return false;
+                    return None;
                 }
             },
         };
-        let Some(association) = self.associations.get_mut(&id) else {
-            return false;
-        };
-        let sent = association.send(payload).is_ok();
-        if !sent {
+        if self.associations.get_mut(&id)?.send(payload).is_err() {
             self.failed(id);
+            return None;
         }
-        sent
+        Some(id)
     }
 
     pub(super) fn associate(&mut self, key: Key, kind: Kind, host: SocketAddr) -> io::Result<u64> {
@@ -110,11 +146,25 @@ impl Nat {
         self.remove(id);
     }
 
+    /// Takes what has come for an association, but not without end: what is left is an event of the next
+    /// round.
     pub(super) fn receive(&mut self, id: u64) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        while let Some(association) = self.associations.get_mut(&id) {
+        for _ in 0..limits::BURST {
+            let Some(association) = self.associations.get_mut(&id) else {
+                break;
+            };
+            let question = association.is_question() && self.egress.names.is_some();
             match association.receive(&mut scratch) {
-                Ok(Some(frame)) => self.reply(Some(frame)),
+                Ok(Some(payload)) if question => {
+                    let answer = self.egress.answered(id, payload);
+                    let frame = answer.map(|answer| association.frame(&answer));
+                    self.reply(frame);
+                }
+                Ok(Some(payload)) => {
+                    let frame = association.frame(payload);
+                    self.reply(Some(frame));
+                }
                 Ok(None) => break,
                 Err(error) => {
                     log::debug!("an association ends: {error}");

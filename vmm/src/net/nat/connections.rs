@@ -8,10 +8,20 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr};
 
 use super::{Key, Nat};
-use crate::net::addresses::{DNS_PORT, Destination, destination};
-use crate::net::limits;
+use crate::net::egress::Destination;
+use crate::net::kernel_buffers::KernelBuffers;
 use crate::net::packet::PROTOCOL_TCP;
-use crate::net::tcp::{self, Connection, ConnectionOutcome};
+use crate::net::tcp::{self, Connection, ConnectionOutcome, Ends};
+use crate::net::{limits, resolver};
+
+/// Returns how many connections this process may have.
+pub(super) fn most() -> usize {
+    let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    limits::CONNECTIONS
+        .min(files.saturating_sub(limits::OTHER_FILES + limits::ASSOCIATIONS))
+        .max(1)
+}
 
 impl Nat {
     pub(super) fn tcp(&mut self, from: IpAddr, to: IpAddr, bytes: &[u8]) {
@@ -35,32 +45,26 @@ impl Nat {
         }
     }
 
-    /// Returns how many connections this process may have.
-    pub(super) fn most_connections(&mut self) -> usize {
-        *self.most_connections.get_or_insert_with(|| {
-            let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-            let files = usize::try_from(files).unwrap_or(usize::MAX);
-            limits::CONNECTIONS
-                .min(files.saturating_sub(limits::OTHER_FILES + limits::ASSOCIATIONS))
-                .max(1)
-        })
-    }
-
     /// Connects to where the guest wants to go.
     pub(super) fn open(&mut self, guest: SocketAddr, remote: SocketAddr, segment: &TcpRepr<'_>) {
-        let host = match destination(remote, &self.config) {
+        let host = match self.egress.destination(remote) {
             Destination::Host(host) => host,
-            Destination::NameServer => {
-                SocketAddr::new(self.config.host.name_server(self.failures), DNS_PORT)
+            // Over TCP, a question would have to be put together from segments to be looked at. Answers
+            // of a hermetic network fit a datagram.
+            Destination::NameServer if self.egress.names.is_some() => {
+                return self.refuse(guest, remote, segment);
             }
+            Destination::NameServer => resolver::server(&self.host.name_servers, self.failures),
             Destination::Unreachable => return self.refuse(guest, remote, segment),
         };
         let mut first = [0; 4];
-        if self.connections.len() >= self.most_connections() || crate::random(&mut first).is_err() {
+        if self.connections.len() >= self.most_connections || crate::random(&mut first).is_err() {
             return self.refuse(guest, remote, segment);
         }
         let first = u32::from_ne_bytes(first);
-        match Connection::connect(guest, remote, host, segment, first) {
+        let ends = Ends { guest, remote };
+        let buffers = KernelBuffers::beside(self.tuned);
+        match Connection::connect(ends, host, segment, first, buffers) {
             Ok(connection) => {
                 if self
                     .insert(connection, (PROTOCOL_TCP, guest, remote))
@@ -86,6 +90,7 @@ impl Nat {
         self.epoll
             .add(connection.fd(), EpollEvent::new(flags, id))?;
         self.name(id, key);
+        self.tuned += usize::from(connection.is_tuned());
         self.connections.insert(id, connection);
         Ok(id)
     }
@@ -95,8 +100,7 @@ impl Nat {
         if self.port_forward.is_none() {
             return;
         }
-        let most = self.most_connections();
-        while self.connections.len() < most
+        while self.connections.len() < self.most_connections
             && let Some(port_forward) = &mut self.port_forward
             && let Some(socket) = port_forward.next()
         {
@@ -108,8 +112,14 @@ impl Nat {
             let id = match caller {
                 Some(caller) if crate::random(&mut first).is_ok() => {
                     let first = u32::from_ne_bytes(first);
-                    let connection = Connection::call(guest, caller, socket, first);
-                    self.insert(connection, (PROTOCOL_TCP, guest, caller)).ok()
+                    let ends = Ends {
+                        guest,
+                        remote: caller,
+                    };
+                    let buffers = KernelBuffers::beside(self.tuned);
+                    let connection = Connection::call(ends, socket, first, buffers).ok();
+                    let key = (PROTOCOL_TCP, guest, caller);
+                    connection.and_then(|connection| self.insert(connection, key).ok())
                 }
                 _ => None,
             };
@@ -146,11 +156,11 @@ impl Nat {
         id: u64,
         act: impl FnOnce(&mut Connection, usize) -> ConnectionOutcome,
     ) {
+        let room = self.room();
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
         let before = connection.buffered();
-        let room = limits::BUFFERS.saturating_sub(self.buffered);
         let outcome = act(connection, room);
         self.buffered = self.buffered + connection.buffered() - before;
         match outcome {
@@ -161,7 +171,7 @@ impl Nat {
                 }
             }
             ConnectionOutcome::Closed => {
-                let last = connection.segment(self.offloads);
+                let last = connection.segment(self.offloads, room);
                 self.remove(id);
                 self.reply(last);
             }

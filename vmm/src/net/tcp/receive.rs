@@ -46,7 +46,9 @@ impl Connection {
         if self.state == State::Answered {
             return ConnectionOutcome::Continues;
         }
-        self.take(sequence, segment.payload);
+        let before = self.buffered();
+        self.take(sequence, segment.payload, room);
+        let room = room.saturating_sub(self.buffered() - before);
         let end = sequence.wrapping_add(segment.payload.len() as u32);
         if segment.control == TcpControl::Fin && end == self.next_expected && !self.guest_done {
             self.next_expected = end.wrapping_add(1);
@@ -123,8 +125,9 @@ impl Connection {
         true
     }
 
-    /// Takes payload of the guest as far as it is new and there is room.
-    fn take(&mut self, sequence: u32, payload: &[u8]) {
+    /// Takes payload of the guest as far as it is new and there is room, whatever window the guest was
+    /// told.
+    fn take(&mut self, sequence: u32, payload: &[u8], room: usize) {
         if payload.is_empty() {
             // Something outside of the window asks for an answer, such as a keep-alive.
             self.owes_acknowledgement |= sequence != self.next_expected;
@@ -135,11 +138,8 @@ impl Connection {
             return;
         }
         let known = self.next_expected.wrapping_sub(sequence) as usize;
-        let fresh = payload.get(known..).unwrap_or_default();
-        let mut fresh = fresh
-            .get(..fresh.len().min(self.free()))
-            .unwrap_or_default();
-        self.next_expected = self.next_expected.wrapping_add(fresh.len() as u32);
+        let mut fresh = payload.get(known..).unwrap_or_default();
+        let offered = fresh.len();
         // Past the buffer, if nothing is in it.
         while self.writable && self.to_host.is_empty() && !fresh.is_empty() {
             match (&self.socket).write(fresh) {
@@ -150,6 +150,11 @@ impl Connection {
                 Err(_) => break,
             }
         }
-        self.to_host.extend(fresh);
+        let written = offered - fresh.len();
+        let room = self.to_host.most_with(room) - self.to_host.len();
+        let kept = fresh.get(..fresh.len().min(room)).unwrap_or_default();
+        self.to_host.extend(kept);
+        let taken = (written + kept.len()) as u32;
+        self.next_expected = self.next_expected.wrapping_add(taken);
     }
 }

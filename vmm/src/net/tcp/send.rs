@@ -44,8 +44,9 @@ impl Connection {
         self.host_done && !self.end_sent && self.in_flight() == self.to_guest.len()
     }
 
-    /// Builds the next segment for the guest.
-    pub(in crate::net) fn segment(&mut self, offloads: Offloads) -> Option<Frame> {
+    /// Builds the next segment for the guest. `room` is how much memory all connections together may
+    /// still take for what waits.
+    pub(in crate::net) fn segment(&mut self, offloads: Offloads, room: usize) -> Option<Frame> {
         if !self.has_segment() {
             return None;
         }
@@ -82,7 +83,7 @@ impl Connection {
         if sequence != self.next && self.resend_at.is_none() {
             self.resend_at = Some(Instant::now() + RESEND);
         }
-        let window = self.tell_window();
+        let window = self.tell_window(room);
         let payload = self.to_guest.range(flight, len);
         Some(packet::tcp(&Segment {
             from: self.remote,
@@ -128,10 +129,10 @@ impl Connection {
     }
 
     /// The window to advertise; it counts as advertised.
-    fn tell_window(&mut self) -> u16 {
+    fn tell_window(&mut self, room: usize) -> u16 {
         self.owes_acknowledgement = false;
         let shift = if self.scale.is_some() { SCALE } else { 0 };
-        let window = u16::try_from(self.free() >> shift).unwrap_or(u16::MAX);
+        let window = u16::try_from(self.free(room) >> shift).unwrap_or(u16::MAX);
         self.told_window = usize::from(window) << shift;
         window
     }

@@ -15,7 +15,6 @@ const PORT: u16 = 22;
 fn called(offload: bool) -> (Guest, SocketAddr) {
     let (listener, port) = listener();
     let config = NetworkConfig {
-        host_loopback: false,
         forward: Some(Forward {
             listener,
             port: PORT,

@@ -2,6 +2,7 @@
 
 use boxbuild_host::arch::Arch;
 use boxbuild_host::nearest::{TYPO, nearest};
+use boxbuild_host::secret;
 
 use super::error::PullError;
 use crate::catalog::{Catalog, PublishedBox, Repository, Variant};
@@ -72,7 +73,7 @@ impl<'a> Entry<'a> {
         Target {
             name: self.full_name.clone(),
             arch: self.variant.arch,
-            origin: self.variant.source.clone(),
+            origin: secret::redact(&self.variant.source).into_owned(),
         }
     }
 
@@ -113,11 +114,13 @@ impl<'a> Entry<'a> {
             sha256: fetched.sha256.clone(),
             sha512: fetched.sha512.clone(),
         };
-        Published {
+        let record = Published {
             name: self.name().to_owned(),
             source: self.repository.to_string(),
             kernel: file(kernel_name, kernel),
             disk: file(disk_name, disk),
-        }
+        };
+        // It goes into files that are kept and shared; what is fetched is in the list.
+        record.redacted()
     }
 }

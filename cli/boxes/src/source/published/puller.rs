@@ -3,6 +3,7 @@
 use boxbuild_host::arch::Arch;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_host::secret;
 
 use super::entry::Entry;
 use super::error::PullError;
@@ -222,7 +223,9 @@ impl Puller<'_> {
             // The lock file decides, not the version that is published today.
             return Ok(locked.check(installed).is_ok());
         }
-        let elsewhere = published.source != self.entry.repository.to_string();
+        let repository = self.entry.repository.to_string();
+        // Records have no secrets; older ones may.
+        let elsewhere = secret::redact(&published.source) != secret::redact(&repository);
         let freshness = self.request.freshness;
         let good = match freshness {
             Freshness::Any | Freshness::Offline if !elsewhere => true,
@@ -255,7 +258,7 @@ impl Puller<'_> {
                     name: self.name().to_owned(),
                     installed: published.source.clone(),
                     file: file.display().to_string(),
-                    listed: self.entry.repository.to_string(),
+                    listed: repository,
                 })
             }
             _ => Ok(good),
