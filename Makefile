@@ -44,6 +44,7 @@ test-full: packages-demo packages-foreign test release cross-check
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild --test boxes --quiet -- a_killed_update
 	$(COUNTED) full
+	BOXBUILD=$(BOXBUILD) BOXBUILD_ATTACK_SECONDS=600 tests/setup/counted $(E2E_TESTS) -- an_attacker_of
 	BOXBUILD_SCRIBBLE_SECONDS=60 BOXBUILD_BOOTS=all tests/setup/counted $(BOOT_TESTS)
 	$(MAKE) --no-print-directory hostile
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use boxbuild_tests::names;
 
+use super::attacker::{self, FIND};
 use super::guest::Guest;
 use super::{IMAGE, find_below};
 
@@ -31,6 +32,7 @@ crate::tests! {
         a_folder_that_the_user_took_over_is_not_replaced,
         hidden_names_are_not_published,
         names_with_control_characters_are_not_published,
+        sockets_are_not_published,
         a_second_build_replaces_what_the_first_one_made,
         modes_of_results_follow_the_umask;
 }
@@ -350,6 +352,21 @@ pub(super) fn odd_kinds(guest: &Guest) {
 
 fn only_files_and_folders_are_published() {
     odd_kinds(&Guest::machine());
+}
+
+fn sockets_are_not_published() {
+    let guest = Guest::machine();
+    if !attacker::bring(&guest, "sockets_are_not_published") {
+        return;
+    }
+    guest.script(&format!(
+        "{IMAGE}{FIND}mkdir /bundle/tree; echo plain >/bundle/tree/plain
+         $attacker socket /bundle/door && $attacker socket /bundle/tree/door || exit 9"
+    ));
+    guest.build(&[]).expect(0, &["door"]);
+    assert_eq!(find_below(&guest.target(), "door"), None, "published");
+    assert!(guest.target().join("tree/plain").is_file());
+    guest.assert_nothing_left();
 }
 
 /// Three kinds of control characters; `names` would split none of them.

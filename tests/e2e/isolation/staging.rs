@@ -246,7 +246,7 @@ fn another_user_cannot_hold_a_build_by_locks() {
     };
     // What a build makes to lock it is there after the first one.
     sandbox.script("exit 7");
-    build().expect(1, &[]);
+    build().expect(1, &["it is kept"]);
     sandbox.script(IMAGE);
     let locks = as_stranger(|| lock_all(&sandbox.path(".")));
     assert!(locks.len() > 3, "{locks:?}");
