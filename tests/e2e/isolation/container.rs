@@ -16,8 +16,8 @@ crate::tests! {
         a_containers_sparse_log_does_not_hold_ctrl_c,
         a_containers_sparse_result_does_not_hold_ctrl_c,
         a_containers_log_of_newlines_takes_little_memory,
-        a_proxys_password_is_in_no_command_line_of_a_container,
-        a_proxys_password_is_in_no_plan_of_a_container;
+        a_password_of_a_proxy_is_in_no_command_line_of_a_container,
+        a_password_of_a_proxy_is_in_no_plan_of_a_container;
 }
 
 fn a_logfile_is_not_copied_from_a_containers_link() {
@@ -65,10 +65,10 @@ fn a_containers_log_of_newlines_takes_little_memory() {
     budgets::flood(&Guest::container());
 }
 
-fn a_proxys_password_is_in_no_command_line_of_a_container() {
+fn a_password_of_a_proxy_is_in_no_command_line_of_a_container() {
     secrets::command_lines_of_containers();
 }
 
-fn a_proxys_password_is_in_no_plan_of_a_container() {
+fn a_password_of_a_proxy_is_in_no_plan_of_a_container() {
     secrets::plans(&Guest::container(), &[&[]]);
 }

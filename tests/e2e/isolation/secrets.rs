@@ -11,10 +11,10 @@ use super::{IMAGE, files_with};
 
 crate::tests! {
     Engine:
-        a_proxys_password_is_in_no_command_line;
+        a_password_of_a_proxy_is_in_no_command_line;
     Program:
-        a_proxys_password_is_in_no_plan,
-        a_proxys_password_is_in_nothing_that_is_kept;
+        a_password_of_a_proxy_is_in_no_plan,
+        a_password_of_a_proxy_is_in_nothing_that_is_kept;
 }
 
 /// The password of the proxies' user.
@@ -76,7 +76,7 @@ fn look_at_command_lines(guest: &Guest, mut command: Command, told: bool) {
     }
 }
 
-fn a_proxys_password_is_in_no_command_line() {
+fn a_password_of_a_proxy_is_in_no_command_line() {
     for (style, told) in [("fast", true), ("compat", false)] {
         let guest = Guest::machine();
         let command = guest.command(&["--boot", style]);
@@ -107,7 +107,7 @@ pub(super) fn plans(guest: &Guest, styles: &[&[&str]]) {
     }
 }
 
-fn a_proxys_password_is_in_no_plan() {
+fn a_password_of_a_proxy_is_in_no_plan() {
     plans(
         &Guest::machine(),
         &[&["--boot", "fast"], &["--boot", "compat"]],
@@ -115,7 +115,7 @@ fn a_proxys_password_is_in_no_plan() {
 }
 
 /// The log is the guest's own; it may say what it likes.
-fn a_proxys_password_is_in_nothing_that_is_kept() {
+fn a_password_of_a_proxy_is_in_nothing_that_is_kept() {
     let guest = Guest::machine();
     guest.script("exit 7");
     for style in ["fast", "compat"] {

@@ -5,13 +5,11 @@ use std::io;
 /// Capabilities that a process keeps. A process of any other user has none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Capabilities {
-    /// All that it has.
-    #[default]
-    Kept,
     /// To read, write and change files of any owner, as root expects of a program that serves
     /// folders.
     Files,
     /// None.
+    #[default]
     None,
 }
 
@@ -39,7 +37,6 @@ impl Capabilities {
     /// Gives up all others, for the calling thread.
     pub(crate) fn apply(self) -> io::Result<()> {
         let kept = match self {
-            Capabilities::Kept => return Ok(()),
             Capabilities::Files => FILES,
             Capabilities::None => 0,
         };

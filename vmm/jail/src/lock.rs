@@ -10,8 +10,8 @@ use crate::files::{self, FileAccess, FilesError, Landlock, TcpAccess};
 use crate::limits::Limits;
 use crate::seccomp;
 
-/// What a process may reach when it is locked. The default is nothing by name and no network; what
-/// is open stays usable.
+/// What a process may reach when it is locked. The default is nothing by name, no network and no
+/// capability; what is open stays usable.
 #[derive(Debug, Default)]
 pub struct Jail<'a> {
     /// Files and folders that are opened by name later.

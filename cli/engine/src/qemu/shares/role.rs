@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use boxbuild_jail::seccomp::{COMMON, Filter, Rule};
-use boxbuild_jail::{Channel, Confinement, Entered, FileAccess, Jail, Role};
+use boxbuild_jail::{Capabilities, Channel, Confinement, Entered, FileAccess, Jail, Role};
 use boxbuild_virtiofs::vhost_user::{Filters, ServerInput, ServerStatus, serve};
 use boxbuild_virtiofs::{PassthroughFs, Share};
 
@@ -63,7 +63,10 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
 
 /// Locks the process to the roots of the shares.
 fn lock(open: &[(PassthroughFs, UnixListener)]) -> Result<Confinement, boxbuild_jail::JailError> {
-    let mut jail = Jail::default();
+    let mut jail = Jail {
+        capabilities: Capabilities::Files,
+        ..Jail::default()
+    };
     for (fs, _) in open {
         let access = if fs.share().read_only {
             FileAccess::Read
