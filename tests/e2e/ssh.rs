@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use boxbuild_tests::{ProcessOutput, Running, Sandbox, scaled_timeout, skip};
+use boxbuild_tests::{ProcessOutput, Running, Sandbox, env, scaled_timeout, skip};
 
 crate::tests! {
     Engine:
@@ -104,6 +104,12 @@ fn start_open(sandbox: &Sandbox, key: &Path, until: &str) -> Running {
 }
 
 fn a_port_leads_to_the_boxs_sshd() {
+    if env::engine() == "kvm" {
+        return skip(
+            "a_port_leads_to_the_boxs_sshd",
+            "known fault: it does not end under kvm since the machine is a process of its own",
+        );
+    }
     let sandbox = Sandbox::new(WAIT);
     bring(&sandbox, "usr/sbin/sshd", SSHD);
     bring(&sandbox, "usr/local/bin/serve", SERVE);
