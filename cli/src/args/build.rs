@@ -67,7 +67,7 @@ pub(crate) struct BuildOptions {
     /// Internet but not to private networks or this host (public), or none.
     #[arg(long, value_name = "MODE", default_value = "user", value_parser = values::network())]
     pub(crate) network: Network,
-    /// Let the box reach nothing but this host, e.g. deb.debian.org:443, '*.opensuse.org', 192.0.2.0/24
+    /// Let the box reach nothing but this host, e.g. packages.example:443, '*.example.org', 192.0.2.0/24
     /// or [2001:db8::1]:80; may be given more than once.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) allow: Vec<Allowed>,

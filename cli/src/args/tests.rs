@@ -139,7 +139,7 @@ const ROWS: &[Row] = &[
     ("--no-snapshot", |o| o.no_snapshot),
     ("--network=none", |o| o.network == Network::None),
     ("--network=public", |o| o.network == Network::Public),
-    ("--allow=deb.debian.org:443", |o| {
+    ("--allow=packages.example:443", |o| {
         o.allow.len() == 1 && o.allow[0].port == Some(443)
     }),
     ("--machine=q35", |o| {

@@ -55,7 +55,7 @@ pub enum Host {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{0}' is not a destination: write a name, '*.' and a name, an address or a network, with a port \
-     or without, e.g. deb.debian.org:443, 192.0.2.7, 198.51.100.0/24 or [2001:db8::1]:80"
+     or without, e.g. packages.example:443, 192.0.2.7, 198.51.100.0/24 or [2001:db8::1]:80"
 )]
 pub struct NotADestination(String);
 
@@ -185,9 +185,9 @@ mod tests {
     #[test]
     fn destinations_are_parsed_and_written_back() {
         for text in [
-            "deb.debian.org",
-            "deb.debian.org:443",
-            "*.opensuse.org:80",
+            "packages.example",
+            "packages.example:443",
+            "*.example.org:80",
             "192.0.2.7",
             "192.0.2.7:8080",
             "198.51.100.0/24",
@@ -201,8 +201,11 @@ mod tests {
             assert_eq!(parsed.to_string(), text);
         }
         assert_eq!(
-            "Deb.Debian.ORG.:80".parse::<Allowed>().unwrap().to_string(),
-            "deb.debian.org:80"
+            "Packages.EXAMPLE.:80"
+                .parse::<Allowed>()
+                .unwrap()
+                .to_string(),
+            "packages.example:80"
         );
         assert_eq!(
             "[::1]".parse::<Allowed>().unwrap().to_string(),

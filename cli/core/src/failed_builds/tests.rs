@@ -202,7 +202,7 @@ fn what_a_guest_named_result_log_is_no_way_to_other_files() {
 fn a_limited_network_stays_limited() {
     let mut sandbox = Sandbox::new();
     sandbox.plan.network = Network::Public;
-    sandbox.plan.allow = vec!["deb.debian.org:443".parse().unwrap()];
+    sandbox.plan.allow = vec!["packages.example:443".parse().unwrap()];
     sandbox.plan.host_proxies = vec!["127.0.0.1:3128".parse().unwrap()];
     let (build, _) = sandbox.keep();
     let kept = sandbox.builds.get(Some(&build.record.id)).unwrap();

@@ -321,7 +321,7 @@ mod tests {
             ("http_proxy", "http://me:s3cret@127.0.0.1:3128"),
             ("https_proxy", "http://proxy.example:3128"),
         ];
-        let closed = machine(&variables, Network::User, &["deb.debian.org"]);
+        let closed = machine(&variables, Network::User, &["packages.example"]);
         assert!(closed.environment.is_empty() && closed.services.is_empty());
         assert_eq!(closed.notes.len(), 2);
         assert!(!closed.notes.concat().contains("s3cret"));

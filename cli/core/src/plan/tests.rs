@@ -203,12 +203,12 @@ fn what_a_network_reaches_is_shown_and_recorded() {
     );
     let limited = plan(|request| {
         request.network = Network::Public;
-        request.allow = vec!["deb.debian.org:443".parse().unwrap()];
+        request.allow = vec!["packages.example:443".parse().unwrap()];
     })
     .unwrap();
     let text = limited.describe();
     assert!(
-        text.contains("deb.debian.org:443 and nothing else, at public"),
+        text.contains("packages.example:443 and nothing else, at public"),
         "{text}"
     );
     let policy = limited.policy().unwrap();
