@@ -27,26 +27,35 @@ pub struct Space {
 }
 
 impl Space {
-    /// Returns the space of the file system that has `path`; `None` if the host does not know.
+    /// Returns the space of the file system that has `path`; `None` if it is not known.
     pub fn at(path: &Path) -> Option<Space> {
-        statvfs(path).ok().map(|stat| Space::of(&stat))
+        statvfs(path).ok().and_then(|stat| Space::of(&stat))
     }
 
-    /// Returns the space of the file system that an open file is in.
+    /// Returns the space of the file system that an open file is in; `None` if it is not known.
     pub fn of_file(file: &impl AsFd) -> Option<Space> {
-        fstatvfs(file).ok().map(|stat| Space::of(&stat))
+        fstatvfs(file).ok().and_then(|stat| Space::of(&stat))
     }
 
     #[allow(
         clippy::useless_conversion,
         reason = "the numbers' types depend on the target"
     )]
-    fn of(stat: &Statvfs) -> Space {
+    fn of(stat: &Statvfs) -> Option<Space> {
         let unit = u64::from(stat.fragment_size());
-        Space {
-            free: u64::from(stat.blocks_available()).saturating_mul(unit),
-            reserve: RESERVE.min(u64::from(stat.blocks()).saturating_mul(unit) / PART),
-        }
+        let bytes = |blocks: u64| blocks.saturating_mul(unit);
+        Space::of_bytes(
+            bytes(u64::from(stat.blocks())),
+            bytes(u64::from(stat.blocks_available())),
+        )
+    }
+
+    /// A file system of no size is one that does not tell: FUSE's default is an answer of zeros.
+    fn of_bytes(total: u64, free: u64) -> Option<Space> {
+        (total > 0).then(|| Space {
+            free,
+            reserve: RESERVE.min(total / PART),
+        })
     }
 
     /// Whether `needed` bytes can be written with the reserve left.
@@ -135,6 +144,8 @@ mod tests {
             reserve: 10,
         };
         assert!(space.has(90) && !space.has(91) && !space.has(u64::MAX));
+        assert_eq!(Space::of_bytes(0, 0), None);
+        assert_eq!(Space::of_bytes(160, 100), Some(space));
         let dir = tempfile::tempdir().unwrap();
         let here = Space::at(dir.path()).unwrap();
         assert!(here.reserve <= RESERVE);
