@@ -220,15 +220,21 @@ impl Dir {
     /// Fails if one of them is not there, or cannot be moved.
     pub fn exchange(&self, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
         match self.rename(name, to, new, RenameFlags::EXCHANGE) {
-            // The file system does not know the flag (NFS): the same in steps.
-            Err(error) if unknown_flag(&error) => {
-                let aside = OsStr::new(ASIDE);
-                to.move_to(new, self, aside)?;
-                self.move_to(name, to, new)?;
-                self.move_to(aside, self, name)
-            }
+            // The file system does not know the flag (NFS).
+            Err(error) if unknown_flag(&error) => self.exchange_in_steps(name, to, new),
             result => result,
         }
+    }
+
+    fn exchange_in_steps(&self, name: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        let aside = OsStr::new(ASIDE);
+        to.move_to(new, self, aside)?;
+        if let Err(error) = self.move_to(name, to, new) {
+            // Back to where it was: this folder may be removed with everything in it.
+            let _ = self.move_to(aside, to, new);
+            return Err(error);
+        }
+        self.move_to(aside, self, name)
     }
 
     /// Gives the user every right on the file or folder `name`, whatever mode it has.
@@ -390,6 +396,24 @@ mod tests {
         assert_eq!(kind("fifo"), FileKind::Special);
         assert_eq!(open.find("none".as_ref()).unwrap(), None);
         assert_eq!(open.names().unwrap().count(), 5);
+    }
+
+    #[test]
+    fn an_exchange_in_steps_that_fails_leaves_all_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = Dir::open(dir.path()).unwrap();
+        let folder = open.make_folder("folder".as_ref(), 0o755).unwrap();
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).ok();
+        fs::write(dir.path().join("there"), "old").unwrap();
+        let exchange = || folder.exchange_in_steps("new".as_ref(), &open, "there".as_ref());
+        assert!(exchange().is_err());
+        assert_eq!(read("there").as_deref(), Some("old"));
+        assert_eq!(folder.names().unwrap().count(), 0);
+        fs::write(dir.path().join("folder/new"), "new").unwrap();
+        exchange().unwrap();
+        assert_eq!(read("there").as_deref(), Some("new"));
+        assert_eq!(read("folder/new").as_deref(), Some("old"));
+        assert_eq!(folder.names().unwrap().count(), 1);
     }
 
     #[test]

@@ -85,15 +85,17 @@ fn is_removed(parent: &Dir, name: &OsStr) -> io::Result<bool> {
 }
 
 fn try_to_remove(parent: &Dir, name: &OsStr) -> io::Result<bool> {
-    match parent.remove(name) {
+    let refused = match parent.remove(name) {
         Ok(()) => return Ok(true),
         // unlink(2): Linux returns EISDIR for a folder, POSIX wants EPERM.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EISDIR | libc::EPERM)) => {}
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EISDIR | libc::EPERM)) => error,
         Err(error) => return Err(error),
-    }
+    };
     match parent.remove_folder(name) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+        // It is no folder, and EPERM has another reason.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(refused),
         Err(error) => Err(error),
     }
 }
