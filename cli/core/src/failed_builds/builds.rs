@@ -29,6 +29,9 @@ pub(super) const MOST_BYTES: u64 = 32 << 30;
 /// Name of the folder in the box store.
 pub(super) const FOLDER: &str = ".builds";
 
+/// Beginning of the names of builds that are being removed.
+const REMOVED: &str = ".removed-";
+
 /// Name of the file with the end of the console, in a build's folder.
 pub(super) const CONSOLE_NAME: &str = "console.log";
 
@@ -148,6 +151,7 @@ impl FailedBuilds {
     pub fn remove(&self, id: &str) -> Result<u64, FailedBuildError> {
         let folder = self.folder.join(id);
         let builds = Dir::open(&self.folder).map_err(IoError::on("open", &self.folder))?;
+        sweep(&builds);
         let handle = builds
             .folder(OsStr::new(id))
             .map_err(IoError::on("open", &folder))?;
@@ -158,7 +162,7 @@ impl FailedBuilds {
         .map_err(|_| FailedBuildError::InUse(id.to_owned()))?;
         let freed = bytes(&folder);
         // Out of sight at once: what is half removed is no build.
-        let grave = OsString::from(format!(".removed-{id}"));
+        let grave = OsString::from(format!("{REMOVED}{id}"));
         builds
             .move_to(OsStr::new(id), &builds, &grave)
             .and_then(|()| remove_tree(&builds, &grave, &StopCheck::default()))
@@ -168,6 +172,7 @@ impl FailedBuilds {
 
     /// Removes the oldest builds while there are too many. Returns their names.
     pub(super) fn limit(&self) -> Result<Vec<String>, FailedBuildError> {
+        sweep(&Dir::open(&self.folder).map_err(IoError::on("open", &self.folder))?);
         let mut ids = self.ids()?;
         let newest = ids.pop();
         let mut total = newest.map_or(0, |id| bytes(&self.folder.join(id)));
@@ -180,6 +185,23 @@ impl FailedBuilds {
             }
         }
         Ok(gone)
+    }
+}
+
+/// Removes what a process left that was killed while it removed a build. What cannot be removed now is
+/// removed later.
+fn sweep(builds: &Dir) {
+    let names = builds.names().into_iter().flatten().flatten();
+    let left = names.filter(|name| name.as_encoded_bytes().starts_with(REMOVED.as_bytes()));
+    for name in left.collect::<Vec<_>>() {
+        let Ok(handle) = builds.folder(&name) else {
+            continue;
+        };
+        // Another process may be at it.
+        let handle = File::from(OwnedFd::from(handle));
+        if let Ok(_alone) = Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
+            let _ = remove_tree(builds, &name, &StopCheck::default());
+        }
     }
 }
 

@@ -156,6 +156,23 @@ fn the_oldest_go() {
 }
 
 #[test]
+fn what_a_killed_removal_left_is_removed() {
+    let sandbox = Sandbox::new();
+    sandbox.keep();
+    let grave = || {
+        let grave = sandbox.dir.path().join(FOLDER).join(".removed-small-1");
+        fs::create_dir(&grave).unwrap();
+        fs::write(grave.join("changes"), "x").unwrap();
+    };
+    grave();
+    sandbox.keep();
+    assert_eq!(sandbox.left(), ["small-1", "small-2"]);
+    grave();
+    sandbox.builds.remove("small-1").unwrap();
+    assert_eq!(sandbox.left(), ["small-2"]);
+}
+
+#[test]
 fn a_damaged_record_is_reported() {
     let sandbox = Sandbox::new();
     let (build, _) = sandbox.keep();
