@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,20 @@ impl Lines {
                 self.partial.clear();
             }
         }
+    }
+
+    /// Takes bytes, and writes each complete line.
+    ///
+    /// # Errors
+    /// Fails if one cannot be written.
+    pub fn write(&mut self, bytes: &[u8], target: &mut impl Write) -> io::Result<()> {
+        let mut written = Ok(());
+        self.push(bytes, |line| {
+            if written.is_ok() {
+                written = writeln!(target, "{line}");
+            }
+        });
+        written
     }
 
     /// The incomplete last line, if there is one.
@@ -235,8 +249,6 @@ impl Pulse {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     #[test]

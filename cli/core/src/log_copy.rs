@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use boxbuild_host::stop::StopCheck;
 use boxbuild_host::umask::umask;
 use boxbuild_host::untrusted::{Dir, Replacement};
 
+use crate::kiwi_log::Lines;
 use crate::output_dir::TargetDir;
 
 /// Longest log that is copied as a whole, in bytes; of a longer one, the end. kiwi's have some megabytes.
@@ -24,10 +25,29 @@ const BLOCK: usize = 256 << 10;
 /// # Errors
 /// Fails if one cannot be read or the other written, or `stop` says to stop.
 pub fn copy(log: &File, copy: &mut File, stop: &StopCheck) -> io::Result<()> {
+    pieces(log, stop, |piece| copy.write_all(piece))
+}
+
+/// Shows the log on a terminal, to which it must do nothing.
+fn show(log: &File, terminal: &mut File, stop: &StopCheck) -> io::Result<()> {
+    let mut lines = Lines::default();
+    let mut terminal = io::LineWriter::new(terminal);
+    pieces(log, stop, |piece| lines.write(piece, &mut terminal))?;
+    lines
+        .rest()
+        .map_or(Ok(()), |rest| writeln!(terminal, "{rest}"))
+}
+
+/// Hands the log on in pieces; of one that is too long, the end.
+fn pieces(
+    log: &File,
+    stop: &StopCheck,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let length = log.metadata()?.len();
     let mut position = length.saturating_sub(LONGEST);
     if position > 0 {
-        writeln!(copy, "[boxbuild: the first {position} bytes are left out]")?;
+        take(format!("[boxbuild: the first {position} bytes are left out]\n").as_bytes())?;
     }
     let mut buffer = vec![0; BLOCK];
     while position < length {
@@ -35,7 +55,7 @@ pub fn copy(log: &File, copy: &mut File, stop: &StopCheck) -> io::Result<()> {
         match log.read_at(&mut buffer, position) {
             Ok(0) => break,
             Ok(count) => {
-                copy.write_all(&buffer[..count])?;
+                take(&buffer[..count])?;
                 position += count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -80,6 +100,7 @@ impl LogCopy {
     /// Fails if that is not possible, or `stop` says to stop.
     pub fn write(self, log: &File, stop: &StopCheck) -> Result<(), IoError> {
         let copied = match self.place {
+            Place::Stream(mut stream) if stream.is_terminal() => show(log, &mut stream, stop),
             Place::Stream(mut stream) => copy(log, &mut stream, stop),
             Place::File { folder, name } => Replacement::begin(&folder, &name, 0o666 & !umask())
                 .and_then(|mut new| {
@@ -107,8 +128,8 @@ fn place(path: &Path, target: &TargetDir) -> io::Result<Place> {
         // Links in there may be of an earlier guest.
         return file(target.dir().try_clone()?, path);
     }
-    // /dev/stdout and the like are open already, whatever they are.
-    let is_open = path.starts_with("/dev") || path.starts_with("/proc");
+    // /dev/stdout and the like are links to what is open already, whatever that is.
+    let is_open = (path.starts_with("/dev") || path.starts_with("/proc")) && path.is_symlink();
     match path.metadata() {
         Ok(metadata) if metadata.is_file() && !is_open => {
             // Where a link of the user's leads.
@@ -137,6 +158,7 @@ fn place(path: &Path, target: &TargetDir) -> io::Result<Place> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Read;
     use std::os::unix::fs::symlink;
 
     use boxbuild_host::interrupt::Interrupt;
@@ -197,6 +219,49 @@ mod tests {
         for copy in ["was shared/copy", "was shared/copy2", "target/copy"] {
             assert!(path(copy).symlink_metadata().unwrap().is_file(), "{copy}");
         }
+    }
+
+    #[test]
+    fn a_log_does_nothing_to_the_terminal_that_it_is_copied_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = TargetDir::acquire(&dir.path().join("target")).unwrap();
+        fs::write(dir.path().join("log"), "one\x1b[2J\ntwo\u{9b}x").unwrap();
+        let log = File::open(dir.path().join("log")).unwrap();
+        let terminal = nix::pty::openpty(None, None).unwrap();
+        let path = format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(&terminal.slave)
+        );
+        LogCopy::find(Path::new(&path), &target)
+            .unwrap()
+            .write(&log, &StopCheck::default())
+            .unwrap();
+        let mut slave = File::from(terminal.slave);
+        slave.write_all(b"END").unwrap();
+        let (mut master, mut shown) = (File::from(terminal.master), Vec::new());
+        while !shown.ends_with(b"END") {
+            let mut piece = [0; 100];
+            let count = master.read(&mut piece).unwrap();
+            shown.extend_from_slice(&piece[..count]);
+        }
+        assert_eq!(shown, b"one\r\ntwox\r\nEND");
+    }
+
+    #[test]
+    fn a_regular_file_in_memory_is_replaced() {
+        let Ok(dir) = tempfile::tempdir_in("/dev/shm") else {
+            eprintln!("skipped: a_regular_file_in_memory_is_replaced: there is no /dev/shm");
+            return;
+        };
+        let path = |name: &str| dir.path().join(name);
+        let target = TargetDir::acquire(&path("target")).unwrap();
+        fs::write(path("log"), "log").unwrap();
+        let log = File::open(path("log")).unwrap();
+        for _ in 0..2 {
+            let copy = LogCopy::find(&path("copy"), &target).unwrap();
+            copy.write(&log, &StopCheck::default()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(path("copy")).unwrap(), "log");
     }
 
     #[test]

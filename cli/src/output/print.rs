@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 
 use boxbuild_core::kiwi_log::Lines;
+use boxbuild_host::secret;
 use boxbuild_host::text::screen;
 
 use super::text::error_lines;
@@ -33,13 +34,7 @@ fn copy_lines(source: &mut impl Read, target: &mut impl Write) -> io::Result<()>
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        let mut written = Ok(());
-        lines.push(&buffer[..count], |line| {
-            if written.is_ok() {
-                written = writeln!(target, "{line}");
-            }
-        });
-        written?;
+        lines.write(&buffer[..count], target)?;
     }
     lines
         .rest()
@@ -67,7 +62,7 @@ pub(crate) fn print_usage_error(error: &clap::Error) {
         // clap's prefix cannot be set.
         let text = error.render().ansi().to_string();
         let text = text.replacen(CLAP_PREFIX, "boxbuild:", 1);
-        let _ = write!(anstream::stderr(), "{text}");
+        let _ = write!(anstream::stderr(), "{}", screen(&secret::redact(&text)));
     } else {
         let _ = error.print();
     }
@@ -77,7 +72,7 @@ pub(crate) fn print_usage_error(error: &clap::Error) {
 pub(crate) fn usage_error_text(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let text = text.strip_prefix(CLAP_PREFIX).unwrap_or(&text);
-    text.trim_start().to_owned()
+    secret::redact(text.trim_start()).into_owned()
 }
 
 fn unless_closed(written: io::Result<()>) -> Result<()> {
