@@ -45,7 +45,7 @@ impl BootHistory {
     }
 
     /// Returns how the box was last brought up.
-    #[allow(clippy::disallowed_methods, reason = "a cache of boxbuild's own")]
+    #[expect(clippy::disallowed_methods, reason = "a cache of boxbuild's own")]
     pub fn recall(&self) -> Option<BootOutcome> {
         let mut text = fs::read_to_string(self.path.as_ref()?).ok()?;
         text.truncate(text.floor_char_boundary(LONGEST));

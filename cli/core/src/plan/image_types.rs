@@ -1,10 +1,5 @@
 //! Image types, as far as a container must know them: which ones need loop devices.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "the description is the user's, links in it among them"
-)]
-
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;

@@ -13,7 +13,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::error::BuildError;
 
 /// The initial ramdisk of a box that is booted by its own init.
-#[allow(clippy::disallowed_methods, reason = "a file of the box store")]
+#[expect(clippy::disallowed_methods, reason = "a file of the box store")]
 pub(super) fn compat(installed: &InstalledBox) -> Result<OwnedFd, BuildError> {
     let path = installed.path(&installed.info.initrd);
     match File::open(&path) {
@@ -47,7 +47,7 @@ pub(super) fn seed() -> String {
     random().unwrap_or_default()
 }
 
-#[allow(clippy::disallowed_methods, reason = "a device of the host")]
+#[expect(clippy::disallowed_methods, reason = "a device of the host")]
 fn random() -> io::Result<String> {
     let mut bytes = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
@@ -55,7 +55,7 @@ fn random() -> io::Result<String> {
 }
 
 /// What a fast boot needs of the box's own initrd.
-#[allow(clippy::disallowed_methods, reason = "a file of the box store")]
+#[expect(clippy::disallowed_methods, reason = "a file of the box store")]
 fn boot_initrd(init: Init, info: &BoxInfo, installed: &InstalledBox) -> io::Result<File> {
     let path = installed.path(&info.initrd);
     match init {

@@ -162,7 +162,6 @@ fn public(path: &Path) -> PathBuf {
     name.into()
 }
 
-#[allow(clippy::disallowed_methods, reason = "a key of the user's")]
 fn text(path: &Path) -> io::Result<String> {
     let mut text = Vec::new();
     input::open(path)?.take(LONGEST).read_to_end(&mut text)?;

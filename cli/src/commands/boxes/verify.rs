@@ -47,7 +47,7 @@ pub(super) fn verify(store: &Store, names: &[String]) -> Result<String> {
 }
 
 /// Returns what is wrong with the files of a box.
-#[allow(clippy::disallowed_methods, reason = "files of the box store")]
+#[expect(clippy::disallowed_methods, reason = "files of the box store")]
 fn problems(installed: &InstalledBox, progress: &mut Progress) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for file in installed.info.files() {
