@@ -5,6 +5,7 @@ use std::path::Path;
 use boxbuild_core::output_dir;
 use boxbuild_core::plan::Plan;
 use boxbuild_core::run::{Failure, Outcome, Reason, Run};
+use boxbuild_host::secret;
 
 use super::event::{BuildOutcome, BuildResult, KeptBuild, PhaseTime, ResultFile};
 use super::print::{print_line, print_text};
@@ -57,8 +58,13 @@ fn failed(failure: &Failure, plan: &Plan) -> BuildOutcome {
     });
     BuildOutcome::Failed {
         reason: failure.reason.word().to_owned(),
-        message: failure.reason.to_string(),
-        last_lines: failure.last_lines.clone(),
+        message: redacted(&failure.reason.to_string()),
+        // kiwi logs the addresses of its repositories.
+        last_lines: failure
+            .last_lines
+            .iter()
+            .map(|line| redacted(line))
+            .collect(),
         log: failure.log.as_deref().map(lossy),
         kept,
         hint: hint(&failure.reason, plan),
@@ -79,6 +85,10 @@ fn hint(reason: &Reason, plan: &Plan) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+fn redacted(text: &str) -> String {
+    secret::redact(text).into_owned()
 }
 
 fn lossy(path: &Path) -> String {

@@ -161,7 +161,9 @@ impl Row {
                         })
                         .collect(),
                     published: None,
-                    problem: repository.err().map(|error| error.to_string()),
+                    problem: repository
+                        .err()
+                        .map(|error| secret::redact(&error.to_string()).into_owned()),
                 });
             }
         }
