@@ -1,8 +1,8 @@
 //! Files that a user or a description names: configuration, keys, lists.
 //!
-//! A description may come from anywhere, and its files may be links: to a device that never ends, a
-//! pipe that nobody writes to, or a file of any size. Links are followed, but what they lead to must
-//! be a regular file, and its length is bounded.
+//! A description may come from anywhere, and its files may be links: to an endless
+//! device, a pipe without a writer, or a file of any size. Links are followed, but only to regular
+//! files, of which a bounded length is read.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`plain`] | one line of a log, a console or a server |
 //! | [`shown`], [`shown_path`] | a name or a word within a line of ours |
-//! | [`screen`] | everything that is printed, once more, whoever wrote it |
+//! | [`screen`] | all output, as the last step before it is printed |
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -63,7 +63,7 @@ pub fn plain(bytes: &[u8]) -> String {
 }
 
 /// A name or a word within a line: harmful characters, ends of lines among them, are shown as
-/// escapes, so that two names never look the same.
+/// escapes, so that a name neither begins a line nor reorders the text around it.
 pub fn shown(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_harmful) {
         return Cow::Borrowed(text);

@@ -67,7 +67,7 @@ pub(crate) struct BuildOptions {
     /// Internet but not to private networks or this host (public), or none.
     #[arg(long, value_name = "MODE", default_value = "user", value_parser = values::network())]
     pub(crate) network: Network,
-    /// Let the box reach nothing but this host, e.g. packages.example:443, '*.example.org', 192.0.2.0/24
+    /// Let the box reach this destination only, e.g. packages.example:443, '*.example.org', 192.0.2.0/24
     /// or [2001:db8::1]:80; may be given more than once.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) allow: Vec<Allowed>,
@@ -88,8 +88,8 @@ pub(crate) struct BuildOptions {
     /// device (tbz, docker, oci, appx).
     #[arg(long, requires = "container")]
     pub(crate) rootless: bool,
-    /// Refuse to build where the kernel of this host cannot confine the processes that work on what the
-    /// box says (Landlock, filters of system calls); without this a note tells.
+    /// Refuse to build where the kernel of this host cannot confine the processes that handle input from
+    /// the box (Landlock, filters of system calls); by default, a note says so and the build runs.
     #[arg(long, conflicts_with = "container")]
     pub(crate) require_confinement: bool,
     /// Let the box write into the description folder, for scripts that change it.

@@ -19,8 +19,8 @@ const MOST: usize = 8192;
 /// Longest manifest that is read, in bytes.
 const LONGEST: u64 = 8 << 20;
 
-/// The results of earlier builds. Whoever can write into the folder can write this: it can only tell
-/// more of the folder's own entries to be replaced.
+/// The results of earlier builds. Every user who can write into the folder can write this: all that it
+/// can do is to let more of the folder's own entries be replaced.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Manifest {
     /// The oldest first. A name can be there twice: what is being published, and what it replaces.

@@ -31,7 +31,8 @@ pub enum BuildError {
     OutputDir(#[from] OutputDirError),
     /// A guest, or another process, has put something else in the place of a folder.
     #[error(
-        "{} was replaced while the box was booted: the build is not tried again with what is there now",
+        "{} was replaced while the box was booted, and the build is not tried again with what is there \
+         now: check it, and build again",
         shown_path(.0)
     )]
     Replaced(PathBuf),

@@ -55,7 +55,7 @@ fn one_source_does_not_drown_another_and_all_have_a_limit() {
 }
 
 #[test]
-fn nobody_who_listens_costs_a_few_texts_and_the_first_gets_them() {
+fn without_a_receiver_a_few_notices_wait_for_the_first() {
     let notices = Notices::new();
     let mut now = Instant::now();
     for line in 0..60 {
@@ -120,7 +120,7 @@ fn a_warning_of_a_package_becomes_a_notice() {
         collected.finish(),
         ["again", "again", "again", "7 more warnings are not shown"]
     );
-    // Whoever comes next gets what comes between.
+    // The next receiver gets what was logged between.
     log::warn!(target: "boxbuild_vmm", "between two runs");
     assert_eq!(collect().take(), ["between two runs"]);
 }
