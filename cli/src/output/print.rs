@@ -88,6 +88,14 @@ fn unless_closed(written: io::Result<()>) -> Result<()> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_wrong_command_line_is_quoted_without_its_secrets() {
+        let text = "error: no option --add-repo=https://me:s3cret@host/x\n";
+        let error = clap::Error::raw(clap::error::ErrorKind::UnknownArgument, text);
+        let shown = usage_error_text(&error);
+        assert!(shown.contains("https://***@host/x"), "{shown}");
+    }
+
     /// Fault 13: `boxbuild logs` showed the log byte by byte.
     #[test]
     fn a_log_does_nothing_to_the_terminal() {
