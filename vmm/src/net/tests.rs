@@ -522,6 +522,26 @@ fn routers_and_neighbours_over_ipv6() {
     }
 }
 
+/// A host that comes to another network while its guest runs.
+#[test]
+fn a_router_is_advertised_as_soon_as_the_host_has_one() {
+    let config = NetworkConfig::default();
+    let host = config.host.clone();
+    let mut guest = Guest::new(config, false);
+    let own = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9);
+    let routers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+    let ends = (IpAddr::V6(own), IpAddr::V6(routers));
+    let solicitation = vec![133, 0, 0, 0, 0, 0, 0, 0];
+    let question = from_guest(with_headers(ends, ICMPV6, 255, &solicitation));
+    for ipv6 in [false, true, false] {
+        host.set(HostNetwork {
+            ipv6,
+            ..HostNetwork::default()
+        });
+        assert_eq!(guest.answer(&question).is_some(), ipv6);
+    }
+}
+
 #[test]
 fn the_gateway_answers_echo() {
     let mut guest = Guest::new(NetworkConfig::default(), false);

@@ -76,6 +76,8 @@ pub(super) enum Wish {
     Stop,
     /// Tell [`Report::Figures`].
     Figures,
+    /// The host has come to another network.
+    HostNetwork(HostNetwork),
     /// Write the map of the changes into the file that comes with it.
     WriteMap,
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use boxbuild_host::text::plain;
+use boxbuild_vmm::net::{CurrentNetwork, HostNetwork};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::monitor::{Monitor, Shutdown};
@@ -33,6 +34,8 @@ pub(super) struct Follower {
     monitor: Monitor,
     /// Why a share does not work any more.
     fault: Option<Fault>,
+    /// What the machine's network knows of the host's.
+    host: Option<CurrentNetwork>,
     events: EventSender,
 }
 
@@ -51,6 +54,7 @@ impl Follower {
         shared: Arc<Shared>,
         streams: Streams,
         errors: OwnedFd,
+        host: Option<CurrentNetwork>,
         events: EventSender,
     ) -> Follower {
         Follower {
@@ -60,6 +64,7 @@ impl Follower {
             last_words: Vec::new(),
             monitor: Monitor::default(),
             fault: None,
+            host,
             events,
         }
     }
@@ -95,6 +100,9 @@ impl Follower {
             if looked.elapsed() > Duration::from_secs(1) {
                 looked = Instant::now();
                 self.measure();
+                if let Some(host) = &self.host {
+                    host.set(HostNetwork::read());
+                }
             }
         };
         // The shares are still before the end is told: what is in them is final.
