@@ -109,6 +109,7 @@ impl Nat {
                 Ok(id) => id,
                 Err(error) => {
                     log::debug!("nothing can be sent to {host}: {error}");
+                    self.count_failure(kind == Kind::Question);
                     return None;
                 }
             },
@@ -143,8 +144,13 @@ impl Nat {
             .associations
             .get(&id)
             .is_some_and(Association::is_question);
-        self.failures = self.failures.wrapping_add(usize::from(question));
+        self.count_failure(question);
         self.remove(id);
+    }
+
+    /// Has the next question go to another name server if this one was not sent or not answered.
+    fn count_failure(&mut self, question: bool) {
+        self.failures = self.failures.wrapping_add(usize::from(question));
     }
 
     /// Takes what has come for an association, but not without end: what is left is an event of the next
