@@ -31,13 +31,13 @@ try() {
 }
 ";
 
-/// Greets everybody at a port of `ip`, which it returns.
+/// Greets every caller at a port of `ip`, which it returns.
 fn greeter(ip: impl Into<IpAddr>) -> u16 {
     let listener = TcpListener::bind((ip.into(), 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            // Whoever is gone misses nothing.
+            // A caller that is gone misses nothing.
             let _ = stream.and_then(|mut stream| stream.write_all(b"hello\n"));
         }
     });
