@@ -10,7 +10,7 @@ use crate::unusable::Unusable;
 /// How often a host's network is read again: a laptop may come to another one while a build runs.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Follows the host's network, for a machine whose process cannot.
+/// Follows the host's network, for a machine's that opens no file.
 #[derive(Debug)]
 pub(crate) struct NetworkWatch {
     known: HostNetwork,

@@ -17,6 +17,7 @@ use super::shared::{Shared, Streams};
 use super::shares::{Fault, News, ShareProcess};
 use crate::channel::EventSender;
 use crate::event::{Ended, Event};
+use crate::network::NetworkWatch;
 use crate::usage;
 
 /// How often the child is looked at when it says nothing.
@@ -77,6 +78,8 @@ impl Follower {
             Source::Errors,
         ];
         let mut looked = Instant::now();
+        // What the machine's network knows is told once more, which does no harm.
+        let mut network = NetworkWatch::new(HostNetwork::default());
         let status = loop {
             // The end is looked at before the last words are taken: nothing comes after it.
             let status = self.shared.status();
@@ -101,7 +104,10 @@ impl Follower {
                 looked = Instant::now();
                 self.measure();
                 if let Some(host) = &self.host {
-                    host.set(HostNetwork::read());
+                    network.look(|now| {
+                        host.set(now.clone());
+                        true
+                    });
                 }
             }
         };
