@@ -102,20 +102,19 @@ pub(crate) fn garbage(guest: &Path) {
         std::env::var(SECONDS).map_or(10, |seconds| seconds.parse().expect("a number of seconds"));
     let initrd = std::env::var_os(INITRD).expect("the ramdisk of the hostile guest");
     let end = Instant::now() + Duration::from_secs(seconds);
-    let mut whole = 0;
+    let (mut whole, mut samples) = (0, 0);
     for seed in 1_u64.. {
         let left = end.saturating_duration_since(Instant::now()).as_secs();
         if left == 0 && seed > 1 {
             break;
         }
-        whole += usize::from(once(
-            &guest.join("kernel"),
-            initrd.as_ref(),
-            left.max(1),
-            seed,
-        ));
+        let (came_to_its_end, seen) =
+            once(&guest.join("kernel"), initrd.as_ref(), left.max(1), seed);
+        whole += usize::from(came_to_its_end);
+        samples += seen;
     }
     assert!(whole > 0, "no guest came to its end");
+    assert!(samples > 0, "what the machine uses was never seen");
 }
 
 /// A console that has got most of a guest's memory in one buffer. It served all of that before it
@@ -143,8 +142,8 @@ pub(crate) fn long_chain(guest: &Path) {
     assert!(took < SOON_MS, "{took} ms");
 }
 
-/// Whether the guest came to its end.
-fn once(kernel: &Path, initrd: &Path, seconds: u64, seed: u64) -> bool {
+/// Whether the guest came to its end, and how often was looked what the machine uses.
+fn once(kernel: &Path, initrd: &Path, seconds: u64, seed: u64) -> (bool, usize) {
     let line = format!("console=ttyS0 panic=-1 quiet scribble={seconds} seed={seed}");
     let machine = Machine::bare(kernel)
         .arg("--initrd", initrd)
@@ -196,7 +195,7 @@ fn once(kernel: &Path, initrd: &Path, seconds: u64, seed: u64) -> bool {
     if let Some(line) = console.lines().rfind(|line| line.contains("SCRIBBL")) {
         println!("seed {seed}: {}", line.trim());
     }
-    console.contains("SCRIBBLED")
+    (console.contains("SCRIBBLED"), samples.len())
 }
 
 /// What the process uses is bounded, and does not grow with time.

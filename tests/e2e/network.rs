@@ -1,17 +1,25 @@
 //! What a box reaches over its network, and what is seen of the secrets that it is given for that.
 
+use std::ffi::CString;
 use std::fs;
-use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use boxbuild_tests::{Running, Sandbox, skip};
+use nix::libc;
 
 crate::tests! {
     Engine:
         one_port_of_the_loopback_is_open_to_a_box,
         only_what_is_allowed_is_reached,
+        a_host_that_changes_networks_keeps_its_boxs_names,
         a_public_network_reaches_no_address_of_this_host;
     Program:
         a_container_with_a_limited_network_is_refused;
@@ -31,13 +39,13 @@ try() {
 }
 ";
 
-/// Greets everybody at a port of `ip`, which it returns.
+/// Greets every caller at a port of `ip`, which it returns.
 fn greeter(ip: impl Into<IpAddr>) -> u16 {
     let listener = TcpListener::bind((ip.into(), 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            // Whoever is gone misses nothing.
+            // A caller that is gone misses nothing.
             let _ = stream.and_then(|mut stream| stream.write_all(b"hello\n"));
         }
     });
@@ -112,6 +120,77 @@ fn only_what_is_allowed_is_reached() {
     let plan = sandbox.build(&["--allow", &rule, "--dry-run"], &[]);
     plan.expect(0, &[]);
     assert!(plan.stdout.contains(&format!("{rule} and nothing else")));
+}
+
+/// A name server at `ip`, which refuses all questions. Returns those that come.
+fn name_server(ip: &str) -> Receiver<Vec<u8>> {
+    let socket = UdpSocket::bind((ip, 53)).unwrap();
+    let (sender, questions) = channel();
+    thread::spawn(move || {
+        let mut message = [0; 512];
+        while let Ok((len, from)) = socket.recv_from(&mut message) {
+            let _ = sender.send(message[..len].to_vec());
+            // An answer: "refused" (RFC 1035, section 4.1.1).
+            message[2] |= 0x80;
+            message[3] = 5;
+            let _ = socket.send_to(&message[..len], from);
+        }
+    });
+    questions
+}
+
+/// Lets `command`'s process, and no other, have `file` as its list of name servers.
+fn with_name_servers(command: &mut Command, file: &Path) {
+    let [file, list] = [file, Path::new("/etc/resolv.conf")]
+        .map(|path| CString::new(path.as_os_str().as_bytes()).unwrap());
+    let done = |result: i32| match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    // SAFETY: the closure only makes system calls.
+    unsafe {
+        command.pre_exec(move || {
+            let (none, private) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
+            done(libc::unshare(libc::CLONE_NEWNS))?;
+            done(libc::mount(none, c"/".as_ptr(), none, private, none.cast()))?;
+            let bind = libc::MS_BIND;
+            done(libc::mount(
+                file.as_ptr(),
+                list.as_ptr(),
+                none,
+                bind,
+                none.cast(),
+            ))
+        });
+    }
+}
+
+fn a_host_that_changes_networks_keeps_its_boxs_names() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip(
+            "a_host_that_changes_networks_keeps_its_boxs_names",
+            "only root can change a host's name servers",
+        );
+    }
+    let (home, away) = (name_server("127.77.0.1"), name_server("127.77.0.2"));
+    let sandbox = Sandbox::new(
+        "nslookup home.example 10.0.2.3; echo moving >>$log; sleep 12
+         nslookup away.example 10.0.2.3; touch /result/image",
+    );
+    let list = sandbox.path("resolv.conf");
+    fs::write(&list, "nameserver 127.77.0.1\n").unwrap();
+    let mut command = sandbox.build_command(&["--verbose"], &[]);
+    with_name_servers(&mut command, &list);
+    let mut build = Running::start(&mut command);
+    build.wait_for("moving");
+    fs::write(&list, "nameserver 127.77.0.2\n").unwrap();
+    build.finish().expect(0, &[]);
+    let has = |questions: Receiver<Vec<u8>>, name: &[u8]| {
+        let mut questions = questions.try_iter();
+        questions.any(|question| question.windows(name.len()).any(|part| part == name))
+    };
+    assert!(has(home, b"home"), "the first name server was not asked");
+    assert!(has(away, b"away"), "the second name server was not asked");
 }
 
 fn a_public_network_reaches_no_address_of_this_host() {

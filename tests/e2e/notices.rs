@@ -62,7 +62,7 @@ fn hide_landlock() -> io::Result<()> {
     }
 }
 
-/// The kvm engine logged it, and nobody read the log.
+/// The kvm engine only logged it.
 fn a_kernel_without_landlock_is_reported() {
     let sandbox = Sandbox::new("echo image >/result/image");
     let mut command = sandbox.build_command(&[], &[]);

@@ -36,6 +36,8 @@ struct Meeting {
 impl Meeting {
     fn of(front: &[&str]) -> Meeting {
         let sandbox = Sandbox::new(MEET);
+        // Other tests' builds have locks on the one that they share.
+        sandbox.own_disk();
         let builds: Vec<Running> = (0..COUNT)
             .map(|number| {
                 let mut command = sandbox.command(["--box", "small", "--engine", &engine()]);
@@ -168,12 +170,26 @@ fn assert_disk_once(meeting: &Meeting) {
         holders += usize::from(open.contains(&inode));
     }
     if closed >= COUNT {
-        return skip(
-            "three_builds_of_one_box_side_by_side, the disk is open once for each",
-            "only root can look into the machines' processes",
-        );
+        // Only root can look into the machines' processes; all can see their locks.
+        holders = locked(inode);
     }
     assert!(holders >= COUNT, "only {holders} processes have the disk");
+}
+
+/// How many open files have the image `inode` locked as one that they read (`vmm/src/disk/lock.rs`).
+fn locked(inode: u64) -> usize {
+    /// QEMU's "used for reading".
+    const READ: &str = "100";
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    let of_image = |line: &&str| {
+        // 1: OFDLCK ADVISORY READ -1 MAJOR:MINOR:INODE START END
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let file = words.get(5).and_then(|file| file.rsplit(':').next());
+        words.get(1) == Some(&"OFDLCK")
+            && words.get(6) == Some(&READ)
+            && file.is_some_and(|number| number.parse() == Ok(inode))
+    };
+    locks.lines().filter(of_image).count()
 }
 
 /// The box is replaced and removed while builds of it run: they end well.
@@ -208,9 +224,14 @@ fn builds_at_once_share_no_port() {
                 .collect::<Vec<_>>()
         })
         .collect();
+    let mut closed = 0;
     for process in meeting.processes() {
-        let Ok(entries) = fs::read_dir(process.join("fd")) else {
-            continue;
+        let entries = match fs::read_dir(process.join("fd")) {
+            Ok(entries) => entries,
+            Err(error) => {
+                closed += usize::from(error.kind() == ErrorKind::PermissionDenied);
+                continue;
+            }
         };
         for entry in entries.filter_map(Result::ok) {
             let Ok(link) = fs::read_link(entry.path()) else {
@@ -226,6 +247,12 @@ fn builds_at_once_share_no_port() {
                 process.display()
             );
         }
+    }
+    if closed > 0 {
+        skip(
+            "builds_at_once_share_no_port, jailed processes",
+            "only root can look into them",
+        );
     }
     for output in meeting.end().1 {
         output.expect(0, &[]);

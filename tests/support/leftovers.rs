@@ -24,8 +24,8 @@ pub fn assert_none(find: impl Fn() -> Vec<String>) {
 }
 
 /// Returns the names of the running processes that have `mark` as the value of [`MARK`], and of those
-/// that one of them has jailed: they have no environment. A jailed process without its parent belongs
-/// to everyone.
+/// that one of them has jailed: they have no environment, and what a normal user may read of them is
+/// their command line and status. A jailed process whose parent is gone counts for every mark.
 pub fn processes(mark: &str) -> Vec<String> {
     let mark = format!("{MARK}={mark}\0");
     let marked = |folder: &Path| {
@@ -35,6 +35,7 @@ pub fn processes(mark: &str) -> Vec<String> {
                 .any(|window| window == mark.as_bytes())
         })
     };
+    let reapers = ancestors();
     fs::read_dir("/proc")
         .unwrap()
         .filter_map(Result::ok)
@@ -42,8 +43,8 @@ pub fn processes(mark: &str) -> Vec<String> {
             let folder = entry.path();
             marked(&folder)
                 || jailed_by(&folder).is_some_and(|parent| {
-                    let parent = Path::new("/proc").join(parent.to_string());
-                    marked(&parent) || parent.ends_with("1")
+                    reapers.contains(&parent)
+                        || marked(&Path::new("/proc").join(parent.to_string()))
                 })
         })
         .filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok())
@@ -59,9 +60,29 @@ fn jailed_by(folder: &Path) -> Option<i32> {
     if !words.next()?.starts_with(b"jailed:") {
         return None;
     }
+    parent_of(folder)
+}
+
+/// Returns the parent of a process, by its folder in /proc.
+fn parent_of(folder: &Path) -> Option<i32> {
     let status = fs::read_to_string(folder.join("status")).ok()?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
     parent?.trim().parse().ok()
+}
+
+/// Returns this process and its ancestors. None of them jails anything; one of them gets what has lost its
+/// parent: process 1, or a reaper before it such as a session's systemd (prctl(2),
+/// `PR_SET_CHILD_SUBREAPER`).
+fn ancestors() -> Vec<i32> {
+    let mut process = std::process::id().cast_signed();
+    let mut found = vec![1, process];
+    while let Some(parent) = parent_of(&Path::new("/proc").join(process.to_string()))
+        && parent > 1
+    {
+        found.push(parent);
+        process = parent;
+    }
+    found
 }
 
 /// Returns the folders in /proc of the processes that the process `parent` has jailed.
@@ -135,17 +156,87 @@ pub fn work_folders(folder: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    use tempfile::TempDir;
 
     use super::*;
     use crate::Running;
 
+    /// What one test leaves behind on purpose, the others would find.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     #[test]
     fn a_process_with_the_mark_is_found() {
+        let _alone = alone();
         let mark = format!("leftovers-{}", std::process::id());
         let running = Running::start(Command::new("sleep").arg("1000").env(MARK, &mark));
         assert_eq!(processes(&mark), ["sleep"]);
         drop(running);
         assert_eq!(processes(&mark), [""; 0]);
+    }
+
+    /// Kills a process at its end, by its folder in /proc.
+    struct Killed(Pid);
+
+    impl Killed {
+        fn new(folder: &Path) -> Killed {
+            let pid = folder.file_name().unwrap().to_str().unwrap();
+            Killed(Pid::from_raw(pid.parse().unwrap()))
+        }
+    }
+
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = kill(self.0, Signal::SIGKILL);
+        }
+    }
+
+    /// Starts a shell with `script` in a folder with the program `sh jailed:test`, which has no
+    /// environment.
+    fn start(script: &str, mark: &str) -> (TempDir, Running) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(
+            folder.path().join("jailed:test"),
+            "while :; do sleep 1; done",
+        )
+        .unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(folder.path());
+        (folder, Running::start(command.env(MARK, mark)))
+    }
+
+    #[test]
+    fn a_jailed_process_of_a_marked_one_is_found() {
+        let _alone = alone();
+        let mark = format!("leftovers-jailed-{}", std::process::id());
+        let (_folder, mut running) = start("env -i sh jailed:test & wait", &mark);
+        let parent = running.pid().as_raw();
+        running.wait_until("the jailed process", |_| !jailed(parent).is_empty());
+        let _end = Killed::new(&jailed(parent)[0]);
+        assert_eq!(processes(&mark), ["sh", "sh"]);
+        assert_eq!(processes("another mark"), [""; 0]);
+    }
+
+    #[test]
+    fn a_jailed_process_without_its_parent_is_found() {
+        let _alone = alone();
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        let (folder, running) = start("env -i sh jailed:test >/dev/null 2>&1 & echo $! >pid", "");
+        running.finish().expect(0, &[]);
+        let pid = fs::read_to_string(folder.path().join("pid")).unwrap();
+        let orphan = Path::new("/proc").join(pid.trim());
+        let deadline = Instant::now() + scaled_timeout(20);
+        while jailed_by(&orphan).is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _end = Killed::new(&orphan);
+        assert_eq!(processes("any mark"), ["sh"]);
     }
 
     #[test]

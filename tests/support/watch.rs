@@ -29,7 +29,8 @@ pub struct Process {
     pub peak_kib: u64,
     /// Resident memory when it was last seen, in KiB.
     pub now_kib: u64,
-    /// Most open descriptors that were seen; 0 where they cannot be counted.
+    /// Most open descriptors that were seen. Where they cannot be counted (a jailed process, for a
+    /// normal user), the size of the process's table of them: at least as many, a power of two.
     pub files: usize,
 }
 
@@ -154,7 +155,8 @@ fn look(pid: Pid, seen: &mut BTreeMap<i32, Process>) {
     process.now_kib = number(&status, "VmRSS").unwrap_or(0);
     let peak = number(&status, "VmHWM").unwrap_or(0);
     process.peak_kib = process.peak_kib.max(peak);
-    let files = fs::read_dir(of(pid, "fd")).map_or(0, Iterator::count);
+    let table = number(&status, "FDSize").and_then(|size| usize::try_from(size).ok());
+    let files = fs::read_dir(of(pid, "fd")).map_or(table.unwrap_or(0), Iterator::count);
     process.files = process.files.max(files);
     let words = fs::read(of(pid, "cmdline")).unwrap_or_default();
     if !words.is_empty() {

@@ -66,7 +66,7 @@ const NEWEST_ABI: ABI = ABI::V5;
 /// The oldest useful one (Linux 5.19): can allow renames between directories.
 const OLDEST_ABI: ABI = ABI::V2;
 
-/// Confines the calling thread, and threads that it starts later, to the share of `fs` for good.
+/// Confines the calling thread, and threads that it starts later, irrevocably to the share of `fs`.
 ///
 /// The thread gets its own umask (0, so that modes of new files are the guest's). By Landlock it
 /// may open, create, rename and remove files only beneath the share's root, execute none, create

@@ -1,15 +1,52 @@
 //! The network of a machine, from what it may reach.
 
+use std::time::{Duration, Instant};
+
 use boxbuild_vmm::net::{self, HostNetwork, Nat, NetworkConfig, Policy, Reach};
 
 use crate::machine::Forward;
 use crate::unusable::Unusable;
 
+/// How often a host's network is read again: a laptop may come to another one while a build runs.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Follows the host's network, for a machine's that opens no file.
+#[derive(Debug)]
+pub(crate) struct NetworkWatch {
+    known: HostNetwork,
+    read: Instant,
+}
+
+impl NetworkWatch {
+    /// Follows it from where it was `known`.
+    pub(crate) fn new(known: HostNetwork) -> NetworkWatch {
+        NetworkWatch {
+            known,
+            read: Instant::now(),
+        }
+    }
+
+    /// Reads the host's network if it is time to, and tells it if it has changed. What `tell` could not
+    /// pass on (`false`) is told again the next time.
+    pub(crate) fn look(&mut self, tell: impl FnOnce(&HostNetwork) -> bool) {
+        if self.read.elapsed() >= INTERVAL {
+            self.read = Instant::now();
+            self.compare(HostNetwork::read(), tell);
+        }
+    }
+
+    fn compare(&mut self, now: HostNetwork, tell: impl FnOnce(&HostNetwork) -> bool) {
+        if self.known != now && tell(&now) {
+            self.known = now;
+        }
+    }
+}
+
 /// Returns the configuration of a network that reaches what `policy` says. The host's own is read now.
 pub(crate) fn network(policy: Policy, forward: Option<Forward>) -> NetworkConfig {
     NetworkConfig {
         policy,
-        host: HostNetwork::read(),
+        host: HostNetwork::read().into(),
         forward: forward.map(|forward| net::Forward {
             listener: forward.listener,
             port: forward.port,
@@ -54,4 +91,43 @@ pub fn describe_networks() -> Result<String, Unusable> {
          metadata services of clouds\n\
          a container (--container) has the host's network, which cannot be limited"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_the_hosts_network_is_told_until_it_is_heard_and_then_no_more() {
+        let host = |server: &str| HostNetwork {
+            name_servers: vec![server.parse().unwrap()],
+            ipv6: false,
+        };
+        let mut watch = NetworkWatch::new(host("192.0.2.1"));
+        let mut told = Vec::new();
+        for (now, heard) in [
+            ("192.0.2.1", true),
+            ("198.51.100.1", false),
+            ("198.51.100.1", true),
+            ("198.51.100.1", true),
+            ("192.0.2.1", true),
+        ] {
+            watch.compare(host(now), |now| {
+                told.push((now.name_servers[0].to_string(), heard));
+                heard
+            });
+        }
+        let told: Vec<_> = told
+            .iter()
+            .map(|(to, heard)| (to.as_str(), *heard))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("198.51.100.1", false),
+                ("198.51.100.1", true),
+                ("192.0.2.1", true)
+            ]
+        );
+    }
 }

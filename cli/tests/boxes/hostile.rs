@@ -208,6 +208,22 @@ fn a_public_server_does_not_lead_to_this_host() {
     assert!(sandbox.has(&set));
 }
 
+/// The beginning of what a server sends in place of a checksum stands in the message.
+#[test]
+fn a_servers_text_does_not_command_the_terminal() {
+    let sandbox = Sandbox::new();
+    Set::new(1, 10_000).publish(&sandbox.server);
+    // A title, a screen that is cleared in two ways, a line that is written over, text from right to left.
+    let text = "\x1b]0;owned\x07\x1b[2J\u{9b}2J\rover\u{202e}page";
+    let path = format!("{}.sha256", disk_path());
+    sandbox.server.put(&path, text);
+    let pull = sandbox.run(&["box", "pull", "test"]);
+    let shown = format!("{}{}", pull.stdout, pull.stderr);
+    let harmful = |char: char| char != '\n' && char.is_control() || char == '\u{202e}';
+    assert!(!shown.contains(harmful), "{shown:?}");
+    pull.expect(3, &["it begins with", "page"]);
+}
+
 /// Fault 28: any user of the host could lock what everyone can read, and builds waited for ever.
 #[test]
 fn locks_of_other_users_are_not_in_the_way() {

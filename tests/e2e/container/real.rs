@@ -171,7 +171,7 @@ fn a_published_image_is_fetched_as_the_options_allow() {
     };
     let pulls =
         |output: &ProcessOutput| output.stderr.contains("pull") || output.stdout.contains("pull");
-    // Fault 12: the proxy's password is seen by nobody, and reaches the image as it is.
+    // Fault 12: the proxy's password is in no command line, and reaches the image as it is.
     let secret = format!("s3cret{}", std::process::id());
     let proxy = format!("http://me:{secret}\"'%20@proxy.invalid:3128/ #x");
     let offline = {

@@ -74,10 +74,14 @@ fn find_below(folder: &Path, name: &str) -> Option<PathBuf> {
 }
 
 /// What a terminal would take as a command: control characters of ASCII and of C1 (ECMA-48), except for
-/// line ends and tabs.
+/// line ends and tabs; and those that change how the text around them is read (UAX #9, section 2).
 fn controls(text: &str) -> Vec<char> {
     let harmless = |char: &char| matches!(char, '\n' | '\t');
+    let turning = |char: &char| {
+        let marks = ['\u{61c}', '\u{200e}', '\u{200f}'];
+        marks.contains(char) || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     text.chars()
-        .filter(|char| char.is_control() && !harmless(char))
+        .filter(|char| turning(char) || char.is_control() && !harmless(char))
         .collect()
 }

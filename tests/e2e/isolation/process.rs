@@ -65,12 +65,12 @@ fn servers(build: &Running) -> Vec<Pid> {
     family
 }
 
-/// Whether this process only waits for the end of another one.
+/// Whether this process only waits for the end of another one: the shell of `boxbuild_host::reaper`,
+/// `sh -c SCRIPT boxbuild-reaper …`, and no other.
 fn is_reaper(process: Pid) -> bool {
     let words = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
-    let program = words.split(|byte| *byte == 0).next().unwrap_or_default();
-    let is_shell = [&b"sh"[..], b"/bin/sh"].contains(&program);
-    is_shell || program.ends_with(b"busybox")
+    let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
+    words.get(3) == Some(&&b"boxbuild-reaper"[..])
 }
 
 fn every_process_that_serves_the_guest_is_confined() {
@@ -83,8 +83,10 @@ fn every_process_that_serves_the_guest_is_confined() {
     let servers = servers(&build);
     let mut free = Vec::new();
     let mut cores = Vec::new();
+    let mut unseen = Vec::new();
     for server in &servers {
         let of_server = threads(*server);
+        unseen.extend(of_server.is_empty().then_some(*server));
         free.extend(
             of_server
                 .into_iter()
@@ -101,6 +103,7 @@ fn every_process_that_serves_the_guest_is_confined() {
         1
     };
     assert!(servers.len() >= least, "processes: {servers:?}");
+    assert!(unseen.is_empty(), "no thread is seen of {unseen:?}");
     assert!(free.is_empty(), "threads without a filter: {free:#?}");
     let dumped = |(_, limit): &&(Pid, String)| !limit.starts_with("0  ");
     let dumped: Vec<_> = cores.iter().filter(dumped).collect();

@@ -369,7 +369,7 @@ fn sockets_are_not_published() {
     guest.assert_nothing_left();
 }
 
-/// Three kinds of control characters; `names` would split none of them.
+/// Three kinds of control characters, and one that turns text around; `names` would split none of them.
 pub(super) fn control_names(guest: &Guest) {
     guest.script(&format!(
         "{IMAGE}cd /bundle; mkdir tree; echo plain >tree/plain
@@ -378,6 +378,7 @@ pub(super) fn control_names(guest: &Guest) {
              echo evil >\"$at/$(printf 'line\\nboxbuild: run this as root')\"
              echo evil >\"$at/$(printf 'c1\\302\\2332J')\"
              echo evil >\"$at/$(printf 'del\\177')\"
+             echo evil >\"$at/$(printf 'right\\342\\200\\256left')\"
              mkdir \"$at/$(printf 'folder\\r')\"
          done"
     ));

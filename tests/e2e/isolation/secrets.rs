@@ -20,7 +20,7 @@ crate::tests! {
 /// The password of the proxies' user.
 const PASSWORD: &str = "hunter2pass";
 
-/// Variables with the password, in both spellings and as nobody would write it.
+/// Variables with the password, in both spellings and in odd forms.
 const PROXIES: [(&str, &str); 4] = [
     ("http_proxy", "http://me:hunter2pass@10.1.2.3:3128/"),
     ("HTTPS_PROXY", "http://hunter2pass@10.1.2.3:3128/"),
@@ -36,7 +36,7 @@ fn assert_hidden(output: &ProcessOutput) {
     }
 }
 
-/// Command lines of all processes of the host, whoever started them, that have the password.
+/// Command lines of all processes of the host, of any user, that have the password.
 fn command_lines() -> Vec<String> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let lines = processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());

@@ -26,7 +26,7 @@ crate::tests! {
 /// The user `nobody`.
 const STRANGER: u32 = 65534;
 
-/// Opens everything to everybody, and gives the host some seconds.
+/// Opens everything to all users, and gives the host some seconds.
 const OPEN: &str = "cd /bundle; chmod 0777 .; mkdir tree; chmod 0777 tree
     echo image >tree/image; chmod 0666 tree/image image.raw result.log result.code
     chmod 0777 .; echo opened >>result.log\n";

@@ -13,11 +13,13 @@ crate::tests! {
         a_verbose_build_does_not_command_the_terminal;
 }
 
-/// For printf: sets a title, clears the screen in two ways, goes back to the line's start, and rings.
-const COMMANDS: &str = "\\033]0;owned\\007\\033[2J\\302\\2332J\\rover\\b\\b\\177\\017";
+/// For printf: sets a title, clears the screen in two ways, goes back to the line's start, rings, and has
+/// what follows shown from right to left (U+202E).
+const COMMANDS: &str =
+    "\\033]0;owned\\007\\033[2J\\302\\2332J\\rover\\b\\b\\177\\017\\342\\200\\256";
 
 /// Parts of [`COMMANDS`] as a terminal would see them.
-const SEEN: [&str; 4] = ["\x1b]0;", "\x1b[2J", "\u{9b}2J", "\rover"];
+const SEEN: [&str; 5] = ["\x1b]0;", "\x1b[2J", "\u{9b}2J", "\rover", "\u{202e}"];
 
 /// Runs boxbuild on a terminal and returns all that it shows there.
 fn on_a_terminal(guest: &Guest, words: &[&str], until: &str) -> String {
@@ -70,6 +72,7 @@ fn reports_do_not_command_the_terminal() {
         "for port in /sys/class/virtio-ports/*; do
              if grep -q control $port/name; then device=/dev/${{port##*/}}; fi
          done
+         [ -c \"$device\" ] || exit 9
          printf 'boxbuild 1 phase build\\nboxbuild 1 unfit {COMMANDS}why\\n' >$device
          printf 'Kernel panic - not syncing: {COMMANDS}\\n' >/dev/console
          sleep 1; echo o >/proc/sysrq-trigger; sleep 60"

@@ -37,7 +37,7 @@ pub struct ServerInput {
 /// Serves one connection until the VMM closes it: the main loop of a thread in a server
 /// process.
 ///
-/// Confines the calling thread for good, and calls `started` once the connection is up.
+/// Confines the calling thread irrevocably, and calls `started` once the connection is up.
 ///
 /// # Errors
 /// If the thread cannot be confined, or there is no connection.

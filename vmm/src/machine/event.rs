@@ -26,7 +26,7 @@ pub enum Event {
 }
 
 /// Gets the events of a machine, from several threads of it. It may block: the guest then
-/// waits with its output, and so does the end of the machine. So whoever kills a machine
-/// ([`Handle::stop`](super::Handle::stop)) must let go what waits at that moment; what the guest
+/// waits with its output, and so does the end of the machine. So the owner that kills a machine
+/// ([`Handle::stop`](super::Handle::stop)) must release what waits at that moment; what the guest
 /// says later does not come any more.
 pub type Events = Arc<dyn Fn(Event) + Send + Sync>;

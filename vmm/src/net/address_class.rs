@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
 
-/// Kinds of addresses, from the one that anybody may reach to the one that no guest does.
+/// Kinds of addresses, from those that every guest may reach to those that none may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum AddressClass {
     /// An address of the Internet.
     Public,
-    /// An address of somebody's own network, or one that is not for general use.
+    /// An address of a private network, or one that is not for general use.
     Private,
     /// It leads back to the host or its links, to a cloud's metadata service, to a group, or nowhere.
     Closed,
@@ -133,7 +133,7 @@ fn embedded(ip: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
         teredo.then(|| pair(!seventh, !eighth)),
         // ISATAP, behind any prefix (RFC 5214, section 6.1).
         isatap.then(|| pair(seventh, eighth)),
-        // A translator's prefix may be any; nobody else has this one at the end.
+        // A translator's prefix may be any; no other address has this one at the end.
         (tail(ip) == METADATA).then_some(METADATA),
     ]
     .into_iter()

@@ -1,11 +1,9 @@
 //! How the guest is connected, and what its driver can do.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::TcpListener;
 
-use serde::{Deserialize, Serialize};
-
+use super::host_network::CurrentNetwork;
 use super::policy::Policy;
-use super::{neighbour, resolver};
 
 /// The configuration of a guest's network: values, and one descriptor. Nothing else of the host is
 /// looked at while it runs.
@@ -14,29 +12,9 @@ pub struct NetworkConfig {
     /// What the guest may reach.
     pub policy: Policy,
     /// What the host's own network has.
-    pub host: HostNetwork,
+    pub host: CurrentNetwork,
     /// A port of the host that leads into the guest.
     pub forward: Option<Forward>,
-}
-
-/// What a guest's network needs to know of the host's.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostNetwork {
-    /// Name servers, in their order. Without any, this host is asked.
-    pub name_servers: Vec<IpAddr>,
-    /// There is a way into the IPv6 world.
-    pub ipv6: bool,
-}
-
-impl HostNetwork {
-    /// Reads the host's configuration as it is now. A file that is not there says nothing.
-    pub fn read() -> HostNetwork {
-        let text = |path| std::fs::read_to_string(path).unwrap_or_default();
-        HostNetwork {
-            name_servers: resolver::parse(&text(resolver::FILE)),
-            ipv6: neighbour::host_has_ipv6(&text(neighbour::ROUTES_6)),
-        }
-    }
 }
 
 /// A forwarded port: what connects to `listener` is connected to a port of the guest.

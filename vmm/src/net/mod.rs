@@ -14,6 +14,7 @@ mod datagram;
 mod dhcp;
 mod egress;
 mod error;
+mod host_network;
 mod icmp;
 mod kernel_buffers;
 pub mod limits;
@@ -33,8 +34,9 @@ mod tests;
 mod timer;
 
 pub use addresses::{GATEWAY, GUEST, GUEST_MAC, NAME_SERVER};
-pub use config::{Forward, HostNetwork, NetworkConfig, Offloads};
+pub use config::{Forward, NetworkConfig, Offloads};
 pub use error::NetworkError;
+pub use host_network::{CurrentNetwork, HostNetwork};
 pub use nat::{LARGEST_FRAME, Nat};
 pub use packet::{Frame, Offload, Segmentation};
 pub use policy::{Allowed, Host, NotADestination, Policy, Reach};

@@ -13,10 +13,13 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, Ipv4Packet, Ipv6Packet, UdpPacket};
 
 use super::addresses::{GATEWAY, PREFIX_6, is_ours};
-use super::config::{HostNetwork, NetworkConfig, Offloads};
+use super::config::{NetworkConfig, Offloads};
 use super::datagram::Association;
 use super::egress::Egress;
 use super::error::NetworkError;
+use super::host_network::CurrentNetwork;
+#[cfg(test)]
+use super::host_network::HostNetwork;
 #[cfg(test)]
 use super::names::Names;
 use super::packet::{self, Frame, ICMP, ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
@@ -40,7 +43,7 @@ type Key = (u8, SocketAddr, SocketAddr);
 #[derive(Debug)]
 pub struct Nat {
     egress: Egress,
-    host: HostNetwork,
+    host: CurrentNetwork,
     offloads: Offloads,
     epoll: Epoll,
     timer: Timer,
@@ -181,7 +184,7 @@ impl Nat {
         // Only neighbours have not lost a hop (RFC 4861, section 6.1.1).
         if protocol == ICMPV6
             && packet.hop_limit() == u8::MAX
-            && let Some(reply) = neighbour::ndp(from, payload, self.host.ipv6)
+            && let Some(reply) = neighbour::ndp(from, payload, self.host.has_ipv6())
         {
             self.reply(Some(reply));
             return;
@@ -316,7 +319,10 @@ impl Nat {
     /// Pretends that the host has IPv6.
     #[cfg(test)]
     pub(super) fn force_ipv6(&mut self) {
-        self.host.ipv6 = true;
+        self.host.set(HostNetwork {
+            ipv6: true,
+            ..HostNetwork::default()
+        });
     }
 
     /// Sets another limit of connections.

@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::config::NetworkConfig;
 use super::error::NetworkError;
+use super::host_network::CurrentNetwork;
 use super::nat::{LARGEST_FRAME, Nat};
 
 /// Bytes of the length before a frame.
@@ -29,6 +30,7 @@ const WAITING: usize = 64 << 10;
 #[derive(Debug)]
 pub struct StreamNetwork {
     end: UnixStream,
+    host: CurrentNetwork,
     traffic: Traffic,
     thread: Option<JoinHandle<()>>,
 }
@@ -40,6 +42,7 @@ impl StreamNetwork {
     /// See [`Nat::new`]; and if the host is out of descriptors or threads.
     pub fn start(config: NetworkConfig) -> Result<(StreamNetwork, UnixStream), NetworkError> {
         let host = NetworkError::new;
+        let current = config.host.clone();
         let nat = Nat::new(config)?;
         let news = nat.pollable().map_err(host("cannot wait for sockets"))?;
         let (ours, machine) = UnixStream::pair().map_err(host("cannot create a socket"))?;
@@ -63,10 +66,16 @@ impl StreamNetwork {
             .map_err(host("cannot start its thread"))?;
         let network = StreamNetwork {
             end: ours,
+            host: current,
             traffic,
             thread: Some(thread),
         };
         Ok((network, machine))
+    }
+
+    /// Returns what it knows of the host's network, to be kept up to date.
+    pub fn host(&self) -> CurrentNetwork {
+        self.host.clone()
     }
 
     /// Returns the counters of the bytes of its frames.

@@ -522,6 +522,45 @@ fn routers_and_neighbours_over_ipv6() {
     }
 }
 
+/// A host that comes to another network while its guest runs.
+#[test]
+fn a_router_is_advertised_as_soon_as_the_host_has_one() {
+    let config = NetworkConfig::default();
+    let host = config.host.clone();
+    let mut guest = Guest::new(config, false);
+    let own = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9);
+    let routers = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+    let ends = (IpAddr::V6(own), IpAddr::V6(routers));
+    let solicitation = vec![133, 0, 0, 0, 0, 0, 0, 0];
+    let question = from_guest(with_headers(ends, ICMPV6, 255, &solicitation));
+    for ipv6 in [false, true, false] {
+        host.set(HostNetwork {
+            ipv6,
+            ..HostNetwork::default()
+        });
+        assert_eq!(guest.answer(&question).is_some(), ipv6);
+    }
+}
+
+/// Such as one of the IPv6 world, on a host without IPv6.
+#[test]
+fn a_name_server_without_a_route_has_its_turn_and_no_more() {
+    let config = NetworkConfig::default();
+    let host = config.host.clone();
+    let mut guest = Guest::new(config, false);
+    host.set(HostNetwork {
+        // No socket is connected to the first (connect(2), EACCES).
+        name_servers: vec![IpAddr::V4(Ipv4Addr::BROADCAST), Ipv4Addr::LOCALHOST.into()],
+        ipv6: false,
+    });
+    for (port, sockets) in [(5000, 0), (5001, 1)] {
+        guest
+            .nat
+            .take(&datagram(port, (NAME_SERVER, 53).into(), b"?"));
+        assert_eq!(guest.nat.load().1, sockets);
+    }
+}
+
 #[test]
 fn the_gateway_answers_echo() {
     let mut guest = Guest::new(NetworkConfig::default(), false);

@@ -9,9 +9,10 @@ use boxbuild_host::text::plain;
 use boxbuild_jail::{Exit, MAX_MESSAGE};
 
 use super::shared::Shared;
-use super::wire::{FromMachine, Report};
+use super::wire::{FromMachine, Report, Wish};
 use crate::channel::EventSender;
 use crate::event::{Ended, Event};
+use crate::network::NetworkWatch;
 
 /// How often what is no message is looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -24,8 +25,10 @@ pub(super) struct Follower {
     pub(super) events: EventSender,
     /// The folder with the changes of the machine's disk, for messages.
     pub(super) scratch: PathBuf,
-    /// Gets the answers to [`Wish::WriteMap`](super::wire::Wish::WriteMap).
+    /// Gets the answers to [`Wish::WriteMap`].
     pub(super) maps: Sender<Result<(), String>>,
+    /// The host's network, if the machine has one.
+    pub(super) network: Option<NetworkWatch>,
     pub(super) ended: bool,
 }
 
@@ -56,6 +59,9 @@ impl Follower {
                 Err(_) => break,
             }
             self.shared.enforce_grace();
+            if let Some(network) = &mut self.network {
+                network.look(|now| self.shared.tell(&Wish::HostNetwork(now.clone())));
+            }
         }
         let exit = self.shared.process.wait(END);
         if !self.ended {

@@ -17,7 +17,7 @@ use boxbuild_vmm::disk::{
 };
 use boxbuild_vmm::kvm::KvmError;
 use boxbuild_vmm::machine::{self, Config, Handle};
-use boxbuild_vmm::net::{Forward, NetworkConfig};
+use boxbuild_vmm::net::{CurrentNetwork, Forward, NetworkConfig};
 use boxbuild_vmm::threads::{Starter, Threads};
 use boxbuild_vmm::vcpu::VcpuError;
 use boxbuild_vmm::virtio::Kind;
@@ -53,6 +53,7 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     let _notices = report_notices(&channel);
     let roots = std::mem::take(&mut files.shares);
     let config = assemble(config, files, &roots, threads)?;
+    let host = config.network.as_ref().map(|network| network.host.clone());
     let started = machine::start(config, events(&channel));
     // They are open elsewhere now.
     drop(roots);
@@ -68,7 +69,12 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     if let Some(starter) = &starter {
         starter.lock(ROLE.name)?;
     }
-    serve(&channel, starter.as_ref(), &handle)?;
+    serve(
+        &channel,
+        starter.as_ref(),
+        &handle,
+        &host.unwrap_or_default(),
+    )?;
     // The process ends with its threads, which are not waited for.
     std::mem::forget(handle);
     Ok(())
@@ -158,7 +164,7 @@ fn assemble(
 ) -> Result<Config, Box<dyn Error>> {
     let network = config.network.map(|network| NetworkConfig {
         policy: network.policy,
-        host: network.host,
+        host: network.host.into(),
         forward: files
             .listener
             .zip(network.forward)
@@ -299,6 +305,7 @@ fn serve(
     channel: &Channel,
     starter: Option<&Starter>,
     handle: &Handle,
+    host: &CurrentNetwork,
 ) -> Result<(), Box<dyn Error>> {
     loop {
         let mut polled = vec![PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
@@ -315,12 +322,17 @@ fn serve(
             let Some(message) = channel.receive_descriptors(None)? else {
                 return Ok(());
             };
-            obey(message, channel, handle)?;
+            obey(message, channel, handle, host)?;
         }
     }
 }
 
-fn obey(message: Message, channel: &Channel, handle: &Handle) -> std::io::Result<()> {
+fn obey(
+    message: Message,
+    channel: &Channel,
+    handle: &Handle,
+    host: &CurrentNetwork,
+) -> std::io::Result<()> {
     match ToMachine::decode(&message.bytes)? {
         ToMachine::Input(port, bytes) => {
             // What the guest has no room for is lost.
@@ -328,6 +340,7 @@ fn obey(message: Message, channel: &Channel, handle: &Handle) -> std::io::Result
         }
         ToMachine::Wish(Wish::Stop) => handle.stop(),
         ToMachine::Wish(Wish::Figures) => wire::report(channel, &Report::Figures(figures(handle))),
+        ToMachine::Wish(Wish::HostNetwork(now)) => host.set(now),
         ToMachine::Wish(Wish::WriteMap) => {
             let map = message.descriptors.into_iter().next().map(File::from);
             let missing = || std::io::Error::other("no file for the map");

@@ -16,6 +16,7 @@ use super::wire::{FromMachine, Report, StartFailure};
 use crate::channel::EventSender;
 use crate::error::StartError;
 use crate::machine::{Machine, RootDisk};
+use crate::network::NetworkWatch;
 
 /// Time for a machine to start. It takes tens of milliseconds.
 const START: Duration = Duration::from_secs(60);
@@ -39,6 +40,8 @@ pub(super) fn start(
     if let Some(note) = note {
         events.note(note);
     }
+    let network = config.network.as_ref();
+    let network = network.map(|network| NetworkWatch::new(network.host.clone()));
     let process = Launch::new(program, ROLE.name)
         .descriptors(config::borrowed(&files))
         .start(&config)
@@ -54,6 +57,7 @@ pub(super) fn start(
         events,
         scratch,
         maps,
+        network,
         ended: false,
     };
     let follower = std::thread::Builder::new()

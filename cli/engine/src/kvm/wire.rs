@@ -76,6 +76,8 @@ pub(super) enum Wish {
     Stop,
     /// Tell [`Report::Figures`].
     Figures,
+    /// The host has come to another network.
+    HostNetwork(HostNetwork),
     /// Write the map of the changes into the file that comes with it.
     WriteMap,
 }
@@ -225,6 +227,13 @@ mod tests {
         let bytes = message(&Wish::WriteMap).unwrap();
         let decoded = ToMachine::decode(&bytes).unwrap();
         assert!(matches!(decoded, ToMachine::Wish(Wish::WriteMap)));
+        let host = HostNetwork {
+            name_servers: vec!["2001:db8::1".parse().unwrap()],
+            ipv6: true,
+        };
+        let bytes = message(&Wish::HostNetwork(host.clone())).unwrap();
+        let decoded = ToMachine::decode(&bytes).unwrap();
+        assert!(matches!(decoded, ToMachine::Wish(Wish::HostNetwork(got)) if got == host));
     }
 
     #[test]

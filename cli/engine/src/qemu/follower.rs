@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use boxbuild_host::text::plain;
+use boxbuild_vmm::net::{CurrentNetwork, HostNetwork};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::monitor::{Monitor, Shutdown};
@@ -16,6 +17,7 @@ use super::shared::{Shared, Streams};
 use super::shares::{Fault, News, ShareProcess};
 use crate::channel::EventSender;
 use crate::event::{Ended, Event};
+use crate::network::NetworkWatch;
 use crate::usage;
 
 /// How often the child is looked at when it says nothing.
@@ -33,6 +35,8 @@ pub(super) struct Follower {
     monitor: Monitor,
     /// Why a share does not work any more.
     fault: Option<Fault>,
+    /// What the machine's network knows of the host's.
+    host: Option<CurrentNetwork>,
     events: EventSender,
 }
 
@@ -51,6 +55,7 @@ impl Follower {
         shared: Arc<Shared>,
         streams: Streams,
         errors: OwnedFd,
+        host: Option<CurrentNetwork>,
         events: EventSender,
     ) -> Follower {
         Follower {
@@ -60,6 +65,7 @@ impl Follower {
             last_words: Vec::new(),
             monitor: Monitor::default(),
             fault: None,
+            host,
             events,
         }
     }
@@ -72,6 +78,8 @@ impl Follower {
             Source::Errors,
         ];
         let mut looked = Instant::now();
+        // What the machine's network knows is told once more, which does no harm.
+        let mut network = NetworkWatch::new(HostNetwork::default());
         let status = loop {
             // The end is looked at before the last words are taken: nothing comes after it.
             let status = self.shared.status();
@@ -95,6 +103,12 @@ impl Follower {
             if looked.elapsed() > Duration::from_secs(1) {
                 looked = Instant::now();
                 self.measure();
+                if let Some(host) = &self.host {
+                    network.look(|now| {
+                        host.set(now.clone());
+                        true
+                    });
+                }
             }
         };
         // The shares are still before the end is told: what is in them is final.

@@ -113,7 +113,8 @@ impl Child {
             control: streams.control.try_clone()?,
         };
         let (events, gate) = events.gated();
-        let follower = Follower::new(Arc::clone(&shared), streams, errors.into(), events);
+        let host = network.as_ref().map(StreamNetwork::host);
+        let follower = Follower::new(Arc::clone(&shared), streams, errors.into(), host, events);
         let follower = std::thread::Builder::new()
             .name(String::from("qemu"))
             .spawn(move || follower.run(servers))?;

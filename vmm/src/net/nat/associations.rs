@@ -12,7 +12,7 @@ use crate::net::datagram::{Association, Kind};
 use crate::net::egress::Destination;
 use crate::net::names::Asked;
 use crate::net::packet::{self, ICMP, ICMPV6, PROTOCOL_UDP};
-use crate::net::{icmp, limits, resolver};
+use crate::net::{icmp, limits};
 
 impl Nat {
     pub(super) fn udp(&mut self, from: IpAddr, to: IpAddr, bytes: &[u8], packet: &[u8]) {
@@ -41,12 +41,13 @@ impl Nat {
         }
     }
 
-    fn name_server(&self) -> SocketAddr {
+    /// Returns the name server of the host for the next question.
+    pub(super) fn name_server(&self) -> SocketAddr {
         #[cfg(test)]
         if let Some(server) = self.name_server {
             return server;
         }
-        resolver::server(&self.host.name_servers, self.failures)
+        self.host.name_server(self.failures)
     }
 
     /// Handles a question of a hermetic network.
@@ -108,6 +109,7 @@ impl Nat {
                 Ok(id) => id,
                 Err(error) => {
                     log::debug!("nothing can be sent to {host}: {error}");
+                    self.count_failure(kind == Kind::Question);
                     return None;
                 }
             },
@@ -142,8 +144,13 @@ impl Nat {
             .associations
             .get(&id)
             .is_some_and(Association::is_question);
-        self.failures = self.failures.wrapping_add(usize::from(question));
+        self.count_failure(question);
         self.remove(id);
+    }
+
+    /// Has the next question go to another name server if this one was not sent or not answered.
+    fn count_failure(&mut self, question: bool) {
+        self.failures = self.failures.wrapping_add(usize::from(question));
     }
 
     /// Takes what has come for an association, but not without end: what is left is an event of the next

@@ -10,9 +10,9 @@ use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr};
 use super::{Key, Nat};
 use crate::net::egress::Destination;
 use crate::net::kernel_buffers::KernelBuffers;
+use crate::net::limits;
 use crate::net::packet::PROTOCOL_TCP;
 use crate::net::tcp::{self, Connection, ConnectionOutcome, Ends};
-use crate::net::{limits, resolver};
 
 /// Returns how many connections this process may have.
 pub(super) fn most() -> usize {
@@ -54,7 +54,7 @@ impl Nat {
             Destination::NameServer if self.egress.names.is_some() => {
                 return self.refuse(guest, remote, segment);
             }
-            Destination::NameServer => resolver::server(&self.host.name_servers, self.failures),
+            Destination::NameServer => self.name_server(),
             Destination::Unreachable => return self.refuse(guest, remote, segment),
         };
         let mut first = [0; 4];
