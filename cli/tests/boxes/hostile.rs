@@ -1,5 +1,5 @@
-//! A server that wants more than to give a wrong box: the host's disk, memory, time and network. And
-//! another user of the host, who wants to be in the way.
+//! Servers that are after the host's disk, memory, time and network; and other users of the host, who
+//! get in the way.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -8,6 +8,7 @@ use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use boxbuild_boxes::box_lock::{BoxLock, DiskAccess};
+use boxbuild_jail::Confinement;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::sandbox::{CommandResult, Sandbox};
@@ -269,6 +270,23 @@ fn locks_of_other_users_are_not_in_the_way() {
     assert!(BoxLock::take(&installed, DiskAccess::Read).is_ok());
     assert!(BoxLock::take(&installed, DiskAccess::Write).is_err());
     drop(reading);
+}
+
+#[test]
+fn an_option_insists_on_a_confined_reader() {
+    let sandbox = Sandbox::new();
+    Set::new(1, 10_000).publish(&sandbox.server);
+    fs::write(sandbox.path("work/disk"), [0; 1 << 20]).unwrap();
+    fs::write(sandbox.path("work/kernel"), "a kernel").unwrap();
+    let import = ["box", "import", "x", "--disk=disk", "--kernel=kernel"];
+    for args in [&["box", "pull", "test"][..], &import] {
+        let result = sandbox.run(&[args, &["--require-confinement"]].concat());
+        if Confinement::of_host().weakness().is_some() {
+            result.expect(3, &["cannot confine", "--require-confinement"]);
+        } else {
+            result.expect(0, &[]);
+        }
+    }
 }
 
 /// Fault 29, for the files that boxbuild reads before a build.

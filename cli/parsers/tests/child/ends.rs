@@ -74,7 +74,7 @@ fn misbehave(mut entered: Entered, how: &str) -> Result<(), Box<dyn Error>> {
             .send(b"{\"Failed\": \"\\u001b[31mred\\u0007\\nline\"}", &[])?,
         _ => return Err("what?".into()),
     }
-    // Nobody gets here who has been stopped.
+    // A child that was stopped does not get here.
     entered.channel().send(b"{\"Done\": null}", &[])?;
     Ok(())
 }
