@@ -82,67 +82,9 @@ pub fn fs(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// A linear congruential generator: the same mutations in each run (Knuth, The Art of
-    /// Computer Programming, volume 2, 3.3.4, table 1, line 26).
-    struct Random(u64);
-
-    impl Random {
-        fn next(&mut self) -> usize {
-            let (a, c) = (6_364_136_223_846_793_005, 1_442_695_040_888_963_407);
-            self.0 = self.0.wrapping_mul(a).wrapping_add(c);
-            (self.0 >> 33) as usize
-        }
-
-        fn below(&mut self, limit: usize) -> usize {
-            self.next() % limit.max(1)
-        }
-    }
-
-    fn mutate(data: &mut Vec<u8>, random: &mut Random) {
-        for _ in 0..=random.below(8) {
-            let at = random.below(data.len());
-            match random.below(6) {
-                0 => data.insert(at, random.next() as u8),
-                1 if !data.is_empty() => {
-                    data.remove(at);
-                }
-                2 => data.extend_from_within(at..),
-                3 => data.truncate(at + 1),
-                _ => {
-                    let interesting = [0, 1, 2, 0x7f, 0x80, 0xff, random.next() as u8];
-                    if let Some(byte) = data.get_mut(at) {
-                        *byte = interesting[random.below(interesting.len())];
-                    }
-                }
-            }
-        }
-        data.truncate(8192);
-    }
-
-    fn replay(target: &str, body: fn(&[u8]), mutations: usize) {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../tests/fuzz/corpus")
-            .join(target);
-        let mut names: Vec<_> = std::fs::read_dir(&corpus)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .collect();
-        names.sort();
-        assert!(!names.is_empty(), "no corpus in {}", corpus.display());
-        let mut random = Random(1);
-        for name in &names {
-            let seed = std::fs::read(name).unwrap();
-            body(&seed);
-            for _ in 0..mutations / names.len() {
-                let mut data = seed.clone();
-                mutate(&mut data, &mut random);
-                body(&data);
-            }
-        }
-    }
+    use boxbuild_replay::replay;
 
     #[test]
     fn block() {

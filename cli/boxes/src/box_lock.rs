@@ -66,7 +66,7 @@ impl BoxLock {
             Ok(Some(lock)) => Ok(BoxLock { _lock: Some(lock) }),
             Ok(None) if access == DiskAccess::Read => Err(BoxLockError::Written(name.clone())),
             Ok(None) => Err(BoxLockError::Used(name.clone())),
-            // Another user's box: who may not write there cannot write into the disk, either.
+            // Another user's box: without permission for the lock there is none for the disk.
             Err(error) if access == DiskAccess::Read && is_refused(&error) => {
                 Ok(BoxLock { _lock: None })
             }

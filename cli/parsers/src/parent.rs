@@ -391,11 +391,10 @@ fn why(exit: &Exit, job: &Job) -> ParseError {
         let most = job.limits().memory.unwrap_or_default() >> 20;
         return ParseError::Limit(format!("needs more than {most} MiB of memory"));
     }
-    if matches!(exit.status.signal(), Some(libc::SIGKILL | libc::SIGXCPU)) {
+    // Another signal may be the host's, which has too little memory at the moment.
+    if exit.status.signal() == Some(libc::SIGXCPU) {
         let most = job.processor().as_secs();
-        return ParseError::Limit(format!(
-            "was killed; it may take {most} s of processor time"
-        ));
+        return ParseError::Limit(format!("needs more than {most} s of processor time"));
     }
     ParseError::Ended(if words.is_empty() {
         exit.to_string()

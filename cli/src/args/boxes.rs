@@ -101,6 +101,10 @@ pub(crate) struct PullArgs {
     /// Fetch them even if they are up to date.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Refuse to work where the kernel of this host cannot confine the processes that read the box
+    /// (Landlock, filters of system calls).
+    #[arg(long)]
+    pub(crate) require_confinement: bool,
     /// Limits on what may be fetched.
     #[command(flatten)]
     pub(crate) fetch: FetchOptions,
@@ -157,6 +161,10 @@ pub(crate) struct ImportArgs {
     /// Replace the box of that name.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Refuse to work where the kernel of this host cannot confine the processes that read the box
+    /// (Landlock, filters of system calls).
+    #[arg(long)]
+    pub(crate) require_confinement: bool,
 }
 
 impl ImportArgs {

@@ -20,10 +20,9 @@ use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::stop::StopCheck;
 use boxbuild_host::watchdog::Watchdog;
-use boxbuild_jail::Confinement;
 
 use super::forced_end::{GRACE, forced_end};
-use super::signals;
+use super::{confinement, signals};
 use crate::args::{BuildOptions, Invocation};
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
 use crate::output::event::BuildEvent;
@@ -63,7 +62,9 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
         options,
         interrupt: &interrupt,
     };
-    check_confinement(options)?;
+    if options.require_confinement {
+        confinement::require()?;
+    }
     if options.dry_run {
         return build.run(&Resolved::preview(&request, &host)?);
     }
@@ -85,20 +86,6 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
     }
     let installed = build.fetch_box(&request)?;
     build.run(&Resolved::with_box(&request, &host, folders, installed)?)
-}
-
-/// Carries out `--require-confinement`.
-fn check_confinement(options: &BuildOptions) -> Result<()> {
-    let weakness = Confinement::of_host().weakness();
-    match weakness.filter(|_| options.require_confinement) {
-        None => Ok(()),
-        Some(weakness) => Err(Failure::new(
-            ExitCode::HOST,
-            anyhow::anyhow!(
-                "the kernel of this host cannot confine a build (--require-confinement): {weakness}"
-            ),
-        )),
-    }
 }
 
 /// A build with the options of its command line.

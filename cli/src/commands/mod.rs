@@ -4,6 +4,7 @@ mod batch;
 mod bench;
 mod boxes;
 mod build;
+mod confinement;
 mod doctor;
 mod failed_builds;
 mod forced_end;

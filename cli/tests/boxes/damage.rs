@@ -57,7 +57,7 @@ fn a_wrong_set_is_never_installed() {
             .expect(3, &["wrong checksum", &disk_name()]);
         assert!(sandbox.has(&old));
     }
-    // Nobody has to clear anything away by hand.
+    // Nothing has to be removed by hand.
     new.publish(&sandbox.server);
     sandbox.run(&["box", "pull", "test"]).expect(0, &[]);
     assert!(sandbox.has(&new));

@@ -118,7 +118,7 @@ fn a_failing_server_is_asked_again_but_not_for_ever() {
     let error = fixture.run().unwrap_err();
     assert!(error.to_string().contains("503"), "{error}");
     assert_eq!(fixture.server.take_requests().len(), 3);
-    // Nobody listens there.
+    // A port without a listener.
     let mut file = fixture.download();
     file.location = Location::Web("http://127.0.0.1:1/f".parse().unwrap());
     let error = fixture.run_download(&file).unwrap_err().to_string();

@@ -1,14 +1,14 @@
-//! A server that wants more than to give a wrong box: the host's disk, memory, time and network. And
-//! another user of the host, who wants to be in the way.
+//! Servers that are after the host's disk, memory, time and network; and other users of the host, who
+//! get in the way.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::symlink;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use boxbuild_boxes::box_lock::{BoxLock, DiskAccess};
+use boxbuild_jail::Confinement;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::sandbox::{CommandResult, Sandbox};
@@ -21,21 +21,18 @@ fn on_small_disk(sandbox: &Sandbox, mib: u32, args: &[&str]) -> Option<(CommandR
     let script = "mount -t tmpfs -o size=$1m tmpfs \"$2\" || exit 99; folder=$2; shift 2; \
          \"$@\"; code=$?; df -k --output=avail \"$folder\" | tail -n 1; exit $code";
     fs::create_dir_all(sandbox.root()).unwrap();
-    let own = sandbox.command(args);
-    let mut command = Command::new("unshare");
-    command
-        .args(["--map-root-user", "--mount", "sh", "-c", script, "sh"])
-        .arg(mib.to_string())
-        .arg(sandbox.root())
-        .arg(own.get_program())
-        .args(own.get_args())
-        .current_dir(sandbox.path("work"))
-        .env_clear()
-        .envs(
-            own.get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
-    let output = command.output().ok()?;
+    let (mib, root) = (mib.to_string(), sandbox.root());
+    let unshare = [
+        "unshare",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        script,
+        "sh",
+    ];
+    let wrapper = [&unshare[..], &[&mib, root.to_str()?]].concat();
+    let output = sandbox.command_under(&wrapper, args).output().ok()?;
     if output.status.code() == Some(99) || output.status.code() == Some(1) {
         return None;
     }
@@ -147,15 +144,37 @@ fn a_long_name_in_the_archive_is_refused() {
     assert!(start.elapsed() < Duration::from_secs(60));
 }
 
+/// An archive of some hundred KiB that takes long to unpack: 4 GiB of zeros in one member.
+fn endless_archive() -> Vec<u8> {
+    const PART: usize = 64 << 20;
+    let packed = |bytes: &[u8]| {
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 0);
+        xz.write_all(bytes).unwrap();
+        xz.finish().unwrap()
+    };
+    let mut header = tar::Header::new_gnu();
+    header.set_path("zeros").unwrap();
+    header.set_size(4 << 30);
+    header.set_cksum();
+    // Streams one after the other are one.
+    let zeros = packed(&vec![0; PART]);
+    [packed(header.as_bytes()), zeros.repeat((4 << 30) / PART)].concat()
+}
+
 #[test]
 fn nothing_is_looked_at_before_its_checksum_is_right() {
     let set = Set::new(1, 50_000);
-    for path in [kernel_path(), disk_path()] {
+    for (path, wrong) in [
+        (kernel_path(), endless_archive()),
+        (disk_path(), endless_disk()),
+    ] {
         let sandbox = Sandbox::new();
         set.publish(&sandbox.server);
-        sandbox.server.put(&path, "neither an archive nor a disk");
-        let result = sandbox.run(&["box", "pull", "test"]);
-        assert!(!result.stderr.contains("damaged"), "{}", result.stderr);
+        sandbox.server.put(&path, wrong);
+        // Neither this process nor one that it starts has the time to read them.
+        let limited = ["prlimit", "--cpu=3:3"];
+        let mut command = sandbox.command_under(&limited, &["box", "pull", "test"]);
+        let result = CommandResult::from(command.output().unwrap());
         result.expect(3, &["wrong checksum"]);
     }
     let sandbox = Sandbox::new();
@@ -254,17 +273,7 @@ fn locks_of_other_users_are_not_in_the_way() {
         .collect();
     let start = Instant::now();
     for args in [&["box", "list"][..], &["box", "pull", "test", "--force"]] {
-        let mut command = Command::new("timeout");
-        let own = sandbox.command(args);
-        command
-            .arg("20")
-            .arg(own.get_program())
-            .args(own.get_args());
-        command.env_clear().current_dir(sandbox.path("work"));
-        command.envs(
-            own.get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
+        let mut command = sandbox.command_under(&["timeout", "20"], args);
         CommandResult::from(command.output().unwrap()).expect(0, &[]);
     }
     let installed = sandbox.installed();
@@ -279,6 +288,23 @@ fn locks_of_other_users_are_not_in_the_way() {
     drop(reading);
 }
 
+#[test]
+fn an_option_insists_on_a_confined_reader() {
+    let sandbox = Sandbox::new();
+    Set::new(1, 10_000).publish(&sandbox.server);
+    fs::write(sandbox.path("work/disk"), [0; 1 << 20]).unwrap();
+    fs::write(sandbox.path("work/kernel"), "a kernel").unwrap();
+    let import = ["box", "import", "x", "--disk=disk", "--kernel=kernel"];
+    for args in [&["box", "pull", "test"][..], &import] {
+        let result = sandbox.run(&[args, &["--require-confinement"]].concat());
+        if Confinement::of_host().weakness().is_some() {
+            result.expect(3, &["cannot confine", "--require-confinement"]);
+        } else {
+            result.expect(0, &[]);
+        }
+    }
+}
+
 /// Fault 29, for the files that boxbuild reads before a build.
 #[test]
 fn configuration_that_never_ends_is_refused() {
@@ -287,17 +313,7 @@ fn configuration_that_never_ends_is_refused() {
     symlink("/dev/zero", work("boxbuild.lock")).unwrap();
     symlink("/dev/zero", work("zero")).unwrap();
     let limited = |args: &[&str], list: &str| {
-        let own = sandbox.command(args);
-        let mut command = Command::new("timeout");
-        command
-            .arg("20")
-            .arg(own.get_program())
-            .args(own.get_args());
-        command.env_clear().current_dir(sandbox.path("work"));
-        command.envs(
-            own.get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
+        let mut command = sandbox.command_under(&["timeout", "20"], args);
         command.env("KIWI_BOXED_PLUGIN_CFG", list);
         CommandResult::from(command.output().unwrap())
     };

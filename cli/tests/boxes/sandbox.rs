@@ -58,6 +58,23 @@ impl Sandbox {
         command
     }
 
+    /// The same, run by another program: the words of `wrapper`, and then boxbuild's.
+    pub(crate) fn command_under(&self, wrapper: &[&str], args: &[&str]) -> Command {
+        let own = self.command(args);
+        let mut command = Command::new(wrapper[0]);
+        command
+            .args(&wrapper[1..])
+            .arg(own.get_program())
+            .args(own.get_args())
+            .current_dir(self.path("work"))
+            .env_clear()
+            .envs(
+                own.get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            );
+        command
+    }
+
     pub(crate) fn run(&self, args: &[&str]) -> CommandResult {
         CommandResult::from(self.command(args).output().unwrap())
     }

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+use super::lzo1x;
+
 /// Limit for decompressed data, in bytes: more than any kernel has. Stops decompression bombs.
 pub(crate) const LARGEST: usize = 512 << 20;
 /// Memory that a decoder may take, in bytes. Kernels are compressed with a window of 128 MiB at most.
@@ -225,7 +227,7 @@ fn lzo(payload: &[u8], limit: usize) -> io::Result<Vec<u8>> {
         if size == length {
             unpacked.extend_from_slice(packed);
         } else {
-            let block = lzokay_native::decompress_all(packed, Some(length)).map_err(damaged)?;
+            let block = lzo1x::unpack(packed, length).ok_or_else(|| damaged("a block of LZO"))?;
             unpacked.extend_from_slice(&block);
         }
         fits(unpacked.len(), limit)?;

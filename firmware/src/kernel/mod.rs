@@ -2,6 +2,7 @@
 
 mod elf;
 mod extract;
+mod lzo1x;
 
 use std::ops::Range;
 

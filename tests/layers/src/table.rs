@@ -34,6 +34,7 @@ pub const LAYERS: &[Layer] = &[
             "boxbuild-host",
             "boxbuild-jail",
             "boxbuild-protocol",
+            "boxbuild-replay",
             "boxbuild-vmm-driver",
         ],
     },

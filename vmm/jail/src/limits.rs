@@ -27,14 +27,23 @@ impl Limits {
         limit(Resource::RLIMIT_FSIZE, self.file_size)?;
         // At least one second: with 0 the process would be killed at once.
         let seconds = self.processor.map(|time| time.as_secs().max(1));
-        limit(Resource::RLIMIT_CPU, seconds)
+        // At the hard limit it would be SIGKILL, which tells the parent nothing (getrlimit(2)).
+        limits(Resource::RLIMIT_CPU, seconds, 1)
     }
 }
 
 /// Sets the soft and the hard limit.
 fn limit(resource: Resource, wanted: Option<rlim_t>) -> nix::Result<()> {
+    limits(resource, wanted, 0)
+}
+
+/// Sets the soft limit, and the hard one to `more` than that.
+fn limits(resource: Resource, wanted: Option<rlim_t>, more: rlim_t) -> nix::Result<()> {
     let Some(wanted) = wanted else { return Ok(()) };
     let (_, hard) = getrlimit(resource)?;
-    let wanted = wanted.min(hard);
-    setrlimit(resource, wanted, wanted)
+    setrlimit(
+        resource,
+        wanted.min(hard),
+        wanted.saturating_add(more).min(hard),
+    )
 }

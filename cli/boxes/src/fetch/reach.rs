@@ -1,18 +1,18 @@
 //! Which hosts a redirect may lead to.
 //!
-//! A public server, or who answers in its name, chooses where its redirects lead. It shall not choose
-//! what is inside of the user's network: this host, its neighbours, a cloud's metadata service. Who
-//! names an internal server wants it, and its redirects within the network are followed.
+//! A public server, or an attacker in its place, chooses where its redirects lead. They must not lead
+//! into the user's network: to this host, its neighbours, or a cloud's metadata service. A server in
+//! that network which the user has named may redirect to others there.
 
 use std::collections::HashSet;
+use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::oneshot;
 
 /// What is known of the hosts of a fetch.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +78,13 @@ impl Reach {
         self.0.inside.load(Ordering::Relaxed)
     }
 
+    /// Returns the addresses of a host that may be connected to.
+    fn resolved(&self, host: &str) -> Result<Addrs, Box<dyn Error + Send + Sync>> {
+        let found = (host, 0).to_socket_addrs()?;
+        let chosen = self.choose(host, found.collect())?;
+        Ok(Box::new(chosen.into_iter()))
+    }
+
     /// Chooses among the addresses of a host.
     fn choose(&self, host: &str, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
         let named = self.0.named.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,48 +115,17 @@ impl Resolve for Reach {
     fn resolve(&self, name: Name) -> Resolving {
         let reach = self.clone();
         let host = name.as_str().to_owned();
-        // The C library's function waits, and other transfers go on meanwhile.
-        let answer = Answer::default();
-        let sender = answer.clone();
-        std::thread::spawn(move || {
-            let found = (host.as_str(), 0).to_socket_addrs();
-            sender.put(found.map_err(Into::into).and_then(|found| {
-                let chosen = reach.choose(&host, found.collect())?;
-                Ok(Box::new(chosen.into_iter()) as Addrs)
-            }));
+        let (answer, found) = oneshot::channel();
+        // The C library's function waits, and other transfers go on meanwhile. A thread of the client's
+        // runtime would be waited for when the client is dropped.
+        let started = std::thread::Builder::new().spawn(move || {
+            // The receiver is gone if the transfer has ended.
+            let _ = answer.send(reach.resolved(&host));
         });
-        Box::pin(answer)
-    }
-}
-
-type Found = Result<Addrs, Box<dyn std::error::Error + Send + Sync>>;
-
-/// What a thread finds out.
-#[derive(Clone, Default)]
-struct Answer(Arc<Mutex<(Option<Found>, Option<Waker>)>>);
-
-impl Answer {
-    fn put(&self, found: Found) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0 = Some(found);
-        if let Some(waker) = state.1.take() {
-            waker.wake();
-        }
-    }
-}
-
-impl Future for Answer {
-    type Output = Found;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Found> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.0.take() {
-            Some(found) => Poll::Ready(found),
-            None => {
-                state.1 = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
+        Box::pin(async move {
+            started?;
+            found.await?
+        })
     }
 }
 

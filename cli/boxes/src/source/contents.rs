@@ -101,7 +101,7 @@ const LONGEST_DISK: u64 = 4 << 40;
 /// A disk cannot be written as plain qcow2.
 #[derive(Debug)]
 pub(super) enum DiskError {
-    /// The image cannot be read, or there is no space for the disk.
+    /// Reading the image failed, or the store has too little space for the disk.
     Parse(ParseError),
     /// The store cannot take it.
     Store(StoreError),

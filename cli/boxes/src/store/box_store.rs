@@ -231,8 +231,8 @@ impl Store {
 /// Longest wait for a process that removes files of old versions.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Holds the box in a folder; `None` if there is none, or if it is another user's, who has to see that
-/// its files stay.
+/// Holds the box in a folder; `None` if there is none, or if it is another user's, whose store cannot
+/// be locked.
 fn hold(dir: &Path) -> Option<LockFile> {
     if !dir.join(DESCRIPTION).is_file() {
         return None;

@@ -77,8 +77,8 @@ impl InstalledBox {
     }
 }
 
-/// Returns the path of the lock on the box in a folder: shared by those who use the box, exclusive for
-/// who removes files of old versions.
+/// Returns the path of the lock on the box in a folder: shared by users of the box, exclusive for the
+/// removal of old files.
 pub(super) fn lock_path(dir: &Path) -> PathBuf {
     dir.join(LOCK)
 }

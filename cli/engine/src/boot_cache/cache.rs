@@ -34,8 +34,8 @@ pub(super) enum CacheError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// It is not what its box's description says.
-    #[error("it has another checksum than its box's description says")]
-    Other,
+    #[error("its checksum is not the one in its box's description")]
+    Mismatch,
     /// It could not be made this time.
     #[error(transparent)]
     Parse(#[from] ParseError),
@@ -111,7 +111,7 @@ impl Cache {
         Ok(input::open(&path)?)
     }
 
-    /// Copies a file to one without a name that nobody else can change, and checks its hash.
+    /// Copies a file to a private one without a name, and checks the hash of what was copied.
     fn copy(&self, source: &File, largest: u64, sha256: &str) -> Result<File, CacheError> {
         let mut copy = tempfile::tempfile_in(&self.folder)?;
         let mut hash = Sha256::new();
@@ -132,7 +132,7 @@ impl Cache {
             )));
         }
         if hex(&hash.finalize()) != sha256 {
-            return Err(CacheError::Other);
+            return Err(CacheError::Mismatch);
         }
         copy.rewind()?;
         Ok(copy)
@@ -215,7 +215,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::at(dir.path().to_owned());
         let error = make(&cache, &"0".repeat(64), Ok("forged")).unwrap_err();
-        assert!(matches!(error, CacheError::Other), "{error}");
+        assert!(matches!(error, CacheError::Mismatch), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         let large = cache.make(&source(), 0, SHA256_OF_X, "refusal", |_, _, _| Ok(None));
         assert!(matches!(large, Err(CacheError::Final(_))));

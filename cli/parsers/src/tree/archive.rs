@@ -1,14 +1,14 @@
 //! Archives of root trees: read whatever compresses them, and written.
 
-use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use liblzma::stream::{CONCATENATED, Stream};
-use tar::EntryType;
+use tar::{EntryType, Header};
 
+use super::kind::Kind;
 use super::section::Section;
 use crate::metered::{Archive, Entry};
 
@@ -82,11 +82,15 @@ fn reader(section: Section) -> io::Result<Box<dyn Read>> {
     })
 }
 
-/// Writes an entry under its first name, and hard links to it for the others. The content also goes
-/// to `copies`.
+/// Writes an entry as the file that the tree has of it, under its first name, and hard links to it
+/// for the others. The content of a file also goes to `copies`.
+///
+/// The headers are new: what else those of the archive say (the length of a link, the prefix of a
+/// name) would be read by the program that unpacks the result.
 pub(super) fn append(
     builder: &mut tar::Builder<impl Write>,
     entry: &mut Entry<'_, impl Read>,
+    kind: &Kind,
     names: &[&Vec<u8>],
     copies: &mut [&mut dyn Write],
 ) -> Result<(), LayerError> {
@@ -94,36 +98,54 @@ pub(super) fn append(
         return Ok(());
     };
     let write = LayerError::Write;
-    let mut header = entry.header().clone();
+    let header = header(entry.header())?;
     append_xattrs(builder, entry)?;
     let first = path(first);
-    if let Some(target) = entry.link_name_bytes().map(Cow::into_owned) {
-        builder
-            .append_link(&mut header, first, path(&target))
-            .map_err(write)?;
-    } else {
-        let size = entry.size();
-        header.set_size(size);
-        if header.entry_type() == EntryType::GNUSparse {
-            header.set_entry_type(EntryType::Regular);
+    let mut own = header.clone();
+    match kind {
+        Kind::Folder => {
+            own.set_entry_type(EntryType::Directory);
+            builder.append_data(&mut own, first, io::empty())
         }
-        let tee = Tee {
-            from: entry,
-            to: copies,
-        };
-        builder
-            .append_data(&mut header, first, tee)
-            .map_err(write)?;
+        Kind::Fifo => {
+            own.set_entry_type(EntryType::Fifo);
+            builder.append_data(&mut own, first, io::empty())
+        }
+        Kind::Link(target) => {
+            own.set_entry_type(EntryType::Symlink);
+            builder.append_link(&mut own, first, path(target))
+        }
+        Kind::File => {
+            own.set_size(entry.size());
+            let tee = Tee {
+                from: entry,
+                to: copies,
+            };
+            builder.append_data(&mut own, first, tee)
+        }
     }
+    .map_err(write)?;
     for name in others {
-        let mut header = header.clone();
-        header.set_entry_type(EntryType::Link);
-        header.set_size(0);
+        let mut link = header.clone();
+        link.set_entry_type(EntryType::Link);
         builder
-            .append_link(&mut header, path(name), first)
+            .append_link(&mut link, path(name), first)
             .map_err(write)?;
     }
     Ok(())
+}
+
+/// Returns the header of an empty file with the mode, the owner and the time of another one. Owners
+/// and times that are not numbers become 0.
+fn header(of: &Header) -> io::Result<Header> {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::Regular);
+    header.set_mode(of.mode()?);
+    header.set_uid(of.uid().unwrap_or_default());
+    header.set_gid(of.gid().unwrap_or_default());
+    header.set_mtime(of.mtime().unwrap_or_default());
+    header.set_size(0);
+    Ok(header)
 }
 
 /// Writes the extended attributes of an entry, which precede it.

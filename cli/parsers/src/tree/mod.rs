@@ -2,6 +2,7 @@
 
 mod archive;
 mod boot_files;
+mod kind;
 mod names;
 mod oci;
 mod section;

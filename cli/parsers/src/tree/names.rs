@@ -12,6 +12,7 @@ use std::io::Write;
 use tar::EntryType;
 
 use super::archive::{LayerError, append, open};
+use super::kind::Kind;
 use super::section::Section;
 
 /// Limit for the memory of all names, in bytes: of some million names.
@@ -25,8 +26,8 @@ const LONGEST_NAME: usize = 4096;
 const LONGEST_PART: usize = 255;
 /// Most components of a name.
 const DEEPEST: usize = 256;
-/// Most components of a name that are left to follow.
-const MOST_TODO: usize = 10_000;
+/// Most components that are left to follow, those of links' targets included.
+const MAX_PENDING: usize = 10_000;
 /// Symbolic links that are followed for one name (as the kernel does, path_resolution(7)).
 const MOST_LINKS: usize = 40;
 /// Beginning of the names of whiteouts, and the name of an opaque one (OCI image specification,
@@ -39,16 +40,6 @@ type Inode = (usize, usize);
 
 /// The components of a name, joined by `/`.
 type Name = Vec<u8>;
-
-/// The type of a file.
-#[derive(Debug, Clone)]
-enum Kind {
-    Folder,
-    File,
-    /// A symbolic link, with its target.
-    Link(Name),
-    Fifo,
-}
 
 /// What a name stands for.
 #[derive(Debug, Clone)]
@@ -195,16 +186,16 @@ impl Tree {
     /// Returns the name of the folder that `parts` lead to. Symbolic links are followed inside of the
     /// tree, and missing folders are added.
     fn folder(&mut self, parts: &[&[u8]], layer: usize) -> Result<Name, &'static str> {
-        let mut todo: Vec<Vec<u8>> = parts.iter().rev().map(|part| part.to_vec()).collect();
+        let mut pending: Vec<Vec<u8>> = parts.iter().rev().map(|part| part.to_vec()).collect();
         let mut at = Name::new();
         let mut links = 0;
-        while let Some(part) = todo.pop() {
+        while let Some(part) = pending.pop() {
+            self.look_up(1)?;
             if part == b".." {
                 // Only a link's target has them; the root's parent is the root.
                 at.truncate(at.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
                 continue;
             }
-            self.look_up(1)?;
             let name = join(&at, &part);
             if name.len() >= LONGEST_NAME {
                 return Err("has a name that is too long");
@@ -223,8 +214,8 @@ impl Tree {
                     let words = words.filter(|word| !word.is_empty() && *word != b".");
                     let mut words: Vec<_> = words.map(<[u8]>::to_vec).collect();
                     words.reverse();
-                    todo.extend(words);
-                    if todo.len() > MOST_TODO {
+                    pending.extend(words);
+                    if pending.len() > MAX_PENDING {
                         return Err("lies behind too many symbolic links");
                     }
                 }
@@ -320,7 +311,11 @@ impl Tree {
                             to.push(*writer);
                         }
                     }
-                    append(&mut builder, entry, names, &mut to)
+                    // All of them stand for the same file.
+                    let Some(node) = names.first().and_then(|name| self.nodes.get(*name)) else {
+                        return Ok(());
+                    };
+                    append(&mut builder, entry, &node.kind, names, &mut to)
                 })
             };
             read().map_err(|error: LayerError| error.of_layer(layer))?;

@@ -14,6 +14,89 @@ const FILE: EntryType = EntryType::Regular;
 const SYMLINK: EntryType = EntryType::Symlink;
 const LINK: EntryType = EntryType::Link;
 
+/// The archive of one header and what follows it, up to the end of its last block.
+fn raw(header: &tar::Header, content: &[u8]) -> Vec<u8> {
+    let mut bytes = [header.as_bytes(), content].concat();
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+/// The names, and what follows them, in an archive.
+fn listed(bytes: &[u8]) -> Vec<String> {
+    let mut listed = Vec::new();
+    for entry in tar::Archive::new(bytes).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let mut content = String::new();
+        entry.read_to_string(&mut content).unwrap();
+        if let Some(target) = entry.link_name_bytes() {
+            content = format!("-> {}", String::from_utf8_lossy(&target));
+        }
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        listed.push(format!("{name} {content}"));
+    }
+    listed.sort();
+    listed
+}
+
+/// A header of the type `kind` that says it has `size` bytes.
+fn header(name: &str, kind: EntryType, link: &str, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(0o644);
+    header.set_size(size);
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+    header.set_cksum();
+    header
+}
+
+fn file(bytes: &[u8]) -> File {
+    use std::io::{Seek, Write};
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file.rewind().unwrap();
+    file
+}
+
+/// A length that a link claims would make the content of the next file headers of the result.
+#[test]
+fn contents_do_not_become_entries() {
+    let smuggled = raw(&header("../../evil", FILE, "", 0), b"");
+    for (kind, link, length) in [
+        (SYMLINK, "x", 512),
+        (FILE, "x", 512),
+        (DIR, "", 512),
+        (DIR, "x", 512),
+        (EntryType::Fifo, "x", 512),
+    ] {
+        let mut archive = raw(&header("first", kind, link, length), &[b'x'; 512]);
+        let next = header("next", FILE, "", smuggled.len() as u64);
+        archive.extend(raw(&next, &smuggled));
+        let merged = merge(vec![file(&archive)], true).unwrap();
+        let names: Vec<String> = listed(&merged)
+            .iter()
+            .map(|line| line.split(' ').next().unwrap_or_default().to_owned())
+            .collect();
+        assert_eq!(names, ["first", "next"], "{kind:?} {link}");
+        // Also for programs that take a length for one whatever the type is.
+        let first = tar::Header::from_byte_slice(&merged[..512]);
+        let size = first.entry_size().unwrap();
+        assert_eq!(size, if kind == FILE { length } else { 0 });
+    }
+}
+
+/// A prefix in the header that leads through a link was written in front of the name that it led to.
+#[test]
+fn a_prefix_is_part_of_one_name_only() {
+    let mut archive = raw(&header("a", SYMLINK, "/b", 0), b"");
+    let mut below = header("x", FILE, "", 1);
+    below.as_ustar_mut().unwrap().prefix[..1].copy_from_slice(b"a");
+    below.set_cksum();
+    archive.extend(raw(&below, b"x"));
+    let merged = merge(vec![file(&archive)], true).unwrap();
+    assert_eq!(listed(&merged), ["a -> /b", "b/x x"]);
+}
+
 fn layer(dir: &Path, name: &str, entries: &[(&str, EntryType, &str)]) -> File {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, kind, content) in entries {
@@ -46,20 +129,7 @@ fn merged(layers: &[&[(&str, EntryType, &str)]]) -> Result<Vec<String>, LayerErr
         .enumerate()
         .map(|(number, entries)| layer(dir.path(), &number.to_string(), entries))
         .collect();
-    let bytes = merge(paths, true)?;
-    let mut listed = Vec::new();
-    for entry in tar::Archive::new(bytes.as_slice()).entries().unwrap() {
-        let mut entry = entry.unwrap();
-        let mut content = String::new();
-        entry.read_to_string(&mut content).unwrap();
-        if let Some(target) = entry.link_name_bytes() {
-            content = format!("-> {}", String::from_utf8_lossy(&target));
-        }
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        listed.push(format!("{name} {content}"));
-    }
-    listed.sort();
-    Ok(listed)
+    Ok(listed(&merge(paths, true)?))
 }
 
 #[test]
@@ -122,25 +192,21 @@ fn nothing_leads_out_of_the_tree() {
 
 /// A layer of entries whose names do not fit into a header.
 fn long(entries: impl IntoIterator<Item = (Vec<u8>, EntryType)>) -> File {
-    use std::io::{Seek, Write};
-    let mut file = tempfile::tempfile().unwrap();
+    let mut bytes = Vec::new();
     for (name, kind) in entries {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(EntryType::GNULongName);
         header.set_size(name.len() as u64);
         header.set_cksum();
-        file.write_all(header.as_bytes()).unwrap();
-        file.write_all(&name).unwrap();
-        let padding = name.len().next_multiple_of(512) - name.len();
-        file.write_all(&vec![0; padding]).unwrap();
+        bytes.extend(raw(&header, &name));
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
+        header.set_mode(0o755);
         header.set_size(0);
         header.set_cksum();
-        file.write_all(header.as_bytes()).unwrap();
+        bytes.extend(raw(&header, b""));
     }
-    file.rewind().unwrap();
-    file
+    file(&bytes)
 }
 
 /// Fault 30: one name of 80 KiB took 1.9 GiB.

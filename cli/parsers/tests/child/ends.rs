@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = crate::tests![
     a_child_that_panics_is_an_error,
     a_child_without_memory_is_an_error,
     a_child_that_never_ends_is_killed,
+    a_child_that_the_host_kills_may_succeed_later,
     a_child_that_opens_a_file_is_stopped,
     a_child_that_connects_is_stopped,
     a_child_that_writes_to_what_it_reads_is_stopped,
@@ -39,6 +40,10 @@ pub(crate) fn misbehave_or_work(entered: Entered) -> Result<(), Box<dyn Error>> 
 }
 
 fn misbehave(mut entered: Entered, how: &str) -> Result<(), Box<dyn Error>> {
+    if how == "killed" {
+        // SAFETY: it has no arguments in memory.
+        unsafe { libc::raise(libc::SIGKILL) };
+    }
     let file = entered.file()?;
     confine(Limits {
         memory: Some(1 << 30),
@@ -74,7 +79,7 @@ fn misbehave(mut entered: Entered, how: &str) -> Result<(), Box<dyn Error>> {
             .send(b"{\"Failed\": \"\\u001b[31mred\\u0007\\nline\"}", &[])?,
         _ => return Err("what?".into()),
     }
-    // Nobody gets here who has been stopped.
+    // A child that was stopped does not get here.
     entered.channel().send(b"{\"Done\": null}", &[])?;
     Ok(())
 }
@@ -103,6 +108,12 @@ fn a_child_without_memory_is_an_error() {
 
 fn a_child_that_never_ends_is_killed() {
     ends("loop", "processor time");
+}
+
+fn a_child_that_the_host_kills_may_succeed_later() {
+    let error = ask(&parser(), "killed").unwrap_err();
+    assert!(error.to_string().contains("killed"), "{error}");
+    assert!(!error.is_final(), "{error}");
 }
 
 fn a_child_that_opens_a_file_is_stopped() {

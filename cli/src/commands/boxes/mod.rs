@@ -13,7 +13,7 @@ use boxbuild_host::arch::Arch;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::units::size;
 
-use super::signals;
+use super::{confinement, signals};
 use crate::args::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
 use crate::exit_code::{ExitCode, Result};
 use crate::output::print::print_text;
@@ -66,6 +66,9 @@ fn carry_out(store: &Store, command: &BoxCommand) -> Result<String> {
 
 /// `box pull`.
 fn pull(store: &Store, args: &PullArgs) -> Result<String> {
+    if args.require_confinement {
+        confinement::require()?;
+    }
     let interrupt = signals::take_over()?;
     let locked = args.source.locked()?;
     let mut text = String::new();
@@ -90,6 +93,9 @@ fn pull(store: &Store, args: &PullArgs) -> Result<String> {
 
 /// `box import`.
 fn import(store: &Store, args: &ImportArgs) -> Result<String> {
+    if args.require_confinement {
+        confinement::require()?;
+    }
     install(store, &ImportedBox::new(args.options()?), args.force)
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::table::read_table;
 
-/// Tables that are kept for good, in bytes: those of a disk of 512 GiB with clusters of 64 KiB.
+/// Tables that stay in memory, in bytes: those of a disk of 512 GiB with clusters of 64 KiB.
 const KEPT: u64 = 64 << 20;
 /// Further tables, in bytes.
 const RECENT: usize = 4 << 20;
@@ -58,7 +58,7 @@ impl L2Tables {
         Ok(self.recent(file, index, offset)?[within])
     }
 
-    /// Takes the space for a table that is kept for good, if there is some.
+    /// Reserves space for a table that stays in memory, if some is left.
     fn reserve(&self) -> bool {
         let size = self.size() as u64;
         let take = |left: u64| left.checked_sub(size);

@@ -59,7 +59,7 @@ impl FetchedBox<'_> {
             };
             let (client, meter, sender) = (self.client.clone(), Arc::clone(&meter), sender.clone());
             std::thread::spawn(move || {
-                // The receiver is gone when the other file has failed for good.
+                // The receiver is gone when the other file has failed.
                 let _ = sender.send((index, download(&client, &file, &meter)));
             });
         }
