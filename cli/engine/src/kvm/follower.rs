@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use boxbuild_host::text::plain;
@@ -25,7 +25,7 @@ pub(super) struct Follower {
     /// The folder with the changes of the machine's disk, for messages.
     pub(super) scratch: PathBuf,
     /// Gets the answers to [`Wish::WriteMap`](super::wire::Wish::WriteMap).
-    pub(super) maps: Sender<Result<(), String>>,
+    pub(super) maps: SyncSender<Result<(), String>>,
     pub(super) ended: bool,
 }
 
@@ -91,8 +91,8 @@ impl Follower {
             }
             Report::Figures(figures) => self.shared.set_figures(figures),
             Report::MapWritten(result) => {
-                // Nobody may wait for it any more.
-                let _ = self.maps.send(result.map_err(|text| clean(&text)));
+                // Ignored where none is waited for.
+                let _ = self.maps.try_send(result.map_err(|text| clean(&text)));
             }
             Report::Ended(ended) if !self.ended => {
                 self.ended = true;

@@ -75,9 +75,11 @@ impl Running for MachineProcess {
 impl MachineProcess {
     /// Has the process say which blocks of its disk have changed.
     fn write_map(&self, map: &File) -> io::Result<()> {
+        let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is there already is no answer to this.
+        let _ = maps.try_recv();
         let channel = self.shared.process.channel();
         channel.send(&wire::message(&Wish::WriteMap)?, &[map.as_fd()])?;
-        let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         match maps.recv_timeout(MAP) {
             Ok(written) => written.map_err(io::Error::other),
             Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
