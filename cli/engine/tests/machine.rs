@@ -46,6 +46,7 @@ const TESTS: &[(&str, fn())] = &[
         "a_process_that_floods_its_parent_takes_little_memory",
         floods,
     ),
+    ("a_process_that_does_not_read_is_not_waited_for", deaf),
 ];
 
 fn main() -> ExitCode {
@@ -347,4 +348,19 @@ fn floods() {
     assert!(matches!(ended, Ended::Failed(_)), "{ended:?}");
     let grown = resident().saturating_sub(before);
     assert!(grown < FLOOD * MAX_MESSAGE / 2, "{grown} bytes are kept");
+}
+
+fn deaf() {
+    let guest = start(&kernel(&SPINS));
+    kill(guest.process(), Signal::SIGSTOP).unwrap();
+    // Each asks the process, until its channel is full.
+    for _ in 0..2000 {
+        guest.running.usage();
+    }
+    let folder = guest.folder.path().join("kept");
+    fs::create_dir(&folder).unwrap();
+    let start = Instant::now();
+    let error = guest.running.keep_disk(&folder).unwrap_err();
+    assert!(error.to_string().contains("does not answer"), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(10));
 }

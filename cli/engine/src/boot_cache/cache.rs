@@ -71,7 +71,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Makes something of `source`, whose SHA-256 shall be `sha256`. `make` has it written, and returns
+    /// Makes something of `source`, whose SHA-256 must be `sha256`. `make` has it written, and returns
     /// the name to keep it under; `None` means that there is nothing to keep. If nothing can ever be
     /// made of it, the reason is kept under `refusal`.
     pub(super) fn make(
@@ -111,7 +111,7 @@ impl Cache {
         Ok(input::open(&path)?)
     }
 
-    /// Copies a file to one without a name that nobody else can change, and checks its hash.
+    /// Copies a file to one without a name, which no other process can change, and checks its hash.
     fn copy(&self, source: &File, largest: u64, sha256: &str) -> Result<File, CacheError> {
         let mut copy = tempfile::tempfile_in(&self.folder)?;
         let mut hash = Sha256::new();

@@ -143,7 +143,7 @@ fn confined_in_part(weakness: &str) -> String {
     )
 }
 
-/// There is no room for the changes of the box's disk.
+/// The message for a full file system below the changes of the box's disk.
 fn full(text: &str, scratch: &Path) -> String {
     format!(
         "{text}: the file system of {}, which holds the changes of the box's disk, is full: free \

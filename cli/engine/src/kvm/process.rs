@@ -68,14 +68,14 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Lets the parent have what this process logs. A notice that the channel has no room for is lost:
-/// who logs must not wait.
+/// Sends the parent what this process logs. A notice is dropped if the channel is full: a thread that
+/// logs must not wait.
 fn report_notices(channel: &Arc<Channel>) -> Subscription {
     notices::install();
     let channel = Arc::clone(channel);
     notices::subscribe(move |text| {
         if let Ok(message) = wire::message(&Report::Note(wire::cut(text))) {
-            let _ = channel.try_send(&message);
+            let _ = channel.try_send(&message, &[]);
         }
     })
 }
@@ -295,7 +295,7 @@ fn serve(
 fn obey(message: Message, channel: &Channel, handle: &Handle) -> std::io::Result<()> {
     match ToMachine::decode(&message.bytes)? {
         ToMachine::Input(port, bytes) => {
-            // What the guest has no room for is lost.
+            // Input beyond the guest's buffer is dropped.
             handle.input().send(port, &bytes);
         }
         ToMachine::Wish(Wish::Stop) => handle.stop(),

@@ -43,7 +43,7 @@ pub(super) fn start(
         .descriptors(config::borrowed(&files))
         .start(&config)
         .map_err(failed)?;
-    // Locks on them shall go with the process.
+    // Locks on these files end with the process.
     drop(files);
     let first = first_words(&process, &disk)?;
     let shared = Arc::new(Shared::new(process));

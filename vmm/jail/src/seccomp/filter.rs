@@ -24,7 +24,7 @@ impl Filter {
         compile(rules, SeccompAction::Trap, SeccompAction::Allow).map(Filter)
     }
 
-    /// Installs it for the calling thread, and those that it starts, for good. `name` is what the
+    /// Installs it for the calling thread, and those that it starts, irrevocably. `name` is what the
     /// message of a trap calls the thread; longer than 15 bytes, it is cut.
     ///
     /// # Errors

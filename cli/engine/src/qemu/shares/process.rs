@@ -169,7 +169,7 @@ impl ShareProcess {
         if bytes.is_empty() {
             return Ok(None);
         }
-        // Who has taken the process over can only send something else.
+        // Anything else comes from a process that a guest has taken over.
         Ok(serde_json::from_slice(bytes).map(Some)?)
     }
 
