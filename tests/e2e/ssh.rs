@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use boxbuild_tests::{ProcessOutput, Running, Sandbox, env, scaled_timeout, skip};
+use boxbuild_tests::{ProcessOutput, Running, Sandbox, scaled_timeout, skip};
 
 crate::tests! {
     Engine:
@@ -65,8 +65,9 @@ fn port(build: &Running) -> u16 {
     port.parse().unwrap()
 }
 
-/// Speaks with the box behind `port`: as soon as it answers, a megabyte goes there and back.
-fn speak(port: u16) {
+/// Speaks with the box of `build` behind `port`: as soon as it answers, a megabyte goes there and
+/// back.
+fn speak(build: &mut Running, port: u16) {
     let start = Instant::now();
     let (mut stream, mut greeting) = loop {
         assert!(start.elapsed() < scaled_timeout(200), "no answer");
@@ -77,6 +78,7 @@ fn speak(port: u16) {
         });
         match greeted {
             Ok(greeted) => break greeted,
+            Err(error) if build.has_ended() => panic!("{error}: {}", build.stderr()),
             // Nothing listens there yet.
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
@@ -104,23 +106,17 @@ fn start_open(sandbox: &Sandbox, key: &Path, until: &str) -> Running {
 }
 
 fn a_port_leads_to_the_boxs_sshd() {
-    if env::engine() == "kvm" {
-        return skip(
-            "a_port_leads_to_the_boxs_sshd",
-            "known fault: it does not end under kvm since the machine is a process of its own",
-        );
-    }
     let sandbox = Sandbox::new(WAIT);
     bring(&sandbox, "usr/sbin/sshd", SSHD);
     bring(&sandbox, "usr/local/bin/serve", SERVE);
     // It is not made again where there is one.
     bring(&sandbox, "etc/ssh/ssh_host_ed25519_key", "");
     let key = key(&sandbox);
-    let build = start_open(&sandbox, &key, "leads to port 22");
+    let mut build = start_open(&sandbox, &key, "leads to port 22");
     let port = port(&build);
     // On no other address than this one.
     assert!(TcpStream::connect(("127.0.0.2", port)).is_err());
-    speak(port);
+    speak(&mut build, port);
     let command = format!("the box is open: ssh -p {port} ");
     build.finish().expect(0, &[&command]);
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
@@ -155,11 +151,12 @@ fn a_box_booted_by_its_own_init_gets_the_key() {
         "--ssh-port=0",
         "--ssh-key",
     ];
-    let build = sandbox.start_until(
+    let mut build = sandbox.start_until(
         &[&front[..], &[key.to_str().unwrap()]].concat(),
         "leads to port 22",
     );
-    speak(port(&build));
+    let port = port(&build);
+    speak(&mut build, port);
     build.finish().expect(0, &["it may accept passwords"]);
     let cmdline = fs::read_to_string(sandbox.target().join("cmdline")).unwrap();
     let (kind, data) = KEY.split_once(' ').unwrap();

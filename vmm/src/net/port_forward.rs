@@ -59,12 +59,13 @@ impl PortForward {
         while self.ready && self.open < limits::INBOUND {
             match self.listener.accept() {
                 Ok((stream, _)) => {
-                    let socket = Socket::from(stream);
                     // Without, it would only be slower; but nothing here may wait.
-                    let _ = socket.set_tcp_nodelay(true);
-                    if socket.set_nonblocking(true).is_ok() {
+                    let _ = stream.set_nodelay(true);
+                    // By ioctl(2), as the standard library does it: the filter of the network's
+                    // thread has no fcntl(2), which socket2 takes.
+                    if stream.set_nonblocking(true).is_ok() {
                         self.open += 1;
-                        return Some(socket);
+                        return Some(Socket::from(stream));
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.ready = false,
