@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use boxbuild_virtiofs::MountTag;
 use boxbuild_vmm::disk::{DiskConfig, ImageFormat, NamedFile, OverlayConfig, tmpfile};
-use boxbuild_vmm::machine::{self, Config, Ended, Event, Share};
+use boxbuild_vmm::machine::{self, Config, Ended, Event, PassthroughFs, Share};
 use boxbuild_vmm::net::NetworkConfig;
 use boxbuild_vmm::virtio::console::{Input, Port};
 use clap::Parser;
@@ -127,10 +127,10 @@ fn open(disk: &str) -> Result<DiskConfig, Box<dyn std::error::Error>> {
     Ok(DiskConfig::Raw { file, read_only })
 }
 
-fn share(text: &str) -> Result<Share, String> {
+fn share(text: &str) -> Result<PassthroughFs, String> {
     let (tag, folder) = text.split_once('=').ok_or("--share TAG=FOLDER")?;
     let tag = MountTag::new(tag).map_err(|error| error.to_string())?;
-    Ok(Share::new(tag, folder))
+    PassthroughFs::new(Share::new(tag, folder)).map_err(|error| error.to_string())
 }
 
 /// What is still to be typed into the console, and when.

@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
-use boxbuild_virtiofs::{MountTag, Share};
+use boxbuild_virtiofs::{MountTag, PassthroughFs, Share};
 
 use crate::disk::RawDisk;
 use crate::virtio::block::Block;
@@ -71,9 +71,10 @@ pub fn fs(data: &[u8]) {
     let Ok(tag) = MountTag::new("share") else {
         return;
     };
-    let Ok(mut device) = Fs::new(Share::new(tag, &root)) else {
+    let Ok(fs) = PassthroughFs::new(Share::new(tag, &root)) else {
         return;
     };
+    let mut device = Fs::new(fs);
     driver::drive(&mut device, data);
     // Nothing happened beside the share.
     let beside = std::fs::read_dir(dir.path()).map_or(0, Iterator::count);

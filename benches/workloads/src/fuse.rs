@@ -101,7 +101,8 @@ impl Share {
         fs::write(root.join("large"), vec![0x61; 1 << 20])?;
         let names = names.into_iter().map(CString::new);
         let tag = MountTag::new("share")?;
-        let device = Fs::new(boxbuild_virtiofs::Share::new(tag, root))?;
+        let share = boxbuild_virtiofs::Share::new(tag, root);
+        let device = Fs::new(boxbuild_virtiofs::PassthroughFs::new(share)?);
         let mut share = Share {
             driver: DeviceDriver::new(Box::new(device), 0)?,
             names: names.collect::<Result<_, _>>()?,

@@ -53,7 +53,7 @@ impl Moved {
 
 /// The console of a guest, and the way to tell it of the terminal behind it.
 pub trait Console: Send + Sync + std::fmt::Debug {
-    /// Types `bytes`. What the guest has no room for is lost, as on any terminal.
+    /// Types `bytes`. Input beyond the guest's buffer is dropped, as on any terminal.
     fn send(&self, bytes: &[u8]);
 
     /// The terminal has this many columns and rows now. Guests that do not follow the control

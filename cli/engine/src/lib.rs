@@ -18,6 +18,7 @@ pub mod qemu;
 mod selection;
 mod unusable;
 mod usage;
+mod wire_share;
 
 pub use boxbuild_virtiofs::{MountTag, Share};
 pub use boxbuild_vmm::net::{Allowed, Policy, Reach};

@@ -8,6 +8,7 @@
     reason = "a test"
 )]
 
+use std::error::Error;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ use boxbuild_engine::{
     events,
 };
 use boxbuild_host::arch::Arch;
-use boxbuild_jail::Confinement;
+use boxbuild_jail::{Confinement, Entered, MAX_MESSAGE, Role};
 use boxbuild_vmm::net::Policy;
 use libtest_mimic::{Arguments, Trial, run};
 use nix::sys::signal::{Signal, kill};
@@ -41,10 +42,19 @@ const TESTS: &[(&str, fn())] = &[
     ("a_process_that_dies_is_a_failed_machine", dies),
     ("a_process_that_hangs_is_killed_after_its_grace", hangs),
     ("the_disk_of_a_machine_is_kept", kept),
+    (
+        "a_process_that_floods_its_parent_takes_little_memory",
+        floods,
+    ),
+    ("a_process_that_does_not_read_is_not_waited_for", deaf),
 ];
 
 fn main() -> ExitCode {
-    if let Some(code) = boxbuild_jail::enter(&[ROLE]) {
+    let role = Role {
+        run: flood_or_work,
+        ..ROLE
+    };
+    if let Some(code) = boxbuild_jail::enter(&[role]) {
         return code;
     }
     let open = File::options().read(true).write(true).open("/dev/kvm");
@@ -64,6 +74,26 @@ fn main() -> ExitCode {
         ..Arguments::from_args()
     };
     run(&arguments, trials.collect()).exit_code()
+}
+
+/// The kernel command line of a machine whose process is hostile.
+const FLOODS: &str = "floods";
+/// Messages of a flood, each nearly as long as a message can be.
+const FLOOD: usize = 300;
+
+/// A machine; with the command line [`FLOODS`], answers to a question that was not asked.
+fn flood_or_work(entered: Entered) -> Result<(), Box<dyn Error>> {
+    let config: serde_json::Value = entered.config()?;
+    if config["cmdline"] != FLOODS {
+        return (ROLE.run)(entered);
+    }
+    let send = |text: &str| entered.channel().send(format!("j{text}").as_bytes(), &[]);
+    send(r#"{"Started":{"weakness":null}}"#)?;
+    let text = "x".repeat(MAX_MESSAGE - 64);
+    for _ in 0..FLOOD {
+        send(&format!(r#"{{"MapWritten":{{"Err":"{text}"}}}}"#))?;
+    }
+    Ok(())
 }
 
 /// An ELF file that begins with `code`.
@@ -294,4 +324,43 @@ fn kept() {
         events,
     };
     assert_eq!(guest.end(), Ended::Reset);
+}
+
+fn floods() {
+    let resident = || {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.unwrap().trim().parse::<usize>().unwrap() << 10
+    };
+    let folder = TempDir::new().unwrap();
+    let mut machine = machine(folder.path(), &kernel(&SPINS));
+    machine.cmdline = String::from(FLOODS);
+    let (sender, events) = events();
+    let before = resident();
+    let running = Kvm::default().start(machine, sender).unwrap();
+    let guest = Guest {
+        folder,
+        running,
+        events,
+    };
+    let ended = guest.end();
+    assert!(matches!(ended, Ended::Failed(_)), "{ended:?}");
+    let grown = resident().saturating_sub(before);
+    assert!(grown < FLOOD * MAX_MESSAGE / 2, "{grown} bytes are kept");
+}
+
+fn deaf() {
+    let guest = start(&kernel(&SPINS));
+    kill(guest.process(), Signal::SIGSTOP).unwrap();
+    // Each asks the process, until its channel is full.
+    for _ in 0..2000 {
+        guest.running.usage();
+    }
+    let folder = guest.folder.path().join("kept");
+    fs::create_dir(&folder).unwrap();
+    let start = Instant::now();
+    let error = guest.running.keep_disk(&folder).unwrap_err();
+    assert!(error.to_string().contains("does not answer"), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(10));
 }

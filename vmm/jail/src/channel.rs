@@ -59,8 +59,8 @@ impl Channel {
     ///
     /// # Errors
     /// If it is empty or too long, or the other end is gone.
-    pub fn try_send(&self, bytes: &[u8]) -> io::Result<bool> {
-        match self.send_with(bytes, &[], MsgFlags::MSG_DONTWAIT) {
+    pub fn try_send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<bool> {
+        match self.send_with(bytes, descriptors, MsgFlags::MSG_DONTWAIT) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             result => result.map(|()| true),
         }
@@ -252,10 +252,10 @@ mod tests {
     }
 
     #[test]
-    fn a_full_channel_holds_up_only_who_waits() {
+    fn a_full_channel_blocks_only_a_send_that_waits() {
         let (one, _other) = Channel::pair().unwrap();
         let mut sent = 0;
-        while one.try_send(&[1; 1 << 10]).unwrap() {
+        while one.try_send(&[1; 1 << 10], &[]).unwrap() {
             sent += 1;
             assert!(sent < 10_000);
         }

@@ -104,7 +104,7 @@ pub enum FilesError {
     Landlock(#[from] RulesetError),
 }
 
-/// Restricts the calling thread, and those it starts, to `rules` for good.
+/// Restricts the calling thread, and those it starts, to `rules`. It cannot be undone.
 pub(crate) fn restrict(
     rules: &[(BorrowedFd<'_>, FileAccess)],
     tcp: TcpAccess,

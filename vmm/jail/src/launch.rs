@@ -106,7 +106,7 @@ impl<'a> Launch<'a> {
         let mut child = self.spawn(theirs.into()).map_err(LaunchError::Start)?;
         let words = child.stderr.take().map(OwnedFd::from);
         if let Some(words) = &words {
-            // Should somebody else have its other end, the end of the child is not waited for.
+            // Another process may hold the other end: its end must not be waited for.
             fcntl(words, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
                 .map_err(|error| LaunchError::Start(error.into()))?;
         }
@@ -151,7 +151,7 @@ impl<'a> Launch<'a> {
                     u32::MAX,
                     libc::CLOSE_RANGE_CLOEXEC,
                 );
-                // What the parent does not read in time is lost: nobody waits for it.
+                // What the parent does not read in time is dropped: the child never waits.
                 let words = BorrowedFd::borrow_raw(libc::STDERR_FILENO);
                 fcntl(words, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -225,7 +225,7 @@ impl Jailed {
         self.pid
     }
 
-    /// Returns the way to it. What comes from there may have been chosen by who broke into it.
+    /// Returns the channel to it. An attacker in the process may have chosen what comes from there.
     pub fn channel(&self) -> &Channel {
         &self.channel
     }

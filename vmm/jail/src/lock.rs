@@ -92,7 +92,7 @@ impl<'a> Jail<'a> {
         self
     }
 
-    /// Locks this process for good. Must be called before it has a second thread.
+    /// Locks this process, irrevocably. Must be called before it has a second thread.
     ///
     /// After this the process gains no privileges by exec, leaves no core dump, and cannot be
     /// traced; limits hold; files are only opened beneath [`Jail::files`]. Threads are made by

@@ -2,14 +2,13 @@
 
 use std::fs::File;
 
-use boxbuild_virtiofs::Share;
+use boxbuild_virtiofs::PassthroughFs;
 
 use crate::disk::DiskConfig;
 use crate::net::NetworkConfig;
 use crate::threads::Threads;
 
-/// A machine for one run: a plain value with open files, so that it can be handed to another
-/// process. Only the folders of shares are paths.
+/// A machine for one run: a plain value with open files and no paths.
 #[derive(Debug)]
 pub struct Config {
     /// `/dev/kvm`, open for reading and writing; opened by name without it.
@@ -34,7 +33,7 @@ pub struct Config {
     /// Network of the guest; without it there is no card.
     pub network: Option<NetworkConfig>,
     /// Folders shared over virtio-fs.
-    pub shares: Vec<Share>,
+    pub shares: Vec<PassthroughFs>,
     /// Whether configuration space of PCI is reached by ports 0xcf8 and 0xcfc, too. A kernel
     /// that finds them prefers them, and each access leaves the guest twice; any x86-64
     /// kernel of a distribution does without (`CONFIG_PCI_MMCONFIG`).

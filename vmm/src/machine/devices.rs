@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use boxbuild_virtiofs::Share;
+use boxbuild_virtiofs::PassthroughFs;
 
 use super::error::StartError;
 use super::event::{Event, Events};
@@ -28,7 +28,7 @@ pub(super) struct DeviceList {
     pub(super) cpus: u32,
     pub(super) disks: Vec<Box<dyn Disk>>,
     pub(super) network: Option<NetworkConfig>,
-    pub(super) shares: Vec<Share>,
+    pub(super) shares: Vec<PassthroughFs>,
     pub(super) failures: FailureSink,
     pub(super) threads: Threads,
 }
@@ -75,7 +75,7 @@ pub(super) fn build(
         devices.push(Box::new(Net::new(network)?));
     }
     for share in wanted.shares {
-        devices.push(Box::new(Fs::new(share)?));
+        devices.push(Box::new(Fs::new(share)));
     }
     if wanted.standard {
         devices.push(Box::new(Rng));

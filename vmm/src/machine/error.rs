@@ -1,6 +1,5 @@
 //! Why a machine cannot be started.
 
-use boxbuild_virtiofs::ShareError;
 use vm_memory::GuestMemoryError;
 
 use crate::arch::host::boot::BootError;
@@ -39,9 +38,6 @@ pub enum StartError {
     /// See [`PciError`].
     #[error(transparent)]
     Pci(#[from] PciError),
-    /// A folder cannot be shared.
-    #[error(transparent)]
-    Share(#[from] ShareError),
     /// See [`NetworkError`].
     #[error(transparent)]
     Network(#[from] NetworkError),

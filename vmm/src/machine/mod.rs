@@ -7,7 +7,7 @@ mod event;
 mod handle;
 mod start;
 
-pub use boxbuild_virtiofs::Share;
+pub use boxbuild_virtiofs::{PassthroughFs, Share};
 pub use config::Config;
 pub use error::StartError;
 pub use event::{Event, Events};

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
 
+use boxbuild_jail::seccomp::Filter;
 use boxbuild_virtiofs::Traffic;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -17,7 +18,10 @@ use super::config::NetworkConfig;
 use super::error::NetworkError;
 use super::host_network::CurrentNetwork;
 use super::nat::{LARGEST_FRAME, Nat};
+use crate::threads::stream_filter;
 
+/// Name of its thread.
+const THREAD: &str = "net";
 /// Bytes of the length before a frame.
 const LENGTH: usize = 4;
 /// Bytes that are read at once.
@@ -60,9 +64,12 @@ impl StreamNetwork {
             written: 0,
             traffic: traffic.clone(),
         };
+        let filter = stream_filter()
+            .map_err(io::Error::other)
+            .map_err(host("cannot confine its thread"))?;
         let thread = thread::Builder::new()
-            .name(String::from("net"))
-            .spawn(move || link.serve())
+            .name(String::from(THREAD))
+            .spawn(move || link.serve(filter.as_ref()))
             .map_err(host("cannot start its thread"))?;
         let network = StreamNetwork {
             end: ours,
@@ -110,9 +117,12 @@ struct Link {
 }
 
 impl Link {
-    fn serve(mut self) {
+    /// Locks the calling thread with `filter`, and serves.
+    fn serve(mut self, filter: Option<&Filter>) {
+        let locked = filter.map_or(Ok(()), |filter| filter.install(THREAD));
+        let locked = locked.map_err(io::Error::other);
         // Nothing sees what is half done: it is dropped, and with it the machine's link.
-        match catch_unwind(AssertUnwindSafe(|| self.run())) {
+        match catch_unwind(AssertUnwindSafe(|| locked.and_then(|()| self.run()))) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => log::warn!("the network ends: {error}"),
             Err(_) => log::error!("the network failed and is gone; the guest's link is down"),
@@ -284,6 +294,44 @@ mod tests {
         assert!(network.traffic().to_guest() > 0 && network.traffic().from_guest() > 0);
         drop(network);
         assert_eq!(machine.read(&mut [0]).unwrap(), 0, "the link is down");
+    }
+
+    /// How many filters a thread has by its status; the test itself may have some.
+    fn filters(status: &str) -> u32 {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Seccomp_filters:"));
+        line.map_or(0, |line| line.trim().parse().unwrap())
+    }
+
+    #[test]
+    fn its_thread_is_confined_and_no_other() {
+        let own = || filters(&std::fs::read_to_string("/proc/thread-self/status").unwrap());
+        let before = own();
+        let (_network, _machine) = started(1);
+        if !boxbuild_jail::seccomp::is_available() {
+            let skipped = b"skipped: its_thread_is_confined_and_no_other: no seccomp\n";
+            return std::io::stderr().write_all(skipped).unwrap();
+        }
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+            let names = format!("Name:\t{THREAD}\n");
+            // A thread of another test may end meanwhile.
+            let confined: Vec<bool> = tasks
+                .filter_map(|task| {
+                    std::fs::read_to_string(task.unwrap().path().join("status")).ok()
+                })
+                .filter(|status| status.starts_with(&names))
+                .map(|status| filters(&status) == before + 1)
+                .collect();
+            if !confined.is_empty() && confined.iter().all(|confined| *confined) {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "it is not confined");
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(own(), before);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub fn tables() -> Vec<(&'static str, &'static [Rule])> {
         ("report", REPORT),
         ("vcpu", VCPU),
         ("vcpu, ioctl", ioctls::VCPU),
+        ("events", EVENTS),
+        ("poll", POLL),
         ("device", DEVICE),
         ("virtio-blk", BLOCK),
         ("virtio-fs", SERVE),
@@ -35,7 +37,12 @@ pub(super) fn of(role: Role) -> Tables {
         Role::Device(Kind::Fs) => SERVE,
         Role::Device(Kind::Console | Kind::Rng | Kind::Balloon) => &[],
     };
-    vec![COMMON, REPORT, DEVICE, own]
+    vec![COMMON, REPORT, EVENTS, DEVICE, own]
+}
+
+/// The calls of a network that serves a stream of frames.
+pub(super) fn of_stream() -> Tables {
+    vec![COMMON, EVENTS, POLL, NET]
 }
 
 /// The calls of the main thread: its own, and all that the threads of devices make, because they
@@ -44,6 +51,8 @@ pub(super) fn of_main() -> Tables {
     vec![
         COMMON,
         REPORT,
+        EVENTS,
+        POLL,
         DEVICE,
         NET,
         BLOCK,
@@ -73,14 +82,23 @@ const VCPU: &[Rule] = &[
     Rule::when(libc::SYS_fcntl, &[is(1, libc::F_DUPFD_CLOEXEC)]),
 ];
 
-/// What the thread of any device does: wait for its queues, and interrupt its driver.
-const DEVICE: &[Rule] = &[
+/// To wait for many descriptors.
+const EVENTS: &[Rule] = &[
     #[cfg(target_arch = "x86_64")]
     Rule::any(libc::SYS_epoll_wait),
     Rule::any(libc::SYS_epoll_pwait),
     Rule::any(libc::SYS_epoll_ctl),
-    ioctls::SIGNAL_MSI,
 ];
+
+/// To wait for a few.
+const POLL: &[Rule] = &[
+    #[cfg(target_arch = "x86_64")]
+    Rule::any(libc::SYS_poll),
+    Rule::any(libc::SYS_ppoll),
+];
+
+/// What the thread of any device does: interrupt its driver.
+const DEVICE: &[Rule] = &[ioctls::SIGNAL_MSI];
 
 /// A disk, as open files.
 const BLOCK: &[Rule] = &[
@@ -138,9 +156,6 @@ const NET: &[Rule] = &[
 
 /// The parent's wishes, and what new threads of devices do before they have a filter of their own.
 const MAIN: &[Rule] = &[
-    #[cfg(target_arch = "x86_64")]
-    Rule::any(libc::SYS_poll),
-    Rule::any(libc::SYS_ppoll),
     Rule::when(libc::SYS_recvmsg, &[is(0, 0)]),
     Rule::any(libc::SYS_eventfd2),
     Rule::any(libc::SYS_epoll_create1),

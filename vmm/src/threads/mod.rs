@@ -8,7 +8,9 @@ mod calls;
 mod ioctls;
 mod role;
 mod start;
+mod stream;
 
 pub use calls::tables;
 pub use role::Role;
 pub use start::{Starter, Threads, ThreadsError};
+pub(crate) use stream::stream_filter;

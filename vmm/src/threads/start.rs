@@ -96,7 +96,7 @@ impl Threads {
         let gone = || io::Error::other("the thread that starts others is gone");
         let (sender, result) = channel();
         let start: Start = Box::new(move || {
-            // Nobody waits if the other thread is gone.
+            // The other thread may be gone.
             let _ = sender.send(start());
         });
         let starts = confined.starts.lock();
@@ -106,7 +106,7 @@ impl Threads {
         result.recv().map_err(|_| gone())
     }
 
-    /// Locks the calling thread to the system calls of its role, for good.
+    /// Locks the calling thread to the system calls of its role, irrevocably.
     ///
     /// # Errors
     /// If the kernel refuses; the thread must not go on then.

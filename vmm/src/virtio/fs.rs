@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use boxbuild_virtiofs::{PassthroughFs, Server, Share, ShareError, Traffic, confine_thread};
+use boxbuild_virtiofs::{PassthroughFs, Server, Traffic, confine_thread};
 
 use super::config::DeviceConfig;
 use super::device::{Context, Device};
@@ -30,17 +30,14 @@ impl std::fmt::Debug for Fs {
 
 impl Fs {
     /// Creates the device of a share.
-    ///
-    /// # Errors
-    /// If the shared directory cannot be opened.
-    pub fn new(share: Share) -> Result<Fs, ShareError> {
-        let mut config = share.tag.to_field().to_vec();
+    pub fn new(fs: PassthroughFs) -> Fs {
+        let mut config = fs.share().tag.to_field().to_vec();
         // Queues for ordinary requests.
         config.extend(1_u32.to_le_bytes());
-        Ok(Fs {
-            server: Server::new(PassthroughFs::new(share)?),
+        Fs {
+            server: Server::new(fs),
             config: Arc::new(DeviceConfig::new(config, 0..0)),
-        })
+        }
     }
 }
 

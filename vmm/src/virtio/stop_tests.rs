@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use boxbuild_virtiofs::{MountTag, Share};
+use boxbuild_virtiofs::{MountTag, PassthroughFs, Share};
 use boxbuild_vmm_driver::{Buffer, Descriptor, DriverQueue, QueueLayout};
 use virtio_bindings::virtio_blk as blk;
 use vm_memory::{Bytes, GuestAddress};
@@ -213,7 +213,7 @@ fn all_other_devices_stop_at_once() {
         Box::new(Rng),
         Box::new(Balloon::new()),
         Box::new(Net::new(NetworkConfig::default()).unwrap()),
-        Box::new(Fs::new(share).unwrap()),
+        Box::new(Fs::new(PassthroughFs::new(share).unwrap())),
     ];
     for device in devices {
         let kind = device.kind();

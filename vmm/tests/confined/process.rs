@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use boxbuild_jail::{Channel, Entered, FileAccess, Jail, Role, TcpAccess};
-use boxbuild_virtiofs::{MountTag, Share};
+use boxbuild_virtiofs::{MountTag, PassthroughFs, Share};
 use boxbuild_vmm::kvm::{IoEvents, MsiSink};
 use boxbuild_vmm::pci::Function;
 use boxbuild_vmm::threads::{self, Starter, Threads};
@@ -94,7 +94,7 @@ fn act(mut hostile: Hostile, threads: Threads) {
     };
     if kind == Kind::Fs {
         let share = Share::new(MountTag::constant("share"), ".");
-        hostile.fs = Some(Fs::new(share).unwrap());
+        hostile.fs = Some(Fs::new(PassthroughFs::new(share).unwrap()));
     }
     let nothing = Arc::new(Nothing);
     let attachment = Attachment {

@@ -5,7 +5,7 @@ use std::fmt;
 use sha2::{Digest, Sha256, Sha512};
 
 use boxbuild_host::digest::hex;
-use boxbuild_host::text::shown;
+use boxbuild_host::text::{is_harmful, shown};
 
 /// First line of a clear-signed message (RFC 9580, section 7).
 pub(super) const SIGNED_MESSAGE: &str = "-----BEGIN PGP SIGNED MESSAGE-----";
@@ -147,7 +147,7 @@ impl Checksum {
         let named: String = first
             .chars()
             .take(100)
-            .filter(|c| !c.is_control())
+            .filter(|char| !is_harmful(*char))
             .collect();
         let found = entries.find(|(_, named)| is_named(named, name));
         match found {

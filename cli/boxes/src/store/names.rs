@@ -1,6 +1,7 @@
 //! Names of boxes and of their files.
 
 use boxbuild_host::arch::Arch;
+use boxbuild_host::text::is_harmful;
 
 use super::error::StoreError;
 
@@ -31,7 +32,7 @@ pub fn check_file_name(name: &str) -> Result<(), String> {
     let good = !name.is_empty()
         && name.len() <= 200
         && !name.starts_with(['.', '-'])
-        && !name.contains(|c: char| c == '/' || c.is_control());
+        && !name.contains(|c: char| c == '/' || is_harmful(c));
     if good {
         Ok(())
     } else {

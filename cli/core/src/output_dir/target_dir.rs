@@ -102,7 +102,9 @@ fn take(target: &Dir) -> io::Result<Option<(Dir, Flock<File>)>> {
         };
         match found {
             Some(status) if status.owner != geteuid().as_raw() => {
-                return Err(io::Error::other("it belongs to another user"));
+                return Err(io::Error::other(
+                    "it belongs to another user: choose another --target-dir",
+                ));
             }
             Some(status) if status.kind != FileKind::Folder => target.remove(name)?,
             _ => {}
@@ -128,7 +130,9 @@ fn take(target: &Dir) -> io::Result<Option<(Dir, Flock<File>)>> {
             return Ok(Some((staging, lock)));
         }
     }
-    Err(io::Error::other("it changes all the time"))
+    Err(io::Error::other(
+        "another process keeps replacing it: choose another --target-dir",
+    ))
 }
 
 impl Drop for TargetDir {

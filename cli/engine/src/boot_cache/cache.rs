@@ -71,7 +71,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Makes something of `source`, whose SHA-256 shall be `sha256`. `make` has it written, and returns
+    /// Makes something of `source`, whose SHA-256 must be `sha256`. `make` has it written, and returns
     /// the name to keep it under; `None` means that there is nothing to keep. If nothing can ever be
     /// made of it, the reason is kept under `refusal`.
     pub(super) fn make(

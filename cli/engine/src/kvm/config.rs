@@ -6,18 +6,18 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use boxbuild_virtiofs::Share;
+use boxbuild_virtiofs::PassthroughFs;
 use boxbuild_vmm::disk::{ImageError, KeptChanges, tmpfile};
 use boxbuild_vmm::kvm::KvmError;
 use boxbuild_vmm::net::HostNetwork;
 
-use super::wire::{DiskConfig, MachineConfig, NetworkConfig, Part, ShareConfig, StartFailure};
+use super::wire::{DiskConfig, MachineConfig, NetworkConfig, Part, StartFailure};
 use crate::boot_cache::kernel;
 use crate::error::StartError;
 use crate::machine::{Forward, Machine, RootDisk};
+use crate::wire_share::WireShare;
 
 /// A machine whose files are open.
 pub(super) struct Opened {
@@ -52,8 +52,12 @@ pub(super) fn open(machine: Machine) -> Result<Opened, StartError> {
     });
     let mut shares = Vec::new();
     for share in machine.shares {
-        files.push(open_root(&share)?.into());
-        shares.push(share_config(&share));
+        let root = PassthroughFs::open_root(&share).map_err(|source| StartError::Share {
+            path: share.root.clone(),
+            source: Box::new(source),
+        })?;
+        files.push(root);
+        shares.push(WireShare::from(&share));
     }
     Ok(Opened {
         config: MachineConfig {
@@ -113,30 +117,6 @@ fn open_disk(
             };
             Ok((config, Some(ours)))
         }
-    }
-}
-
-/// Opens the root of a share, only to be passed on.
-fn open_root(share: &Share) -> Result<File, StartError> {
-    File::options()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-        .open(&share.root)
-        .map_err(|source| StartError::Share {
-            path: share.root.clone(),
-            source: Box::new(source),
-        })
-}
-
-fn share_config(share: &Share) -> ShareConfig {
-    ShareConfig {
-        tag: share.tag.to_string(),
-        read_only: share.read_only,
-        guest_uid: share.guest_uid,
-        guest_gid: share.guest_gid,
-        timeout: share.timeout,
-        keep_cache: share.keep_cache,
-        writeback: share.writeback,
     }
 }
 

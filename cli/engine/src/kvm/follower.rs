@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use boxbuild_host::text::plain;
@@ -25,8 +25,8 @@ pub(super) struct Follower {
     pub(super) events: EventSender,
     /// The folder with the changes of the machine's disk, for messages.
     pub(super) scratch: PathBuf,
-    /// Gets the answers to [`Wish::WriteMap`].
-    pub(super) maps: Sender<Result<(), String>>,
+    /// Gets the answers to [`Wish::WriteMap`](super::wire::Wish::WriteMap).
+    pub(super) maps: SyncSender<Result<(), String>>,
     /// The host's network, if the machine has one.
     pub(super) network: Option<NetworkWatch>,
     pub(super) ended: bool,
@@ -97,8 +97,8 @@ impl Follower {
             }
             Report::Figures(figures) => self.shared.set_figures(figures),
             Report::MapWritten(result) => {
-                // Nobody may wait for it any more.
-                let _ = self.maps.send(result.map_err(|text| clean(&text)));
+                // Ignored where none is waited for.
+                let _ = self.maps.try_send(result.map_err(|text| clean(&text)));
             }
             Report::Ended(ended) if !self.ended => {
                 self.ended = true;
@@ -149,7 +149,7 @@ fn confined_in_part(weakness: &str) -> String {
     )
 }
 
-/// There is no room for the changes of the box's disk.
+/// The message for a full file system below the changes of the box's disk.
 fn full(text: &str, scratch: &Path) -> String {
     format!(
         "{text}: the file system of {}, which holds the changes of the box's disk, is full: free \

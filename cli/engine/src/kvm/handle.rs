@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use boxbuild_vmm::disk::keep_changes;
 use boxbuild_vmm::virtio::console::Port;
@@ -20,6 +20,9 @@ use crate::usage;
 
 /// Time to write the map of a disk's changes: 4 KiB for each 128 MiB of it.
 const MAP: Duration = Duration::from_secs(30);
+
+/// Time for the process to take a message: it reads whenever its guest does not keep it busy.
+const ROOM: Duration = Duration::from_secs(2);
 
 /// A machine in a process of its own.
 #[derive(Debug)]
@@ -75,9 +78,10 @@ impl Running for MachineProcess {
 impl MachineProcess {
     /// Has the process say which blocks of its disk have changed.
     fn write_map(&self, map: &File) -> io::Result<()> {
-        let channel = self.shared.process.channel();
-        channel.send(&wire::message(&Wish::WriteMap)?, &[map.as_fd()])?;
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is there already is no answer to this.
+        let _ = maps.try_recv();
+        self.ask_for_map(map)?;
         match maps.recv_timeout(MAP) {
             Ok(written) => written.map_err(io::Error::other),
             Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
@@ -85,6 +89,22 @@ impl MachineProcess {
                 "the machine's process is gone, which knew what belongs to the disk",
             )),
         }
+    }
+
+    /// Sends the question. A process that does not read must not hold this one up.
+    fn ask_for_map(&self, map: &File) -> io::Result<()> {
+        let question = wire::message(&Wish::WriteMap)?;
+        let deadline = Instant::now() + ROOM;
+        while !(self.shared.process.channel()).try_send(&question, &[map.as_fd()])? {
+            if Instant::now() >= deadline {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the machine's process does not answer",
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 }
 

@@ -3,15 +3,12 @@
 use std::error::Error;
 use std::fs::File;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use boxbuild_host::notices::{self, Subscription};
-use boxbuild_jail::{
-    Capabilities, Channel, Entered, FileAccess, Jail, Limits, Message, Role, TcpAccess,
-};
-use boxbuild_virtiofs::{MountTag, Share};
+use boxbuild_jail::{Capabilities, Channel, Entered, Jail, Limits, Message, Role, TcpAccess};
+use boxbuild_virtiofs::{PassthroughFs, Share};
 use boxbuild_vmm::disk::{
     DiskConfig, ImageFormat, KeptChanges, NamedFile, OpenError, OverlayConfig,
 };
@@ -41,7 +38,7 @@ const OTHER_MEMORY: u64 = 4 << 30;
 
 fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     let config: MachineConfig = entered.config()?;
-    let mut files = Files::take(&mut entered, &config)?;
+    let files = Files::take(&mut entered, &config)?;
     let confinement = lock(&config, &files.shares)?;
     let (threads, starter) = if confinement.seccomp {
         let (threads, starter) = Threads::confined()?;
@@ -51,12 +48,9 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     };
     let channel = Arc::new(entered.into_channel());
     let _notices = report_notices(&channel);
-    let roots = std::mem::take(&mut files.shares);
-    let config = assemble(config, files, &roots, threads)?;
+    let config = assemble(config, files, threads)?;
     let host = config.network.as_ref().map(|network| network.host.clone());
     let started = machine::start(config, events(&channel));
-    // They are open elsewhere now.
-    drop(roots);
     let handle = match started {
         Ok(handle) => handle,
         Err(error) => {
@@ -80,14 +74,14 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Lets the parent have what this process logs. A notice that the channel has no room for is lost:
-/// who logs must not wait.
+/// Sends the parent what this process logs. A notice is dropped if the channel is full: a thread that
+/// logs must not wait.
 fn report_notices(channel: &Arc<Channel>) -> Subscription {
     notices::install();
     let channel = Arc::clone(channel);
     notices::subscribe(move |text| {
         if let Ok(message) = wire::message(&Report::Note(wire::cut(text))) {
-            let _ = channel.try_send(&message);
+            let _ = channel.try_send(&message, &[]);
         }
     })
 }
@@ -99,7 +93,7 @@ struct Files {
     initrd: File,
     disk: Vec<File>,
     listener: Option<TcpListener>,
-    shares: Vec<File>,
+    shares: Vec<OwnedFd>,
 }
 
 impl Files {
@@ -122,7 +116,7 @@ impl Files {
                 None => None,
             },
             shares: (config.shares.iter())
-                .map(|_| entered.file())
+                .map(|_| entered.descriptor())
                 .collect::<Result<_, _>>()?,
         })
     }
@@ -131,15 +125,11 @@ impl Files {
 /// Locks the process: names are opened beneath the shares only.
 fn lock(
     config: &MachineConfig,
-    shares: &[File],
+    shares: &[OwnedFd],
 ) -> Result<boxbuild_jail::Confinement, boxbuild_jail::JailError> {
-    let access = |share: &wire::ShareConfig| match share.read_only {
-        true => FileAccess::Read,
-        false => FileAccess::Write,
-    };
     Jail {
         files: (config.shares.iter().zip(shares))
-            .map(|(share, root)| (root.as_fd(), access(share)))
+            .map(|(share, root)| (root.as_fd(), share.access()))
             .collect(),
         tcp: match config.network {
             Some(_) => TcpAccess::Connect,
@@ -159,7 +149,6 @@ fn lock(
 fn assemble(
     config: MachineConfig,
     files: Files,
-    roots: &[File],
     threads: Threads,
 ) -> Result<Config, Box<dyn Error>> {
     let network = config.network.map(|network| NetworkConfig {
@@ -170,8 +159,8 @@ fn assemble(
             .zip(network.forward)
             .map(|(listener, port)| Forward { listener, port }),
     });
-    let shares: Result<Vec<Share>, _> = (config.shares.into_iter().zip(roots))
-        .map(|(share, root)| open_share(share, root))
+    let shares: Result<Vec<_>, Box<dyn Error>> = (config.shares.into_iter().zip(files.shares))
+        .map(|(share, root)| Ok(PassthroughFs::with_root(Share::try_from(share)?, root)?))
         .collect();
     Ok(Config {
         kvm: Some(files.kvm),
@@ -187,23 +176,6 @@ fn assemble(
         shares: shares?,
         config_ports: false,
         standard_devices: true,
-    })
-}
-
-/// A share by the open descriptor of its root.
-fn open_share(
-    share: wire::ShareConfig,
-    root: &File,
-) -> Result<Share, boxbuild_virtiofs::MountTagError> {
-    Ok(Share {
-        tag: MountTag::new(share.tag)?,
-        root: PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd())),
-        read_only: share.read_only,
-        guest_uid: share.guest_uid,
-        guest_gid: share.guest_gid,
-        timeout: share.timeout,
-        keep_cache: share.keep_cache,
-        writeback: share.writeback,
     })
 }
 
@@ -335,7 +307,7 @@ fn obey(
 ) -> std::io::Result<()> {
     match ToMachine::decode(&message.bytes)? {
         ToMachine::Input(port, bytes) => {
-            // What the guest has no room for is lost.
+            // Input beyond the guest's buffer is dropped.
             handle.input().send(port, &bytes);
         }
         ToMachine::Wish(Wish::Stop) => handle.stop(),

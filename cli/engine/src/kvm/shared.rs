@@ -39,16 +39,19 @@ impl Shared {
     /// Sends a wish if there is room for it. Returns whether there was.
     pub(super) fn tell(&self, wish: &Wish) -> bool {
         wire::message(wish)
-            .and_then(|message| self.process.channel().try_send(&message))
+            .and_then(|message| self.process.channel().try_send(&message, &[]))
             .unwrap_or(false)
     }
 
-    /// Sends input for a port; what there is no room for is lost.
+    /// Sends input for a port. It is dropped if the channel is full.
     pub(super) fn input(&self, port: Port, bytes: &[u8]) {
         /// No terminal sends as much at once.
         const PIECE: usize = 16 << 10;
         for piece in bytes.chunks(PIECE) {
-            let _ = self.process.channel().try_send(&wire::port(port, piece));
+            let _ = self
+                .process
+                .channel()
+                .try_send(&wire::port(port, piece), &[]);
         }
     }
 

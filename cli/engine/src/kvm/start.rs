@@ -1,7 +1,7 @@
 //! Starts the process of a machine.
 
 use std::io;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -46,11 +46,11 @@ pub(super) fn start(
         .descriptors(config::borrowed(&files))
         .start(&config)
         .map_err(failed)?;
-    // Locks on them shall go with the process.
+    // Locks on these files end with the process.
     drop(files);
     let first = first_words(&process, &disk)?;
     let shared = Arc::new(Shared::new(process));
-    let (maps, written) = channel();
+    let (maps, written) = sync_channel(1);
     let (events, gate) = events.gated();
     let follower = Follower {
         shared: Arc::clone(&shared),

@@ -4,7 +4,6 @@
 //! Nothing that comes from the process is trusted: a guest may have broken into it.
 
 use std::io;
-use std::time::Duration;
 
 use boxbuild_jail::Channel;
 use boxbuild_vmm::net::{HostNetwork, Policy};
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Ended;
 use crate::handle::Moved;
+use crate::wire_share::WireShare;
 
 const CONSOLE: u8 = b'c';
 const CONTROL: u8 = b't';
@@ -32,7 +32,7 @@ pub(super) struct MachineConfig {
     pub(super) cmdline: String,
     pub(super) disk: DiskConfig,
     pub(super) network: Option<NetworkConfig>,
-    pub(super) shares: Vec<ShareConfig>,
+    pub(super) shares: Vec<WireShare>,
 }
 
 /// The root disk. Names are for messages.
@@ -55,18 +55,6 @@ pub(super) struct NetworkConfig {
     pub(super) host: HostNetwork,
     /// The guest's port that the listener leads to.
     pub(super) forward: Option<u16>,
-}
-
-/// See [`Share`](boxbuild_virtiofs::Share).
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct ShareConfig {
-    pub(super) tag: String,
-    pub(super) read_only: bool,
-    pub(super) guest_uid: u32,
-    pub(super) guest_gid: u32,
-    pub(super) timeout: Duration,
-    pub(super) keep_cache: bool,
-    pub(super) writeback: bool,
 }
 
 /// What the parent wants of the process.

@@ -55,6 +55,7 @@ pub(crate) fn run() -> ExitCode {
         }
     }
     control.report(Report::Phase(GuestPhase::Done));
+    control.flush(control::is_driven);
     // What must survive is in the shares or on the disk by now.
     let _ = reboot(RebootMode::RB_POWER_OFF);
     loop {

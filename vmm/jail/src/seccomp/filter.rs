@@ -24,7 +24,17 @@ impl Filter {
         compile(rules, SeccompAction::Trap, SeccompAction::Allow).map(Filter)
     }
 
-    /// Installs it for the calling thread, and those that it starts, for good. `name` is what the
+    /// Makes one that answers any other call with EPERM, for a thread whose process must survive it.
+    ///
+    /// # Errors
+    /// If a rule names an argument that no call has.
+    pub fn refusing(tables: &[&[Rule]]) -> Result<Filter, FilterError> {
+        let rules = tables.iter().copied().flatten();
+        let refuse = SeccompAction::Errno(libc::EPERM as u32);
+        compile(rules, refuse, SeccompAction::Allow).map(Filter)
+    }
+
+    /// Installs it for the calling thread, and those that it starts, irrevocably. `name` is what the
     /// message of a trap calls the thread; longer than 15 bytes, it is cut.
     ///
     /// # Errors

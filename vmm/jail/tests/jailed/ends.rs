@@ -24,6 +24,10 @@ pub const ROLES: &[Role] = &[
         run: trap,
     },
     Role {
+        name: "refuse",
+        run: refuse,
+    },
+    Role {
         name: "talk",
         run: talk,
     },
@@ -37,6 +41,7 @@ pub const TESTS: &[Test] = crate::tests![
     an_error_comes_out_with_its_causes,
     a_panic_under_a_filter_ends_in_words,
     a_trap_names_the_thread_and_the_call,
+    a_filter_that_refuses_does_not_end_the_process,
     a_child_that_writes_too_much_is_not_waited_for,
     a_child_without_an_end_is_killed,
     a_child_goes_with_its_handle,
@@ -93,6 +98,22 @@ fn a_trap_names_the_thread_and_the_call() {
         libc::SYS_getppid
     );
     assert_eq!(words, expected);
+}
+
+fn refuse(_: Entered) -> Result<(), Box<dyn Error>> {
+    Filter::refusing(&[COMMON])?.install("refuse")?;
+    let error = std::fs::File::open("/dev/null").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    Ok(())
+}
+
+fn a_filter_that_refuses_does_not_end_the_process() {
+    if !boxbuild_jail::seccomp::is_available() {
+        println!("skipped: a_filter_that_refuses_does_not_end_the_process: no seccomp");
+        return;
+    }
+    let (exit, words) = end("refuse", SOON);
+    assert!(exit.is_good(), "{exit} {words}");
 }
 
 fn talk(_: Entered) -> Result<(), Box<dyn Error>> {

@@ -1,11 +1,8 @@
 //! What goes between the two processes.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::time::Duration;
-
-use boxbuild_virtiofs::{MountTag, MountTagError, Share};
 use serde::{Deserialize, Serialize};
+
+use crate::wire_share::WireShare;
 
 /// What is to be served. With it come two descriptors for each share: the listener with the
 /// connection of QEMU, and the open root.
@@ -14,50 +11,6 @@ pub(super) struct Config {
     pub(super) shares: Vec<WireShare>,
     /// Processors of the machine.
     pub(super) processors: usize,
-}
-
-/// A [`Share`] on its way.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct WireShare {
-    tag: String,
-    /// Only for messages; any bytes.
-    root: Vec<u8>,
-    read_only: bool,
-    guest_uid: u32,
-    guest_gid: u32,
-    timeout: Duration,
-    keep_cache: bool,
-    writeback: bool,
-}
-
-impl From<&Share> for WireShare {
-    fn from(share: &Share) -> WireShare {
-        WireShare {
-            tag: share.tag.as_str().to_owned(),
-            root: share.root.as_os_str().as_bytes().to_vec(),
-            read_only: share.read_only,
-            guest_uid: share.guest_uid,
-            guest_gid: share.guest_gid,
-            timeout: share.timeout,
-            keep_cache: share.keep_cache,
-            writeback: share.writeback,
-        }
-    }
-}
-
-impl TryFrom<WireShare> for Share {
-    type Error = MountTagError;
-
-    fn try_from(wire: WireShare) -> Result<Share, MountTagError> {
-        let mut share = Share::new(MountTag::new(wire.tag)?, OsString::from_vec(wire.root));
-        share.read_only = wire.read_only;
-        share.guest_uid = wire.guest_uid;
-        share.guest_gid = wire.guest_gid;
-        share.timeout = wire.timeout;
-        share.keep_cache = wire.keep_cache;
-        share.writeback = wire.writeback;
-        Ok(share)
-    }
 }
 
 /// What the child tells.
@@ -71,21 +24,4 @@ pub(super) enum Message {
     Fault(String),
     /// Something that the user should know.
     Note(String),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_arrives_as_it_was() {
-        let name = OsString::from_vec(b"/any\xffbytes".to_vec());
-        let mut share = Share::new(MountTag::new("tag").unwrap(), name).read_only();
-        share.guest_uid = 7;
-        share.timeout = Duration::from_millis(1500);
-        share.writeback = true;
-        let wire = serde_json::to_vec(&WireShare::from(&share)).unwrap();
-        let wire: WireShare = serde_json::from_slice(&wire).unwrap();
-        assert_eq!(Share::try_from(wire).unwrap(), share);
-    }
 }

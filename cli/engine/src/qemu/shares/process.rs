@@ -10,9 +10,10 @@ use boxbuild_jail::{Jailed, Launch, MAX_MESSAGE, Program};
 use boxbuild_virtiofs::vhost_user::connected_listener;
 use boxbuild_virtiofs::{PassthroughFs, Share, Traffic};
 
-use super::message::{Config, Message, WireShare};
+use super::message::{Config, Message};
 use super::role::ROLE;
 use crate::error::StartError;
+use crate::wire_share::WireShare;
 
 /// Longest wait for the process to serve. It is a matter of milliseconds.
 const START: Duration = Duration::from_secs(30);
@@ -168,7 +169,7 @@ impl ShareProcess {
         if bytes.is_empty() {
             return Ok(None);
         }
-        // Who has taken the process over can only send something else.
+        // Anything else comes from a process that a guest has taken over.
         Ok(serde_json::from_slice(bytes).map(Some)?)
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use boxbuild_jail::seccomp::{COMMON, Filter, Rule};
-use boxbuild_jail::{Capabilities, Channel, Confinement, Entered, FileAccess, Jail, Role};
+use boxbuild_jail::{Capabilities, Channel, Entered, Jail, Role};
 use boxbuild_virtiofs::vhost_user::{Filters, ServerInput, ServerStatus, serve};
 use boxbuild_virtiofs::{PassthroughFs, Share};
 
@@ -29,13 +29,21 @@ const REPORT: &[Rule] = &[Rule::any(libc::SYS_sendmsg)];
 fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     let config: Config = entered.config()?;
     let mut open = Vec::new();
+    let mut access = Vec::new();
     for share in config.shares {
+        access.push(share.access());
         let listener = UnixListener::from(entered.descriptor()?);
         let root: OwnedFd = entered.descriptor()?;
         let fs = PassthroughFs::with_root(Share::try_from(share)?, root)?;
         open.push((fs, listener));
     }
-    let confinement = lock(&open)?;
+    let roots = open.iter().map(|(fs, _)| fs.root()).zip(access);
+    let confinement = Jail {
+        files: roots.collect(),
+        capabilities: Capabilities::Files,
+        ..Jail::default()
+    }
+    .lock()?;
     let filters = confinement.seccomp.then(Filters::new).transpose()?;
     log::set_logger(&NOTES).map_err(|error| error.to_string())?;
     log::set_max_level(log::LevelFilter::Warn);
@@ -59,23 +67,6 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     send(&channel, &Message::Ready(confinement.weakness()))?;
     report(&channel, &happened, &servers);
     Ok(())
-}
-
-/// Locks the process to the roots of the shares.
-fn lock(open: &[(PassthroughFs, UnixListener)]) -> Result<Confinement, boxbuild_jail::JailError> {
-    let mut jail = Jail {
-        capabilities: Capabilities::Files,
-        ..Jail::default()
-    };
-    for (fs, _) in open {
-        let access = if fs.share().read_only {
-            FileAccess::Read
-        } else {
-            FileAccess::Write
-        };
-        jail.files.push((fs.root(), access));
-    }
-    jail.lock()
 }
 
 /// What happens to one of the servers.
