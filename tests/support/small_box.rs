@@ -118,15 +118,15 @@ impl Parts {
         } else {
             Apt::of_host()
         };
-        let packages = match suite {
-            Some(suite) => {
-                let apt = of_suite(&work.join("apt-of-suite"), arch, suite)?;
-                apt.download(&[kernel_package(&apt, arch)?], work)?
-            }
-            None => apt.download(&[kernel_package(&apt, arch)?], work)?,
-        };
         let tree = work.join("kernel");
-        debian::unpack(&packages[0], &tree)?;
+        let of_suite = match suite {
+            Some(suite) => Some(of_suite(&work.join("apt-of-suite"), arch, suite)?),
+            None => None,
+        };
+        let kernel_apt = of_suite.as_ref().unwrap_or(&apt);
+        for package in kernel_apt.download(&kernel_packages(kernel_apt, arch)?, work)? {
+            debian::unpack(&package, &tree)?;
+        }
 
         let own = find("busybox")?;
         let applets = output(command(&own).arg("--list"))?;
@@ -168,18 +168,30 @@ fn of_suite(folder: &Path, arch: &str, suite: &str) -> Result<Apt> {
     Ok(apt)
 }
 
-/// The kernel package that the distribution's own meta package asks for now.
-fn kernel_package(apt: &Apt, arch: &str) -> Result<String> {
+/// The packages of the kernel that the distribution's own meta package asks for now: one, or since
+/// Linux 7 one for the image and further ones that it needs, of the same release.
+fn kernel_packages(apt: &Apt, arch: &str) -> Result<Vec<String>> {
     let meta = format!("linux-image-cloud-{arch}");
     let depends = apt.depends(&meta).unwrap_or_default();
-    let Some(package) = depends.into_iter().next() else {
+    let Some(package) = depends
+        .into_iter()
+        .find(|name| name.trim_start_matches('<').starts_with("linux-image-"))
+    else {
         bail!("apt knows no package {meta}: run apt-get update");
     };
     // A name that is only provided stands for its signed or unsigned package.
-    match package.strip_prefix('<') {
-        None => Ok(package),
-        Some(name) => apt.provider(name.trim_end_matches('>')),
-    }
+    let package = match package.strip_prefix('<') {
+        None => package,
+        Some(name) => apt.provider(name.trim_end_matches('>'))?,
+    };
+    let release = package.trim_start_matches("linux-image-").to_owned();
+    let mut packages = vec![package];
+    packages.extend(
+        apt.depends(&packages[0])?
+            .into_iter()
+            .filter(|name| name.starts_with("linux-") && name.ends_with(&release)),
+    );
+    Ok(packages)
 }
 
 /// Where the ramdisk has the disk's driver.
