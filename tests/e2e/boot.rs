@@ -128,7 +128,11 @@ fn a_control_group_leaves_less_for_the_box() {
         let build = sandbox.build_command(front, &[]);
         let mut command = std::process::Command::new("sh");
         command
-            .args(["-c", "echo $$ >\"$1/cgroup.procs\" && shift && exec \"$@\"", "sh"])
+            .args([
+                "-c",
+                "echo $$ >\"$1/cgroup.procs\" && shift && exec \"$@\"",
+                "sh",
+            ])
             .arg(&group)
             .arg(build.get_program())
             .args(build.get_args());
@@ -143,9 +147,15 @@ fn a_control_group_leaves_less_for_the_box() {
     let asked = plan(&["--dry-run", "--json", "--box-memory", "3G"]);
     let _ = fs::remove_dir(&group);
     assert!(by_default.contains("\"memory_mib\": 640,"), "{by_default}");
-    assert!(by_default.contains("gives this process 1024 MiB"), "{by_default}");
+    assert!(
+        by_default.contains("gives this process 1024 MiB"),
+        "{by_default}"
+    );
     assert!(asked.contains("\"memory_mib\": 3072,"), "{asked}");
-    assert!(asked.contains("gives this process 1024 MiB: a build that needs more"), "{asked}");
+    assert!(
+        asked.contains("gives this process 1024 MiB: a build that needs more"),
+        "{asked}"
+    );
 }
 
 fn falls_back(name: &'static str, reason: &str) {

@@ -197,7 +197,10 @@ mod tests {
         for errno in [libc::EFAULT, libc::ENOMEM] {
             let words = refusal(errno);
             assert!(words.contains("no memory left for the guest"), "{words}");
-            assert!(words.contains("--box-memory") && !words.contains("Bad address"), "{words}");
+            assert!(
+                words.contains("--box-memory") && !words.contains("Bad address"),
+                "{words}"
+            );
         }
         assert!(refusal(libc::EINVAL).contains("Invalid argument"));
     }

@@ -6,7 +6,7 @@ use boxbuild_engine::{Ended, Usage};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::untrusted::Dir;
-use boxbuild_protocol::report::{GuestPhase, Report, Sshd};
+use boxbuild_protocol::report::{GuestPhase, Report, Resource, Sshd};
 
 use super::build_log::BuildLog;
 use super::clock::Clock;
@@ -159,7 +159,14 @@ impl<'a> Monitor<'a> {
             }
             Report::Exit(code) => self.reports.exit = Some(code),
             Report::Sshd(sshd) => self.sshd(sshd),
-            Report::Exhausted(resource) => self.signs.report(resource),
+            Report::Exhausted(resource) => {
+                self.signs.report(resource);
+                if resource == Resource::WorkingMemory {
+                    self.progress.note(
+                        "the programs of the box mostly wait for memory: give it more with --box-memory",
+                    );
+                }
+            }
         }
     }
 
