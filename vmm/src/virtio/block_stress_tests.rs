@@ -26,6 +26,8 @@ const MOST: u64 = 600;
 /// Guest memory of one driver.
 const AREA: u64 = 1 << 20;
 const SECONDS: u64 = 4;
+/// Requests of each driver, however slow the host is.
+const LEAST: u64 = 60;
 
 /// Options of `qemu-img`, whether the base is compressed, and whether it is resized.
 const KINDS: [(&str, bool, bool); 4] = [
@@ -219,7 +221,7 @@ fn drive(path: &Path, model: &[u8], seed: u64, end: Instant) -> (Vec<u8>, u64) {
     std::thread::scope(|scope| {
         for side in &mut sides {
             scope.spawn(move || {
-                while Instant::now() < end {
+                while Instant::now() < end || side.requests < LEAST {
                     side.step();
                 }
             });
@@ -252,7 +254,6 @@ fn four_queues_write_one_image_and_it_stays_clean() {
             let seed = 0x9e37_79b9 + 16 * number + boot;
             let (disk, requests) = drive(&path, &model, seed, Instant::now() + part);
             println!("{kind:?}: {requests} requests");
-            assert!(requests > 100, "{requests} requests");
             model = disk;
             let checked = qemu_img(&["check", "-q", "-f", "qcow2"], &[&path]);
             assert_eq!(checked, Some(true), "{kind:?}");
