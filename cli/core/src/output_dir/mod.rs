@@ -17,6 +17,8 @@ mod publish;
 mod staging;
 mod target_dir;
 #[cfg(test)]
+mod file_system_tests;
+#[cfg(test)]
 mod tests;
 
 pub use error::{OutputDirError, PublishError};
