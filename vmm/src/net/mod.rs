@@ -38,6 +38,8 @@ mod timer;
 
 pub use addresses::{GATEWAY, GUEST, GUEST_MAC, NAME_SERVER};
 pub use config::{Forward, NetworkConfig, Offloads};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use dns::fuzz as fuzz_dns;
 pub use dns::{HostName, Resolver};
 pub use error::NetworkError;
 pub use host_network::{CurrentNetwork, HostNetwork};

@@ -288,7 +288,10 @@ impl Connection {
     /// connections together may still take for what waits.
     pub(super) fn host_event(&mut self, news: EpollFlags, room: usize) -> ConnectionOutcome {
         let failed = news.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
-        self.last_active = Instant::now();
+        // Room to write is no word of the peer's.
+        if news.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP) {
+            self.last_active = Instant::now();
+        }
         self.ending |= failed || news.contains(EpollFlags::EPOLLRDHUP);
         self.readable |= self.ending || news.contains(EpollFlags::EPOLLIN);
         self.writable |= failed || news.contains(EpollFlags::EPOLLOUT);

@@ -16,22 +16,16 @@ pub(super) use relay::{Relay, Surroundings};
 pub use resolv_conf::Resolver;
 pub(super) use resolv_conf::{FILE as RESOLV_CONF, interface};
 
-/// Bodies for fuzzers: any bytes as a message of the guest's, of a name server's, and as files.
+/// A body for fuzzers: any bytes as a message of the guest's, as one of a name server's, and as files of
+/// the host, which others may have written in part.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod fuzz {
-    pub(crate) use super::message::fuzz as message;
-
-    /// Any bytes as files of the host, which others may have written in part (DHCP).
-    pub(crate) fn files(bytes: &[u8]) {
-        let text = String::from_utf8_lossy(bytes);
-        let resolver = super::Resolver::parse(&text, |_| Some(7));
-        assert!(
-            resolver.servers.len() <= 3 && resolver.search.len() <= super::resolv_conf::SEARCHES
-        );
-        let names = super::parse_hosts(&text);
-        let bytes: usize = names.iter().map(super::HostName::cost).sum();
-        assert!(bytes <= super::hosts::MOST);
-    }
+pub(crate) fn fuzz(bytes: &[u8]) {
+    message::fuzz(bytes);
+    let text = String::from_utf8_lossy(bytes);
+    let resolver = Resolver::parse(&text, |_| Some(7));
+    assert!(resolver.servers.len() <= 3 && resolver.search.len() <= resolv_conf::SEARCHES);
+    let names = parse_hosts(&text);
+    assert!(names.iter().map(HostName::cost).sum::<usize>() <= hosts::MOST);
 }
 
 #[cfg(test)]
