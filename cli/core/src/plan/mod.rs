@@ -8,6 +8,7 @@ pub mod image_types;
 mod json;
 mod options;
 mod proxies;
+mod proxy;
 mod report;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -160,7 +161,13 @@ impl Plan {
             mut environment,
             services,
             notes: proxy_notes,
-        } = Proxies::of(variables, network, &request.allow, runs_as);
+        } = Proxies::of(
+            variables,
+            network,
+            &request.allow,
+            runs_as,
+            &request.build.rest,
+        );
         let mut notes = request.notes.clone();
         notes.extend(proxy_notes);
         let ssh = Ssh::wanted(request, host).map_err(PlanError::Option)?;

@@ -7,7 +7,7 @@ use boxbuild_host::error::IoError;
 
 use super::emulation::Emulation;
 use super::root_tree::RootTree;
-use super::{apt, artifacts, kiwi};
+use super::{apt, artifacts, kiwi, mirror};
 use crate::source::box_source::{BoxSource, MakeBox, Making, Target};
 use crate::source::command::Workshop;
 use crate::source::contents::{BoxContents, FileNames};
@@ -113,6 +113,9 @@ impl DebianBox {
         fs::create_dir(&workshop.dir).map_err(IoError::on("write", &workshop.dir))?;
         let names = FileNames::of(self.arch);
 
+        making.reporter.begin("check the mirror");
+        mirror::check(mirror, self.suite, &workshop)?;
+
         making.reporter.begin("fetch KIWI");
         kiwi::fetch(&workshop, &self.kiwi, self.python, self.arch)?;
 
@@ -167,6 +170,9 @@ impl BoxSource for DebianBox {
     }
 
     fn prepare(&self) -> Result<MakeBox<'_>, SourceError> {
+        if let Some(mirror) = &self.mirror {
+            mirror::check_address(mirror)?;
+        }
         let host = check_host_for(self.arch)?;
         let emulation = Emulation::find(&host, self.arch)?;
         let mirror = match &self.mirror {
