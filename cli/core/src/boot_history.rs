@@ -6,13 +6,17 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use boxbuild_firmware::guest::Init;
 use etcetera::BaseStrategy;
 
 use boxbuild_boxes::store::BoxInfo;
+use boxbuild_engine::CpuLevel;
 use boxbuild_host::digest::sha256;
+
+/// Suffix of the file with the level of the processor.
+const CPU: &str = "cpu";
 
 /// Longest file that is read, in bytes.
 const LONGEST: usize = 4096;
@@ -56,6 +60,32 @@ impl BootHistory {
         }
     }
 
+    /// The level of the emulated processor that the box was found to need.
+    #[expect(clippy::disallowed_methods, reason = "a cache of boxbuild's own")]
+    pub fn cpu_level(&self) -> CpuLevel {
+        let path = self.path.as_ref().map(|path| path.with_extension(CPU));
+        path.and_then(|path| fs::read_to_string(path).ok())
+            .and_then(|text| CpuLevel::from_name(text.trim_end()))
+            .filter(|level| *level <= CpuLevel::EMULATED)
+            .unwrap_or_default()
+    }
+
+    /// Keeps the level that the box needs.
+    pub fn keep_cpu_level(&self, level: CpuLevel) {
+        if let Some(path) = &self.path
+            && self.cpu_level() != level
+        {
+            let _ = write(
+                &path.with_extension(CPU),
+                &format!(
+                    "{}
+",
+                    level.name()
+                ),
+            );
+        }
+    }
+
     /// Keeps what is known now. A cache that cannot be written to is no reason to fail.
     pub fn keep(&self, known: &BootOutcome) {
         let text = match known {
@@ -63,22 +93,21 @@ impl BootHistory {
             BootOutcome::Unfit(reason) => format!("unfit {}\n", reason.replace('\n', " ")),
         };
         if self.recall().as_ref() != Some(known) {
-            let _ = self.write(&text);
+            let _ = self.path.as_ref().map(|path| write(path, &text));
         }
     }
+}
 
-    fn write(&self, text: &str) -> io::Result<()> {
-        let path = self.path.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.persist(path)?;
-        Ok(())
-    }
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
 }
 
 fn key(info: &BoxInfo, engine: &str) -> Option<String> {
@@ -117,6 +146,11 @@ mod tests {
             memory.recall(),
             Some(BootOutcome::Unfit("two lines".into()))
         );
+        assert_eq!(memory.cpu_level(), CpuLevel::V1);
+        memory.keep_cpu_level(CpuLevel::V2);
+        assert_eq!(memory.cpu_level(), CpuLevel::V2);
+        fs::write(dir.path().join("boots").join("x.cpu"), "x86-64-v9").unwrap();
+        assert_eq!(memory.cpu_level(), CpuLevel::V1);
         fs::write(dir.path().join("boots").join("x"), "something else").unwrap();
         assert_eq!(memory.recall(), None);
     }

@@ -54,6 +54,15 @@ pub(crate) enum BoxCommand {
         #[arg(long, value_name = "FILE", default_value = lock_file::FILE_NAME)]
         lock_file: PathBuf,
     },
+    /// Undo what builds with --no-snapshot have written into the disks of boxes.
+    Reset {
+        /// Names of the boxes.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Architecture of the boxes.
+        #[arg(long, value_name = "ARCH")]
+        arch: Option<Arch>,
+    },
     /// Remove unused files: interrupted downloads, old versions.
     Prune,
     /// Remove a box from this host.

@@ -46,8 +46,8 @@ pub(crate) struct BuildOptions {
     /// Grow the disk that the guest sees to this size, e.g. 60G.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) disk_size: Option<u64>,
-    /// Write into the box's own disk instead of a private copy: all later builds see the changes.
-    /// No other build can use the box meanwhile.
+    /// Write into the box's disk instead of a private copy: all later builds see the changes, until
+    /// 'boxbuild box reset' undoes them. No other build can use the box meanwhile.
     #[arg(long, conflicts_with_all = ["container", "disk_size"])]
     pub(crate) no_snapshot: bool,
     /// Keep the disk and the logs of a failed build for 'boxbuild shell' and 'boxbuild logs': the

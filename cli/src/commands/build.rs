@@ -12,7 +12,7 @@ use boxbuild_core::log_copy::LogCopy;
 use boxbuild_core::plan::{BootChoice, Folders, Plan, PlanReport, ResolvedEngine};
 use boxbuild_core::request::BuildRequest;
 use boxbuild_core::resolve::{ResolveError, Resolved, container_image};
-use boxbuild_core::run::{self, Attempt, Outcome, Run, Runner};
+use boxbuild_core::run::{self, Attempt, Outcome, Reason, Run, Runner};
 use boxbuild_core::ssh::Ssh;
 use boxbuild_engine::podman::{Mode, Podman};
 use boxbuild_engine::{EngineChoice, Selected, Unusable};
@@ -170,7 +170,8 @@ impl Build<'_> {
         let selected = self.select(&plan)?;
         let engine = selected.engine.as_ref();
         let history = BootHistory::of(&plan.installed.info, engine.name());
-        let plan = remembered(resolved, &history).unwrap_or(plan);
+        let mut plan = remembered(resolved, &history).unwrap_or(plan);
+        plan.cpu_level = history.cpu_level();
         if self.options.dry_run {
             let cmdline = run::guest_cmdline(&plan, engine.processor())
                 .host_context(|| "the box cannot be told what to build")?;
@@ -192,9 +193,9 @@ impl Build<'_> {
         }
         let build = Attempts::begin(self, &plan, Runner::Machine(engine))?;
         if plan.boot() == Some(Boot::Fast) && resolved.choice() == BootChoice::FastFirst {
-            return build.run_fast_first(resolved, &plan, &history, &mut progress);
+            return build.run_fast_first(resolved, &mut plan, &history, &mut progress);
         }
-        let run = build.attempt(&plan, Attempt::Last, &mut progress)?;
+        let run = build.attempt_raised(&mut plan, Attempt::Last, &history, &mut progress)?;
         if plan.boot() == Some(Boot::Fast) {
             remember_fast(&run, &history);
         }
@@ -284,22 +285,53 @@ impl<'a> Attempts<'a> {
         )?)
     }
 
+    /// The same, and again on a newer processor if the box turns out to need one.
+    fn attempt_raised(
+        &self,
+        plan: &mut Plan,
+        attempt: Attempt,
+        history: &BootHistory,
+        progress: &mut Progress,
+    ) -> Result<Run> {
+        let run = self.attempt(plan, attempt, progress)?;
+        let Some(level) = run.raise else {
+            return Ok(run);
+        };
+        plan.cpu_level = level;
+        let name = &plan.installed.info.name;
+        progress.note(&match &run.outcome {
+            Outcome::Failed(failure) if matches!(failure.reason, Reason::Lack(_)) => format!(
+                "starting again: the programs of the box {name} need a processor of the level {} (this is                  remembered)",
+                level.name()
+            ),
+            _ => format!(
+                "starting again with a processor of the level {}: the box {name} ended without a word",
+                level.name()
+            ),
+        });
+        let run = self.attempt(plan, attempt, progress)?;
+        if run.raise.is_none() && run.came_up {
+            history.keep_cpu_level(level);
+        }
+        Ok(run)
+    }
+
     /// Boots the box fast, and by its own init if that fails.
     fn run_fast_first(
         self,
         resolved: &Resolved<'_>,
-        plan: &Plan,
+        plan: &mut Plan,
         history: &BootHistory,
         progress: &mut Progress,
     ) -> Result<ExitCode> {
-        let run = self.attempt(plan, Attempt::First, progress)?;
+        let run = self.attempt_raised(plan, Attempt::First, history, progress)?;
         let Some(reason) = run.boot_failure() else {
             remember_fast(&run, history);
             return self.conclude(&run, plan, progress);
         };
         let memorable = reason.is_worth_remembering();
         let reason = reason.to_string();
-        let compat = match resolved.plan(Boot::Compat) {
+        let mut compat = match resolved.plan(Boot::Compat) {
             Ok(compat) => compat,
             Err(error) => {
                 let code = self.conclude(&run, plan, progress)?;
@@ -321,7 +353,8 @@ impl<'a> Attempts<'a> {
         for note in compat.notes.iter().filter(|note| !known.contains(note)) {
             progress.note(note);
         }
-        let run = self.attempt(&compat, Attempt::Last, progress)?;
+        compat.cpu_level = plan.cpu_level;
+        let run = self.attempt_raised(&mut compat, Attempt::Last, history, progress)?;
         if memorable && run.came_up && history.recall() != Some(BootOutcome::Fast) {
             history.keep(&BootOutcome::Unfit(reason));
         }

@@ -50,10 +50,11 @@ pub(crate) fn host() -> HostFacts {
         cpus: 4,
         no_terminal: Some("needs a terminal"),
         ssh_keys: None,
+        memory: Default::default(),
     }
 }
 
-fn plan(change: impl FnOnce(&mut BuildRequest)) -> Result<Plan, PlanError> {
+pub(crate) fn plan(change: impl FnOnce(&mut BuildRequest)) -> Result<Plan, PlanError> {
     plan_in("/nowhere/small".into(), change)
 }
 

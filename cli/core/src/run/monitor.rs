@@ -9,8 +9,11 @@ use boxbuild_host::untrusted::Dir;
 use boxbuild_protocol::report::{GuestPhase, Report, Sshd};
 
 use super::build_log::BuildLog;
+use super::clock::Clock;
 use super::console_log::ConsoleLog;
+use super::lack::Lack;
 use super::outcome::Reason;
+use super::signs::{Means, Signs};
 use crate::kiwi_log::{Lines, Phase, Pulse, phase_of_log_line};
 use crate::output_dir::ResultCode;
 use crate::terminal::Session;
@@ -55,6 +58,9 @@ pub(super) struct Monitor<'a> {
     reports: GuestReports,
     recorder: Recorder,
     came_up: bool,
+    /// What the box may lack.
+    signs: Signs,
+    clock: Clock,
     /// There is more of the log to read.
     behind: bool,
     /// The command that leads into the box, until the box has told whether it does.
@@ -83,6 +89,8 @@ impl<'a> Monitor<'a> {
             reports: GuestReports::default(),
             recorder: Recorder::of_this_process(),
             came_up: false,
+            signs: Signs::default(),
+            clock: Clock::default(),
             behind: false,
             ssh,
         }
@@ -107,8 +115,11 @@ impl<'a> Monitor<'a> {
     /// Takes what the guest wrote to its console.
     pub(super) fn console(&mut self, bytes: &[u8]) {
         self.last_life = Instant::now();
-        let progress = &mut self.progress;
-        self.console.push(bytes, |line| progress.line(line));
+        let (progress, signs) = (&mut self.progress, &mut self.signs);
+        self.console.push(bytes, |line| {
+            signs.line(line);
+            progress.line(line);
+        });
     }
 
     /// Takes what the guest wrote to its control port.
@@ -128,6 +139,7 @@ impl<'a> Monitor<'a> {
             Report::Phase(GuestPhase::Setup) => {
                 self.last_life = Instant::now();
                 self.came_up = true;
+                self.clock.follows();
             }
             Report::Phase(phase) => {
                 self.reports.has_phases = true;
@@ -147,6 +159,7 @@ impl<'a> Monitor<'a> {
             }
             Report::Exit(code) => self.reports.exit = Some(code),
             Report::Sshd(sshd) => self.sshd(sshd),
+            Report::Exhausted(resource) => self.signs.report(resource),
         }
     }
 
@@ -229,6 +242,7 @@ impl<'a> Monitor<'a> {
     }
 
     fn log_line(&mut self, line: &str) {
+        self.signs.line(line);
         self.recorder.reach(Milestone::FirstLine);
         if let Some(phase) = phase_of_log_line(line) {
             self.enter(phase);
@@ -270,6 +284,26 @@ impl<'a> Monitor<'a> {
         over(self.limits.total, self.started)
             .map(Reason::Timeout)
             .or_else(|| over(self.limits.idle, self.last_life).map(Reason::Hung))
+            .or_else(|| self.console.lockup().map(Reason::Lockup))
+    }
+
+    /// The time that the guest is to be told, if it is: its clock does not follow the host's.
+    pub(super) fn time_to_tell(&mut self) -> Option<Duration> {
+        self.clock.time_to_tell()
+    }
+
+    /// Whether the guest has not said a word.
+    pub(super) fn is_silent(&self) -> bool {
+        !self.came_up
+            && !self.reports.has_phases
+            && self.reports.unfit.is_none()
+            && self.log.is_empty()
+            && self.console.transcript().is_empty()
+    }
+
+    /// What the box lacked, if that is behind `reason`.
+    pub(super) fn lack(&self, reason: &Reason, means: Means<'_>) -> Option<Lack> {
+        self.signs.explain(reason, means)
     }
 
     /// Takes what came last.
@@ -289,7 +323,7 @@ impl<'a> Monitor<'a> {
             return Some(Reason::Unfit(reason.clone()));
         }
         if let Some(panic) = self.console.panic() {
-            return Some(Reason::Panic(panic.to_owned()));
+            return Some(Reason::Panic(panic));
         }
         let broke_off = self.reports.has_phases && !self.reports.done;
         match (ended, code) {
@@ -332,7 +366,9 @@ impl<'a> Monitor<'a> {
     pub(super) fn last_lines(&self, reason: &Reason) -> Vec<String> {
         match reason {
             Reason::Interrupted => Vec::new(),
-            Reason::Kiwi(_) if !self.log.is_empty() => self.log.errors_or_last_lines(),
+            Reason::Kiwi(_) | Reason::Lack(_) if !self.log.is_empty() => {
+                self.log.errors_or_last_lines()
+            }
             Reason::Timeout(_) if !self.log.is_empty() => self.log.last_lines(),
             _ => self.console.last_lines(),
         }

@@ -4,9 +4,11 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::lack::Lack;
 use crate::kiwi_log::Phase;
 use crate::output_dir::ResultFile;
 use crate::timeline::Timeline;
+use boxbuild_engine::CpuLevel;
 use boxbuild_host::stop::Stopped;
 use boxbuild_host::units::seconds;
 
@@ -27,6 +29,8 @@ pub struct Run {
     pub timeline: Timeline,
     /// The box came up: what fails then is the build.
     pub came_up: bool,
+    /// The level of the emulated processor with which another attempt may succeed.
+    pub raise: Option<CpuLevel>,
 }
 
 impl Run {
@@ -98,6 +102,10 @@ pub enum Reason {
     Container(String),
     /// `result.code` cannot be read.
     UnreadableCode(String),
+    /// A CPU of the guest does not leave its kernel.
+    Lockup(String),
+    /// Memory or space on a disk.
+    Lack(Lack),
 }
 
 impl std::fmt::Display for Reason {
@@ -136,6 +144,8 @@ impl std::fmt::Display for Reason {
             Reason::UnreadableCode(why) => {
                 write!(f, "the box left a result.code that cannot be read: {why}")
             }
+            Reason::Lockup(line) => write!(f, "the box's kernel is stuck: {line}"),
+            Reason::Lack(lack) => lack.fmt(f),
         }
     }
 }
@@ -156,6 +166,8 @@ impl Reason {
             Reason::Engine(_) => "engine",
             Reason::Container(_) => "container",
             Reason::UnreadableCode(_) => "unreadable-code",
+            Reason::Lockup(_) => "lockup",
+            Reason::Lack(lack) => lack.word(),
         }
     }
 
@@ -178,6 +190,7 @@ impl Reason {
                 | Reason::Reset
                 | Reason::TripleFault(_)
                 | Reason::Hung(_)
+                | Reason::Lockup(_)
         );
         of_the_box && !came_up
     }
@@ -200,6 +213,7 @@ impl Reason {
     pub fn exit_code(&self) -> u8 {
         match self {
             Reason::Engine(_) | Reason::Container(_) => 3,
+            Reason::Lack(lack) if lack.is_of_the_host() => 3,
             Reason::Timeout(_) => 124,
             Reason::Interrupted => 130,
             _ => 1,

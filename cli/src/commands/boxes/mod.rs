@@ -4,11 +4,12 @@ mod info;
 mod list;
 mod verify;
 
+use boxbuild_boxes::in_place;
 use boxbuild_boxes::lock_file::Locked;
 use boxbuild_boxes::source::import::ImportedBox;
 use boxbuild_boxes::source::published::{self, Freshness, PullRequest};
 use boxbuild_boxes::source::{self, BoxSource, CreateOptions};
-use boxbuild_boxes::store::{IfExists, Store, StoreError};
+use boxbuild_boxes::store::{IfExists, InstalledBox, Store, StoreError};
 use boxbuild_host::arch::Arch;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::units::size;
@@ -56,6 +57,14 @@ fn carry_out(store: &Store, command: &BoxCommand) -> Result<String> {
             Locked::update(lock_file, &boxes)?;
             Ok(format!("{}\n", lock_file.display()))
         }
+        BoxCommand::Reset { names, arch } => {
+            // All of them are there, or none is touched.
+            let boxes = names
+                .iter()
+                .map(|name| store.get_for(name, *arch))
+                .collect::<Result<Vec<_>, StoreError>>()?;
+            boxes.iter().map(reset).collect()
+        }
         BoxCommand::Prune => {
             let bytes = published::prune(store) + store.prune()?;
             Ok(format!("{} freed\n", size(bytes)))
@@ -89,6 +98,16 @@ fn pull(store: &Store, args: &PullArgs) -> Result<String> {
         text += &describe(&installed);
     }
     Ok(text)
+}
+
+/// `box reset`, for one box.
+fn reset(installed: &InstalledBox) -> Result<String> {
+    let name = &installed.info.name;
+    Ok(if in_place::reset(installed)? {
+        format!("{name}: as it was installed again\n")
+    } else {
+        format!("{name}: no build has written into its disk\n")
+    })
 }
 
 /// `box import`.
