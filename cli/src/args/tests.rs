@@ -326,7 +326,7 @@ fn words_in_the_wrong_place_are_explained() {
             "only one command of kiwi-ng",
         ),
         ("image info --description d", "only one command of kiwi-ng"),
-        ("--box b --profil A -- --description d", "--profile"),
+        ("--box b --profle A -- --description d", "--profile"),
         ("--box b --box-memry 8G -- --description d", "--box-memory"),
         ("--loglevel debug --box b", "10 debug"),
         (

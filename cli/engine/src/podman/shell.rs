@@ -31,14 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Seconds that the container has for its end when the user has left the shell.
 const STOP: &str = "10";
 
-/// podman's exit code for failures of its own, such as a container that does not run
-/// (podman-exec(1), "Exit Status").
-const PODMANS_OWN: i32 = 125;
-
 /// The commands that a shell needs.
 #[derive(Debug)]
 pub(super) struct Shell {
     sudo: Option<PathBuf>,
+    /// Succeeds once the container runs.
+    probe: Vec<OsString>,
     enter: Vec<OsString>,
     leave: Vec<OsString>,
 }
@@ -56,6 +54,7 @@ impl Shell {
         let term = format!("TERM={term}");
         Shell {
             sudo: caller.sudo(),
+            probe: podman(&["exec", name, "/bin/sh", "-c", ":"]),
             enter: podman(&[
                 "exec",
                 "--interactive",
@@ -94,13 +93,8 @@ impl Shell {
                 if let Err(error) = self.run(&terminal) {
                     events.note(format!("no shell in the container: {error}"));
                 }
-                // An error shows in how the container ends.
-                let _ = command(self.sudo.as_ref(), &self.leave)
-                    .process_group(0)
-                    .stdin(Stdio::null())
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null())
-                    .status();
+                // That it cannot be ended shows in that it does not end.
+                self.quietly(&self.leave);
             })?;
         Ok(Arc::new(Keyboard(Mutex::new(master))))
     }
@@ -108,18 +102,26 @@ impl Shell {
     /// Runs the shell to its end.
     fn run(&self, terminal: &OwnedFd) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        loop {
-            let end = || terminal.try_clone().map(Stdio::from);
-            let mut shell = command(self.sudo.as_ref(), &self.enter);
-            shell.stdin(end()?).stdout(end()?).stderr(end()?);
-            own_terminal(&mut shell);
-            die_with_parent(&mut shell, Signal::SIGHUP);
-            let status = shell.status()?;
-            if status.code() != Some(PODMANS_OWN) || Instant::now() > deadline {
-                return Ok(());
-            }
+        while !self.quietly(&self.probe) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(500));
         }
+        let end = || terminal.try_clone().map(Stdio::from);
+        let mut shell = command(self.sudo.as_ref(), &self.enter);
+        shell.stdin(end()?).stdout(end()?).stderr(end()?);
+        own_terminal(&mut shell);
+        die_with_parent(&mut shell, Signal::SIGHUP);
+        shell.status().map(drop)
+    }
+
+    /// Runs a command without a terminal; whether it succeeded.
+    fn quietly(&self, words: &[OsString]) -> bool {
+        let mut command = command(self.sudo.as_ref(), words);
+        command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
     }
 }
 
