@@ -26,7 +26,6 @@ fn wrong_words_are_refused() {
         ),
         (&[], &["--add-package"], &["--add-package needs a value"]),
         (&[], &["stray"], &["unexpected word 'stray'"]),
-        (&[], &["--target-dir", "/x"], &["only once"]),
         (&["--engine", "bochs"], &[], &["bochs", "qemu"]),
         (&["--boot", "warp"], &[], &["warp", "compat"]),
         (&["--arch", "vax"], &[], &["vax", "aarch64"]),
@@ -60,7 +59,6 @@ fn wrong_words_are_refused() {
             &[],
             &["--ssh-key", "no such key"],
         ),
-        (&["--ssh-port", "0", "--container"], &[], &["--container"]),
         (&["--ssh-port", "65536"], &[], &["65536"]),
     ];
     for (front, back, texts) in cases {

@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! Two grammars are accepted, so that scripts written for `kiwi-ng system boxbuild` run with
-//! `alias kiwi-ng=boxbuild`:
+//! Two grammars are accepted, so that scripts written for `kiwi-ng system boxbuild` run where
+//! `kiwi-ng` is a link to boxbuild:
 //!
 //! ```text
 //! boxbuild [GLOBAL] [OPTIONS] --box NAME (-- | kiwi) BUILD-ARGS...
@@ -27,10 +27,13 @@ mod kiwi;
 mod misplaced;
 mod peer;
 mod request;
+mod scan;
 mod values;
 
 #[cfg(test)]
 mod options_page_tests;
+#[cfg(test)]
+mod peer_tests;
 #[cfg(test)]
 mod tests;
 
@@ -42,5 +45,5 @@ pub(crate) use cli::{Cli, Command, command};
 pub(crate) use error::ArgsError;
 pub(crate) use failed_builds::{LogsArgs, ShellArgs};
 pub(crate) use generate::What;
-pub(crate) use invocation::{Invocation, parse, wants_json};
+pub(crate) use invocation::{Invocation, other_command, parse, wants_json};
 pub(crate) use misplaced::is_option;

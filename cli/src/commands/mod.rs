@@ -9,6 +9,7 @@ mod doctor;
 mod failed_builds;
 mod forced_end;
 mod generate;
+mod kiwi_ng;
 mod signals;
 
 use std::ffi::OsString;
@@ -23,6 +24,9 @@ use crate::output::print::{print_failure, print_usage_error, usage_error_text};
 
 /// Carries out a command line (without the program's name).
 pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
+    if let Some(code) = kiwi_ng::answer(&argv) {
+        return code;
+    }
     notices::install();
     let wants_json = args::wants_json(argv.clone());
     match args::parse(argv) {

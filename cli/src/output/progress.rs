@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::event::{BuildEvent, PhaseState};
 use super::json::emit;
-use super::print::print_line;
+use super::print::{print_line, print_text};
 use super::text;
 
 /// Without a terminal, a long step is reported on at these intervals.
@@ -24,6 +24,8 @@ pub(crate) struct Progress {
     style: Style,
     /// Shows every line of log and console.
     verbose: bool,
+    /// Prints the log on standard output.
+    log_on_stdout: bool,
     /// Something else has the terminal.
     muted: bool,
     current: Option<Step>,
@@ -59,6 +61,7 @@ impl Progress {
                 Style::Plain
             },
             verbose,
+            log_on_stdout: false,
             muted: false,
             current: None,
         }
@@ -69,8 +72,19 @@ impl Progress {
         Progress {
             style: Style::Events,
             verbose,
+            log_on_stdout: false,
             muted: false,
             current: None,
+        }
+    }
+
+    /// Prints KIWI's log on standard output (`--logfile stdout`); for programs, each line is an event
+    /// there.
+    pub(crate) fn print_log(&mut self) {
+        self.log_on_stdout = true;
+        // A live line on the same terminal would be in the way.
+        if self.style == Style::Live && std::io::stdout().is_terminal() {
+            self.style = Style::Plain;
         }
     }
 
@@ -145,6 +159,19 @@ impl Reporter for Progress {
             });
         } else if !self.muted {
             print_line(text);
+        }
+    }
+
+    fn log_line(&mut self, text: &str) {
+        if !self.log_on_stdout {
+            self.line(text);
+        } else if self.is_for_programs() {
+            emit(&BuildEvent::Line {
+                text: text.to_owned(),
+            });
+        } else if !self.muted {
+            // A reader that has gone away does not end a build.
+            let _ = print_text(&format!("{text}\n"));
         }
     }
 

@@ -17,7 +17,7 @@ use boxbuild_host::units::size;
 use super::{confinement, signals};
 use crate::args::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
 use crate::exit_code::{ExitCode, Result};
-use crate::output::print::print_text;
+use crate::output::print::{print_line, print_text};
 use crate::output::progress::Progress;
 use info::describe;
 
@@ -28,9 +28,16 @@ pub(super) fn run(command: &BoxCommand) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Carries out `--list-boxes`.
+/// Carries out `--list-boxes`. kiwi-ng prints its configuration there, which needs no home folder.
 pub(super) fn run_list() -> Result<ExitCode> {
-    run(&BoxCommand::List { json: false })
+    match Store::of_user() {
+        Err(StoreError::NoHome) => {
+            print_line("HOME is not set: these are published boxes only");
+            print_text(&list::published_only()?)?;
+        }
+        store => print_text(&list::list(&store?, false)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Carries out a command, and returns the text for standard output.
