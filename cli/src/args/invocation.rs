@@ -47,7 +47,7 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
 }
 
 /// Cuts at the first `--` or bare word `kiwi`, and drops the words `system boxbuild`.
-fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
+pub(crate) fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
     let command = Cli::command();
     let mut front = Vec::new();
     let mut words = argv.into_iter();

@@ -4,11 +4,13 @@ mod batch;
 mod bench;
 mod boxes;
 mod build;
+mod completions;
 mod confinement;
 mod doctor;
 mod failed_builds;
 mod forced_end;
 mod generate;
+mod help;
 mod signals;
 
 use std::ffi::OsString;
@@ -40,6 +42,11 @@ fn dispatch(invocation: &Invocation) -> ExitCode {
         Some(Command::Builds { json }) => failed_builds::list(*json),
         Some(Command::Logs(args)) => failed_builds::logs(args),
         Some(Command::Shell(args)) => failed_builds::shell(args),
+        Some(Command::Completions(args)) => completions::run(args),
+        Some(Command::Complete(args)) => {
+            completions::complete(args, invocation.build_args.as_deref().unwrap_or_default())
+        }
+        Some(Command::Help { words }) => help::run(words),
         Some(Command::Generate { what, dir }) => generate::run(*what, dir),
         Some(Command::Prune { ids }) => failed_builds::prune(ids),
         None if invocation.cli.build.peer.list_boxes => boxes::run_list(),

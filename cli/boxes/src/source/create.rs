@@ -25,7 +25,7 @@ pub fn source(options: &CreateOptions) -> Result<Box<dyn BoxSource>, SourceError
         None => Err(SourceError::Usage(format!(
             "--from {}: boxes can be made from {}",
             options.from,
-            all().join(" and ")
+            releases().join(" and ")
         ))),
     }
 }
@@ -50,7 +50,7 @@ pub fn release_for(name: &str) -> Option<String> {
 }
 
 /// Returns every release of every distribution, as for `--from`.
-fn all() -> Vec<String> {
+pub fn releases() -> Vec<String> {
     DISTRIBUTIONS
         .iter()
         .flat_map(|distribution| {
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn only_known_releases_are_accepted() {
-        for known in all() {
+        for known in releases() {
             let target = from(&known).unwrap().target();
             assert_eq!((target.name.as_str(), target.origin), ("test", known));
         }
