@@ -113,7 +113,7 @@ mod tests {
         }
         for word in [
             "--box <NAME>",
-            "Machine:",
+            "KIWI options:",
             "--verbose",
             "doctor",
             "boxbuild help",

@@ -5,6 +5,9 @@ use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 /// Columns of a text on a terminal.
 const WIDTH: usize = 80;
 
+/// What the meaning of a list's entry begins with.
+const INDENT: &str = "          ";
+
 /// A text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Document(Vec<Block>);
@@ -66,8 +69,14 @@ impl Document {
                 Block::Heading(heading) => text += &format!("{heading}:\n"),
                 Block::Paragraph(paragraph) => text += &wrapped(paragraph, "", WIDTH),
                 Block::Item(word, meaning) => {
-                    text += &format!("  {word}\n");
-                    text += &wrapped(meaning, "          ", WIDTH);
+                    let meaning = wrapped(meaning, INDENT, WIDTH);
+                    // A short word stands in front of its meaning.
+                    if word.len() + 4 <= INDENT.len() {
+                        let rest = &meaning[INDENT.len()..];
+                        text += &format!("  {word:<0$}{rest}", INDENT.len() - 2);
+                    } else {
+                        text += &format!("  {word}\n{meaning}");
+                    }
                 }
                 Block::Code(lines) => {
                     for line in lines.lines() {
@@ -163,7 +172,7 @@ mod tests {
         let text = sample().text();
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH));
         assert!(
-            text.contains("\nThings:\n  --one FILE\n          the first\n  two\n"),
+            text.contains("\nThings:\n  --one FILE\n          the first\n  two     the second\n"),
             "{text}"
         );
         assert!(text.ends_with("\n\n    a\n      b\n"), "{text}");
