@@ -65,9 +65,9 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// The line of `words`, in which the one at `index` is completed.
+    /// The line of `words`, in which the one at `index` is completed, or else the last one.
     pub(super) fn new(words: &[OsString], index: usize) -> Line {
-        let index = index.clamp(1, words.len().max(1));
+        let index = index.min(words.len().saturating_sub(1)).max(1);
         let mut words = words.iter().cloned();
         Line {
             program: words.next().unwrap_or_default(),

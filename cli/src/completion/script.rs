@@ -29,6 +29,7 @@ _FUNCTION() {
         if [[ $value == *[/=:] ]]; then
             open+=("$value")
         else
+            [[ $line == *$'\t'* ]] || line+=$'\t'
             described+=("${value//:/\\:}:${line#*$'\t'}")
         fi
     done
