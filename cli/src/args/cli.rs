@@ -53,7 +53,11 @@ pub(crate) enum Command {
     /// Check whether this host has what builds need.
     ///
     /// Says how to get what is missing. Ends with 0 if a build can run, else with 3.
-    Doctor,
+    Doctor {
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Run many builds from one file, several at once.
     Batch(BatchArgs),
     /// Measure boot, share, disk and network on this host.

@@ -36,7 +36,7 @@ pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
 fn dispatch(invocation: &Invocation) -> ExitCode {
     let result = match &invocation.cli.command {
         Some(Command::Box(command)) => boxes::run(command),
-        Some(Command::Doctor) => doctor::run(),
+        Some(Command::Doctor { json }) => doctor::run(*json),
         Some(Command::Batch(args)) => batch::run(args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Builds { json }) => failed_builds::list(*json),
