@@ -13,7 +13,7 @@ use super::error::ArgsError;
 use super::fetch::FetchOptions;
 use super::kiwi::GlobalOptions;
 use super::peer::PeerOptions;
-use super::values::{self, Memory, parse_duration, parse_memory, parse_size};
+use super::values::{self, Memory, parse_limit, parse_memory, parse_size};
 use crate::output::timings::Format;
 
 /// Options of a build, before `--`.
@@ -96,11 +96,11 @@ pub(crate) struct BuildOptions {
     /// Let the box write into the description folder, for scripts that change it.
     #[arg(long)]
     pub(crate) description_rw: bool,
-    /// Stop the build after this time, e.g. 90m (exit code 124).
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    /// Stop the build after this time, e.g. 90m or 1h30m (exit code 124); 0 means no limit.
+    #[arg(long, value_name = "TIME", value_parser = parse_limit)]
     pub(crate) timeout: Option<Duration>,
-    /// Stop the build if the box shows no sign of life for this time; 0 means no limit.
-    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
+    /// Stop the build if the box shows no sign of life for this time (exit code 124); 0 means no limit.
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_limit)]
     pub(crate) timeout_idle: Duration,
     /// Show the build log and the console of the box live.
     #[arg(long, short)]

@@ -383,7 +383,7 @@ impl<'a> Attempts<'a> {
         }
         Ok(match &run.outcome {
             Outcome::Built(_) => ExitCode::SUCCESS,
-            Outcome::Failed(failure) => ExitCode::of_run(failure.reason.exit_code()),
+            Outcome::Failed(failure) => failure.reason.exit().into(),
         })
     }
 }

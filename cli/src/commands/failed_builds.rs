@@ -197,7 +197,7 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
         progress.note(&format!("  | {line}"));
     }
     progress.note(&format!("boxbuild: {reason}"));
-    Ok(ExitCode::of_run(reason.exit_code()))
+    Ok(reason.exit().into())
 }
 
 /// Removes kept builds; all of them if `ids` is empty.

@@ -239,7 +239,7 @@ impl Build<'_> {
             engine: self.runner.name(),
             folders: self.folders,
             reason: reason.to_string(),
-            exit_code: reason.exit_code(),
+            exit_code: reason.exit().number(),
             share: output.share_dir(),
             console: monitor.transcript(),
         };
