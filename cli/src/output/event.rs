@@ -100,6 +100,9 @@ pub(crate) enum BuildOutcome {
     Failed {
         /// A word for programs, as [`boxbuild_core::run::Reason::word`] has it.
         reason: String,
+        /// The phase that failed, if one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        phase: Option<String>,
         /// What happened, for people.
         message: String,
         /// The last lines that matter, of the log or the console.
@@ -262,6 +265,7 @@ mod tests {
                 BuildEvent::Result(BuildResult {
                     outcome: BuildOutcome::Failed {
                         reason: String::from("kiwi"),
+                        phase: Some(String::from("prepare")),
                         message: String::from("it failed"),
                         last_lines: vec![String::from("last")],
                         log: None,
@@ -276,7 +280,7 @@ mod tests {
                     peak_memory_bytes: None,
                 }),
                 json!({"event": "result", "status": "failed", "seconds": 2.0, "phases": [],
-                    "peak_memory_bytes": null, "reason": "kiwi", "message": "it failed",
+                    "peak_memory_bytes": null, "reason": "kiwi", "phase": "prepare", "message": "it failed",
                     "last_lines": ["last"], "log": null, "kept": {"id": "debian-1", "bytes": 8}, "hint": "help"}),
             ),
             (

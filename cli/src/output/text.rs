@@ -162,6 +162,7 @@ mod tests {
         );
         let failed = result(BuildOutcome::Failed {
             reason: String::from("kiwi"),
+                phase: Some(String::from("prepare")),
             message: String::from("the build failed in the box (kiwi's exit code 7)"),
             last_lines: vec![String::from("KiwiError: no package foo")],
             log: Some(String::from("/out/result.log")),
