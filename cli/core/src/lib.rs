@@ -5,6 +5,8 @@
 pub mod boot;
 pub mod boot_history;
 pub mod build_args;
+pub mod build_times;
+mod cache_file;
 pub mod failed_builds;
 pub mod held_folders;
 pub mod host_facts;

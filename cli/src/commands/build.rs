@@ -6,6 +6,7 @@ use boxbuild_boxes::source::published;
 use boxbuild_boxes::store::{InstalledBox, Store};
 use boxbuild_core::boot::{Boot, RunsAs};
 use boxbuild_core::boot_history::{BootHistory, BootOutcome};
+use boxbuild_core::build_times::BuildTimes;
 use boxbuild_core::held_folders::HeldFolders;
 use boxbuild_core::host_facts::HostFacts;
 use boxbuild_core::log_copy::LogCopy;
@@ -279,9 +280,13 @@ impl<'a> Attempts<'a> {
             })
             .transpose()?;
         let (folders, runner) = (&self.folders, self.runner);
-        Ok(run::run(
-            plan, folders, runner, attempt, interrupt, progress,
-        )?)
+        let times = BuildTimes::of(plan, runner.name());
+        progress.expect(times.recall());
+        let run = run::run(plan, folders, runner, attempt, interrupt, progress)?;
+        if matches!(run.outcome, Outcome::Built(_)) {
+            times.keep(&run.phases);
+        }
+        Ok(run)
     }
 
     /// Boots the box fast, and by its own init if that fails.

@@ -20,13 +20,22 @@ pub(crate) enum BuildEvent {
         /// How long it took, if it has ended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seconds: Option<f64>,
+        /// How long it took in the last build of the same, if that is known, when it begins.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected_seconds: Option<f64>,
     },
-    /// What the current phase works on.
+    /// What the current phase works on: when that changes, and every minute.
     Progress {
         /// Name of the phase.
         phase: String,
         /// A message of kiwi.
         text: String,
+        /// Every minute: how long the phase has taken so far.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<f64>,
+        /// Every minute: how long the build takes from now on, by the last one of the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left_seconds: Option<f64>,
     },
     /// A message that the user must see.
     Note {
@@ -209,21 +218,24 @@ mod tests {
     use super::*;
 
     /// Events and their form in docs/json.md.
-    fn cases() -> [(BuildEvent, Value); 10] {
+    fn cases() -> [(BuildEvent, Value); 11] {
         [
             (
                 BuildEvent::Phase {
                     phase: String::from("power off"),
                     state: PhaseState::Started,
                     seconds: None,
+                    expected_seconds: Some(3.0),
                 },
-                json!({"event": "phase", "phase": "power off", "state": "started"}),
+                json!({"event": "phase", "phase": "power off", "state": "started",
+                    "expected_seconds": 3.0}),
             ),
             (
                 BuildEvent::Phase {
                     phase: String::from("boot"),
                     state: PhaseState::Failed,
                     seconds: Some(1.5),
+                    expected_seconds: None,
                 },
                 json!({"event": "phase", "phase": "boot", "state": "failed", "seconds": 1.5}),
             ),
@@ -231,8 +243,20 @@ mod tests {
                 BuildEvent::Progress {
                     phase: String::from("prepare"),
                     text: String::from("Installing"),
+                    seconds: None,
+                    left_seconds: None,
                 },
                 json!({"event": "progress", "phase": "prepare", "text": "Installing"}),
+            ),
+            (
+                BuildEvent::Progress {
+                    phase: String::from("prepare"),
+                    text: String::from("Installing"),
+                    seconds: Some(60.0),
+                    left_seconds: Some(90.0),
+                },
+                json!({"event": "progress", "phase": "prepare", "text": "Installing",
+                    "seconds": 60.0, "left_seconds": 90.0}),
             ),
             (
                 BuildEvent::Ssh {

@@ -48,10 +48,19 @@ fn steps(log: &str, reports: &[&str], console: &str) -> (Vec<String>, Phase) {
     (steps.seen, failed)
 }
 
+/// What the guest writes into its log, its reports, its console; the steps, and what failed.
+type Case = (
+    &'static str,
+    &'static [&'static str],
+    &'static str,
+    &'static [&'static str],
+    Phase,
+);
+
 /// E1: `✓ prepare` and `✗ power off` where kiwi had failed in its first phase.
 #[test]
 fn the_phase_that_failed_has_the_cross() {
-    let cases: &[(&str, &[&str], &str, &[&str], Phase)] = &[
+    let cases: &[Case] = &[
         (
             "",
             &["phase mount", "phase build", "exit 1", "phase done"],
