@@ -9,6 +9,7 @@ mod doctor;
 mod failed_builds;
 mod forced_end;
 mod generate;
+mod preflight;
 mod signals;
 
 use std::ffi::OsString;

@@ -6,13 +6,10 @@ use std::path::PathBuf;
 
 use super::build::Build;
 use crate::args::{self, ArgsError};
+use crate::commands::preflight::{self, Carriers, Requirements};
 use crate::exit_code::{ExitCode, Result};
 use crate::output::print::usage_error_text;
-use boxbuild_core::boot::RunsAs;
 use boxbuild_core::host_facts::HostFacts;
-use boxbuild_core::plan::Plan;
-use boxbuild_core::resolve::Resolved;
-use boxbuild_engine::podman::Podman;
 use boxbuild_host::error::ErrorClass;
 
 /// A build that can run.
@@ -76,7 +73,7 @@ pub(super) struct Refused {
 /// Fails if one of them would be refused, or two have the same target folder.
 pub(super) fn check(builds: &[Build]) -> Result<CheckedBatch, Refused> {
     let mut batch = CheckedBatch::default();
-    let mut engines = Engines::default();
+    let mut carriers = Carriers::default();
     let mut targets: BTreeMap<PathBuf, &Build> = BTreeMap::new();
     let mut refused = Refused {
         errors: Vec::new(),
@@ -84,7 +81,7 @@ pub(super) fn check(builds: &[Build]) -> Result<CheckedBatch, Refused> {
     };
     for build in builds {
         let at = format!("line {}: {}", build.line, build.name);
-        let (checked, notes) = match check_one(build, &mut engines) {
+        let (checked, notes) = match check_one(build, &mut carriers) {
             Ok(checked) => checked,
             Err(failure) => {
                 if failure.code() != ExitCode::USAGE {
@@ -119,7 +116,7 @@ pub(super) fn check(builds: &[Build]) -> Result<CheckedBatch, Refused> {
 }
 
 /// Checks one build. Returns it with the notes of its plan.
-fn check_one(build: &Build, engines: &mut Engines) -> Result<(CheckedBuild, Vec<String>)> {
+fn check_one(build: &Build, carriers: &mut Carriers) -> Result<(CheckedBuild, Vec<String>)> {
     let argv = build.argv();
     let invocation = args::parse(argv.clone()).map_err(|error| {
         // The first paragraph; the others are on the usage of the command line.
@@ -129,11 +126,12 @@ fn check_one(build: &Build, engines: &mut Engines) -> Result<(CheckedBuild, Vec<
     })?;
     let request = invocation.request()?;
     let host = HostFacts::of_process();
-    let resolved = Resolved::preview(&request, &host)?;
-    let plan = resolved.plan(resolved.choice().first())?;
-    let (engine, note) = engines.of(&plan)?;
-    let mut notes = plan.notes.clone();
-    notes.extend(note);
+    let options = &invocation.cli.build;
+    let requirements = Requirements::read(options)?;
+    let preflight = preflight::check(options, &requirements, &request, &host, carriers)?;
+    let engine = preflight.engine()?.engine;
+    let plan = &preflight.plan;
+    let notes = plan.notes.clone();
     let in_machine = !plan.runs_as.is_container();
     let checked = CheckedBuild {
         name: build.name.clone(),
@@ -147,45 +145,8 @@ fn check_one(build: &Build, engines: &mut Engines) -> Result<(CheckedBuild, Vec<
         in_place: plan.disk.in_place,
         ssh_port: plan.ssh.as_ref().map(|ssh| ssh.port),
     };
+    carriers.put(preflight);
     Ok((checked, notes))
-}
-
-/// Engines that were probed already: each is probed once.
-#[derive(Debug, Default)]
-struct Engines {
-    /// By the engine that was asked for and the architecture: the engine, and why a better one was
-    /// passed over.
-    found: BTreeMap<(&'static str, &'static str), (String, Option<String>)>,
-}
-
-impl Engines {
-    /// Returns the engine for a plan, and why a better one was passed over.
-    fn of(&mut self, plan: &Plan) -> Result<(String, Option<String>)> {
-        if let RunsAs::Container(mode) = plan.runs_as {
-            return Ok((
-                Podman::find(
-                    mode,
-                    plan.installed.info.arch,
-                    plan.image_types.with_loop_devices(),
-                )?
-                .describe(),
-                None,
-            ));
-        }
-        let arch = plan.installed.info.arch;
-        let key = (plan.engine.name(), arch.name());
-        if let Some(found) = self.found.get(&key) {
-            return Ok(found.clone());
-        }
-        let selected = boxbuild_engine::select(plan.engine, arch)?;
-        let name = selected.engine.name();
-        let note = selected
-            .passed_over
-            .map(|reason| format!("using {name}, which is slower ({reason})"));
-        let found = (name.to_owned(), note);
-        self.found.insert(key, found.clone());
-        Ok(found)
-    }
 }
 
 #[cfg(test)]

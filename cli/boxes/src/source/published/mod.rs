@@ -6,6 +6,7 @@
 //! box is published.
 
 mod assemble;
+mod check;
 mod entry;
 mod error;
 mod fetch_lock;
@@ -14,6 +15,7 @@ mod puller;
 mod request;
 mod source;
 
+pub use check::check;
 pub use error::PullError;
 pub use fetch_lock::prune;
 pub use puller::{ensure, preview};
