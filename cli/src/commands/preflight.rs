@@ -100,8 +100,7 @@ pub(super) fn check(
         confinement::require()?;
     }
     let resolved = Resolved::preview(request, host)?;
-    let pull = requirements.pull(request);
-    let of_box = published::check(&Store::of_user()?, &pull)?;
+    let of_box = published::check(&Store::of_user()?, &requirements.pull(request))?;
     let mut preflight = Preflight::of(options, &resolved, carriers)?;
     preflight.plan.notes.extend(of_box);
     let plan = &preflight.plan;
@@ -119,6 +118,16 @@ pub(super) fn check(
     }
     TargetDir::check(&plan.target_dir)?;
     Ok(preflight)
+}
+
+/// Checks the box of a build alone.
+///
+/// # Errors
+/// Fails if a build in it would be refused.
+pub(super) fn check_box(options: &BuildOptions, request: &BuildRequest) -> Result<()> {
+    let requirements = Requirements::read(options)?;
+    published::check(&Store::of_user()?, &requirements.pull(request))?;
+    Ok(())
 }
 
 impl Preflight {

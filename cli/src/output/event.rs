@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::mistake::Mistake;
+
 /// What a build reports with `--json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
@@ -164,12 +166,48 @@ pub(crate) enum BatchEvent<'a> {
         /// Its name.
         build: &'a str,
     },
-    /// A build reached a phase of kiwi.
+    /// A phase of a build began or ended.
     Phase {
         /// Name of the build.
         build: &'a str,
         /// Name of the phase.
         phase: &'a str,
+        /// What became of it.
+        state: PhaseState,
+        /// How long it took, if it has ended.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seconds: Option<f64>,
+    },
+    /// What a build works on: when that changes, and every minute.
+    Progress {
+        /// Name of the build.
+        build: &'a str,
+        /// Name of the phase.
+        phase: &'a str,
+        /// A message of kiwi.
+        text: &'a str,
+        /// Every minute: how long the phase has taken so far.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seconds: Option<f64>,
+        /// Every minute: how long the build takes from now on, by the last one of the same.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        left_seconds: Option<f64>,
+    },
+    /// A message that the user must see.
+    Note {
+        /// Name of the build; `None` for all of them.
+        build: Option<&'a str>,
+        /// The message, possibly of several lines.
+        text: &'a str,
+    },
+    /// Nothing was started.
+    Error {
+        /// What happened.
+        message: String,
+        /// Why, the root cause last.
+        causes: Vec<String>,
+        /// What is wrong in the batch file.
+        mistakes: &'a [Mistake],
     },
     /// A build ended.
     Ended(BuildSummary<'a>),

@@ -5,6 +5,7 @@ mod estimate;
 pub(crate) mod event;
 mod heartbeat;
 pub(crate) mod json;
+pub(crate) mod mistake;
 pub(crate) mod print;
 pub(crate) mod progress;
 pub(crate) mod report;
