@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use boxbuild_host::input;
-use etcetera::BaseStrategy;
+
+use crate::user_cache;
 
 /// Longest file that is read, in bytes.
 const LONGEST: usize = 4096;
@@ -24,10 +25,11 @@ pub(crate) struct CacheFile {
 impl CacheFile {
     /// The file `name` of the kind `kind`, of which there are at most `most`.
     pub(crate) fn of_user(kind: &str, name: Option<String>, most: usize) -> CacheFile {
-        let base = etcetera::choose_base_strategy().ok();
-        let folder = base.map(|base| base.cache_dir().join("boxbuild").join(kind));
+        let folder = user_cache::folder();
         CacheFile {
-            path: folder.zip(name).map(|(folder, name)| folder.join(name)),
+            path: folder
+                .zip(name)
+                .map(|(folder, name)| folder.join(kind).join(name)),
             most,
         }
     }

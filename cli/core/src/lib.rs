@@ -21,3 +21,4 @@ pub mod run;
 pub mod ssh;
 pub mod terminal;
 pub mod timeline;
+pub mod user_cache;

@@ -54,8 +54,12 @@ pub(crate) enum BoxCommand {
         #[arg(long, value_name = "FILE", default_value = lock_file::FILE_NAME)]
         lock_file: PathBuf,
     },
-    /// Remove unused files: interrupted downloads, old versions.
-    Prune,
+    /// Remove unused files: interrupted downloads, old versions ('boxbuild prune --boxes').
+    Prune {
+        /// Show what would be removed, and stop.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Remove a box from this host.
     Rm {
         /// Name of the box.

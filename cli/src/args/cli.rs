@@ -9,7 +9,7 @@ use super::bench::BenchArgs;
 use super::boxes::BoxCommand;
 use super::build::BuildOptions;
 use super::examples;
-use super::failed_builds::{LogsArgs, ShellArgs};
+use super::failed_builds::{LogsArgs, PruneArgs, ShellArgs};
 use super::generate::What;
 
 const EXAMPLES: &str = "\
@@ -69,12 +69,9 @@ pub(crate) enum Command {
     /// Open a root shell in the box of a kept build, on the disk as the build left it. Changes are
     /// discarded; folders of the host are read-only.
     Shell(ShellArgs),
-    /// Remove kept builds.
-    Prune {
-        /// Names of the builds [default: all].
-        #[arg(value_name = "ID")]
-        ids: Vec<String>,
-    },
+    /// Remove kept builds, and what else can go: unused files of the box store, the cache. Without an
+    /// option, it shows all of that, and asks.
+    Prune(PruneArgs),
     /// Write manual pages or shell completions into a folder ('make docs').
     #[command(hide = true)]
     Generate {

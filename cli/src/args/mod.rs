@@ -40,7 +40,7 @@ pub(crate) use boxes::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
 pub(crate) use build::BuildOptions;
 pub(crate) use cli::{Cli, Command, command};
 pub(crate) use error::ArgsError;
-pub(crate) use failed_builds::{LogsArgs, ShellArgs};
+pub(crate) use failed_builds::{LogsArgs, PruneArgs, ShellArgs};
 pub(crate) use generate::What;
 pub(crate) use invocation::{Invocation, parse, wants_json};
 pub(crate) use misplaced::is_option;

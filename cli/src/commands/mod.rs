@@ -10,6 +10,7 @@ mod failed_builds;
 mod forced_end;
 mod generate;
 mod preflight;
+mod prune;
 mod signals;
 
 use std::ffi::OsString;
@@ -42,7 +43,7 @@ fn dispatch(invocation: &Invocation) -> ExitCode {
         Some(Command::Logs(args)) => failed_builds::logs(args),
         Some(Command::Shell(args)) => failed_builds::shell(args),
         Some(Command::Generate { what, dir }) => generate::run(*what, dir),
-        Some(Command::Prune { ids }) => failed_builds::prune(ids),
+        Some(Command::Prune(args)) => prune::run(args),
         None if invocation.cli.build.peer.list_boxes => boxes::run_list(),
         None => return build::run(invocation),
     };
