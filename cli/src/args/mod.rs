@@ -47,7 +47,7 @@ pub(crate) use cli::{Cli, Command, EXAMPLES, command};
 pub(crate) use completions::{CompleteArgs, CompletionShell, CompletionsArgs};
 pub(crate) use error::ArgsError;
 pub(crate) use examples::examples_of;
-pub(crate) use failed_builds::{LogsArgs, ShellArgs};
+pub(crate) use failed_builds::{LogsArgs, PruneArgs, ShellArgs};
 pub(crate) use generate::What;
 pub(crate) use invocation::{Invocation, other_command, parse, wants_json};
 pub(crate) use misplaced::is_option;

@@ -12,6 +12,8 @@ mod forced_end;
 mod generate;
 mod help;
 mod kiwi_ng;
+mod preflight;
+mod prune;
 mod signals;
 
 use std::ffi::OsString;
@@ -52,7 +54,7 @@ fn dispatch(invocation: &Invocation) -> ExitCode {
         }
         Some(Command::Help { words }) => help::run(words),
         Some(Command::Generate { what, dir }) => generate::run(*what, dir),
-        Some(Command::Prune { ids }) => failed_builds::prune(ids),
+        Some(Command::Prune(args)) => prune::run(args),
         None if invocation.cli.build.peer.list_boxes => boxes::run_list(),
         None => return build::run(invocation),
     };

@@ -31,7 +31,6 @@ pub(super) fn check(
         )));
     }
     if request.debug
-        && !request.dry_run
         && let Some(problem) = host.no_terminal
     {
         return Err(PlanError::Option(format!("--box-debug {problem}")));

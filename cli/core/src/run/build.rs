@@ -99,6 +99,7 @@ pub fn run(
     let phases = monitor.phases();
     let came_up = monitor.came_up();
     let failure = reason.map(|reason| Failure {
+        phase: Some(monitor.finish_failed()),
         last_lines: monitor.last_lines(&reason),
         kept: Build {
             plan,
@@ -120,7 +121,7 @@ pub fn run(
     };
     let stop = StopCheck::new(interrupt, until);
     let timeline = monitor.into_timeline();
-    progress.finish(failure.is_none());
+    progress.finish(true);
     let (outcome, published) = conclude(&mut output, failure, plan, &stop)?;
     for note in &published.notes {
         progress.note(note);
@@ -153,6 +154,7 @@ fn conclude(
             }
             Err(PublishError::Stopped(stopped)) => Failure {
                 reason: Reason::of_stop(stopped, plan.timeout),
+                phase: None,
                 last_lines: Vec::new(),
                 log: None,
                 kept: None,
@@ -232,7 +234,8 @@ impl Build<'_> {
         let another_boot =
             self.attempt == Attempt::First && reason.is_of_the_boot(monitor.came_up());
         let another_boot = another_boot || self.raised;
-        if !plan.keep_failed || !reason.leaves_a_disk() || another_boot {
+        // Without a line of kiwi's there is nothing to look at, and older builds are not worth less.
+        if !plan.keep_failed || !reason.leaves_a_disk() || another_boot || !monitor.reached_kiwi() {
             return None;
         }
         let failed = Failed {

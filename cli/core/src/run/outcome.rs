@@ -59,6 +59,8 @@ pub enum Outcome {
 pub struct Failure {
     /// Why there is no result.
     pub reason: Reason,
+    /// The phase that failed; `None` if the results could not be published in time.
+    pub phase: Option<Phase>,
     /// The last lines that matter: of the log if kiwi said something, else of the console.
     pub last_lines: Vec<String>,
     /// Where the log was published.

@@ -12,9 +12,8 @@ use boxbuild_boxes::source::{self, BoxSource, CreateOptions};
 use boxbuild_boxes::store::{IfExists, InstalledBox, Store, StoreError};
 use boxbuild_host::arch::Arch;
 use boxbuild_host::reporter::Reporter;
-use boxbuild_host::units::size;
 
-use super::{confinement, signals};
+use super::{confinement, prune, signals};
 use crate::args::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
 use crate::exit_code::{ExitCode, Result};
 use crate::output::print::{print_line, print_text};
@@ -72,10 +71,7 @@ fn carry_out(store: &Store, command: &BoxCommand) -> Result<String> {
                 .collect::<Result<Vec<_>, StoreError>>()?;
             boxes.iter().map(reset).collect()
         }
-        BoxCommand::Prune => {
-            let bytes = published::prune(store) + store.prune()?;
-            Ok(format!("{} freed\n", size(bytes)))
-        }
+        BoxCommand::Prune { dry_run } => prune::boxes(*dry_run),
         BoxCommand::Create(args) => create(store, args),
     }
 }
