@@ -73,7 +73,10 @@ fn build_twice(target: &Path) {
 #[test]
 fn results_are_published_on_any_file_system() {
     for (name, script) in [
-        ("tmpfs, noexec", "mount -t tmpfs -o noexec,nosuid,nodev,size=8m none m"),
+        (
+            "tmpfs, noexec",
+            "mount -t tmpfs -o noexec,nosuid,nodev,size=8m none m",
+        ),
         (
             "overlayfs",
             "mkdir l u w; mount -t overlay -o lowerdir=l,upperdir=u,workdir=w none m",
@@ -95,9 +98,9 @@ fn results_are_published_on_any_file_system() {
                 println!("{name}");
                 build_twice(&mounted.point.join("target"));
             }
-            Err(reason) => eprintln!(
-                "skipped: results_are_published_on_any_file_system: {name}: {reason}"
-            ),
+            Err(reason) => {
+                eprintln!("skipped: results_are_published_on_any_file_system: {name}: {reason}")
+            }
         }
     }
 }
