@@ -9,6 +9,7 @@ mod json;
 mod options;
 mod proxies;
 mod report;
+mod target_notes;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -162,6 +163,7 @@ impl Plan {
             notes: proxy_notes,
         } = Proxies::of(variables, network, &request.allow, runs_as);
         let mut notes = request.notes.clone();
+        notes.extend(target_notes::notes(&folders.target_dir));
         notes.extend(proxy_notes);
         let ssh = Ssh::wanted(request, host).map_err(PlanError::Option)?;
         notes.extend(ssh.iter().flat_map(|ssh| ssh.notes(boot)));
