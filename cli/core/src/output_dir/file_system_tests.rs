@@ -1,6 +1,7 @@
 //! Target folders on the file systems that people have. Mounting takes root.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -41,6 +42,11 @@ fn mount(script: &str) -> Result<Mounted, String> {
     } else {
         Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
     }
+}
+
+/// The test harness would swallow `eprintln!`.
+fn skip(test: &str, name: &str, reason: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {name}: {reason}");
 }
 
 /// Two builds into the folder: the second replaces the results of the first.
@@ -98,9 +104,7 @@ fn results_are_published_on_any_file_system() {
                 println!("{name}");
                 build_twice(&mounted.point.join("target"));
             }
-            Err(reason) => {
-                eprintln!("skipped: results_are_published_on_any_file_system: {name}: {reason}")
-            }
+            Err(reason) => skip("results_are_published_on_any_file_system", name, &reason),
         }
     }
 }
@@ -123,9 +127,8 @@ fn a_folder_that_cannot_take_results_is_refused_at_once() {
         let mounted = match mount(script) {
             Ok(mounted) => mounted,
             Err(reason) => {
-                eprintln!(
-                    "skipped: a_folder_that_cannot_take_results_is_refused_at_once: {name}: {reason}"
-                );
+                let test = "a_folder_that_cannot_take_results_is_refused_at_once";
+                skip(test, name, &reason);
                 continue;
             }
         };

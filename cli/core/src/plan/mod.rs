@@ -12,6 +12,7 @@ mod options;
 mod proxies;
 mod proxy;
 mod report;
+mod target_notes;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -176,6 +177,7 @@ impl Plan {
             &request.build.rest,
         );
         let mut notes = request.notes.clone();
+        notes.extend(target_notes::notes(&folders.target_dir));
         notes.extend(proxy_notes);
         notes.extend(options::memory_note(request, host));
         let ssh = Ssh::wanted(request, host).map_err(PlanError::Option)?;

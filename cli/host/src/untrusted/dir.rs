@@ -181,7 +181,10 @@ impl Dir {
     }
 
     /// Removes the empty folder `name`.
-    pub(super) fn remove_folder(&self, name: &OsStr) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Fails if it is not empty, or cannot be removed.
+    pub fn remove_folder(&self, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(
             &self.fd,
             component(name)?,

@@ -395,7 +395,7 @@ fn data_in_a_table_are_neither_written_nor_released() {
     for wrong in [
         COMPRESSED,
         COMPRESSED | 104,
-        COMPRESSED | l2 + 300,
+        COMPRESSED | (l2 + 300),
         COPIED | l1,
         COPIED | l2,
         COPIED | table,
