@@ -9,7 +9,7 @@ use boxbuild_protocol::report::Resource;
 use super::lack::Lack;
 use super::outcome::Reason;
 
-/// A file system of the host with less free space than this is full, in bytes.
+/// A file system of the host on which a user has less free space than this is full, in bytes.
 const FULL: u64 = 4 << 20;
 
 /// The same where programs of the box have said so.

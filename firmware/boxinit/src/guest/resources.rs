@@ -8,8 +8,10 @@ use nix::sys::statvfs::statvfs;
 
 use super::control::Control;
 
-/// A file system with less free space than this is full, in bytes.
-const FULL: u64 = 4 << 20;
+/// A file system with less free space than this is full, in bytes: ext4 keeps 4096 clusters for itself,
+/// which it counts as free, and of which not even root gets any (fs/ext4/super.c,
+/// `ext4_calculate_resv_clusters`).
+const FULL: u64 = 20 << 20;
 
 /// Folders of the file systems that a build fills.
 const FOLDERS: [&str; 3] = ["/", TARGET, "/var/tmp"];
