@@ -21,6 +21,7 @@ mod fragments;
 mod hermetic;
 mod idle;
 mod port_forward;
+mod worlds;
 
 const MAC: [u8; 6] = GUEST_MAC;
 

@@ -96,14 +96,9 @@ impl Relay {
         self.answers.pop_front()
     }
 
-    /// Returns the server for a connection that asks over TCP, after `failures` of it.
-    pub(in crate::net) fn server(
-        &mut self,
-        around: &Surroundings<'_>,
-        failures: usize,
-    ) -> SocketAddr {
-        let servers = self.servers.order(&around.host.resolver, around.now);
-        servers[failures % servers.len()]
+    /// Returns the server for a connection that asks over TCP.
+    pub(in crate::net) fn server(&mut self, around: &Surroundings<'_>) -> SocketAddr {
+        self.servers.first(&around.host.resolver, around.now)
     }
 
     /// Notes that a connection to a server has come about, or not.

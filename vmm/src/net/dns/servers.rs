@@ -12,6 +12,9 @@ const REST: Duration = Duration::from_secs(30);
 /// Times that it doubles.
 const DOUBLED: u32 = 3;
 
+/// Asked where there is no other one, as the C library does (resolv.conf(5)).
+const THIS_HOST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DNS_PORT);
+
 /// What is known of the name servers.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
@@ -32,8 +35,7 @@ impl Servers {
     pub(super) fn order(&mut self, resolver: &Resolver, now: Instant) -> Vec<SocketAddr> {
         let mut servers = resolver.servers.clone();
         if servers.is_empty() {
-            // Without any, the C library asks this host (resolv.conf(5)).
-            servers.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DNS_PORT));
+            servers.push(THIS_HOST);
         }
         self.known.retain(|server, _| servers.contains(server));
         if resolver.rotate {
@@ -43,6 +45,12 @@ impl Servers {
         self.questions = self.questions.wrapping_add(1);
         servers.sort_by_key(|server| self.rests(*server, now));
         servers
+    }
+
+    /// The first of these servers.
+    pub(super) fn first(&mut self, resolver: &Resolver, now: Instant) -> SocketAddr {
+        let order = self.order(resolver, now);
+        order.first().copied().unwrap_or(THIS_HOST)
     }
 
     fn rests(&self, server: SocketAddr, now: Instant) -> bool {
@@ -83,10 +91,6 @@ mod tests {
         }
     }
 
-    fn first(servers: &mut Servers, resolver: &Resolver, now: Instant) -> SocketAddr {
-        servers.order(resolver, now)[0]
-    }
-
     #[test]
     fn a_silent_server_is_asked_last_until_it_has_rested() {
         let (resolver, now) = (resolver(false), Instant::now());
@@ -94,15 +98,15 @@ mod tests {
             unreachable!()
         };
         let mut servers = Servers::default();
-        assert_eq!(first(&mut servers, &resolver, now), one);
+        assert_eq!(servers.first(&resolver, now), one);
         servers.silent(one, now, now);
         assert_eq!(servers.order(&resolver, now).last(), Some(&one));
-        assert_eq!(first(&mut servers, &resolver, now), two);
-        assert_eq!(first(&mut servers, &resolver, now + REST), one);
+        assert_eq!(servers.first(&resolver, now), two);
+        assert_eq!(servers.first(&resolver, now + REST), one);
         // Again, and it rests for longer.
         servers.silent(one, now + REST, now + REST);
-        assert_eq!(first(&mut servers, &resolver, now + 2 * REST), two);
-        assert_eq!(first(&mut servers, &resolver, now + 3 * REST), one);
+        assert_eq!(servers.first(&resolver, now + 2 * REST), two);
+        assert_eq!(servers.first(&resolver, now + 3 * REST), one);
         // One that answers others is slow, not silent.
         servers.heard(one, now + Duration::from_secs(2));
         servers.silent(
@@ -110,7 +114,7 @@ mod tests {
             now + Duration::from_secs(1),
             now + Duration::from_secs(3),
         );
-        assert_eq!(first(&mut servers, &resolver, now), one);
+        assert_eq!(servers.first(&resolver, now), one);
         // None is left out, even if all are silent.
         for server in &resolver.servers {
             servers.silent(*server, now + REST, now + REST);
@@ -128,9 +132,7 @@ mod tests {
     fn servers_take_turns_if_the_host_says_so() {
         let (resolver, now) = (resolver(true), Instant::now());
         let mut servers = Servers::default();
-        let asked: Vec<SocketAddr> = (0..4)
-            .map(|_| first(&mut servers, &resolver, now))
-            .collect();
+        let asked: Vec<SocketAddr> = (0..4).map(|_| servers.first(&resolver, now)).collect();
         assert_eq!(asked[..3], resolver.servers);
         assert_eq!(asked[3], asked[0]);
     }

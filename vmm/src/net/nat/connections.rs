@@ -64,7 +64,7 @@ impl Nat {
             Destination::NameServer if self.egress.names.is_some() => {
                 return self.refuse(guest, remote, segment);
             }
-            Destination::NameServer => self.with_relay(|relay, around| relay.server(around, 0)),
+            Destination::NameServer => self.with_relay(|relay, around| relay.server(around)),
             Destination::Unreachable => return self.refuse(guest, remote, segment),
         };
         let mut first = [0; 4];
@@ -287,7 +287,7 @@ impl Nat {
         let next = self.with_relay(|relay, around| {
             relay.connected(failed, false, around.now);
             // The one that failed is the last of them now.
-            relay.server(around, 0)
+            relay.server(around)
         });
         let Some(connection) = self.connections.get_mut(&id) else {
             return false;

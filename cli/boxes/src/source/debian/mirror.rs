@@ -42,8 +42,10 @@ pub(super) fn check_address(mirror: &str) -> Result<(), SourceError> {
     let Ok(url) = Url::parse(mirror) else {
         return refuse("it is no address");
     };
+    // A parser takes the first part of a path for the host if there is none.
+    let nameless = mirror.contains(":///") || !mirror.contains("://");
     match url.scheme() {
-        "http" | "https" if url.host_str().is_none_or(str::is_empty) => refuse("it names no host"),
+        "http" | "https" if nameless => refuse("it names no host"),
         scheme if SCHEMES.contains(&scheme) => Ok(()),
         scheme => refuse(&format!("apt knows no {scheme}:// here")),
     }
