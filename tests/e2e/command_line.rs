@@ -285,6 +285,9 @@ fn boxes_are_listed_without_a_home() {
         command.envs(home.map(|home| ("HOME", home)));
         let output = ProcessOutput::of(&mut command);
         output.expect(0, &[]);
-        assert!(output.stdout.contains("tumbleweed"), "{output:?}");
+        assert!(output.stdout.contains("\n  name: tumbleweed\n"), "{output:?}");
     }
+    let output = sandbox.run(["--list-boxes"]);
+    output.expect(0, &[]);
+    assert!(output.stdout.contains("\n  name: small\n"), "{output:?}");
 }
