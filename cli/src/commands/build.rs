@@ -138,6 +138,9 @@ impl Build<'_> {
         if self.options.kiwi.log_to_stdout() {
             progress.print_log();
         }
+        if let Some(path) = &self.options.kiwi.logsocket {
+            progress.send_log(path);
+        }
         for note in &plan.notes {
             progress.note(note);
         }

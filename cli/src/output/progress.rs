@@ -2,13 +2,17 @@
 //! events for programs.
 
 use boxbuild_host::secret;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::text::screen;
 use indicatif::{ProgressBar, ProgressStyle};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use super::event::{BuildEvent, PhaseState};
 use super::json::emit;
@@ -26,6 +30,8 @@ pub(crate) struct Progress {
     verbose: bool,
     /// Prints the log on standard output.
     log_on_stdout: bool,
+    /// Where the log goes, too.
+    log_socket: Option<UnixStream>,
     /// Something else has the terminal.
     muted: bool,
     current: Option<Step>,
@@ -62,6 +68,7 @@ impl Progress {
             },
             verbose,
             log_on_stdout: false,
+            log_socket: None,
             muted: false,
             current: None,
         }
@@ -73,6 +80,7 @@ impl Progress {
             style: Style::Events,
             verbose,
             log_on_stdout: false,
+            log_socket: None,
             muted: false,
             current: None,
         }
@@ -88,10 +96,29 @@ impl Progress {
         }
     }
 
+    /// Sends KIWI's log to the Unix socket `path` (`--logsocket`).
+    pub(crate) fn send_log(&mut self, path: &Path) {
+        match connect(path) {
+            Ok(socket) => self.log_socket = Some(socket),
+            Err(error) => self.note(&format!(
+                "--logsocket {}: {error}: the log is not sent there",
+                path.display()
+            )),
+        }
+    }
+
     /// Whether it is for programs.
     pub(crate) fn is_for_programs(&self) -> bool {
         self.style == Style::Events
     }
+}
+
+/// Connects to a Unix socket. A reader that does not read loses the log, and holds nothing up.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(UnixStream::from(socket))
 }
 
 impl Reporter for Progress {
@@ -163,6 +190,12 @@ impl Reporter for Progress {
     }
 
     fn log_line(&mut self, text: &str) {
+        if let Some(socket) = &mut self.log_socket
+            && socket.write_all(format!("{text}\n").as_bytes()).is_err()
+        {
+            self.log_socket = None;
+            self.note("--logsocket: its reader is gone or too slow: the log is sent there no more");
+        }
         if !self.log_on_stdout {
             self.line(text);
         } else if self.is_for_programs() {
