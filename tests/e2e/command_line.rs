@@ -1,7 +1,9 @@
 //! Command lines of scripts for kiwi-ng: they run unchanged, and mean the same.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -45,7 +47,18 @@ fn the_log_goes_to_standard_output() {
     assert!(output.stdout.contains("a line of the log"), "{output:?}");
     assert!(!output.stdout.contains("the console"), "{output:?}");
     assert!(!output.stderr.contains("a line of the log"), "{output:?}");
-    let output = sandbox.build(&["--logfile=stdout", "--json"], &[]);
+    let path = sandbox.path("socket");
+    let socket = UnixListener::bind(&path).unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut log = String::new();
+        socket.accept().unwrap().0.read_to_string(&mut log).unwrap();
+        log
+    });
+    let path = path.to_str().unwrap();
+    let output = sandbox.build(&["--logfile=stdout", "--json", "--logsocket", path], &[]);
+    // A reader that nobody has come to ends here.
+    drop(UnixStream::connect(path));
+    assert!(reader.join().unwrap().contains("a line of the log\n"));
     output.expect(0, &[]);
     let lines: Vec<Value> = output
         .stdout
@@ -256,7 +269,7 @@ fn without_another_kiwi_ng_the_answer_helps() {
     for name in ["kiwi-ng", "kiwi", "kiwi-ng-3"] {
         let link = linked(&sandbox, name, name);
         let run = |words: &[&str]| ProcessOutput::of(&mut kiwi_ng(&sandbox, name, &[&link], words));
-        run(&["--debug", "system", "build"]).expect(2, &["'system build'", "system boxbuild"]);
+        run(&["--debug", "system", "build"]).expect(2, &["system build'", "system boxbuild'"]);
         for word in ["--version", "-v"] {
             let version = run(&[word]);
             version.expect(0, &["boxbuild"]);
@@ -285,6 +298,12 @@ fn boxes_are_listed_without_a_home() {
         command.envs(home.map(|home| ("HOME", home)));
         let output = ProcessOutput::of(&mut command);
         output.expect(0, &[]);
-        assert!(output.stdout.contains("tumbleweed"), "{output:?}");
+        assert!(
+            output.stdout.contains("\n  name: tumbleweed\n"),
+            "{output:?}"
+        );
     }
+    let output = sandbox.run(["--list-boxes"]);
+    output.expect(0, &[]);
+    assert!(output.stdout.contains("\n  name: small\n"), "{output:?}");
 }

@@ -42,11 +42,6 @@ fn wrong_words_are_refused() {
             &["--add-package", "put it after --"],
         ),
         (&["--config", "kiwi.yml"], &[], &["--config", "absolute"]),
-        (
-            &["--logsocket", "/tmp/s"],
-            &[],
-            &["--logsocket", "--verbose"],
-        ),
         (&["--logfile", "/nowhere/log"], &[], &["does not exist"]),
         (&["--box-console", "hvc0 init=x"], &[], &["not a console"]),
         (

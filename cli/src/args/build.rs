@@ -174,6 +174,7 @@ impl BuildOptions {
         memory
             .into_iter()
             .chain(self.peer.notes())
+            .chain(self.kiwi.notes())
             .chain(self.without_effect())
             .collect()
     }

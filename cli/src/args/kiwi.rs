@@ -44,13 +44,13 @@ pub(crate) struct GlobalOptions {
     /// standard output while it grows.
     #[arg(long, value_name = "FILE")]
     pub(crate) logfile: Option<PathBuf>,
-    /// Not possible: a socket of the host cannot be reached from the box.
-    #[arg(long, value_name = "SOCKET", hide = true)]
-    pub(crate) logsocket: Option<OsString>,
+    /// Send the log of KIWI to this Unix socket of the host while it grows.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) logsocket: Option<PathBuf>,
     /// Let KIWI log debug messages.
     #[arg(long)]
     pub(crate) debug: bool,
-    /// Not possible: the box has no terminal.
+    /// Accepted without effect: scripts in the box have no terminal.
     #[arg(long, hide = true)]
     pub(crate) debug_run_scripts_in_screen: bool,
     /// Let KIWI colour its log.
@@ -127,20 +127,18 @@ impl GlobalOptions {
         self.logfile.as_deref() == Some(Path::new("stdout"))
     }
 
+    /// Returns what the user should know about these options.
+    pub(crate) fn notes(&self) -> Option<String> {
+        self.debug_run_scripts_in_screen.then(|| {
+            String::from(
+                "--debug-run-scripts-in-screen: no effect: scripts in the box have no terminal; \
+                 --debug --verbose shows what they write, --box-debug opens a shell after the build",
+            )
+        })
+    }
+
     /// Returns why an option is not possible in a box, for the user.
     pub(crate) fn impossible(&self) -> Option<String> {
-        if self.logsocket.is_some() {
-            return Some(String::from(
-                "--logsocket: the box cannot reach a socket of this host: show the log with \
-                 --verbose, or copy it with --logfile FILE",
-            ));
-        }
-        if self.debug_run_scripts_in_screen {
-            return Some(String::from(
-                "--debug-run-scripts-in-screen: scripts in the box have no terminal: let them \
-                 write to standard output, and show that with --debug --verbose",
-            ));
-        }
         for (option, value) in [
             ("--config", &self.config),
             ("--temp-dir", &self.temp_dir),

@@ -13,7 +13,7 @@ use boxbuild_host::arch::Arch;
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Options of kiwi-ng system boxbuild")]
 pub(crate) struct PeerOptions {
-    /// List the boxes (same as 'boxbuild box list').
+    /// List the boxes as kiwi-ng does, in YAML (see 'boxbuild box list').
     #[arg(long)]
     pub(crate) list_boxes: bool,
     /// Console of the box, instead of its own choice.

@@ -75,6 +75,9 @@ const OF_KIWI: &[Row] = &[
         forwarded(r, "--config /etc/kiwi.yml")
     }),
     ("debug", Flag, |r| forwarded(r, "--debug")),
+    ("debug-run-scripts-in-screen", Flag, |r| {
+        noted(r, "--debug-run-scripts-in-screen: no effect")
+    }),
     ("kiwi-file", Single("a.kiwi", "b.kiwi"), |r| {
         forwarded(r, "--kiwi-file a.kiwi")
     }),
@@ -102,8 +105,8 @@ const OF_KIWI: &[Row] = &[
     ("type", Single("oem", "iso"), |r| forwarded(r, "--type oem")),
 ];
 
-/// Options without a row: their tests are elsewhere.
-const OTHERS: &[&str] = &["list-boxes", "logsocket", "debug-run-scripts-in-screen"];
+/// Options that a request does not show: their tests are elsewhere.
+const OTHERS: &[&str] = &["list-boxes", "logsocket"];
 
 fn noted(request: &BuildRequest, start: &str) -> bool {
     request.notes.iter().any(|note| note.starts_with(start))

@@ -123,6 +123,9 @@ impl Build<'_> {
         if self.options.kiwi.log_to_stdout() {
             progress.print_log();
         }
+        if let Some(path) = &self.options.kiwi.logsocket {
+            progress.send_log(path);
+        }
         for note in &plan.notes {
             progress.note(note);
         }
@@ -155,7 +158,7 @@ impl Build<'_> {
             return build.run_fast_first(resolved, &mut plan, &history, &mut progress);
         }
         let run = build.attempt_raised(&mut plan, Attempt::Last, &history, &mut progress)?;
-        if plan.boot() == Some(Boot::Fast) {
+        if &plan.boot() == Some(Boot::Fast) {
             remember_fast(&run, &history);
         }
         build.conclude(&run, plan, &progress)

@@ -3,13 +3,17 @@
 
 use boxbuild_host::secret;
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::text::screen;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use super::ci::{self, Groups};
 use super::estimate::{Estimate, about};
@@ -30,6 +34,8 @@ pub(crate) struct Progress {
     verbose: bool,
     /// Prints the log on standard output.
     log_on_stdout: bool,
+    /// Where the log goes, too.
+    log_socket: Option<UnixStream>,
     /// Something else has the terminal.
     muted: bool,
     current: Option<Step>,
@@ -89,6 +95,7 @@ impl Progress {
             style,
             verbose,
             log_on_stdout: false,
+            log_socket: None,
             muted: false,
             current: None,
             heartbeat,
@@ -140,10 +147,29 @@ impl Progress {
         }
     }
 
+    /// Sends KIWI's log to the Unix socket `path` (`--logsocket`).
+    pub(crate) fn send_log(&mut self, path: &Path) {
+        match connect(path) {
+            Ok(socket) => self.log_socket = Some(socket),
+            Err(error) => self.note(&format!(
+                "--logsocket {}: {error}: the log is not sent there",
+                path.display()
+            )),
+        }
+    }
+
     /// Whether it is for programs.
     pub(crate) fn is_for_programs(&self) -> bool {
         self.style == Style::Events
     }
+}
+
+/// Connects to a Unix socket. A reader that does not read loses the log, and holds nothing up.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(UnixStream::from(socket))
 }
 
 impl Reporter for Progress {
@@ -225,6 +251,12 @@ impl Reporter for Progress {
     }
 
     fn log_line(&mut self, text: &str) {
+        if let Some(socket) = &mut self.log_socket
+            && socket.write_all(format!("{text}\n").as_bytes()).is_err()
+        {
+            self.log_socket = None;
+            self.note("--logsocket: its reader is gone or too slow: the log is sent there no more");
+        }
         if !self.log_on_stdout {
             self.line(text);
         } else if self.is_for_programs() {

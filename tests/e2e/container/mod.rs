@@ -294,7 +294,6 @@ fn options_of_a_machine_are_noted() {
         "--ssh-key",
         "id_rsa",
         "--disk-size=60G",
-        "--box-debug",
         "--nested",
     ];
     let mut command = host.sandbox.build_command("tbz", "never", &options);

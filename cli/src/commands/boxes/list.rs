@@ -88,13 +88,8 @@ pub(super) fn list(store: &Store, json: bool) -> Result<String> {
     Ok(rows.iter().map(Row::line).collect())
 }
 
-/// Returns the list of the published boxes.
-pub(super) fn published_only() -> Result<String> {
-    let rows = Row::published(&catalog()?, &[]);
-    Ok(rows.iter().map(Row::line).collect())
-}
-
-fn catalog() -> Result<Catalog> {
+/// Returns the list of published boxes, after what there is to say about it.
+pub(super) fn catalog() -> Result<Catalog> {
     let catalog = Catalog::of_user()?;
     if let Some(note) = catalog.note() {
         print_line(&note);

@@ -2,6 +2,7 @@
 
 mod info;
 mod list;
+mod list_boxes;
 mod verify;
 
 use boxbuild_boxes::in_place;
@@ -16,7 +17,7 @@ use boxbuild_host::reporter::Reporter;
 use super::{confinement, prune, signals};
 use crate::args::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
 use crate::exit_code::{ExitCode, Result};
-use crate::output::print::{print_line, print_text};
+use crate::output::print::print_text;
 use crate::output::progress::Progress;
 use info::describe;
 
@@ -27,15 +28,13 @@ pub(super) fn run(command: &BoxCommand) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Carries out `--list-boxes`. kiwi-ng prints its configuration there, which needs no home folder.
+/// Carries out `--list-boxes`. Published boxes are known without a home folder.
 pub(super) fn run_list() -> Result<ExitCode> {
-    match Store::of_user() {
-        Err(StoreError::NoHome) => {
-            print_line("HOME is not set: these are published boxes only");
-            print_text(&list::published_only()?)?;
-        }
-        store => print_text(&list::list(&store?, false)?)?,
-    }
+    let store = match Store::of_user() {
+        Err(StoreError::NoHome) => None,
+        store => Some(store?),
+    };
+    print_text(&list_boxes::list(&list::catalog()?, store.as_ref())?)?;
     Ok(ExitCode::SUCCESS)
 }
 
