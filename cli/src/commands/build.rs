@@ -158,10 +158,10 @@ impl Build<'_> {
             return build.run_fast_first(resolved, &mut plan, &history, &mut progress);
         }
         let run = build.attempt_raised(&mut plan, Attempt::Last, &history, &mut progress)?;
-        if &plan.boot() == Some(Boot::Fast) {
+        if plan.boot() == Some(Boot::Fast) {
             remember_fast(&run, &history);
         }
-        build.conclude(&run, plan, &progress)
+        build.conclude(&run, &plan, &progress)
     }
 
     /// Carries out `--dry-run`. People see the notes where a build shows them.
