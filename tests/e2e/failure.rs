@@ -95,7 +95,7 @@ fn a_hung_guest_is_stopped() {
     fail(
         "touch /bundle/image; sleep 1000",
         &["--timeout-idle", "15s"],
-        1,
+        124,
         &["no sign of life"],
     );
 }

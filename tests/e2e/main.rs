@@ -17,6 +17,7 @@
 mod batch;
 mod boot;
 mod clock;
+mod command_line;
 mod confinement;
 mod container;
 mod failure;
@@ -65,6 +66,7 @@ const ALL: &[&[Test]] = &[
     confinement::TESTS,
     interrupt::TESTS,
     input::TESTS,
+    command_line::TESTS,
     network::TESTS,
     in_place::TESTS,
     several::TESTS,

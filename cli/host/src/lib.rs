@@ -7,6 +7,7 @@ pub mod arch;
 pub mod binfmt;
 pub mod digest;
 pub mod error;
+pub mod exit;
 pub mod ids;
 pub mod input;
 pub mod interrupt;

@@ -63,8 +63,12 @@ pub(crate) enum BoxCommand {
         #[arg(long, value_name = "ARCH")]
         arch: Option<Arch>,
     },
-    /// Remove unused files: interrupted downloads, old versions.
-    Prune,
+    /// Remove unused files: interrupted downloads, old versions ('boxbuild prune --boxes').
+    Prune {
+        /// Show what would be removed, and stop.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Remove a box from this host.
     Rm {
         /// Name of the box.

@@ -85,7 +85,7 @@ impl InstalledBox {
 
 /// Returns the path of the lock on the box in a folder: shared by users of the box, exclusive for the
 /// removal of old files.
-pub(super) fn lock_path(dir: &Path) -> PathBuf {
+pub(crate) fn lock_path(dir: &Path) -> PathBuf {
     dir.join(LOCK)
 }
 

@@ -13,14 +13,14 @@ mod hashed_file;
 mod info;
 mod installed;
 mod names;
-mod staging;
+pub(crate) mod staging;
 
 pub use box_store::Store;
 pub use error::StoreError;
 pub use hashed_file::HashedFile;
 pub use info::{BoxFile, BoxInfo, ContainerImage, Guest, Published, PublishedFile};
 pub use installed::InstalledBox;
-pub(crate) use installed::disk_lock_path;
+pub(crate) use installed::{disk_lock_path, lock_path as box_lock_path};
 pub use names::{check_file_name, check_name, name_for, published_name};
 pub use staging::{IfExists, Staging};
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use boxbuild_boxes::store::ContainerImage;
 use boxbuild_engine::{Ended, Running, events};
 use boxbuild_host::error::IoError;
 use boxbuild_host::interrupt::Interrupt;
@@ -81,8 +82,13 @@ pub fn run(
     monitor.reach(Milestone::PowerOn);
     let attach = match plan.boot() {
         _ if !plan.debug => Attach::Never,
-        Some(Boot::Fast) | None => Attach::ToShell,
+        Some(Boot::Fast) => Attach::ToShell,
         Some(Boot::Compat) => Attach::AtOnce,
+        // The entry point of a published image says nothing of shells.
+        None => match plan.installed.info.container {
+            Some(ContainerImage::Registry { .. }) => Attach::AtOnce,
+            _ => Attach::ToShell,
+        },
     };
     let end = supervise(&mut monitor, running.as_mut(), &events, interrupt, attach);
     monitor.reach(Milestone::Ended);
@@ -96,6 +102,7 @@ pub fn run(
     let phases = monitor.phases();
     let came_up = monitor.came_up();
     let failure = reason.map(|reason| Failure {
+        phase: Some(monitor.finish_failed()),
         last_lines: monitor.last_lines(&reason),
         kept: Build {
             plan,
@@ -117,7 +124,7 @@ pub fn run(
     };
     let stop = StopCheck::new(interrupt, until);
     let timeline = monitor.into_timeline();
-    progress.finish(failure.is_none());
+    progress.finish(true);
     let (outcome, published) = conclude(&mut output, failure, plan, &stop)?;
     for note in &published.notes {
         progress.note(note);
@@ -150,6 +157,7 @@ fn conclude(
             }
             Err(PublishError::Stopped(stopped)) => Failure {
                 reason: Reason::of_stop(stopped, plan.timeout),
+                phase: None,
                 last_lines: Vec::new(),
                 log: None,
                 kept: None,
@@ -229,14 +237,15 @@ impl Build<'_> {
         let another_boot =
             self.attempt == Attempt::First && reason.is_of_the_boot(monitor.came_up());
         let another_boot = another_boot || self.raised;
-        if !plan.keep_failed || !reason.leaves_a_disk() || another_boot {
+        // Without a line of kiwi's there is nothing to look at, and older builds are not worth less.
+        if !plan.keep_failed || !reason.leaves_a_disk() || another_boot || !monitor.reached_kiwi() {
             return None;
         }
         let failed = Failed {
             engine: self.runner.name(),
             folders: self.folders,
             reason: reason.to_string(),
-            exit_code: reason.exit_code(),
+            exit_code: reason.exit().number(),
             share: output.share_dir(),
             console: monitor.transcript(),
         };

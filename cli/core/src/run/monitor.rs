@@ -25,6 +25,10 @@ use crate::timeline::{Milestone, Recorder, Timeline};
 const FIRST_TICK: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(200);
 
+/// Pieces of the log that are read before a report of the guest counts, at most: what the guest wrote
+/// before it is part of the phase that the report ends.
+const MOST_PIECES: usize = 16;
+
 /// When a machine has run for too long.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Limits {
@@ -54,6 +58,8 @@ pub(super) struct Monitor<'a> {
     limits: Limits,
     last_life: Instant,
     phases: Vec<(Phase, Instant)>,
+    /// A build runs in the machine, not only a shell.
+    builds: bool,
     log: BuildLog,
     console: ConsoleLog,
     reports: GuestReports,
@@ -62,6 +68,8 @@ pub(super) struct Monitor<'a> {
     /// What the box may lack.
     signs: Signs,
     clock: Option<Clock>,
+    /// The phase that failed, if the guest went on after it.
+    failed: Option<Phase>,
     /// There is more of the log to read.
     behind: bool,
     /// The command that leads into the box, until the box has told whether it does.
@@ -85,6 +93,7 @@ impl<'a> Monitor<'a> {
             limits,
             last_life: now,
             phases: vec![(Phase::Boot, now)],
+            builds: log.is_some(),
             log: BuildLog::new(log),
             console: ConsoleLog::new(),
             reports: GuestReports::default(),
@@ -92,6 +101,7 @@ impl<'a> Monitor<'a> {
             came_up: false,
             signs: Signs::default(),
             clock: Some(Clock::default()),
+            failed: None,
             behind: false,
             ssh,
         }
@@ -116,11 +126,20 @@ impl<'a> Monitor<'a> {
     /// Takes what the guest wrote to its console.
     pub(super) fn console(&mut self, bytes: &[u8]) {
         self.last_life = Instant::now();
+        let mut bundles = false;
         let (progress, signs) = (&mut self.progress, &mut self.signs);
         self.console.push(bytes, |line| {
+            // A guest without a control port bundles with another kiwi, whose log this is.
+            bundles |= phase_of_log_line(line) == Some(Phase::Bundle);
             signs.line(line);
             progress.line(line);
         });
+        if bundles {
+            self.catch_up();
+            if self.reached(Phase::Create) {
+                self.enter(Phase::Bundle);
+            }
+        }
     }
 
     /// Takes what the guest wrote to its control port.
@@ -148,7 +167,11 @@ impl<'a> Monitor<'a> {
                 self.reports.has_phases = true;
                 self.last_life = Instant::now();
                 self.reports.done |= phase == GuestPhase::Done;
-                self.enter(phase.into());
+                let phase = phase.into();
+                if phase > Phase::Prepare && !self.reached(phase) {
+                    self.catch_up();
+                }
+                self.enter(phase);
             }
             Report::Mark(step, time) => self.progress.line(&format!(
                 "boxbuild: {step} after {:.3} s in the box",
@@ -160,7 +183,12 @@ impl<'a> Monitor<'a> {
                     self.last_life = Instant::now();
                 }
             }
-            Report::Exit(code) => self.reports.exit = Some(code),
+            Report::Exit(code) => {
+                if self.reports.exit.is_none() {
+                    self.catch_up();
+                }
+                self.reports.exit = Some(code);
+            }
             Report::Sshd(sshd) => self.sshd(sshd),
             Report::Exhausted(resource) => {
                 self.signs.report(resource);
@@ -243,6 +271,16 @@ impl<'a> Monitor<'a> {
         }
     }
 
+    /// Looks at what the guest had written to the log when it reported something.
+    fn catch_up(&mut self) {
+        for _ in 0..MOST_PIECES {
+            self.look();
+            if !self.behind {
+                break;
+            }
+        }
+    }
+
     /// Has `read` call a function for each line of the log.
     fn with_log<T>(&mut self, read: impl FnOnce(&mut BuildLog, &mut dyn FnMut(&str)) -> T) -> T {
         let mut log = std::mem::take(&mut self.log);
@@ -257,7 +295,7 @@ impl<'a> Monitor<'a> {
         if let Some(phase) = phase_of_log_line(line) {
             self.enter(phase);
         }
-        self.progress.line(line);
+        self.progress.log_line(line);
         if line.starts_with("[ INFO") {
             let message = line.split_once(" | ").map_or(line, |(_, message)| message);
             self.progress.detail(message);
@@ -270,6 +308,10 @@ impl<'a> Monitor<'a> {
         if self.reached(phase) {
             return;
         }
+        if matches!(phase, Phase::Shell | Phase::PowerOff) && self.current_phase_failed() {
+            self.failed = self.phases.last().map(|(phase, _)| *phase);
+            self.progress.finish(false);
+        }
         self.phases.push((phase, Instant::now()));
         match phase {
             Phase::Create => self.recorder.reach(Milestone::Create),
@@ -278,6 +320,24 @@ impl<'a> Monitor<'a> {
             Phase::Boot | Phase::Prepare | Phase::Shell => {}
         }
         self.progress.begin(phase.name());
+    }
+
+    /// Whether the current phase failed, given that the guest does nothing more for the build.
+    fn current_phase_failed(&self) -> bool {
+        self.builds && !self.reached(Phase::Shell) && self.reports.exit != Some(0)
+    }
+
+    /// The phase in which a build failed that has no result, and ends the progress of the last one.
+    pub(super) fn finish_failed(&mut self) -> Phase {
+        self.progress.finish(self.failed.is_some());
+        let last = self.phases.last().map(|(phase, _)| *phase);
+        self.failed.or(last).unwrap_or(Phase::Boot)
+    }
+
+    /// Whether the guest has come to kiwi: what it leaves is of a build.
+    pub(super) fn reached_kiwi(&self) -> bool {
+        let of_kiwi = [Phase::Prepare, Phase::Create, Phase::Bundle];
+        !self.log.is_empty() || self.phases.iter().any(|(phase, _)| of_kiwi.contains(phase))
     }
 
     /// Why the machine is to be stopped. Limits of time count unless `untimed`.
@@ -403,3 +463,6 @@ impl<'a> Monitor<'a> {
         self.recorder.finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

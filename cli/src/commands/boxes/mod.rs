@@ -2,6 +2,7 @@
 
 mod info;
 mod list;
+mod list_boxes;
 mod verify;
 
 use boxbuild_boxes::in_place;
@@ -12,9 +13,8 @@ use boxbuild_boxes::source::{self, BoxSource, CreateOptions};
 use boxbuild_boxes::store::{IfExists, InstalledBox, Store, StoreError};
 use boxbuild_host::arch::Arch;
 use boxbuild_host::reporter::Reporter;
-use boxbuild_host::units::size;
 
-use super::{confinement, signals};
+use super::{confinement, prune, signals};
 use crate::args::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
 use crate::exit_code::{ExitCode, Result};
 use crate::output::print::print_text;
@@ -28,9 +28,14 @@ pub(super) fn run(command: &BoxCommand) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Carries out `--list-boxes`.
+/// Carries out `--list-boxes`. Published boxes are known without a home folder.
 pub(super) fn run_list() -> Result<ExitCode> {
-    run(&BoxCommand::List { json: false })
+    let store = match Store::of_user() {
+        Err(StoreError::NoHome) => None,
+        store => Some(store?),
+    };
+    print_text(&list_boxes::list(&list::catalog()?, store.as_ref())?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Carries out a command, and returns the text for standard output.
@@ -65,10 +70,7 @@ fn carry_out(store: &Store, command: &BoxCommand) -> Result<String> {
                 .collect::<Result<Vec<_>, StoreError>>()?;
             boxes.iter().map(reset).collect()
         }
-        BoxCommand::Prune => {
-            let bytes = published::prune(store) + store.prune()?;
-            Ok(format!("{} freed\n", size(bytes)))
-        }
+        BoxCommand::Prune { dry_run } => prune::boxes(*dry_run),
         BoxCommand::Create(args) => create(store, args),
     }
 }

@@ -43,6 +43,11 @@ pub(crate) fn run() -> ExitCode {
     if let Err(error) = &result {
         system::show_kernel_log();
         eprintln!("boxbuild: {error}");
+        if !control.is_open() {
+            // Without drivers there may be no console either: the kernel has one until then
+            // (earlycon=), and shows what is critical in spite of `quiet`.
+            let _ = fs::write("/dev/kmsg", format!("<2>boxbuild: {error}\n"));
+        }
         if let GuestError::Unfit(reason) = error {
             control.report(Report::Unfit(Reason::new(reason)));
         }

@@ -19,7 +19,7 @@ use crate::source::error::SourceError;
 use crate::store::{IfExists, InstalledBox, Published, PublishedFile, Store, StoreError};
 
 /// Returns a box that is not fetched yet, as far as it is known, with the addresses of its files.
-/// `None` if the box is installed. The network is not used.
+/// `None` if the box is installed and whole. The network is not used.
 ///
 /// # Errors
 /// Fails if the list of boxes cannot be read, does not have the box, or names a repository that
@@ -29,7 +29,18 @@ pub fn preview(
     name: &str,
     arch: Option<Arch>,
 ) -> Result<Option<InstalledBox>, PullError> {
-    if store.find(name, arch).is_some() {
+    let request = PullRequest {
+        name,
+        arch,
+        freshness: Freshness::Any,
+        locked: None,
+        key: None,
+    };
+    let state = match find(store, &request)? {
+        Found::Unpublished(_) => return Ok(None),
+        Found::Published { state, .. } => state,
+    };
+    if matches!(state, State::Installed(_)) {
         return Ok(None);
     }
     let catalog = Catalog::of_user()?;
@@ -73,9 +84,7 @@ pub fn ensure(
         reporter.note(&note);
     }
     if let State::Damaged(problem) = &state {
-        reporter.note(&format!(
-            "the box {name} is damaged ({problem}) and is fetched again"
-        ));
+        reporter.note(&damaged(&name, problem));
     }
     let client = Client::new(RetryPolicy::default(), interrupt.clone())
         .map_err(|source| SourceError::Fetch { name, source })?;
@@ -95,8 +104,13 @@ pub fn ensure(
     puller.ensure(installed)
 }
 
+/// The note about a box that is fetched again.
+pub(super) fn damaged(name: &str, problem: &str) -> String {
+    format!("the box {name} is damaged ({problem}) and is fetched again")
+}
+
 /// The box that a request is about.
-enum Found {
+pub(super) enum Found {
     /// One that was made on this host.
     Unpublished(Box<InstalledBox>),
     /// A published one, or one that is not installed.
@@ -109,14 +123,14 @@ enum Found {
 }
 
 /// A published box in the store.
-enum State {
+pub(super) enum State {
     Installed(Box<InstalledBox>),
     Missing,
     /// It has to be fetched again; what is wrong.
     Damaged(String),
 }
 
-fn find(store: &Store, request: &PullRequest<'_>) -> Result<Found, PullError> {
+pub(super) fn find(store: &Store, request: &PullRequest<'_>) -> Result<Found, PullError> {
     let arch = request.arch.unwrap_or_else(Arch::host);
     match store.get_for(request.name, request.arch) {
         Ok(installed) => Ok(match &installed.info.published {
