@@ -8,6 +8,7 @@ use boxbuild_tests::{ProcessOutput, Sandbox, skip};
 crate::tests! {
     Engine:
         a_box_boots_either_way,
+        a_kernel_that_drives_no_device_is_told,
         a_root_on_the_device_mapper_falls_back,
         boxroot_and_profile_apply,
         a_box_sees_virtualization_only_if_it_is_asked_for,
@@ -56,6 +57,21 @@ fn falls_back(name: &'static str, reason: &str) {
 
 fn a_ramdisk_without_a_driver_falls_back() {
     falls_back("hidden", "no driver virtio-blk");
+}
+
+/// Such a kernel has no console either: "the box powered off before the build came to a result".
+fn a_kernel_that_drives_no_device_is_told() {
+    let sandbox = Sandbox::new(WHO);
+    let file = sandbox.store().join("small/box.json");
+    let text = fs::read_to_string(&file).unwrap();
+    let without = text.replace("\"root=/dev/vda1\"", "\"root=/dev/vda1\", \"pci=off\"");
+    assert_ne!(text, without);
+    // Not into the file that all tests share.
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, without).unwrap();
+    let output = build(&sandbox, &["--boot", "fast"], &[]);
+    output.expect(1, &["CONFIG_PCI", "virtio"]);
+    sandbox.assert_nothing_left();
 }
 
 fn a_root_on_the_device_mapper_falls_back() {

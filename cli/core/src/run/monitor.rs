@@ -296,6 +296,9 @@ impl<'a> Monitor<'a> {
             (Ended::PoweredOff, _) if broke_off => Some(Reason::EarlyPowerOff),
             (Ended::PoweredOff, ResultCode::Code(0)) => None,
             (Ended::PoweredOff, ResultCode::Code(code)) => Some(Reason::Kiwi(*code)),
+            (Ended::PoweredOff, ResultCode::Missing) if self.is_silent() => {
+                Some(Reason::SilentPowerOff)
+            }
             (Ended::PoweredOff, ResultCode::Missing) => Some(Reason::EarlyPowerOff),
             (Ended::PoweredOff, ResultCode::Unreadable(why)) => {
                 Some(Reason::UnreadableCode(why.clone()))
@@ -305,6 +308,11 @@ impl<'a> Monitor<'a> {
             (Ended::Killed, _) => Some(Reason::Interrupted),
             (Ended::Failed(text), _) => Some(Reason::Engine(text.clone())),
         }
+    }
+
+    /// Whether the guest has used neither console nor control port.
+    fn is_silent(&self) -> bool {
+        !self.reports.has_phases && self.console.transcript().trim().is_empty()
     }
 
     /// When the machine was started.
