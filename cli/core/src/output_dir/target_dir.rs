@@ -76,6 +76,37 @@ impl TargetDir {
         })
     }
 
+    /// Checks whether [`TargetDir::acquire`] can have the folder at `path`. Nothing is made.
+    ///
+    /// # Errors
+    /// Fails, with the error of [`TargetDir::acquire`], if another build or user has it.
+    pub fn check(path: &Path) -> Result<(), OutputDirError> {
+        let name = OsStr::new(STAGING);
+        // One that is still to be made is nobody's.
+        let Ok(dir) = Dir::open(path) else {
+            return Ok(());
+        };
+        match dir.find(name) {
+            Ok(Some(status)) if status.owner != geteuid().as_raw() => {
+                Err(
+                    IoError::on("take the folder", &path.join(STAGING))(belongs_to_another())
+                        .into(),
+                )
+            }
+            Ok(Some(status)) if status.kind == FileKind::Folder => {
+                let Ok(staging) = dir.folder(name) else {
+                    return Ok(());
+                };
+                let handle = File::from(OwnedFd::from(staging));
+                match Flock::lock(handle, FlockArg::LockSharedNonblock) {
+                    Err((_, Errno::EWOULDBLOCK)) => Err(OutputDirError::InUse(path.to_owned())),
+                    _ => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Its path, for people.
     pub fn path(&self) -> &Path {
         &self.path
@@ -105,6 +136,10 @@ fn advise(error: io::Error) -> io::Error {
     error
 }
 
+fn belongs_to_another() -> io::Error {
+    io::Error::other("it belongs to another user: choose another --target-dir")
+}
+
 /// Makes the staging folder, or takes over what a killed build left of one; `None` if another build
 /// has it.
 fn take(target: &Dir) -> io::Result<Option<(Dir, Flock<File>)>> {
@@ -129,9 +164,7 @@ fn take(target: &Dir) -> io::Result<Option<(Dir, Flock<File>)>> {
         }
         match target.find(name)? {
             Some(status) if status.owner != geteuid().as_raw() => {
-                return Err(io::Error::other(
-                    "it belongs to another user: choose another --target-dir",
-                ));
+                return Err(belongs_to_another());
             }
             Some(status) if status.kind != FileKind::Folder => target.remove(name)?,
             _ => {}

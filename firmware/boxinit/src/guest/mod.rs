@@ -6,9 +6,11 @@ mod drivers;
 mod environment;
 mod error;
 mod grow;
+mod host;
 mod load;
 mod network;
 mod process;
+mod resources;
 mod rootfs;
 mod shares;
 mod shell;
@@ -98,6 +100,7 @@ fn bring_up(
 
     let supervisor = supervisor.insert(Supervisor::new().map_err(failed("supervise processes"))?);
     supervisor.beat(control);
+    host::follow(control);
     let mut loader = load::Loader::at("/");
     drivers::load(&mut loader);
     // Again, in case only the root has the driver of the console.
