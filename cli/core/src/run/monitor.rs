@@ -404,11 +404,6 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// Whether the guest has used neither console nor control port.
-    fn is_silent(&self) -> bool {
-        !self.reports.has_phases && self.console.transcript().trim().is_empty()
-    }
-
     /// When the machine was started.
     pub(super) fn started(&self) -> Instant {
         self.started

@@ -234,6 +234,7 @@ impl Reason {
             Reason::Kiwi(_)
             | Reason::Unfit(_)
             | Reason::EarlyPowerOff
+            | Reason::SilentPowerOff
             | Reason::Panic(_)
             | Reason::Reset
             | Reason::TripleFault(_)
