@@ -16,6 +16,8 @@
 
 mod batch;
 mod boot;
+mod clock;
+mod command_line;
 mod confinement;
 mod container;
 mod failure;
@@ -59,10 +61,12 @@ const ALL: &[&[Test]] = &[
     shares::TESTS,
     success::TESTS,
     boot::TESTS,
+    clock::TESTS,
     failure::TESTS,
     confinement::TESTS,
     interrupt::TESTS,
     input::TESTS,
+    command_line::TESTS,
     network::TESTS,
     in_place::TESTS,
     several::TESTS,
