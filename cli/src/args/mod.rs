@@ -24,6 +24,7 @@ mod generate;
 pub(crate) mod handed_over;
 mod invocation;
 mod kiwi;
+mod kiwi_options;
 mod misplaced;
 mod peer;
 mod request;
