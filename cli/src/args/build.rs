@@ -13,7 +13,7 @@ use super::error::ArgsError;
 use super::fetch::FetchOptions;
 use super::kiwi::GlobalOptions;
 use super::peer::PeerOptions;
-use super::values::{self, Memory, parse_duration, parse_memory, parse_size};
+use super::values::{self, Memory, parse_limit, parse_memory, parse_size};
 use crate::output::timings::Format;
 
 /// Options of a build, before `--`.
@@ -42,13 +42,13 @@ pub(crate) struct BuildOptions {
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub(crate) box_memory: Option<Memory>,
     /// Number of virtual CPUs [default: the host's, at most the box's].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=254))]
     pub(crate) box_smp_cpus: Option<u32>,
     /// Grow the disk that the guest sees to this size, e.g. 60G.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) disk_size: Option<u64>,
-    /// Write into the box's own disk instead of a private copy: all later builds see the changes.
-    /// No other build can use the box meanwhile.
+    /// Write into the box's disk instead of a private copy: all later builds see the changes, until
+    /// 'boxbuild box reset' undoes them. No other build can use the box meanwhile.
     #[arg(long)]
     pub(crate) no_snapshot: bool,
     /// Keep the disk and the logs of a failed build for 'boxbuild shell' and 'boxbuild logs': the
@@ -96,11 +96,11 @@ pub(crate) struct BuildOptions {
     /// Let the box write into the description folder, for scripts that change it.
     #[arg(long)]
     pub(crate) description_rw: bool,
-    /// Stop the build after this time, e.g. 90m (exit code 124).
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    /// Stop the build after this time, e.g. 90m or 1h30m (exit code 124); 0 means no limit.
+    #[arg(long, value_name = "TIME", value_parser = parse_limit)]
     pub(crate) timeout: Option<Duration>,
-    /// Stop the build if the box shows no sign of life for this time; 0 means no limit.
-    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
+    /// Stop the build if the box shows no sign of life for this time (exit code 124); 0 means no limit.
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_limit)]
     pub(crate) timeout_idle: Duration,
     /// Show the build log and the console of the box live.
     #[arg(long, short)]

@@ -11,6 +11,7 @@ use boxbuild_engine::podman::Mode;
 use super::build::BuildOptions;
 use super::error::ArgsError;
 use super::misplaced;
+use super::values;
 
 impl BuildOptions {
     /// Returns the request for a build; `build_args` are the words after the separator.
@@ -52,7 +53,6 @@ impl BuildOptions {
             in_place: self.no_snapshot && machine,
             keep_failed: self.keep_failed,
             debug: self.box_debug,
-            dry_run: self.dry_run,
             network: self.network,
             allow: self.allow.clone(),
             ssh: self
@@ -70,8 +70,8 @@ impl BuildOptions {
             shared_path: self.peer.shared_path.clone(),
             console: self.peer.box_console.clone().filter(|_| machine),
             kiwi_version: self.peer.kiwi_version.clone(),
-            timeout: self.timeout,
-            timeout_idle: Some(self.timeout_idle).filter(|time| !time.is_zero()),
+            timeout: self.timeout.and_then(values::limit),
+            timeout_idle: values::limit(self.timeout_idle),
             fetch: self.fetch.policy(),
             kiwi: KiwiOptions {
                 forwarded: self.kiwi.forwarded(),

@@ -8,7 +8,9 @@ use boxbuild_engine::{EngineChoice, Network};
 use boxbuild_host::arch::Arch;
 use clap::CommandFactory;
 
-use super::values::{Memory, parse_duration, parse_memory, parse_size};
+use super::values::{
+    Memory, parse_duration, parse_limit, parse_memory, parse_positive_duration, parse_size,
+};
 use super::*;
 
 fn words(line: &str) -> Vec<OsString> {
@@ -129,6 +131,9 @@ fn times() {
     assert_eq!(parse_duration("15m"), Ok(Duration::from_secs(900)));
     assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
     assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+    assert_eq!(parse_duration("1d"), Ok(Duration::from_secs(86400)));
+    assert_eq!(parse_duration("1h 30min"), Ok(Duration::from_secs(5400)));
+    assert_eq!(parse_duration("5min"), Ok(Duration::from_secs(300)));
     for bad in [
         "",
         "m",
@@ -138,9 +143,22 @@ fn times() {
         "90M",
         "99999999999999999999",
         "9999999999999999999h",
+        "18446744073709551615",
+        "11years",
+        "forever",
     ] {
-        assert!(parse_duration(bad).is_err(), "{bad}");
+        let error = parse_duration(bad).expect_err(bad);
+        assert!(
+            error.contains("1h30m") || error.contains("10 years"),
+            "{error}"
+        );
     }
+    assert!(
+        parse_limit("never")
+            .unwrap_err()
+            .contains("0 means no limit")
+    );
+    assert!(parse_positive_duration("0").is_err());
 }
 
 #[test]
@@ -398,6 +416,8 @@ fn limits_of_time_become_limits_of_the_request() {
         "a guest that hangs is ended"
     );
     assert!(request("--timeout-idle 0").timeout_idle.is_none());
+    assert!(request("--timeout 0").timeout.is_none());
+    assert_eq!(request("--timeout 0s").timeout, None);
     assert!(request("").keep_failed);
     assert!(!request("--keep-failed=no").keep_failed);
     let memory = request("--box-memory 8");

@@ -85,15 +85,44 @@ pub(crate) fn parse_memory(text: &str) -> Result<Memory, String> {
     })
 }
 
-/// Parses a time: seconds, or what `humantime` accepts (`90s`, `15m`, `1h30m`).
+/// The longest time that an option takes: a deadline so far from now cannot overflow.
+const LONGEST_TIME: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+/// Parses a time: seconds, or what `humantime` accepts (`90s`, `15m`, `1h30m`, `1d`).
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
     let time = match text.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         // humantime's M is a month; in a limit of time it is a mistake.
         Err(_) if text.contains('M') => None,
         Err(_) => humantime::parse_duration(text).ok(),
     };
-    time.ok_or_else(|| format!("'{text}' is not a time: write e.g. 90, 90s, 15m or 1h30m"))
+    let time = time.ok_or_else(|| {
+        format!("'{text}' is not a time: write e.g. 90 (seconds), 15m, 1h30m or 1d")
+    })?;
+    if time > LONGEST_TIME {
+        return Err(format!("'{text}' is too long: at most 10 years"));
+    }
+    Ok(time)
+}
+
+/// Parses a limit of time; 0 means that there is none.
+pub(crate) fn parse_limit(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|problem| format!("{problem}; 0 means no limit"))
+}
+
+/// Parses a time that is longer than none.
+pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time.is_zero() {
+        return Err(String::from("the time must be longer than 0"));
+    }
+    Ok(time)
+}
+
+/// Returns the limit that [`parse_limit`] parsed.
+pub(crate) fn limit(time: Duration) -> Option<Duration> {
+    Some(time).filter(|time| !time.is_zero())
 }
 
 /// Returns a parser for the values with a name in `known`.
