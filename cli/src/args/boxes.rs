@@ -20,11 +20,7 @@ pub(crate) enum BoxCommand {
     /// Create a box from the packages of a distribution.
     Create(CreateArgs),
     /// List the boxes on this host and the published ones.
-    List {
-        /// Print the list as JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    List,
     /// Show everything that is known about a box.
     Info {
         /// Name of the box.

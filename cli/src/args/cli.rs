@@ -48,8 +48,14 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create, fetch, import, list, check and remove boxes.
-    #[command(subcommand)]
-    Box(BoxCommand),
+    Box {
+        /// What to do.
+        #[command(subcommand)]
+        command: BoxCommand,
+        /// Print JSON on standard output: one document, or events where it takes long.
+        #[arg(long, global = true)]
+        json: bool,
+    },
     /// Check whether this host has what builds need.
     ///
     /// Says how to get what is missing. Ends with 0 if a build can run, else with 3.

@@ -9,6 +9,7 @@ use clap::{CommandFactory, FromArgMatches};
 use super::cli::{Cli, command};
 use super::error::ArgsError;
 use super::misplaced;
+use crate::manual::BUILD_ARGS;
 
 /// A command line, cut at the separator.
 #[derive(Debug)]
@@ -35,9 +36,29 @@ pub(crate) fn wants_json(argv: Vec<OsString>) -> bool {
     front.iter().any(|word| word == "--json")
 }
 
+/// Returns whether a build's options after the separator ask for help. A word behind an option that has
+/// a value is that value.
+pub(crate) fn wants_help_on_build_args(argv: Vec<OsString>) -> bool {
+    let (front, build_args) = split(argv);
+    let is_help = |word: &OsString| word == "--help" || word == "-h";
+    let is_hidden = front.first().is_some_and(|word| word == "complete");
+    let words = build_args.filter(|_| !is_hidden).unwrap_or_default();
+    words.iter().enumerate().any(|(number, word)| {
+        let before = number.checked_sub(1).and_then(|before| words.get(before));
+        let is_value = before.is_some_and(|before| {
+            let option = BUILD_ARGS.iter().find(|option| before == option.name);
+            option.is_some_and(|option| !option.value.is_empty())
+        });
+        is_help(word) && !is_value
+    })
+}
+
 /// Parses a command line (without the program's name).
 pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
-    let (front, build_args) = split(argv.into_iter().collect());
+    let (mut front, build_args) = split(argv.into_iter().collect());
+    if front.len() > 1 && front[0] == "box" && front[1] == "help" {
+        front.swap(0, 1);
+    }
     let words = std::iter::once(OsString::from("boxbuild")).chain(front);
     let cli = command()
         .try_get_matches_from(words)

@@ -46,5 +46,5 @@ pub(crate) use error::ArgsError;
 pub(crate) use examples::examples_of;
 pub(crate) use failed_builds::{LogsArgs, ShellArgs};
 pub(crate) use generate::What;
-pub(crate) use invocation::{Invocation, parse, split, wants_json};
+pub(crate) use invocation::{Invocation, parse, split, wants_help_on_build_args, wants_json};
 pub(crate) use misplaced::is_option;

@@ -62,7 +62,7 @@ fn a_box_may_be_named_kiwi_in_box_commands() {
     assert!(invocation.build_args.is_none());
     assert!(matches!(
         invocation.cli.command,
-        Some(Command::Box(BoxCommand::Info { name, .. })) if name == "kiwi"
+        Some(Command::Box { command: BoxCommand::Info { name, .. }, .. }) if name == "kiwi"
     ));
 }
 

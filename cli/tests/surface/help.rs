@@ -1,0 +1,49 @@
+//! Help and its topics.
+
+use crate::user::User;
+
+/// Cases E12 and E13.
+#[test]
+fn the_help_has_commands_topics_and_the_options_behind_the_separator() {
+    let user = User::new();
+    for (line, words) in [
+        ("help", "--no-snapshot"),
+        ("--help", "boxbuild help build-args"),
+        ("help build-args", "--set-repo-credentials"),
+        ("--box x -- --help", "--set-repo-credentials"),
+        ("-- --help", "--set-repo-credentials"),
+        ("system boxbuild --box x kiwi -h", "--set-repo-credentials"),
+        ("help batch-file", "[[override]]"),
+        ("help exit-codes", "124"),
+        ("help environment", "KIWI_BOXED_CACHE_DIR"),
+        ("help files", "boxbuild.lock"),
+        ("help json", "'time'"),
+        ("help box create", "--from"),
+        ("box help create", "--from"),
+    ] {
+        let ended = user.run(line);
+        assert_eq!(ended.code, 0, "{line}: {}", ended.stderr);
+        assert!(ended.stdout.contains(words), "{line}: {}", ended.stdout);
+        assert!(ended.stderr.is_empty(), "{line}: {}", ended.stderr);
+    }
+    let ended = user.run("help build-arg");
+    assert_eq!(ended.code, 2);
+    assert!(
+        ended.stderr.contains("did you mean 'build-args'?"),
+        "{}",
+        ended.stderr
+    );
+    let ended = user.run("--box x -- --no-such-option --description image");
+    assert!(
+        ended.stderr.contains("boxbuild help build-args"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn the_short_help_is_one_screen_in_the_program() {
+    let user = User::new();
+    let ended = user.run("-h");
+    assert!(ended.stdout.lines().count() <= 40, "{}", ended.stdout);
+}
