@@ -14,16 +14,6 @@ use super::failed_builds::{LogsArgs, ShellArgs};
 use super::generate::What;
 use super::help_layout;
 
-/// The examples of `--help`, and of the manual page.
-pub(crate) const EXAMPLES: &str = "\
-  Create a box once, then build an image in it:
-    boxbuild box create debian --from debian:trixie
-    boxbuild --box debian -- --description ./image --target-dir /tmp/image
-
-  Select a profile and add a repository; the options after -- go to 'kiwi-ng system build':
-    boxbuild --profile Virtual --box debian -- --description ./image \\
-        --target-dir /tmp/image --add-repo http://mirror.example/debian,apt-deb";
-
 /// Builds OS images with KIWI NG in a box: a fast-booting virtual machine.
 #[derive(Debug, Parser)]
 #[command(

@@ -3,7 +3,7 @@
 use boxbuild_host::exit::Exit;
 use clap::Command;
 
-use super::cli::EXAMPLES;
+use super::examples::BUILD_EXAMPLES;
 
 /// Groups of options, and the options in each by their ids. The other groups are named where their
 /// options are.
@@ -86,7 +86,7 @@ pub(super) fn arrange(command: Command) -> Command {
 
 /// Returns the end of `--help`.
 fn after_long_help() -> String {
-    let mut text = format!("Examples:\n{EXAMPLES}\n\nExit codes:\n");
+    let mut text = format!("Examples:\n{BUILD_EXAMPLES}\n\nExit codes:\n");
     for exit in Exit::ALL {
         let meaning = exit.meaning().split(':').next().unwrap_or_default();
         text += &format!("  {:<4} {meaning}\n", exit.number());

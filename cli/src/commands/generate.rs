@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Command;
 
-use crate::args::{self, CompletionShell, EXAMPLES, What, examples_of};
+use crate::args::{self, BUILD_EXAMPLES, CompletionShell, What, examples_of};
 use crate::completion::script;
 use crate::exit_code::{ExitCode, HostContext, Result};
 use crate::manual::{TOPICS, command_page, page_name, topic_page};
@@ -54,7 +54,7 @@ fn man(dir: &Path) -> io::Result<Vec<PathBuf>> {
             continue;
         };
         let examples = if path.is_empty() {
-            Some(EXAMPLES.to_owned())
+            Some(BUILD_EXAMPLES.to_owned())
         } else {
             examples_of(path)
         };
@@ -111,7 +111,7 @@ mod tests {
                 "SYNOPSIS",
                 "DESCRIPTION",
                 "OPTIONS",
-                "EXAMPLES",
+                "BUILD_EXAMPLES",
                 "\"EXIT STATUS\"",
                 "ENVIRONMENT",
                 "FILES",

@@ -5,6 +5,7 @@ mod bash;
 mod command;
 mod description;
 mod engine;
+mod line;
 mod script;
 mod values;
 

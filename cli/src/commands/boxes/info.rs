@@ -10,7 +10,7 @@ use boxbuild_host::units::{date, size};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Answer;
+use super::answer::Answer;
 use crate::exit_code::Result;
 use crate::output::json::value;
 

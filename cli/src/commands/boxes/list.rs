@@ -3,7 +3,7 @@
 use boxbuild_host::secret;
 use serde::Serialize;
 
-use super::Answer;
+use super::answer::Answer;
 use crate::exit_code::Result;
 use crate::output::json::value;
 use crate::output::print::print_line;

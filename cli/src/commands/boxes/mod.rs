@@ -1,5 +1,6 @@
 //! `boxbuild box …`.
 
+mod answer;
 mod info;
 mod list;
 mod verify;
@@ -17,45 +18,12 @@ use serde_json::{Value, json};
 
 use super::{confinement, signals};
 use crate::args::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
-use crate::exit_code::{ExitCode, Failure, Result};
+use crate::exit_code::{ExitCode, Result};
 use crate::output::json::{emit, emit_exit, print_document};
 use crate::output::print::print_text;
 use crate::output::progress::Progress;
+use answer::Answer;
 use info::{describe, document};
-
-/// What a command has to say.
-struct Answer {
-    /// For people.
-    text: String,
-    /// For programs; if the command takes long, a list of boxes, each of which is an event.
-    value: Value,
-    /// It takes long: programs get events.
-    takes_long: bool,
-    /// It did its work, and found something wrong.
-    failure: Option<Failure>,
-}
-
-impl Answer {
-    fn new(text: String, value: Value) -> Answer {
-        Answer {
-            text,
-            value,
-            takes_long: false,
-            failure: None,
-        }
-    }
-
-    /// The boxes that the command made.
-    fn boxes(made: &[InstalledBox]) -> Answer {
-        Answer {
-            takes_long: true,
-            ..Answer::new(
-                made.iter().map(describe).collect(),
-                made.iter().map(document).collect(),
-            )
-        }
-    }
-}
 
 /// Carries out a command.
 pub(super) fn run(command: &BoxCommand, json: bool) -> Result<ExitCode> {
@@ -135,6 +103,17 @@ fn carry_out(store: &Store, command: &BoxCommand, json: bool) -> Result<Answer> 
     }
 }
 
+/// The answer of a command that has made boxes.
+fn made(boxes: &[InstalledBox]) -> Answer {
+    Answer {
+        takes_long: true,
+        ..Answer::new(
+            boxes.iter().map(describe).collect(),
+            boxes.iter().map(document).collect(),
+        )
+    }
+}
+
 fn progress(json: bool) -> Progress {
     if json {
         Progress::events(false)
@@ -171,7 +150,7 @@ fn pull(store: &Store, args: &PullArgs, json: bool) -> Result<Answer> {
             &mut progress,
         )?);
     }
-    Ok(Answer::boxes(&pulled))
+    Ok(made(&pulled))
 }
 
 /// `box import`.
@@ -212,5 +191,5 @@ fn install(
     };
     let result = source::install(store, source, if_exists, &interrupt, &mut progress);
     progress.finish(result.is_ok());
-    Ok(Answer::boxes(&[result?]))
+    Ok(made(&[result?]))
 }

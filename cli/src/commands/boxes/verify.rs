@@ -7,7 +7,7 @@ use boxbuild_host::digest::sha256;
 use boxbuild_host::reporter::Reporter;
 use serde_json::json;
 
-use super::Answer;
+use super::answer::Answer;
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
 use crate::output::progress::Progress;
 
