@@ -111,7 +111,7 @@ mod tests {
                 "SYNOPSIS",
                 "DESCRIPTION",
                 "OPTIONS",
-                "BUILD_EXAMPLES",
+                "EXAMPLES",
                 "\"EXIT STATUS\"",
                 "ENVIRONMENT",
                 "FILES",

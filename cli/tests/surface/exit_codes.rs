@@ -20,7 +20,6 @@ fn what_was_named_and_is_missing_is_wrong_usage_everywhere() {
         "box lock none",
         "box rm none",
         "box pull none",
-        "box pull leap --offline",
         "box pull leap --locked",
         "box pull leap --signed-by none",
         "batch none",

@@ -78,10 +78,11 @@ pub enum PullError {
 impl Classify for PullError {
     fn class(&self) -> ErrorClass {
         match self {
-            PullError::Unknown { .. }
-            | PullError::Arch { .. }
-            | PullError::Hijack { .. }
-            | PullError::Offline(_) => ErrorClass::Usage,
+            PullError::Unknown { .. } | PullError::Arch { .. } | PullError::Hijack { .. } => {
+                ErrorClass::Usage
+            }
+            // As without a network.
+            PullError::Offline(_) => ErrorClass::Host,
             PullError::Store(error) => error.class(),
             PullError::Catalog(error) => error.class(),
             PullError::Repository(error) => error.class(),
