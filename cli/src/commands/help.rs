@@ -53,7 +53,7 @@ fn unknown(word: &str) -> Failure {
         .collect();
     let hint = match nearest(word, known.iter().copied(), TYPO) {
         Some(near) => format!("did you mean '{near}'?"),
-        None => format!("there are: {}", known.join(", ")),
+        None => format!("known: {}", known.join(", ")),
     };
     Failure::new(
         ExitCode::USAGE,

@@ -77,7 +77,7 @@ impl Host {
                 ELSEWHERE
             };
             return Err(SourceError::Host(format!(
-                "making a box needs what is not installed: {}\n\
+                "creating a box needs what is not installed: {}\n\
                  On Debian and Ubuntu: sudo apt-get install {}{elsewhere}",
                 join(|program| program.name),
                 join(|program| program.package),
@@ -124,7 +124,7 @@ impl Host {
             return Ok(());
         }
         Err(SourceError::Host(format!(
-            "making a box needs {} GiB of free space, but the file system of {} has {} MiB: free \
+            "creating a box needs {} GiB of free space, but the file system of {} has {} MiB: free \
              some, or set KIWI_BOXED_CACHE_DIR to a folder on another one",
             needed >> 30,
             dir.parent().unwrap_or(dir).display(),
@@ -143,10 +143,10 @@ fn check_subordinate_ids() -> Result<(), SourceError> {
     for file in ["/etc/subuid", "/etc/subgid"] {
         if !has_subordinate_ids(file, &name, uid.as_raw()) {
             return Err(SourceError::Host(format!(
-                "{file} gives {name} no range of 65536 subordinate ids, which making a box as a \
+                "{file} gives {name} no range of 65536 subordinate ids, which creating a box as a \
                  normal user needs. Get them with:\n    \
                  sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}\n\
-                 (choose other numbers if that range is taken), or make the box as root"
+                 (choose other numbers if that range is taken), or create the box as root"
             )));
         }
     }
@@ -154,7 +154,7 @@ fn check_subordinate_ids() -> Result<(), SourceError> {
     {
         return Err(SourceError::Host(String::from(
             "this host allows no user namespaces (sysctl user.max_user_namespaces is 0), which \
-             making a box as a normal user needs: raise it, or make the box as root",
+             creating a box as a normal user needs: raise it, or create the box as root",
         )));
     }
     Ok(())

@@ -107,7 +107,7 @@ fn hint(
              that is here or published: {known}"
         ),
         (None, None) => format!(
-            "; known boxes: {known}. 'boxbuild box create' and 'boxbuild box import' make others"
+            "; known boxes: {known}. 'boxbuild box create' and 'boxbuild box import' add others"
         ),
     }
 }
