@@ -3,8 +3,7 @@
 use clap::Command;
 
 /// The examples of `--help`, and of the manual page.
-pub(crate) const BUILD_EXAMPLES: &str = "\
-  Create a box once, then build an image in it:
+pub(crate) const BUILD_EXAMPLES: &str = "  Create a box once, then build an image in it:
     boxbuild box create debian --from debian:trixie
     boxbuild --box debian -- --description ./image --target-dir /tmp/image
 

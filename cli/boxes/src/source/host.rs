@@ -66,22 +66,8 @@ impl Host {
             .copied()
             .collect();
         if !missing.is_empty() {
-            let join = |word: fn(&Program) -> &'static str| {
-                let mut words: Vec<_> = missing.iter().map(word).collect();
-                words.dedup();
-                words.join(" ")
-            };
-            let elsewhere = if host.find("apt-get").is_some() {
-                ""
-            } else {
-                ELSEWHERE
-            };
-            return Err(SourceError::Host(format!(
-                "creating a box needs what is not installed: {}\n\
-                 On Debian and Ubuntu: sudo apt-get install {}{elsewhere}",
-                join(|program| program.name),
-                join(|program| program.package),
-            )));
+            let has_apt = host.find("apt-get").is_some();
+            return Err(SourceError::Host(how_to_get(&missing, has_apt)));
         }
         if !host.root {
             check_subordinate_ids()?;
@@ -133,6 +119,22 @@ impl Host {
     }
 }
 
+/// Says what is missing, and how to get it.
+fn how_to_get(missing: &[Program], has_apt: bool) -> String {
+    let join = |word: fn(&Program) -> &'static str| {
+        let mut words: Vec<_> = missing.iter().map(word).collect();
+        words.dedup();
+        words.join(" ")
+    };
+    format!(
+        "creating a box needs what is not installed: {}\n\
+         On Debian and Ubuntu: sudo apt-get install {}{}",
+        join(|program| program.name),
+        join(|program| program.package),
+        if has_apt { "" } else { ELSEWHERE },
+    )
+}
+
 /// Checks that the user can have a user namespace with 65536 ids.
 fn check_subordinate_ids() -> Result<(), SourceError> {
     let uid = getuid();
@@ -158,4 +160,41 @@ fn check_subordinate_ids() -> Result<(), SourceError> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Case E7.
+    #[test]
+    fn a_host_without_apt_is_told_what_works_there() {
+        let missing = [
+            Program::new("mmdebstrap", "mmdebstrap"),
+            Program::new("newuidmap", "uidmap"),
+            Program::new("newgidmap", "uidmap"),
+        ];
+        let text = how_to_get(&missing, true);
+        assert!(text.contains("mmdebstrap newuidmap newgidmap\n"), "{text}");
+        assert!(
+            text.ends_with("sudo apt-get install mmdebstrap uidmap"),
+            "{text}"
+        );
+        let text = how_to_get(&missing, false);
+        assert!(text.contains("boxbuild --box leap"), "{text}");
+    }
+
+    #[test]
+    fn a_file_counts_by_either_of_its_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host {
+            path: SearchPath::with_system_folders(),
+            root: true,
+        };
+        let key = dir.path().join("key.gpg");
+        let name = key.to_str().unwrap();
+        assert_eq!(host.find(name), None);
+        fs::write(dir.path().join("key.pgp"), "").unwrap();
+        assert_eq!(host.find(name), Some(dir.path().join("key.pgp")));
+    }
 }
