@@ -23,6 +23,7 @@ use super::help_layout;
         boxbuild COMMAND ...",
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
+    arg_required_else_help = true,
     subcommand_negates_reqs = true
 )]
 pub(crate) struct Cli {

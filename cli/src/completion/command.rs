@@ -20,6 +20,9 @@ pub(super) fn before_separator(words: &[OsString]) -> Command {
             "kiwi_file" => with_names(arg, &files),
             "image_type" => with(arg, values::image_types),
             "arch" | "target_arch" => with(arg, values::arches),
+            // Their values may be something else than a path of this host, too.
+            "ssh_key" | "config" => arg.value_hint(ValueHint::FilePath),
+            "shared_cache_dir" => arg.value_hint(ValueHint::DirPath),
             _ => arg,
         })
         .mut_subcommand("box", |command| {

@@ -41,6 +41,23 @@ fn the_help_has_commands_topics_and_the_options_behind_the_separator() {
     );
 }
 
+/// Case E13: without a word, the program says what there is.
+#[test]
+fn a_command_line_without_words_shows_the_short_help() {
+    let user = User::new();
+    let ended = user.run("");
+    assert_eq!(ended.code, 2);
+    assert!(
+        ended
+            .stderr
+            .contains("Usage: boxbuild [OPTIONS] --box NAME"),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.lines().count() <= 40, "{}", ended.stderr);
+    assert!(ended.stdout.is_empty());
+}
+
 #[test]
 fn the_short_help_is_one_screen_in_the_program() {
     let user = User::new();

@@ -11,10 +11,23 @@ fn events(text: &str) -> Vec<Value> {
         .collect()
 }
 
+/// All keys of a document.
+fn keys(document: &Value) -> Vec<String> {
+    match document {
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(key, value)| [vec![key.clone()], keys(value)].concat())
+            .collect(),
+        Value::Array(items) => items.iter().flat_map(keys).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Case E14.
 #[test]
 fn every_command_has_json() {
     let user = User::new();
+    let page = include_str!("../../../docs/json.md");
     for (line, key) in [
         ("box list --json", "boxes"),
         ("box --json list", "boxes"),
@@ -27,6 +40,10 @@ fn every_command_has_json() {
         let document: Value = serde_json::from_str(&ended.stdout)
             .unwrap_or_else(|error| panic!("{line}: {error}: {}{}", ended.stdout, ended.stderr));
         assert!(!document[key].is_null(), "{line}: {document}");
+        for key in keys(&document) {
+            let known = page.contains(&format!("`{key}`"));
+            assert!(known, "{line}: {key} is not in docs/json.md");
+        }
     }
     let ended = user.run("builds --json");
     assert_eq!(
