@@ -16,6 +16,7 @@
 
 mod batch;
 mod boot;
+mod command_line;
 mod confinement;
 mod container;
 mod failure;
@@ -63,6 +64,7 @@ const ALL: &[&[Test]] = &[
     confinement::TESTS,
     interrupt::TESTS,
     input::TESTS,
+    command_line::TESTS,
     network::TESTS,
     in_place::TESTS,
     several::TESTS,

@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! Two grammars are accepted, so that scripts written for `kiwi-ng system boxbuild` run with
-//! `alias kiwi-ng=boxbuild`:
+//! Two grammars are accepted, so that scripts written for `kiwi-ng system boxbuild` run where
+//! `kiwi-ng` is a link to boxbuild:
 //!
 //! ```text
 //! boxbuild [GLOBAL] [OPTIONS] --box NAME (-- | kiwi) BUILD-ARGS...
@@ -29,10 +29,13 @@ mod kiwi;
 mod misplaced;
 mod peer;
 mod request;
+mod scan;
 mod values;
 
 #[cfg(test)]
 mod options_page_tests;
+#[cfg(test)]
+mod peer_tests;
 #[cfg(test)]
 mod tests;
 
@@ -46,5 +49,7 @@ pub(crate) use error::ArgsError;
 pub(crate) use examples::{BUILD_EXAMPLES, examples_of};
 pub(crate) use failed_builds::{LogsArgs, ShellArgs};
 pub(crate) use generate::What;
-pub(crate) use invocation::{Invocation, parse, split, wants_help_on_build_args, wants_json};
+pub(crate) use invocation::{
+    Invocation, other_command, parse, split, wants_help_on_build_args, wants_json,
+};
 pub(crate) use misplaced::is_option;

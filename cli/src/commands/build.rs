@@ -134,8 +134,13 @@ impl Build<'_> {
 
     /// Returns the progress of a build, after the notes of its plan.
     fn begin(&self, plan: &Plan) -> Progress {
-        let verbose = self.options.verbose || self.options.kiwi.log_to_stdout();
-        let mut progress = self.progress(verbose);
+        let mut progress = self.progress(self.options.verbose);
+        if self.options.kiwi.log_to_stdout() {
+            progress.print_log();
+        }
+        if let Some(path) = &self.options.kiwi.logsocket {
+            progress.send_log(path);
+        }
         for note in &plan.notes {
             progress.note(note);
         }
@@ -154,9 +159,6 @@ impl Build<'_> {
             return self.show_plan(plan, &resolved);
         }
         let mut progress = self.begin(plan);
-        if self.options.box_memory.is_some() || self.options.box_smp_cpus.is_some() {
-            progress.note("a container uses the host's memory and processors as they are");
-        }
         let image = container_image(plan)?;
         let prepared = podman.prepare(&image, self.interrupt, &mut progress);
         progress.finish(prepared.is_ok());
@@ -170,7 +172,9 @@ impl Build<'_> {
         let selected = self.select(&plan)?;
         let engine = selected.engine.as_ref();
         let history = BootHistory::of(&plan.installed.info, engine.name());
-        let plan = remembered(resolved, &history).unwrap_or(plan);
+        let plan = remembered(resolved, &history)
+            .unwrap_or(plan)
+            .with_processor(engine.processor());
         if self.options.dry_run {
             let cmdline = run::guest_cmdline(&plan, engine.processor())
                 .host_context(|| "the box cannot be told what to build")?;
@@ -300,7 +304,10 @@ impl<'a> Attempts<'a> {
         let memorable = reason.is_worth_remembering();
         let reason = reason.to_string();
         let compat = match resolved.plan(Boot::Compat) {
-            Ok(compat) => compat,
+            Ok(compat) => match self.runner {
+                Runner::Machine(engine) => compat.with_processor(engine.processor()),
+                Runner::Container(_) => compat,
+            },
             Err(error) => {
                 let code = self.conclude(&run, plan, progress)?;
                 let error = anyhow::Error::new(error).context(

@@ -11,13 +11,14 @@ mod failed_builds;
 mod forced_end;
 mod generate;
 mod help;
+mod kiwi_ng;
 mod signals;
 
 use std::ffi::OsString;
 
 use boxbuild_host::notices;
 
-use crate::args::{self, Command, Invocation};
+use crate::args::{self, BoxCommand, Command, Invocation};
 use crate::exit_code::ExitCode;
 use crate::output::event::BuildEvent;
 use crate::output::json::{emit, emit_exit, emit_failure};
@@ -25,6 +26,9 @@ use crate::output::print::{print_failure, print_usage_error, usage_error};
 
 /// Carries out a command line (without the program's name).
 pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
+    if let Some(code) = kiwi_ng::answer(&argv) {
+        return code;
+    }
     notices::install();
     let wants_json = args::wants_json(argv.clone());
     if args::wants_help_on_build_args(argv.clone()) {
@@ -52,6 +56,9 @@ fn dispatch(invocation: &Invocation, wants_json: bool) -> ExitCode {
         Some(Command::Help { words }) => help::run(words),
         Some(Command::Generate { what, dir }) => generate::run(*what, dir),
         Some(Command::Prune { ids }) => failed_builds::prune(ids),
+        None if invocation.cli.build.peer.list_boxes && wants_json => {
+            boxes::run(&BoxCommand::List, true)
+        }
         None if invocation.cli.build.peer.list_boxes => boxes::run_list(),
         None => return build::run(invocation),
     };

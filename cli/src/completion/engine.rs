@@ -55,7 +55,9 @@ fn of_line(line: &Line) -> Vec<Candidate> {
     let mut words = line.before.clone();
     words.extend(line.after.iter().cloned());
     let (front, build_args) = split(line.before.clone());
-    if front.last().is_some_and(|word| word == "system") && build_args.is_none() {
+    let is_system = line.before.last().is_some_and(|word| word == "system");
+    let is_option = |word: &OsString| word.as_encoded_bytes().starts_with(b"-");
+    if is_system && build_args.is_none() && front.iter().all(is_option) {
         return word_of(line, "boxbuild", "Build an image in a box");
     }
     if let Some((first, path)) = front.split_first()

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use boxbuild_tests::pty::Terminal;
 use boxbuild_tests::{ProcessOutput, Running, skip};
 use nix::sys::signal::Signal;
 
@@ -23,6 +24,7 @@ crate::tests! {
         a_published_image_is_fetched_as_the_options_allow,
         a_killed_container_is_a_failure,
         two_containers_at_once,
+        a_container_stays_open_for_its_user,
         sigint_ends_a_container,
         sigterm_ends_a_container,
         sigkill_ends_a_container,
@@ -64,6 +66,53 @@ fn a_container_builds_with_any_bytes_in_arguments_and_paths() {
     let log = sandbox.read("t:1/result.log");
     assert!(log.contains(&format!("<{odd}>")), "{log}");
     assert_own(&target);
+    sandbox.assert_nothing_left();
+}
+
+fn a_container_stays_open_for_its_user() {
+    let sandbox = ContainerSandbox::new();
+    let script = "echo image >/bundle/image.raw; echo left >/root/left";
+    sandbox.describe("good", "tbz", script);
+    let debug = ["--box-debug"];
+    let mut terminal = Terminal::start(sandbox.build_command("good", "out", &debug));
+    terminal.expect("the build succeeded");
+    terminal.expect("# ");
+    terminal.send("stty size; cat /root/left; sleep 100\n");
+    terminal.expect("30 100");
+    terminal.expect("left");
+    // Ctrl-C is for the shell.
+    std::thread::sleep(Duration::from_millis(500));
+    terminal.send("\x03");
+    terminal.send("echo still $((40 + 2)) here\n");
+    terminal.expect("still 42 here");
+    terminal.send("exit\n");
+    terminal.expect("built in");
+    assert_eq!(terminal.wait(), 0);
+    assert!(terminal.is_restored());
+    assert_eq!(sandbox.read("out/image.raw"), "image\n");
+
+    sandbox.describe("bad", "tbz", "exit 7");
+    let mut terminal = Terminal::start(sandbox.build_command("bad", "out", &debug));
+    terminal.expect("the build failed");
+    terminal.expect("# ");
+    terminal.send("\x1d\x1d\x1d");
+    terminal.expect("exit code 7");
+    assert_eq!(terminal.wait(), 1);
+    assert!(terminal.is_restored());
+
+    // A published box says nothing of shells: it has one from the start.
+    sandbox.import_published();
+    sandbox.describe(
+        "published",
+        "tbz",
+        "while [ ! -e /root/go ]; do sleep 0.1; done; echo image >/bundle/image.raw",
+    );
+    let mut terminal = Terminal::start(sandbox.build_of("published", "published", "out2", &debug));
+    terminal.expect("# ");
+    terminal.send("grep -c kiwi-no-halt /container.cmdline; touch /root/go\n");
+    terminal.expect("1");
+    assert_eq!(terminal.wait(), 0);
+    assert_eq!(sandbox.read("out2/image.raw"), "image\n");
     sandbox.assert_nothing_left();
 }
 

@@ -2,6 +2,7 @@
 
 mod boot;
 mod describe;
+mod emulation;
 mod error;
 mod folders;
 pub mod image_types;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxbuild_boxes::store::InstalledBox;
-use boxbuild_engine::{Allowed, EngineChoice, MountTag, Network, Policy, Reach, Share};
+use boxbuild_engine::{Allowed, EngineChoice, MountTag, Network, Policy, Processor, Reach, Share};
 use boxbuild_protocol::share::{BUNDLE_TAG, DESCRIPTION_TAG};
 use serde::Serialize;
 
@@ -163,6 +164,7 @@ impl Plan {
         } = Proxies::of(variables, network, &request.allow, runs_as);
         let mut notes = request.notes.clone();
         notes.extend(proxy_notes);
+        notes.extend(options::memory_note(request, host));
         let ssh = Ssh::wanted(request, host).map_err(PlanError::Option)?;
         notes.extend(ssh.iter().flat_map(|ssh| ssh.notes(boot)));
         if runs_as == RunsAs::Machine(Boot::Compat) {
@@ -215,6 +217,16 @@ impl Plan {
             timeout_idle: request.timeout_idle,
             installed,
         })
+    }
+
+    /// Settles the options that depend on the engine: `processor` is the one it gives the guest. Notes say
+    /// which have no effect.
+    #[must_use]
+    pub fn with_processor(mut self, processor: Processor) -> Plan {
+        let settled = emulation::settle(processor, self.machine_type, self.cpu_model);
+        (self.machine_type, self.cpu_model) = (settled.machine_type, settled.cpu_model);
+        self.notes.extend(settled.notes);
+        self
     }
 
     /// How the box is brought up; a container is not.

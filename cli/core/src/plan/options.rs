@@ -24,7 +24,7 @@ pub(super) fn check(
 ) -> Result<(), PlanError> {
     if let Some(arch) = request.arch.filter(|arch| *arch != info.arch) {
         return Err(PlanError::Option(format!(
-            "--arch {arch}: the box {} is for {}; create one for {arch} with: boxbuild box create \
+            "architecture {arch}: the box {} is for {}; create one for {arch} with: boxbuild box create \
              {} --from {} --arch {arch}",
             info.name, info.arch, info.name, info.origin
         )));
@@ -43,6 +43,7 @@ pub(super) fn check(
         )));
     }
     network(request)?;
+    memory(request, host)?;
     if request.container.is_some() && request.engine != EngineChoice::Auto {
         return Err(PlanError::Option(format!(
             "--engine {}: --container needs no engine: leave one of the two options out",
@@ -76,20 +77,41 @@ fn network(request: &BuildRequest) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// The engine that was asked for; options that only one of them has ask for that one.
+/// How many times its own memory a host may be asked for: what a guest does not touch takes none.
+const OVERCOMMIT: u64 = 4;
+
+/// Checks that the host has anything like the memory that is asked for.
+fn memory(request: &BuildRequest, host: &HostFacts) -> Result<(), PlanError> {
+    let (Some(wanted), Some(there)) = (request.memory_mib, host.memory_mib) else {
+        return Ok(());
+    };
+    if wanted / OVERCOMMIT <= there {
+        return Ok(());
+    }
+    Err(PlanError::Option(format!(
+        "--box-memory: {wanted} MiB are asked for, and this host has {there} MiB: write the unit, e.g. 8G \
+         or 8192M"
+    )))
+}
+
+/// What the user should know of the memory that is asked for.
+pub(super) fn memory_note(request: &BuildRequest, host: &HostFacts) -> Option<String> {
+    let wanted = request.memory_mib?;
+    let there = host.memory_mib.filter(|there| wanted > *there)?;
+    Some(format!(
+        "--box-memory: the box gets {wanted} MiB, and this host has {there} MiB: a build that needs more \
+         than that is ended by the host"
+    ))
+}
+
+/// The engine that was asked for. Words for QEMU ask for none: kiwi-ng has them with KVM.
 pub(super) fn engine(request: &BuildRequest) -> Result<EngineChoice, PlanError> {
-    let of_qemu = [
-        ("--no-accel", request.no_accel),
-        ("--machine", request.machine_type.is_some()),
-        ("--cpu", request.cpu_model.is_some()),
-    ];
-    let given = of_qemu.iter().find(|(_, given)| *given);
-    match (given, request.engine) {
-        (Some(_), EngineChoice::Auto) => Ok(EngineChoice::Qemu),
-        (Some((option, _)), EngineChoice::Kvm) => Err(PlanError::Option(format!(
-            "--engine kvm has no {option}: leave one of the two options out"
+    match request.engine {
+        EngineChoice::Auto if request.no_accel => Ok(EngineChoice::Qemu),
+        EngineChoice::Kvm if request.no_accel => Err(PlanError::Option(String::from(
+            "--engine kvm has no --no-accel: leave one of the two options out",
         ))),
-        (_, engine) => Ok(engine),
+        engine => Ok(engine),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use boxbuild_boxes::store::ContainerImage;
 use boxbuild_engine::{Ended, Running, events};
 use boxbuild_host::error::IoError;
 use boxbuild_host::interrupt::Interrupt;
@@ -76,8 +77,13 @@ pub fn run(
     monitor.reach(Milestone::PowerOn);
     let attach = match plan.boot() {
         _ if !plan.debug => Attach::Never,
-        Some(Boot::Fast) | None => Attach::ToShell,
+        Some(Boot::Fast) => Attach::ToShell,
         Some(Boot::Compat) => Attach::AtOnce,
+        // The entry point of a published image says nothing of shells.
+        None => match plan.installed.info.container {
+            Some(ContainerImage::Registry { .. }) => Attach::AtOnce,
+            _ => Attach::ToShell,
+        },
     };
     let end = supervise(&mut monitor, running.as_mut(), &events, interrupt, attach);
     monitor.reach(Milestone::Ended);

@@ -175,6 +175,9 @@ pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
             .as_ref()
             .map(|version| format!("kiwi_version=_{version}_")),
     );
+    if plan.debug {
+        items.push(String::from("kiwi-no-halt"));
+    }
     // A container gets its environment and its mounts from podman.
     if plan.runs_as.is_container() {
         return items;
@@ -189,9 +192,6 @@ pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
     }));
     let proxies = plan.environment.iter();
     items.extend(proxies.map(|(name, value)| format!("{name}=_{}_", value.to_string_lossy())));
-    if plan.debug {
-        items.push(String::from("kiwi-no-halt"));
-    }
     items.extend(
         plan.host_paths
             .custom_mount()

@@ -233,7 +233,7 @@ impl<'a> Monitor<'a> {
         if let Some(phase) = phase_of_log_line(line) {
             self.enter(phase);
         }
-        self.progress.line(line);
+        self.progress.log_line(line);
         if line.starts_with("[ INFO") {
             let message = line.split_once(" | ").map_or(line, |(_, message)| message);
             self.progress.detail(message);

@@ -101,5 +101,6 @@ fn container(plan: &Plan, output: &OutputDir<'_>) -> Result<Container, BuildErro
         mounts: plan.host_paths.mounts(),
         network: plan.network,
         devices: plan.image_types.may_need_loop_devices(),
+        shell: plan.debug,
     })
 }

@@ -76,10 +76,7 @@ pub(super) fn list(store: &Store) -> Result<Answer> {
             store.root().display()
         ));
     }
-    let catalog = Catalog::of_user()?;
-    if let Some(note) = catalog.note() {
-        print_line(&note);
-    }
+    let catalog = catalog()?;
     let published = Row::published(&catalog, &rows);
     rows.extend(published);
     let text = rows.iter().map(Row::line).collect();
@@ -89,6 +86,15 @@ pub(super) fn list(store: &Store) -> Result<Answer> {
         boxes: rows,
     };
     Ok(Answer::new(text, value(&listing)?))
+}
+
+/// Returns the list of published boxes, after what there is to say about it.
+pub(super) fn catalog() -> Result<Catalog> {
+    let catalog = Catalog::of_user()?;
+    if let Some(note) = catalog.note() {
+        print_line(&note);
+    }
+    Ok(catalog)
 }
 
 impl Row {

@@ -3,6 +3,7 @@
 mod answer;
 mod info;
 mod list;
+mod list_boxes;
 mod verify;
 
 use boxbuild_boxes::lock_file::Locked;
@@ -58,9 +59,14 @@ struct BoxEvent<'a> {
     installed: &'a Value,
 }
 
-/// Carries out `--list-boxes`.
+/// Carries out `--list-boxes`. Published boxes are known without a home folder.
 pub(super) fn run_list() -> Result<ExitCode> {
-    run(&BoxCommand::List, false)
+    let store = match Store::of_user() {
+        Err(StoreError::NoHome) => None,
+        store => Some(store?),
+    };
+    print_text(&list_boxes::list(&list::catalog()?, store.as_ref())?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Carries out a command, and returns what it has to say.
