@@ -64,3 +64,48 @@ fn the_short_help_is_one_screen_in_the_program() {
     let ended = user.run("-h");
     assert!(ended.stdout.lines().count() <= 40, "{}", ended.stdout);
 }
+
+/// Case E12: what the topic shows is a batch file, and each of its keys exists.
+#[test]
+fn the_topic_has_keys_of_a_batch_file_and_a_whole_one() {
+    let user = User::new();
+    let topic = user.run("help batch-file").stdout;
+    let code: Vec<&str> = topic
+        .lines()
+        .skip_while(|line| !line.starts_with("    [defaults]"))
+        .take_while(|line| line.is_empty() || line.starts_with("    "))
+        .map(str::trim)
+        .collect();
+    let batch = |text: &str| {
+        std::fs::write(user.work().join("builds.toml"), text).unwrap();
+        user.run("batch builds.toml --dry-run").stderr
+    };
+    // Only the folders of the example are missing.
+    let problems = batch(&code.join("\n"));
+    assert!(problems.contains("images/server"), "{problems}");
+    assert!(!problems.contains("unknown"), "{problems}");
+    let build = "[[build]]\nname = 'x'\ndescription = 'image'\nbox = 'none'\ntarget-dir = 'out'\n";
+    for (key, line) in [
+        ("jobs", "jobs = 2"),
+        ("log-dir", "log-dir = 'logs'"),
+        ("name", "name = '{description}'"),
+    ] {
+        assert!(topic.contains(&format!("\n  {key}")), "{key}");
+        let problems = batch(&format!("{line}\n{build}"));
+        assert!(problems.contains("no box 'none'"), "{key}: {problems}");
+    }
+    for line in [
+        "profile = ['Live']",
+        "type = 'tbz'",
+        "arch = 'x86_64'",
+        "options.timeout = '1h'",
+        "build-args.add-package = ['y']",
+    ] {
+        let key = line.split([' ', '.']).next().unwrap();
+        assert!(topic.contains(&format!("\n  {key}")), "{key}");
+        let problems = batch(&format!("{build}{line}\n"));
+        assert!(problems.contains("no box 'none'"), "{key}: {problems}");
+    }
+    let problems = batch(&format!("{build}bogus = 1\n"));
+    assert!(problems.contains("bogus"), "{problems}");
+}
