@@ -72,6 +72,13 @@ impl Failure {
         self.code
     }
 
+    /// Returns the error itself, if it is an `E`.
+    pub(crate) fn downcast_ref<E: fmt::Display + fmt::Debug + Send + Sync + 'static>(
+        &self,
+    ) -> Option<&E> {
+        self.error.downcast_ref()
+    }
+
     /// Returns what happened, and why: the error and its causes, the root cause last.
     pub(crate) fn messages(&self) -> Vec<String> {
         let messages = self.error.chain().map(ToString::to_string);

@@ -16,6 +16,7 @@
 
 mod batch;
 mod boot;
+mod clock;
 mod command_line;
 mod confinement;
 mod container;
@@ -60,6 +61,7 @@ const ALL: &[&[Test]] = &[
     shares::TESTS,
     success::TESTS,
     boot::TESTS,
+    clock::TESTS,
     failure::TESTS,
     confinement::TESTS,
     interrupt::TESTS,

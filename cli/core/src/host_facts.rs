@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use boxbuild_host::memory::HostMemory;
+
 use crate::terminal;
 
 /// What a plan has to know of the host and of this process.
@@ -18,6 +20,8 @@ pub struct HostFacts {
     pub no_terminal: Option<&'static str>,
     /// The folder of the user's ssh keys.
     pub ssh_keys: Option<PathBuf>,
+    /// Memory of the host, and limits over this process.
+    pub memory: HostMemory,
 }
 
 impl HostFacts {
@@ -33,6 +37,7 @@ impl HostFacts {
                 .map(|info| info.ram_total() >> 20),
             no_terminal: terminal::needed().err(),
             ssh_keys: home.map(|home| PathBuf::from(home).join(".ssh")),
+            memory: HostMemory::now(),
         }
     }
 }

@@ -44,8 +44,6 @@ pub struct BuildRequest {
     pub keep_failed: bool,
     /// The box stays after the build, with a shell on the user's terminal.
     pub debug: bool,
-    /// The plan is only shown, never carried out.
-    pub dry_run: bool,
     /// Network of the guest.
     pub network: Network,
     /// Nothing but these is reached over it, if there are any.
@@ -97,7 +95,6 @@ impl BuildRequest {
             in_place: false,
             keep_failed: true,
             debug: false,
-            dry_run: false,
             network: Network::User,
             allow: Vec::new(),
             ssh: None,

@@ -118,6 +118,7 @@ fn jailed_config(folder: &Path) -> Result<Machine> {
         forward: None,
         machine_type: None,
         cpu_model: None,
+        cpu_level: Default::default(),
     })
 }
 

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod input;
 pub mod interrupt;
 pub mod lock_file;
+pub mod memory;
 pub mod nearest;
 pub mod notices;
 pub mod program;

@@ -42,13 +42,13 @@ pub(crate) struct BuildOptions {
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub(crate) box_memory: Option<Memory>,
     /// Number of virtual CPUs [default: the host's, at most the box's].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=254))]
     pub(crate) box_smp_cpus: Option<u32>,
     /// Grow the disk that the guest sees to this size, e.g. 60G.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) disk_size: Option<u64>,
-    /// Write to the box's own disk instead of a private copy: all later builds see the changes. No
-    /// other build can use the box meanwhile.
+    /// Write to the box's disk instead of a private copy: all later builds see the changes, until
+    /// 'boxbuild box reset' undoes them. No other build can use the box meanwhile.
     #[arg(long, conflicts_with = "disk_size")]
     pub(crate) no_snapshot: bool,
     /// Keep the disk and the logs of a failed build for 'boxbuild shell' and 'boxbuild logs': the

@@ -10,7 +10,7 @@ use super::boxes::BoxCommand;
 use super::build::BuildOptions;
 use super::completions::{CompleteArgs, CompletionsArgs};
 use super::examples;
-use super::failed_builds::{LogsArgs, ShellArgs};
+use super::failed_builds::{LogsArgs, PruneArgs, ShellArgs};
 use super::generate::What;
 use super::help_layout;
 
@@ -73,12 +73,9 @@ pub(crate) enum Command {
     ///
     /// The disk is as the build left it. Changes are discarded; folders of the host are read-only.
     Shell(ShellArgs),
-    /// Remove kept builds.
-    Prune {
-        /// Names of the builds [default: all].
-        #[arg(value_name = "ID")]
-        ids: Vec<String>,
-    },
+    /// Remove kept builds, and what else can go: unused files of the box store, the cache. Without an
+    /// option, it shows all of that, and asks.
+    Prune(PruneArgs),
     /// Print the completion script for a shell.
     Completions(CompletionsArgs),
     /// Show the help of a command, or on a topic.

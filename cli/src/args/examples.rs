@@ -129,7 +129,14 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         "prune",
         &[
             ("Remove one kept build", "boxbuild prune debian-3"),
-            ("Remove all of them", "boxbuild prune"),
+            (
+                "Show what there is to remove: kept builds, unused files of the box store, the cache",
+                "boxbuild prune --dry-run",
+            ),
+            (
+                "Remove all of that which is older than a week",
+                "boxbuild prune --all --older-than 7d",
+            ),
         ],
     ),
     (

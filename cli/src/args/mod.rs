@@ -47,9 +47,9 @@ pub(crate) use cli::{Cli, Command, command};
 pub(crate) use completions::{CompleteArgs, CompletionShell, CompletionsArgs};
 pub(crate) use error::ArgsError;
 pub(crate) use examples::{BUILD_EXAMPLES, examples_of};
-pub(crate) use failed_builds::{LogsArgs, ShellArgs};
+pub(crate) use failed_builds::{LogsArgs, PruneArgs, ShellArgs};
 pub(crate) use generate::What;
 pub(crate) use invocation::{
-    Invocation, other_command, parse, split, wants_help_on_build_args, wants_json,
+    Invocation, other_command, parse, wants_help_on_build_args, wants_json,
 };
 pub(crate) use misplaced::is_option;

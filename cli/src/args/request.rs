@@ -53,7 +53,6 @@ impl BuildOptions {
             in_place: self.no_snapshot && machine,
             keep_failed: self.keep_failed,
             debug: self.box_debug,
-            dry_run: self.dry_run,
             network: self.network,
             allow: self.allow.clone(),
             ssh: self

@@ -12,6 +12,8 @@ mod forced_end;
 mod generate;
 mod help;
 mod kiwi_ng;
+mod preflight;
+mod prune;
 mod signals;
 
 use std::ffi::OsString;
@@ -55,7 +57,7 @@ fn dispatch(invocation: &Invocation, wants_json: bool) -> ExitCode {
         }
         Some(Command::Help { words }) => help::run(words),
         Some(Command::Generate { what, dir }) => generate::run(*what, dir),
-        Some(Command::Prune { ids }) => failed_builds::prune(ids),
+        Some(Command::Prune(args)) => prune::run(args),
         None if invocation.cli.build.peer.list_boxes && wants_json => {
             boxes::run(&BoxCommand::List, true)
         }

@@ -7,8 +7,9 @@ use clap_complete::engine::complete;
 
 use super::bash;
 use super::command::{after_separator, before_separator};
+use super::cut::cut;
 use super::line::Line;
-use crate::args::{self, CompletionShell, split};
+use crate::args::{self, CompletionShell};
 use crate::manual::TOPICS;
 
 /// The name of a link to boxbuild under which it stands in for kiwi.
@@ -54,10 +55,8 @@ pub(crate) fn candidates(
 fn of_line(line: &Line) -> Vec<Candidate> {
     let mut words = line.before.clone();
     words.extend(line.after.iter().cloned());
-    let (front, build_args) = split(line.before.clone());
-    let is_system = line.before.last().is_some_and(|word| word == "system");
-    let is_option = |word: &OsString| word.as_encoded_bytes().starts_with(b"-");
-    if is_system && build_args.is_none() && front.iter().all(is_option) {
+    let (front, build_args) = cut(line.before.clone());
+    if front.last().is_some_and(|word| word == "system") && build_args.is_none() {
         return word_of(line, "boxbuild", "Build an image in a box");
     }
     if let Some((first, path)) = front.split_first()

@@ -3,6 +3,7 @@
 
 mod bash;
 mod command;
+mod cut;
 mod description;
 mod engine;
 mod line;

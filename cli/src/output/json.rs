@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use boxbuild_host::text;
 use serde::Serialize;
 
+use super::ci;
 use super::event::BuildEvent;
 use super::print::print_text;
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
@@ -29,6 +30,7 @@ pub(crate) fn emit(event: &impl Serialize) {
         return;
     };
     let line = text::json(&line);
+    let line = ci::harmless_json(&line);
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
@@ -63,7 +65,7 @@ pub(crate) fn print_document(document: &impl Serialize) -> Result<()> {
 /// Returns one object or array as indented text.
 fn document_text(document: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(document).host_context(|| "cannot write JSON")?;
-    Ok(text::json(&text).into_owned() + "\n")
+    Ok(ci::harmless_json(&text::json(&text)).into_owned() + "\n")
 }
 
 #[cfg(test)]

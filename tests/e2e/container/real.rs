@@ -11,7 +11,7 @@ use boxbuild_tests::pty::Terminal;
 use boxbuild_tests::{ProcessOutput, Running, skip};
 use nix::sys::signal::Signal;
 
-use super::fixture::{ContainerSandbox, as_podman, entry, mode, write_box};
+use super::fixture::{ContainerSandbox, as_podman, entry, is_root, mode, write_box};
 use crate::network::is_an_argument;
 use crate::other_user;
 
@@ -19,6 +19,7 @@ crate::tests! {
     Podman:
         a_container_builds_with_any_bytes_in_arguments_and_paths,
         a_failed_container_publishes_nothing,
+        a_full_target_of_a_container_is_told,
         the_image_of_an_older_box_goes,
         a_container_sees_what_the_build_names,
         a_published_image_is_fetched_as_the_options_allow,
@@ -130,6 +131,32 @@ fn a_failed_container_publishes_nothing() {
     assert_eq!(sandbox.read("out/image.raw"), "image\n");
     assert_eq!(sandbox.read("out/precious"), "mine\n");
     assert!(!sandbox.path("out/.boxbuild.partial").exists());
+    sandbox.assert_nothing_left();
+}
+
+/// It was "kiwi's exit code 1", with exit code 1, and no word of what to do.
+fn a_full_target_of_a_container_is_told() {
+    let name = "a_full_target_of_a_container_is_told";
+    if !is_root() {
+        return skip(name, "only root can mount a small file system");
+    }
+    let sandbox = ContainerSandbox::new();
+    let script = "dd if=/dev/zero of=/bundle/image.raw bs=1M count=80";
+    sandbox.describe("big", "tbz", script);
+    let target = sandbox.path("out");
+    fs::create_dir(&target).unwrap();
+    let build = sandbox.build_command("big", "out", &[]);
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c"])
+        .arg("mount -t tmpfs -o size=40m tmpfs \"$1\" && shift && exec \"$@\"")
+        .args(["sh".as_ref(), target.as_os_str(), build.get_program()])
+        .args(build.get_args());
+    for (name, value) in build.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let words = format!("the file system of {} is full", target.display());
+    ProcessOutput::of(&mut command).expect(3, &[&words, "free some space"]);
     sandbox.assert_nothing_left();
 }
 

@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use boxbuild_boxes::store::{BoxInfo, ContainerImage};
+use boxbuild_boxes::store::{BoxInfo, ContainerImage, InstalledBox};
 use boxbuild_engine::{EngineChoice, Network};
 use boxbuild_firmware::guest::Init;
+use boxbuild_host::units::date;
 use boxbuild_protocol::kernel_args::{is_console, is_kiwi_version};
 use nix::unistd::{AccessFlags, access};
 
@@ -30,7 +31,6 @@ pub(super) fn check(
         )));
     }
     if request.debug
-        && !request.dry_run
         && let Some(problem) = host.no_terminal
     {
         return Err(PlanError::Option(format!("--box-debug {problem}")));
@@ -113,6 +113,37 @@ pub(super) fn engine(request: &BuildRequest) -> Result<EngineChoice, PlanError> 
         ))),
         engine => Ok(engine),
     }
+}
+
+/// What the user should know about the disk of the box before a build.
+pub(super) fn disk_note(
+    request: &BuildRequest,
+    runs_as: RunsAs,
+    installed: &InstalledBox,
+) -> Option<String> {
+    if runs_as.is_container() {
+        return None;
+    }
+    let name = &installed.info.name;
+    if request.in_place {
+        let mut note = format!(
+            "--no-snapshot: this build writes into the disk of the box {name}, and later builds begin \
+             with what it leaves there; 'boxbuild box reset {name}' undoes that"
+        );
+        // Our own guest sides empty it.
+        if runs_as == RunsAs::Machine(Boot::Compat) && installed.info.published.is_some() {
+            note += "; booted by its own init, the box keeps the root tree of this build, and KIWI \
+                     refuses another one without --allow-existing-root";
+        }
+        return Some(note);
+    }
+    installed.changed.map(|since| {
+        format!(
+            "builds with --no-snapshot have written into the disk of the box {name} (since {}); \
+             'boxbuild box reset {name}' undoes that",
+            date(since)
+        )
+    })
 }
 
 /// The console that was asked for, or the box's own.

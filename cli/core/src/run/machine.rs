@@ -69,6 +69,7 @@ pub(super) fn machine(
         }),
         machine_type: plan.machine_type.clone(),
         cpu_model: plan.cpu_model.clone(),
+        cpu_level: plan.cpu_level,
     })
 }
 
@@ -121,12 +122,11 @@ pub(super) fn cmdline_processor(processor: Processor) -> cmdline::Processor {
 /// The box's disk, as this build uses it.
 fn root_disk(plan: &Plan) -> RootDisk {
     let installed = &plan.installed;
-    let image = installed.path(&installed.info.disk);
     if plan.disk.in_place {
-        return RootDisk::InPlace(image);
+        return RootDisk::InPlace(installed.written_disk());
     }
     RootDisk::Private {
-        image,
+        image: installed.disk(),
         kept: None,
         size: plan.disk.grown.then_some(plan.disk.bytes),
         scratch: scratch(installed.dir.parent().unwrap_or(&installed.dir)),

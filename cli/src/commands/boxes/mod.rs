@@ -6,6 +6,7 @@ mod list;
 mod list_boxes;
 mod verify;
 
+use boxbuild_boxes::in_place;
 use boxbuild_boxes::lock_file::Locked;
 use boxbuild_boxes::source::import::ImportedBox;
 use boxbuild_boxes::source::published::{self, Freshness, PullRequest};
@@ -13,11 +14,10 @@ use boxbuild_boxes::source::{self, BoxSource, CreateOptions};
 use boxbuild_boxes::store::{IfExists, InstalledBox, Store, StoreError};
 use boxbuild_host::arch::Arch;
 use boxbuild_host::reporter::Reporter;
-use boxbuild_host::units::size;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{confinement, signals};
+use super::{confinement, prune, signals};
 use crate::args::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
 use crate::exit_code::{ExitCode, Result};
 use crate::output::json::{emit, emit_exit, print_document};
@@ -98,12 +98,17 @@ fn carry_out(store: &Store, command: &BoxCommand, json: bool) -> Result<Answer> 
                 json!({ "lock_file": lock_file.to_string_lossy(), "boxes": names }),
             ))
         }
-        BoxCommand::Prune => {
-            let bytes = published::prune(store) + store.prune()?;
-            Ok(Answer::new(
-                format!("{} freed\n", size(bytes)),
-                json!({ "bytes": bytes }),
-            ))
+        BoxCommand::Reset { names, arch } => {
+            // All of them are there, or none is touched.
+            let boxes = names
+                .iter()
+                .map(|name| store.get_for(name, *arch))
+                .collect::<Result<Vec<_>, StoreError>>()?;
+            reset(&boxes)
+        }
+        BoxCommand::Prune { dry_run } => {
+            let (text, report) = prune::boxes(*dry_run)?;
+            Ok(Answer::new(text, report))
         }
         BoxCommand::Create(args) => create(store, args, json),
     }
@@ -157,6 +162,23 @@ fn pull(store: &Store, args: &PullArgs, json: bool) -> Result<Answer> {
         )?);
     }
     Ok(made(&pulled))
+}
+
+/// `box reset`.
+fn reset(boxes: &[InstalledBox]) -> Result<Answer> {
+    let mut text = String::new();
+    let mut rows = Vec::new();
+    for installed in boxes {
+        let name = &installed.info.name;
+        let was_changed = in_place::reset(installed)?;
+        text += &if was_changed {
+            format!("{name}: as it was installed again\n")
+        } else {
+            format!("{name}: no build has written into its disk\n")
+        };
+        rows.push(json!({ "name": name, "was_changed": was_changed }));
+    }
+    Ok(Answer::new(text, json!({ "boxes": rows })))
 }
 
 /// `box import`.

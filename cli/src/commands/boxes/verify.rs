@@ -5,6 +5,7 @@ use std::fs::File;
 use boxbuild_boxes::store::{InstalledBox, Store, StoreError};
 use boxbuild_host::digest::sha256;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_host::units::date;
 use serde_json::json;
 
 use super::answer::Answer;
@@ -34,12 +35,19 @@ pub(super) fn verify(store: &Store, names: &[String]) -> Result<Answer> {
     let mut text = String::new();
     let mut bad = Vec::new();
     let mut rows = Vec::new();
+    let mut damaged = false;
     for name in &names {
         progress.begin(&format!("verify {name}"));
-        let problems = match store.get_for(name, None) {
+        let mut written_into = Vec::new();
+        let mut problems = match store.get_for(name, None) {
             Err(error) => vec![error.to_string()],
-            Ok(installed) => problems(&installed, &mut progress)?,
+            Ok(installed) => {
+                written_into.extend(written(&installed));
+                problems(&installed)?
+            }
         };
+        damaged |= !problems.is_empty();
+        problems.splice(0..0, written_into);
         progress.finish(problems.is_empty());
         rows.push(json!({ "name": name, "good": problems.is_empty(), "problems": problems }));
         if problems.is_empty() {
@@ -49,12 +57,12 @@ pub(super) fn verify(store: &Store, names: &[String]) -> Result<Answer> {
         }
     }
     let failure = (!bad.is_empty()).then(|| {
-        let error = anyhow::anyhow!(
-            "{}\nfetch a published box again with 'boxbuild box pull --force NAME'; create or \
-             import others again",
-            bad.join("\n")
-        );
-        Failure::new(ExitCode::HOST, error)
+        let mut message = bad.join("\n");
+        if damaged {
+            message += "\nfetch a published box again with 'boxbuild box pull --force NAME'; create or \
+                        import others again";
+        }
+        Failure::new(ExitCode::HOST, anyhow::anyhow!(message))
     });
     Ok(Answer {
         failure,
@@ -62,18 +70,22 @@ pub(super) fn verify(store: &Store, names: &[String]) -> Result<Answer> {
     })
 }
 
+/// What is wrong with a box into whose disk builds have written.
+fn written(installed: &InstalledBox) -> Option<String> {
+    let since = installed.changed?;
+    Some(format!(
+        "builds with --no-snapshot have written into its disk since {}, which no checksum covers: \
+         'boxbuild box reset {}' undoes that",
+        date(since),
+        installed.info.name
+    ))
+}
+
 /// Returns what is wrong with the files of a box.
 #[expect(clippy::disallowed_methods, reason = "files of the box store")]
-fn problems(installed: &InstalledBox, progress: &mut Progress) -> Result<Vec<String>> {
+fn problems(installed: &InstalledBox) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for file in installed.info.files() {
-        if installed.changed.is_some() && *file == installed.info.disk {
-            progress.note(&format!(
-                "{} is written in place (--no-snapshot) and has no checksum",
-                file.name
-            ));
-            continue;
-        }
         let path = installed.path(file);
         let (_, found) = File::open(&path)
             .and_then(|mut file| sha256(&mut file))

@@ -8,7 +8,7 @@ use boxbuild_host::error::IoError;
 use super::apt::Mirror;
 use super::emulation::Emulation;
 use super::root_tree::RootTree;
-use super::{artifacts, kiwi};
+use super::{artifacts, kiwi, mirror};
 use crate::source::box_source::{BoxSource, MakeBox, Making, Target};
 use crate::source::command::Workshop;
 use crate::source::contents::{BoxContents, FileNames};
@@ -120,6 +120,9 @@ impl DebianBox {
         fs::create_dir(&workshop.dir).map_err(IoError::on("write", &workshop.dir))?;
         let names = FileNames::of(self.arch);
 
+        making.reporter.begin("check the mirror");
+        mirror::check(mirror, self.suite, &workshop)?;
+
         making.reporter.begin("fetch KIWI");
         kiwi::fetch(&workshop, &self.kiwi, self.python, self.arch)?;
 
@@ -174,6 +177,9 @@ impl BoxSource for DebianBox {
     }
 
     fn prepare(&self) -> Result<MakeBox<'_>, SourceError> {
+        if let Some(mirror) = &self.mirror {
+            mirror::check_address(mirror)?;
+        }
         let host = check_host_for(self.arch)?;
         let emulation = Emulation::find(&host, self.arch)?;
         let mirror = match &self.mirror {
