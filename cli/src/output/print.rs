@@ -171,6 +171,8 @@ mod tests {
         let (message, hint) = of(&["--box", "x", "--box-memry", "4G"]);
         assert_eq!(message, "unexpected argument '--box-memry' found");
         assert_eq!(hint.unwrap(), "a similar argument exists: '--box-memory'");
+        let (_, hint) = of(&["shell", "--json"]);
+        assert_eq!(hint, None, "-- means something else here");
         let (message, hint) = of(&["box", "create"]);
         assert_eq!(
             message,
