@@ -73,8 +73,9 @@ pub(crate) enum Command {
     ///
     /// The disk is as the build left it. Changes are discarded; folders of the host are read-only.
     Shell(ShellArgs),
-    /// Remove kept builds, and what else can go: unused files of the box store, the cache. Without an
-    /// option, it shows all of that, and asks.
+    /// Remove kept builds, unused files of the box store, the cache.
+    ///
+    /// Without an option, it shows all of that, and asks.
     Prune(PruneArgs),
     /// Print the completion script for a shell.
     Completions(CompletionsArgs),

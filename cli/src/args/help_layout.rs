@@ -73,13 +73,15 @@ pub(super) fn arrange(command: Command) -> Command {
                 Some((heading, _)) => arg.help_heading(*heading),
                 None => arg,
             };
-            let Some((_, short)) = short else {
-                return arg.hide_short_help(true);
-            };
+            // Manual pages have the long help only, where the short one is hidden.
             let long = arg.get_long_help().or(arg.get_help()).cloned();
-            match long {
-                Some(long) => arg.help(*short).long_help(long),
-                None => arg.help(*short),
+            let arg = match long {
+                Some(long) => arg.long_help(long),
+                None => arg,
+            };
+            match short {
+                Some((_, short)) => arg.help(*short),
+                None => arg.hide_short_help(true),
             }
         })
 }

@@ -135,6 +135,18 @@ mod tests {
         ] {
             assert!(page.contains(text), "{text} is not in {page}");
         }
+        for arg in args::command()
+            .get_arguments()
+            .filter(|arg| !arg.is_hide_set())
+        {
+            let help = arg.get_long_help().unwrap_or_default().to_string();
+            let word = help.split_whitespace().next().unwrap_or_default();
+            let name = arg.get_long().unwrap_or_default().replace('-', "\\-");
+            let after = page.split(&format!("\\-\\-{name}\\fR")).nth(1);
+            let after = after.unwrap_or_default().split(".TP").next();
+            let has_help = after.is_some_and(|after| after.contains(word));
+            assert!(has_help, "{name}: {word} is not in the page");
+        }
         let page = read(dir.path(), "boxbuild-batch-file.5");
         assert!(page.contains("[[override]]"), "{page}");
     }
