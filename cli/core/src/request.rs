@@ -128,6 +128,8 @@ impl BuildRequest {
 pub struct KiwiOptions {
     /// The words for the kiwi-ng in the box.
     pub forwarded: Vec<OsString>,
+    /// The profiles.
+    pub profiles: Vec<OsString>,
     /// The image type.
     pub image_type: Option<OsString>,
     /// Name of the description file below the description folder.

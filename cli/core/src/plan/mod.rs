@@ -5,6 +5,7 @@ mod describe;
 mod error;
 mod folders;
 pub mod image_types;
+pub mod inspected;
 mod json;
 mod options;
 mod proxies;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxbuild_boxes::store::InstalledBox;
+use boxbuild_engine::podman::KernelNeeds;
 use boxbuild_engine::{Allowed, EngineChoice, MountTag, Network, Policy, Reach, Share};
 use boxbuild_protocol::share::{BUNDLE_TAG, DESCRIPTION_TAG};
 use serde::Serialize;
@@ -115,6 +117,9 @@ pub struct Plan {
     pub fetch: Fetch,
     /// Image types that the build may come to.
     pub image_types: ImageTypes,
+    /// What the kernel under a container must have for them.
+    #[serde(skip)]
+    pub kernel_needs: KernelNeeds,
     /// Ends the build after this time.
     #[serde(rename = "timeout_seconds", serialize_with = "json::seconds")]
     pub timeout: Option<Duration>,
@@ -171,11 +176,11 @@ impl Plan {
         let shared = request.shared_path.as_deref();
         let host_paths = HostPaths::new(shared, &request.build.host_paths, runs_as)
             .map_err(PlanError::Option)?;
-        let image_types = ImageTypes::of(
-            request.kiwi.image_type.as_deref(),
-            &folders.description,
-            request.kiwi.description_file.as_deref(),
-        );
+        notes.extend(folders.inspected.check_for(request, info)?);
+        let described = folders.inspected.description();
+        let target = inspected::target(request, Some(info));
+        let image_types = ImageTypes::of(described, &target);
+        let kernel_needs = image_types::kernel_needs(described, &target);
         let log = request.kiwi.copy_log_to.as_deref();
         Ok(Plan {
             runs_as,
@@ -183,6 +188,7 @@ impl Plan {
             fips: request.fips,
             nested: request.nested,
             image_types,
+            kernel_needs,
             description: folders.description,
             description_rw: request.description_rw,
             target_dir: folders.target_dir,
