@@ -22,6 +22,9 @@ pub struct BoxFile {
     pub content: &'static str,
 }
 
+/// The program that checks a description with the box's kiwi, to be written to [`paths::PROGRAM`].
+pub const CHECK: &str = include_str!("../guest/check.py");
+
 /// Name of the systemd unit that runs a build. It must be enabled in the box.
 pub const UNIT: &str = "boxbuild-kiwi.service";
 
@@ -201,6 +204,8 @@ pub struct ContainerBuild {
     pub name: String,
     /// User and group of the results, as IDs in the container's user namespace.
     pub owner: (u32, u32),
+    /// The description is only checked: [`CHECK`] runs in the place of kiwi.
+    pub check_only: bool,
 }
 
 impl ContainerBuild {
@@ -213,7 +218,7 @@ impl ContainerBuild {
     /// Names and contents of the files.
     pub fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
         let (uid, gid) = self.owner;
-        vec![
+        let mut files = vec![
             (Self::SCRIPT, include_bytes!("../guest/container").to_vec()),
             ("nosync", include_bytes!("../guest/nosync").to_vec()),
             (kiwi_patch::FILE, kiwi_patch::PROGRAM.as_bytes().to_vec()),
@@ -221,7 +226,11 @@ impl ContainerBuild {
             ("env", env_file(&self.environment)),
             ("name", format!("{}\n", self.name).into_bytes()),
             ("owner", format!("{uid}:{gid}\n").into_bytes()),
-        ]
+        ];
+        if self.check_only {
+            files.push(("program", CHECK.as_bytes().to_vec()));
+        }
+        files
     }
 }
 

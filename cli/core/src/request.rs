@@ -44,6 +44,8 @@ pub struct BuildRequest {
     pub keep_failed: bool,
     /// The box stays after the build, with a shell on the user's terminal.
     pub debug: bool,
+    /// The description is checked in the box, and nothing is built.
+    pub check_only: bool,
     /// The plan is only shown, never carried out.
     pub dry_run: bool,
     /// Network of the guest.
@@ -97,6 +99,7 @@ impl BuildRequest {
             in_place: false,
             keep_failed: true,
             debug: false,
+            check_only: false,
             dry_run: false,
             network: Network::User,
             allow: Vec::new(),

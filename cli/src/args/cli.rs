@@ -8,6 +8,7 @@ use super::batch::BatchArgs;
 use super::bench::BenchArgs;
 use super::boxes::BoxCommand;
 use super::build::BuildOptions;
+use super::description::{CheckArgs, InfoArgs};
 use super::examples;
 use super::failed_builds::{LogsArgs, ShellArgs};
 use super::generate::What;
@@ -52,6 +53,11 @@ pub(crate) enum Command {
     /// Create, fetch, import, list, check and remove boxes.
     #[command(subcommand)]
     Box(BoxCommand),
+    /// Check a description: on this host, and with --box also in a box, without building it. Build
+    /// arguments such as --set-repo stand after --.
+    Check(CheckArgs),
+    /// Show what is in a description: profiles, types, repositories, packages, users.
+    Info(InfoArgs),
     /// Check whether this host has what builds need, and how to get what is missing.
     Doctor,
     /// Run many builds from one file, several at once.

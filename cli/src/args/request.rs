@@ -44,6 +44,7 @@ impl BuildOptions {
             in_place: self.no_snapshot,
             keep_failed: self.keep_failed,
             debug: self.box_debug,
+            check_only: false,
             dry_run: self.dry_run,
             network: self.network,
             allow: self.allow.clone(),

@@ -372,11 +372,15 @@ pub(super) fn look_out(interrupt: &Interrupt, json: bool) -> Result<Watchdog> {
 /// Starts a watchdog for a build. It ends the process in words; what is left behind goes as it does
 /// after SIGKILL.
 fn watchdog(build: &Build<'_>, runner: Runner<'_>, stop: StopCheck) -> Result<Watchdog> {
+    watch(stop, runner, build.options.json)
+}
+
+/// The same, whatever the box runs for.
+pub(super) fn watch(stop: StopCheck, runner: Runner<'_>, json: bool) -> Result<Watchdog> {
     let grace = match runner {
         Runner::Machine(_) => GRACE,
         Runner::Container(_) => GRACE_OF_CONTAINER,
     };
-    let json = build.options.json;
     Watchdog::start(stop, grace, move |stopped| forced_end(stopped, json))
         .host_context(|| "cannot start a thread")
 }

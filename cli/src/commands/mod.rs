@@ -5,6 +5,7 @@ mod bench;
 mod boxes;
 mod build;
 mod confinement;
+mod description;
 mod doctor;
 mod failed_builds;
 mod forced_end;
@@ -34,6 +35,11 @@ pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
 fn dispatch(invocation: &Invocation) -> ExitCode {
     let result = match &invocation.cli.command {
         Some(Command::Box(command)) => boxes::run(command),
+        Some(Command::Check(args)) => {
+            let build_args = invocation.build_args.as_deref().unwrap_or_default();
+            description::check(args, build_args)
+        }
+        Some(Command::Info(args)) => description::info(args),
         Some(Command::Doctor) => doctor::run(),
         Some(Command::Batch(args)) => batch::run(args),
         Some(Command::Bench(args)) => bench::run(args),

@@ -40,7 +40,10 @@ impl Folders {
 }
 
 /// Returns the absolute path of the description folder, without links.
-pub(super) fn description_folder(path: &Path) -> Result<PathBuf, PlanError> {
+///
+/// # Errors
+/// Fails if there is no such folder.
+pub fn description_folder(path: &Path) -> Result<PathBuf, PlanError> {
     let problem = |problem: String| PlanError::Description {
         path: path.to_owned(),
         problem,

@@ -32,7 +32,7 @@ use crate::ssh::Ssh;
 
 pub use boot::BootChoice;
 pub use error::PlanError;
-pub use folders::Folders;
+pub use folders::{Folders, description_folder};
 pub use image_types::ImageTypes;
 pub use report::{PlanReport, ResolvedEngine};
 
@@ -94,6 +94,9 @@ pub struct Plan {
     pub keep_failed: bool,
     /// The box stays after the build, with a shell on the user's terminal.
     pub debug: bool,
+    /// The description is checked in the box, and nothing is built.
+    #[serde(skip)]
+    pub check_only: bool,
     /// Network of the guest.
     #[serde(serialize_with = "json::network")]
     pub network: Network,
@@ -213,6 +216,7 @@ impl Plan {
             },
             keep_failed: request.keep_failed && !runs_as.is_container(),
             debug: request.debug,
+            check_only: request.check_only,
             network,
             engine: options::engine(request)?,
             machine_type: request.machine_type.clone(),
