@@ -22,6 +22,7 @@ use boxbuild_host::stop::StopCheck;
 use boxbuild_host::watchdog::Watchdog;
 
 use super::forced_end::{GRACE, forced_end};
+use super::look::Look;
 use super::{confinement, signals};
 use crate::args::{BuildOptions, Invocation};
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
@@ -56,6 +57,9 @@ pub(super) fn run(invocation: &Invocation) -> ExitCode {
 fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
     let interrupt = signals::take_over()?;
     let options = &invocation.cli.build;
+    // Folders may be on a file system whose server is gone: nothing but the end of the process ends
+    // a call that waits for it.
+    let looking = Look::begin(&interrupt, options.json)?;
     let request = invocation.request()?;
     let host = HostFacts::of_process();
     let build = Build {
@@ -66,12 +70,10 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
         confinement::require()?;
     }
     if options.dry_run {
-        let _looking = look_out(&interrupt, options.json)?;
-        return build.run(&Resolved::preview(&request, &host)?);
+        let resolved = Resolved::preview(&request, &host)?;
+        drop(looking);
+        return build.run(&resolved);
     }
-    // Folders may be on a file system whose server is gone: nothing but the end of the process ends
-    // a call that waits for it.
-    let looking = look_out(&interrupt, options.json)?;
     // What can be refused is refused before anything is fetched. If there is no preview, the fetch
     // below either succeeds or fails with an error that says more.
     match Resolved::preview(&request, &host) {
@@ -355,18 +357,6 @@ impl<'a> Attempts<'a> {
             Outcome::Failed(failure) => ExitCode::of_run(failure.reason.exit_code()),
         })
     }
-}
-
-/// How long a look at the folders of the user may take after a request to stop.
-const GRACE_OF_A_LOOK: Duration = Duration::from_secs(1);
-
-/// Starts a watchdog for the time in which nothing has been started yet.
-pub(super) fn look_out(interrupt: &Interrupt, json: bool) -> Result<Watchdog> {
-    let stop = StopCheck::new(interrupt, None);
-    Watchdog::start(stop, GRACE_OF_A_LOOK, move |stopped| {
-        forced_end(stopped, json);
-    })
-    .host_context(|| "cannot start a thread")
 }
 
 /// Starts a watchdog for a build. It ends the process in words; what is left behind goes as it does

@@ -10,6 +10,7 @@ mod doctor;
 mod failed_builds;
 mod forced_end;
 mod generate;
+mod look;
 mod signals;
 
 use std::ffi::OsString;

@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::{deep, info, text};
 use crate::args::CheckArgs;
-use crate::commands::{build, signals};
+use crate::commands::look::Look;
+use crate::commands::signals;
 use crate::exit_code::{ExitCode, HostContext, Result};
 use crate::output::json::print_document;
 use crate::output::print::{print_line, print_text};
@@ -24,13 +25,13 @@ pub(in crate::commands) fn check(
     build_args: &[std::ffi::OsString],
 ) -> Result<ExitCode> {
     let interrupt = signals::take_over()?;
+    let looking = Look::begin(&interrupt, args.json)?;
     let scratch = tempfile::Builder::new()
         .prefix("boxbuild-check-")
         .tempdir()
         .host_context(|| "cannot make a folder for temporary files")?;
     let target = scratch.path().join("found");
     let request = args.request(build_args, &target)?;
-    let looking = build::look_out(&interrupt, args.json)?;
     let inspection = info::inspect(&request)?;
     drop(looking);
     let mut findings = inspection.findings;

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::text;
 use crate::args::InfoArgs;
-use crate::commands::{build, signals};
+use crate::commands::look::Look;
+use crate::commands::signals;
 use crate::exit_code::{ExitCode, Result};
 use crate::output::json::print_document;
 use crate::output::print::{print_line, print_text};
@@ -24,7 +25,7 @@ struct Document<'a> {
 /// Shows a description.
 pub(in crate::commands) fn info(args: &InfoArgs) -> Result<ExitCode> {
     let interrupt = signals::take_over()?;
-    let _looking = build::look_out(&interrupt, args.json)?;
+    let _looking = Look::begin(&interrupt, args.json)?;
     let request = args.request();
     let inspection = inspect(&request)?;
     let target = inspected::target(&request, None);
