@@ -16,6 +16,7 @@
 
 mod batch;
 mod boot;
+mod check;
 mod confinement;
 mod container;
 mod failure;
@@ -59,6 +60,7 @@ const ALL: &[&[Test]] = &[
     shares::TESTS,
     success::TESTS,
     boot::TESTS,
+    check::TESTS,
     failure::TESTS,
     confinement::TESTS,
     interrupt::TESTS,

@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Box(BoxCommand),
     /// Check a description: on this host, and with --box also in a box, without building it. Build
     /// arguments such as --set-repo stand after --.
-    Check(CheckArgs),
+    Check(Box<CheckArgs>),
     /// Show what is in a description: profiles, types, repositories, packages, users.
     Info(InfoArgs),
     /// Check whether this host has what builds need, and how to get what is missing.
