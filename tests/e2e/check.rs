@@ -28,7 +28,7 @@ fn check(sandbox: &Sandbox, front: &[&str]) -> ProcessOutput {
 fn a_check_tells_what_the_box_finds() {
     let sandbox = Sandbox::new("echo kiwi ran >/bundle/kiwi");
     let found = r#"[{"severity": "error", "text": "no repository has the package x", "line": 7},
-        {"severity": "note", "text": "a note\\u001b[31m", "line": null}]"#;
+        {"severity": "note", "text": "a note\u001b[31m", "line": null}]"#;
     python(
         &sandbox,
         &format!("test -s \"$1\" && echo '{found}' >/bundle/check.json && echo \"$*\" >&2"),
@@ -56,7 +56,9 @@ fn a_check_tells_what_the_box_finds() {
     );
     check(&sandbox, &[]).expect(1, &["KiwiTypeNotFound: no such type"]);
     python(&sandbox, "echo '[]' >/bundle/check.json");
-    check(&sandbox, &[]).expect(0, &["find nothing that would end a build"]);
+    let output = check(&sandbox, &[]);
+    output.expect(0, &[]);
+    assert!(output.stdout.contains("find nothing"), "{output:?}");
     // A box that does not answer is none that finds nothing.
     python(&sandbox, "exit 0");
     assert_ne!(check(&sandbox, &[]).code, 0);
