@@ -206,6 +206,8 @@ pub struct ContainerBuild {
     pub owner: (u32, u32),
     /// The description is only checked: [`CHECK`] runs in the place of kiwi.
     pub check_only: bool,
+    /// The container stays after the build until it is told to end.
+    pub shell: bool,
 }
 
 impl ContainerBuild {
@@ -218,7 +220,8 @@ impl ContainerBuild {
     /// Names and contents of the files.
     pub fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
         let (uid, gid) = self.owner;
-        let mut files = vec![
+        let shell = self.shell.then(|| ("shell", Vec::new()));
+        let files = vec![
             (Self::SCRIPT, include_bytes!("../guest/container").to_vec()),
             ("nosync", include_bytes!("../guest/nosync").to_vec()),
             (kiwi_patch::FILE, kiwi_patch::PROGRAM.as_bytes().to_vec()),
@@ -227,10 +230,10 @@ impl ContainerBuild {
             ("name", format!("{}\n", self.name).into_bytes()),
             ("owner", format!("{uid}:{gid}\n").into_bytes()),
         ];
-        if self.check_only {
-            files.push(("program", CHECK.as_bytes().to_vec()));
-        }
-        files
+        let program = self
+            .check_only
+            .then(|| ("program", CHECK.as_bytes().to_vec()));
+        files.into_iter().chain(shell).chain(program).collect()
     }
 }
 

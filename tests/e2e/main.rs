@@ -17,6 +17,8 @@
 mod batch;
 mod boot;
 mod check;
+mod clock;
+mod command_line;
 mod confinement;
 mod container;
 mod failure;
@@ -61,10 +63,12 @@ const ALL: &[&[Test]] = &[
     success::TESTS,
     boot::TESTS,
     check::TESTS,
+    clock::TESTS,
     failure::TESTS,
     confinement::TESTS,
     interrupt::TESTS,
     input::TESTS,
+    command_line::TESTS,
     network::TESTS,
     in_place::TESTS,
     several::TESTS,

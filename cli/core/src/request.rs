@@ -46,8 +46,6 @@ pub struct BuildRequest {
     pub debug: bool,
     /// The description is checked in the box, and nothing is built.
     pub check_only: bool,
-    /// The plan is only shown, never carried out.
-    pub dry_run: bool,
     /// Network of the guest.
     pub network: Network,
     /// Nothing but these is reached over it, if there are any.
@@ -100,7 +98,6 @@ impl BuildRequest {
             keep_failed: true,
             debug: false,
             check_only: false,
-            dry_run: false,
             network: Network::User,
             allow: Vec::new(),
             ssh: None,
@@ -120,6 +117,7 @@ impl BuildRequest {
                 target_dir,
                 rest: Vec::new(),
                 host_paths: Vec::new(),
+                notes: Vec::new(),
             },
             notes: Vec::new(),
         }

@@ -60,6 +60,7 @@ fn failed(failure: &Failure, plan: &Plan) -> BuildOutcome {
     });
     BuildOutcome::Failed {
         reason: failure.reason.word().to_owned(),
+        phase: failure.phase.map(|phase| phase.name().to_owned()),
         message: redacted(&failure.reason.to_string()),
         // kiwi logs the addresses of its repositories.
         last_lines: failure

@@ -50,6 +50,7 @@ pub(super) fn make(
                     name: name.to_owned(),
                     owner,
                     check_only: *check_only,
+                    shell: container.shell,
                 };
                 for (name, content) in build.files() {
                     fs::write(inside.join(name), content)?;

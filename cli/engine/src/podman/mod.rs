@@ -19,6 +19,7 @@ mod process;
 mod program;
 mod reaper;
 mod runner;
+mod shell;
 
 pub use container::{Container, Guest, Mode, Mount, check_place};
 pub use error::ContainerError;

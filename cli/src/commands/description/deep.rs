@@ -5,6 +5,7 @@ use std::io::Read;
 use boxbuild_boxes::source::published;
 use boxbuild_boxes::store::Store;
 use boxbuild_core::boot::{Boot, RunsAs};
+use boxbuild_core::boot_history::BootHistory;
 use boxbuild_core::held_folders::HeldFolders;
 use boxbuild_core::host_facts::HostFacts;
 use boxbuild_core::plan::{Folders, Plan};
@@ -67,13 +68,13 @@ pub(super) fn look(
     };
     let installed = published::ensure(&store, &pull, interrupt, &mut progress)?;
     let resolved = Resolved::with_box(request, &host, folders, installed)?;
-    let plan = resolved.plan(resolved.choice().first())?;
+    let mut plan = resolved.plan(resolved.choice().first())?;
     // The notes of the plan are findings here, those of the host's look among them.
     let mut found = Found {
         findings: Vec::new(),
         came_to_an_end: false,
     };
-    let info = &plan.installed.info;
+    let info = &plan.installed.info.clone();
     let run = match plan.runs_as {
         RunsAs::Container(mode) => {
             let mut podman = Podman::find(mode, info.arch, None)?;
@@ -84,8 +85,11 @@ pub(super) fn look(
         }
         RunsAs::Machine(Boot::Fast) => {
             let selected = boxbuild_engine::select(plan.engine, info.arch)?;
-            let runner = Runner::Machine(selected.engine.as_ref());
-            carry_out(&plan, runner, interrupt, &mut progress)?
+            let engine = selected.engine.as_ref();
+            let level = BootHistory::of(info, engine.name()).cpu_level();
+            plan = plan.with_processor(engine.processor());
+            plan.cpu_level = level;
+            carry_out(&plan, Runner::Machine(engine), interrupt, &mut progress)?
         }
         RunsAs::Machine(Boot::Compat) => {
             let error = anyhow::anyhow!(
@@ -131,10 +135,10 @@ fn carry_out(
 fn conclude(run: &Run, plan: &Plan, place: &Place, found: &mut Found) -> Result<()> {
     match &run.outcome {
         Outcome::Failed(failure) => {
-            let code = failure.reason.exit_code();
-            if code != ExitCode::BUILD_FAILED.number() {
+            let code = ExitCode::from(failure.reason.exit());
+            if code != ExitCode::BUILD_FAILED {
                 let error = anyhow::anyhow!("{}", failure.reason);
-                return Err(Failure::new(ExitCode::of_run(code), error));
+                return Err(Failure::new(code, error));
             }
             found
                 .findings
