@@ -9,6 +9,7 @@ use super::bench::BenchArgs;
 use super::boxes::BoxCommand;
 use super::build::BuildOptions;
 use super::completions::{CompleteArgs, CompletionsArgs};
+use super::description::{CheckArgs, InfoArgs};
 use super::examples;
 use super::failed_builds::{LogsArgs, PruneArgs, ShellArgs};
 use super::generate::What;
@@ -47,6 +48,14 @@ pub(crate) enum Command {
         #[arg(long, global = true)]
         json: bool,
     },
+    /// Check a description without building it.
+    ///
+    /// On this host, and with --box also in a box. Build arguments such as --set-repo stand after --.
+    Check(Box<CheckArgs>),
+    /// Show what is in a description.
+    ///
+    /// Profiles, types, repositories, packages, users, and what KIWI would build.
+    Info(InfoArgs),
     /// Check whether this host has what builds need.
     ///
     /// Says how to get what is missing. Ends with 0 if a build can run, else with 3.

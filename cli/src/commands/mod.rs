@@ -6,12 +6,14 @@ mod boxes;
 mod build;
 mod completions;
 mod confinement;
+mod description;
 mod doctor;
 mod failed_builds;
 mod forced_end;
 mod generate;
 mod help;
 mod kiwi_ng;
+mod look;
 mod preflight;
 mod prune;
 mod signals;
@@ -45,6 +47,11 @@ pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
 fn dispatch(invocation: &Invocation, wants_json: bool) -> ExitCode {
     let result = match &invocation.cli.command {
         Some(Command::Box { command, json }) => boxes::run(command, *json),
+        Some(Command::Check(args)) => {
+            let build_args = invocation.build_args.as_deref().unwrap_or_default();
+            description::check(args, build_args)
+        }
+        Some(Command::Info(args)) => description::info(args),
         Some(Command::Doctor { json }) => doctor::run(*json),
         Some(Command::Batch(args)) => batch::run(args),
         Some(Command::Bench(args)) => bench::run(args),
