@@ -193,8 +193,9 @@ mod tests {
     #[test]
     fn profiles_of_the_description_are_completed() {
         let dir = tempfile::tempdir().unwrap();
-        let xml = "<image><profiles><profile name=\"Live\" description=\"x\"/>\
-                   <profile description=\"y\" name='Disk'/></profiles></image>";
+        let xml = "<image schemaversion=\"8.3\" name=\"x\"><profiles><profile name=\"Live\" description=\"x\"/>\
+                   <profile description=\"y\" name='Disk'/></profiles>\
+                   <preferences><type image=\"tbz\"/><type image=\"oem\"/></preferences></image>";
         std::fs::write(dir.path().join("config.xml"), xml).unwrap();
         let line = [
             "boxbuild",
@@ -207,9 +208,19 @@ mod tests {
             dir.path().to_str().unwrap(),
         ]
         .map(OsString::from);
-        let found = candidates(CompletionShell::Fish, &line, 2);
-        let found: Vec<&str> = found.iter().map(|found| found.value.as_str()).collect();
-        assert_eq!(found, ["Disk", "Live"]);
+        let of = |line: &[OsString], index| {
+            let found = candidates(CompletionShell::Fish, line, index);
+            let found = found.into_iter().map(|found| found.value);
+            found.collect::<Vec<String>>()
+        };
+        assert_eq!(of(&line, 2), ["Live", "Disk"]);
+        let mut info = vec![OsString::from("boxbuild"), OsString::from("info")];
+        info.push(dir.path().into());
+        info.extend(["--profile", "L"].map(OsString::from));
+        assert_eq!(of(&info, 4), ["Live"]);
+        let types = ["boxbuild", "--type", "", "--", "--description"].map(OsString::from);
+        let types = [&types[..], &[dir.path().into()]].concat();
+        assert_eq!(of(&types, 2), ["oem", "tbz"]);
     }
 
     #[test]
