@@ -22,6 +22,9 @@ pub struct BoxFile {
     pub content: &'static str,
 }
 
+/// The program that checks a description with the box's kiwi, to be written to [`paths::PROGRAM`].
+pub const CHECK: &str = include_str!("../guest/check.py");
+
 /// Name of the systemd unit that runs a build. It must be enabled in the box.
 pub const UNIT: &str = "boxbuild-kiwi.service";
 
@@ -201,6 +204,8 @@ pub struct ContainerBuild {
     pub name: String,
     /// User and group of the results, as IDs in the container's user namespace.
     pub owner: (u32, u32),
+    /// The description is only checked: [`CHECK`] runs in the place of kiwi.
+    pub check_only: bool,
     /// The container stays after the build until it is told to end.
     pub shell: bool,
 }
@@ -225,7 +230,10 @@ impl ContainerBuild {
             ("name", format!("{}\n", self.name).into_bytes()),
             ("owner", format!("{uid}:{gid}\n").into_bytes()),
         ];
-        files.into_iter().chain(shell).collect()
+        let program = self
+            .check_only
+            .then(|| ("program", CHECK.as_bytes().to_vec()));
+        files.into_iter().chain(shell).chain(program).collect()
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod batch;
 mod boot;
+mod check;
 mod clock;
 mod command_line;
 mod confinement;
@@ -61,6 +62,7 @@ const ALL: &[&[Test]] = &[
     shares::TESTS,
     success::TESTS,
     boot::TESTS,
+    check::TESTS,
     clock::TESTS,
     failure::TESTS,
     confinement::TESTS,

@@ -127,7 +127,7 @@ impl Classify for BuildArgsError {
 fn hint(nearest: &Option<&'static str>) -> String {
     match nearest {
         Some(option) => format!("; did you mean {option}?"),
-        None => String::from("; see 'kiwi-ng system build --help'"),
+        None => String::from("; 'boxbuild help build-args' lists them"),
     }
 }
 

@@ -53,6 +53,7 @@ impl BuildOptions {
             in_place: self.no_snapshot && machine,
             keep_failed: self.keep_failed,
             debug: self.box_debug,
+            check_only: false,
             network: self.network,
             allow: self.allow.clone(),
             ssh: self
@@ -75,6 +76,7 @@ impl BuildOptions {
             fetch: self.fetch.policy(),
             kiwi: KiwiOptions {
                 forwarded: self.kiwi.forwarded(),
+                profiles: self.kiwi.profile.clone(),
                 image_type: self.kiwi.image_type().map(OsStr::to_owned),
                 description_file: self.kiwi.kiwi_file.clone().map(PathBuf::from),
                 copy_log_to: self.kiwi.copy_log_to().map(Path::to_owned),

@@ -62,16 +62,18 @@ fn a_box_may_be_named_kiwi_in_box_commands() {
     assert!(invocation.build_args.is_none());
     assert!(matches!(
         invocation.cli.command,
-        Some(Command::Box(BoxCommand::Info { name, .. })) if name == "kiwi"
+        Some(Command::Box { command: BoxCommand::Info { name, .. }, .. }) if name == "kiwi"
     ));
 }
 
 #[test]
 fn help_is_a_word_of_kiwi_ng() {
-    for line in ["system boxbuild help", "system boxbuild --help", "help"] {
-        let error = parse(words(line)).expect_err(line);
-        assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp, "{line}");
-        assert!(error.to_string().contains("--box-memory"), "{line}");
+    let error = parse(words("system boxbuild --help")).unwrap_err();
+    assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp);
+    assert!(error.to_string().contains("--box-memory"));
+    for line in ["system boxbuild help", "help"] {
+        let command = parse(words(line)).expect(line).cli.command;
+        assert!(matches!(command, Some(Command::Help { words }) if words.is_empty()));
     }
 }
 

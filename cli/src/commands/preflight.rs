@@ -155,6 +155,7 @@ impl Preflight {
                 (plan, Some(history))
             }
             Carrier::Container(_) => {
+                plan.kernel_needs.check()?;
                 container_image(&plan)?;
                 (plan, None)
             }

@@ -1,7 +1,7 @@
 //! Builds in containers under the real podman.
 
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,6 +19,7 @@ crate::tests! {
     Podman:
         a_container_builds_with_any_bytes_in_arguments_and_paths,
         a_failed_container_publishes_nothing,
+        boxroot_of_a_container_belongs_to_root,
         a_full_target_of_a_container_is_told,
         the_image_of_an_older_box_goes,
         a_container_sees_what_the_build_names,
@@ -68,6 +69,36 @@ fn a_container_builds_with_any_bytes_in_arguments_and_paths() {
     assert!(log.contains(&format!("<{odd}>")), "{log}");
     assert_own(&target);
     sandbox.assert_nothing_left();
+}
+
+/// As in a machine; in a rootless container, the user of the host is root, and others are nobody.
+fn boxroot_of_a_container_belongs_to_root() {
+    let sandbox = ContainerSandbox::new();
+    let script = "{ probe; readlink /usr/bin; stat -c '%u:%g %a' /bin/probe /etc/mine /etc/own; } >/bundle/seen";
+    sandbox.describe("image", "tbz", script);
+    let boxroot = sandbox.path("image/boxroot");
+    fs::create_dir_all(boxroot.join("usr/bin")).unwrap();
+    fs::create_dir(boxroot.join("etc")).unwrap();
+    fs::write(boxroot.join("usr/bin/probe"), "#!/bin/sh\necho found\n").unwrap();
+    for (name, mode, owner) in [
+        ("usr/bin/probe", 0o755, 12345),
+        ("etc/mine", 0o644, 1000),
+        ("etc/own", 0o600, 0),
+    ] {
+        let path = boxroot.join(name);
+        if name.starts_with("etc") {
+            fs::write(&path, "").unwrap();
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::lchown(&path, Some(owner), Some(owner)).unwrap();
+        }
+    }
+    sandbox.build("image", "out").expect(0, &[]);
+    assert_eq!(
+        sandbox.read("out/seen"),
+        "found\n../bin\n0:0 755\n0:0 644\n0:0 600\n"
+    );
 }
 
 fn a_container_stays_open_for_its_user() {

@@ -6,6 +6,7 @@ mod emulation;
 mod error;
 mod folders;
 pub mod image_types;
+pub mod inspected;
 mod json;
 mod memory;
 mod options;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxbuild_boxes::store::InstalledBox;
+use boxbuild_engine::podman::KernelNeeds;
 use boxbuild_engine::{
     Allowed, CpuLevel, EngineChoice, MountTag, Network, Policy, Processor, Reach, Share,
 };
@@ -36,7 +38,7 @@ use crate::ssh::Ssh;
 
 pub use boot::BootChoice;
 pub use error::PlanError;
-pub use folders::Folders;
+pub use folders::{Folders, description_folder};
 pub use image_types::ImageTypes;
 pub use report::{PlanReport, ResolvedEngine};
 
@@ -98,6 +100,9 @@ pub struct Plan {
     pub keep_failed: bool,
     /// The box stays after the build, with a shell on the user's terminal.
     pub debug: bool,
+    /// The description is checked in the box, and nothing is built.
+    #[serde(skip)]
+    pub check_only: bool,
     /// Network of the guest.
     #[serde(serialize_with = "json::network")]
     pub network: Network,
@@ -124,6 +129,9 @@ pub struct Plan {
     pub fetch: Fetch,
     /// Image types that the build may come to.
     pub image_types: ImageTypes,
+    /// What the kernel under a container must have for them.
+    #[serde(skip)]
+    pub kernel_needs: KernelNeeds,
     /// Ends the build after this time.
     #[serde(rename = "timeout_seconds", serialize_with = "json::seconds")]
     pub timeout: Option<Duration>,
@@ -192,11 +200,11 @@ impl Plan {
         let shared = request.shared_path.as_deref();
         let host_paths = HostPaths::new(shared, &request.build.host_paths, runs_as)
             .map_err(PlanError::Option)?;
-        let image_types = ImageTypes::of(
-            request.kiwi.image_type.as_deref(),
-            &folders.description,
-            request.kiwi.description_file.as_deref(),
-        );
+        notes.extend(folders.inspected.check_for(request, info)?);
+        let described = folders.inspected.description();
+        let target = inspected::target(request, Some(info));
+        let image_types = ImageTypes::of(described, &target);
+        let kernel_needs = image_types::kernel_needs(described, &target);
         let log = request.kiwi.copy_log_to.as_deref();
         Ok(Plan {
             runs_as,
@@ -204,6 +212,7 @@ impl Plan {
             fips: request.fips,
             nested: request.nested,
             image_types,
+            kernel_needs,
             description: folders.description,
             description_rw: request.description_rw,
             target_dir: folders.target_dir,
@@ -228,6 +237,7 @@ impl Plan {
             },
             keep_failed: request.keep_failed && !runs_as.is_container(),
             debug: request.debug,
+            check_only: request.check_only,
             network,
             engine: options::engine(request)?,
             machine_type: request.machine_type.clone(),

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use boxbuild_engine::{Forward, Machine, Network, Processor, RootDisk, Share};
 use boxbuild_firmware::cmdline::{self, CmdlineError, Crypto, FastCmdline};
-use boxbuild_firmware::guest::FastBoot;
+use boxbuild_firmware::guest::{CHECK, FastBoot};
 use boxbuild_protocol::boot_options::{BootOptions, KeepDisk, Shell};
 use boxbuild_protocol::kernel_args::FIPS;
+use boxbuild_protocol::paths::PROGRAM;
 use boxbuild_protocol::share::{Access, SharedFolder};
 
 use super::error::BuildError;
@@ -136,6 +137,9 @@ fn root_disk(plan: &Plan) -> RootDisk {
 /// The host's files that go with the initial ramdisk, and their contents.
 fn host_files(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>, BuildError> {
     let files = plan.host_paths.files.iter();
+    let check = plan
+        .check_only
+        .then(|| Ok((PathBuf::from(PROGRAM), CHECK.as_bytes().to_vec())));
     files
         .map(|path| match host_paths::read(path) {
             Ok(data) => Ok((path.clone(), data)),
@@ -144,6 +148,7 @@ fn host_files(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>, BuildError> {
                 source,
             }),
         })
+        .chain(check)
         .collect()
 }
 

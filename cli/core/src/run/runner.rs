@@ -103,6 +103,7 @@ fn container(plan: &Plan, output: &OutputDir<'_>) -> Result<Container, BuildErro
         _ => podman::Guest::Own {
             args: plan.kiwi_args.clone(),
             environment,
+            check_only: plan.check_only,
         },
     };
     Ok(Container {

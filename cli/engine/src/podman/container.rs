@@ -53,6 +53,8 @@ pub enum Guest {
         args: Vec<OsString>,
         /// See [`boxbuild_firmware::guest::ContainerBuild::environment`].
         environment: Vec<(String, OsString)>,
+        /// The description is only checked.
+        check_only: bool,
     },
     /// The image's entry point, which reads `/container.cmdline`.
     Published {

@@ -32,7 +32,11 @@ pub(super) fn make(
             symlink(path, folder.join(link))?;
         }
         match &container.guest {
-            Guest::Own { args, environment } => {
+            Guest::Own {
+                args,
+                environment,
+                check_only,
+            } => {
                 let inside = folder.join("guest");
                 fs::create_dir(&inside)?;
                 let owner = match mode {
@@ -45,6 +49,7 @@ pub(super) fn make(
                     environment: environment.clone(),
                     name: name.to_owned(),
                     owner,
+                    check_only: *check_only,
                     shell: container.shell,
                 };
                 for (name, content) in build.files() {
