@@ -11,6 +11,7 @@ pub mod ids;
 pub mod input;
 pub mod interrupt;
 pub mod lock_file;
+pub mod mounts;
 pub mod nearest;
 pub mod notices;
 pub mod program;

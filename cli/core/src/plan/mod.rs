@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use boxbuild_boxes::store::InstalledBox;
 use boxbuild_engine::{Allowed, EngineChoice, MountTag, Network, Policy, Reach, Share};
+use boxbuild_host::mounts::is_same;
 use boxbuild_protocol::share::{BUNDLE_TAG, DESCRIPTION_TAG};
 use serde::Serialize;
 
@@ -154,6 +155,18 @@ impl Plan {
             Some(mode) => RunsAs::Container(mode),
             None => RunsAs::Machine(boot),
         };
+        if runs_as.is_container()
+            && request.description_rw
+            && is_same(&folders.description, &folders.target_dir)
+        {
+            return Err(PlanError::Target {
+                path: request.build.target_dir.clone(),
+                problem: String::from(
+                    "is the description folder, which a container with --description-rw cannot have for \
+                     its results as well: choose another one",
+                ),
+            });
+        }
         let network = request.network;
         let variables = host.environment.iter().cloned();
         let Proxies {

@@ -12,6 +12,7 @@ use boxbuild_protocol::share::{Access, SharedFolder};
 
 use super::error::BuildError;
 use super::initrd::{self, now, seed};
+use super::shares::shares;
 use crate::boot::Boot;
 use crate::failed_builds::scratch;
 use crate::host_paths;
@@ -61,7 +62,7 @@ pub(super) fn machine(
         memory_mib: plan.memory_mib,
         cpus: plan.cpus,
         nested: plan.nested,
-        shares: plan.shares(output.share()),
+        shares: shares(plan, output)?,
         network: plan.policy(),
         forward: ssh.map(|listener| Forward {
             listener,

@@ -10,6 +10,7 @@ mod machine;
 mod monitor;
 mod outcome;
 mod runner;
+mod shares;
 pub mod shell;
 mod shell_machine;
 mod supervise;

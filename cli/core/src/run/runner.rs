@@ -11,6 +11,7 @@ use boxbuild_firmware::cmdline;
 use super::error::BuildError;
 use super::machine::{compat_items, machine};
 use super::outcome::Reason;
+use super::shares::masks;
 use crate::output_dir::OutputDir;
 use crate::plan::Plan;
 
@@ -97,6 +98,7 @@ fn container(plan: &Plan, output: &OutputDir<'_>) -> Result<Container, BuildErro
         guest,
         description: plan.description.clone(),
         description_rw: plan.description_rw,
+        masks: masks(plan, output)?,
         bundle: output.share().to_owned(),
         mounts: plan.host_paths.mounts(),
         network: plan.network,

@@ -10,6 +10,7 @@ use boxbuild_protocol::paths;
 use super::container::{Container, Guest, Mode, shared};
 use super::folder::ENVIRONMENT;
 use super::host::Host;
+use super::mask;
 use crate::machine::Network;
 
 /// Capabilities that builds need beyond podman's defaults. `--privileged` has them, too; they
@@ -94,6 +95,12 @@ pub(super) fn run(run: &Run<'_>) -> Vec<OsString> {
         mounts.push(("/dev".into(), Path::new("/dev"), false));
     }
     mounts.extend(run.cache.map(|cache| (cache.to_owned(), cache, false)));
+    let masks = mask::mounts(&container.masks, run.folder, !container.description_rw);
+    mounts.extend(
+        masks
+            .iter()
+            .map(|(from, to, read_only)| (from.clone(), &**to, *read_only)),
+    );
     for (link, path, read_only) in shared(&container.mounts) {
         mounts.push((run.folder.join(link), path, read_only));
     }

@@ -23,6 +23,8 @@ pub struct Container {
     pub description: PathBuf,
     /// The container may write into it.
     pub description_rw: bool,
+    /// Folders in it of which the container sees only some entries.
+    pub masks: Vec<Mask>,
     /// Folder for the results.
     pub bundle: PathBuf,
     /// Files and folders of the host that the container sees besides.
@@ -40,6 +42,36 @@ pub struct Mount {
     pub path: PathBuf,
     /// The container cannot change it.
     pub read_only: bool,
+}
+
+/// What takes the place of a folder in the description: a folder with some of its entries, which the
+/// container cannot change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    /// Path of the folder below the description; empty for that itself.
+    pub place: PathBuf,
+    /// The entries.
+    pub entries: Vec<MaskedEntry>,
+}
+
+/// An entry that is seen through a [`Mask`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaskedEntry {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Its path on the host, whose last component is its name.
+    pub path: PathBuf,
+}
+
+/// What can be seen through a [`Mask`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A folder.
+    Folder,
+    /// A symbolic link, which leads wherever it leads in the container.
+    Link,
+    /// Anything else.
+    File,
 }
 
 /// The two kinds of process 1.

@@ -12,6 +12,7 @@ use nix::unistd::{getgid, getuid};
 
 use super::container::{Container, Guest, Mode, shared};
 use super::error::ContainerError;
+use super::mask;
 
 /// The file with the environment of a published box's process 1.
 pub(super) const ENVIRONMENT: &str = "environment";
@@ -27,6 +28,7 @@ pub(super) fn make(
     let fill = || -> io::Result<()> {
         fs::DirBuilder::new().mode(0o700).create(&folder)?;
         symlink(&container.description, folder.join("description"))?;
+        mask::make(&container.masks, &folder)?;
         symlink(&container.bundle, folder.join("bundle"))?;
         for (link, path, _) in shared(&container.mounts) {
             symlink(path, folder.join(link))?;

@@ -13,13 +13,14 @@ mod folder;
 mod host;
 mod image;
 mod loops;
+mod mask;
 mod output;
 mod process;
 mod program;
 mod reaper;
 mod runner;
 
-pub use container::{Container, Guest, Mode, Mount, check_place};
+pub use container::{Container, EntryKind, Guest, Mask, MaskedEntry, Mode, Mount, check_place};
 pub use error::ContainerError;
 pub use host::examine;
 pub use image::{Image, ImageSource, PullPolicy};
