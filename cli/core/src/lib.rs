@@ -5,11 +5,14 @@
 pub mod boot;
 pub mod boot_history;
 pub mod build_args;
+pub mod cache_folder;
 pub mod failed_builds;
 pub mod held_folders;
 pub mod host_facts;
 pub mod host_paths;
+mod host_values;
 pub mod kiwi_log;
+mod kiwi_paths;
 pub mod log_copy;
 pub mod output_dir;
 pub mod plan;

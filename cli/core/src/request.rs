@@ -128,6 +128,12 @@ impl BuildRequest {
 pub struct KiwiOptions {
     /// The words for the kiwi-ng in the box.
     pub forwarded: Vec<OsString>,
+    /// A runtime configuration.
+    pub config: Option<PathBuf>,
+    /// Where kiwi has its temporary files.
+    pub temp_dir: Option<PathBuf>,
+    /// Where kiwi has its package cache.
+    pub shared_cache_dir: Option<PathBuf>,
     /// The image type.
     pub image_type: Option<OsString>,
     /// Name of the description file below the description folder.

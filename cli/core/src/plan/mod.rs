@@ -26,6 +26,7 @@ use serde::Serialize;
 use crate::boot::{Boot, RunsAs};
 use crate::host_facts::HostFacts;
 use crate::host_paths::HostPaths;
+use crate::kiwi_paths;
 use crate::request::{BuildRequest, Fetch};
 use crate::ssh::Ssh;
 
@@ -182,8 +183,14 @@ impl Plan {
             notes.extend(proxies::only_plain(&mut environment));
         }
         let shared = request.shared_path.as_deref();
-        let host_paths = HostPaths::new(shared, &request.build.host_paths, runs_as)
+        let mut host_paths = HostPaths::new(shared, &request.build.host_paths, runs_as)
             .map_err(PlanError::Option)?;
+        let reach = options::reach(runs_as, info);
+        let kiwi_paths =
+            kiwi_paths::decide(&request.kiwi, &folders.description, reach, &mut host_paths)
+                .map_err(PlanError::Option)?;
+        notes.extend(kiwi_paths.notes);
+        let kiwi_args = options::kiwi_args(request, kiwi_paths.words);
         let image_types = ImageTypes::of(
             request.kiwi.image_type.as_deref(),
             &folders.description,
@@ -203,7 +210,7 @@ impl Plan {
             kiwi_version: options::kiwi_version(request, runs_as, info)?,
             copy_log_to: log.map(options::log_copy).transpose()?,
             host_paths,
-            kiwi_args: options::kiwi_args(request),
+            kiwi_args,
             allow: request.allow.clone(),
             host_proxies: services,
             environment,

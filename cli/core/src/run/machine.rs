@@ -38,6 +38,7 @@ pub(super) fn machine(
                 network: plan.network != Network::None,
                 folders: plan.host_paths.folders.iter().map(in_guest).collect(),
                 files: host_files(plan)?,
+                made: plan.host_paths.made.clone(),
                 kiwi_version: plan.kiwi_version.clone().map(Into::into),
                 ssh_key: plan
                     .ssh
@@ -138,10 +139,10 @@ fn root_disk(plan: &Plan) -> RootDisk {
 fn host_files(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>, BuildError> {
     let files = plan.host_paths.files.iter();
     files
-        .map(|path| match host_paths::read(path) {
-            Ok(data) => Ok((path.clone(), data)),
+        .map(|file| match host_paths::read(&file.path) {
+            Ok(data) => Ok((file.place.clone(), data)),
             Err(source) => Err(BuildError::HostFile {
-                path: path.clone(),
+                path: file.path.clone(),
                 source,
             }),
         })

@@ -92,6 +92,7 @@ fn container(plan: &Plan, output: &OutputDir<'_>) -> Result<Container, BuildErro
         _ => podman::Guest::Own {
             args: plan.kiwi_args.clone(),
             environment,
+            made: plan.host_paths.made.clone(),
         },
     };
     Ok(Container {

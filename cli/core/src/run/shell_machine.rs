@@ -99,6 +99,7 @@ fn fast(
             })
             .collect(),
         files: Vec::new(),
+        made: Vec::new(),
         kiwi_version: None,
         ssh_key: None,
         time: now(),

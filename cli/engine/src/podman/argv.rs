@@ -101,8 +101,8 @@ pub(super) fn run(run: &Run<'_>) -> Vec<OsString> {
             .iter()
             .map(|(from, to, read_only)| (from.clone(), &**to, *read_only)),
     );
-    for (link, path, read_only) in shared(&container.mounts) {
-        mounts.push((run.folder.join(link), path, read_only));
+    for (link, mount) in shared(&container.mounts) {
+        mounts.push((run.folder.join(link), &mount.place, mount.read_only));
     }
     let place = Path::new(ContainerBuild::FOLDER);
     let script = place.join(ContainerBuild::SCRIPT);

@@ -35,11 +35,13 @@ pub struct Container {
     pub devices: bool,
 }
 
-/// A file or folder of the host that a container sees under the path that it has there.
+/// A file or folder of the host that a container sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// Its path, absolute.
     pub path: PathBuf,
+    /// Its path in the container.
+    pub place: PathBuf,
     /// The container cannot change it.
     pub read_only: bool,
 }
@@ -83,6 +85,8 @@ pub enum Guest {
         args: Vec<OsString>,
         /// See [`boxbuild_firmware::guest::ContainerBuild::environment`].
         environment: Vec<(String, OsString)>,
+        /// See [`boxbuild_firmware::guest::ContainerBuild::made`].
+        made: Vec<PathBuf>,
     },
     /// The image's entry point, which reads `/container.cmdline`.
     Published {
@@ -110,14 +114,9 @@ pub fn check_place(path: &Path) -> Result<(), String> {
     }
 }
 
-/// What the container sees besides its own folders: the name of a link to it in the private
-/// folder, its path on the host and in the container, and whether it is read-only.
-pub(super) fn shared(mounts: &[Mount]) -> impl Iterator<Item = (String, &Path, bool)> {
-    mounts.iter().enumerate().map(|(number, mount)| {
-        (
-            format!("shared{number}"),
-            mount.path.as_path(),
-            mount.read_only,
-        )
-    })
+/// What the container sees besides its own folders, with the name of a link to it in the private
+/// folder.
+pub(super) fn shared(mounts: &[Mount]) -> impl Iterator<Item = (String, &Mount)> {
+    let numbered = mounts.iter().enumerate();
+    numbered.map(|(number, mount)| (format!("shared{number}"), mount))
 }

@@ -30,11 +30,15 @@ pub(super) fn make(
         symlink(&container.description, folder.join("description"))?;
         mask::make(&container.masks, &folder)?;
         symlink(&container.bundle, folder.join("bundle"))?;
-        for (link, path, _) in shared(&container.mounts) {
-            symlink(path, folder.join(link))?;
+        for (link, mount) in shared(&container.mounts) {
+            symlink(&mount.path, folder.join(link))?;
         }
         match &container.guest {
-            Guest::Own { args, environment } => {
+            Guest::Own {
+                args,
+                environment,
+                made,
+            } => {
                 let inside = folder.join("guest");
                 fs::create_dir(&inside)?;
                 let owner = match mode {
@@ -45,6 +49,7 @@ pub(super) fn make(
                 let build = ContainerBuild {
                     args: args.clone(),
                     environment: environment.clone(),
+                    made: made.clone(),
                     name: name.to_owned(),
                     owner,
                 };
