@@ -29,6 +29,9 @@ const IN_EVERY_BOX: &[&str] = &[
     "/dev/shm", "/home", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var",
 ];
 
+/// The option for the package cache.
+const CACHE_OPTION: &str = "--shared-cache-dir";
+
 /// What can be done in a box before kiwi runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
@@ -153,7 +156,9 @@ impl KiwiPaths {
             return Ok(());
         }
         let is_there = IN_EVERY_BOX.iter().any(|known| path == Path::new(known));
-        if reach != Reach::All && !is_there && path != Path::new("/var/tmp") {
+        // kiwi makes the one for its cache.
+        let is_there = is_there || path == Path::new("/var/tmp") || option == CACHE_OPTION;
+        if reach != Reach::All && !is_there {
             self.notes.push(format!(
                 "{option} {}: has no effect in this box, in which no folder can be made before the \
                  build: kiwi uses its own",
@@ -169,7 +174,7 @@ impl KiwiPaths {
     }
 
     fn cache(&mut self, typed: &Path, reach: Reach, host: &mut HostPaths) -> Result<(), String> {
-        const OPTION: &str = "--shared-cache-dir";
+        const OPTION: &str = CACHE_OPTION;
         let path = absolute(OPTION, typed)?;
         let mut note = |text: &str| {
             self.notes
@@ -177,8 +182,8 @@ impl KiwiPaths {
         };
         let system = host.is_of_the_system(&path);
         let usable = path.is_dir() && !system && !host.shows(&path);
-        if usable && reach == Reach::Nothing && !host.folders.is_empty() {
-            note("this box sees no further folder of this host, and has its own cache");
+        if usable && reach == Reach::Nothing {
+            note("a box that is booted by its own init does not share it, and has its own cache");
         } else if usable && access(&path, AccessFlags::R_OK | AccessFlags::W_OK).is_err() {
             note("no permission to write there: the box has its own cache");
         } else if usable {

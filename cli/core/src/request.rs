@@ -134,6 +134,8 @@ pub struct KiwiOptions {
     pub temp_dir: Option<PathBuf>,
     /// Where kiwi has its package cache.
     pub shared_cache_dir: Option<PathBuf>,
+    /// The profiles.
+    pub profiles: Vec<OsString>,
     /// The image type.
     pub image_type: Option<OsString>,
     /// Name of the description file below the description folder.

@@ -265,8 +265,13 @@ impl Description {
 
     /// Returns whether it is a description for kiwi rather than for a stand-in of it: kiwi takes none
     /// without the version of its schema.
-    fn is_for_kiwi(&self) -> bool {
+    pub fn is_for_kiwi(&self) -> bool {
         self.root.attribute("schemaversion").is_some()
+    }
+
+    /// Returns a note about the file as a whole.
+    pub fn note(&self, text: &str) -> Finding {
+        Finding::note(&Place::file(&self.file), text)
     }
 
     /// Checks the selection: for an architecture, if `target` has one.

@@ -66,6 +66,7 @@ impl BuildOptions {
                 config: self.kiwi.config.clone(),
                 temp_dir: self.kiwi.temp_dir.clone(),
                 shared_cache_dir: self.kiwi.shared_cache_dir.clone(),
+                profiles: self.kiwi.profile.clone(),
                 image_type: self.kiwi.image_type().map(OsStr::to_owned),
                 description_file: self.kiwi.kiwi_file.clone().map(PathBuf::from),
                 copy_log_to: self.kiwi.copy_log_to().map(Path::to_owned),

@@ -66,8 +66,12 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
         confinement::require()?;
     }
     if options.dry_run {
+        let _looking = look_out(&interrupt, options.json)?;
         return build.run(&Resolved::preview(&request, &host)?);
     }
+    // Folders may be on a file system whose server is gone: nothing but the end of the process ends
+    // a call that waits for it.
+    let looking = look_out(&interrupt, options.json)?;
     // What can be refused is refused before anything is fetched. If there is no preview, the fetch
     // below either succeeds or fails with an error that says more.
     match Resolved::preview(&request, &host) {
@@ -78,6 +82,7 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
         Err(ResolveError::Store(_) | ResolveError::Pull(_)) => {}
     }
     let folders = Folders::check(&request)?;
+    drop(looking);
     let ssh = Ssh::wanted(&request, &host)
         .map_err(|text| Failure::new(ExitCode::USAGE, anyhow::Error::msg(text)))?;
     if let Some(ssh) = ssh {
@@ -113,6 +118,7 @@ impl Build<'_> {
             arch: request.arch,
             freshness: request.fetch.into(),
             locked: locked.as_ref(),
+            config: request.kiwi.config.as_deref(),
             key: source.key()?,
         };
         let mut progress = self.progress(self.options.verbose);
@@ -145,6 +151,7 @@ impl Build<'_> {
     fn run_container(&self, plan: &Plan, mode: Mode) -> Result<ExitCode> {
         let info = &plan.installed.info;
         let mut podman = Podman::find(mode, info.arch, plan.image_types.with_loop_devices())?;
+        plan.kernel_needs.check()?;
         if self.options.dry_run {
             let resolved = ResolvedEngine {
                 engine: podman.describe(),
@@ -349,6 +356,18 @@ impl<'a> Attempts<'a> {
             Outcome::Failed(failure) => ExitCode::of_run(failure.reason.exit_code()),
         })
     }
+}
+
+/// How long a look at the folders of the user may take after a request to stop.
+const GRACE_OF_A_LOOK: Duration = Duration::from_secs(1);
+
+/// Starts a watchdog for the time in which nothing has been started yet.
+pub(super) fn look_out(interrupt: &Interrupt, json: bool) -> Result<Watchdog> {
+    let stop = StopCheck::new(interrupt, None);
+    Watchdog::start(stop, GRACE_OF_A_LOOK, move |stopped| {
+        forced_end(stopped, json);
+    })
+    .host_context(|| "cannot start a thread")
 }
 
 /// Starts a watchdog for a build. It ends the process in words; what is left behind goes as it does

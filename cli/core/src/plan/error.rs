@@ -14,6 +14,9 @@ pub enum PlanError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// kiwi would refuse the description: files, lines, and what is wrong there.
+    #[error("{0}")]
+    Content(String),
     /// The target directory cannot be used.
     #[error("--target-dir {path}: {problem}")]
     Target {

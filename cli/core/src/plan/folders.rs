@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 
 use super::error::PlanError;
+use super::inspected::Inspected;
 use crate::output_dir::is_in_staging;
 use crate::request::BuildRequest;
 
@@ -19,6 +20,7 @@ const LEAST_FREE: u64 = 16 << 20;
 pub struct Folders {
     pub(super) description: PathBuf,
     pub(super) target_dir: PathBuf,
+    pub(super) inspected: Inspected,
 }
 
 impl Folders {
@@ -27,17 +29,19 @@ impl Folders {
     /// # Errors
     /// Fails if one cannot be used.
     pub fn check(request: &BuildRequest) -> Result<Folders, PlanError> {
-        let file = request.kiwi.description_file.as_deref();
-        let description = check_description(&request.build.description, file)?;
+        let description = description_folder(&request.build.description)?;
         let target_dir = check_target(&request.build.target_dir)?;
+        let inspected = Inspected::of(request, &description)?;
         Ok(Folders {
             description,
             target_dir,
+            inspected,
         })
     }
 }
 
-fn check_description(path: &Path, kiwi_file: Option<&Path>) -> Result<PathBuf, PlanError> {
+/// Returns the absolute path of the description folder, without links.
+pub(super) fn description_folder(path: &Path) -> Result<PathBuf, PlanError> {
     let problem = |problem: String| PlanError::Description {
         path: path.to_owned(),
         problem,
@@ -47,31 +51,6 @@ fn check_description(path: &Path, kiwi_file: Option<&Path>) -> Result<PathBuf, P
         return Err(problem(
             "not a folder: name the folder that contains the description".into(),
         ));
-    }
-    let entries = fs::read_dir(path).map_err(|error| problem(describe(&error)))?;
-    match kiwi_file {
-        Some(file) if !path.join(file).is_file() => {
-            return Err(problem(format!(
-                "there is no file {} (--kiwi-file)",
-                file.display()
-            )));
-        }
-        Some(_) => {}
-        None => {
-            let found = entries.filter_map(Result::ok).any(|entry| {
-                let name = PathBuf::from(entry.file_name());
-                name.extension().is_some_and(|extension| {
-                    ["kiwi", "xml", "yml", "yaml"]
-                        .iter()
-                        .any(|known| extension == *known)
-                })
-            });
-            if !found {
-                return Err(problem(
-                    "there is no KIWI description in it (config.xml, *.kiwi, *.yml)".into(),
-                ));
-            }
-        }
     }
     let resolved = fs::canonicalize(path).map_err(|error| problem(describe(&error)))?;
     if is_in_staging(&resolved) {
@@ -178,7 +157,7 @@ mod tests {
         assert!(complaint(with(&description, &target)).contains("does not exist"));
         fs::create_dir(&description).unwrap();
         assert!(complaint(with(&description, &target)).contains("no KIWI description"));
-        fs::write(description.join("config.xml"), "").unwrap();
+        fs::write(description.join("config.xml"), "<image/>").unwrap();
         let checked = with(&description, &target).unwrap();
         assert_eq!(checked.description, description);
         assert_eq!(checked.target_dir, target);
@@ -202,13 +181,13 @@ mod tests {
         let root = fs::canonicalize(dir.path()).unwrap();
         let description = root.join("image");
         fs::create_dir(&description).unwrap();
-        fs::write(description.join("config.xml"), "").unwrap();
+        fs::write(description.join("config.xml"), "<image/>").unwrap();
         for target in [description.join("out/x"), description.clone(), root.clone()] {
             assert_eq!(with(&description, &target).unwrap().target_dir, target);
         }
         let staging = root.join(".boxbuild.partial");
         fs::create_dir(&staging).unwrap();
-        fs::write(staging.join("config.xml"), "").unwrap();
+        fs::write(staging.join("config.xml"), "<image/>").unwrap();
         assert!(complaint(with(&description, &staging.join("x"))).contains("another build"));
         assert!(complaint(with(&staging, &root.join("x"))).contains("another build"));
     }
@@ -216,7 +195,7 @@ mod tests {
     #[test]
     fn a_named_description_file_must_be_there() {
         let (dir, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        fs::write(dir.path().join("other.kiwi"), "").unwrap();
+        fs::write(dir.path().join("other.kiwi"), "<image/>").unwrap();
         let mut request = request();
         request.build.description = dir.path().to_owned();
         request.build.target_dir = target.path().join("x/y");

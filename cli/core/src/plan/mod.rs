@@ -5,10 +5,12 @@ mod describe;
 mod error;
 mod folders;
 pub mod image_types;
+pub mod inspected;
 mod json;
 mod options;
 mod proxies;
 mod report;
+mod repositories;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -18,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxbuild_boxes::store::InstalledBox;
+use boxbuild_engine::podman::KernelNeeds;
 use boxbuild_engine::{Allowed, EngineChoice, MountTag, Network, Policy, Reach, Share};
 use boxbuild_host::mounts::is_same;
 use boxbuild_protocol::share::{BUNDLE_TAG, DESCRIPTION_TAG};
@@ -37,6 +40,7 @@ pub use image_types::ImageTypes;
 pub use report::{PlanReport, ResolvedEngine};
 
 use proxies::Proxies;
+use repositories::Repositories;
 
 /// The tag of the description folder.
 pub(crate) const DESCRIPTION: MountTag = MountTag::constant(DESCRIPTION_TAG);
@@ -117,6 +121,9 @@ pub struct Plan {
     pub fetch: Fetch,
     /// Image types that the build may come to.
     pub image_types: ImageTypes,
+    /// What the kernel under a container must have for them.
+    #[serde(skip)]
+    pub kernel_needs: KernelNeeds,
     /// Ends the build after this time.
     #[serde(rename = "timeout_seconds", serialize_with = "json::seconds")]
     pub timeout: Option<Duration>,
@@ -172,7 +179,7 @@ impl Plan {
         let variables = host.environment.iter().cloned();
         let Proxies {
             mut environment,
-            services,
+            mut services,
             notes: proxy_notes,
         } = Proxies::of(variables, network, &request.allow, runs_as);
         let mut notes = request.notes.clone();
@@ -183,19 +190,32 @@ impl Plan {
             notes.extend(proxies::only_plain(&mut environment));
         }
         let shared = request.shared_path.as_deref();
-        let mut host_paths = HostPaths::new(shared, &request.build.host_paths, runs_as)
-            .map_err(PlanError::Option)?;
+        let words = &request.build.rest;
+        let described = folders.inspected.description();
+        let target = inspected::target(request, Some(info));
+        let described_repositories = repositories::described(described, &target, words);
+        let (in_description, folder_notes) = repositories::folders(&described_repositories, words);
+        notes.extend(folder_notes);
+        let named = [&request.build.host_paths[..], &in_description].concat();
+        let mut host_paths = HostPaths::new(shared, &named, runs_as).map_err(PlanError::Option)?;
         let reach = options::reach(runs_as, info);
         let kiwi_paths =
             kiwi_paths::decide(&request.kiwi, &folders.description, reach, &mut host_paths)
                 .map_err(PlanError::Option)?;
         notes.extend(kiwi_paths.notes);
-        let kiwi_args = options::kiwi_args(request, kiwi_paths.words);
-        let image_types = ImageTypes::of(
-            request.kiwi.image_type.as_deref(),
-            &folders.description,
-            request.kiwi.description_file.as_deref(),
-        );
+        let mut kiwi_args = options::kiwi_args(request, kiwi_paths.words);
+        notes.extend(folders.inspected.check_for(request, info)?);
+        let connection = repositories::Connection {
+            runs_as,
+            is_natted: reach == kiwi_paths::Reach::Files,
+            network,
+            allow: &request.allow,
+        };
+        let repositories = Repositories::of(&mut kiwi_args, &described_repositories, connection);
+        proxies::add_services(&mut services, &mut environment, &repositories.services);
+        notes.extend(repositories.notes);
+        let image_types = ImageTypes::of(described, &target);
+        let kernel_needs = image_types::kernel_needs(described, &target);
         let log = request.kiwi.copy_log_to.as_deref();
         Ok(Plan {
             runs_as,
@@ -203,6 +223,7 @@ impl Plan {
             fips: request.fips,
             nested: request.nested,
             image_types,
+            kernel_needs,
             description: folders.description,
             description_rw: request.description_rw,
             target_dir: folders.target_dir,

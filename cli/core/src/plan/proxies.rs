@@ -9,7 +9,7 @@ use url::{Position, Url};
 use crate::boot::RunsAs;
 
 /// The host as the guest sees it: the gateway of its network.
-const GATEWAY: &str = "10.0.2.2";
+pub(super) const GATEWAY: &str = "10.0.2.2";
 
 /// Variables that name a proxy, and the one that names what needs none.
 const PROXIES: [&str; 3] = ["http_proxy", "https_proxy", "ftp_proxy"];
@@ -99,6 +99,34 @@ impl Proxies {
                 self.services.push(service);
             }
             self.environment.push((name, proxy.through_gateway.into()));
+        }
+    }
+}
+
+/// Adds services on the host's loopback that a machine reaches at the gateway, and no proxy.
+pub(super) fn add_services(
+    services: &mut Vec<SocketAddr>,
+    environment: &mut Vec<(String, OsString)>,
+    others: &[SocketAddr],
+) {
+    if others.is_empty() {
+        return;
+    }
+    for other in others {
+        if !services.iter().any(|known| known.port() == other.port()) {
+            services.push(*other);
+        }
+    }
+    if environment.is_empty() {
+        return;
+    }
+    for name in [NO_PROXY.to_owned(), NO_PROXY.to_ascii_uppercase()] {
+        match environment.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, value)) => {
+                value.push(",");
+                value.push(GATEWAY);
+            }
+            None => environment.push((name, GATEWAY.into())),
         }
     }
 }

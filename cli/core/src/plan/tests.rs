@@ -65,7 +65,7 @@ pub(crate) fn plan_in(
     let dir = tempfile::tempdir().unwrap();
     let description = dir.path().join("description");
     fs::create_dir(&description).unwrap();
-    fs::write(description.join("config.xml"), "").unwrap();
+    fs::write(description.join("config.xml"), "<image/>").unwrap();
     let mut request = request();
     request.build.description = description;
     request.build.target_dir = dir.path().join("target");

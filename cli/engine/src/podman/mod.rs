@@ -12,6 +12,7 @@ mod error;
 mod folder;
 mod host;
 mod image;
+mod kernel;
 mod loops;
 mod mask;
 mod output;
@@ -24,4 +25,5 @@ pub use container::{Container, EntryKind, Guest, Mask, MaskedEntry, Mode, Mount,
 pub use error::ContainerError;
 pub use host::examine;
 pub use image::{Image, ImageSource, PullPolicy};
+pub use kernel::KernelNeeds;
 pub use runner::Podman;

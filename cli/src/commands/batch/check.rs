@@ -162,15 +162,10 @@ impl Engines {
     /// Returns the engine for a plan, and why a better one was passed over.
     fn of(&mut self, plan: &Plan) -> Result<(String, Option<String>)> {
         if let RunsAs::Container(mode) = plan.runs_as {
-            return Ok((
-                Podman::find(
-                    mode,
-                    plan.installed.info.arch,
-                    plan.image_types.with_loop_devices(),
-                )?
-                .describe(),
-                None,
-            ));
+            let needs_loop = plan.image_types.with_loop_devices();
+            let podman = Podman::find(mode, plan.installed.info.arch, needs_loop)?;
+            plan.kernel_needs.check()?;
+            return Ok((podman.describe(), None));
         }
         let arch = plan.installed.info.arch;
         let key = (plan.engine.name(), arch.name());

@@ -13,7 +13,7 @@ pub(super) fn info(store: &Store, name: &str, arch: Option<Arch>) -> Result<Stri
     match store.get_for(name, arch) {
         Ok(installed) => Ok(describe(&installed)),
         Err(error @ StoreError::Unknown { .. }) => {
-            let catalog = Catalog::of_user()?;
+            let catalog = Catalog::of_user(None)?;
             let arch = arch.unwrap_or_else(Arch::host);
             let Some((published, variant)) = catalog.get(name, arch) else {
                 return Err(error.into());

@@ -75,7 +75,7 @@ pub(super) fn list(store: &Store, json: bool) -> Result<String> {
             store.root().display()
         ));
     }
-    let catalog = Catalog::of_user()?;
+    let catalog = Catalog::of_user(None)?;
     if let Some(note) = catalog.note() {
         print_line(&note);
     }

@@ -83,6 +83,7 @@ fn pull(store: &Store, args: &PullArgs) -> Result<String> {
                 args.fetch.policy().into()
             },
             locked: locked.as_ref(),
+            config: None,
             key: args.source.key()?,
         };
         let installed = published::ensure(store, &request, &interrupt, &mut progress)?;
