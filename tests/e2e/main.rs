@@ -32,6 +32,7 @@ mod kept;
 mod network;
 mod notices;
 mod other_user;
+mod paths;
 mod registry;
 mod several;
 mod shares;
@@ -64,6 +65,7 @@ const ALL: &[&[Test]] = &[
     interrupt::TESTS,
     input::TESTS,
     network::TESTS,
+    paths::TESTS,
     in_place::TESTS,
     several::TESTS,
     foreign::TESTS,

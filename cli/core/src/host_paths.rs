@@ -16,6 +16,7 @@ use crate::host_values::normal;
 use boxbuild_engine::podman::{self, Mount};
 use boxbuild_engine::{MountTag, Share};
 use boxbuild_host::input;
+use boxbuild_host::mounts::is_same;
 use boxbuild_protocol::paths;
 use boxbuild_protocol::share::{Access, CUSTOM_TAG, host_tag};
 
@@ -92,6 +93,9 @@ impl HostPaths {
         if let Some(shared) = shared {
             let path = std::path::absolute(shared)
                 .map_err(|error| format!("--shared-path {}: {error}", shared.display()))?;
+            // What lies below it is recognised by its path.
+            let plain = normal(&path);
+            let path = if is_same(&plain, &path) { plain } else { path };
             paths.add("--shared-path", &path, Access::ReadWrite)?;
         }
         // A file in a shared folder is there already: folders first.
@@ -101,12 +105,7 @@ impl HostPaths {
             paths.add(option, path, Access::ReadOnly)?;
         }
         match runs_as {
-            RunsAs::Container(_) => {
-                let folders = paths.folders.iter().map(|share| share.root.as_path());
-                folders
-                    .chain(paths.files.iter().map(|file| &*file.place))
-                    .try_for_each(podman::check_place)?;
-            }
+            RunsAs::Container(_) => paths.fits_container()?,
             RunsAs::Machine(Boot::Compat) => paths.fits_compat(named)?,
             RunsAs::Machine(Boot::Fast) => {}
         }
@@ -181,6 +180,17 @@ impl HostPaths {
             }
         }
         Ok(())
+    }
+
+    /// Podman must be able to say all paths.
+    ///
+    /// # Errors
+    /// Fails, with a message for the user, if it cannot say one.
+    pub(crate) fn fits_container(&self) -> Result<(), String> {
+        let folders = self.folders.iter().map(|share| share.root.as_path());
+        folders
+            .chain(self.files.iter().map(|file| &*file.place))
+            .try_for_each(podman::check_place)
     }
 
     /// A published box mounts one folder besides its own.

@@ -150,8 +150,12 @@ impl KiwiPaths {
             if share.read_only {
                 return problem("is in a folder that the box only reads: choose another one");
             }
-            fs::create_dir_all(&path)
-                .map_err(|error| format!("{option} {}: {error}", typed.display()))?;
+            if !path.is_dir() {
+                if reach != Reach::All {
+                    return problem("does not exist: make it first");
+                }
+                host.made.push(path.clone());
+            }
             self.forward(option, &path);
             return Ok(());
         }

@@ -1,9 +1,11 @@
 //! The plan of a build: everything decided and checked, nothing touched yet.
 
+mod authority;
 mod boot;
 mod describe;
 mod error;
 mod folders;
+mod host_parts;
 pub mod image_types;
 pub mod inspected;
 mod json;
@@ -22,14 +24,12 @@ use std::time::Duration;
 use boxbuild_boxes::store::InstalledBox;
 use boxbuild_engine::podman::KernelNeeds;
 use boxbuild_engine::{Allowed, EngineChoice, MountTag, Network, Policy, Reach, Share};
-use boxbuild_host::mounts::is_same;
 use boxbuild_protocol::share::{BUNDLE_TAG, DESCRIPTION_TAG};
 use serde::Serialize;
 
 use crate::boot::{Boot, RunsAs};
 use crate::host_facts::HostFacts;
 use crate::host_paths::HostPaths;
-use crate::kiwi_paths;
 use crate::request::{BuildRequest, Fetch};
 use crate::ssh::Ssh;
 
@@ -39,8 +39,8 @@ pub use folders::Folders;
 pub use image_types::ImageTypes;
 pub use report::{PlanReport, ResolvedEngine};
 
+use host_parts::HostParts;
 use proxies::Proxies;
-use repositories::Repositories;
 
 /// The tag of the description folder.
 pub(crate) const DESCRIPTION: MountTag = MountTag::constant(DESCRIPTION_TAG);
@@ -163,18 +163,6 @@ impl Plan {
             Some(mode) => RunsAs::Container(mode),
             None => RunsAs::Machine(boot),
         };
-        if runs_as.is_container()
-            && request.description_rw
-            && is_same(&folders.description, &folders.target_dir)
-        {
-            return Err(PlanError::Target {
-                path: request.build.target_dir.clone(),
-                problem: String::from(
-                    "is the description folder, which a container with --description-rw cannot have for \
-                     its results as well: choose another one",
-                ),
-            });
-        }
         let network = request.network;
         let variables = host.environment.iter().cloned();
         let Proxies {
@@ -186,34 +174,20 @@ impl Plan {
         notes.extend(proxy_notes);
         let ssh = Ssh::wanted(request, host).map_err(PlanError::Option)?;
         notes.extend(ssh.iter().flat_map(|ssh| ssh.notes(boot)));
+        let HostParts {
+            host_paths,
+            kiwi_args,
+            services: others,
+            notes: host_notes,
+        } = HostParts::of(request, &folders, info, runs_as)?;
+        notes.extend(host_notes);
+        proxies::add_services(&mut services, &mut environment, &others);
         if runs_as == RunsAs::Machine(Boot::Compat) {
             notes.extend(proxies::only_plain(&mut environment));
         }
-        let shared = request.shared_path.as_deref();
-        let words = &request.build.rest;
+        notes.extend(folders.inspected.check_for(request, info)?);
         let described = folders.inspected.description();
         let target = inspected::target(request, Some(info));
-        let described_repositories = repositories::described(described, &target, words);
-        let (in_description, folder_notes) = repositories::folders(&described_repositories, words);
-        notes.extend(folder_notes);
-        let named = [&request.build.host_paths[..], &in_description].concat();
-        let mut host_paths = HostPaths::new(shared, &named, runs_as).map_err(PlanError::Option)?;
-        let reach = options::reach(runs_as, info);
-        let kiwi_paths =
-            kiwi_paths::decide(&request.kiwi, &folders.description, reach, &mut host_paths)
-                .map_err(PlanError::Option)?;
-        notes.extend(kiwi_paths.notes);
-        let mut kiwi_args = options::kiwi_args(request, kiwi_paths.words);
-        notes.extend(folders.inspected.check_for(request, info)?);
-        let connection = repositories::Connection {
-            runs_as,
-            is_natted: reach == kiwi_paths::Reach::Files,
-            network,
-            allow: &request.allow,
-        };
-        let repositories = Repositories::of(&mut kiwi_args, &described_repositories, connection);
-        proxies::add_services(&mut services, &mut environment, &repositories.services);
-        notes.extend(repositories.notes);
         let image_types = ImageTypes::of(described, &target);
         let kernel_needs = image_types::kernel_needs(described, &target);
         let log = request.kiwi.copy_log_to.as_deref();

@@ -1,34 +1,25 @@
 //! The repositories of a build, as far as they are on this host.
 //!
-//! What the user names in an option is opened for the box. What a description names is not: it may come
-//! from anywhere, and services on the host's loopback trust whoever reaches them. The user is told instead.
+//! What the user names in an option is opened for the box, or shared with it. What only a description names
+//! is not: it may come from anywhere, services on the host's loopback trust whoever reaches them, and a
+//! folder may be the user's keys. The user is told before the box starts.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::path::{Component, Path};
 
 use boxbuild_description::{Description, Target};
 use boxbuild_engine::{Allowed, Network};
 use boxbuild_host::secret;
 
+use super::authority::{Authority, Local};
 use super::proxies::GATEWAY;
 use crate::boot::RunsAs;
 use crate::build_args::IGNORE_REPOS;
-use crate::host_paths::Named;
-use crate::host_values::in_box;
-
-/// Schemes of addresses that are reached over the network, and their ports.
-const SCHEMES: [(&str, u16); 4] = [("http", 80), ("https", 443), ("ftp", 21), ("docker", 443)];
-
-/// Time for the host's own loopback to answer.
-const PROBE: Duration = Duration::from_millis(300);
+use crate::host_values::{in_box, normal};
 
 /// Other repositories that a note names, at most.
 const MOST_NAMED: usize = 4;
-
-/// How messages call what the description names.
-const IN_DESCRIPTION: &str = "the description's repository";
 
 /// A repository of the description.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,54 +70,61 @@ pub(super) fn described(
         .collect()
 }
 
-/// Returns the folders of this host among `repositories`, and notes on those that the box will not have.
-/// The first one is left out if an option replaces it.
-pub(super) fn folders(repositories: &[Described], words: &[OsString]) -> (Vec<Named>, Vec<String>) {
+/// Returns notes on the folders among `repositories` that the box does not have; `shared` says which
+/// ones of this host it does. The first repository is left out if an option replaces it.
+pub(super) fn folders(
+    repositories: &[Described],
+    words: &[OsString],
+    shared: impl Fn(&Path) -> bool,
+) -> Vec<String> {
     let replaced = usize::from(words.iter().any(|word| word == "--set-repo"));
-    let mut named = Vec::new();
-    let mut notes = Vec::new();
-    for repository in repositories.iter().skip(replaced) {
-        let mut note = |text: &str| {
-            notes.push(format!(
-                "{}: {}: {text}",
-                repository.place, repository.address
-            ));
-        };
-        let address = &repository.address;
-        if let Some(path) = address.strip_prefix("this://") {
-            if leaves(path) {
-                note("leads out of the description, which is all that the box sees of that folder");
-            }
-            continue;
-        }
-        let path = ["dir:", "file:"]
-            .iter()
-            .find_map(|scheme| address.strip_prefix(scheme));
-        let path = path.unwrap_or(address);
-        let path = path.strip_prefix("//").unwrap_or(path);
-        let is_relative = !path.starts_with('/');
-        if is_relative && path.len() < address.len() {
-            note(
-                "is relative to the folder that kiwi runs in, which is / in the box: write this://PATH for \
-                  what is in the description",
-            );
-        }
-        if is_relative || in_box(Path::new(path)) {
-            continue;
-        }
-        let path = path.split(['?', '#']).next().unwrap_or(path);
-        if Path::new(path).exists() {
-            named.push(Named {
-                option: IN_DESCRIPTION,
-                path: PathBuf::from(path),
-            });
-        } else {
-            note(
-                "does not exist on this host, and the box has nothing else there than its own files",
-            );
-        }
+    let note = |repository: &Described| {
+        let why = out_of_reach(&repository.address, &shared)?;
+        let address = secret::redact(&repository.address);
+        Some(format!("{}: {address}: {why}", repository.place))
+    };
+    repositories
+        .iter()
+        .skip(replaced)
+        .filter_map(note)
+        .collect()
+}
+
+/// Why the box does not have the folder that an address in a description names, if so.
+fn out_of_reach(address: &str, shared: impl Fn(&Path) -> bool) -> Option<String> {
+    if let Some(path) = address.strip_prefix("this://") {
+        let text = "leads out of the description, which is all that the box sees of that folder";
+        return leaves(path).then(|| text.to_owned());
     }
-    (named, notes)
+    let schemes = ["dir:", "file:"];
+    let path = schemes
+        .iter()
+        .find_map(|scheme| address.strip_prefix(scheme));
+    let has_scheme = path.is_some();
+    let path = path.unwrap_or(address);
+    let path = path.strip_prefix("//").unwrap_or(path);
+    let path = path.split(['?', '#']).next().unwrap_or(path);
+    if !path.starts_with('/') {
+        return has_scheme.then(|| {
+            String::from(
+                "is relative to the folder that kiwi runs in, which is / in the box: write this://PATH \
+                 for what is in the description",
+            )
+        });
+    }
+    let path = normal(Path::new(path));
+    if in_box(&path) || shared(&path) {
+        return None;
+    }
+    Some(if path.exists() {
+        format!(
+            "is on this host, which a description alone does not share: name it in an option as well, \
+             e.g. --shared-path {}",
+            path.display()
+        )
+    } else {
+        String::from("does not exist on this host, and the box has only its own files there")
+    })
 }
 
 /// Whether a path relative to the description leads out of it.
@@ -336,104 +334,6 @@ fn to_front(words: &mut [OsString], set: &str, add: &str) {
     }
 }
 
-/// The host of an address, in a text.
-#[derive(Debug, PartialEq, Eq)]
-struct Authority<'a> {
-    scheme: &'a str,
-    host: &'a str,
-    port: u16,
-    /// Where the host begins and ends in the text.
-    start: usize,
-    end: usize,
-}
-
-/// An address of this host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Local {
-    /// As a machine knows it.
-    Gateway,
-    /// As the host knows it.
-    Loopback(IpAddr),
-}
-
-impl Local {
-    fn ip(self) -> IpAddr {
-        match self {
-            Local::Gateway => Ipv4Addr::LOCALHOST.into(),
-            Local::Loopback(ip) => ip,
-        }
-    }
-
-    /// Where something listens; names of the host may mean either version of IP.
-    fn service(self, port: u16) -> Option<SocketAddr> {
-        let listens =
-            |ip: &IpAddr| TcpStream::connect_timeout(&SocketAddr::new(*ip, port), PROBE).is_ok();
-        let ip = [self.ip(), Ipv6Addr::LOCALHOST.into()]
-            .into_iter()
-            .find(listens)?;
-        Some(SocketAddr::new(ip, port))
-    }
-}
-
-impl<'a> Authority<'a> {
-    /// Returns the first in `text`.
-    fn find(text: &'a str) -> Option<Authority<'a>> {
-        let mut from = 0;
-        while let Some(at) = text.get(from..)?.find("://") {
-            let at = from + at;
-            from = at + 3;
-            let before = &text[..at];
-            let begin = before
-                .rfind(|c: char| !c.is_ascii_alphanumeric())
-                .map_or(0, |at| at + 1);
-            let scheme = &before[begin..];
-            let Some((_, default)) = SCHEMES.iter().find(|(known, _)| *known == scheme) else {
-                continue;
-            };
-            let rest = &text[from..];
-            let end = rest
-                .find(['/', '?', '#', ',', ';', '}'])
-                .unwrap_or(rest.len());
-            let whole = &rest[..end];
-            let skipped = whole.rfind('@').map_or(0, |at| at + 1);
-            let host_and_port = &whole[skipped..];
-            let host_end = match host_and_port.strip_prefix('[') {
-                Some(inside) => inside.find(']')? + 2,
-                None => host_and_port.find(':').unwrap_or(host_and_port.len()),
-            };
-            let (host, port) = host_and_port.split_at(host_end);
-            let port = port.strip_prefix(':').and_then(|port| port.parse().ok());
-            let start = from + skipped;
-            return Some(Authority {
-                scheme,
-                host,
-                port: port.unwrap_or(*default),
-                start,
-                end: start + host.len(),
-            });
-        }
-        None
-    }
-
-    fn shown(&self) -> String {
-        format!("{}://{}:{}", self.scheme, self.host, self.port)
-    }
-
-    /// Whether it is this host.
-    fn local(&self) -> Option<Local> {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        if host == GATEWAY {
-            return Some(Local::Gateway);
-        }
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
-        if host == "localhost" || host == "localhost.localdomain" || host.ends_with(".localhost") {
-            return Some(Local::Loopback(Ipv4Addr::LOCALHOST.into()));
-        }
-        let ip: IpAddr = host.parse().ok()?;
-        ip.is_loopback().then_some(Local::Loopback(ip))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
@@ -637,8 +537,9 @@ mod tests {
         );
     }
 
+    /// A description does not have folders of the host shared either.
     #[test]
-    fn folders_of_a_description_are_shared_or_named() {
+    fn folders_of_the_host_in_a_description_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let there = dir.path().to_str().unwrap();
         let of = |address: &str| {
@@ -646,27 +547,31 @@ mod tests {
                 address: address.to_owned(),
                 place: String::from("config.xml:7"),
             };
-            let (named, notes) = folders(&[described], &[]);
-            (named.len(), notes.join(" "))
+            folders(&[described], &[], |path| path.starts_with("/shared")).join(" ")
         };
-        assert_eq!(of(&format!("dir://{there}")), (1, String::new()));
-        assert_eq!(of(there), (1, String::new()));
-        for fine in [
+        let shared = "dir:///shared/repo";
+        let fine = [
             "this://repo",
             "this://a/../repo",
             "http://m/x",
             "obs://A:B/c",
             "dir:///usr/src/x",
-        ] {
-            assert_eq!(of(fine), (0, String::new()), "{fine}");
+            "dir:///description/repo",
+            shared,
+        ];
+        for fine in fine {
+            assert_eq!(of(fine), "", "{fine}");
         }
         for (address, text) in [
-            ("this://../repo", "leads out"),
-            ("dir:./repo", "relative"),
-            ("dir:///nowhere/repo", "does not exist"),
+            (format!("dir://{there}"), "--shared-path /"),
+            (there.to_owned(), "--shared-path /"),
+            (format!("dir:///shared/../{there}"), "--shared-path /"),
+            ("this://../repo".to_owned(), "leads out"),
+            ("dir:./repo".to_owned(), "relative"),
+            ("dir:///nowhere/repo".to_owned(), "does not exist"),
         ] {
-            let (count, note) = of(address);
-            assert!(count == 0 && note.contains(text), "{address}: {note}");
+            let note = of(&address);
+            assert!(note.contains(text), "{address}: {note}");
         }
     }
 }
