@@ -3,10 +3,12 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use boxbuild_host::untrusted::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -32,7 +34,7 @@ impl CacheFolder {
     /// # Errors
     /// Fails if the folder cannot be opened or locked.
     pub fn take(path: &Path) -> io::Result<Option<CacheFolder>> {
-        let folder = File::open(path)?;
+        let folder = File::from(OwnedFd::from(Dir::open(path)?));
         let metadata = folder.metadata()?;
         let id = (metadata.dev(), metadata.ino());
         let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
