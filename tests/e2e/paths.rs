@@ -271,7 +271,7 @@ fn a_repository_on_this_host_is_reached() {
         "<image><repository><source path=\"http://10.0.2.2:{port}/\"/></repository></image>"
     );
     fs::write(sandbox.description().join("config.xml"), described).unwrap();
-    sandbox.script(":");
+    sandbox.script("echo x >/result/x");
     let output = sandbox.build(&[], &[]);
     output.expect(
         0,

@@ -83,14 +83,14 @@ pub(super) fn run(run: &Run<'_>) -> Vec<OsString> {
     for limit in Host::limits() {
         add(&["--ulimit", &limit]);
     }
-    let mut mounts = vec![
-        (
+    let mut mounts = vec![(run.folder.join("bundle"), Path::new(paths::BUNDLE), false)];
+    if !mask::covers_all(&container.masks) {
+        mounts.push((
             run.folder.join("description"),
             Path::new(paths::DESCRIPTION),
             !container.description_rw,
-        ),
-        (run.folder.join("bundle"), Path::new(paths::BUNDLE), false),
-    ];
+        ));
+    }
     if container.devices && run.host.mode == Mode::Rootful {
         mounts.push(("/dev".into(), Path::new("/dev"), false));
     }

@@ -45,6 +45,11 @@ pub(super) fn make(masks: &[Mask], folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether one of `masks` takes the place of the description itself.
+pub(super) fn covers_all(masks: &[Mask]) -> bool {
+    masks.iter().any(|mask| mask.place == Path::new(""))
+}
+
 /// The mounts for `masks`: each folder before what is in it.
 pub(super) fn mounts(masks: &[Mask], folder: &Path, read_only: bool) -> Vec<MaskMount> {
     let mut mounts = Vec::new();
