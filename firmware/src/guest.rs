@@ -22,6 +22,9 @@ pub struct BoxFile {
     pub content: &'static str,
 }
 
+/// The program that checks a description with the box's kiwi, to be written to [`paths::PROGRAM`].
+pub const CHECK: &str = include_str!("../guest/check.py");
+
 /// Name of the systemd unit that runs a build. It must be enabled in the box.
 pub const UNIT: &str = "boxbuild-kiwi.service";
 
@@ -207,6 +210,10 @@ pub struct ContainerBuild {
     pub name: String,
     /// User and group of the results, as IDs in the container's user namespace.
     pub owner: (u32, u32),
+    /// The description is only checked: [`CHECK`] runs in the place of kiwi.
+    pub check_only: bool,
+    /// The container stays after the build until it is told to end.
+    pub shell: bool,
 }
 
 impl ContainerBuild {
@@ -219,7 +226,8 @@ impl ContainerBuild {
     /// Names and contents of the files.
     pub fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
         let (uid, gid) = self.owner;
-        vec![
+        let shell = self.shell.then(|| ("shell", Vec::new()));
+        let files = vec![
             (Self::SCRIPT, include_bytes!("../guest/container").to_vec()),
             ("nosync", include_bytes!("../guest/nosync").to_vec()),
             (kiwi_patch::FILE, kiwi_patch::PROGRAM.as_bytes().to_vec()),
@@ -228,7 +236,11 @@ impl ContainerBuild {
             ("host", made_file(&self.made)),
             ("name", format!("{}\n", self.name).into_bytes()),
             ("owner", format!("{uid}:{gid}\n").into_bytes()),
-        ]
+        ];
+        let program = self
+            .check_only
+            .then(|| ("program", CHECK.as_bytes().to_vec()));
+        files.into_iter().chain(shell).chain(program).collect()
     }
 }
 

@@ -11,7 +11,8 @@ crate::tests! {
         a_batch_that_shall_stop_at_the_first_failure,
         ctrl_c_ends_a_batch_in_order,
         kill_9_of_a_batch_leaves_nothing,
-        a_batch_is_checked_before_anything_starts;
+        a_batch_is_checked_before_anything_starts,
+        all_mistakes_of_a_batch_are_told_at_once;
 }
 
 const GOOD: &str = "echo image >/result/image; echo 'a line of the log' >>$log";
@@ -89,6 +90,10 @@ fn a_batch_builds_goes_on_and_sums_up() {
         assert!(last.contains(text), "{last}");
     }
     assert!(output.stdout.contains("\"event\":\"started\""));
+    for state in ["started", "done"] {
+        let event = format!("\"build\":\"good\",\"phase\":\"prepare\",\"state\":\"{state}\"");
+        assert!(output.stdout.contains(&event), "{output:?}");
+    }
 
     // With the builds' names in front of all that they print.
     let output = run(&sandbox, &["--verbose", "--only", "good-P"]);
@@ -162,31 +167,34 @@ fn kill_9_of_a_batch_leaves_nothing() {
 
 fn a_batch_is_checked_before_anything_starts() {
     let cases: &[(&str, &[&str])] = &[
-        ("[matrx]\n", &["line 5", "unknown field `matrx`"]),
+        (
+            "[matrx]\n",
+            &["batch.toml:5: ", "no key 'matrx'", "did you mean 'matrix'?"],
+        ),
         (
             "[matrix]\ndescription = ['good', 'nowhere', 'god']\n",
             &[
-                "line 5: nowhere: --description nowhere",
-                "line 5: god: --description god",
+                "batch.toml:6: nowhere: --description nowhere",
+                "batch.toml:6: god: --description god",
                 "does not exist",
             ],
         ),
         (
             "[matrix]\ndescription = ['good', 'bad']\n[[override]]\nmatch.name = 'bad'\n\
              target-dir = './out//good'\n",
-            &["builds into", "as good does (line 5)"],
+            &["batch.toml:9: bad: builds into", "as good does (line 3)"],
         ),
         (
             "[matrix]\ndescription = 'good'\nbox = ['small', 'large']\n",
-            &["line 5: good-large: there is no box 'large'"],
+            &["batch.toml:7: there is no box 'large'"],
         ),
         (
             "[[build]]\ndescription = 'good'\noptions.box-memory = '1M'\n",
-            &["line 5: good:", "too little memory"],
+            &["batch.toml:7: options.box-memory:", "too little memory"],
         ),
         (
             "[[build]]\ndescription = 'good'\nbuild-args.ca-target-distribution = 'beos'\n",
-            &["line 5: good:", "beos"],
+            &["batch.toml:7: build-args.ca-target-distribution:", "beos"],
         ),
     ];
     for (text, expected) in cases {
@@ -207,4 +215,63 @@ fn a_batch_is_checked_before_anything_starts() {
     run(&sandbox, &["--only", "worse"]).expect(2, &["no such build", "good, bad"]);
     fs::remove_file(sandbox.path("batch.toml")).unwrap();
     run(&sandbox, &[]).expect(2, &["batch.toml", "No such file"]);
+}
+
+/// E3: one mistake of six was told; refusals were not JSON.
+fn all_mistakes_of_a_batch_are_told_at_once() {
+    let sandbox = with_batch(
+        "[matrix]\n\
+         descripton = ['nowhere', 'good']\n\
+         [[build]]\n\
+         description = 'bad'\n\
+         options.box-memory = '1M'\n\
+         build-args.ca-target-distribution = 'beos'\n\
+         target-dir = 'out/{nmae}'\n\
+         [[build]]\n\
+         description = 'elsewhere'\n\
+         box = 'smal'\n\
+         options.locked = true\n\
+         options.signed-by = 'nokey'\n\
+         options.timeuot = '1h'\n",
+    );
+    let expected = [
+        (
+            6,
+            "no key 'descripton' in [matrix]; did you mean 'description'?",
+        ),
+        (6, "nowhere: --description nowhere: does not exist"),
+        (9, "options.box-memory: "),
+        (10, "build-args.ca-target-distribution: beos"),
+        (11, "{nmae}; did you mean {name}?"),
+        (13, "elsewhere: --description elsewhere: does not exist"),
+        (14, "there is no box 'smal'; did you mean 'small'?"),
+        (15, "there is no boxbuild.lock"),
+        (16, "nokey"),
+        (17, "there is no option --timeuot; did you mean timeout?"),
+    ];
+    for mode in [&[][..], &["--dry-run"]] {
+        let output = run(&sandbox, mode);
+        output.expect(2, &["nothing was started"]);
+        for (line, text) in &expected {
+            let place = format!("batch.toml:{line}: ");
+            let told = |shown: &str| shown.contains(&place) && shown.contains(text);
+            assert!(output.stderr.lines().any(told), "{place}{text}: {output:?}");
+        }
+        // The same for programs, on standard output.
+        let output = run(&sandbox, &[mode, &["--json"]].concat());
+        output.expect(2, &[]);
+        assert_eq!(output.stderr, "");
+        let lines: Vec<&str> = output.stdout.lines().collect();
+        assert!(lines[0].starts_with("{\"event\":\"error\""), "{output:?}");
+        for (line, text) in &expected {
+            let place = format!("{{\"line\":{line},\"message\":");
+            assert!(
+                lines[0].contains(&place) && lines[0].contains(text),
+                "{place}{text}: {output:?}"
+            );
+        }
+        assert_eq!(lines[1..], ["{\"event\":\"exit\",\"code\":2}"]);
+    }
+    assert!(!sandbox.path("out").exists() && !sandbox.path("batch.logs").exists());
+    sandbox.assert_nothing_left();
 }

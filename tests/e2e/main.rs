@@ -16,6 +16,9 @@
 
 mod batch;
 mod boot;
+mod check;
+mod clock;
+mod command_line;
 mod confinement;
 mod container;
 mod failure;
@@ -60,10 +63,13 @@ const ALL: &[&[Test]] = &[
     shares::TESTS,
     success::TESTS,
     boot::TESTS,
+    check::TESTS,
+    clock::TESTS,
     failure::TESTS,
     confinement::TESTS,
     interrupt::TESTS,
     input::TESTS,
+    command_line::TESTS,
     network::TESTS,
     paths::TESTS,
     in_place::TESTS,

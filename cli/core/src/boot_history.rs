@@ -3,19 +3,15 @@
 //! One small file for each box (by the hashes of its files), engine and version of boxbuild's
 //! init, in the user's cache. It appears by one rename. Losing it costs a second attempt.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
-
-use boxbuild_firmware::guest::Init;
-use etcetera::BaseStrategy;
-
 use boxbuild_boxes::store::BoxInfo;
+use boxbuild_engine::CpuLevel;
+use boxbuild_firmware::guest::Init;
 use boxbuild_host::digest::sha256;
 
-/// Longest file that is read, in bytes.
-const LONGEST: usize = 4096;
+use crate::cache_file::CacheFile;
+
+/// Files that are kept at most: one or two for a box with each engine and version of boxbuild's init.
+const MOST: usize = 200;
 
 /// How a box was last brought up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,30 +25,45 @@ pub enum BootOutcome {
 /// The history of one box under one engine.
 #[derive(Debug)]
 pub struct BootHistory {
-    path: Option<PathBuf>,
+    outcome: CacheFile,
+    /// The level of the processor.
+    level: CacheFile,
 }
 
 impl BootHistory {
     /// For a box under an engine.
     pub fn of(info: &BoxInfo, engine: &str) -> BootHistory {
-        let base = etcetera::choose_base_strategy().ok();
+        let key = key(info, engine);
+        let level = key.as_ref().map(|key| format!("{key}.cpu"));
         BootHistory {
-            path: base.and_then(|base| {
-                let folder = base.cache_dir().join("boxbuild").join("boots");
-                Some(folder.join(key(info, engine)?))
-            }),
+            outcome: CacheFile::of_user("boots", key, MOST),
+            level: CacheFile::of_user("boots", level, MOST),
         }
     }
 
     /// Returns how the box was last brought up.
-    #[expect(clippy::disallowed_methods, reason = "a cache of boxbuild's own")]
     pub fn recall(&self) -> Option<BootOutcome> {
-        let mut text = fs::read_to_string(self.path.as_ref()?).ok()?;
-        text.truncate(text.floor_char_boundary(LONGEST));
+        let text = self.outcome.read()?;
         match text.trim_end().split_once(' ') {
             None if text.trim_end() == "fast" => Some(BootOutcome::Fast),
             Some(("unfit", reason)) => Some(BootOutcome::Unfit(reason.to_owned())),
             _ => None,
+        }
+    }
+
+    /// The level of the emulated processor that the box was found to need.
+    pub fn cpu_level(&self) -> CpuLevel {
+        self.level
+            .read()
+            .and_then(|text| CpuLevel::from_name(text.trim_end()))
+            .filter(|level| *level <= CpuLevel::EMULATED)
+            .unwrap_or_default()
+    }
+
+    /// Keeps the level that the box needs.
+    pub fn keep_cpu_level(&self, level: CpuLevel) {
+        if self.cpu_level() != level {
+            self.level.write(&format!("{}\n", level.name()));
         }
     }
 
@@ -63,21 +74,8 @@ impl BootHistory {
             BootOutcome::Unfit(reason) => format!("unfit {}\n", reason.replace('\n', " ")),
         };
         if self.recall().as_ref() != Some(known) {
-            let _ = self.write(&text);
+            self.outcome.write(&text);
         }
-    }
-
-    fn write(&self, text: &str) -> io::Result<()> {
-        let path = self.path.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.persist(path)?;
-        Ok(())
     }
 }
 
@@ -100,8 +98,10 @@ mod tests {
     #[test]
     fn what_was_kept_is_recalled() {
         let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("boots").join("x");
         let memory = BootHistory {
-            path: Some(dir.path().join("boots").join("x")),
+            outcome: CacheFile::at(Some(path.clone()), MOST),
+            level: CacheFile::at(Some(path.with_extension("cpu")), MOST),
         };
         assert_eq!(memory.recall(), None);
         for known in [
@@ -117,13 +117,21 @@ mod tests {
             memory.recall(),
             Some(BootOutcome::Unfit("two lines".into()))
         );
-        fs::write(dir.path().join("boots").join("x"), "something else").unwrap();
+        assert_eq!(memory.cpu_level(), CpuLevel::V1);
+        memory.keep_cpu_level(CpuLevel::V2);
+        assert_eq!(memory.cpu_level(), CpuLevel::V2);
+        memory.level.write("x86-64-v9");
+        assert_eq!(memory.cpu_level(), CpuLevel::V1);
+        std::fs::write(path, "something else").unwrap();
         assert_eq!(memory.recall(), None);
     }
 
     #[test]
     fn without_a_cache_nothing_is_known() {
-        let memory = BootHistory { path: None };
+        let memory = BootHistory {
+            outcome: CacheFile::at(None, MOST),
+            level: CacheFile::at(None, MOST),
+        };
         memory.keep(&BootOutcome::Fast);
         assert_eq!(memory.recall(), None);
     }

@@ -5,6 +5,8 @@
 pub mod boot;
 pub mod boot_history;
 pub mod build_args;
+pub mod build_times;
+mod cache_file;
 pub mod cache_folder;
 pub mod failed_builds;
 pub mod held_folders;
@@ -22,3 +24,4 @@ pub mod run;
 pub mod ssh;
 pub mod terminal;
 pub mod timeline;
+pub mod user_cache;

@@ -44,8 +44,8 @@ pub struct BuildRequest {
     pub keep_failed: bool,
     /// The box stays after the build, with a shell on the user's terminal.
     pub debug: bool,
-    /// The plan is only shown, never carried out.
-    pub dry_run: bool,
+    /// The description is checked in the box, and nothing is built.
+    pub check_only: bool,
     /// Network of the guest.
     pub network: Network,
     /// Nothing but these is reached over it, if there are any.
@@ -97,7 +97,7 @@ impl BuildRequest {
             in_place: false,
             keep_failed: true,
             debug: false,
-            dry_run: false,
+            check_only: false,
             network: Network::User,
             allow: Vec::new(),
             ssh: None,
@@ -117,6 +117,7 @@ impl BuildRequest {
                 target_dir,
                 rest: Vec::new(),
                 host_paths: Vec::new(),
+                notes: Vec::new(),
             },
             notes: Vec::new(),
         }

@@ -56,7 +56,10 @@ impl Includes {
         let Some(path) = path_of(from, config) else {
             self.findings.push(Finding::note(
                 place,
-                format!("the include {from} is not a file name that can be followed on this host"),
+                format!(
+                    "the include '{from}' cannot be followed on this host: kiwi reads it as a URI, in which \
+                     spaces, % and letters beyond ASCII do not work; it knows this://, file:// and dir://"
+                ),
             ));
             return None;
         };

@@ -12,6 +12,18 @@ pub fn seconds(time: Duration) -> String {
     }
 }
 
+/// An age for people, in its largest unit: `3 days`.
+pub fn age(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (count, unit) = match seconds {
+        0..60 => return String::from("less than a minute"),
+        60..3600 => (seconds / 60, "minute"),
+        3600..86_400 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A moment for people: `2026-11-25 16:30:03 UTC`.
 pub fn date(time: SystemTime) -> String {
     let text = humantime::format_rfc3339_seconds(time).to_string();
@@ -37,6 +49,19 @@ pub fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages_have_one_unit() {
+        let cases = [
+            (7, "less than a minute"),
+            (61, "1 minute"),
+            (7200, "2 hours"),
+            (86_400 * 9, "9 days"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(age(Duration::from_secs(seconds)), text);
+        }
+    }
 
     #[test]
     fn figures_for_people() {

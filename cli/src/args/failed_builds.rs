@@ -1,8 +1,10 @@
 //! Options of the commands on kept builds.
 
+use std::time::Duration;
+
 use clap::Args;
 
-use super::values::{Memory, parse_memory};
+use super::values::{Memory, parse_duration, parse_memory};
 
 /// Options of `boxbuild logs`.
 #[derive(Debug, Args)]
@@ -22,4 +24,33 @@ pub(crate) struct ShellArgs {
     /// Guest memory, e.g. 4G [default: the build's].
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub(crate) box_memory: Option<Memory>,
+}
+
+/// Options of `boxbuild prune`.
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Names of kept builds (see 'boxbuild builds').
+    #[arg(value_name = "ID", conflicts_with_all = ["builds", "boxes", "cache", "all", "older_than"])]
+    pub(crate) ids: Vec<String>,
+    /// All kept builds.
+    #[arg(long)]
+    pub(crate) builds: bool,
+    /// Files in the box store that no box needs: interrupted downloads, old versions.
+    #[arg(long)]
+    pub(crate) boxes: bool,
+    /// The cache: kernels and ramdisks made ready, times of earlier builds.
+    #[arg(long)]
+    pub(crate) cache: bool,
+    /// All of these, without asking. Boxes stay.
+    #[arg(long, conflicts_with_all = ["builds", "boxes", "cache"])]
+    pub(crate) all: bool,
+    /// Only what is older than this, e.g. 7d.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) older_than: Option<Duration>,
+    /// Show what would be removed, and stop.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print what was removed as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -4,25 +4,27 @@ use std::time::Duration;
 
 use boxbuild_boxes::source::published;
 use boxbuild_boxes::store::{InstalledBox, Store};
-use boxbuild_core::boot::{Boot, RunsAs};
+use boxbuild_core::boot::Boot;
 use boxbuild_core::boot_history::{BootHistory, BootOutcome};
+use boxbuild_core::build_times::BuildTimes;
 use boxbuild_core::held_folders::HeldFolders;
 use boxbuild_core::host_facts::HostFacts;
 use boxbuild_core::log_copy::LogCopy;
-use boxbuild_core::plan::{BootChoice, Folders, Plan, PlanReport, ResolvedEngine};
+use boxbuild_core::plan::{BootChoice, Folders, Plan, PlanReport};
 use boxbuild_core::request::BuildRequest;
-use boxbuild_core::resolve::{ResolveError, Resolved, container_image};
-use boxbuild_core::run::{self, Attempt, Outcome, Run, Runner};
-use boxbuild_core::ssh::Ssh;
-use boxbuild_engine::podman::{Mode, Podman};
-use boxbuild_engine::{EngineChoice, Selected, Unusable};
+use boxbuild_core::resolve::{Resolved, container_image};
+use boxbuild_core::run::{self, Attempt, Outcome, Reason, Run, Runner};
+use boxbuild_engine::Engine;
+use boxbuild_engine::podman::Podman;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::stop::StopCheck;
 use boxbuild_host::watchdog::Watchdog;
 
 use super::forced_end::{GRACE, forced_end};
-use super::{confinement, signals};
+use super::look::Look;
+use super::preflight::{self, Carrier, Carriers, Preflight, Requirements};
+use super::signals;
 use crate::args::{BuildOptions, Invocation};
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
 use crate::output::event::BuildEvent;
@@ -56,41 +58,37 @@ pub(super) fn run(invocation: &Invocation) -> ExitCode {
 fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
     let interrupt = signals::take_over()?;
     let options = &invocation.cli.build;
+    // Folders may be on a file system whose server is gone: nothing but the end of the process ends
+    // a call that waits for it.
+    let looking = Look::begin(&interrupt, options.json)?;
     let request = invocation.request()?;
     let host = HostFacts::of_process();
     let build = Build {
         options,
         interrupt: &interrupt,
     };
-    if options.require_confinement {
-        confinement::require()?;
-    }
+    let requirements = Requirements::read(options)?;
+    // What can be refused is refused before anything is fetched.
+    let mut carriers = Carriers::default();
+    let checked = preflight::check(options, &requirements, &request, &host, &mut carriers)?;
     if options.dry_run {
-        let _looking = look_out(&interrupt, options.json)?;
-        return build.run(&Resolved::preview(&request, &host)?);
+        drop(looking);
+        return build.show_plan(&checked);
     }
-    // Folders may be on a file system whose server is gone: nothing but the end of the process ends
-    // a call that waits for it.
-    let looking = look_out(&interrupt, options.json)?;
-    // What can be refused is refused before anything is fetched. If there is no preview, the fetch
-    // below either succeeds or fails with an error that says more.
-    match Resolved::preview(&request, &host) {
-        Ok(preview) => {
-            preview.plan(preview.choice().first())?;
-        }
-        Err(ResolveError::Plan(error)) => return Err(error.into()),
-        Err(ResolveError::Store(_) | ResolveError::Pull(_)) => {}
-    }
+    carriers.put(checked);
     let folders = Folders::check(&request)?;
     drop(looking);
-    let ssh = Ssh::wanted(&request, &host)
-        .map_err(|text| Failure::new(ExitCode::USAGE, anyhow::Error::msg(text)))?;
-    if let Some(ssh) = ssh {
-        // Only a check: the build opens the port again.
-        ssh.listen()?;
+    let installed = build.fetch_box(&request, &requirements)?;
+    let resolved = Resolved::with_box(&request, &host, folders, installed)?;
+    // The box may be another one now.
+    let preflight = Preflight::of(options, &resolved, &mut carriers)?;
+    match preflight.carrier {
+        Carrier::Container(podman) => build.run_container(&preflight.plan, podman),
+        Carrier::Machine(selected) => {
+            let (engine, history) = (selected.engine.as_ref(), preflight.history);
+            build.run_machine(&resolved, preflight.plan, engine, history)
+        }
     }
-    let installed = build.fetch_box(&request)?;
-    build.run(&Resolved::with_box(&request, &host, folders, installed)?)
 }
 
 /// A build with the options of its command line.
@@ -100,27 +98,14 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    fn run(&self, resolved: &Resolved<'_>) -> Result<ExitCode> {
-        let plan = resolved.plan(resolved.choice().first())?;
-        match plan.runs_as {
-            RunsAs::Container(mode) => self.run_container(&plan, mode),
-            RunsAs::Machine(_) => self.run_machine(resolved, plan),
-        }
-    }
-
     /// Returns the box; fetches or updates it if necessary.
-    fn fetch_box(&self, request: &BuildRequest) -> Result<InstalledBox> {
-        let source = &self.options.source;
-        let locked = source.locked()?;
+    fn fetch_box(
+        &self,
+        request: &BuildRequest,
+        requirements: &Requirements,
+    ) -> Result<InstalledBox> {
         let store = Store::of_user()?;
-        let pull = published::PullRequest {
-            name: &request.box_name,
-            arch: request.arch,
-            freshness: request.fetch.into(),
-            locked: locked.as_ref(),
-            config: request.kiwi.config.as_deref(),
-            key: source.key()?,
-        };
+        let pull = requirements.pull(request);
         let mut progress = self.progress(self.options.verbose);
         Ok(published::ensure(
             &store,
@@ -140,30 +125,21 @@ impl Build<'_> {
 
     /// Returns the progress of a build, after the notes of its plan.
     fn begin(&self, plan: &Plan) -> Progress {
-        let verbose = self.options.verbose || self.options.kiwi.log_to_stdout();
-        let mut progress = self.progress(verbose);
+        let mut progress = self.progress(self.options.verbose);
+        if self.options.kiwi.log_to_stdout() {
+            progress.print_log();
+        }
+        if let Some(path) = &self.options.kiwi.logsocket {
+            progress.send_log(path);
+        }
         for note in &plan.notes {
             progress.note(note);
         }
         progress
     }
 
-    fn run_container(&self, plan: &Plan, mode: Mode) -> Result<ExitCode> {
-        let info = &plan.installed.info;
-        let mut podman = Podman::find(mode, info.arch, plan.image_types.with_loop_devices())?;
-        plan.kernel_needs.check()?;
-        if self.options.dry_run {
-            let resolved = ResolvedEngine {
-                engine: podman.describe(),
-                why: String::from("asked for (--container)"),
-                cmdline: None,
-            };
-            return self.show_plan(plan, &resolved);
-        }
+    fn run_container(&self, plan: &Plan, mut podman: Podman) -> Result<ExitCode> {
         let mut progress = self.begin(plan);
-        if self.options.box_memory.is_some() || self.options.box_smp_cpus.is_some() {
-            progress.note("a container uses the host's memory and processors as they are");
-        }
         let image = container_image(plan)?;
         let prepared = podman.prepare(&image, self.interrupt, &mut progress);
         progress.finish(prepared.is_ok());
@@ -173,69 +149,35 @@ impl Build<'_> {
         build.conclude(&run, plan, &progress)
     }
 
-    fn run_machine(&self, resolved: &Resolved<'_>, plan: Plan) -> Result<ExitCode> {
-        let selected = self.select(&plan)?;
-        let engine = selected.engine.as_ref();
-        let history = BootHistory::of(&plan.installed.info, engine.name());
-        let plan = remembered(resolved, &history).unwrap_or(plan);
-        if self.options.dry_run {
-            let cmdline = run::guest_cmdline(&plan, engine.processor())
-                .host_context(|| "the box cannot be told what to build")?;
-            let resolved = ResolvedEngine {
-                engine: engine.name().to_owned(),
-                why: selected.why.clone(),
-                cmdline: Some(cmdline),
-            };
-            return self.show_plan(&plan, &resolved);
-        }
+    fn run_machine(
+        &self,
+        resolved: &Resolved<'_>,
+        mut plan: Plan,
+        engine: &dyn Engine,
+        history: Option<BootHistory>,
+    ) -> Result<ExitCode> {
+        let history =
+            history.unwrap_or_else(|| BootHistory::of(&plan.installed.info, engine.name()));
         let mut progress = self.begin(&plan);
-        if let Some(reason) = &selected.passed_over {
-            progress.note(&format!(
-                "using {}, which is slower ({reason})\n  a container is faster here, but hardly \
-                 isolated: {}",
-                engine.name(),
-                self.container_command()
-            ));
-        }
         let build = Attempts::begin(self, &plan, Runner::Machine(engine))?;
         if plan.boot() == Some(Boot::Fast) && resolved.choice() == BootChoice::FastFirst {
-            return build.run_fast_first(resolved, &plan, &history, &mut progress);
+            return build.run_fast_first(resolved, &mut plan, &history, &mut progress);
         }
-        let run = build.attempt(&plan, Attempt::Last, &mut progress)?;
+        let run = build.attempt_raised(&mut plan, Attempt::Last, &history, &mut progress)?;
         if plan.boot() == Some(Boot::Fast) {
             remember_fast(&run, &history);
         }
         build.conclude(&run, &plan, &progress)
     }
 
-    /// Selects the engine for `plan`.
-    fn select(&self, plan: &Plan) -> Result<Selected> {
-        boxbuild_engine::select(plan.engine, plan.installed.info.arch).map_err(
-            |Unusable(reasons)| {
-                let text = if plan.engine == EngineChoice::Auto {
-                    format!(
-                        "{reasons}\n  a container needs none of them, but is hardly isolated: {}",
-                        self.container_command()
-                    )
-                } else {
-                    reasons
-                };
-                Unusable(text).into()
-            },
-        )
-    }
-
-    /// Returns the command line for this build in a container.
-    fn container_command(&self) -> String {
-        let name = self.options.box_name.as_deref().unwrap_or_default();
-        format!("boxbuild --container --box {name} -- …")
-    }
-
-    /// Carries out `--dry-run`.
-    fn show_plan(&self, plan: &Plan, engine: &ResolvedEngine) -> Result<ExitCode> {
+    /// Carries out `--dry-run`. People see the notes where a build shows them.
+    fn show_plan(&self, preflight: &Preflight) -> Result<ExitCode> {
+        let plan = &preflight.plan;
+        let engine = preflight.engine()?;
         if self.options.json {
-            print_document(&PlanReport::new(plan, engine))?;
+            print_document(&PlanReport::new(plan, &engine))?;
         } else {
+            self.begin(plan);
             print_text(&format!(
                 "{}engine       {} ({})\n",
                 plan.describe(),
@@ -286,28 +228,67 @@ impl<'a> Attempts<'a> {
             })
             .transpose()?;
         let (folders, runner) = (&self.folders, self.runner);
-        Ok(run::run(
-            plan, folders, runner, attempt, interrupt, progress,
-        )?)
+        let times = BuildTimes::of(plan, runner.name());
+        progress.expect(times.recall());
+        let run = run::run(plan, folders, runner, attempt, interrupt, progress)?;
+        if matches!(run.outcome, Outcome::Built(_)) {
+            times.keep(&run.phases);
+        }
+        Ok(run)
+    }
+
+    /// The same, and again on a newer processor if the box turns out to need one.
+    fn attempt_raised(
+        &self,
+        plan: &mut Plan,
+        attempt: Attempt,
+        history: &BootHistory,
+        progress: &mut Progress,
+    ) -> Result<Run> {
+        let run = self.attempt(plan, attempt, progress)?;
+        let Some(level) = run.raise else {
+            return Ok(run);
+        };
+        plan.cpu_level = level;
+        let name = &plan.installed.info.name;
+        progress.note(&match &run.outcome {
+            Outcome::Failed(failure) if matches!(failure.reason, Reason::Lack(_)) => format!(
+                "starting again: the programs of the box {name} need a processor of the level {} (this \
+                 is remembered)",
+                level.name()
+            ),
+            _ => format!(
+                "starting again with a processor of the level {}: the box {name} ended without a word",
+                level.name()
+            ),
+        });
+        let run = self.attempt(plan, attempt, progress)?;
+        if run.raise.is_none() && run.came_up {
+            history.keep_cpu_level(level);
+        }
+        Ok(run)
     }
 
     /// Boots the box fast, and by its own init if that fails.
     fn run_fast_first(
         self,
         resolved: &Resolved<'_>,
-        plan: &Plan,
+        plan: &mut Plan,
         history: &BootHistory,
         progress: &mut Progress,
     ) -> Result<ExitCode> {
-        let run = self.attempt(plan, Attempt::First, progress)?;
+        let run = self.attempt_raised(plan, Attempt::First, history, progress)?;
         let Some(reason) = run.boot_failure() else {
             remember_fast(&run, history);
             return self.conclude(&run, plan, progress);
         };
         let memorable = reason.is_worth_remembering();
         let reason = reason.to_string();
-        let compat = match resolved.plan(Boot::Compat) {
-            Ok(compat) => compat,
+        let mut compat = match resolved.plan(Boot::Compat) {
+            Ok(compat) => match self.runner {
+                Runner::Machine(engine) => compat.with_processor(engine.processor()),
+                Runner::Container(_) => compat,
+            },
             Err(error) => {
                 let code = self.conclude(&run, plan, progress)?;
                 let error = anyhow::Error::new(error).context(
@@ -328,7 +309,8 @@ impl<'a> Attempts<'a> {
         for note in compat.notes.iter().filter(|note| !known.contains(note)) {
             progress.note(note);
         }
-        let run = self.attempt(&compat, Attempt::Last, progress)?;
+        compat.cpu_level = plan.cpu_level;
+        let run = self.attempt_raised(&mut compat, Attempt::Last, history, progress)?;
         if memorable && run.came_up && history.recall() != Some(BootOutcome::Fast) {
             history.keep(&BootOutcome::Unfit(reason));
         }
@@ -353,51 +335,25 @@ impl<'a> Attempts<'a> {
         }
         Ok(match &run.outcome {
             Outcome::Built(_) => ExitCode::SUCCESS,
-            Outcome::Failed(failure) => ExitCode::of_run(failure.reason.exit_code()),
+            Outcome::Failed(failure) => failure.reason.exit().into(),
         })
     }
-}
-
-/// How long a look at the folders of the user may take after a request to stop.
-const GRACE_OF_A_LOOK: Duration = Duration::from_secs(1);
-
-/// Starts a watchdog for the time in which nothing has been started yet.
-pub(super) fn look_out(interrupt: &Interrupt, json: bool) -> Result<Watchdog> {
-    let stop = StopCheck::new(interrupt, None);
-    Watchdog::start(stop, GRACE_OF_A_LOOK, move |stopped| {
-        forced_end(stopped, json);
-    })
-    .host_context(|| "cannot start a thread")
 }
 
 /// Starts a watchdog for a build. It ends the process in words; what is left behind goes as it does
 /// after SIGKILL.
 fn watchdog(build: &Build<'_>, runner: Runner<'_>, stop: StopCheck) -> Result<Watchdog> {
+    watch(stop, runner, build.options.json)
+}
+
+/// The same, whatever the box runs for.
+pub(super) fn watch(stop: StopCheck, runner: Runner<'_>, json: bool) -> Result<Watchdog> {
     let grace = match runner {
         Runner::Machine(_) => GRACE,
         Runner::Container(_) => GRACE_OF_CONTAINER,
     };
-    let json = build.options.json;
     Watchdog::start(stop, grace, move |stopped| forced_end(stopped, json))
         .host_context(|| "cannot start a thread")
-}
-
-/// Returns the plan for a compat boot if the box is known not to boot fast.
-fn remembered(resolved: &Resolved<'_>, history: &BootHistory) -> Option<Plan> {
-    if resolved.choice() != BootChoice::FastFirst {
-        return None;
-    }
-    let Some(BootOutcome::Unfit(reason)) = history.recall() else {
-        return None;
-    };
-    // A build that a compat boot cannot do is worth another try.
-    let mut plan = resolved.plan(Boot::Compat).ok()?;
-    plan.notes.push(format!(
-        "booting the box {} by its own init: {reason} (remembered from an earlier build; --boot \
-         fast tries again)",
-        resolved.box_name()
-    ));
-    Some(plan)
 }
 
 /// Remembers that the box boots fast, if it did.

@@ -1,4 +1,4 @@
-//! `boxbuild builds`, `logs`, `shell` and `prune`: failed builds that are kept.
+//! `boxbuild builds`, `logs` and `shell`: failed builds that are kept.
 
 use std::path::Path;
 
@@ -197,31 +197,5 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
         progress.note(&format!("  | {line}"));
     }
     progress.note(&format!("boxbuild: {reason}"));
-    Ok(ExitCode::of_run(reason.exit_code()))
-}
-
-/// Removes kept builds; all of them if `ids` is empty.
-///
-/// # Errors
-/// Fails if there is no build with one of these names (nothing is removed then), or one cannot be
-/// removed.
-pub(crate) fn prune(ids: &[String]) -> Result<ExitCode> {
-    let builds = FailedBuilds::of_user()?;
-    let known = builds.ids()?;
-    // Before anything is removed.
-    for id in ids.iter().filter(|id| !known.contains(id)) {
-        builds.get(Some(id))?;
-    }
-    let chosen = if ids.is_empty() { &known } else { ids };
-    let mut freed = 0;
-    for id in chosen {
-        freed += builds.remove(id)?;
-    }
-    print_text(&format!(
-        "{} failed build{} removed, {} freed\n",
-        chosen.len(),
-        if chosen.len() == 1 { "" } else { "s" },
-        size(freed)
-    ))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(reason.exit().into())
 }

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::mistake::Mistake;
+
 /// What a build reports with `--json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
@@ -20,13 +22,22 @@ pub(crate) enum BuildEvent {
         /// How long it took, if it has ended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seconds: Option<f64>,
+        /// How long it took in the last build of the same, if that is known, when it begins.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected_seconds: Option<f64>,
     },
-    /// What the current phase works on.
+    /// What the current phase works on: when that changes, and every minute.
     Progress {
         /// Name of the phase.
         phase: String,
         /// A message of kiwi.
         text: String,
+        /// Every minute: how long the phase has taken so far.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<f64>,
+        /// Every minute: how long the build takes from now on, by the last one of the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left_seconds: Option<f64>,
     },
     /// A message that the user must see.
     Note {
@@ -100,6 +111,9 @@ pub(crate) enum BuildOutcome {
     Failed {
         /// A word for programs, as [`boxbuild_core::run::Reason::word`] has it.
         reason: String,
+        /// The phase that failed, if one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        phase: Option<String>,
         /// What happened, for people.
         message: String,
         /// The last lines that matter, of the log or the console.
@@ -152,12 +166,48 @@ pub(crate) enum BatchEvent<'a> {
         /// Its name.
         build: &'a str,
     },
-    /// A build reached a phase of kiwi.
+    /// A phase of a build began or ended.
     Phase {
         /// Name of the build.
         build: &'a str,
         /// Name of the phase.
         phase: &'a str,
+        /// What became of it.
+        state: PhaseState,
+        /// How long it took, if it has ended.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seconds: Option<f64>,
+    },
+    /// What a build works on: when that changes, and every minute.
+    Progress {
+        /// Name of the build.
+        build: &'a str,
+        /// Name of the phase.
+        phase: &'a str,
+        /// A message of kiwi.
+        text: &'a str,
+        /// Every minute: how long the phase has taken so far.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seconds: Option<f64>,
+        /// Every minute: how long the build takes from now on, by the last one of the same.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        left_seconds: Option<f64>,
+    },
+    /// A message that the user must see.
+    Note {
+        /// Name of the build; `None` for all of them.
+        build: Option<&'a str>,
+        /// The message, possibly of several lines.
+        text: &'a str,
+    },
+    /// Nothing was started.
+    Error {
+        /// What happened.
+        message: String,
+        /// Why, the root cause last.
+        causes: Vec<String>,
+        /// What is wrong in the batch file.
+        mistakes: &'a [Mistake],
     },
     /// A build ended.
     Ended(BuildSummary<'a>),
@@ -206,21 +256,24 @@ mod tests {
     use super::*;
 
     /// Events and their form in docs/json.md.
-    fn cases() -> [(BuildEvent, Value); 10] {
+    fn cases() -> [(BuildEvent, Value); 11] {
         [
             (
                 BuildEvent::Phase {
                     phase: String::from("power off"),
                     state: PhaseState::Started,
                     seconds: None,
+                    expected_seconds: Some(3.0),
                 },
-                json!({"event": "phase", "phase": "power off", "state": "started"}),
+                json!({"event": "phase", "phase": "power off", "state": "started",
+                    "expected_seconds": 3.0}),
             ),
             (
                 BuildEvent::Phase {
                     phase: String::from("boot"),
                     state: PhaseState::Failed,
                     seconds: Some(1.5),
+                    expected_seconds: None,
                 },
                 json!({"event": "phase", "phase": "boot", "state": "failed", "seconds": 1.5}),
             ),
@@ -228,8 +281,20 @@ mod tests {
                 BuildEvent::Progress {
                     phase: String::from("prepare"),
                     text: String::from("Installing"),
+                    seconds: None,
+                    left_seconds: None,
                 },
                 json!({"event": "progress", "phase": "prepare", "text": "Installing"}),
+            ),
+            (
+                BuildEvent::Progress {
+                    phase: String::from("prepare"),
+                    text: String::from("Installing"),
+                    seconds: Some(60.0),
+                    left_seconds: Some(90.0),
+                },
+                json!({"event": "progress", "phase": "prepare", "text": "Installing",
+                    "seconds": 60.0, "left_seconds": 90.0}),
             ),
             (
                 BuildEvent::Ssh {
@@ -262,6 +327,7 @@ mod tests {
                 BuildEvent::Result(BuildResult {
                     outcome: BuildOutcome::Failed {
                         reason: String::from("kiwi"),
+                        phase: Some(String::from("prepare")),
                         message: String::from("it failed"),
                         last_lines: vec![String::from("last")],
                         log: None,
@@ -276,7 +342,7 @@ mod tests {
                     peak_memory_bytes: None,
                 }),
                 json!({"event": "result", "status": "failed", "seconds": 2.0, "phases": [],
-                    "peak_memory_bytes": null, "reason": "kiwi", "message": "it failed",
+                    "peak_memory_bytes": null, "reason": "kiwi", "phase": "prepare", "message": "it failed",
                     "last_lines": ["last"], "log": null, "kept": {"id": "debian-1", "bytes": 8}, "hint": "help"}),
             ),
             (

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use boxbuild_host::text;
 use serde::Serialize;
 
+use super::ci;
 use super::event::BuildEvent;
 use super::print::print_text;
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
@@ -15,6 +16,7 @@ pub(crate) fn emit(event: &impl Serialize) {
         return;
     };
     let line = text::json(&line);
+    let line = ci::harmless_json(&line);
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
@@ -43,7 +45,7 @@ pub(crate) fn print_document(document: &impl Serialize) -> Result<()> {
 /// Returns one object or array as indented text.
 pub(crate) fn document_text(document: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(document).host_context(|| "cannot write JSON")?;
-    Ok(text::json(&text).into_owned() + "\n")
+    Ok(ci::harmless_json(&text::json(&text)).into_owned() + "\n")
 }
 
 #[cfg(test)]

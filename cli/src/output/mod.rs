@@ -1,7 +1,11 @@
 //! Everything that is printed, for people and for programs.
 
+mod ci;
+mod estimate;
 pub(crate) mod event;
+mod heartbeat;
 pub(crate) mod json;
+pub(crate) mod mistake;
 pub(crate) mod print;
 pub(crate) mod progress;
 pub(crate) mod report;

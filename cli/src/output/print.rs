@@ -4,17 +4,28 @@ use std::io::{self, Read, Write};
 
 use boxbuild_core::kiwi_log::Lines;
 use boxbuild_host::secret;
-use boxbuild_host::text::screen;
+use boxbuild_host::text;
 
+use super::ci;
 use super::text::error_lines;
 use crate::exit_code::{Failure, HostContext, Result};
 
 /// How clap begins an error.
 const CLAP_PREFIX: &str = "error:";
 
+/// Text as it is printed: it does nothing to a terminal, nor to a system that runs jobs.
+fn screen(text: &str) -> String {
+    ci::harmless(&text::screen(text)).into_owned()
+}
+
 /// Prints to standard output. A reader that has gone away (`| head`) is not an error.
 pub(crate) fn print_text(text: &str) -> Result<()> {
     unless_closed(anstream::stdout().write_all(screen(text).as_bytes()))
+}
+
+/// Prints help of clap, which has its own colours.
+pub(crate) fn print_help(help: &clap::builder::StyledStr) -> Result<()> {
+    unless_closed(write!(anstream::stdout(), "{}", help.ansi()))
 }
 
 /// Copies the log `source` to standard output, line by line, without what could do something to a
@@ -34,11 +45,17 @@ fn copy_lines(source: &mut impl Read, target: &mut impl Write) -> io::Result<()>
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        lines.write(&buffer[..count], target)?;
+        let mut written = Ok(());
+        lines.push(&buffer[..count], |line| {
+            if written.is_ok() {
+                written = writeln!(target, "{}", ci::harmless(line));
+            }
+        });
+        written?;
     }
     lines
         .rest()
-        .map_or(Ok(()), |rest| writeln!(target, "{rest}"))
+        .map_or(Ok(()), |rest| writeln!(target, "{}", ci::harmless(&rest)))
 }
 
 /// Prints a line on standard error. One that is closed does not fail a command.

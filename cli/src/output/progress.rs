@@ -2,17 +2,25 @@
 //! events for programs.
 
 use boxbuild_host::secret;
-use std::io::IsTerminal;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::text::screen;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
+use super::ci::{self, Groups};
+use super::estimate::{Estimate, about};
 use super::event::{BuildEvent, PhaseState};
+use super::heartbeat::{self, Beat, Heartbeat};
 use super::json::emit;
-use super::print::print_line;
+use super::print::{print_line, print_text};
 use super::text;
 
 /// Without a terminal, a long step is reported on at these intervals.
@@ -24,9 +32,21 @@ pub(crate) struct Progress {
     style: Style,
     /// Shows every line of log and console.
     verbose: bool,
+    /// Prints the log on standard output.
+    log_on_stdout: bool,
+    /// Where the log goes, too.
+    log_socket: Option<UnixStream>,
     /// Something else has the terminal.
     muted: bool,
     current: Option<Step>,
+    /// Says what is going on where nothing is live.
+    heartbeat: Option<Heartbeat>,
+    /// How lines of log and console are folded, where they are.
+    groups: Option<Groups>,
+    /// The group that is open.
+    open_group: Option<String>,
+    /// How long the steps of the last build of the same took.
+    last_times: Vec<(String, Duration)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,25 +72,89 @@ struct Step {
 impl Progress {
     /// Progress for people; `verbose` shows every line of log and console in place of a live line.
     pub(crate) fn new(verbose: bool) -> Progress {
-        Progress {
-            style: if !verbose && std::io::stderr().is_terminal() {
-                Style::Live
-            } else {
-                Style::Plain
-            },
-            verbose,
-            muted: false,
-            current: None,
-        }
+        let terminal = std::io::stderr().is_terminal();
+        let style = if terminal && !verbose {
+            Style::Live
+        } else {
+            Style::Plain
+        };
+        let heartbeat = (!terminal).then(|| Heartbeat::start(heartbeat::INTERVAL, say));
+        let mut progress = Progress::of(style, verbose, heartbeat);
+        progress.groups = ci::groups().filter(|_| verbose && !terminal);
+        progress
     }
 
     /// Progress for programs; `verbose` adds every line of log and console.
     pub(crate) fn events(verbose: bool) -> Progress {
+        let heartbeat = Heartbeat::start(heartbeat::INTERVAL, tell);
+        Progress::of(Style::Events, verbose, Some(heartbeat))
+    }
+
+    fn of(style: Style, verbose: bool, heartbeat: Option<Heartbeat>) -> Progress {
         Progress {
-            style: Style::Events,
+            style,
             verbose,
+            log_on_stdout: false,
+            log_socket: None,
             muted: false,
             current: None,
+            heartbeat,
+            groups: None,
+            open_group: None,
+            last_times: Vec::new(),
+        }
+    }
+
+    /// Sets how long the steps of the last build of the same took, in order.
+    pub(crate) fn expect(&mut self, last_times: Vec<(String, Duration)>) {
+        self.last_times = last_times;
+    }
+
+    /// Prints a line for people, outside of any group.
+    fn print(&mut self, text: &str) {
+        self.close_group();
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.said();
+        }
+        print_line(text);
+    }
+
+    /// Prints a line of log or console, in the group of the current step if lines are folded.
+    fn print_detail(&mut self, text: &str) {
+        if let (Some(groups), None, Some(step)) = (self.groups, &self.open_group, &self.current) {
+            groups.begin(&step.name);
+            self.open_group = Some(step.name.clone());
+        }
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.said();
+        }
+        print_line(text);
+    }
+
+    fn close_group(&mut self) {
+        if let (Some(groups), Some(name)) = (self.groups, self.open_group.take()) {
+            groups.end(&name);
+        }
+    }
+
+    /// Prints KIWI's log on standard output (`--logfile stdout`); for programs, each line is an event
+    /// there.
+    pub(crate) fn print_log(&mut self) {
+        self.log_on_stdout = true;
+        // A live line on the same terminal would be in the way.
+        if self.style == Style::Live && std::io::stdout().is_terminal() {
+            self.style = Style::Plain;
+        }
+    }
+
+    /// Sends KIWI's log to the Unix socket `path` (`--logsocket`).
+    pub(crate) fn send_log(&mut self, path: &Path) {
+        match connect(path) {
+            Ok(socket) => self.log_socket = Some(socket),
+            Err(error) => self.note(&format!(
+                "--logsocket {}: {error}: the log is not sent there",
+                path.display()
+            )),
         }
     }
 
@@ -80,27 +164,30 @@ impl Progress {
     }
 }
 
+/// Connects to a Unix socket. A reader that does not read loses the log, and holds nothing up.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(UnixStream::from(socket))
+}
+
 impl Reporter for Progress {
     fn begin(&mut self, step: &str) {
         self.finish(true);
+        let estimate = Estimate::of(&self.last_times, step);
         if self.is_for_programs() {
             emit(&BuildEvent::Phase {
                 phase: step.to_owned(),
                 state: PhaseState::Started,
                 seconds: None,
+                expected_seconds: estimate.map(|estimate| estimate.step.as_secs_f64()),
             });
         }
-        let bar = (self.style == Style::Live && !self.muted).then(|| {
-            let bar = ProgressBar::new_spinner();
-            if let Ok(style) =
-                ProgressStyle::with_template("{spinner} {prefix:<14} {elapsed:>6}  {wide_msg:.dim}")
-            {
-                bar.set_style(style);
-            }
-            bar.set_prefix(step.to_owned());
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        });
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.begin(step, estimate);
+        }
+        let bar = (self.style == Style::Live && !self.muted).then(|| live_line(step, estimate));
         self.current = Some(Step {
             name: step.to_owned(),
             started: Instant::now(),
@@ -111,31 +198,46 @@ impl Reporter for Progress {
 
     fn mute(&mut self, muted: bool) {
         self.muted = muted;
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.mute(muted);
+        }
     }
 
     fn detail(&mut self, text: &str) {
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.work(text);
+        }
         match &self.current {
             Some(Step { bar: Some(bar), .. }) => bar.set_message(screen(text).into_owned()),
             Some(step) if self.is_for_programs() => emit(&BuildEvent::Progress {
                 phase: step.name.clone(),
                 text: text.to_owned(),
+                seconds: None,
+                left_seconds: None,
             }),
             _ => {}
         }
     }
 
     fn report(&mut self, text: &str) {
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.work(text);
+        }
         match &mut self.current {
             Some(Step { bar: Some(bar), .. }) => bar.set_message(screen(text).into_owned()),
             Some(step) if step.reported.elapsed() > REPORT_INTERVAL => {
                 step.reported = Instant::now();
-                print_line(&format!("  {:<14} {text}", step.name));
+                let line = format!("  {:<14} {text}", step.name);
+                self.print(&line);
             }
             _ => {}
         }
     }
 
     fn line(&mut self, text: &str) {
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.line(text);
+        }
         if !self.verbose {
             return;
         }
@@ -144,7 +246,26 @@ impl Reporter for Progress {
                 text: text.to_owned(),
             });
         } else if !self.muted {
-            print_line(text);
+            self.print_detail(text);
+        }
+    }
+
+    fn log_line(&mut self, text: &str) {
+        if let Some(socket) = &mut self.log_socket
+            && socket.write_all(format!("{text}\n").as_bytes()).is_err()
+        {
+            self.log_socket = None;
+            self.note("--logsocket: its reader is gone or too slow: the log is sent there no more");
+        }
+        if !self.log_on_stdout {
+            self.line(text);
+        } else if self.is_for_programs() {
+            emit(&BuildEvent::Line {
+                text: text.to_owned(),
+            });
+        } else if !self.muted {
+            // A reader that has gone away does not end a build.
+            let _ = print_text(&format!("{text}\n"));
         }
     }
 
@@ -155,7 +276,7 @@ impl Reporter for Progress {
                 text: text.into_owned(),
             }),
             Some(Step { bar: Some(bar), .. }) => bar.suspend(|| print_line(&text)),
-            _ => print_line(&text),
+            _ => self.print(&text),
         }
     }
 
@@ -180,6 +301,9 @@ impl Reporter for Progress {
         if let Some(bar) = step.bar {
             bar.finish_and_clear();
         }
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.end();
+        }
         let time = step.started.elapsed();
         if self.is_for_programs() {
             emit(&BuildEvent::Phase {
@@ -190,11 +314,45 @@ impl Reporter for Progress {
                     PhaseState::Failed
                 },
                 seconds: Some(time.as_secs_f64()),
+                expected_seconds: None,
             });
         } else if !self.muted {
-            print_line(&text::phase_line(&step.name, good, time));
+            self.print(&text::phase_line(&step.name, good, time));
         }
     }
+}
+
+/// A live line for the step `name`.
+fn live_line(name: &str, estimate: Option<Estimate>) -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    let template = "{spinner} {prefix:<14} {elapsed:>6}  {left}{wide_msg:.dim}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        let left = move |state: &ProgressState, line: &mut dyn fmt::Write| {
+            if let Some(left) = estimate.and_then(|estimate| estimate.left(state.elapsed())) {
+                // A line without an estimate is as good.
+                let _ = write!(line, "{}  ", about(left));
+            }
+        };
+        bar.set_style(style.with_key("left", left));
+    }
+    bar.set_prefix(name.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+/// Says what is going on, for people.
+fn say(beat: &Beat) {
+    print_line(&text::beat_line(beat));
+}
+
+/// Tells what is going on, for programs.
+fn tell(beat: &Beat) {
+    emit(&BuildEvent::Progress {
+        phase: beat.step.clone(),
+        text: beat.text.clone().unwrap_or_default(),
+        seconds: Some(beat.time.as_secs_f64()),
+        left_seconds: beat.left.map(|left| left.as_secs_f64()),
+    });
 }
 
 impl Drop for Progress {
@@ -202,5 +360,6 @@ impl Drop for Progress {
         if let Some(Step { bar: Some(bar), .. }) = &self.current {
             bar.finish_and_clear();
         }
+        self.close_group();
     }
 }

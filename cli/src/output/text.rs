@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use boxbuild_core::ssh;
+use boxbuild_host::secret;
 use boxbuild_host::text::shown;
 use boxbuild_host::units::{seconds, size};
 use owo_colors::OwoColorize;
 
+use super::estimate::about;
 use super::event::{BuildEvent, BuildOutcome, BuildResult, PhaseState};
+use super::heartbeat::Beat;
 
 /// Returns the lines for an event. Events without text for people have none: the work of a phase
 /// is shown while it lasts, and its log has the same words.
@@ -17,10 +20,23 @@ pub(crate) fn lines(event: &BuildEvent) -> Vec<String> {
             phase,
             state: state @ (PhaseState::Done | PhaseState::Failed),
             seconds,
+            ..
         } => {
             let time = duration(seconds.unwrap_or_default());
             vec![phase_line(phase, *state == PhaseState::Done, time)]
         }
+        // Every minute: what nothing else tells while it lasts.
+        BuildEvent::Progress {
+            phase,
+            text,
+            seconds: Some(seconds),
+            left_seconds,
+        } => vec![beat_line(&Beat {
+            step: phase.clone(),
+            time: duration(*seconds),
+            left: left_seconds.map(duration),
+            text: Some(text.clone()),
+        })],
         BuildEvent::Note { text } => text.lines().map(str::to_owned).collect(),
         BuildEvent::Ssh { address, port } => vec![format!(
             "{address}:{port} leads to port {} of the box",
@@ -39,6 +55,20 @@ pub(crate) fn lines(event: &BuildEvent) -> Vec<String> {
 /// Returns the line for a phase that has ended.
 pub(crate) fn phase_line(phase: &str, good: bool, time: Duration) -> String {
     format!("{} {phase:<14} {}", mark(good), seconds(time))
+}
+
+/// Returns the line for a phase that goes on.
+pub(crate) fn beat_line(beat: &Beat) -> String {
+    let time = seconds(beat.time);
+    let left = beat
+        .left
+        .map_or_else(String::new, |left| format!(", {}", about(left)));
+    let text = beat.text.as_deref().filter(|text| !text.is_empty());
+    // kiwi logs the addresses of its repositories.
+    let text = text.map_or_else(String::new, |text| {
+        format!("  {}", secret::redact(&shown(text)))
+    });
+    format!("  {:<14} {time}{left}{text}", beat.step)
 }
 
 /// Returns a tick or a cross. `anstream` drops the colours where they do not belong.
@@ -162,6 +192,7 @@ mod tests {
         );
         let failed = result(BuildOutcome::Failed {
             reason: String::from("kiwi"),
+            phase: Some(String::from("prepare")),
             message: String::from("the build failed in the box (kiwi's exit code 7)"),
             last_lines: vec![String::from("KiwiError: no package foo")],
             log: Some(String::from("/out/result.log")),
@@ -210,8 +241,23 @@ mod tests {
             phase: String::from("boot"),
             state: PhaseState::Done,
             seconds: Some(7.1),
+            expected_seconds: None,
         };
         assert_eq!(plain(&ended), ["✓ boot           7.1 s"]);
+        let beat = |left_seconds| BuildEvent::Progress {
+            phase: String::from("prepare"),
+            text: String::from("Installing from https://me:s3cret@host/x"),
+            seconds: Some(120.0),
+            left_seconds,
+        };
+        assert_eq!(
+            plain(&beat(Some(60.0))),
+            ["  prepare        2 min 00 s, about 1 min left  Installing from https://***@host/x"]
+        );
+        assert_eq!(
+            plain(&beat(None)),
+            ["  prepare        2 min 00 s  Installing from https://***@host/x"]
+        );
         let error = BuildEvent::Error {
             message: String::from("no\nway"),
             causes: vec![String::from("why")],
@@ -227,6 +273,7 @@ mod tests {
             phase: String::from("boot"),
             state: PhaseState::Failed,
             seconds: Some(f64::INFINITY),
+            expected_seconds: None,
         };
         assert_eq!(plain(&endless), ["✗ boot           0.0 s"]);
     }

@@ -1,6 +1,6 @@
 //! The store of a user: boxes are found, added, replaced and removed.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,6 @@ use boxbuild_host::error::IoError;
 use boxbuild_host::input;
 use boxbuild_host::lock_file::{LockFile, LockKind};
 use boxbuild_host::nearest::{TYPO, nearest};
-use nix::fcntl::{Flock, FlockArg};
 
 use super::error::StoreError;
 use super::info::BoxInfo;
@@ -205,24 +204,13 @@ impl Store {
             return;
         };
         for entry in entries.filter_map(Result::ok) {
-            let path = entry.path();
-            let ours = entry
-                .file_name()
+            let name = entry.file_name();
+            let ours = name
                 .as_encoded_bytes()
                 .starts_with(staging::PREFIX.as_bytes());
-            // Staging folders have mode 0700: no other user can open, and so lock, them.
-            // A folder that was just created is not locked yet.
-            let settled = entry
-                .metadata()
-                .and_then(|metadata| metadata.modified())
-                .is_ok_and(|time| time.elapsed().is_ok_and(|age| age.as_secs() > 10));
-            if ours
-                && settled
-                && let Ok(handle) = File::open(&path)
-                && let Ok(_lock) = Flock::lock(handle, FlockArg::LockExclusiveNonblock)
-            {
+            if ours {
                 // What cannot be removed now is removed by a later sweep.
-                let _ = fs::remove_dir_all(&path);
+                let _ = staging::remove_unused(&entry.path());
             }
         }
     }
@@ -255,7 +243,7 @@ fn check_files(installed: &InstalledBox) -> Result<(), String> {
         }
         match fs::metadata(installed.path(file)) {
             Ok(metadata) if metadata.len() == file.size => {}
-            Ok(_) if installed.changed.is_some() && *file == installed.info.disk => {}
+            Ok(_) if *file == installed.info.disk && installed.original_changed() => {}
             Ok(metadata) => {
                 return Err(format!(
                     "{} has {} bytes instead of {}",

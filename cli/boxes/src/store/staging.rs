@@ -1,9 +1,9 @@
 //! Folders in which boxes are made, and how they become boxes.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxbuild_host::digest::sha256;
@@ -16,14 +16,14 @@ use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 
 use super::error::StoreError;
 use super::info::{BoxFile, BoxInfo, ContainerImage};
-use super::installed::{disk_lock_path, lock_path, marker};
+use super::installed::{disk_lock_path, lock_path, marker, written_path};
 use super::names::check_name;
 
 /// Name of the file that describes a box.
 pub(super) const DESCRIPTION: &str = "box.json";
 
 /// Beginning of the names of staging folders.
-pub(super) const PREFIX: &str = ".staging-";
+pub(crate) const PREFIX: &str = ".staging-";
 
 /// Hex digits of a file's hash that its name contains.
 const HASH_IN_NAME: usize = 12;
@@ -185,6 +185,14 @@ impl Staging {
         sync(place)?;
         let to = place.join(DESCRIPTION);
         fs::rename(self.path().join(DESCRIPTION), &to).map_err(IoError::on("replace", &to))?;
+        // The same disk again, which builds had written into: it is as it was published.
+        let written = written_path(&place.join(&info.disk.name));
+        match fs::remove_file(&written) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(IoError::on("remove", &written)(error).into());
+            }
+            _ => {}
+        }
         sync(place)
     }
 }
@@ -204,24 +212,57 @@ pub(super) fn collect(dir: &Path) -> u64 {
     let Ok(Some(_alone)) = LockFile::take(&lock_path(dir), LockKind::Exclusive) else {
         return 0;
     };
+    let remove = |path: PathBuf| {
+        let length = fs::symlink_metadata(&path).ok()?.len();
+        fs::remove_file(path).ok().map(|()| length)
+    };
+    old_files(dir).into_iter().filter_map(remove).sum()
+}
+
+/// The files of old versions in a box's folder.
+pub(crate) fn old_files(dir: &Path) -> Vec<PathBuf> {
     let Some(info) = input::read_text(&dir.join(DESCRIPTION))
         .ok()
         .and_then(|text| serde_json::from_str::<BoxInfo>(&text).ok())
     else {
-        return 0;
+        return Vec::new();
     };
     let known = info.files();
     let disk = dir.join(&info.disk.name);
-    let kept = [lock_path(dir), marker(&disk), disk_lock_path(&disk)];
+    let kept = [
+        lock_path(dir),
+        marker(&disk),
+        disk_lock_path(&disk),
+        written_path(&disk),
+    ];
     let entries = fs::read_dir(dir).into_iter().flatten();
     entries
         .filter_map(Result::ok)
         .filter(|entry| entry.file_name() != DESCRIPTION)
         .filter(|entry| known.iter().all(|file| entry.file_name() != *file.name))
         .filter(|entry| !kept.contains(&entry.path()))
-        .filter_map(|entry| {
-            let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
-            fs::remove_file(entry.path()).ok().map(|()| metadata.len())
-        })
-        .sum()
+        .filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.is_file()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// Takes the staging folder of a process that is gone; `None` if one uses it.
+fn take_unused(path: &Path) -> Option<Flock<File>> {
+    // Staging folders have mode 0700: no other user can open, and so lock, them.
+    // A folder that was just created is not locked yet.
+    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    let settled = modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age.as_secs() > 10));
+    let handle = settled.then(|| File::open(path).ok()).flatten()?;
+    Flock::lock(handle, FlockArg::LockExclusiveNonblock).ok()
+}
+
+/// Whether no process uses the staging folder at `path`.
+pub(crate) fn is_unused(path: &Path) -> bool {
+    take_unused(path).is_some()
+}
+
+/// Removes the staging folder of a process that is gone; `None` if one uses it.
+pub(crate) fn remove_unused(path: &Path) -> Option<io::Result<()>> {
+    let _alone = take_unused(path)?;
+    Some(fs::remove_dir_all(path))
 }

@@ -144,6 +144,13 @@ impl FailedBuilds {
         })
     }
 
+    /// The bytes that a build takes, damaged or not, and when it failed; `None` if it is gone.
+    pub fn size_and_time(&self, id: &str) -> Option<(u64, std::time::SystemTime)> {
+        let folder = self.folder.join(id);
+        let metadata = fs::symlink_metadata(folder.join(record::NAME)).ok()?;
+        Some((bytes(&folder), metadata.modified().ok()?))
+    }
+
     /// Removes a build. Returns the bytes that are free again.
     ///
     /// # Errors

@@ -53,10 +53,14 @@ impl TargetDir {
             };
             missing = parent;
         }
-        fs::create_dir_all(path).map_err(io("create the folder", path))?;
+        fs::create_dir_all(path)
+            .map_err(advise)
+            .map_err(io("create the folder", path))?;
         let dir = Dir::open(path).map_err(io("open the folder", path))?;
         let place = path.join(STAGING);
-        let taken = take(&dir).map_err(io("take the folder", &place))?;
+        let taken = take(&dir)
+            .map_err(advise)
+            .map_err(io("take the folder", &place))?;
         let Some((staging, lock)) = taken else {
             return Err(OutputDirError::InUse(path.to_owned()));
         };
@@ -70,6 +74,37 @@ impl TargetDir {
             _reaper: reaper,
             _lock: lock,
         })
+    }
+
+    /// Checks whether [`TargetDir::acquire`] can have the folder at `path`. Nothing is made.
+    ///
+    /// # Errors
+    /// Fails, with the error of [`TargetDir::acquire`], if another build or user has it.
+    pub fn check(path: &Path) -> Result<(), OutputDirError> {
+        let name = OsStr::new(STAGING);
+        // One that is still to be made is nobody's.
+        let Ok(dir) = Dir::open(path) else {
+            return Ok(());
+        };
+        match dir.find(name) {
+            Ok(Some(status)) if status.owner != geteuid().as_raw() => {
+                Err(
+                    IoError::on("take the folder", &path.join(STAGING))(belongs_to_another())
+                        .into(),
+                )
+            }
+            Ok(Some(status)) if status.kind == FileKind::Folder => {
+                let Ok(staging) = dir.folder(name) else {
+                    return Ok(());
+                };
+                let handle = File::from(OwnedFd::from(staging));
+                match Flock::lock(handle, FlockArg::LockSharedNonblock) {
+                    Err((_, Errno::EWOULDBLOCK)) => Err(OutputDirError::InUse(path.to_owned())),
+                    _ => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Its path, for people.
@@ -88,23 +123,48 @@ impl TargetDir {
     }
 }
 
+/// Adds what to do about a folder that cannot be written.
+fn advise(error: io::Error) -> io::Error {
+    let kinds = [
+        io::ErrorKind::ReadOnlyFilesystem,
+        io::ErrorKind::PermissionDenied,
+    ];
+    if kinds.contains(&error.kind()) {
+        let text = format!("{error}: choose another --target-dir");
+        return io::Error::new(error.kind(), text);
+    }
+    error
+}
+
+fn belongs_to_another() -> io::Error {
+    io::Error::other("it belongs to another user: choose another --target-dir")
+}
+
 /// Makes the staging folder, or takes over what a killed build left of one; `None` if another build
 /// has it.
 fn take(target: &Dir) -> io::Result<Option<(Dir, Flock<File>)>> {
     let name = OsStr::new(STAGING);
     for _ in 0..TRIES {
-        let found = match target.make_folder(name, 0o700) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => target.find(name)?,
-            made => {
-                made?;
-                target.find(name)?
-            }
+        let made = match target.make_folder(name, 0o700) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+            made => Some(Status::of(&made?)?),
         };
-        match found {
+        // NFS does so for root (root_squash), and FAT, CIFS and FUSE by their mount options. Results
+        // there would look as if somebody else had put them in.
+        if let Some(made) = made
+            && made.owner != geteuid().as_raw()
+        {
+            let _ = target.remove_folder(name);
+            return Err(io::Error::other(format!(
+                "what user {} makes there belongs to user {}: mount it with other options (uid=, \
+                 no_root_squash), or choose another --target-dir",
+                geteuid(),
+                made.owner
+            )));
+        }
+        match target.find(name)? {
             Some(status) if status.owner != geteuid().as_raw() => {
-                return Err(io::Error::other(
-                    "it belongs to another user: choose another --target-dir",
-                ));
+                return Err(belongs_to_another());
             }
             Some(status) if status.kind != FileKind::Folder => target.remove(name)?,
             _ => {}
@@ -123,7 +183,11 @@ fn take(target: &Dir) -> io::Result<Option<(Dir, Flock<File>)>> {
             Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
             Err((_, errno)) => return Err(errno.into()),
         };
-        staging.set_mode(0o700)?;
+        match staging.set_mode(0o700) {
+            // There are no modes, so that everybody may enter or nobody else.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            result => result?,
+        }
         // A build that has just ended may have removed what was opened.
         let named = target.find(name)?.map(|status| status.inode);
         if named == Some(Status::of(&staging)?.inode) {

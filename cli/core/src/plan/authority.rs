@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::proxies::GATEWAY;
+use super::proxy::GATEWAY;
 
 /// Schemes of addresses that are reached over the network, and their ports.
 const SCHEMES: [(&str, u16); 4] = [("http", 80), ("https", 443), ("ftp", 21), ("docker", 443)];

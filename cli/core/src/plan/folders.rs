@@ -41,7 +41,10 @@ impl Folders {
 }
 
 /// Returns the absolute path of the description folder, without links.
-pub(super) fn description_folder(path: &Path) -> Result<PathBuf, PlanError> {
+///
+/// # Errors
+/// Fails if there is no such folder.
+pub fn description_folder(path: &Path) -> Result<PathBuf, PlanError> {
     let problem = |problem: String| PlanError::Description {
         path: path.to_owned(),
         problem,
@@ -104,11 +107,15 @@ fn check_target(path: &Path) -> Result<PathBuf, PlanError> {
     if let Ok(stat) = nix::sys::statvfs::statvfs(&resolved) {
         let free = stat.blocks_available() * stat.fragment_size();
         if free < LEAST_FREE {
-            return Err(problem(format!(
-                "only {} KiB are free on the file system of {}",
-                free >> 10,
-                resolved.display()
-            )));
+            return Err(PlanError::Full {
+                path: path.to_owned(),
+                problem: format!(
+                    "only {} KiB are free on the file system of {}: free some space, or choose \
+                     another folder",
+                    free >> 10,
+                    resolved.display()
+                ),
+            });
         }
     }
     if missing != Path::new("") {

@@ -13,7 +13,7 @@ use boxbuild_engine::{Allowed, Network};
 use boxbuild_host::secret;
 
 use super::authority::{Authority, Local};
-use super::proxies::GATEWAY;
+use super::proxy::GATEWAY;
 use crate::boot::RunsAs;
 use crate::build_args::IGNORE_REPOS;
 use crate::host_values::{in_box, normal};

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use boxbuild_engine::{Forward, Machine, Network, Processor, RootDisk, Share};
 use boxbuild_firmware::cmdline::{self, CmdlineError, Crypto, FastCmdline};
-use boxbuild_firmware::guest::FastBoot;
+use boxbuild_firmware::guest::{CHECK, FastBoot};
 use boxbuild_protocol::boot_options::{BootOptions, KeepDisk, Shell};
 use boxbuild_protocol::kernel_args::FIPS;
+use boxbuild_protocol::paths::PROGRAM;
 use boxbuild_protocol::share::{Access, SharedFolder};
 
 use super::error::BuildError;
@@ -71,6 +72,7 @@ pub(super) fn machine(
         }),
         machine_type: plan.machine_type.clone(),
         cpu_model: plan.cpu_model.clone(),
+        cpu_level: plan.cpu_level,
     })
 }
 
@@ -123,12 +125,11 @@ pub(super) fn cmdline_processor(processor: Processor) -> cmdline::Processor {
 /// The box's disk, as this build uses it.
 fn root_disk(plan: &Plan) -> RootDisk {
     let installed = &plan.installed;
-    let image = installed.path(&installed.info.disk);
     if plan.disk.in_place {
-        return RootDisk::InPlace(image);
+        return RootDisk::InPlace(installed.written_disk());
     }
     RootDisk::Private {
-        image,
+        image: installed.disk(),
         kept: None,
         size: plan.disk.grown.then_some(plan.disk.bytes),
         scratch: scratch(installed.dir.parent().unwrap_or(&installed.dir)),
@@ -138,6 +139,9 @@ fn root_disk(plan: &Plan) -> RootDisk {
 /// The host's files that go with the initial ramdisk, and their contents.
 fn host_files(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>, BuildError> {
     let files = plan.host_paths.files.iter();
+    let check = plan
+        .check_only
+        .then(|| Ok((PathBuf::from(PROGRAM), CHECK.as_bytes().to_vec())));
     files
         .map(|file| match host_paths::read(&file.path) {
             Ok(data) => Ok((file.place.clone(), data)),
@@ -146,6 +150,7 @@ fn host_files(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>, BuildError> {
                 source,
             }),
         })
+        .chain(check)
         .collect()
 }
 
@@ -177,6 +182,9 @@ pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
             .as_ref()
             .map(|version| format!("kiwi_version=_{version}_")),
     );
+    if plan.debug {
+        items.push(String::from("kiwi-no-halt"));
+    }
     // A container gets its environment and its mounts from podman.
     if plan.runs_as.is_container() {
         return items;
@@ -191,9 +199,6 @@ pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
     }));
     let proxies = plan.environment.iter();
     items.extend(proxies.map(|(name, value)| format!("{name}=_{}_", value.to_string_lossy())));
-    if plan.debug {
-        items.push(String::from("kiwi-no-halt"));
-    }
     items.extend(
         plan.host_paths
             .custom_mount()

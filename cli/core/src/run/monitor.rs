@@ -9,8 +9,11 @@ use boxbuild_host::untrusted::Dir;
 use boxbuild_protocol::report::{GuestPhase, Report, Sshd};
 
 use super::build_log::BuildLog;
+use super::clock::Clock;
 use super::console_log::ConsoleLog;
+use super::lack::Lack;
 use super::outcome::Reason;
+use super::signs::{Means, Signs};
 use crate::kiwi_log::{Lines, Phase, Pulse, phase_of_log_line};
 use crate::output_dir::ResultCode;
 use crate::terminal::Session;
@@ -20,6 +23,10 @@ use crate::timeline::{Milestone, Recorder, Timeline};
 /// whose time matters, and later.
 const FIRST_TICK: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(200);
+
+/// Pieces of the log that are read before a report of the guest counts, at most: what the guest wrote
+/// before it is part of the phase that the report ends.
+const MOST_PIECES: usize = 16;
 
 /// When a machine has run for too long.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,11 +57,18 @@ pub(super) struct Monitor<'a> {
     limits: Limits,
     last_life: Instant,
     phases: Vec<(Phase, Instant)>,
+    /// A build runs in the machine, not only a shell.
+    builds: bool,
     log: BuildLog,
     console: ConsoleLog,
     reports: GuestReports,
     recorder: Recorder,
     came_up: bool,
+    /// What the box may lack.
+    signs: Signs,
+    clock: Clock,
+    /// The phase that failed, if the guest went on after it.
+    failed: Option<Phase>,
     /// There is more of the log to read.
     behind: bool,
     /// The command that leads into the box, until the box has told whether it does.
@@ -78,11 +92,15 @@ impl<'a> Monitor<'a> {
             limits,
             last_life: now,
             phases: vec![(Phase::Boot, now)],
+            builds: log.is_some(),
             log: BuildLog::new(log),
             console: ConsoleLog::new(),
             reports: GuestReports::default(),
             recorder: Recorder::of_this_process(),
             came_up: false,
+            signs: Signs::default(),
+            clock: Clock::default(),
+            failed: None,
             behind: false,
             ssh,
         }
@@ -107,8 +125,20 @@ impl<'a> Monitor<'a> {
     /// Takes what the guest wrote to its console.
     pub(super) fn console(&mut self, bytes: &[u8]) {
         self.last_life = Instant::now();
-        let progress = &mut self.progress;
-        self.console.push(bytes, |line| progress.line(line));
+        let mut bundles = false;
+        let (progress, signs) = (&mut self.progress, &mut self.signs);
+        self.console.push(bytes, |line| {
+            // A guest without a control port bundles with another kiwi, whose log this is.
+            bundles |= phase_of_log_line(line) == Some(Phase::Bundle);
+            signs.line(line);
+            progress.line(line);
+        });
+        if bundles {
+            self.catch_up();
+            if self.reached(Phase::Create) {
+                self.enter(Phase::Bundle);
+            }
+        }
     }
 
     /// Takes what the guest wrote to its control port.
@@ -128,12 +158,17 @@ impl<'a> Monitor<'a> {
             Report::Phase(GuestPhase::Setup) => {
                 self.last_life = Instant::now();
                 self.came_up = true;
+                self.clock.follows();
             }
             Report::Phase(phase) => {
                 self.reports.has_phases = true;
                 self.last_life = Instant::now();
                 self.reports.done |= phase == GuestPhase::Done;
-                self.enter(phase.into());
+                let phase = phase.into();
+                if phase > Phase::Prepare && !self.reached(phase) {
+                    self.catch_up();
+                }
+                self.enter(phase);
             }
             Report::Mark(step, time) => self.progress.line(&format!(
                 "boxbuild: {step} after {:.3} s in the box",
@@ -145,8 +180,14 @@ impl<'a> Monitor<'a> {
                     self.last_life = Instant::now();
                 }
             }
-            Report::Exit(code) => self.reports.exit = Some(code),
+            Report::Exit(code) => {
+                if self.reports.exit.is_none() {
+                    self.catch_up();
+                }
+                self.reports.exit = Some(code);
+            }
             Report::Sshd(sshd) => self.sshd(sshd),
+            Report::Exhausted(resource) => self.signs.report(resource),
         }
     }
 
@@ -220,6 +261,16 @@ impl<'a> Monitor<'a> {
         }
     }
 
+    /// Looks at what the guest had written to the log when it reported something.
+    fn catch_up(&mut self) {
+        for _ in 0..MOST_PIECES {
+            self.look();
+            if !self.behind {
+                break;
+            }
+        }
+    }
+
     /// Has `read` call a function for each line of the log.
     fn with_log<T>(&mut self, read: impl FnOnce(&mut BuildLog, &mut dyn FnMut(&str)) -> T) -> T {
         let mut log = std::mem::take(&mut self.log);
@@ -229,11 +280,12 @@ impl<'a> Monitor<'a> {
     }
 
     fn log_line(&mut self, line: &str) {
+        self.signs.line(line);
         self.recorder.reach(Milestone::FirstLine);
         if let Some(phase) = phase_of_log_line(line) {
             self.enter(phase);
         }
-        self.progress.line(line);
+        self.progress.log_line(line);
         if line.starts_with("[ INFO") {
             let message = line.split_once(" | ").map_or(line, |(_, message)| message);
             self.progress.detail(message);
@@ -246,6 +298,10 @@ impl<'a> Monitor<'a> {
         if self.reached(phase) {
             return;
         }
+        if matches!(phase, Phase::Shell | Phase::PowerOff) && self.current_phase_failed() {
+            self.failed = self.phases.last().map(|(phase, _)| *phase);
+            self.progress.finish(false);
+        }
         self.phases.push((phase, Instant::now()));
         match phase {
             Phase::Create => self.recorder.reach(Milestone::Create),
@@ -254,6 +310,24 @@ impl<'a> Monitor<'a> {
             Phase::Boot | Phase::Prepare | Phase::Shell => {}
         }
         self.progress.begin(phase.name());
+    }
+
+    /// Whether the current phase failed, given that the guest does nothing more for the build.
+    fn current_phase_failed(&self) -> bool {
+        self.builds && !self.reached(Phase::Shell) && self.reports.exit != Some(0)
+    }
+
+    /// The phase in which a build failed that has no result, and ends the progress of the last one.
+    pub(super) fn finish_failed(&mut self) -> Phase {
+        self.progress.finish(self.failed.is_some());
+        let last = self.phases.last().map(|(phase, _)| *phase);
+        self.failed.or(last).unwrap_or(Phase::Boot)
+    }
+
+    /// Whether the guest has come to kiwi: what it leaves is of a build.
+    pub(super) fn reached_kiwi(&self) -> bool {
+        let of_kiwi = [Phase::Prepare, Phase::Create, Phase::Bundle];
+        !self.log.is_empty() || self.phases.iter().any(|(phase, _)| of_kiwi.contains(phase))
     }
 
     /// Why the machine is to be stopped. Limits of time count unless `untimed`.
@@ -270,6 +344,26 @@ impl<'a> Monitor<'a> {
         over(self.limits.total, self.started)
             .map(Reason::Timeout)
             .or_else(|| over(self.limits.idle, self.last_life).map(Reason::Hung))
+            .or_else(|| self.console.lockup().map(Reason::Lockup))
+    }
+
+    /// The time that the guest is to be told, if it is: its clock does not follow the host's.
+    pub(super) fn time_to_tell(&mut self) -> Option<Duration> {
+        self.clock.time_to_tell()
+    }
+
+    /// Whether the guest has not said a word.
+    pub(super) fn is_silent(&self) -> bool {
+        !self.came_up
+            && !self.reports.has_phases
+            && self.reports.unfit.is_none()
+            && self.log.is_empty()
+            && self.console.transcript().is_empty()
+    }
+
+    /// What the box lacked, if that is behind `reason`.
+    pub(super) fn lack(&self, reason: &Reason, means: Means<'_>) -> Option<Lack> {
+        self.signs.explain(reason, means)
     }
 
     /// Takes what came last.
@@ -289,7 +383,7 @@ impl<'a> Monitor<'a> {
             return Some(Reason::Unfit(reason.clone()));
         }
         if let Some(panic) = self.console.panic() {
-            return Some(Reason::Panic(panic.to_owned()));
+            return Some(Reason::Panic(panic));
         }
         let broke_off = self.reports.has_phases && !self.reports.done;
         match (ended, code) {
@@ -332,7 +426,9 @@ impl<'a> Monitor<'a> {
     pub(super) fn last_lines(&self, reason: &Reason) -> Vec<String> {
         match reason {
             Reason::Interrupted => Vec::new(),
-            Reason::Kiwi(_) if !self.log.is_empty() => self.log.errors_or_last_lines(),
+            Reason::Kiwi(_) | Reason::Lack(_) if !self.log.is_empty() => {
+                self.log.errors_or_last_lines()
+            }
             Reason::Timeout(_) if !self.log.is_empty() => self.log.last_lines(),
             _ => self.console.last_lines(),
         }
@@ -343,3 +439,6 @@ impl<'a> Monitor<'a> {
         self.recorder.finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,8 @@ pub struct Container {
     pub network: Network,
     /// The host's /dev is visible: loop devices and their partitions.
     pub devices: bool,
+    /// The container stays after the build, for a shell.
+    pub shell: bool,
 }
 
 /// A file or folder of the host that a container sees.
@@ -87,6 +89,8 @@ pub enum Guest {
         environment: Vec<(String, OsString)>,
         /// See [`boxbuild_firmware::guest::ContainerBuild::made`].
         made: Vec<PathBuf>,
+        /// The description is only checked.
+        check_only: bool,
     },
     /// The image's entry point, which reads `/container.cmdline`.
     Published {

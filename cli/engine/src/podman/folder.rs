@@ -38,6 +38,7 @@ pub(super) fn make(
                 args,
                 environment,
                 made,
+                check_only,
             } => {
                 let inside = folder.join("guest");
                 fs::create_dir(&inside)?;
@@ -52,6 +53,8 @@ pub(super) fn make(
                     made: made.clone(),
                     name: name.to_owned(),
                     owner,
+                    check_only: *check_only,
+                    shell: container.shell,
                 };
                 for (name, content) in build.files() {
                     fs::write(inside.join(name), content)?;

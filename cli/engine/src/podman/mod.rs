@@ -20,6 +20,7 @@ mod process;
 mod program;
 mod reaper;
 mod runner;
+mod shell;
 
 pub use container::{Container, EntryKind, Guest, Mask, MaskedEntry, Mode, Mount, check_place};
 pub use error::ContainerError;

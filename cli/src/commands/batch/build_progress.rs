@@ -72,6 +72,7 @@ mod tests {
         take(&BuildEvent::Result(BuildResult {
             outcome: BuildOutcome::Failed {
                 reason: String::from("kiwi"),
+                phase: Some(String::from("prepare")),
                 message: String::from("the build failed"),
                 last_lines: vec![String::from("KiwiError: no package foo")],
                 log: None,

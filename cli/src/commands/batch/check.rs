@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::build::Build;
-use crate::args::{self, ArgsError};
-use crate::exit_code::{ExitCode, Result};
-use crate::output::print::usage_error_text;
-use boxbuild_core::boot::RunsAs;
+use boxbuild_boxes::source::published::PullError;
+use boxbuild_core::build_args::BuildArgs;
 use boxbuild_core::host_facts::HostFacts;
-use boxbuild_core::plan::Plan;
-use boxbuild_core::resolve::Resolved;
-use boxbuild_engine::podman::Podman;
-use boxbuild_host::error::ErrorClass;
+use boxbuild_core::resolve::ResolveError;
+use boxbuild_host::text::shown_path;
+use clap::error::ErrorKind;
+
+use super::build::{Build, SingleOption};
+use super::mistakes::Mistakes;
+use super::option_tables::Table;
+use crate::args::{self, ArgsError};
+use crate::commands::preflight::{self, Carriers, Requirements};
+use crate::exit_code::{ExitCode, Failure, Result};
+use crate::output::print::usage_error_text;
 
 /// A build that can run.
 #[derive(Debug)]
@@ -61,48 +65,27 @@ impl CheckedBatch {
     }
 }
 
-/// Why a batch cannot run.
-#[derive(Debug)]
-pub(super) struct Refused {
-    /// A message for each build that is refused.
-    pub(super) errors: Vec<String>,
-    /// The worst class among them.
-    pub(super) class: ErrorClass,
-}
-
-/// Checks all builds.
-///
-/// # Errors
-/// Fails if one of them would be refused, or two have the same target folder.
-pub(super) fn check(builds: &[Build]) -> Result<CheckedBatch, Refused> {
+/// Checks all builds, as far as there are no mistakes in them.
+pub(super) fn check(builds: &[Build], mistakes: &mut Mistakes<'_>) -> CheckedBatch {
     let mut batch = CheckedBatch::default();
-    let mut engines = Engines::default();
+    let mut carriers = Carriers::default();
     let mut targets: BTreeMap<PathBuf, &Build> = BTreeMap::new();
-    let mut refused = Refused {
-        errors: Vec::new(),
-        class: ErrorClass::Usage,
-    };
+    let mut known = BTreeMap::new();
     for build in builds {
-        let at = format!("line {}: {}", build.line, build.name);
-        let (checked, notes) = match check_one(build, &mut engines) {
-            Ok(checked) => checked,
-            Err(failure) => {
-                if failure.code() != ExitCode::USAGE {
-                    refused.class = ErrorClass::Host;
-                }
-                let messages = failure.messages().join(": ");
-                refused.errors.push(format!("{at}: {messages}"));
-                continue;
-            }
+        let sound = without_wrong_options(build, &mut known, mistakes);
+        let Some((checked, notes)) = check_whole(sound, &mut carriers, mistakes) else {
+            continue;
         };
         if let Some(other) = targets.insert(checked.target_dir.clone(), build) {
-            refused.errors.push(format!(
-                "{at}: builds into {}, as {} does (line {}): give each a target-dir of its own, \
-                 for example with {{name}} in it",
-                checked.target_dir.display(),
+            let message = format!(
+                "{}: builds into {}, as {} does (line {}): give each a target-dir of its own, for \
+                 example with {{name}} in it",
+                build.name,
+                shown_path(&checked.target_dir),
                 other.name,
-                other.line,
-            ));
+                mistakes.line_of(&other.place_of("target-dir")),
+            );
+            mistakes.add(&build.place_of("target-dir"), message);
         }
         for note in notes {
             if !batch.notes.contains(&note) {
@@ -111,29 +94,146 @@ pub(super) fn check(builds: &[Build]) -> Result<CheckedBatch, Refused> {
         }
         batch.builds.push(checked);
     }
-    if refused.errors.is_empty() {
-        Ok(batch)
-    } else {
-        Err(refused)
+    batch
+}
+
+/// Returns the build without options whose values are wrong by themselves. Options of several builds are
+/// looked at once: `known` has what is wrong with each place in the file.
+fn without_wrong_options(
+    build: &Build,
+    known: &mut BTreeMap<usize, Option<String>>,
+    mistakes: &mut Mistakes<'_>,
+) -> Build {
+    let mut sound = build.clone();
+    for option in build.single_options() {
+        let wrong = known
+            .entry(option.span.start)
+            .or_insert_with(|| problem_with(&option));
+        if let Some(problem) = wrong {
+            mistakes.add(&option.span, problem.clone());
+            sound = sound.without(&option.name).unwrap_or(sound);
+        }
+    }
+    sound
+}
+
+/// Returns what is wrong with an option by itself.
+fn problem_with(option: &SingleOption) -> Option<String> {
+    let SingleOption { table, name, .. } = option;
+    let text = match table {
+        Table::Options => {
+            let error = args::parse(option.words.clone()).err()?;
+            // What it needs beside it, or cannot have there, is known with the others only.
+            let kinds = [
+                ErrorKind::MissingRequiredArgument,
+                ErrorKind::ArgumentConflict,
+            ];
+            if kinds.contains(&error.kind()) {
+                return None;
+            }
+            first_paragraph(&error)
+        }
+        Table::BuildArgs => {
+            let mut words = vec!["--description=x".into(), "--target-dir=y".into()];
+            words.extend(option.words.clone());
+            BuildArgs::parse(&words).err()?.to_string()
+        }
+    };
+    Some(format!("{table}.{name}: {text}"))
+}
+
+/// Checks a build, again without an option that is wrong, so that the next mistake is seen as well.
+fn check_whole(
+    mut build: Build,
+    carriers: &mut Carriers,
+    mistakes: &mut Mistakes<'_>,
+) -> Option<(CheckedBuild, Vec<String>)> {
+    let mut whole = true;
+    loop {
+        let failure = match check_one(&build, carriers) {
+            Ok(checked) => return Some(checked).filter(|_| whole),
+            Err(failure) => failure,
+        };
+        whole = false;
+        if failure.code() != ExitCode::USAGE {
+            mistakes.of_host();
+        }
+        let messages = failure.messages().join(": ");
+        let key = key_of(&failure, &messages);
+        let without = build.without(&key);
+        let message = match (&without, key.as_str()) {
+            // The same of each build.
+            (Some(_), _) | (None, "box") => messages,
+            _ => format!("{}: {messages}", build.name),
+        };
+        mistakes.add(&build.place_of(&key), message);
+        match without {
+            Some(next) => build = next,
+            None => {
+                if key == "description" || key == "target-dir" {
+                    check_box(&build, mistakes);
+                }
+                return None;
+            }
+        }
     }
 }
 
+/// Checks the box of a build whose folders are wrong.
+fn check_box(build: &Build, mistakes: &mut Mistakes<'_>) {
+    let Ok(invocation) = args::parse(build.argv()) else {
+        return;
+    };
+    let checked = invocation
+        .request()
+        .map_err(Failure::from)
+        .and_then(|request| preflight::check_box(&invocation.cli.build, &request));
+    if let Err(failure) = checked {
+        let messages = failure.messages().join(": ");
+        let key = key_of(&failure, &messages);
+        if key == "box" {
+            mistakes.add(&build.place_of(&key), messages);
+        }
+    }
+}
+
+/// Returns the key or the option that a failure is about; nothing if it is about none.
+fn key_of(failure: &Failure, message: &str) -> String {
+    if let Some(option) = message.strip_prefix("--") {
+        let end = option
+            .find(|char: char| !char.is_ascii_alphanumeric() && !"-_".contains(char))
+            .unwrap_or(option.len());
+        return option[..end].to_owned();
+    }
+    let of_box = match failure.downcast_ref::<ResolveError>() {
+        Some(ResolveError::Store(_) | ResolveError::Pull(_)) => true,
+        _ => failure.downcast_ref::<PullError>().is_some(),
+    };
+    String::from(if of_box { "box" } else { "" })
+}
+
+/// Returns the first paragraph of an error of clap; the others are on the usage of the command line.
+fn first_paragraph(error: &clap::Error) -> String {
+    let text = usage_error_text(error);
+    text.split("\n\n")
+        .next()
+        .unwrap_or_default()
+        .replace('\n', " ")
+}
+
 /// Checks one build. Returns it with the notes of its plan.
-fn check_one(build: &Build, engines: &mut Engines) -> Result<(CheckedBuild, Vec<String>)> {
+fn check_one(build: &Build, carriers: &mut Carriers) -> Result<(CheckedBuild, Vec<String>)> {
     let argv = build.argv();
-    let invocation = args::parse(argv.clone()).map_err(|error| {
-        // The first paragraph; the others are on the usage of the command line.
-        let text = usage_error_text(&error);
-        let first = text.split("\n\n").next().unwrap_or_default();
-        ArgsError::Impossible(first.replace('\n', " "))
-    })?;
+    let invocation = args::parse(argv.clone())
+        .map_err(|error| ArgsError::Impossible(first_paragraph(&error)))?;
     let request = invocation.request()?;
     let host = HostFacts::of_process();
-    let resolved = Resolved::preview(&request, &host)?;
-    let plan = resolved.plan(resolved.choice().first())?;
-    let (engine, note) = engines.of(&plan)?;
-    let mut notes = plan.notes.clone();
-    notes.extend(note);
+    let options = &invocation.cli.build;
+    let requirements = Requirements::read(options)?;
+    let preflight = preflight::check(options, &requirements, &request, &host, carriers)?;
+    let engine = preflight.engine()?.engine;
+    let plan = &preflight.plan;
+    let notes = plan.notes.clone();
     let in_machine = !plan.runs_as.is_container();
     let checked = CheckedBuild {
         name: build.name.clone(),
@@ -147,40 +247,8 @@ fn check_one(build: &Build, engines: &mut Engines) -> Result<(CheckedBuild, Vec<
         in_place: plan.disk.in_place,
         ssh_port: plan.ssh.as_ref().map(|ssh| ssh.port),
     };
+    carriers.put(preflight);
     Ok((checked, notes))
-}
-
-/// Engines that were probed already: each is probed once.
-#[derive(Debug, Default)]
-struct Engines {
-    /// By the engine that was asked for and the architecture: the engine, and why a better one was
-    /// passed over.
-    found: BTreeMap<(&'static str, &'static str), (String, Option<String>)>,
-}
-
-impl Engines {
-    /// Returns the engine for a plan, and why a better one was passed over.
-    fn of(&mut self, plan: &Plan) -> Result<(String, Option<String>)> {
-        if let RunsAs::Container(mode) = plan.runs_as {
-            let needs_loop = plan.image_types.with_loop_devices();
-            let podman = Podman::find(mode, plan.installed.info.arch, needs_loop)?;
-            plan.kernel_needs.check()?;
-            return Ok((podman.describe(), None));
-        }
-        let arch = plan.installed.info.arch;
-        let key = (plan.engine.name(), arch.name());
-        if let Some(found) = self.found.get(&key) {
-            return Ok(found.clone());
-        }
-        let selected = boxbuild_engine::select(plan.engine, arch)?;
-        let name = selected.engine.name();
-        let note = selected
-            .passed_over
-            .map(|reason| format!("using {name}, which is slower ({reason})"));
-        let found = (name.to_owned(), note);
-        self.found.insert(key, found.clone());
-        Ok(found)
-    }
 }
 
 #[cfg(test)]

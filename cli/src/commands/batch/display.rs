@@ -16,9 +16,6 @@ use crate::output::json::emit;
 use crate::output::print::print_line;
 use crate::output::text::mark;
 
-/// The phases that batches report with `--json`: those of kiwi.
-const REPORTED_PHASES: [Phase; 3] = [Phase::Prepare, Phase::Create, Phase::Bundle];
-
 /// How a batch is shown.
 #[derive(Debug)]
 enum Style {
@@ -128,15 +125,8 @@ impl Display {
                 }
             }
             Style::Events => {
-                if let BuildEvent::Phase {
-                    phase,
-                    state: PhaseState::Started,
-                    ..
-                } = event
-                    && REPORTED_PHASES.iter().any(|known| known.name() == phase)
-                {
-                    let build = &self.names[number];
-                    emit(&BatchEvent::Phase { build, phase });
+                if let Some(event) = for_programs(&self.names[number], event) {
+                    emit(&event);
                 }
             }
         }
@@ -222,6 +212,41 @@ impl Display {
     }
 }
 
+/// Returns the event of the batch for an event of the build `build`. Its lines are in its log, and its
+/// result comes at its end.
+fn for_programs<'a>(build: &'a str, event: &'a BuildEvent) -> Option<BatchEvent<'a>> {
+    match event {
+        BuildEvent::Phase {
+            phase,
+            state,
+            seconds,
+            ..
+        } => Some(BatchEvent::Phase {
+            build,
+            phase,
+            state: *state,
+            seconds: *seconds,
+        }),
+        BuildEvent::Progress {
+            phase,
+            text,
+            seconds,
+            left_seconds,
+        } => Some(BatchEvent::Progress {
+            build,
+            phase,
+            text,
+            seconds: *seconds,
+            left_seconds: *left_seconds,
+        }),
+        BuildEvent::Note { text } => Some(BatchEvent::Note {
+            build: Some(build),
+            text,
+        }),
+        _ => None,
+    }
+}
+
 /// Returns what a build works on, if the event tells.
 fn current_work(event: &BuildEvent) -> Option<&str> {
     match event {
@@ -230,7 +255,7 @@ fn current_work(event: &BuildEvent) -> Option<&str> {
             state: PhaseState::Started,
             ..
         } => Some(phase),
-        BuildEvent::Progress { text, .. } => Some(text),
+        BuildEvent::Progress { text, .. } => Some(text.as_str()).filter(|text| !text.is_empty()),
         _ => None,
     }
 }
@@ -239,6 +264,8 @@ fn current_work(event: &BuildEvent) -> Option<&str> {
 fn is_milestone(event: &BuildEvent) -> bool {
     match event {
         BuildEvent::Phase { .. } => true,
+        // Every minute.
+        BuildEvent::Progress { seconds, .. } => seconds.is_some(),
         BuildEvent::Result(result) => matches!(result.outcome, BuildOutcome::Built { .. }),
         _ => false,
     }

@@ -1,9 +1,12 @@
 //! Batch files that cannot be used.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use boxbuild_host::error::{Classify, ErrorClass};
+use boxbuild_host::text::shown_path;
+
+use crate::output::mistake::Mistake;
 
 /// The batch file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -14,14 +17,26 @@ pub(super) enum BatchError {
         #[source]
         source: io::Error,
     },
-    #[error("{}: nothing was started:\n{}", .path.display(), .problems.join("\n"))]
+    #[error("{}: nothing was started{}", shown_path(.path), list(.path, .mistakes))]
     Refused {
         path: PathBuf,
         /// Every mistake.
-        problems: Vec<String>,
+        mistakes: Vec<Mistake>,
         /// The worst class among them.
         class: ErrorClass,
     },
+}
+
+/// The mistakes, a line each, as compilers write them.
+fn list(path: &Path, mistakes: &[Mistake]) -> String {
+    let path = shown_path(path);
+    let lines = mistakes.iter().map(|mistake| {
+        let line = mistake
+            .line
+            .map_or_else(String::new, |line| format!(":{line}"));
+        format!("\n{path}{line}: {}", mistake.message)
+    });
+    lines.collect()
 }
 
 impl Classify for BatchError {
@@ -29,6 +44,16 @@ impl Classify for BatchError {
         match self {
             BatchError::Read { .. } => ErrorClass::Usage,
             BatchError::Refused { class, .. } => *class,
+        }
+    }
+}
+
+impl BatchError {
+    /// The mistakes in the batch file.
+    pub(super) fn mistakes(&self) -> &[Mistake] {
+        match self {
+            BatchError::Read { .. } => &[],
+            BatchError::Refused { mistakes, .. } => mistakes,
         }
     }
 }

@@ -1,52 +1,36 @@
 //! From a batch file to its builds: the combinations of the matrix, and the single ones.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::ops::Range;
 
 use super::build::Build;
-use super::file::{BatchFile, Entry, Matrix, Options, Spanned, line_of};
-use super::option_tables::Table;
+use super::decode::NOWHERE;
+use super::file::{BatchFile, Entry, Matrix, Spanned};
+use super::mistakes::Mistakes;
 
 /// Most builds of one batch: a matrix with more is a mistake.
 const MOST_BUILDS: usize = 1000;
 
-/// Returns every build of the file, in order.
-///
-/// # Errors
-/// Fails with all mistakes, each with its line where there is one.
-pub(super) fn expand(file: &BatchFile, text: &str) -> Result<Vec<Build>, Vec<String>> {
-    let mut expansion = Expansion {
-        text,
-        errors: Vec::new(),
-    };
-    let builds = expansion.builds(file);
-    if expansion.errors.is_empty() {
-        Ok(builds)
-    } else {
-        Err(expansion.errors)
+/// Returns every build of the file, in order, as far as mistakes leave any.
+pub(super) fn expand(file: &BatchFile, mistakes: &mut Mistakes<'_>) -> Vec<Build> {
+    let read_well = mistakes.is_empty();
+    Expansion {
+        mistakes,
+        read_well,
     }
+    .builds(file)
 }
 
-struct Expansion<'a> {
-    /// The batch file, for line numbers.
-    text: &'a str,
-    errors: Vec<String>,
+struct Expansion<'m, 'a> {
+    mistakes: &'m mut Mistakes<'a>,
+    /// There was no mistake in the file before.
+    read_well: bool,
 }
 
-impl Expansion<'_> {
-    fn report(&mut self, span: &Range<usize>, text: impl fmt::Display) {
-        let line = line_of(self.text, span);
-        self.errors.push(format!("line {line}: {text}"));
-    }
-
+impl Expansion<'_, '_> {
     fn builds(&mut self, file: &BatchFile) -> Vec<Build> {
-        self.check_options(&file.defaults.options, &file.defaults.build_args);
         if let Some(name) = &file.defaults.name {
-            self.report(
-                &name.span(),
-                "builds cannot all have one name: leave it out",
-            );
+            let message = "builds cannot all have one name: leave it out";
+            self.mistakes.add(&name.span(), message);
         }
         let mut builds = match &file.matrix {
             Some(matrix) => self.matrix(file, matrix),
@@ -54,20 +38,17 @@ impl Expansion<'_> {
         };
         self.exclude(file, &mut builds);
         for single in &file.builds {
-            self.check_options(&single.get_ref().options, &single.get_ref().build_args);
             builds.extend(self.single(file, single));
         }
         self.override_some(file, &mut builds);
-        if builds.is_empty() && self.errors.is_empty() {
-            self.errors.push(String::from(
+        if builds.is_empty() && self.mistakes.is_empty() {
+            self.mistakes.add(
+                &NOWHERE,
                 "nothing to build: write a [matrix] with descriptions, or [[build]] tables",
-            ));
+            );
         }
         for build in &mut builds {
-            if let Err(error) = build.fill_target_dir() {
-                self.errors
-                    .push(format!("target-dir of {}: {error}", build.name));
-            }
+            build.fill_target_dir();
         }
         self.check_names(&builds);
         builds
@@ -75,10 +56,13 @@ impl Expansion<'_> {
 
     fn exclude(&mut self, file: &BatchFile, builds: &mut Vec<Build>) {
         for exclude in &file.exclude {
+            let selector = exclude.get_ref();
             let before = builds.len();
-            builds.retain(|build| !build.is_selected(exclude.get_ref()));
-            if builds.len() == before {
-                self.report(&exclude.span(), "[[exclude]] fits no build of the matrix");
+            builds.retain(|build| selector.damaged || !build.is_selected(selector));
+            // Builds may be missing, or a name be another one, where something is wrong.
+            if builds.len() == before && !selector.damaged && self.read_well {
+                let message = "[[exclude]] fits no build of the matrix";
+                self.mistakes.add(&exclude.span(), message);
             }
         }
     }
@@ -86,17 +70,18 @@ impl Expansion<'_> {
     fn override_some(&mut self, file: &BatchFile, builds: &mut [Build]) {
         for entry in &file.overrides {
             let change = entry.get_ref();
-            self.check_options(&change.options, &change.build_args);
-            let mut fits = false;
+            let selector = &change.selector;
+            let mut fits = selector.damaged;
             for build in builds
                 .iter_mut()
-                .filter(|build| build.is_selected(&change.selector))
+                .filter(|build| !selector.damaged && build.is_selected(selector))
             {
                 fits = true;
                 build.change(change);
             }
-            if !fits {
-                self.report(&entry.span(), "[[override]] fits no build");
+            if !fits && self.read_well {
+                let message = "[[override]] fits no build";
+                self.mistakes.add(&entry.span(), message);
             }
         }
     }
@@ -114,10 +99,8 @@ impl Expansion<'_> {
         .iter()
         .fold(1_usize, |product, len| product.saturating_mul(*len.max(&1)));
         if count > MOST_BUILDS {
-            self.report(
-                &span,
-                format!("[matrix] makes {count} builds (at most {MOST_BUILDS})"),
-            );
+            let message = format!("[matrix] makes {count} builds (at most {MOST_BUILDS})");
+            self.mistakes.add(&span, message);
             return Vec::new();
         }
         let name = match &file.name {
@@ -131,15 +114,25 @@ impl Expansion<'_> {
                 ("{arch}", axes.arch.0.len() > 1),
             ]),
         };
-        let line = line_of(self.text, &span);
-        let builds: Result<Vec<Build>, String> = combinations(axes)
-            .iter()
-            .map(|entry| Build::new(entry, &file.defaults, &name, line))
-            .collect();
-        builds.unwrap_or_else(|error| {
-            self.report(&span, format!("[matrix]: {error}"));
-            Vec::new()
-        })
+        let combinations = combinations(axes);
+        let builds = combinations.iter().filter_map(|entry| {
+            let build = Build::new(entry, &file.defaults, &name, &span);
+            // The same of each combination.
+            build
+                .map_err(|missing| {
+                    if !axes.damaged && !file.defaults.damaged {
+                        self.missing(&span, "[matrix]", &missing);
+                    }
+                })
+                .ok()
+        });
+        builds.collect()
+    }
+
+    fn missing(&mut self, span: &std::ops::Range<usize>, place: &str, missing: &[String]) {
+        for key in missing {
+            self.mistakes.add(span, format!("{place}: {key}"));
+        }
     }
 
     fn single(&mut self, file: &BatchFile, single: &Spanned<Entry>) -> Option<Build> {
@@ -154,32 +147,29 @@ impl Expansion<'_> {
                 ("{arch}", entry.arch.is_some()),
             ]),
         };
-        let line = line_of(self.text, &single.span());
-        Build::new(entry, &file.defaults, &name, line)
-            .map_err(|error| self.report(&single.span(), format!("[[build]]: {error}")))
-            .ok()
-    }
-
-    fn check_options(&mut self, options: &Options, build_args: &Options) {
-        for (given, table) in [(options, Table::Options), (build_args, Table::BuildArgs)] {
-            for (name, value) in given {
-                if let Some(problem) = table.problem_with(name) {
-                    self.report(&value.span(), problem);
+        Build::new(entry, &file.defaults, &name, &single.span())
+            .map_err(|missing| {
+                if !entry.damaged && !file.defaults.damaged {
+                    self.missing(&single.span(), "[[build]]", &missing);
                 }
-            }
-        }
+            })
+            .ok()
     }
 
     /// Checks that names are unique: they tell lines and log files apart.
     fn check_names(&mut self, builds: &[Build]) {
         let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
         for build in builds {
-            if let Some(first) = seen.insert(&build.name, build.line) {
-                self.errors.push(format!(
-                    "line {}: two builds are called {} (the other one: line {first}): tell them \
-                     apart with name = \"…\"",
-                    build.line, build.name
-                ));
+            let line = self.mistakes.line_of(&build.span);
+            if let Some(first) = seen.insert(&build.name, line) {
+                self.mistakes.add(
+                    &build.span,
+                    format!(
+                        "two builds are called {} (the other one: line {first}): tell them apart \
+                         with name = \"…\"",
+                        build.name
+                    ),
+                );
             }
         }
     }
@@ -235,11 +225,23 @@ fn name_of_fields(fields: &[(&str, bool)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::parse;
+    use super::super::decode;
     use super::*;
 
+    /// The builds of a batch file, or `LINE: MISTAKE` of each mistake.
     fn expanded(text: &str) -> Result<Vec<Build>, Vec<String>> {
-        expand(&parse(text).unwrap(), text)
+        let mut mistakes = Mistakes::of(text);
+        let file = decode::read(text, &mut mistakes);
+        let builds = expand(&file, &mut mistakes);
+        let (list, _) = mistakes.into_list();
+        if list.is_empty() {
+            return Ok(builds);
+        }
+        let mistakes = list.iter();
+        let line = |line: Option<usize>| line.map_or_else(String::new, |line| line.to_string());
+        Err(mistakes
+            .map(|mistake| format!("{}: {}", line(mistake.line), mistake.message))
+            .collect())
     }
 
     fn names(builds: &[Build]) -> Vec<&str> {
@@ -326,57 +328,140 @@ mod tests {
         assert!(builds[1].argv().contains(&"--box=b".into()));
     }
 
-    /// All mistakes are told at once, each with its line.
+    /// E3: one mistake of six was told, and one of them had no line.
+    #[test]
+    fn all_mistakes_are_told_with_their_lines() {
+        let text = "job = 2\n\
+            name = '{descripton}'\n\
+            [defaults]\n\
+            box = 7\n\
+            target-dir = 'out/{nmae}'\n\
+            options.timeuot = '1h'\n\
+            build-args.add-pakage = 'x'\n\
+            build-args.timeout = '1h'\n\
+            [matrix]\n\
+            descripton = ['a', 'b', 'x/a']\n\
+            arch = ['x86_64', 'vax']\n\
+            [[exclude]]\n\
+            profiles = 'x'\n\
+            [[override]]\n\
+            options.box-memory = 1.5\n\
+            [[build]]\n\
+            name = 'one'\n\
+            foo = 1\n\
+            [[build]]\n\
+            box = 'b'\n\
+            description = 'c'\n\
+            name = 'one'\n\
+            [[build]]\n\
+            box = 'b'\n\
+            description = 'c'\n\
+            name = 'one'\n";
+        let errors = expanded(text).unwrap_err();
+        let expected = [
+            (1, "no key 'job' in a batch file; did you mean 'jobs'?"),
+            (2, "{descripton}; did you mean {description}?"),
+            (4, "box: a text in quotes is expected, not an integer"),
+            (5, "{nmae}; did you mean {name}?"),
+            (
+                6,
+                "options.timeuot: there is no option --timeuot; did you mean timeout?",
+            ),
+            (7, "did you mean add-package?"),
+            (8, "build-args.timeout: this option belongs in options"),
+            (
+                10,
+                "no key 'descripton' in [matrix]; did you mean 'description'?",
+            ),
+            (11, "vax"),
+            (
+                13,
+                "no key 'profiles' in [[exclude]]; did you mean 'profile'?",
+            ),
+            (14, "no match is given"),
+            (
+                15,
+                "options.box-memory: a text, a whole number, true, false, or a list of texts",
+            ),
+            (
+                18,
+                "no key 'foo' in [[build]]; keys here: name, description",
+            ),
+            (23, "two builds are called one (the other one: line 19)"),
+        ];
+        for ((line, part), error) in expected.iter().zip(&errors) {
+            let found = error.starts_with(&format!("{line}: ")) && error.contains(part);
+            assert!(found, "{line}: {part} is not in:\n{}", errors.join("\n"));
+        }
+        assert_eq!(errors.len(), expected.len(), "{}", errors.join("\n"));
+    }
+
+    #[test]
+    fn what_is_no_toml_is_told_with_its_line() {
+        let errors = expanded("[defaults\n[matrix]\nbox = \ndescription = 'a\n").unwrap_err();
+        assert!(errors[0].starts_with("1: not TOML: "), "{errors:?}");
+        for line in ["3: not TOML", "4: not TOML"] {
+            assert!(
+                errors.iter().any(|error| error.starts_with(line)),
+                "{errors:?}"
+            );
+        }
+    }
+
+    /// Mistakes and where they are.
     #[test]
     fn mistakes() {
         let cases: &[(&str, &[&str])] = &[
             ("", &["nothing to build"]),
-            ("[matrix]\ndescription='a'", &["line 1: [matrix]: no box"]),
+            (
+                "[matrix]\ndescription='a'",
+                &["1: [matrix]: no box", "1: [matrix]: no target-dir"],
+            ),
             (
                 "[[build]]\nbox='b'\ndescription='a'",
-                &["line 1: [[build]]: no target-dir"],
+                &["1: [[build]]: no target-dir"],
             ),
             (
                 "[[build]]\nbox='b'\ntarget-dir='o'",
                 &["no description is given"],
             ),
             (
-                "[[build]]\nbox='b'\ndescription='a'\ntarget-dir='o'\noptions.timeuot='1h'\n\
-                 options.add-package='x'\nbuild-args.timeout='1h'\noptions.box='c'\n\
-                 options.dry-run=true\nbuild-args.--add-package='x'\n\
-                 build-args.add-pakage='x'",
+                "[[build]]\nbox='b'\ndescription='a'\ntarget-dir='o'\noptions.box='c'\n\
+                 options.dry-run=true\nbuild-args.--add-package='x'\noptions.add-package='x'",
                 &[
-                    "line 5: options.timeuot: there is no option --timeuot; did you mean timeout?",
-                    "line 6: options.add-package: this option belongs in build-args",
-                    "line 7: build-args.timeout: this option belongs in options",
-                    "line 8: options.box: write it as box",
-                    "line 9: options.dry-run: not for",
-                    "line 10: build-args.--add-package: write the option without",
-                    "line 11: build-args.add-pakage: there is no option --add-pakage; did you mean \
-                     add-package?",
+                    "5: options.box: write it as box",
+                    "6: options.dry-run: not for",
+                    "7: build-args.--add-package: write the option without",
+                    "8: options.add-package: this option belongs in build-args",
                 ],
             ),
             (
-                "[[build]]\nbox='b'\ndescription='a'\ntarget-dir='o/{nmae}'",
-                &["target-dir of a-b: 'o/{nmae}' has {nmae}; known are {name}"],
-            ),
-            (
                 "[[build]]\nbox='b'\ndescription='a'\ntarget-dir='o/{name'",
-                &["not closed"],
+                &["4: target-dir: 'o/{name' has a brace that is not closed"],
             ),
             (
                 "[defaults]\nbox='b'\ntarget-dir='o/{name}'\n[matrix]\ndescription=['x/a','y/a']",
-                &["line 4: two builds are called a (the other one: line 4)"],
+                &["4: two builds are called a (the other one: line 4)"],
             ),
             (
                 "[[build]]\nbox='b'\ndescription='a'\ntarget-dir='o'\n[[exclude]]\nname='a'\n\
                  [[override]]\nmatch.name='c'",
-                &[
-                    "line 5: [[exclude]] fits no",
-                    "line 7: [[override]] fits no",
-                ],
+                &["5: [[exclude]] fits no", "7: [[override]] fits no"],
             ),
-            ("[defaults]\nname='a'", &["line 2: builds cannot all have"]),
+            ("[defaults]\nname='a'", &["2: builds cannot all have"]),
+            ("jobs = 0", &["1: jobs: a whole number of at least 1"]),
+            (
+                "[matrix]\ndescription = []",
+                &["2: description: an empty list"],
+            ),
+            (
+                "[build]\nbox = 'b'",
+                &["[[build]], with two brackets, is expected"],
+            ),
+            (
+                "[defaults]\nbox = 'a'\nbox = 'b'",
+                &["3: not TOML: duplicate key"],
+            ),
         ];
         for (text, expected) in cases {
             let errors = expanded(text).unwrap_err().join("\n");

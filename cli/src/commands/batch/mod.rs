@@ -1,7 +1,7 @@
 //! `boxbuild batch FILE`: many builds from one file, several at once.
 //!
-//! The file is parsed ([`file`]) and becomes builds ([`expand`]), each of which is checked as if it
-//! ran alone ([`check`]). Then each runs as a process of its own ([`child`]), as many at once as the
+//! The file is read ([`decode`]) and becomes builds ([`expand`]), each of which is checked as if it
+//! ran alone ([`check`]); all mistakes are told at once ([`mistakes`]). Then each runs as a process of its own ([`child`]), as many at once as the
 //! host has room for ([`admission`], [`schedule`]). A build reports its progress as JSON events
 //! ([`child_output`]), which are shown ([`display`]) and written into its log as text.
 
@@ -11,11 +11,13 @@ mod build_progress;
 mod check;
 mod child;
 mod child_output;
+mod decode;
 mod display;
 mod dry_run;
 mod error;
 mod expand;
 mod file;
+mod mistakes;
 mod option_tables;
 mod outcome;
 mod schedule;
@@ -27,7 +29,6 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use boxbuild_host::error::ErrorClass;
 use boxbuild_host::input;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::text::shown_path;
@@ -36,7 +37,8 @@ use boxbuild_host::untrusted::Dir;
 use super::signals;
 use crate::args::BatchArgs;
 use crate::exit_code::{ExitCode, HostContext, Result};
-use crate::output::json::{emit, print_document};
+use crate::output::event::BatchEvent;
+use crate::output::json::{emit, emit_exit, print_document};
 use crate::output::print::{print_line, print_text};
 use admission::Capacity;
 use build::Build;
@@ -45,35 +47,59 @@ use display::Display;
 use dry_run::BatchPlan;
 use error::BatchError;
 use file::BatchFile;
+use mistakes::Mistakes;
 use schedule::Rules;
 
 /// Runs a batch.
 pub(super) fn run(args: &BatchArgs) -> Result<ExitCode> {
+    let failure = match carry_out(args) {
+        Err(failure) if args.json => failure,
+        result => return result,
+    };
+    let mut messages = failure.messages().into_iter();
+    let refused = failure.downcast_ref::<BatchError>();
+    emit(&BatchEvent::Error {
+        // Of a batch that is refused, the first line; the others are the mistakes.
+        message: messages
+            .next()
+            .and_then(|message| message.lines().next().map(str::to_owned))
+            .unwrap_or_default(),
+        causes: messages.collect(),
+        mistakes: refused.map_or(&[], BatchError::mistakes),
+    });
+    emit_exit(failure.code());
+    Ok(failure.code())
+}
+
+fn carry_out(args: &BatchArgs) -> Result<ExitCode> {
     let interrupt = signals::take_over()?;
     let path = &args.file;
     let read_error = |source| BatchError::Read {
         path: path.clone(),
         source,
     };
-    let refused = |problems, class| BatchError::Refused {
-        path: path.clone(),
-        problems,
-        class,
-    };
     let text = input::read_text(path).map_err(read_error)?;
-    let batch = file::parse(&text).map_err(|error| refused(vec![error], ErrorClass::Usage))?;
-    let builds = expand::expand(&batch, &text)
-        .and_then(|builds| select(builds, &args.only))
-        .map_err(|problems| refused(problems, ErrorClass::Usage))?;
     let whole = fs::canonicalize(path).map_err(read_error)?;
     let folder = whole.parent().unwrap_or(Path::new("/"));
-    let log_dir = log_dir(args, &batch, &whole, folder)?;
+    let mut mistakes = Mistakes::of(&text);
+    let file = decode::read(&text, &mut mistakes);
+    let builds = expand::expand(&file, &mut mistakes);
+    let builds = select(builds, &args.only, &mut mistakes);
+    let log_dir = log_dir(args, &file, &whole, folder)?;
     // Paths in the file are relative to its folder.
     std::env::set_current_dir(folder)
         .host_context(|| format!("cannot enter {}", folder.display()))?;
-    let batch_jobs = batch.jobs;
-    let batch = check::check(&builds).map_err(|error| refused(error.errors, error.class))?;
-    let asked = args.jobs.or(batch_jobs).map(NonZeroUsize::get);
+    let batch = check::check(&builds, &mut mistakes);
+    if !mistakes.is_empty() {
+        let (mistakes, class) = mistakes.into_list();
+        return Err(BatchError::Refused {
+            path: path.clone(),
+            mistakes,
+            class,
+        }
+        .into());
+    }
+    let asked = args.jobs.or(file.jobs).map(NonZeroUsize::get);
     let limits = Capacity::of_host().limits(asked, &batch.memory());
     if args.dry_run {
         if args.json {
@@ -97,22 +123,23 @@ pub(super) fn run(args: &BatchArgs) -> Result<ExitCode> {
         log_dir,
         logs,
     };
-    Ok(carry_out(&batch, &rules, args, &interrupt))
+    Ok(run_builds(&batch, &rules, args, &interrupt))
 }
 
 /// Returns the builds that `--only` names; all of them if it is not given.
-fn select(mut builds: Vec<Build>, only: &[String]) -> Result<Vec<Build>, Vec<String>> {
+fn select(mut builds: Vec<Build>, only: &[String], mistakes: &mut Mistakes<'_>) -> Vec<Build> {
     let names: Vec<String> = builds.iter().map(|build| build.name.clone()).collect();
-    if let Some(unknown) = only.iter().find(|name| !names.contains(name)) {
-        return Err(vec![format!(
+    for unknown in only.iter().filter(|name| !names.contains(name)) {
+        let message = format!(
             "--only {unknown}: there is no such build; builds here: {}",
             names.join(", ")
-        )]);
+        );
+        mistakes.add_at(None, message);
     }
     if !only.is_empty() {
         builds.retain(|build| only.contains(&build.name));
     }
-    Ok(builds)
+    builds
 }
 
 /// Returns the folder for the logs. On the command line it is relative to the current folder, in
@@ -132,7 +159,7 @@ fn log_dir(args: &BatchArgs, batch: &BatchFile, file: &Path, folder: &Path) -> R
 }
 
 /// Runs checked builds, and returns the exit code.
-fn carry_out(
+fn run_builds(
     batch: &CheckedBatch,
     rules: &Rules,
     args: &BatchArgs,

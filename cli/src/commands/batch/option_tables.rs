@@ -63,6 +63,14 @@ impl Table {
         })
     }
 
+    /// Its key in the batch file.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Table::Options => "options",
+            Table::BuildArgs => "build-args",
+        }
+    }
+
     fn other(self) -> Table {
         match self {
             Table::Options => Table::BuildArgs,
@@ -98,9 +106,6 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Table::Options => "options",
-            Table::BuildArgs => "build-args",
-        })
+        f.write_str(self.key())
     }
 }

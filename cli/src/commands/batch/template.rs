@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use boxbuild_host::nearest::{TYPO, nearest};
+
 /// The values of the fields.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields<'a> {
@@ -13,17 +15,56 @@ pub(super) struct Fields<'a> {
     pub(super) arch: Option<&'a str>,
 }
 
-/// Returns `template` with values in place of the fields. A field without a value is empty.
-///
-/// # Errors
-/// Fails, with a message for the user, if a field is not known or a brace is not closed.
-pub(super) fn fill(template: &str, fields: &Fields<'_>) -> Result<String, String> {
+/// Where a template is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The name of a build.
+    Name,
+    /// A target folder.
+    Target,
+}
+
+/// The fields of target folders; names have all but the first.
+const FIELDS: &[&str] = &["name", "description", "profile", "type", "box", "arch"];
+
+/// Returns what is wrong with a template: fields that there are not, braces that are not closed.
+pub(super) fn problems(template: &str, place: Place) -> Vec<String> {
+    let known = match place {
+        Place::Name => &FIELDS[1..],
+        Place::Target => FIELDS,
+    };
+    let mut problems = Vec::new();
+    let mut rest = template;
+    while let Some((_, behind)) = rest.split_once('{') {
+        let Some((field, after)) = behind.split_once('}') else {
+            problems.push(format!("'{template}' has a brace that is not closed"));
+            break;
+        };
+        if !known.contains(&field) {
+            let hint = nearest(field, known.iter().copied(), TYPO).map_or_else(
+                || {
+                    let braced: Vec<String> =
+                        known.iter().map(|name| format!("{{{name}}}")).collect();
+                    format!("known are {}", braced.join(", "))
+                },
+                |near| format!("did you mean {{{near}}}?"),
+            );
+            problems.push(format!("'{template}' has {{{field}}}; {hint}"));
+        }
+        rest = after;
+    }
+    problems
+}
+
+/// Returns `template` with values in place of the fields. A field without a value is empty; what is no
+/// field is left as it is ([`problems`]).
+pub(super) fn fill(template: &str, fields: &Fields<'_>) -> String {
     let mut text = String::new();
     let mut rest = template;
     while let Some((before, behind)) = rest.split_once('{') {
-        let (field, after) = behind
-            .split_once('}')
-            .ok_or_else(|| format!("'{template}' has a brace that is not closed"))?;
+        let Some((field, after)) = behind.split_once('}') else {
+            break;
+        };
         text += before;
         text += &match field {
             "name" => fields.name.to_owned(),
@@ -35,16 +76,11 @@ pub(super) fn fill(template: &str, fields: &Fields<'_>) -> Result<String, String
             "type" => fields.image_type.unwrap_or_default().to_owned(),
             "box" => fields.box_name.to_owned(),
             "arch" => fields.arch.unwrap_or_default().to_owned(),
-            _ => {
-                return Err(format!(
-                    "'{template}' has {{{field}}}; known are {{name}}, {{description}}, \
-                     {{profile}}, {{type}}, {{box}} and {{arch}}"
-                ));
-            }
+            _ => format!("{{{field}}}"),
         };
         rest = after;
     }
-    Ok(text + rest)
+    text + rest
 }
 
 /// Returns `text` as a file name that is also fit for the beginning of a line. Empty parts between

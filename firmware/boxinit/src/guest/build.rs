@@ -1,6 +1,6 @@
 //! The build: applies what the description brings for the box, and runs kiwi.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -11,11 +11,12 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use boxbuild_protocol::boot_options::{BootOptions, KeepDisk};
 use boxbuild_protocol::job::Job;
-use boxbuild_protocol::paths::{BUNDLE, CODE, DESCRIPTION, LOG, TARGET};
+use boxbuild_protocol::paths::{BUNDLE, CODE, DESCRIPTION, LOG, PROGRAM, TARGET};
 use boxbuild_protocol::ports;
 use boxbuild_protocol::report::{BootStep, GuestPhase, Report};
 use boxinit::{host_xz, kiwi_patch};
 
+use super::boxroot;
 use super::control::{Control, port};
 use super::environment::{self, Environment};
 use super::error::{GuestError, failed};
@@ -28,6 +29,10 @@ const PROFILE: &str = "/etc/boxprofile";
 const PYTHON_DIR: &str = boxbuild_protocol::paths::RUN;
 /// First in the search path for kiwi's programs.
 const BIN_DIR: &str = "/run/boxbuild/bin";
+/// The option of `kiwi-ng system build` that goes on with the root tree of an earlier build.
+const ALLOW_EXISTING_ROOT: &str = "--allow-existing-root";
+/// A folder that fsck(8) wants at the top of a file system.
+const LOST_AND_FOUND: &str = "lost+found";
 /// Exit code of a command that was not found (POSIX, "Exit Status for Commands").
 const NOT_FOUND: i32 = 127;
 
@@ -38,6 +43,9 @@ pub(super) fn run(
     supervisor: &mut Supervisor,
     control: &mut Control,
 ) -> Result<i32, GuestError> {
+    if !job.args.iter().any(|word| word == ALLOW_EXISTING_ROOT) {
+        empty_target(supervisor, control)?;
+    }
     copy_boxroot(supervisor, control)?;
     // After boxroot/: it may bring the sshd or its configuration.
     if let Some(key) = &job.ssh_key {
@@ -61,13 +69,21 @@ pub(super) fn run(
     };
     control.mark(BootStep::Kiwi);
     control.report(Report::Phase(GuestPhase::Build));
-    let mut command = kiwi(&environment);
+    let program = Path::new(PROGRAM).exists().then_some(PROGRAM);
+    let mut command = match program {
+        Some(program) => {
+            let mut command = command("python3", &environment);
+            command.arg(program);
+            command
+        }
+        None => kiwi(&environment),
+    };
     command.arg("--logfile").arg(LOG).args(&job.args);
     command.args(["--description", DESCRIPTION, "--target-dir", TARGET]);
     // What kiwi prints is also in its log file; the console is for everything else.
     command.stdout(Stdio::null());
     let mut code = exit_code(supervisor.run(command, mode, control), "kiwi-ng");
-    if code == 0 {
+    if code == 0 && program.is_none() {
         control.report(Report::Phase(GuestPhase::Bundle));
         let mut command = kiwi(&environment);
         command.args(["result", "bundle", "--id", "0", "--target-dir", TARGET]);
@@ -97,23 +113,53 @@ pub(super) fn run(
 }
 
 /// The description's folder of files for the box itself.
-pub(super) fn boxroot() -> PathBuf {
+pub(super) fn boxroot_folder() -> PathBuf {
     Path::new(DESCRIPTION).join("boxroot")
 }
 
 /// Copies `boxroot/` of the description over the box.
 fn copy_boxroot(supervisor: &mut Supervisor, control: &mut Control) -> Result<(), GuestError> {
-    let boxroot = boxroot();
+    let boxroot = boxroot_folder();
     if !boxroot.is_dir() {
         return Ok(());
     }
-    let mut command = command("cp", &environment::base());
-    command.arg("-a").arg(boxroot.join(".")).arg("/");
-    let status = supervisor.run(command, SpawnMode::NoSync, control);
-    match exit_code(status, "cp") {
+    let problem = "copy boxroot/ of the description";
+    for copy in boxroot::plan(&boxroot, Path::new("/")).map_err(failed(problem))? {
+        let mut command = command("cp", &environment::base());
+        command.args(copy.args());
+        let status = supervisor.run(command, SpawnMode::NoSync, control);
+        match exit_code(status, "cp") {
+            0 => copy.give_to_root().map_err(failed(problem))?,
+            code => {
+                return Err(GuestError::Failed(format!(
+                    "cannot {problem}: cp ended with {code}"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Empties kiwi's target folder: a build that wrote into a disk that outlives its machine has left its
+/// root tree there, over which kiwi does not build.
+fn empty_target(supervisor: &mut Supervisor, control: &mut Control) -> Result<(), GuestError> {
+    let left: Vec<PathBuf> = match fs::read_dir(TARGET) {
+        Ok(entries) => entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.file_name() != Some(OsStr::new(LOST_AND_FOUND)))
+            .collect(),
+        Err(_) => return Ok(()),
+    };
+    if left.is_empty() {
+        return Ok(());
+    }
+    let mut command = command("rm", &environment::base());
+    command.arg("-rf").args(left);
+    match exit_code(supervisor.run(command, SpawnMode::NoSync, control), "rm") {
         0 => Ok(()),
         code => Err(GuestError::Failed(format!(
-            "cannot copy boxroot/ of the description: cp ended with {code}"
+            "cannot empty {TARGET} of an earlier build: rm ended with {code}"
         ))),
     }
 }

@@ -1,14 +1,17 @@
 //! Process 1 of the guest: everything between the kernel's start of it and the power-off.
 
+mod boxroot;
 mod build;
 mod control;
 mod drivers;
 mod environment;
 mod error;
 mod grow;
+mod host;
 mod load;
 mod network;
 mod process;
+mod resources;
 mod rootfs;
 mod shares;
 mod shell;
@@ -41,6 +44,11 @@ pub(crate) fn run() -> ExitCode {
     if let Err(error) = &result {
         system::show_kernel_log();
         eprintln!("boxbuild: {error}");
+        if !control.is_open() {
+            // Without drivers there may be no console either: the kernel has one until then
+            // (earlycon=), and shows what is critical in spite of `quiet`.
+            let _ = fs::write("/dev/kmsg", format!("<2>boxbuild: {error}\n"));
+        }
         if let GuestError::Unfit(reason) = error {
             control.report(Report::Unfit(Reason::new(reason)));
         }
@@ -93,6 +101,7 @@ fn bring_up(
 
     let supervisor = supervisor.insert(Supervisor::new().map_err(failed("supervise processes"))?);
     supervisor.beat(control);
+    host::follow(control);
     let mut loader = load::Loader::at("/");
     drivers::load(&mut loader);
     // Again, in case only the root has the driver of the console.
@@ -132,11 +141,13 @@ fn has_kiwi() -> bool {
         "sbin",
         "bin",
     ];
-    [Path::new("/"), &build::boxroot()].into_iter().any(|root| {
-        folders
-            .iter()
-            .any(|folder| root.join(folder).join("kiwi-ng").exists())
-    })
+    [Path::new("/"), &build::boxroot_folder()]
+        .into_iter()
+        .any(|root| {
+            folders
+                .iter()
+                .any(|folder| root.join(folder).join("kiwi-ng").exists())
+        })
 }
 
 /// Reads the contents of the job's files, which are written once the ramdisk is gone.

@@ -14,7 +14,7 @@ use boxbuild_host::reporter::Reporter;
 use crate::store::Store;
 
 /// Beginning of the names of folders that boxes are fetched to.
-const PREFIX: &str = ".fetch-";
+pub(crate) const PREFIX: &str = ".fetch-";
 
 /// Name of the lock file in such a folder.
 const LOCK: &str = ".lock";
@@ -100,16 +100,32 @@ pub fn prune(store: &Store) -> u64 {
 
 /// Removes a folder unless a process has it. Returns the number of bytes freed.
 fn remove(dir: &Path) -> u64 {
-    if !dir.is_dir() {
-        return 0;
-    }
-    let Ok(Some(_lock)) = LockFile::take(&dir.join(LOCK), LockKind::Exclusive) else {
-        return 0;
-    };
     let sizes = fs::read_dir(dir).into_iter().flatten().flatten();
     let size = sizes
         .filter_map(|entry| entry.metadata().ok())
         .map(|metadata| metadata.len())
         .sum();
-    fs::remove_dir_all(dir).map_or(0, |()| size)
+    match remove_unused(dir) {
+        Some(Ok(())) => size,
+        _ => 0,
+    }
+}
+
+/// Takes a folder that boxes are fetched to; `None` if a process has it.
+fn take_unused(dir: &Path) -> Option<LockFile> {
+    let lock = dir
+        .is_dir()
+        .then(|| LockFile::take(&dir.join(LOCK), LockKind::Exclusive))?;
+    lock.ok().flatten()
+}
+
+/// Whether no process has a folder that boxes are fetched to.
+pub(crate) fn is_unused(dir: &Path) -> bool {
+    take_unused(dir).is_some()
+}
+
+/// Removes a folder that boxes are fetched to; `None` if a process has it.
+pub(crate) fn remove_unused(dir: &Path) -> Option<io::Result<()>> {
+    let _alone = take_unused(dir)?;
+    Some(fs::remove_dir_all(dir))
 }

@@ -6,6 +6,7 @@
 //! box is published.
 
 mod assemble;
+mod check;
 mod entry;
 mod error;
 mod fetch_lock;
@@ -14,7 +15,9 @@ mod puller;
 mod request;
 mod source;
 
+pub use check::check;
 pub use error::PullError;
 pub use fetch_lock::prune;
+pub(crate) use fetch_lock::{PREFIX, is_unused, remove_unused};
 pub use puller::{ensure, preview};
 pub use request::{Freshness, PullRequest};

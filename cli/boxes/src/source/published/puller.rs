@@ -15,12 +15,13 @@ use super::request::{Freshness, PullRequest};
 use super::source::FetchedBox;
 use crate::catalog::{Catalog, Origin};
 use crate::fetch::{Algorithm, Checksum, Client, FetchError, RetryPolicy, Route, checksum};
+use crate::lock_file::LockError;
 use crate::source::box_source::install;
 use crate::source::error::SourceError;
 use crate::store::{IfExists, InstalledBox, Published, PublishedFile, Store, StoreError};
 
 /// Returns a box that is not fetched yet, as far as it is known, with the addresses of its files.
-/// `None` if the box is installed. `config` is as in [`PullRequest`]. The network is not used.
+/// `None` if the box is installed and whole. `config` is as in [`PullRequest`]. The network is not used.
 ///
 /// # Errors
 /// Fails if the list of boxes cannot be read, does not have the box, or names a repository that
@@ -31,7 +32,19 @@ pub fn preview(
     arch: Option<Arch>,
     config: Option<&Path>,
 ) -> Result<Option<InstalledBox>, PullError> {
-    if store.find(name, arch).is_some() {
+    let request = PullRequest {
+        name,
+        arch,
+        freshness: Freshness::Any,
+        locked: None,
+        config,
+        key: None,
+    };
+    let state = match find(store, &request)? {
+        Found::Unpublished(_) => return Ok(None),
+        Found::Published { state, .. } => state,
+    };
+    if matches!(state, State::Installed(_)) {
         return Ok(None);
     }
     let catalog = Catalog::of_user(config)?;
@@ -75,9 +88,7 @@ pub fn ensure(
         reporter.note(&note);
     }
     if let State::Damaged(problem) = &state {
-        reporter.note(&format!(
-            "the box {name} is damaged ({problem}) and is fetched again"
-        ));
+        reporter.note(&damaged(&name, problem));
     }
     let client = Client::new(RetryPolicy::default(), interrupt.clone())
         .map_err(|source| SourceError::Fetch { name, source })?;
@@ -97,8 +108,13 @@ pub fn ensure(
     puller.ensure(installed)
 }
 
+/// The note about a box that is fetched again.
+pub(super) fn damaged(name: &str, problem: &str) -> String {
+    format!("the box {name} is damaged ({problem}) and is fetched again")
+}
+
 /// The box that a request is about.
-enum Found {
+pub(super) enum Found {
     /// One that was made on this host.
     Unpublished(Box<InstalledBox>),
     /// A published one, or one that is not installed.
@@ -111,14 +127,14 @@ enum Found {
 }
 
 /// A published box in the store.
-enum State {
+pub(super) enum State {
     Installed(Box<InstalledBox>),
     Missing,
     /// It has to be fetched again; what is wrong.
     Damaged(String),
 }
 
-fn find(store: &Store, request: &PullRequest<'_>) -> Result<Found, PullError> {
+pub(super) fn find(store: &Store, request: &PullRequest<'_>) -> Result<Found, PullError> {
     let arch = request.arch.unwrap_or_else(Arch::host);
     match store.get_for(request.name, request.arch) {
         Ok(installed) => Ok(match &installed.info.published {
@@ -227,8 +243,11 @@ impl Puller<'_> {
             return Ok(true);
         };
         if let Some(locked) = self.request.locked {
-            // The lock file decides, not the version that is published today.
-            return Ok(locked.check(installed).is_ok());
+            return match locked.check(installed) {
+                Err(error @ LockError::Changed(_)) => Err(error.into()),
+                // The lock file decides, not the version that is published today.
+                result => Ok(result.is_ok()),
+            };
         }
         let repository = self.entry.repository.to_string();
         // Records have no secrets; older ones may.
@@ -238,13 +257,21 @@ impl Puller<'_> {
             Freshness::Any | Freshness::Offline if !elsewhere => true,
             Freshness::Offline | Freshness::Again => false,
             Freshness::Any | Freshness::Current => match self.checksums(Route::Mirrors) {
-                Ok(checksums) => {
-                    let current = is_current(published, &checksums);
-                    if current {
-                        fetch_lock::clear(self.store, &self.entry.full_name);
-                    }
-                    current
+                Ok(checksums) if is_current(published, &checksums) => {
+                    fetch_lock::clear(self.store, &self.entry.full_name);
+                    true
                 }
+                // What builds were told to keep is not thrown away unasked.
+                Ok(_) if installed.changed.is_some() && !elsewhere => {
+                    let name = &installed.info.name;
+                    self.reporter.note(&format!(
+                        "there is a newer box {name}, which is not fetched, because builds with \
+                         --no-snapshot have written into this one: 'boxbuild box reset {name}' undoes \
+                         that, 'boxbuild box pull --force {name}' fetches the newer one"
+                    ));
+                    true
+                }
+                Ok(_) => false,
                 Err(error) if elsewhere || matches!(error, FetchError::Interrupted) => {
                     return Err(self.failed(error));
                 }

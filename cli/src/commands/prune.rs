@@ -1,0 +1,311 @@
+//! `boxbuild prune`: removes what can go: kept builds, unused files of the box store, the cache.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::time::{Duration, SystemTime};
+
+use boxbuild_boxes::leftovers::Leftover;
+use boxbuild_boxes::store::Store;
+use boxbuild_core::failed_builds::FailedBuilds;
+use boxbuild_core::user_cache::{self, CachedFile};
+use boxbuild_host::text::shown;
+use boxbuild_host::units::{age, size};
+use serde::Serialize;
+
+use crate::args::PruneArgs;
+use crate::exit_code::{ExitCode, Failure, HostContext, Result};
+use crate::output::json::print_document;
+use crate::output::print::{print_line, print_text};
+
+/// Something that can go.
+#[derive(Debug)]
+struct Item {
+    name: String,
+    bytes: u64,
+    modified: SystemTime,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Build,
+    OfStore(Leftover),
+    Cached(CachedFile),
+}
+
+/// Which kinds of things are meant.
+#[derive(Debug, Clone, Copy)]
+struct Kinds {
+    builds: bool,
+    boxes: bool,
+    cache: bool,
+}
+
+/// An item for programs.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    kind: &'static str,
+    name: &'a str,
+    bytes: u64,
+    /// Seconds since the epoch.
+    modified: u64,
+    /// It is gone.
+    removed: bool,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a str>,
+}
+
+/// The document of `--json`.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    dry_run: bool,
+    /// What was freed, or would be.
+    bytes: u64,
+    items: Vec<Row<'a>>,
+}
+
+/// Carries out the command.
+pub(super) fn run(args: &PruneArgs) -> Result<ExitCode> {
+    let chosen = args.builds || args.boxes || args.cache;
+    let items = if args.ids.is_empty() {
+        let all = Kinds {
+            builds: args.builds || !chosen,
+            boxes: args.boxes || !chosen,
+            cache: args.cache || !chosen,
+        };
+        let mut items = items(all)?;
+        if let Some(limit) = args.older_than {
+            items.retain(|item| item.age() > limit);
+        }
+        items
+    } else {
+        builds_named(&args.ids)?
+    };
+    let sure = chosen || args.all || !args.ids.is_empty();
+    if !sure && !args.dry_run && !items.is_empty() && !ask(&items)? {
+        print_line("nothing was removed");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let shown = sure || args.dry_run;
+    finish(items, args.dry_run, args.json, shown)
+}
+
+/// Carries out `boxbuild box prune`, and returns the text for standard output.
+pub(super) fn boxes(dry_run: bool) -> Result<String> {
+    let mut items = items(Kinds {
+        builds: false,
+        boxes: true,
+        cache: false,
+    })?;
+    let problems = remove(&mut items, dry_run)?;
+    Ok(list(&items) + &sum(&items, &problems, dry_run) + "\n")
+}
+
+/// Removes `items` unless this is only a look, and prints what was done.
+fn finish(mut items: Vec<Item>, dry_run: bool, json: bool, list_them: bool) -> Result<ExitCode> {
+    let problems = remove(&mut items, dry_run)?;
+    let freed = |(_, problem): &(&Item, &Option<String>)| problem.is_none();
+    if json {
+        let rows = items.iter().zip(&problems);
+        print_document(&Report {
+            dry_run,
+            bytes: rows.clone().filter(freed).map(|(item, _)| item.bytes).sum(),
+            items: rows
+                .map(|(item, problem)| item.row(!dry_run, problem.as_deref()))
+                .collect(),
+        })?;
+    } else {
+        let text = if list_them {
+            list(&items)
+        } else {
+            String::new()
+        };
+        print_text(&(text + &sum(&items, &problems, dry_run) + "\n"))?;
+    }
+    for (item, problem) in items.iter().zip(&problems) {
+        if let (Some(problem), false) = (problem, json) {
+            print_line(&format!("{} stays: {problem}", shown(&item.name)));
+        }
+    }
+    Ok(if problems.iter().all(Option::is_none) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::HOST
+    })
+}
+
+/// Returns everything of these kinds that can go.
+fn items(kinds: Kinds) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    if kinds.builds {
+        let builds = FailedBuilds::of_user()?;
+        for id in builds.ids()? {
+            items.extend(build(&builds, id));
+        }
+    }
+    if kinds.boxes {
+        let found = Leftover::find(&Store::of_user()?)?;
+        items.extend(found.into_iter().map(|leftover| Item {
+            name: leftover.name.clone(),
+            bytes: leftover.bytes,
+            modified: leftover.modified,
+            what: What::OfStore(leftover),
+        }));
+    }
+    if kinds.cache {
+        items.extend(user_cache::files().into_iter().map(|file| Item {
+            name: file.name.clone(),
+            bytes: file.bytes,
+            modified: file.modified,
+            what: What::Cached(file),
+        }));
+    }
+    Ok(items)
+}
+
+/// Returns the kept builds of these names.
+fn builds_named(ids: &[String]) -> Result<Vec<Item>> {
+    let builds = FailedBuilds::of_user()?;
+    let known = builds.ids()?;
+    // Before anything is removed.
+    for id in ids.iter().filter(|id| !known.contains(id)) {
+        builds.get(Some(id))?;
+    }
+    let mut ids = ids.to_vec();
+    ids.sort();
+    ids.dedup();
+    Ok(ids
+        .into_iter()
+        .filter_map(|id| build(&builds, id))
+        .collect())
+}
+
+/// A kept build. One that is damaged can go as well.
+fn build(builds: &FailedBuilds, id: String) -> Option<Item> {
+    let (bytes, modified) = builds.size_and_time(&id)?;
+    Some(Item {
+        name: id,
+        bytes,
+        modified,
+        what: What::Build,
+    })
+}
+
+/// Asks whether all of it shall go. Without a terminal to ask on, it is not known.
+fn ask(items: &[Item]) -> Result<bool> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(Failure::new(
+            ExitCode::USAGE,
+            anyhow::anyhow!(
+                "nothing was removed: name kept builds, choose --builds, --boxes or --cache, or say \
+                 --all; --dry-run shows what there is"
+            ),
+        ));
+    }
+    print_line(list(items).trim_end_matches('\n'));
+    let question = format!("remove all of it, {}? [y/N] ", size(total(items)));
+    let mut answer = String::new();
+    let mut stderr = io::stderr();
+    stderr
+        .write_all(question.as_bytes())
+        .and_then(|()| stderr.flush())
+        .and_then(|()| io::stdin().lock().read_line(&mut answer))
+        .host_context(|| "cannot ask")?;
+    Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
+}
+
+/// Removes each item, unless this is only a look. Returns what kept it from that.
+fn remove(items: &mut [Item], dry_run: bool) -> Result<Vec<Option<String>>> {
+    if dry_run {
+        return Ok(vec![None; items.len()]);
+    }
+    let builds = FailedBuilds::of_user()?;
+    let remove = |item: &mut Item| match &item.what {
+        What::Build => builds.remove(&item.name).map_err(|error| {
+            let cause = std::error::Error::source(&error);
+            cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+        }),
+        What::OfStore(leftover) => leftover
+            .remove()
+            .map(|()| item.bytes)
+            .map_err(|error| error.to_string()),
+        What::Cached(file) => file
+            .remove()
+            .map(|()| item.bytes)
+            .map_err(|error| error.to_string()),
+    };
+    Ok(items.iter_mut().map(|item| remove(item).err()).collect())
+}
+
+fn total(items: &[Item]) -> u64 {
+    items.iter().map(|item| item.bytes).sum()
+}
+
+/// Returns a line for each item.
+fn list(items: &[Item]) -> String {
+    let width = items.iter().map(|item| shown(&item.name).chars().count());
+    // Hashes are long, and no one reads them to the end.
+    let width = width.max().unwrap_or(0).min(40);
+    let line = |item: &Item| {
+        let name = shown(&item.name);
+        let name = match name.char_indices().nth(39) {
+            Some((cut, _)) if name.chars().count() > 40 => format!("{}…", &name[..cut]),
+            _ => name.into_owned(),
+        };
+        format!(
+            "{:<6} {name:<width$}  {:>10}  {} old\n",
+            item.kind(),
+            size(item.bytes),
+            age(item.age()),
+        )
+    };
+    items.iter().map(line).collect()
+}
+
+/// Returns one line on all of them.
+fn sum(items: &[Item], problems: &[Option<String>], dry_run: bool) -> String {
+    let gone: Vec<&Item> = items
+        .iter()
+        .zip(problems)
+        .filter_map(|(item, problem)| problem.is_none().then_some(item))
+        .collect();
+    if items.is_empty() {
+        return String::from("nothing to remove");
+    }
+    let bytes = size(gone.iter().map(|item| item.bytes).sum());
+    let count = match gone.len() {
+        1 => String::from("1 item"),
+        count => format!("{count} items"),
+    };
+    if dry_run {
+        format!("{count} would be removed, {bytes} would be freed")
+    } else {
+        format!("{count} removed, {bytes} freed")
+    }
+}
+
+impl Item {
+    fn kind(&self) -> &'static str {
+        match self.what {
+            What::Build => "build",
+            What::OfStore(_) => "store",
+            What::Cached(_) => "cache",
+        }
+    }
+
+    fn age(&self) -> Duration {
+        self.modified.elapsed().unwrap_or_default()
+    }
+
+    fn row<'a>(&'a self, removed: bool, problem: Option<&'a str>) -> Row<'a> {
+        let modified = self.modified.duration_since(SystemTime::UNIX_EPOCH);
+        Row {
+            kind: self.kind(),
+            name: &self.name,
+            bytes: self.bytes,
+            modified: modified.map_or(0, |time| time.as_secs()),
+            removed: removed && problem.is_none(),
+            problem,
+        }
+    }
+}
