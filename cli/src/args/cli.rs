@@ -51,10 +51,13 @@ pub(crate) enum Command {
     /// Create, fetch, import, list, check and remove boxes.
     #[command(subcommand)]
     Box(BoxCommand),
-    /// Check a description: on this host, and with --box also in a box, without building it. Build
-    /// arguments such as --set-repo stand after --.
+    /// Check a description without building it.
+    ///
+    /// On this host, and with --box also in a box. Build arguments such as --set-repo stand after --.
     Check(Box<CheckArgs>),
-    /// Show what is in a description: profiles, types, repositories, packages, users.
+    /// Show what is in a description.
+    ///
+    /// Profiles, types, repositories, packages, users, and what KIWI would build.
     Info(InfoArgs),
     /// Check whether this host has what builds need.
     ///
@@ -82,8 +85,10 @@ pub(crate) enum Command {
     ///
     /// The disk is as the build left it. Changes are discarded; folders of the host are read-only.
     Shell(ShellArgs),
-    /// Remove kept builds, and what else can go: unused files of the box store, the cache. Without an
-    /// option, it shows all of that, and asks.
+    /// Remove kept builds and unused files.
+    ///
+    /// Unused files are those of the box store, and the cache. Without an option, it shows all of that,
+    /// and asks.
     Prune(PruneArgs),
     /// Print the completion script for a shell.
     Completions(CompletionsArgs),

@@ -15,6 +15,29 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "check",
+        &[
+            ("What this host can tell", "boxbuild check ./image"),
+            (
+                "What the KIWI in a box says, and whether all packages are there",
+                "boxbuild check --box debian --profile Live ./image -- --add-package vim",
+            ),
+        ],
+    ),
+    (
+        "info",
+        &[
+            (
+                "Profiles, types, repositories, packages",
+                "boxbuild info ./image",
+            ),
+            (
+                "For programs",
+                "boxbuild info --json ./image/appliance.kiwi",
+            ),
+        ],
+    ),
+    (
         "box create",
         &[
             (
