@@ -52,7 +52,6 @@ fn first_file(folder: &Path) -> Option<PathBuf> {
     Some(folder.join(first))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the user names the folder")]
 fn listed(folder: &Path) -> Option<Vec<String>> {
     let entries = fs::read_dir(folder).ok()?;
     let mut names: Vec<String> = entries
