@@ -16,8 +16,10 @@
 
 mod batch;
 mod boot;
+mod ci;
 mod confinement;
 mod container;
+mod dry_run;
 mod failure;
 mod foreign;
 mod full;
@@ -69,6 +71,8 @@ const ALL: &[&[Test]] = &[
     foreign::TESTS,
     imported::TESTS,
     batch::TESTS,
+    ci::TESTS,
+    dry_run::TESTS,
     json::TESTS,
     kept::TESTS,
     notices::TESTS,
