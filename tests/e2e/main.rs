@@ -24,6 +24,7 @@ mod failure;
 mod foreign;
 mod full;
 mod imported;
+mod in_container;
 mod in_lab;
 mod in_place;
 mod input;
@@ -70,6 +71,7 @@ const ALL: &[&[Test]] = &[
     several::TESTS,
     foreign::TESTS,
     imported::TESTS,
+    in_container::TESTS,
     batch::TESTS,
     ci::TESTS,
     dry_run::TESTS,

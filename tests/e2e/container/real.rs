@@ -406,7 +406,10 @@ fn ctrl_c_at_any_moment_changes_nothing_on_the_host() {
         std::thread::sleep(wait);
         build.signal_group(Signal::SIGINT);
         let context = format!("seed {seed}, attempt {attempt}, after {wait:?}");
-        assert_eq!(build.finish().code, 130, "{context}");
+        let output = build.finish();
+        // In its first milliseconds, it has not taken over the signal yet, nor done anything.
+        let killed = output.signal == Some(2);
+        assert!(output.code == 130 || killed, "{context}: {output:?}");
         sandbox.assert_nothing_left();
         let now = devices();
         let gone: Vec<&String> = devices_before
