@@ -1,30 +1,26 @@
-//! Exit codes, as documented in `--help`, and the failures that lead to them.
+//! The exit code of a process, and the failures that lead to it. What the numbers mean is in
+//! [`boxbuild_host::exit`].
 
-use boxbuild_host::secret;
 use std::fmt;
 
 use boxbuild_host::error::{Classify, ErrorClass};
+use boxbuild_host::exit::Exit;
+use boxbuild_host::secret;
 
-/// An exit code of the program.
+/// An exit code: one of [`Exit`], or what else a process of a batch ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ExitCode(u8);
 
 impl ExitCode {
-    /// The command succeeded.
-    pub(crate) const SUCCESS: ExitCode = ExitCode(0);
-    /// The build failed in the box.
-    pub(crate) const BUILD_FAILED: ExitCode = ExitCode(1);
-    /// The command line or a file that the user wrote is wrong.
-    pub(crate) const USAGE: ExitCode = ExitCode(2);
-    /// The host or the box has a problem.
-    pub(crate) const HOST: ExitCode = ExitCode(3);
-    /// The build took longer than it may.
-    pub(crate) const TIMEOUT: ExitCode = ExitCode(124);
-    /// The user interrupted it.
-    pub(crate) const INTERRUPTED: ExitCode = ExitCode(130);
+    pub(crate) const SUCCESS: ExitCode = ExitCode(Exit::Success.number());
+    pub(crate) const BUILD_FAILED: ExitCode = ExitCode(Exit::BuildFailed.number());
+    pub(crate) const USAGE: ExitCode = ExitCode(Exit::Usage.number());
+    pub(crate) const HOST: ExitCode = ExitCode(Exit::Host.number());
+    pub(crate) const TIMEOUT: ExitCode = ExitCode(Exit::Timeout.number());
+    pub(crate) const INTERRUPTED: ExitCode = ExitCode(Exit::Interrupted.number());
 
-    /// The exit code that a build or a process ended with.
-    pub(crate) const fn of_run(code: u8) -> ExitCode {
+    /// The exit code that a process ended with.
+    pub(crate) const fn of_process(code: u8) -> ExitCode {
         ExitCode(code)
     }
 
@@ -34,13 +30,15 @@ impl ExitCode {
     }
 }
 
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode(exit.number())
+    }
+}
+
 impl From<ErrorClass> for ExitCode {
     fn from(class: ErrorClass) -> ExitCode {
-        match class {
-            ErrorClass::Usage => ExitCode::USAGE,
-            ErrorClass::Host => ExitCode::HOST,
-            ErrorClass::Interrupted => ExitCode::INTERRUPTED,
-        }
+        Exit::from(class).into()
     }
 }
 

@@ -4,7 +4,9 @@
 
 mod args;
 mod commands;
+mod completion;
 mod exit_code;
+mod manual;
 mod output;
 mod roles;
 

@@ -70,8 +70,9 @@ fn limit(arch: &str) -> usize {
 }
 
 /// For every boot: a kernel that panics reboots at once, which ends the machine (the engines do not
-/// let it reboot).
-const COMMON: &[&str] = &["panic=-1"];
+/// let it reboot). One that oopses would go on without the task that it killed, and with its locks: what
+/// needs one of them waits for ever.
+const COMMON: &[&str] = &["panic=-1", "oops=panic"];
 
 /// For every fast boot: leaves out what a throw-away guest that runs one command does not need.
 const FAST: &[&str] = &[
@@ -89,7 +90,10 @@ const FAST: &[&str] = &[
     "hardened_usercopy=off",
     "randomize_kstack_offset=off",
     "kfence.sample_interval=0",
-    "nowatchdog",
+    // The watchdog tells of a CPU that is stuck, after twice this time in seconds: an emulated
+    // processor on a busy host is slow. The one of NMIs needs a counter of the processor.
+    "nmi_watchdog=0",
+    "watchdog_thresh=30",
     "random.trust_cpu=on",
     // udev's names need udev rules at the right time; there is one interface.
     "net.ifnames=0",
@@ -218,7 +222,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             line,
-            "console=hvc0 root=/dev/vda1 panic=-1 kiwi=\"--type oem system build\" \
+            "console=hvc0 root=/dev/vda1 panic=-1 oops=panic kiwi=\"--type oem system build\" \
              sharing_backend=_virtiofs_"
         );
     }
@@ -258,7 +262,9 @@ mod tests {
         let emulated = fast("x86_64", Processor::Emulated, Crypto::Untested);
         assert!(emulated.contains("tsc=reliable"));
         assert!(
-            emulated.starts_with("console=hvc0 root=/dev/vda1 panic=-1 rdinit=/boxbuild/init ")
+            emulated.starts_with(
+                "console=hvc0 root=/dev/vda1 panic=-1 oops=panic rdinit=/boxbuild/init "
+            )
         );
         // Our own machine says by ACPI that it has no keyboard controller; the kernel has to read it.
         assert!(!fast("x86_64", Processor::Virtualized, Crypto::Untested).contains("i8042.nopnp"));

@@ -201,6 +201,8 @@ pub struct ContainerBuild {
     pub name: String,
     /// User and group of the results, as IDs in the container's user namespace.
     pub owner: (u32, u32),
+    /// The container stays after the build until it is told to end.
+    pub shell: bool,
 }
 
 impl ContainerBuild {
@@ -213,7 +215,8 @@ impl ContainerBuild {
     /// Names and contents of the files.
     pub fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
         let (uid, gid) = self.owner;
-        vec![
+        let shell = self.shell.then(|| ("shell", Vec::new()));
+        let files = vec![
             (Self::SCRIPT, include_bytes!("../guest/container").to_vec()),
             ("nosync", include_bytes!("../guest/nosync").to_vec()),
             (kiwi_patch::FILE, kiwi_patch::PROGRAM.as_bytes().to_vec()),
@@ -221,7 +224,8 @@ impl ContainerBuild {
             ("env", env_file(&self.environment)),
             ("name", format!("{}\n", self.name).into_bytes()),
             ("owner", format!("{uid}:{gid}\n").into_bytes()),
-        ]
+        ];
+        files.into_iter().chain(shell).collect()
     }
 }
 

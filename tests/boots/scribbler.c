@@ -20,13 +20,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEVICES = 32, PAGES = 64, BAR = 0x4000, ENTRIES = 16 };
+enum { DEVICES = 32, PAGES = 64, BAR = 0x4000, TABLE = 0x2000, ENTRIES = 16 };
 enum { COMMON = 1, NOTIFY, ISR, DEVICE, WINDOW };
 
 struct device {
     int config;
     volatile uint8_t *bar;
     uint32_t part[6];
+    int window;
 };
 
 static struct device devices[DEVICES];
@@ -59,6 +60,8 @@ static void find_parts(struct device *device)
         memcpy(&offset, space + at + 8, 4);
         if (space[at] == 9 && space[at + 3] >= COMMON && space[at + 3] <= WINDOW)
             device->part[space[at + 3]] = offset;
+        if (space[at] == 9 && space[at + 3] == WINDOW)
+            device->window = at;
     }
 }
 
@@ -207,12 +210,43 @@ static void start(struct device *device)
     put(device, common + 20, 1, 15);
 }
 
+/* By the window in configuration space (virtio 1.2, section 4.1.4.9): a doorbell, or anything. */
+static void look_through_window(struct device *device)
+{
+    int at = device->window;
+    uint32_t offset = below(2) ? device->part[NOTIFY] + 4 * below(6) : below(BAR + 16);
+    uint32_t len = below(4) ? 1u << below(3) : rnd(), data = below(2) ? below(6) : rnd();
+    if (!at)
+        return;
+    offset &= below(4) ? ~3u : ~0u;
+    if (pwrite(device->config, &offset, 4, at + 8) < 0 || pwrite(device->config, &len, 4, at + 12) < 0)
+        return;
+    int width = len == 1 || len == 2 ? len : 4;
+    if (below(3) ? pwrite(device->config, &data, width, at + 16) : pread(device->config, &data, width, at + 16))
+        return;
+}
+
+/* Queues that there are not, and the MSI-X table in pieces of any size. */
+static void look_beyond(struct device *device)
+{
+    uint32_t common = device->part[COMMON];
+    put(device, common + 22, 2, below(2) ? rnd() : below(8));
+    for (int i = 0; i < 8; i++)
+        put(device, common + 24 + 2 * below(16), 2, rnd());
+    for (int i = 0; i < 8; i++) {
+        volatile uint8_t *table = device->bar + TABLE + below(256);
+        (void)*table;
+        if (!below(4))
+            *table = rnd();
+    }
+}
+
 static void scribble(void)
 {
     struct device *device = &devices[below(count)];
     uint32_t word = below(2) ? rnd() : below(256);
     uint16_t command = 6;
-    switch (below(24)) {
+    switch (below(26)) {
     case 0: /* configuration space; never for long without an answer at the BAR's place */
         if (pwrite(device->config, &word, 4, 0x40 + below(48) * 4) < 0)
             return;
@@ -228,6 +262,8 @@ static void scribble(void)
     case 5: (void)*(volatile uint32_t *)(device->bar + below(BAR / 4) * 4); break;
     case 6:
     case 7: start(device); break;
+    case 24: look_through_window(device); break;
+    case 25: look_beyond(device); break;
     case 8:
     case 9:
     case 10:

@@ -7,6 +7,8 @@ crate::tests! {
         a_guest_forges_no_command_of_a_runner,
         lines_are_folded_where_a_runner_folds_them,
         the_last_build_tells_how_long_the_next_one_takes;
+    Full:
+        a_silent_build_says_what_it_does_every_minute;
 }
 
 /// What a runner of GitHub obeys: a line whose first word begins with `::`, `##[` anywhere.
@@ -135,4 +137,27 @@ fn the_last_build_tells_how_long_the_next_one_takes() {
     sandbox.build(&["--profile", "Q"], &[]).expect(1, &[]);
     let again = sandbox.build(&["--json", "--profile", "Q"], &[]);
     assert_eq!(expected(&again), 0, "{again:?}");
+}
+
+/// E4: no line for seven minutes, and the system that ran the job killed it. The minute is that of the program.
+fn a_silent_build_says_what_it_does_every_minute() {
+    let sandbox = Sandbox::new(
+        "echo '[ INFO    ]: 10:00:00 | Installing packages from http://me:s3cret@host/' >>$log
+         sleep 130; touch /result/image",
+    );
+    let said = |output: &ProcessOutput| -> Vec<String> {
+        let lines = output.stderr.lines();
+        let of_kiwi = lines.filter(|line| line.contains("Installing packages"));
+        of_kiwi.map(str::to_owned).collect()
+    };
+    let output = sandbox.build(&[], &[]);
+    output.expect(0, &["prepare        1 min 0"]);
+    assert_eq!(said(&output).len(), 2, "{output:?}");
+    assert!(!output.stderr.contains("s3cret"), "{output:?}");
+    // The next one knows how long it takes.
+    let output = sandbox.build(&[], &[]);
+    output.expect(0, &["about 1 min left"]);
+    let output = sandbox.build(&["--json"], &[]);
+    let beats = output.stdout.lines().filter(|line| line.contains("\"left_seconds\""));
+    assert_eq!(beats.count(), 2, "{output:?}");
 }

@@ -19,6 +19,7 @@ crate::tests! {
     Program:
         the_time_is_over,
         a_full_disk_in_the_guest,
+        a_box_without_memory_is_told_to_have_more,
         a_result_that_cannot_be_bundled,
         a_forged_verdict_does_not_count;
     Qemu:
@@ -94,7 +95,7 @@ fn a_hung_guest_is_stopped() {
     fail(
         "touch /bundle/image; sleep 1000",
         &["--timeout-idle", "15s"],
-        1,
+        124,
         &["no sign of life"],
     );
 }
@@ -110,7 +111,25 @@ fn the_time_is_over() {
 
 fn a_full_disk_in_the_guest() {
     let script = "dd if=/dev/zero of=/result/image bs=1M 2>>$log";
-    fail(script, &[], 1, &["No space left on device"]);
+    let texts = [
+        "No space left on device",
+        "the disk of the box is full",
+        "--disk-size",
+    ];
+    fail(script, &[], 1, &texts);
+}
+
+/// It was a bare "Killed".
+fn a_box_without_memory_is_told_to_have_more() {
+    // Each reads a block as a whole and has nobody to give it to.
+    let script = "for i in 1 2 3 4; do dd if=/dev/zero bs=100M 2>/dev/null | sleep 10 & done; wait
+                  return 9";
+    let texts = [
+        "the box ran out of memory (256 MiB)",
+        "ended dd",
+        "--box-memory",
+    ];
+    fail(script, &["--box-memory", "256M"], 1, &texts);
 }
 
 fn a_result_that_cannot_be_bundled() {
@@ -248,6 +267,7 @@ fn a_full_disk_on_the_host() {
     fs::create_dir(sandbox.target()).unwrap();
     let prepare = "mount -t tmpfs -o size=40m tmpfs \"$1\"";
     let output = on_small_disk(&sandbox, &sandbox.target(), prepare);
-    output.expect(1, &["exit code 1"]);
+    let words = format!("the file system of {} is full", sandbox.target().display());
+    output.expect(3, &[&words, "free some space"]);
     sandbox.assert_nothing_left();
 }

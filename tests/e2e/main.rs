@@ -17,6 +17,8 @@
 mod batch;
 mod boot;
 mod ci;
+mod clock;
+mod command_line;
 mod confinement;
 mod container;
 mod dry_run;
@@ -62,10 +64,12 @@ const ALL: &[&[Test]] = &[
     shares::TESTS,
     success::TESTS,
     boot::TESTS,
+    clock::TESTS,
     failure::TESTS,
     confinement::TESTS,
     interrupt::TESTS,
     input::TESTS,
+    command_line::TESTS,
     network::TESTS,
     in_place::TESTS,
     several::TESTS,

@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use boxbuild_tests::Sandbox;
+use boxbuild_tests::{Running, Sandbox, Watch, scaled_timeout};
 use nix::sys::signal::Signal;
 
 crate::tests! {
     Engine:
-        the_folder_of_the_results_keeps_its_mode;
+        the_folder_of_the_results_keeps_its_mode,
+        a_tree_of_more_files_than_descriptors_is_listed_whole;
     Qemu:
         qemu_and_the_server_of_the_shares_are_confined,
         a_disk_that_names_another_file_is_refused;
@@ -33,6 +34,56 @@ fn the_folder_of_the_results_keeps_its_mode() {
     assert!(started.stderr().contains("777 7 7"), "{}", started.stderr());
     started.signal(Signal::SIGINT);
     started.finish().expect(130, &[]);
+}
+
+/// A long `ls -lR` over more files than the process may have open: no name is left out, what is not used
+/// any more is given back, and the next round is as good as the first.
+fn a_tree_of_more_files_than_descriptors_is_listed_whole() {
+    const LIMIT: usize = 1024;
+    const FOLDERS: usize = 30;
+    const FILES: usize = 60;
+    const ROUNDS: usize = 6;
+    let sandbox = Sandbox::new(&format!(
+        "cd /description/tree || return 1
+         i=0; while [ $i -lt {ROUNDS} ]; do
+             find . | wc -l; ls -lR . | grep -c '^[-d]'; i=$((i + 1))
+         done >/result/counts 2>>$log"
+    ));
+    for folder in 0..FOLDERS {
+        let folder = sandbox.description().join(format!("tree/{folder}"));
+        fs::create_dir_all(&folder).unwrap();
+        for file in 0..FILES {
+            fs::write(folder.join(file.to_string()), "").unwrap();
+        }
+    }
+    let mut build = sandbox.build_command(&["--verbose"], &[]);
+    // Of all processes, also of the one that a process starts for the shares.
+    let mut limited = std::process::Command::new("prlimit");
+    limited.arg(format!("--nofile={LIMIT}:{LIMIT}"));
+    limited
+        .arg("--")
+        .arg(build.get_program())
+        .args(build.get_args());
+    for (name, value) in build.get_envs() {
+        limited.env(name, value.unwrap_or_default());
+    }
+    build = limited;
+    let build = Running::start(&mut build).limit(scaled_timeout(240));
+    let watch = Watch::start(build.pid());
+    let output = build.finish();
+    let files = watch.files();
+    output.expect(0, &[]);
+    let all = FOLDERS * (FILES + 1);
+    let expected = format!("{}\n{all}\n", all + 1).repeat(ROUNDS);
+    assert_eq!(sandbox.result("counts"), expected, "{}", output.stderr);
+    assert!(
+        !output.stderr.contains("Too many open files"),
+        "{}",
+        output.stderr
+    );
+    println!("at most {files} of {LIMIT} descriptors");
+    assert!(files < LIMIT * 3 / 4, "{files}: {:#?}", watch.processes());
+    sandbox.assert_nothing_left();
 }
 
 /// All folders at or below `path`.

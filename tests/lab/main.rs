@@ -84,7 +84,7 @@ fn main() -> ExitCode {
         Some(Task::Kernel(options)) => kernel::run(&options).map(|path| print_path(&path)),
         Some(Task::Guest(options)) => guests::run(&options).map(|path| print_path(&path)),
         Some(Task::Selftest { program }) => selftest::run(&program),
-        Some(Task::SmallBox { store, arch }) => small_box::make(&store, arch.as_deref()),
+        Some(Task::SmallBox { store, arch }) => small_box::make(&store, arch.as_deref(), None),
         Some(Task::Sshd { folder }) => sshd::make(&folder).map(|why_not| {
             if let Some(reason) = why_not {
                 eprintln!("no sshd for the tests: {reason}");

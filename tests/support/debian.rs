@@ -214,12 +214,12 @@ impl Kernel {
             .into_string()
             .ok()
             .context("a release that is not UTF-8")?;
-        let image = package.join("boot").join(format!("vmlinuz-{release}"));
-        ensure!(
-            image.is_file(),
-            "the kernel package has no {}",
-            image.display()
-        );
+        // Since Linux 7, Debian has it beside the modules.
+        let boot = package.join("boot").join(format!("vmlinuz-{release}"));
+        let image = [boot, entry.path().join("vmlinuz")]
+            .into_iter()
+            .find(|image| image.is_file());
+        let image = image.context("the kernel package has no kernel image")?;
         Ok(Kernel {
             modules: entry.path(),
             release,

@@ -20,6 +20,8 @@ pub const ATTACKER: &str = "BOXBUILD_TEST_ATTACKER";
 pub const ENGINE: &str = "BOXBUILD_TEST_ENGINE";
 /// The folder `tests`, where it is not the one that the tests were compiled in.
 pub const TESTS: &str = "BOXBUILD_TEST_FOLDER";
+/// A suite of Debian, e.g. `trixie-backports`, whose kernel the small boxes have; otherwise the host's.
+pub const KERNEL: &str = "BOXBUILD_TEST_KERNEL";
 /// A user with subordinate ids, whom root becomes for the tests of rootless containers.
 pub const USER: &str = "BOXBUILD_TEST_USER";
 
@@ -107,12 +109,16 @@ pub fn cargo_build(profile: &str, words: &[&str]) -> Result<PathBuf, String> {
 
 /// Makes the small boxes that are not there yet, and sshd for them.
 fn make_small_boxes() -> Result<PathBuf, String> {
-    let store = target().join("test-boxes");
+    let suite = std::env::var(KERNEL).ok();
+    let store = target().join(match &suite {
+        Some(suite) => format!("test-boxes-{suite}"),
+        None => String::from("test-boxes"),
+    });
     let make = || -> anyhow::Result<()> {
-        small_box::make(&store, None)?;
+        small_box::make(&store, None, suite.as_deref())?;
         let is_amd64 = std::env::consts::ARCH == "x86_64";
-        if is_amd64 && command::find("qemu-system-aarch64").is_ok() {
-            small_box::make(&store, Some("arm64"))?;
+        if is_amd64 && suite.is_none() && command::find("qemu-system-aarch64").is_ok() {
+            small_box::make(&store, Some("arm64"), None)?;
         }
         if let Some(reason) = sshd::make(&sshd_folder())? {
             println!("no sshd for the tests: {reason}");

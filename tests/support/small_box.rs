@@ -51,11 +51,12 @@ const KIWI: &[u8] = include_bytes!("../setup/small-box-files/kiwi-ng");
 const THIS: &[u8] = include_bytes!("small_box.rs");
 
 /// Makes the small boxes in a box store, where they are not there yet. With an architecture
-/// (Debian's name) other than the host's only the first one, as `small.ARCH` (the kernel's name).
+/// (Debian's name) other than the host's only the first one, as `small.ARCH` (the kernel's name). Their
+/// kernel is the one of `suite`, if that is given.
 ///
 /// # Errors
 /// If packages cannot be downloaded or a program is missing.
-pub fn make(store: &Path, arch: Option<&str>) -> Result<()> {
+pub fn make(store: &Path, arch: Option<&str>, suite: Option<&str>) -> Result<()> {
     let host = output(command("dpkg").arg("--print-architecture"))?;
     let host = host.trim();
     let arch = arch.unwrap_or(host);
@@ -75,7 +76,7 @@ pub fn make(store: &Path, arch: Option<&str>) -> Result<()> {
     let work = tempfile::Builder::new()
         .prefix(".making.")
         .tempdir_in(store)?;
-    let parts = Parts::fetch(work.path(), arch, foreign)?;
+    let parts = Parts::fetch(work.path(), arch, foreign, suite)?;
     let maker = Maker {
         store,
         work: work.path(),
@@ -107,7 +108,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn fetch(work: &Path, arch: &str, foreign: bool) -> Result<Parts> {
+    fn fetch(work: &Path, arch: &str, foreign: bool, suite: Option<&str>) -> Result<Parts> {
         let apt = if foreign {
             // The host's apt knows only the host's packages.
             let apt = Apt::separate(&work.join("apt"), arch)?
@@ -117,10 +118,15 @@ impl Parts {
         } else {
             Apt::of_host()
         };
-        let package = kernel_package(&apt, arch)?;
-        let packages = apt.download(&[package], work)?;
         let tree = work.join("kernel");
-        debian::unpack(&packages[0], &tree)?;
+        let of_suite = match suite {
+            Some(suite) => Some(of_suite(&work.join("apt-of-suite"), arch, suite)?),
+            None => None,
+        };
+        let kernel_apt = of_suite.as_ref().unwrap_or(&apt);
+        for package in kernel_apt.download(&kernel_packages(kernel_apt, arch)?, work)? {
+            debian::unpack(&package, &tree)?;
+        }
 
         let own = find("busybox")?;
         let applets = output(command(&own).arg("--list"))?;
@@ -142,18 +148,50 @@ impl Parts {
     }
 }
 
-/// The kernel package that the distribution's own meta package asks for now.
-fn kernel_package(apt: &Apt, arch: &str) -> Result<String> {
+/// An apt that knows the packages of one suite of Debian only.
+fn of_suite(folder: &Path, arch: &str, suite: &str) -> Result<Apt> {
+    fs::create_dir_all(folder.join("parts"))?;
+    let list = folder.join("sources.list");
+    let source = format!(
+        "deb [signed-by={}] {} {suite} main\n",
+        debian::KEYRING,
+        debian::mirror()?
+    );
+    fs::write(&list, source)?;
+    let apt = Apt::separate(folder, arch)?
+        .option(&format!("Dir::Etc::SourceList={}", list.display()))
+        .option(&format!(
+            "Dir::Etc::SourceParts={}",
+            folder.join("parts").display()
+        ));
+    apt.update()?;
+    Ok(apt)
+}
+
+/// The packages of the kernel that the distribution's own meta package asks for now: one, or since
+/// Linux 7 one for the image and further ones that it needs, of the same release.
+fn kernel_packages(apt: &Apt, arch: &str) -> Result<Vec<String>> {
     let meta = format!("linux-image-cloud-{arch}");
     let depends = apt.depends(&meta).unwrap_or_default();
-    let Some(package) = depends.into_iter().next() else {
+    let Some(package) = depends
+        .into_iter()
+        .find(|name| name.trim_start_matches('<').starts_with("linux-image-"))
+    else {
         bail!("apt knows no package {meta}: run apt-get update");
     };
     // A name that is only provided stands for its signed or unsigned package.
-    match package.strip_prefix('<') {
-        None => Ok(package),
-        Some(name) => apt.provider(name.trim_end_matches('>')),
-    }
+    let package = match package.strip_prefix('<') {
+        None => package,
+        Some(name) => apt.provider(name.trim_end_matches('>'))?,
+    };
+    let release = package.trim_start_matches("linux-image-").to_owned();
+    let mut packages = vec![package];
+    packages.extend(
+        apt.depends(&packages[0])?
+            .into_iter()
+            .filter(|name| name.starts_with("linux-") && name.ends_with(&release)),
+    );
+    Ok(packages)
 }
 
 /// Where the ramdisk has the disk's driver.

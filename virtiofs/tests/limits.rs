@@ -207,6 +207,33 @@ fn names_are_not_cached_once_half_is_taken() {
     }
 }
 
+/// Six shares of one machine had all descriptors before one of them had half of its own: each name stayed
+/// in the guest's cache, and nothing could be opened any more.
+#[test]
+fn names_are_not_cached_once_all_sessions_have_half() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let mut sessions: Vec<_> = (0..6).map(|_| start(dir.path())).collect();
+    let mut held = 0;
+    'all: loop {
+        for (guest, _) in &mut sessions {
+            guest.opendir(ROOT_ID).unwrap();
+            held += 1;
+            if held == BUDGET {
+                break 'all;
+            }
+        }
+    }
+    for (guest, _) in &mut sessions {
+        // This one makes it more than half.
+        guest.opendir(ROOT_ID).unwrap();
+        let entry = guest.lookup(ROOT_ID, "file").unwrap();
+        assert_eq!(entry.entry_valid, 0);
+        guest.forget(entry.nodeid, 1);
+    }
+}
+
 /// Fault 18: each directory handle kept 32 KiB.
 #[test]
 fn open_directories_cost_little_memory() {

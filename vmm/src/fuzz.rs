@@ -27,6 +27,11 @@ use crate::virtio::fs::Fs;
 /// Bytes of the disk.
 const DISK: u64 = 1 << 20;
 
+/// Any bytes as a message of the DNS, and as the files that say how names are resolved.
+pub fn dns(data: &[u8]) {
+    crate::net::fuzz_dns(data);
+}
+
 /// A guest that drives a disk. `data`: see [`driver`].
 pub fn block(data: &[u8]) {
     let Ok(file) = anonymous_file() else { return };
@@ -124,6 +129,11 @@ mod tests {
         }));
         replay("vhost_user", super::vhost_user, 600);
         assert_eq!(PANICS.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn dns() {
+        replay("dns", super::dns, 3000);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub mod box_lock;
 pub mod catalog;
 pub mod fetch;
+pub mod in_place;
 pub mod leftovers;
 pub mod lock_file;
 pub mod source;

@@ -67,6 +67,12 @@ pub enum LockError {
         /// Name of the box.
         name: String,
     },
+    /// Builds have written into the box's disk.
+    #[error(
+        "the box '{0}' was changed by builds with --no-snapshot, which no checksum covers: undo that \
+         with 'boxbuild box reset {0}'"
+    )]
+    Changed(String),
     /// The box has other hashes.
     #[error(
         "the box '{name}' {place} is not the one in {path} ({found} instead of {wanted}): take it \
@@ -122,8 +128,10 @@ impl Locked {
     /// Adds boxes to a lock file, or replaces them in it. The file is replaced atomically.
     ///
     /// # Errors
-    /// Fails if the file is something else than a lock file, or cannot be written.
+    /// Fails if the file is something else than a lock file, or cannot be written, or if builds have
+    /// written into the disk of a box.
     pub fn update(path: &Path, installed: &[InstalledBox]) -> Result<(), LockError> {
+        installed.iter().try_for_each(unchanged)?;
         let mut boxes = match Locked::read(path) {
             Ok(locked) => locked.boxes,
             Err(LockError::Missing(_)) => Vec::new(),
@@ -167,10 +175,12 @@ impl Locked {
     /// Checks that an installed box is the one in the lock file.
     ///
     /// # Errors
-    /// Fails if the lock file does not have the box, or has it with other hashes.
+    /// Fails if the lock file does not have the box, or has it with other hashes, or if builds have
+    /// written into the box's disk.
     pub fn check(&self, installed: &InstalledBox) -> Result<(), LockError> {
         let name = &installed.info.name;
         let locked = self.find(name)?;
+        unchanged(installed)?;
         let own = parts(installed);
         if own.len() != locked.parts.len() {
             return Err(self.differs(name, "on this host", "", &locked.origin));
@@ -215,6 +225,14 @@ impl Locked {
             found: found.to_owned(),
             wanted: wanted.to_owned(),
         }
+    }
+}
+
+/// Fails if builds have written into the disk of `installed`.
+fn unchanged(installed: &InstalledBox) -> Result<(), LockError> {
+    match installed.changed {
+        Some(_) => Err(LockError::Changed(installed.info.name.clone())),
+        None => Ok(()),
     }
 }
 

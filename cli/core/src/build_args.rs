@@ -57,6 +57,16 @@ pub fn is_option(name: &str) -> bool {
     OPTIONS.iter().any(|(option, _)| *option == name)
 }
 
+/// The option of `kiwi-ng system build` whose name begins with `typed`, if there is only one: KIWI before
+/// 11 takes these for the option.
+pub fn beginning_with(typed: &str) -> Option<&'static str> {
+    let mut found = OPTIONS.iter().filter(|(option, _)| {
+        typed.len() > "--".len() && typed.starts_with("--") && option.starts_with(typed)
+    });
+    let (option, _) = found.next()?;
+    found.next().is_none().then_some(option)
+}
+
 /// Arguments of `kiwi-ng system build`, understood as far as boxbuild needs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildArgs {
@@ -69,6 +79,8 @@ pub struct BuildArgs {
     pub rest: Vec<OsString>,
     /// Paths of the host in them.
     pub host_paths: Vec<Named>,
+    /// What the user should know of how they were read.
+    pub notes: Vec<String>,
 }
 
 /// The build arguments are wrong.
@@ -91,9 +103,6 @@ pub enum BuildArgsError {
     /// A flag with a value.
     #[error("the build option {0} takes no value")]
     UnexpectedValue(&'static str),
-    /// An option is given twice.
-    #[error("the build option {0} can be given only once")]
-    Twice(&'static str),
     /// A required option is missing.
     #[error("the build option {0} is missing: put it after --")]
     Missing(&'static str),
@@ -123,33 +132,16 @@ fn hint(nearest: &Option<&'static str>) -> String {
 }
 
 impl BuildArgs {
-    /// Reads the words behind the separator.
+    /// Reads the words behind the separator. Of an option that is given more than once, the last counts,
+    /// as in kiwi-ng.
     pub fn parse(words: &[OsString]) -> Result<BuildArgs, BuildArgsError> {
+        let mut notes = Vec::new();
+        let given = last_wins(split(words, &mut notes)?, &mut notes);
         let mut description = None;
         let mut target_dir = None;
         let mut rest = Vec::new();
         let mut host_paths = Vec::new();
-        let mut seen: Vec<&str> = Vec::new();
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            let (name, attached) = split_assignment(word);
-            let (option, kind) = find(name)?;
-            let value = match (kind, attached) {
-                (Value::None, None) => None,
-                (Value::None, Some(_)) => return Err(BuildArgsError::UnexpectedValue(option)),
-                (_, Some(value)) => Some(value.to_owned()),
-                (_, None) => Some(
-                    words
-                        .next()
-                        .filter(|next| find(split_assignment(next).0).is_err())
-                        .ok_or(BuildArgsError::NoValue(option))?
-                        .clone(),
-                ),
-            };
-            if kind == Value::Once && seen.contains(&option) {
-                return Err(BuildArgsError::Twice(option));
-            }
-            seen.push(option);
+        for Given { option, value, .. } in given {
             match (option, value) {
                 ("--description", Some(value)) => description = Some(non_empty(option, value)?),
                 ("--target-dir", Some(value)) => target_dir = Some(non_empty(option, value)?),
@@ -171,8 +163,79 @@ impl BuildArgs {
             target_dir: target_dir.ok_or(BuildArgsError::Missing("--target-dir"))?,
             rest,
             host_paths,
+            notes,
         })
     }
+}
+
+/// An option with its value.
+struct Given {
+    option: &'static str,
+    kind: Value,
+    value: Option<OsString>,
+}
+
+/// Cuts `words` into options.
+fn split(words: &[OsString], notes: &mut Vec<String>) -> Result<Vec<Given>, BuildArgsError> {
+    let mut given = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let (name, attached) = split_assignment(word);
+        let (option, kind) = find(name)?;
+        if name != option {
+            notes.push(format!("{}: taken for {option}", name.display()));
+        }
+        let value = match (kind, attached) {
+            (Value::None, None) => None,
+            (Value::None, Some(_)) => return Err(BuildArgsError::UnexpectedValue(option)),
+            (_, Some(value)) => Some(value.to_owned()),
+            (_, None) => Some(
+                words
+                    .next()
+                    .filter(|next| !is_named(split_assignment(next).0))
+                    .ok_or(BuildArgsError::NoValue(option))?
+                    .clone(),
+            ),
+        };
+        given.push(Given {
+            option,
+            kind,
+            value,
+        });
+    }
+    Ok(given)
+}
+
+/// Leaves the last of each option that counts once.
+fn last_wins(given: Vec<Given>, notes: &mut Vec<String>) -> Vec<Given> {
+    let mut left: Vec<Given> = Vec::new();
+    for next in given {
+        let earlier = left
+            .iter()
+            .position(|known| known.option == next.option && known.kind != Value::Repeat);
+        if let Some(at) = earlier {
+            let earlier = left.remove(at);
+            if earlier.value != next.value {
+                let shown = |value: &Option<OsString>| {
+                    let text = value.as_deref().unwrap_or_default().to_string_lossy();
+                    // Credentials are no part of a text for the screen.
+                    if next.option.ends_with("-credentials") {
+                        String::from("***")
+                    } else {
+                        text.into_owned()
+                    }
+                };
+                notes.push(format!(
+                    "{} is given more than once: {} counts, not {}",
+                    next.option,
+                    shown(&next.value),
+                    shown(&earlier.value)
+                ));
+            }
+        }
+        left.push(next);
+    }
+    left
 }
 
 fn non_empty(option: &'static str, value: OsString) -> Result<PathBuf, BuildArgsError> {
@@ -193,11 +256,21 @@ fn split_assignment(word: &OsStr) -> (&OsStr, Option<&OsStr>) {
     }
 }
 
+/// Returns whether `name` is the full name of an option.
+fn is_named(name: &OsStr) -> bool {
+    OPTIONS.iter().any(|(option, _)| name == *option)
+}
+
 fn find(name: &OsStr) -> Result<(&'static str, Value), BuildArgsError> {
-    if let Some((option, kind)) = OPTIONS.iter().find(|(option, _)| name == *option) {
+    let typed = name.to_string_lossy().into_owned();
+    let full = beginning_with(&typed);
+    let named = OPTIONS
+        .iter()
+        .find(|(option, _)| name == *option)
+        .or_else(|| OPTIONS.iter().find(|(option, _)| full == Some(option)));
+    if let Some((option, kind)) = named {
         return Ok((option, *kind));
     }
-    let typed = name.to_string_lossy().into_owned();
     if !typed.starts_with('-') {
         return Err(BuildArgsError::Word(typed));
     }
@@ -320,6 +393,7 @@ mod tests {
             target_dir: "t".into(),
             rest: vec!["--add-package".into(), "a=b".into(), "--clear-cache".into()],
             host_paths: Vec::new(),
+            notes: Vec::new(),
         };
         let with_spaces = ["--description", "d", "--add-package", "a=b"];
         let tail = ["--clear-cache", "--target-dir", "t"];
@@ -375,13 +449,54 @@ mod tests {
                 if folders.len() == 2 {
                     assert_eq!(once.rest, forwarded, "{spelling:?}");
                 }
-                let twice = parse(&[&spelling[..], &spelling, &folders].concat());
+                let twice = parse(&[&spelling[..], &spelling, &folders].concat()).unwrap();
+                assert_eq!(twice.notes, [] as [&str; 0], "{spelling:?}");
                 match kind {
-                    Value::Once => assert_eq!(twice, Err(BuildArgsError::Twice(option))),
-                    _ => assert_eq!(twice.unwrap().rest, [&forwarded[..], &forwarded].concat()),
+                    Value::Repeat => {
+                        assert_eq!(twice.rest, [&forwarded[..], &forwarded].concat());
+                    }
+                    _ => assert_eq!(twice, once, "{spelling:?}"),
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_last_of_several_counts_and_a_note_says_so() {
+        let args = parse(&[
+            "--description=d",
+            "--target-dir=a",
+            "--set-repo=x",
+            "--add-repo=r",
+            "--set-repo-credentials=me:s3cret",
+            "--set-repo",
+            "y",
+            "--set-repo-credentials=you:s3cret",
+            "--add-repo=q",
+            "--target-dir=b",
+        ])
+        .unwrap();
+        assert_eq!(args.target_dir, PathBuf::from("b"));
+        let words = "--add-repo r --set-repo y --set-repo-credentials you:s3cret --add-repo q";
+        assert_eq!(args.rest, words.split(' ').collect::<Vec<_>>());
+        let notes = args.notes.join("\n");
+        assert!(notes.contains("--target-dir is given more than once: b counts, not a"));
+        assert!(notes.contains("--set-repo is given more than once: y counts, not x"));
+        assert!(!notes.contains("s3cret"), "{notes}");
+    }
+
+    /// KIWI before 11 takes beginnings of names; KIWI in the box may not.
+    #[test]
+    fn beginnings_of_names_become_full_names() {
+        let args = parse(&["--desc", "d", "--target=t", "--add-pa", "x"]).unwrap();
+        assert_eq!(args.description, PathBuf::from("d"));
+        assert_eq!(args.rest, ["--add-package", "x"]);
+        assert_eq!(args.notes[0], "--desc: taken for --description");
+        // More than one begins like this, or is a name of its own.
+        assert!(parse(&["--desc=d", "--target=t", "--add", "x"]).is_err());
+        let args = parse(&["--desc=d", "--target=t", "--set-repo", "x"]).unwrap();
+        assert_eq!(args.rest, ["--set-repo", "x"]);
+        assert_eq!(beginning_with("--"), None);
     }
 
     #[test]
@@ -394,10 +509,6 @@ mod tests {
         assert_eq!(
             parse(&["--description", "--target-dir", "t"]),
             Err(BuildArgsError::NoValue("--description"))
-        );
-        assert_eq!(
-            parse(&["--description=d", "--description=e"]),
-            Err(BuildArgsError::Twice("--description"))
         );
         assert_eq!(
             parse(&["--clear-cache=yes"]),

@@ -87,7 +87,7 @@ impl LogCopy {
     /// # Errors
     /// Fails if there is no such folder, or nothing can be written there.
     pub fn find(path: &Path, target: &TargetDir) -> Result<LogCopy, IoError> {
-        let place = place(path, target).map_err(IoError::on("copy the log to", path))?;
+        let place = place(path, target).map_err(IoError::on_named("copy the log to", path))?;
         Ok(LogCopy {
             path: path.to_owned(),
             place,

@@ -114,6 +114,7 @@ impl BuildRequest {
                 target_dir,
                 rest: Vec::new(),
                 host_paths: Vec::new(),
+                notes: Vec::new(),
             },
             notes: Vec::new(),
         }

@@ -14,6 +14,11 @@ pub fn size_line(columns: u16, rows: u16) -> String {
     format!("{}\n", HostMessage::TerminalSize { columns, rows })
 }
 
+/// The line on the control port that tells the guest the host's time, since the epoch.
+pub(crate) fn time_line(time: Duration) -> String {
+    format!("{}\n", HostMessage::Time(time))
+}
+
 /// What a machine uses. `None` is what the engine cannot know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -59,6 +64,10 @@ pub trait Console: Send + Sync + std::fmt::Debug {
     /// The terminal has this many columns and rows now. Guests that do not follow the control
     /// port do not learn of it.
     fn resize(&self, columns: u16, rows: u16);
+
+    /// The host's time is this now, since the epoch. Guests that do not follow the control port do
+    /// not learn of it.
+    fn tell_time(&self, time: Duration);
 }
 
 /// A machine that runs. Dropping it kills it and cleans up.

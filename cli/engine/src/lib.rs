@@ -28,7 +28,7 @@ pub use error::StartError;
 pub use event::{Ended, Event};
 pub use handle::{Console, Moved, Running, Usage, size_line};
 pub use job::{ContainerJob, Job, MachineJob};
-pub use machine::{Forward, Machine, Network, RootDisk};
+pub use machine::{CpuLevel, Forward, Machine, Network, RootDisk};
 pub use network::describe_networks;
 pub use selection::{EngineChoice, Selected, all, select};
 pub use unusable::Unusable;

@@ -45,6 +45,46 @@ pub struct Machine {
     pub machine_type: Option<OsString>,
     /// Override of the CPU model (engine qemu only).
     pub cpu_model: Option<OsString>,
+    /// What an emulated x86-64 processor can do at least, without such an override.
+    pub cpu_level: CpuLevel,
+}
+
+/// A level of the x86-64 architecture (its psABI, "Micro-Architecture Levels"), which a distribution's
+/// programs may need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum CpuLevel {
+    /// What every x86-64 processor can do.
+    #[default]
+    V1,
+    /// SSE 4.2, `cmpxchg16b`, `popcnt`: EL 9, Leap 16.
+    V2,
+    /// AVX2, BMI, FMA: EL 10.
+    V3,
+    /// AVX-512, which QEMU does not emulate.
+    V4,
+}
+
+impl CpuLevel {
+    /// All of them.
+    pub const ALL: [CpuLevel; 4] = [CpuLevel::V1, CpuLevel::V2, CpuLevel::V3, CpuLevel::V4];
+
+    /// The highest level that can be emulated.
+    pub const EMULATED: CpuLevel = CpuLevel::V3;
+
+    /// Its name, e.g. `x86-64-v2`.
+    pub fn name(self) -> &'static str {
+        match self {
+            CpuLevel::V1 => "x86-64-v1",
+            CpuLevel::V2 => "x86-64-v2",
+            CpuLevel::V3 => "x86-64-v3",
+            CpuLevel::V4 => "x86-64-v4",
+        }
+    }
+
+    /// The level with this name.
+    pub fn from_name(name: &str) -> Option<CpuLevel> {
+        CpuLevel::ALL.into_iter().find(|level| level.name() == name)
+    }
 }
 
 /// The root disk of a machine, from a qcow2 image.

@@ -1,5 +1,6 @@
 //! The network of a machine, from what it may reach.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use boxbuild_vmm::net::{self, HostNetwork, Nat, NetworkConfig, Policy, Reach};
@@ -74,11 +75,16 @@ pub fn describe_networks() -> Result<String, Unusable> {
         ))
     })?;
     let host = HostNetwork::read();
-    let versions = if host.ipv6 { "IPv4 and IPv6" } else { "IPv4" };
-    let servers = match host.name_servers.as_slice() {
+    let versions = match (host.ipv4, host.ipv6) {
+        (true, true) => "IPv4 and IPv6",
+        (false, true) => "IPv6",
+        (true, false) => "IPv4",
+        (false, false) => "no way out of this host",
+    };
+    let servers = match host.resolver.servers.as_slice() {
         [] => String::from("name server: this host"),
         servers => {
-            let words: Vec<String> = servers.iter().map(ToString::to_string).collect();
+            let words: Vec<String> = servers.iter().map(|server| without_port(*server)).collect();
             format!("name servers: {}", words.join(", "))
         }
     };
@@ -93,15 +99,30 @@ pub fn describe_networks() -> Result<String, Unusable> {
     ))
 }
 
+/// An address as it is in resolv.conf(5), with the number of its interface.
+fn without_port(server: SocketAddr) -> String {
+    match server {
+        SocketAddr::V6(server) if server.scope_id() != 0 => {
+            format!("{}%{}", server.ip(), server.scope_id())
+        }
+        server => server.ip().to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use boxbuild_vmm::net::Resolver;
+
     use super::*;
 
     #[test]
     fn a_change_of_the_hosts_network_is_told_until_it_is_heard_and_then_no_more() {
         let host = |server: &str| HostNetwork {
-            name_servers: vec![server.parse().unwrap()],
-            ipv6: false,
+            resolver: Resolver {
+                servers: vec![format!("{server}:53").parse().unwrap()],
+                ..Resolver::default()
+            },
+            ..HostNetwork::default()
         };
         let mut watch = NetworkWatch::new(host("192.0.2.1"));
         let mut told = Vec::new();
@@ -113,7 +134,7 @@ mod tests {
             ("192.0.2.1", true),
         ] {
             watch.compare(host(now), |now| {
-                told.push((now.name_servers[0].to_string(), heard));
+                told.push((now.resolver.servers[0].ip().to_string(), heard));
                 heard
             });
         }

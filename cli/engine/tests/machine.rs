@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use boxbuild_engine::kvm::{Kvm, ROLE};
 use boxbuild_engine::{
-    Ended, Engine, Event, EventReceiver, Machine, MountTag, RootDisk, Running, Share, StartError,
-    events,
+    CpuLevel, Ended, Engine, Event, EventReceiver, Machine, MountTag, RootDisk, Running, Share,
+    StartError, events,
 };
 use boxbuild_host::arch::Arch;
 use boxbuild_jail::{Confinement, Entered, MAX_MESSAGE, Role};
@@ -162,6 +162,7 @@ fn machine(folder: &Path, code: &[u8]) -> Machine {
         forward: None,
         machine_type: None,
         cpu_model: None,
+        cpu_level: CpuLevel::V1,
     }
 }
 

@@ -59,6 +59,8 @@ pub struct IoError {
     action: &'static str,
     path: PathBuf,
     source: io::Error,
+    /// The user named the file.
+    named: bool,
 }
 
 impl IoError {
@@ -70,6 +72,20 @@ impl IoError {
             action,
             path,
             source,
+            named: false,
+        }
+    }
+
+    /// As [`IoError::on`], for a file or folder that the user named: if it is not there, is something
+    /// else or may not be used, another name corrects that.
+    pub fn on_named(
+        action: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(io::Error) -> IoError + use<> {
+        let error = IoError::on(action, path);
+        move |source| IoError {
+            named: true,
+            ..error(source)
         }
     }
 
@@ -93,6 +109,42 @@ impl std::error::Error for IoError {
 
 impl Classify for IoError {
     fn class(&self) -> ErrorClass {
-        ErrorClass::Host
+        use io::ErrorKind::{
+            InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+        };
+        match self.source.kind() {
+            NotFound | PermissionDenied | NotADirectory | IsADirectory | InvalidFilename
+            | InvalidInput
+                if self.named =>
+            {
+                ErrorClass::Usage
+            }
+            _ => ErrorClass::Host,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Case E15: a missing input was a wrong usage here and a problem of the host there.
+    #[test]
+    fn what_the_user_named_and_is_not_there_is_wrong_usage() {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let path = Path::new("x");
+        assert_eq!(
+            IoError::on_named("read", path)(missing()).class(),
+            ErrorClass::Usage
+        );
+        assert_eq!(
+            IoError::on("read", path)(missing()).class(),
+            ErrorClass::Host
+        );
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(
+            IoError::on_named("write", path)(full).class(),
+            ErrorClass::Host
+        );
     }
 }

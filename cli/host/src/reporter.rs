@@ -19,6 +19,11 @@ pub trait Reporter {
     /// Passes on a line of a log or a console.
     fn line(&mut self, text: &str);
 
+    /// Passes on a line of KIWI's log.
+    fn log_line(&mut self, text: &str) {
+        self.line(text);
+    }
+
     /// Tells the user something that must be seen.
     fn note(&mut self, text: &str);
 

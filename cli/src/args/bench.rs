@@ -5,7 +5,7 @@ use std::time::Duration;
 use boxbuild_engine::EngineChoice;
 use clap::Args;
 
-use super::values::{self, parse_duration};
+use super::values::{self, parse_positive_duration};
 
 /// Options of `boxbuild bench`.
 #[derive(Debug, Args)]
@@ -22,6 +22,6 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// Time for each measurement of share, disk and network.
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_positive_duration)]
     pub(crate) time: Duration,
 }

@@ -54,6 +54,15 @@ pub(crate) enum BoxCommand {
         #[arg(long, value_name = "FILE", default_value = lock_file::FILE_NAME)]
         lock_file: PathBuf,
     },
+    /// Undo what builds with --no-snapshot have written into the disks of boxes.
+    Reset {
+        /// Names of the boxes.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Architecture of the boxes.
+        #[arg(long, value_name = "ARCH")]
+        arch: Option<Arch>,
+    },
     /// Remove unused files: interrupted downloads, old versions ('boxbuild prune --boxes').
     Prune {
         /// Show what would be removed, and stop.
@@ -151,7 +160,7 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_memory)]
     pub(crate) memory: Memory,
     /// Default number of virtual CPUs of builds in it.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=255))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=254))]
     pub(crate) cpus: u32,
     /// Size of the disk that is made from a root tree, as the guest sees it.
     #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]

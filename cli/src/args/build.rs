@@ -9,10 +9,11 @@ use boxbuild_host::arch::Arch;
 use clap::Args;
 
 use super::boxes::SourceOptions;
+use super::error::ArgsError;
 use super::fetch::FetchOptions;
 use super::kiwi::GlobalOptions;
 use super::peer::PeerOptions;
-use super::values::{self, Memory, parse_duration, parse_memory, parse_size};
+use super::values::{self, Memory, parse_limit, parse_memory, parse_size};
 use crate::output::timings::Format;
 
 /// Options of a build, before `--`.
@@ -37,18 +38,18 @@ pub(crate) struct BuildOptions {
     /// algorithms, which a fast boot otherwise skips.
     #[arg(long)]
     pub(crate) fips: bool,
-    /// Guest memory, e.g. 4G or 6000M; a bare number means GiB [default: the box's].
+    /// Guest memory, e.g. 4G or 6000M; a bare number means GiB, from 256 on MiB [default: the box's].
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub(crate) box_memory: Option<Memory>,
     /// Number of virtual CPUs [default: the host's, at most the box's].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=254))]
     pub(crate) box_smp_cpus: Option<u32>,
     /// Grow the disk that the guest sees to this size, e.g. 60G.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) disk_size: Option<u64>,
-    /// Write into the box's own disk instead of a private copy: all later builds see the changes.
-    /// No other build can use the box meanwhile.
-    #[arg(long, conflicts_with_all = ["container", "disk_size"])]
+    /// Write into the box's disk instead of a private copy: all later builds see the changes, until
+    /// 'boxbuild box reset' undoes them. No other build can use the box meanwhile.
+    #[arg(long, conflicts_with = "disk_size")]
     pub(crate) no_snapshot: bool,
     /// Keep the disk and the logs of a failed build for 'boxbuild shell' and 'boxbuild logs': the
     /// newest five builds, at most 32 GiB.
@@ -57,11 +58,11 @@ pub(crate) struct BuildOptions {
     pub(crate) keep_failed: bool,
     /// Keep the box running after the build, failed or not, with a root shell on this terminal.
     /// Ctrl-] three times stops the box at once.
-    #[arg(long, conflicts_with = "container")]
+    #[arg(long)]
     pub(crate) box_debug: bool,
     /// Let the box run virtual machines itself (nested virtualization), as far as the engine can: what
     /// the box can reach of this host's kernel grows a lot.
-    #[arg(long, conflicts_with = "container")]
+    #[arg(long)]
     pub(crate) nested: bool,
     /// Network of the box, for outgoing connections: to all that this host reaches (user), to the
     /// Internet but not to private networks or this host (public), or none.
@@ -71,10 +72,10 @@ pub(crate) struct BuildOptions {
     /// or [2001:db8::1]:80; may be given more than once.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) allow: Vec<Allowed>,
-    /// Machine type for the qemu engine.
+    /// Machine type, where the qemu engine runs the box; no effect elsewhere.
     #[arg(long, value_name = "TYPE")]
     pub(crate) machine: Option<OsString>,
-    /// CPU model for the qemu engine.
+    /// CPU model, where the qemu engine runs the box; no effect elsewhere.
     #[arg(long, value_name = "MODEL")]
     pub(crate) cpu: Option<OsString>,
     /// Do not use KVM (selects the qemu engine).
@@ -82,7 +83,7 @@ pub(crate) struct BuildOptions {
     pub(crate) no_accel: bool,
     /// Build in a container (podman) instead of a virtual machine: faster without KVM, but hardly
     /// isolated. Options for the machine have no effect.
-    #[arg(long, conflicts_with_all = ["no_accel", "machine", "cpu", "disk_size"])]
+    #[arg(long)]
     pub(crate) container: bool,
     /// With --container: run as a normal user, without sudo. For image types that need no loop
     /// device (tbz, docker, oci, appx).
@@ -95,11 +96,11 @@ pub(crate) struct BuildOptions {
     /// Let the box write into the description folder, for scripts that change it.
     #[arg(long)]
     pub(crate) description_rw: bool,
-    /// Stop the build after this time, e.g. 90m (exit code 124).
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    /// Stop the build after this time, e.g. 90m or 1h30m (exit code 124); 0 means no limit.
+    #[arg(long, value_name = "TIME", value_parser = parse_limit)]
     pub(crate) timeout: Option<Duration>,
-    /// Stop the build if the box shows no sign of life for this time; 0 means no limit.
-    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
+    /// Stop the build if the box shows no sign of life for this time (exit code 124); 0 means no limit.
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_limit)]
     pub(crate) timeout_idle: Duration,
     /// Show the build log and the console of the box live.
     #[arg(long, short)]
@@ -133,23 +134,76 @@ pub(crate) struct BuildOptions {
 }
 
 impl BuildOptions {
-    /// Returns the architecture, from `--arch` or its older spellings.
-    pub(crate) fn arch(&self) -> Option<Arch> {
-        self.arch.or_else(|| self.peer.arch())
+    /// Returns the architecture of the box, from `--arch` or the options of kiwi-ng for it.
+    ///
+    /// # Errors
+    /// Fails if they contradict each other.
+    pub(crate) fn arch(&self) -> Result<Option<Arch>, ArgsError> {
+        let of_flag = self.peer.arch();
+        let of_target = self.kiwi.target_arch.as_ref().map(|arch| arch.of_box);
+        let given = [
+            ("--arch", self.arch),
+            ("--x86_64", of_flag.filter(|arch| *arch == Arch::X86_64)),
+            ("--aarch64", of_flag.filter(|arch| *arch == Arch::Aarch64)),
+            ("--target-arch", of_target),
+        ];
+        let mut given = given
+            .into_iter()
+            .filter_map(|(option, arch)| Some((option, arch?)));
+        let Some((first, arch)) = given.next() else {
+            return Ok(None);
+        };
+        match given.find(|(_, other)| *other != arch) {
+            None => Ok(Some(arch)),
+            Some((second, other)) => Err(ArgsError::Impossible(format!(
+                "{first} asks for a box for {arch}, {second} for one for {other}: leave one of the two \
+                 options out"
+            ))),
+        }
     }
 
     /// Returns what the user should know about these options; the build runs nevertheless.
     pub(crate) fn notes(&self) -> Vec<String> {
-        let memory = self.box_memory.filter(|memory| memory.bare);
+        let memory = self.box_memory.and_then(|memory| {
+            let unit = memory.assumed?;
+            Some(format!(
+                "--box-memory: this number without a unit means {unit}: the box gets {} MiB",
+                memory.bytes >> 20
+            ))
+        });
         memory
-            .map(|memory| {
-                format!(
-                    "--box-memory: a number without a unit means GiB: the box gets {} MiB",
-                    memory.bytes >> 20
-                )
-            })
             .into_iter()
             .chain(self.peer.notes())
+            .chain(self.kiwi.notes())
+            .chain(self.without_effect())
             .collect()
+    }
+
+    /// Returns a note on options for a machine if there is none.
+    fn without_effect(&self) -> Option<String> {
+        let options: Vec<&str> = [
+            ("--box-memory", self.box_memory.is_some()),
+            ("--box-smp-cpus", self.box_smp_cpus.is_some()),
+            ("--box-console", self.peer.box_console.is_some()),
+            ("--disk-size", self.disk_size.is_some()),
+            ("--no-snapshot", self.no_snapshot),
+            ("--no-accel", self.no_accel),
+            ("--machine", self.machine.is_some()),
+            ("--cpu", self.cpu.is_some()),
+            ("--nested", self.nested),
+            ("--fips", self.fips),
+            ("--boot", self.boot != BootStyle::Auto),
+            ("--ssh-port", self.peer.ssh_port.is_some()),
+        ]
+        .into_iter()
+        .filter(|(_, given)| *given && self.container)
+        .map(|(option, _)| option)
+        .collect();
+        (!options.is_empty()).then(|| {
+            format!(
+                "no effect in a container, which has the host's memory, processors and kernel: {}",
+                options.join(", ")
+            )
+        })
     }
 }

@@ -8,33 +8,31 @@ use super::batch::BatchArgs;
 use super::bench::BenchArgs;
 use super::boxes::BoxCommand;
 use super::build::BuildOptions;
+use super::completions::{CompleteArgs, CompletionsArgs};
 use super::examples;
 use super::failed_builds::{LogsArgs, PruneArgs, ShellArgs};
 use super::generate::What;
+use super::help_layout;
 
-const EXAMPLES: &str = "\
-Examples:
+/// The examples of `--help`, and of the manual page.
+pub(crate) const EXAMPLES: &str = "\
   Create a box once, then build an image in it:
     boxbuild box create debian --from debian:trixie
     boxbuild --box debian -- --description ./image --target-dir /tmp/image
 
   Select a profile and add a repository; the options after -- go to 'kiwi-ng system build':
     boxbuild --profile Virtual --box debian -- --description ./image \\
-        --target-dir /tmp/image --add-repo http://mirror.example/debian,apt-deb
-
-Exit codes:
-  0 built   1 the build failed in the box   2 wrong usage
-  3 problem with the host or the box   124 timeout   130 interrupted";
+        --target-dir /tmp/image --add-repo http://mirror.example/debian,apt-deb";
 
 /// Builds OS images with KIWI NG in a box: a fast-booting virtual machine.
 #[derive(Debug, Parser)]
 #[command(
     name = "boxbuild",
     version,
-    after_help = EXAMPLES,
-    override_usage = "boxbuild [OPTIONS] --box <NAME> -- --description <DIR> --target-dir <DIR> \
-        [BUILD-ARGS]...\n       boxbuild box <COMMAND>",
+    override_usage = "boxbuild [OPTIONS] --box NAME -- --description DIR --target-dir DIR ...\n       \
+        boxbuild COMMAND ...",
     args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
     subcommand_negates_reqs = true
 )]
 pub(crate) struct Cli {
@@ -52,13 +50,21 @@ pub(crate) enum Command {
     /// Create, fetch, import, list, check and remove boxes.
     #[command(subcommand)]
     Box(BoxCommand),
-    /// Check whether this host has what builds need, and how to get what is missing.
-    Doctor,
+    /// Check whether this host has what builds need.
+    ///
+    /// Says how to get what is missing. Ends with 0 if a build can run, else with 3.
+    Doctor {
+        /// Print the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Run many builds from one file, several at once.
     Batch(BatchArgs),
-    /// Measure boot, share, disk and network on this host, in about a minute.
+    /// Measure boot, share, disk and network on this host.
+    ///
+    /// It takes about a minute.
     Bench(BenchArgs),
-    /// List the kept builds: failed builds whose disk and logs are there.
+    /// List the failed builds that are kept, with their disks and logs.
     Builds {
         /// Print the list as JSON.
         #[arg(long)]
@@ -66,12 +72,24 @@ pub(crate) enum Command {
     },
     /// Show the log of a kept build.
     Logs(LogsArgs),
-    /// Open a root shell in the box of a kept build, on the disk as the build left it. Changes are
-    /// discarded; folders of the host are read-only.
+    /// Open a root shell in the box of a kept build.
+    ///
+    /// The disk is as the build left it. Changes are discarded; folders of the host are read-only.
     Shell(ShellArgs),
     /// Remove kept builds, and what else can go: unused files of the box store, the cache. Without an
     /// option, it shows all of that, and asks.
     Prune(PruneArgs),
+    /// Print the completion script for a shell.
+    Completions(CompletionsArgs),
+    /// Show the help of a command, or on a topic.
+    Help {
+        /// A command, e.g. box create, or a topic, e.g. build-args.
+        #[arg(value_name = "COMMAND|TOPIC")]
+        words: Vec<String>,
+    },
+    /// Print what may stand at the end of a command line, for the completion scripts.
+    #[command(hide = true)]
+    Complete(CompleteArgs),
     /// Write manual pages or shell completions into a folder ('make docs').
     #[command(hide = true)]
     Generate {
@@ -82,7 +100,8 @@ pub(crate) enum Command {
     },
 }
 
-/// Returns the definition of the command line, with examples for each command.
+/// Returns the definition of the command line, with examples for each command and the options in
+/// groups.
 pub(crate) fn command() -> clap::Command {
-    examples::add(Cli::command())
+    help_layout::arrange(examples::add(Cli::command()))
 }

@@ -131,6 +131,31 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "completions",
+        &[
+            (
+                "For bash, in this session",
+                "source <(boxbuild completions bash)",
+            ),
+            (
+                "For fish, from now on",
+                "boxbuild completions fish >~/.config/fish/completions/boxbuild.fish",
+            ),
+            (
+                "For a link named kiwi-ng, too",
+                "source <(boxbuild completions bash --name kiwi-ng)",
+            ),
+        ],
+    ),
+    (
+        "help",
+        &[
+            ("All options of a build", "boxbuild help"),
+            ("A command", "boxbuild help box create"),
+            ("The options after --", "boxbuild help build-args"),
+        ],
+    ),
+    (
         "generate",
         &[(
             "Manual pages and completions, as make docs does",
@@ -138,6 +163,12 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
 ];
+
+/// Returns the examples for the command of this path (e.g. `box create`) as text.
+pub(crate) fn examples_of(path: &str) -> Option<String> {
+    let (_, examples) = EXAMPLES.iter().find(|(known, _)| *known == path)?;
+    Some(lines(examples))
+}
 
 /// Adds the examples to a command and its subcommands.
 pub(crate) fn add(command: Command) -> Command {
@@ -158,11 +189,15 @@ fn add_to(command: Command, path: &[&str], examples: &[(&str, &str)]) -> Command
 }
 
 fn text(examples: &[(&str, &str)]) -> String {
-    let mut text = String::from("Examples:");
-    for (what, how) in examples {
-        text += &format!("\n  {what}:\n    {how}");
-    }
-    text
+    format!("Examples:\n{}", lines(examples))
+}
+
+fn lines(examples: &[(&str, &str)]) -> String {
+    let entries = examples.iter();
+    let entries: Vec<String> = entries
+        .map(|(what, how)| format!("  {what}:\n    {how}"))
+        .collect();
+    entries.join("\n")
 }
 
 #[cfg(test)]
@@ -185,7 +220,7 @@ mod tests {
         assert!(
             command
                 .clone()
-                .render_help()
+                .render_long_help()
                 .to_string()
                 .contains("Examples:")
         );
@@ -200,6 +235,8 @@ mod tests {
                 .split(' ')
                 .try_fold(&command, |command, word| command.find_subcommand(word));
             for (_, line) in examples.iter().filter(|_| known.is_some()) {
+                let line = line.trim_start_matches("source <(").trim_end_matches(')');
+                let line = line.split(" >").next().unwrap_or_default();
                 let words = line.split(' ').skip(1).map(std::ffi::OsString::from);
                 if let Err(error) = args::parse(words) {
                     panic!("{line}: {error}");

@@ -1,7 +1,6 @@
-//! Parses a command line: cuts it at the separator, gives the first part to clap.
+//! Parses a command line: [`super::scan`] reads it, clap parses what is before the separator.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
 
 use boxbuild_core::request::BuildRequest;
 use clap::{CommandFactory, FromArgMatches};
@@ -9,6 +8,7 @@ use clap::{CommandFactory, FromArgMatches};
 use super::cli::{Cli, command};
 use super::error::ArgsError;
 use super::misplaced;
+use super::scan::{Scan, scan};
 
 /// A command line, cut at the separator.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Invocation {
     pub(crate) cli: Cli,
     /// The words after it; `None` if there is no separator.
     pub(crate) build_args: Option<Vec<OsString>>,
+    /// What the user should know of how the command line was read.
+    notes: Vec<String>,
 }
 
 impl Invocation {
@@ -25,66 +27,41 @@ impl Invocation {
     /// # Errors
     /// Fails if options are missing, wrong, or not possible in a box.
     pub(crate) fn request(&self) -> Result<BuildRequest, ArgsError> {
-        self.cli.build.request(self.build_args.as_deref())
+        let mut request = self.cli.build.request(self.build_args.as_deref())?;
+        request.notes.splice(0..0, self.notes.iter().cloned());
+        Ok(request)
     }
 }
 
 /// Returns whether a command line has `--json`, even if it is wrong otherwise.
 pub(crate) fn wants_json(argv: Vec<OsString>) -> bool {
-    let (front, _) = split(argv);
+    let Scan { front, .. } = scan(&Cli::command(), argv);
     front.iter().any(|word| word == "--json")
+}
+
+/// Returns the command of kiwi-ng, other than `system boxbuild`, that a command line is for; an empty
+/// text stands for kiwi-ng itself, which is asked for its version or help.
+pub(crate) fn other_command(argv: Vec<OsString>) -> Option<String> {
+    let empty = argv.is_empty();
+    let scan = scan(&Cli::command(), argv);
+    scan.other
+        .or_else(|| (scan.aside || empty).then(String::new))
 }
 
 /// Parses a command line (without the program's name).
 pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
-    let (front, build_args) = split(argv.into_iter().collect());
-    let words = std::iter::once(OsString::from("boxbuild")).chain(front);
+    let scan = scan(&Cli::command(), argv.into_iter().collect());
+    if let Some(other) = &scan.other {
+        return Err(misplaced::other_command(other));
+    }
+    let words = std::iter::once(OsString::from("boxbuild")).chain(scan.front);
     let cli = command()
         .try_get_matches_from(words)
         .and_then(|matches| Cli::from_arg_matches(&matches))
         .map_err(misplaced::explain)?;
-    Ok(Invocation { cli, build_args })
-}
-
-/// Cuts at the first `--` or bare word `kiwi`, and drops the words `system boxbuild`.
-fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
-    let command = Cli::command();
-    let mut front = Vec::new();
-    let mut words = argv.into_iter();
-    let mut bare_words = 0;
-    while let Some(word) = words.next() {
-        if word == "--" || (word == "kiwi" && bare_words == 0) {
-            return (front, Some(words.collect()));
-        }
-        if takes_value(&command, &word) {
-            front.push(word);
-            front.extend(words.next());
-        } else if word == "system" && bare_words == 0 {
-            // `system boxbuild` is one command of kiwi-ng; clap reports any other `system`.
-            match words.next() {
-                Some(next) if next == "boxbuild" => {}
-                next => {
-                    front.push(word);
-                    front.extend(next);
-                    bare_words += 1;
-                }
-            }
-        } else {
-            bare_words += usize::from(!word.as_bytes().starts_with(b"-"));
-            front.push(word);
-        }
-    }
-    (front, None)
-}
-
-/// Returns whether `word` is an option whose value is the next word.
-fn takes_value(command: &clap::Command, word: &OsStr) -> bool {
-    let Some(name) = word.to_str().and_then(|word| word.strip_prefix("--")) else {
-        return false;
-    };
-    command
-        .get_arguments()
-        .filter(|arg| arg.get_long() == Some(name))
-        // An optional value follows `=`; it is never a word of its own.
-        .any(|arg| arg.get_action().takes_values() && !arg.is_require_equals_set())
+    Ok(Invocation {
+        cli,
+        build_args: scan.build_args,
+        notes: scan.notes,
+    })
 }

@@ -6,7 +6,17 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use boxbuild_host::arch::Arch;
 use clap::Args;
+
+/// An architecture that KIWI builds for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TargetArch {
+    /// As KIWI calls it.
+    name: OsString,
+    /// That of a box whose processor runs its programs.
+    pub(crate) of_box: Arch,
+}
 
 /// Options that kiwi-ng takes before `system`.
 #[derive(Debug, Default, Args)]
@@ -30,24 +40,25 @@ pub(crate) struct GlobalOptions {
     /// Log level of KIWI: 10 debug, 20 info, 30 warning, 40 error, 50 critical.
     #[arg(long, value_name = "LEVEL", value_parser = log_level)]
     pub(crate) loglevel: Option<OsString>,
-    /// Copy the log of KIWI to this file of the host after the build; stdout means --verbose.
+    /// Copy the log of KIWI to this file of the host after the build; --logfile stdout prints it on
+    /// standard output while it grows.
     #[arg(long, value_name = "FILE")]
     pub(crate) logfile: Option<PathBuf>,
-    /// Not possible: a socket of the host cannot be reached from the box.
-    #[arg(long, value_name = "SOCKET", hide = true)]
-    pub(crate) logsocket: Option<OsString>,
+    /// Send the log of KIWI to this Unix socket of the host while it grows.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) logsocket: Option<PathBuf>,
     /// Let KIWI log debug messages.
     #[arg(long)]
     pub(crate) debug: bool,
-    /// Not possible: the box has no terminal.
+    /// Accepted without effect: scripts in the box have no terminal.
     #[arg(long, hide = true)]
     pub(crate) debug_run_scripts_in_screen: bool,
     /// Let KIWI colour its log.
     #[arg(long)]
     pub(crate) color_output: bool,
-    /// Architecture that KIWI builds for [default: the box's].
-    #[arg(long, value_name = "ARCH")]
-    pub(crate) target_arch: Option<OsString>,
+    /// Architecture to build for: selects the box of this architecture, as --arch does.
+    #[arg(long, value_name = "ARCH", value_parser = target_arch)]
+    pub(crate) target_arch: Option<TargetArch>,
     /// Folder in the box for temporary files of KIWI.
     #[arg(long, value_name = "DIR")]
     pub(crate) temp_dir: Option<OsString>,
@@ -75,7 +86,10 @@ impl GlobalOptions {
             ("--kiwi-file", self.kiwi_file.as_deref()),
             ("--config", self.config.as_deref()),
             ("--loglevel", self.loglevel.as_deref()),
-            ("--target-arch", self.target_arch.as_deref()),
+            (
+                "--target-arch",
+                self.target_arch.as_ref().map(|arch| &*arch.name),
+            ),
             ("--temp-dir", self.temp_dir.as_deref()),
             ("--shared-cache-dir", self.shared_cache_dir.as_deref()),
         ] {
@@ -113,20 +127,18 @@ impl GlobalOptions {
         self.logfile.as_deref() == Some(Path::new("stdout"))
     }
 
+    /// Returns what the user should know about these options.
+    pub(crate) fn notes(&self) -> Option<String> {
+        self.debug_run_scripts_in_screen.then(|| {
+            String::from(
+                "--debug-run-scripts-in-screen: no effect: scripts in the box have no terminal; \
+                 --debug --verbose shows what they write, --box-debug opens a shell after the build",
+            )
+        })
+    }
+
     /// Returns why an option is not possible in a box, for the user.
     pub(crate) fn impossible(&self) -> Option<String> {
-        if self.logsocket.is_some() {
-            return Some(String::from(
-                "--logsocket: the box cannot reach a socket of this host: show the log with \
-                 --verbose, or copy it with --logfile FILE",
-            ));
-        }
-        if self.debug_run_scripts_in_screen {
-            return Some(String::from(
-                "--debug-run-scripts-in-screen: scripts in the box have no terminal: let them \
-                 write to standard output, and show that with --debug --verbose",
-            ));
-        }
         for (option, value) in [
             ("--config", &self.config),
             ("--temp-dir", &self.temp_dir),
@@ -147,14 +159,33 @@ impl GlobalOptions {
     }
 }
 
-/// Parses a level of Python's `logging`, which kiwi expects.
+/// Parses a level of Python's `logging`, which kiwi expects: any integer.
 fn log_level(text: &str) -> Result<OsString, String> {
-    match text.parse::<u8>() {
-        Ok(0..=50) => Ok(text.into()),
-        _ => Err(String::from(
-            "expected a number from 0 to 50: 10 debug, 20 info, 30 warning, 40 error",
+    match text.trim().parse::<i64>() {
+        Ok(level) => Ok(level.to_string().into()),
+        Err(_) => Err(String::from(
+            "expected a number: 10 debug, 20 info, 30 warning, 40 error",
         )),
     }
+}
+
+/// Parses the name of an architecture; those of 32 bits are built in a box of 64 bits.
+fn target_arch(text: &str) -> Result<TargetArch, String> {
+    let of_box = match text {
+        "i386" | "i486" | "i586" | "i686" | "ix86" => Ok(Arch::X86_64),
+        "armv6l" | "armv6hl" | "armv7l" | "armv7hl" | "armhf" => Ok(Arch::Aarch64),
+        _ => text.parse::<Arch>().map_err(|error| error.to_string()),
+    }?;
+    // Debian's names are not KIWI's.
+    let name = if text == of_box.debian_name() {
+        of_box.name()
+    } else {
+        text
+    };
+    Ok(TargetArch {
+        name: name.into(),
+        of_box,
+    })
 }
 
 #[cfg(test)]
@@ -189,9 +220,29 @@ mod tests {
 
     #[test]
     fn log_levels() {
-        assert!(log_level("10").is_ok());
-        for bad in ["51", "debug", "", "-1"] {
+        for (text, level) in [("10", "10"), ("60", "60"), ("-5", "-5"), ("+20", "20")] {
+            assert_eq!(log_level(text).unwrap(), level);
+        }
+        for bad in ["debug", "", "1.5"] {
             assert!(log_level(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_architecture_to_build_for_has_a_box() {
+        for (text, name, of_box) in [
+            ("aarch64", "aarch64", Arch::Aarch64),
+            ("arm64", "aarch64", Arch::Aarch64),
+            ("s390x", "s390x", Arch::S390x),
+            ("i686", "i686", Arch::X86_64),
+        ] {
+            let arch = target_arch(text).unwrap();
+            assert_eq!((arch.name.to_str(), arch.of_box), (Some(name), of_box));
+        }
+        assert!(
+            target_arch("riscv64")
+                .unwrap_err()
+                .contains("known: x86_64")
+        );
     }
 }

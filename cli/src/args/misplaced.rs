@@ -6,6 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::cli::Cli;
 use super::error::ArgsError;
+use super::scan::candidates;
 
 /// Explains an error of clap that is about an option or command in the wrong place.
 pub(super) fn explain(error: clap::Error) -> clap::Error {
@@ -25,15 +26,30 @@ pub(super) fn explain(error: clap::Error) -> clap::Error {
             "{name} is an option of 'kiwi-ng system build': put it after --, as in\n  boxbuild \
              --box NAME -- --description DIR --target-dir DIR"
         )
-    } else if ["system", "image", "result"].contains(&name) {
+    } else if let Some(option) = build_args::beginning_with(name) {
+        format!(
+            "{name}: {option} is an option of 'kiwi-ng system build': put it after --, as in\n  boxbuild \
+             --box NAME -- --description DIR --target-dir DIR"
+        )
+    } else {
+        let several = candidates(false, name.trim_start_matches('-'));
+        if several.len() < 2 {
+            return error;
+        }
+        format!("{name} may be --{}: write it in full", several.join(", --"))
+    };
+    Cli::command().error(error.kind(), text)
+}
+
+/// Explains that a command of kiwi-ng is not boxbuild's.
+pub(super) fn other_command(name: &str) -> clap::Error {
+    Cli::command().error(
+        ErrorKind::InvalidSubcommand,
         format!(
             "'{name}': boxbuild has only one command of kiwi-ng, 'system boxbuild'; run kiwi-ng \
              itself for the others"
-        )
-    } else {
-        return error;
-    };
-    Cli::command().error(error.kind(), text)
+        ),
+    )
 }
 
 /// Explains an option of boxbuild or kiwi-ng after the separator.

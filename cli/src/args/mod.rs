@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! Two grammars are accepted, so that scripts written for `kiwi-ng system boxbuild` run with
-//! `alias kiwi-ng=boxbuild`:
+//! Two grammars are accepted, so that scripts written for `kiwi-ng system boxbuild` run where
+//! `kiwi-ng` is a link to boxbuild:
 //!
 //! ```text
 //! boxbuild [GLOBAL] [OPTIONS] --box NAME (-- | kiwi) BUILD-ARGS...
@@ -16,21 +16,26 @@ mod bench;
 mod boxes;
 mod build;
 mod cli;
+mod completions;
 mod error;
 mod examples;
 mod failed_builds;
 mod fetch;
 mod generate;
 pub(crate) mod handed_over;
+mod help_layout;
 mod invocation;
 mod kiwi;
 mod misplaced;
 mod peer;
 mod request;
+mod scan;
 mod values;
 
 #[cfg(test)]
 mod options_page_tests;
+#[cfg(test)]
+mod peer_tests;
 #[cfg(test)]
 mod tests;
 
@@ -38,9 +43,11 @@ pub(crate) use batch::BatchArgs;
 pub(crate) use bench::BenchArgs;
 pub(crate) use boxes::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
 pub(crate) use build::BuildOptions;
-pub(crate) use cli::{Cli, Command, command};
+pub(crate) use cli::{Cli, Command, EXAMPLES, command};
+pub(crate) use completions::{CompleteArgs, CompletionShell, CompletionsArgs};
 pub(crate) use error::ArgsError;
+pub(crate) use examples::examples_of;
 pub(crate) use failed_builds::{LogsArgs, PruneArgs, ShellArgs};
 pub(crate) use generate::What;
-pub(crate) use invocation::{Invocation, parse, wants_json};
+pub(crate) use invocation::{Invocation, other_command, parse, wants_json};
 pub(crate) use misplaced::is_option;

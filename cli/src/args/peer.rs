@@ -13,7 +13,7 @@ use boxbuild_host::arch::Arch;
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Options of kiwi-ng system boxbuild")]
 pub(crate) struct PeerOptions {
-    /// List the boxes (same as 'boxbuild box list').
+    /// List the boxes as kiwi-ng does, in YAML (see 'boxbuild box list').
     #[arg(long)]
     pub(crate) list_boxes: bool,
     /// Console of the box, instead of its own choice.
@@ -26,32 +26,32 @@ pub(crate) struct PeerOptions {
     #[arg(long, value_name = "VERSION")]
     pub(crate) kiwi_version: Option<String>,
     /// Same as --arch x86_64.
-    #[arg(long = "x86_64", conflicts_with = "arch")]
+    #[arg(long = "x86_64")]
     pub(crate) x86_64: bool,
     /// Same as --arch aarch64.
-    #[arg(long, conflicts_with_all = ["arch", "x86_64"])]
+    #[arg(long)]
     pub(crate) aarch64: bool,
     /// Accepted without effect: folders are shared over virtio-fs.
-    #[arg(long = "9p-sharing", conflicts_with_all = ["virtiofs_sharing", "sshfs_sharing"])]
+    #[arg(long = "9p-sharing")]
     pub(crate) p9_sharing: bool,
     /// Accepted; this is how folders are shared.
-    #[arg(long, conflicts_with = "sshfs_sharing")]
+    #[arg(long)]
     pub(crate) virtiofs_sharing: bool,
     /// Accepted without effect: folders are shared over virtio-fs.
     #[arg(long)]
     pub(crate) sshfs_sharing: bool,
     /// With --ssh-port: the public key for logging in; a file, or a name in ~/.ssh [default: your
     /// own key there].
-    #[arg(long, value_name = "FILE", conflicts_with = "container")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) ssh_key: Option<OsString>,
     /// Forward this port of 127.0.0.1 to the sshd of the box while it runs, for root with a key; 0
     /// means any free port. Without this option, no port of this host leads into a box.
-    #[arg(long, value_name = "PORT", conflicts_with = "container")]
+    #[arg(long, value_name = "PORT")]
     pub(crate) ssh_port: Option<u16>,
 }
 
 impl PeerOptions {
-    /// Returns the architecture that a flag names.
+    /// Returns the architecture that a flag names; of both, the one that counts in kiwi-ng.
     pub(crate) fn arch(&self) -> Option<Arch> {
         match (self.x86_64, self.aarch64) {
             (true, _) => Some(Arch::X86_64),
@@ -76,6 +76,11 @@ impl PeerOptions {
             self.ssh_key.is_some() && self.ssh_port.is_none(),
             "has no effect without --ssh-port: no port of this host leads into the box, and folders \
              are shared without ssh",
+        )])
+        .chain([(
+            "--aarch64",
+            self.x86_64 && self.aarch64,
+            "has no effect with --x86_64, as in kiwi-ng",
         )])
         .filter(|(_, given, _)| *given)
         .map(|(option, _, text)| format!("{option}: {text}"))

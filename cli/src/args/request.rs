@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use boxbuild_core::boot::BootStyle;
 use boxbuild_core::build_args::BuildArgs;
 use boxbuild_core::request::{BuildRequest, KiwiOptions, SshRequest};
 use boxbuild_engine::podman::Mode;
@@ -10,6 +11,7 @@ use boxbuild_engine::podman::Mode;
 use super::build::BuildOptions;
 use super::error::ArgsError;
 use super::misplaced;
+use super::values;
 
 impl BuildOptions {
     /// Returns the request for a build; `build_args` are the words after the separator.
@@ -30,35 +32,46 @@ impl BuildOptions {
         } else {
             Mode::Rootful
         };
+        let mut notes = self.notes();
+        notes.extend(build.notes.iter().cloned());
+        // What is of machines only says nothing about a container.
+        let machine = !self.container;
         Ok(BuildRequest {
             box_name: self.box_name.clone().unwrap_or_default(),
-            arch: self.arch(),
+            arch: self.arch()?,
             engine: self.engine,
             container: self.container.then_some(mode),
-            boot: self.boot,
-            fips: self.fips,
-            nested: self.nested,
-            memory_mib: self.box_memory.map(|memory| memory.bytes >> 20),
-            cpus: self.box_smp_cpus,
-            disk_size: self.disk_size,
-            in_place: self.no_snapshot,
+            boot: if machine { self.boot } else { BootStyle::Auto },
+            fips: self.fips && machine,
+            nested: self.nested && machine,
+            memory_mib: self
+                .box_memory
+                .filter(|_| machine)
+                .map(|memory| memory.bytes >> 20),
+            cpus: self.box_smp_cpus.filter(|_| machine),
+            disk_size: self.disk_size.filter(|_| machine),
+            in_place: self.no_snapshot && machine,
             keep_failed: self.keep_failed,
             debug: self.box_debug,
             network: self.network,
             allow: self.allow.clone(),
-            ssh: self.peer.ssh_port.map(|port| SshRequest {
-                port,
-                key: self.peer.ssh_key.clone(),
-            }),
-            machine_type: self.machine.clone(),
-            cpu_model: self.cpu.clone(),
-            no_accel: self.no_accel,
+            ssh: self
+                .peer
+                .ssh_port
+                .filter(|_| machine)
+                .map(|port| SshRequest {
+                    port,
+                    key: self.peer.ssh_key.clone(),
+                }),
+            machine_type: self.machine.clone().filter(|_| machine),
+            cpu_model: self.cpu.clone().filter(|_| machine),
+            no_accel: self.no_accel && machine,
             description_rw: self.description_rw,
             shared_path: self.peer.shared_path.clone(),
-            console: self.peer.box_console.clone(),
+            console: self.peer.box_console.clone().filter(|_| machine),
             kiwi_version: self.peer.kiwi_version.clone(),
-            timeout: self.timeout,
-            timeout_idle: Some(self.timeout_idle).filter(|time| !time.is_zero()),
+            timeout: self.timeout.and_then(values::limit),
+            timeout_idle: values::limit(self.timeout_idle),
             fetch: self.fetch.policy(),
             kiwi: KiwiOptions {
                 forwarded: self.kiwi.forwarded(),
@@ -67,7 +80,7 @@ impl BuildOptions {
                 copy_log_to: self.kiwi.copy_log_to().map(Path::to_owned),
             },
             build,
-            notes: self.notes(),
+            notes,
         })
     }
 }

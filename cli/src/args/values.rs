@@ -12,9 +12,13 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 pub(crate) struct Memory {
     /// Bytes.
     pub(crate) bytes: u64,
-    /// It was given without a unit.
-    pub(crate) bare: bool,
+    /// The unit that a number without one was taken to have.
+    pub(crate) assumed: Option<&'static str>,
 }
+
+/// From this number on, an amount of memory without a unit is in MiB, which is QEMU's unit: a box has no
+/// less, and no host so many GiB.
+const LEAST_IN_MIB: f64 = 256.0;
 
 /// Parses a number with an optional binary unit (K, M, G, T; `B` and `iB` after it are ignored) into
 /// bytes. A number without a unit counts `bare_unit` bytes.
@@ -59,9 +63,17 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     parse_bytes(text, 1 << 30)
 }
 
-/// Parses an amount of guest memory. As in KIWI's documentation, a number without a unit means GiB.
+/// Parses an amount of guest memory. A small number without a unit means GiB, as in KIWI's documentation;
+/// a large one MiB, as in QEMU, which gets it from kiwi-ng as it is.
 pub(crate) fn parse_memory(text: &str) -> Result<Memory, String> {
-    let bytes = parse_bytes(text, 1 << 30)?;
+    // As for QEMU's -m.
+    let text = text.strip_prefix("size=").unwrap_or(text).trim();
+    let assumed = match text.parse::<f64>() {
+        Ok(number) if number >= LEAST_IN_MIB => Some(("MiB", 1 << 20)),
+        Ok(_) => Some(("GiB", 1 << 30)),
+        Err(_) => None,
+    };
+    let bytes = parse_bytes(text, assumed.map_or(1, |(_, unit)| unit))?;
     if bytes < 256 << 20 {
         return Err(format!(
             "{text} is too little memory for a box: at least 256M"
@@ -69,19 +81,48 @@ pub(crate) fn parse_memory(text: &str) -> Result<Memory, String> {
     }
     Ok(Memory {
         bytes,
-        bare: text.ends_with(|c: char| c.is_ascii_digit() || c == '.'),
+        assumed: assumed.map(|(unit, _)| unit),
     })
 }
 
-/// Parses a time: seconds, or what `humantime` accepts (`90s`, `15m`, `1h30m`).
+/// The longest time that an option takes: a deadline so far from now cannot overflow.
+const LONGEST_TIME: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+/// Parses a time: seconds, or what `humantime` accepts (`90s`, `15m`, `1h30m`, `1d`).
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
     let time = match text.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         // humantime's M is a month; in a limit of time it is a mistake.
         Err(_) if text.contains('M') => None,
         Err(_) => humantime::parse_duration(text).ok(),
     };
-    time.ok_or_else(|| format!("'{text}' is not a time: write e.g. 90, 90s, 15m or 1h30m"))
+    let time = time.ok_or_else(|| {
+        format!("'{text}' is not a time: write e.g. 90 (seconds), 15m, 1h30m or 1d")
+    })?;
+    if time > LONGEST_TIME {
+        return Err(format!("'{text}' is too long: at most 10 years"));
+    }
+    Ok(time)
+}
+
+/// Parses a limit of time; 0 means that there is none.
+pub(crate) fn parse_limit(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|problem| format!("{problem}; 0 means no limit"))
+}
+
+/// Parses a time that is longer than none.
+pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time.is_zero() {
+        return Err(String::from("the time must be longer than 0"));
+    }
+    Ok(time)
+}
+
+/// Returns the limit that [`parse_limit`] parsed.
+pub(crate) fn limit(time: Duration) -> Option<Duration> {
+    Some(time).filter(|time| !time.is_zero())
 }
 
 /// Returns a parser for the values with a name in `known`.

@@ -13,7 +13,7 @@ use boxbuild_core::log_copy::LogCopy;
 use boxbuild_core::plan::{BootChoice, Folders, Plan, PlanReport};
 use boxbuild_core::request::BuildRequest;
 use boxbuild_core::resolve::{Resolved, container_image};
-use boxbuild_core::run::{self, Attempt, Outcome, Run, Runner};
+use boxbuild_core::run::{self, Attempt, Outcome, Reason, Run, Runner};
 use boxbuild_engine::Engine;
 use boxbuild_engine::podman::Podman;
 use boxbuild_host::interrupt::Interrupt;
@@ -80,7 +80,7 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
         Carrier::Container(podman) => build.run_container(&preflight.plan, podman),
         Carrier::Machine(selected) => {
             let (engine, history) = (selected.engine.as_ref(), preflight.history);
-            build.run_machine(&resolved, &preflight.plan, engine, history)
+            build.run_machine(&resolved, preflight.plan, engine, history)
         }
     }
 }
@@ -119,8 +119,13 @@ impl Build<'_> {
 
     /// Returns the progress of a build, after the notes of its plan.
     fn begin(&self, plan: &Plan) -> Progress {
-        let verbose = self.options.verbose || self.options.kiwi.log_to_stdout();
-        let mut progress = self.progress(verbose);
+        let mut progress = self.progress(self.options.verbose);
+        if self.options.kiwi.log_to_stdout() {
+            progress.print_log();
+        }
+        if let Some(path) = &self.options.kiwi.logsocket {
+            progress.send_log(path);
+        }
         for note in &plan.notes {
             progress.note(note);
         }
@@ -141,22 +146,22 @@ impl Build<'_> {
     fn run_machine(
         &self,
         resolved: &Resolved<'_>,
-        plan: &Plan,
+        mut plan: Plan,
         engine: &dyn Engine,
         history: Option<BootHistory>,
     ) -> Result<ExitCode> {
         let history =
             history.unwrap_or_else(|| BootHistory::of(&plan.installed.info, engine.name()));
-        let mut progress = self.begin(plan);
-        let build = Attempts::begin(self, plan, Runner::Machine(engine))?;
+        let mut progress = self.begin(&plan);
+        let build = Attempts::begin(self, &plan, Runner::Machine(engine))?;
         if plan.boot() == Some(Boot::Fast) && resolved.choice() == BootChoice::FastFirst {
-            return build.run_fast_first(resolved, plan, &history, &mut progress);
+            return build.run_fast_first(resolved, &mut plan, &history, &mut progress);
         }
-        let run = build.attempt(plan, Attempt::Last, &mut progress)?;
+        let run = build.attempt_raised(&mut plan, Attempt::Last, &history, &mut progress)?;
         if plan.boot() == Some(Boot::Fast) {
             remember_fast(&run, &history);
         }
-        build.conclude(&run, plan, &progress)
+        build.conclude(&run, &plan, &progress)
     }
 
     /// Carries out `--dry-run`. People see the notes where a build shows them.
@@ -226,23 +231,58 @@ impl<'a> Attempts<'a> {
         Ok(run)
     }
 
+    /// The same, and again on a newer processor if the box turns out to need one.
+    fn attempt_raised(
+        &self,
+        plan: &mut Plan,
+        attempt: Attempt,
+        history: &BootHistory,
+        progress: &mut Progress,
+    ) -> Result<Run> {
+        let run = self.attempt(plan, attempt, progress)?;
+        let Some(level) = run.raise else {
+            return Ok(run);
+        };
+        plan.cpu_level = level;
+        let name = &plan.installed.info.name;
+        progress.note(&match &run.outcome {
+            Outcome::Failed(failure) if matches!(failure.reason, Reason::Lack(_)) => format!(
+                "starting again: the programs of the box {name} need a processor of the level {} (this \
+                 is remembered)",
+                level.name()
+            ),
+            _ => format!(
+                "starting again with a processor of the level {}: the box {name} ended without a word",
+                level.name()
+            ),
+        });
+        let run = self.attempt(plan, attempt, progress)?;
+        if run.raise.is_none() && run.came_up {
+            history.keep_cpu_level(level);
+        }
+        Ok(run)
+    }
+
     /// Boots the box fast, and by its own init if that fails.
     fn run_fast_first(
         self,
         resolved: &Resolved<'_>,
-        plan: &Plan,
+        plan: &mut Plan,
         history: &BootHistory,
         progress: &mut Progress,
     ) -> Result<ExitCode> {
-        let run = self.attempt(plan, Attempt::First, progress)?;
+        let run = self.attempt_raised(plan, Attempt::First, history, progress)?;
         let Some(reason) = run.boot_failure() else {
             remember_fast(&run, history);
             return self.conclude(&run, plan, progress);
         };
         let memorable = reason.is_worth_remembering();
         let reason = reason.to_string();
-        let compat = match resolved.plan(Boot::Compat) {
-            Ok(compat) => compat,
+        let mut compat = match resolved.plan(Boot::Compat) {
+            Ok(compat) => match self.runner {
+                Runner::Machine(engine) => compat.with_processor(engine.processor()),
+                Runner::Container(_) => compat,
+            },
             Err(error) => {
                 let code = self.conclude(&run, plan, progress)?;
                 let error = anyhow::Error::new(error).context(
@@ -263,7 +303,8 @@ impl<'a> Attempts<'a> {
         for note in compat.notes.iter().filter(|note| !known.contains(note)) {
             progress.note(note);
         }
-        let run = self.attempt(&compat, Attempt::Last, progress)?;
+        compat.cpu_level = plan.cpu_level;
+        let run = self.attempt_raised(&mut compat, Attempt::Last, history, progress)?;
         if memorable && run.came_up && history.recall() != Some(BootOutcome::Fast) {
             history.keep(&BootOutcome::Unfit(reason));
         }
@@ -288,7 +329,7 @@ impl<'a> Attempts<'a> {
         }
         Ok(match &run.outcome {
             Outcome::Built(_) => ExitCode::SUCCESS,
-            Outcome::Failed(failure) => ExitCode::of_run(failure.reason.exit_code()),
+            Outcome::Failed(failure) => failure.reason.exit().into(),
         })
     }
 }

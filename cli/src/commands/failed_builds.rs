@@ -197,5 +197,5 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode> {
         progress.note(&format!("  | {line}"));
     }
     progress.note(&format!("boxbuild: {reason}"));
-    Ok(ExitCode::of_run(reason.exit_code()))
+    Ok(reason.exit().into())
 }

@@ -4,10 +4,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap_complete::Shell;
+use clap::Command;
 
-use crate::args::{self, What};
+use crate::args::{self, CompletionShell, EXAMPLES, What, examples_of};
+use crate::completion::script;
 use crate::exit_code::{ExitCode, HostContext, Result};
+use crate::manual::{TOPICS, command_page, page_name, topic_page};
 
 /// Writes `what` into the folder `dir`.
 pub(super) fn run(what: What, dir: &Path) -> Result<ExitCode> {
@@ -20,105 +22,152 @@ fn generate(what: What, dir: &Path) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(dir)?;
     match what {
         What::Man => man(dir),
-        What::Completions => [Shell::Bash, Shell::Zsh, Shell::Fish]
-            .into_iter()
-            .map(|shell| clap_complete::generate_to(shell, &mut args::command(), "boxbuild", dir))
-            .collect(),
+        What::Completions => completions(dir),
     }
+}
+
+/// Writes the scripts under the names that the shells look for.
+fn completions(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let files = [
+        (CompletionShell::Bash, "boxbuild.bash"),
+        (CompletionShell::Zsh, "_boxbuild"),
+        (CompletionShell::Fish, "boxbuild.fish"),
+    ];
+    files
+        .into_iter()
+        .map(|(shell, name)| save(dir, name, script(shell, "boxbuild", None).as_bytes()))
+        .collect()
 }
 
 fn man(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut command = args::command().disable_help_subcommand(true);
+    let mut command = args::command();
     command.build();
+    let mut paths = Vec::new();
+    paths_of(&command, "", &mut paths);
     let mut files = Vec::new();
-    pages(command, String::from("boxbuild"), dir, &mut files)?;
+    for path in &paths {
+        let words = path.split(' ').filter(|word| !word.is_empty());
+        let Some(found) = words
+            .into_iter()
+            .try_fold(&command, |command, word| command.find_subcommand(word))
+        else {
+            continue;
+        };
+        let examples = if path.is_empty() {
+            Some(EXAMPLES.to_owned())
+        } else {
+            examples_of(path)
+        };
+        let page = command_page(found, path, &examples.unwrap_or_default(), &paths)?;
+        files.push(save(dir, &format!("{}.1", page_name(path)), &page)?);
+    }
+    for topic in TOPICS {
+        let name = format!("{}.{}", page_name(topic.name), topic.section);
+        files.push(save(dir, &name, &topic_page(topic)?)?);
+    }
     Ok(files)
 }
 
-/// Writes the page of `command`, as `name`, and those of its subcommands.
-#[expect(clippy::disallowed_methods, reason = "the user names the folder")]
-fn pages(
-    command: clap::Command,
-    name: String,
-    dir: &Path,
-    files: &mut Vec<PathBuf>,
-) -> io::Result<()> {
-    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-        pages(
-            sub.clone(),
-            format!("{name}-{}", sub.get_name()),
-            dir,
-            files,
-        )?;
+/// Collects the words of `command` and of all commands below it.
+fn paths_of(command: &Command, path: &str, paths: &mut Vec<String>) {
+    paths.push(path.to_owned());
+    let subs = command.get_subcommands();
+    // clap's own help of `box` and its like.
+    for sub in
+        subs.filter(|sub| !sub.is_hide_set() && (path.is_empty() || sub.get_name() != "help"))
+    {
+        let path = format!("{path} {}", sub.get_name());
+        paths_of(sub, path.trim_start(), paths);
     }
-    let path = dir.join(format!("{name}.1"));
-    let mut page = Vec::new();
-    clap_mangen::Man::new(command)
-        .title(name)
-        .render(&mut page)?;
-    fs::write(&path, page)?;
-    files.push(path);
-    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the user names the folder")]
+fn save(dir: &Path, name: &str, text: &[u8]) -> io::Result<PathBuf> {
+    let path = dir.join(name);
+    fs::write(&path, text)?;
+    Ok(path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn names(command: &clap::Command, path: &str, into: &mut Vec<String>) {
-        into.push(path.to_owned());
-        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-            names(sub, &format!("{path}-{}", sub.get_name()), into);
-        }
+    fn read(dir: &Path, name: &str) -> String {
+        fs::read_to_string(dir.join(name)).expect(name)
     }
 
+    /// Case E13: the pages had the options and nothing else.
     #[test]
-    fn every_command_has_its_page() {
+    fn every_command_and_topic_has_its_page_with_all_sections() {
         let dir = tempfile::tempdir().unwrap();
         let files = generate(What::Man, dir.path()).unwrap();
-        let mut expected = Vec::new();
-        names(&args::command(), "boxbuild", &mut expected);
-        assert_eq!(files.len(), expected.len());
-        for name in expected {
-            let page = fs::read_to_string(dir.path().join(format!("{name}.1"))).unwrap();
-            assert!(
-                page.contains(".SH NAME") && page.contains("Examples"),
-                "{name}"
-            );
+        let mut paths = Vec::new();
+        paths_of(&args::command(), "", &mut paths);
+        assert_eq!(files.len(), paths.len() + TOPICS.len());
+        for path in &paths {
+            let page = read(dir.path(), &format!("{}.1", page_name(path)));
+            for section in [
+                "NAME",
+                "SYNOPSIS",
+                "DESCRIPTION",
+                "OPTIONS",
+                "EXAMPLES",
+                "\"EXIT STATUS\"",
+                "ENVIRONMENT",
+                "FILES",
+                "\"SEE ALSO\"",
+            ] {
+                let heading = format!(".SH {section}");
+                let count = page.lines().filter(|line| *line == heading).count();
+                assert_eq!(count, 1, "{section} in the page of '{path}'\n{page}");
+            }
+            assert!(page.contains("boxbuild"), "{path}");
         }
-        let page = fs::read_to_string(dir.path().join("boxbuild.1")).unwrap();
-        for option in ["box\\-memory", "no\\-snapshot", "profile"] {
-            assert!(page.contains(option), "{option}");
+        let page = read(dir.path(), "boxbuild.1");
+        for text in [
+            "box\\-memory",
+            "no\\-snapshot",
+            "\\-\\-profile",
+            "\\-\\-set\\-repo",
+            "KIWI_BOXED_CACHE_DIR",
+            "124",
+            "boxbuild\\-box",
+        ] {
+            assert!(page.contains(text), "{text} is not in {page}");
         }
+        let page = read(dir.path(), "boxbuild-batch-file.5");
+        assert!(page.contains("[[override]]"), "{page}");
     }
 
     #[test]
-    fn completions_know_every_command_and_option() {
+    fn pages_have_no_mistake_that_man_would_warn_of() {
+        let dir = tempfile::tempdir().unwrap();
+        for file in generate(What::Man, dir.path()).unwrap() {
+            let mut man = std::process::Command::new("man");
+            man.args(["--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z"]);
+            let Ok(output) = man.arg(&file).env("MANROFFSEQ", "").output() else {
+                eprintln!(
+                    "skipped: pages_have_no_mistake_that_man_would_warn_of: man is not installed"
+                );
+                return;
+            };
+            let warnings = String::from_utf8_lossy(&output.stderr);
+            assert!(warnings.is_empty(), "{}: {warnings}", file.display());
+        }
+    }
+
+    /// The scripts of all shells that are installed are read by them.
+    #[test]
+    fn shells_accept_their_scripts() {
         let dir = tempfile::tempdir().unwrap();
         let files = generate(What::Completions, dir.path()).unwrap();
-        assert_eq!(files.len(), 3);
-        for file in files {
-            let text = fs::read_to_string(&file).unwrap();
-            let command = args::command();
-            for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-                assert!(
-                    text.contains(sub.get_name()),
-                    "{}: {}",
-                    file.display(),
-                    sub.get_name()
-                );
-            }
-            for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
-                if let Some(long) = arg.get_long() {
-                    assert!(text.contains(long), "{}: --{long}", file.display());
-                }
-            }
+        for (shell, file) in ["bash", "zsh", "fish"].into_iter().zip(files) {
+            let mut check = std::process::Command::new(shell);
+            let Ok(output) = check.arg("-n").arg(&file).output() else {
+                eprintln!("skipped: shells_accept_their_scripts: {shell} is not installed");
+                continue;
+            };
+            assert!(output.status.success(), "{shell}: {output:?}");
         }
-        // A shell reads it.
-        let bash = std::process::Command::new("bash")
-            .arg("-n")
-            .arg(dir.path().join("boxbuild.bash"))
-            .status();
-        assert!(bash.unwrap().success());
     }
 }

@@ -4,11 +4,14 @@ mod batch;
 mod bench;
 mod boxes;
 mod build;
+mod completions;
 mod confinement;
 mod doctor;
 mod failed_builds;
 mod forced_end;
 mod generate;
+mod help;
+mod kiwi_ng;
 mod preflight;
 mod prune;
 mod signals;
@@ -25,6 +28,9 @@ use crate::output::print::{print_failure, print_usage_error, usage_error_text};
 
 /// Carries out a command line (without the program's name).
 pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
+    if let Some(code) = kiwi_ng::answer(&argv) {
+        return code;
+    }
     notices::install();
     let wants_json = args::wants_json(argv.clone());
     match args::parse(argv) {
@@ -36,12 +42,17 @@ pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
 fn dispatch(invocation: &Invocation) -> ExitCode {
     let result = match &invocation.cli.command {
         Some(Command::Box(command)) => boxes::run(command),
-        Some(Command::Doctor) => doctor::run(),
+        Some(Command::Doctor { json }) => doctor::run(*json),
         Some(Command::Batch(args)) => batch::run(args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Builds { json }) => failed_builds::list(*json),
         Some(Command::Logs(args)) => failed_builds::logs(args),
         Some(Command::Shell(args)) => failed_builds::shell(args),
+        Some(Command::Completions(args)) => completions::run(args),
+        Some(Command::Complete(args)) => {
+            completions::complete(args, invocation.build_args.as_deref().unwrap_or_default())
+        }
+        Some(Command::Help { words }) => help::run(words),
         Some(Command::Generate { what, dir }) => generate::run(*what, dir),
         Some(Command::Prune(args)) => prune::run(args),
         None if invocation.cli.build.peer.list_boxes => boxes::run_list(),

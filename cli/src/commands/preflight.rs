@@ -158,7 +158,10 @@ impl Preflight {
         let (mut plan, history) = match &carrier {
             Carrier::Machine(selected) => {
                 let history = BootHistory::of(&plan.installed.info, selected.engine.name());
-                let plan = remembered(resolved, &history).unwrap_or(plan);
+                let mut plan = remembered(resolved, &history)
+                    .unwrap_or(plan)
+                    .with_processor(selected.engine.processor());
+                plan.cpu_level = history.cpu_level();
                 (plan, Some(history))
             }
             Carrier::Container(_) => {

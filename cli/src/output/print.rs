@@ -23,6 +23,11 @@ pub(crate) fn print_text(text: &str) -> Result<()> {
     unless_closed(anstream::stdout().write_all(screen(text).as_bytes()))
 }
 
+/// Prints help of clap, which has its own colours.
+pub(crate) fn print_help(help: &clap::builder::StyledStr) -> Result<()> {
+    unless_closed(write!(anstream::stdout(), "{}", help.ansi()))
+}
+
 /// Copies the log `source` to standard output, line by line, without what could do something to a
 /// terminal.
 pub(crate) fn print_log(source: &mut impl Read) -> Result<()> {

@@ -3,20 +3,24 @@
 
 use boxbuild_host::secret;
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::text::screen;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use super::ci::{self, Groups};
 use super::estimate::{Estimate, about};
 use super::event::{BuildEvent, PhaseState};
 use super::heartbeat::{self, Beat, Heartbeat};
 use super::json::emit;
-use super::print::print_line;
+use super::print::{print_line, print_text};
 use super::text;
 
 /// Without a terminal, a long step is reported on at these intervals.
@@ -28,6 +32,10 @@ pub(crate) struct Progress {
     style: Style,
     /// Shows every line of log and console.
     verbose: bool,
+    /// Prints the log on standard output.
+    log_on_stdout: bool,
+    /// Where the log goes, too.
+    log_socket: Option<UnixStream>,
     /// Something else has the terminal.
     muted: bool,
     current: Option<Step>,
@@ -86,6 +94,8 @@ impl Progress {
         Progress {
             style,
             verbose,
+            log_on_stdout: false,
+            log_socket: None,
             muted: false,
             current: None,
             heartbeat,
@@ -127,10 +137,39 @@ impl Progress {
         }
     }
 
+    /// Prints KIWI's log on standard output (`--logfile stdout`); for programs, each line is an event
+    /// there.
+    pub(crate) fn print_log(&mut self) {
+        self.log_on_stdout = true;
+        // A live line on the same terminal would be in the way.
+        if self.style == Style::Live && std::io::stdout().is_terminal() {
+            self.style = Style::Plain;
+        }
+    }
+
+    /// Sends KIWI's log to the Unix socket `path` (`--logsocket`).
+    pub(crate) fn send_log(&mut self, path: &Path) {
+        match connect(path) {
+            Ok(socket) => self.log_socket = Some(socket),
+            Err(error) => self.note(&format!(
+                "--logsocket {}: {error}: the log is not sent there",
+                path.display()
+            )),
+        }
+    }
+
     /// Whether it is for programs.
     pub(crate) fn is_for_programs(&self) -> bool {
         self.style == Style::Events
     }
+}
+
+/// Connects to a Unix socket. A reader that does not read loses the log, and holds nothing up.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(UnixStream::from(socket))
 }
 
 impl Reporter for Progress {
@@ -208,6 +247,25 @@ impl Reporter for Progress {
             });
         } else if !self.muted {
             self.print_detail(text);
+        }
+    }
+
+    fn log_line(&mut self, text: &str) {
+        if let Some(socket) = &mut self.log_socket
+            && socket.write_all(format!("{text}\n").as_bytes()).is_err()
+        {
+            self.log_socket = None;
+            self.note("--logsocket: its reader is gone or too slow: the log is sent there no more");
+        }
+        if !self.log_on_stdout {
+            self.line(text);
+        } else if self.is_for_programs() {
+            emit(&BuildEvent::Line {
+                text: text.to_owned(),
+            });
+        } else if !self.muted {
+            // A reader that has gone away does not end a build.
+            let _ = print_text(&format!("{text}\n"));
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod fstab;
 pub mod host_xz;
+pub mod index_files;
 pub mod kiwi_patch;
 pub mod modules;
 pub mod partition;

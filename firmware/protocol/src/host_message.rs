@@ -1,11 +1,15 @@
 //! Messages of the host on the control port, one line each.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::line::PREFIX;
 
 /// Length that no message exceeds, in bytes without the line feed. A reader may drop what is longer.
 pub const MAX_LENGTH: usize = 256;
+
+/// Nanoseconds of a second.
+const SECOND: u32 = 1_000_000_000;
 
 /// A message to the guest. [`Display`](fmt::Display) writes the line without its line feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub enum HostMessage {
         /// Rows.
         rows: u16,
     },
+    /// `time SECONDS NANOSECONDS`: the host's time now, since the epoch.
+    Time(Duration),
 }
 
 impl HostMessage {
@@ -29,6 +35,11 @@ impl HostMessage {
                 columns: columns.parse().ok()?,
                 rows: rows.parse().ok()?,
             }),
+            ("time", Some(seconds), Some(nanoseconds)) => {
+                let nanoseconds = nanoseconds.parse().ok().filter(|count| *count < SECOND)?;
+                let time = Duration::new(seconds.parse().ok()?, nanoseconds);
+                Some(HostMessage::Time(time))
+            }
             _ => None,
         }
     }
@@ -39,6 +50,9 @@ impl fmt::Display for HostMessage {
         match self {
             HostMessage::TerminalSize { columns, rows } => {
                 write!(f, "{PREFIX}size {columns} {rows}")
+            }
+            HostMessage::Time(time) => {
+                write!(f, "{PREFIX}time {} {}", time.as_secs(), time.subsec_nanos())
             }
         }
     }
@@ -62,13 +76,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_time_is_seconds_and_nanoseconds() {
+        let time = HostMessage::Time(Duration::from_millis(1_700_000_000_250));
+        assert_eq!(time.to_string(), "boxbuild 1 time 1700000000 250000000");
+        for other in [
+            "boxbuild 1 time 1",
+            "boxbuild 1 time 1 1000000000",
+            "boxbuild 1 time -1 0",
+        ] {
+            assert_eq!(HostMessage::parse(other.as_bytes()), None, "{other}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(columns: u16, rows: u16) {
-            let message = HostMessage::TerminalSize { columns, rows };
-            let line = message.to_string();
-            prop_assert!(line.len() <= MAX_LENGTH);
-            prop_assert_eq!(HostMessage::parse(line.as_bytes()), Some(message));
+        fn what_is_written_is_read_back(columns: u16, rows: u16, seconds: u64, nanoseconds in 0..SECOND) {
+            let size = HostMessage::TerminalSize { columns, rows };
+            let time = HostMessage::Time(Duration::new(seconds, nanoseconds));
+            for message in [size, time] {
+                let line = message.to_string();
+                prop_assert!(line.len() <= MAX_LENGTH);
+                prop_assert_eq!(HostMessage::parse(line.as_bytes()), Some(message));
+            }
         }
 
         #[test]

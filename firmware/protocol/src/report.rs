@@ -23,6 +23,8 @@ pub enum Report {
     Sshd(Sshd),
     /// `exit CODE`: the build's exit code.
     Exit(i32),
+    /// `exhausted RESOURCE`: the guest has run out of something, once for each run.
+    Exhausted(Resource),
     /// `unfit REASON`: boxbuild's init cannot bring up this box; kiwi has not started.
     Unfit(Reason),
 }
@@ -45,6 +47,7 @@ impl Report {
             ),
             "beat" => Report::Beat(value.parse().ok()?),
             "ssh" => Report::Sshd(Sshd::parse(value)?),
+            "exhausted" => Report::Exhausted(Resource::parse(value)?),
             "exit" => Report::Exit(value.parse().ok()?),
             _ => return None,
         })
@@ -59,6 +62,7 @@ impl fmt::Display for Report {
             Report::Mark(step, uptime) => write!(f, "mark {step} {}", uptime.as_millis()),
             Report::Beat(ticks) => write!(f, "beat {ticks}"),
             Report::Sshd(state) => write!(f, "ssh {state}"),
+            Report::Exhausted(resource) => write!(f, "exhausted {resource}"),
             Report::Exit(code) => write!(f, "exit {code}"),
             Report::Unfit(reason) => write!(f, "unfit {reason}"),
         }
@@ -140,6 +144,16 @@ words! {
     }
 }
 
+words! {
+    /// What a guest can run out of.
+    Resource {
+        /// Memory: its kernel has killed a process.
+        Memory = "memory",
+        /// Space on its own disk.
+        Disk = "disk",
+    }
+}
+
 /// Why a box cannot be brought up: one line of at most [`MAX_REASON`] bytes, without control
 /// characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,6 +193,7 @@ mod tests {
                 .prop_map(|(step, ms)| Report::Mark(step, Duration::from_millis(ms))),
             any::<u64>().prop_map(Report::Beat),
             select(Sshd::ALL).prop_map(Report::Sshd),
+            select(Resource::ALL).prop_map(Report::Exhausted),
             any::<i32>().prop_map(Report::Exit),
             any::<String>().prop_map(|text| Report::Unfit(Reason::new(&text))),
         ]
@@ -192,6 +207,7 @@ mod tests {
             ("beat 12", Report::Beat(12)),
             ("exit -1", Report::Exit(-1)),
             ("ssh none", Report::Sshd(Sshd::None)),
+            ("exhausted memory", Report::Exhausted(Resource::Memory)),
             (
                 "mark root 412",
                 Report::Mark(BootStep::Root, Duration::from_millis(412)),

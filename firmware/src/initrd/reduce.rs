@@ -11,7 +11,7 @@ use crate::kernel::{ExtractError, unpack_at_most};
 
 /// Version of the output: increase it with each change of what [`reduce`] returns for the same
 /// ramdisk.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// Modules that drive the devices of the engines' machines.
 const DRIVERS: &[&str] = &[
@@ -115,24 +115,22 @@ fn add_release(
     names: &[&str],
     left: &mut usize,
 ) -> Result<bool, ReadError> {
-    let text = |name: &str| {
-        let bytes = tree.get(name).copied().unwrap_or_default();
-        if bytes.len() > LARGEST_INDEX {
-            return Err(ReadError::TooMuchWork);
-        }
-        Ok(String::from_utf8_lossy(bytes).into_owned())
+    let too_long = |name: &&String| {
+        name.starts_with("modules.")
+            && tree
+                .get(*name)
+                .is_some_and(|file| file.len() > LARGEST_INDEX)
     };
-    let index = Index {
-        dependencies: text("modules.dep")?,
-        aliases: text("modules.alias")?,
-        soft: text("modules.softdep")?,
-        ..Index::default()
-    };
+    if tree.keys().any(|name| too_long(&name)) {
+        return Err(ReadError::TooMuchWork);
+    }
+    let read = |name: &str| tree.get(name).map(|file| file.to_vec());
+    let index = Index::from_files(read);
     let files = files(&index, names);
     if index.is_exhausted() {
         return Err(ReadError::TooMuchWork);
     }
-    let builtin = text("modules.builtin")?;
+    let builtin = Index::builtin_from_files(read);
     let is_required = |file: &str| normal_name(file) == REQUIRED;
     let has_required =
         files.iter().any(|file| is_required(file)) || builtin.lines().any(is_required);
@@ -299,6 +297,48 @@ mod tests {
             .map(|(name, text)| (format!("lib/modules/6.1/{name}"), text.to_owned()));
             assert_eq!(contents(&reduced), expected, "{pack}");
         }
+    }
+
+    /// Arch's mkinitcpio leaves the binary indexes only: its ramdisks were given to the guest as they are,
+    /// where boxinit found no modules either. Its modules are packed with zstd.
+    #[test]
+    fn a_ramdisk_with_binary_indexes_is_reduced() {
+        let folder = "usr/lib/modules/6.1";
+        let mut archive = Archive::new();
+        for (name, bytes) in [
+            (
+                "dep",
+                &include_bytes!("../../boxinit/src/testdata/modules.dep.bin")[..],
+            ),
+            (
+                "alias",
+                &include_bytes!("../../boxinit/src/testdata/modules.alias.bin")[..],
+            ),
+            (
+                "builtin",
+                &include_bytes!("../../boxinit/src/testdata/modules.builtin.bin")[..],
+            ),
+        ] {
+            archive.file(&format!("{folder}/modules.{name}.bin"), 0o644, bytes);
+        }
+        for name in ["failover", "net_failover", "virtio_net", "virtio_blk"] {
+            let packed = zstd::encode_all(name.as_bytes(), 1).unwrap();
+            archive.file(&format!("{folder}/kernel/{name}.ko.zst"), 0o644, &packed);
+        }
+        let reduced = reduce(&archive.finish(), Some("ext4")).unwrap().unwrap();
+        let files = contents(&reduced);
+        let text = |name: &str| {
+            let path = format!("lib/modules/6.1/{name}");
+            let found = files.iter().find(|(found, _)| *found == path);
+            found.map(|(_, text)| text.as_str())
+        };
+        assert_eq!(text("virtio_blk.ko"), Some("virtio_blk"));
+        assert_eq!(text("failover.ko"), Some("failover"));
+        let dependencies = text("modules.dep").unwrap();
+        let net = "virtio_net.ko: net_failover.ko failover.ko\n";
+        assert!(dependencies.contains(net), "{dependencies}");
+        let alias = "alias virtio:d00000002v* virtio_blk\n";
+        assert!(text("modules.alias").unwrap().contains(alias));
     }
 
     #[test]

@@ -33,6 +33,7 @@ crate::tests! {
         a_disk_needs_loop_devices,
         rootless_without_subordinate_ids,
         rootful_through_sudo,
+        options_of_a_machine_are_noted,
         options_that_exclude_each_other;
 }
 
@@ -276,6 +277,39 @@ fn rootful_through_sudo() {
     for start in [podman.as_str(), "sudo: /bin/sh -c "] {
         assert!(log.lines().any(|line| line.starts_with(start)), "{log}");
     }
+}
+
+/// kiwi-ng takes them with --container, and so do its users.
+fn options_of_a_machine_are_noted() {
+    let host = Host::with_podman();
+    let options = [
+        "--dry-run",
+        "--json",
+        "--no-accel",
+        "--cpu=host",
+        "--machine",
+        "q35",
+        "--no-snapshot",
+        "--ssh-port=10022",
+        "--ssh-key",
+        "id_rsa",
+        "--disk-size=60G",
+        "--nested",
+    ];
+    let mut command = host.sandbox.build_command("tbz", "never", &options);
+    let output = ProcessOutput::of(command.env("PATH", &host.bin));
+    output.expect(0, &[]);
+    for option in [
+        "--no-accel",
+        "--cpu",
+        "--machine",
+        "--no-snapshot",
+        "--ssh-port",
+        "--disk-size",
+    ] {
+        assert!(output.stdout.contains(option), "{option}: {output:?}");
+    }
+    host.assert_nothing_made();
 }
 
 fn options_that_exclude_each_other() {

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use boxbuild_tests::pty::Terminal;
 use boxbuild_tests::{ProcessOutput, Running, skip};
 use nix::sys::signal::Signal;
 
-use super::fixture::{ContainerSandbox, as_podman, entry, mode, write_box};
+use super::fixture::{ContainerSandbox, as_podman, entry, is_root, mode, write_box};
 use crate::network::is_an_argument;
 use crate::other_user;
 
@@ -18,11 +19,13 @@ crate::tests! {
     Podman:
         a_container_builds_with_any_bytes_in_arguments_and_paths,
         a_failed_container_publishes_nothing,
+        a_full_target_of_a_container_is_told,
         the_image_of_an_older_box_goes,
         a_container_sees_what_the_build_names,
         a_published_image_is_fetched_as_the_options_allow,
         a_killed_container_is_a_failure,
         two_containers_at_once,
+        a_container_stays_open_for_its_user,
         sigint_ends_a_container,
         sigterm_ends_a_container,
         sigkill_ends_a_container,
@@ -68,6 +71,53 @@ fn a_container_builds_with_any_bytes_in_arguments_and_paths() {
     sandbox.assert_nothing_left();
 }
 
+fn a_container_stays_open_for_its_user() {
+    let sandbox = ContainerSandbox::new();
+    let script = "echo image >/bundle/image.raw; echo left >/root/left";
+    sandbox.describe("good", "tbz", script);
+    let debug = ["--box-debug"];
+    let mut terminal = Terminal::start(sandbox.build_command("good", "out", &debug));
+    terminal.expect("the build succeeded");
+    terminal.expect("# ");
+    terminal.send("stty size; cat /root/left; sleep 100\n");
+    terminal.expect("30 100");
+    terminal.expect("left");
+    // Ctrl-C is for the shell.
+    std::thread::sleep(Duration::from_millis(500));
+    terminal.send("\x03");
+    terminal.send("echo still $((40 + 2)) here\n");
+    terminal.expect("still 42 here");
+    terminal.send("exit\n");
+    terminal.expect("built in");
+    assert_eq!(terminal.wait(), 0);
+    assert!(terminal.is_restored());
+    assert_eq!(sandbox.read("out/image.raw"), "image\n");
+
+    sandbox.describe("bad", "tbz", "exit 7");
+    let mut terminal = Terminal::start(sandbox.build_command("bad", "out", &debug));
+    terminal.expect("the build failed");
+    terminal.expect("# ");
+    terminal.send("\x1d\x1d\x1d");
+    terminal.expect("exit code 7");
+    assert_eq!(terminal.wait(), 1);
+    assert!(terminal.is_restored());
+
+    // A published box says nothing of shells: it has one from the start.
+    sandbox.import_published();
+    sandbox.describe(
+        "published",
+        "tbz",
+        "while [ ! -e /root/go ]; do sleep 0.1; done; echo image >/bundle/image.raw",
+    );
+    let mut terminal = Terminal::start(sandbox.build_of("published", "published", "out2", &debug));
+    terminal.expect("# ");
+    terminal.send("grep -c kiwi-no-halt /container.cmdline; touch /root/go\n");
+    terminal.expect("1");
+    assert_eq!(terminal.wait(), 0);
+    assert_eq!(sandbox.read("out2/image.raw"), "image\n");
+    sandbox.assert_nothing_left();
+}
+
 fn a_failed_container_publishes_nothing() {
     let sandbox = ContainerSandbox::new();
     sandbox.describe("good", "tbz", "echo image >/bundle/image.raw");
@@ -82,6 +132,32 @@ fn a_failed_container_publishes_nothing() {
     assert_eq!(sandbox.read("out/image.raw"), "image\n");
     assert_eq!(sandbox.read("out/precious"), "mine\n");
     assert!(!sandbox.path("out/.boxbuild.partial").exists());
+    sandbox.assert_nothing_left();
+}
+
+/// It was "kiwi's exit code 1", with exit code 1, and no word of what to do.
+fn a_full_target_of_a_container_is_told() {
+    let name = "a_full_target_of_a_container_is_told";
+    if !is_root() {
+        return skip(name, "only root can mount a small file system");
+    }
+    let sandbox = ContainerSandbox::new();
+    let script = "dd if=/dev/zero of=/bundle/image.raw bs=1M count=80";
+    sandbox.describe("big", "tbz", script);
+    let target = sandbox.path("out");
+    fs::create_dir(&target).unwrap();
+    let build = sandbox.build_command("big", "out", &[]);
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c"])
+        .arg("mount -t tmpfs -o size=40m tmpfs \"$1\" && shift && exec \"$@\"")
+        .args(["sh".as_ref(), target.as_os_str(), build.get_program()])
+        .args(build.get_args());
+    for (name, value) in build.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let words = format!("the file system of {} is full", target.display());
+    ProcessOutput::of(&mut command).expect(3, &[&words, "free some space"]);
     sandbox.assert_nothing_left();
 }
 

@@ -64,9 +64,11 @@ impl Budget {
         Err(errno(libc::ENFILE))
     }
 
-    /// Whether more than half is taken: the guest shall cache less.
+    /// Whether more than half is taken, of this session's or of what all have together: the guest
+    /// shall cache less.
     pub(super) fn is_scarce(&self) -> bool {
         self.used.load(Ordering::Relaxed) > self.limit() / 2
+            || ALL.load(Ordering::Relaxed) > self.files / 4
     }
 }
 

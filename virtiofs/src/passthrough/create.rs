@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, XattrFlags};
+use rustix::io::Errno;
 
 use super::acl::Acl;
 use super::fs::PassthroughFs;
@@ -161,7 +162,12 @@ impl PassthroughFs {
         };
         let new = self.new_inode(ctx, parent, &node)?;
         self.with_access(&[parent], || {
-            Ok(rustix::fs::symlinkat(target, &parent.fd, name.as_c_str())?)
+            match rustix::fs::symlinkat(target, &parent.fd, name.as_c_str()) {
+                // As from a file system that has no symbolic links (symlink(2)); some FUSE servers
+                // answer as if the call did not exist.
+                Err(Errno::NOSYS) => Err(errno(libc::EPERM)),
+                result => Ok(result?),
+            }
         })?;
         self.insert_new_name(parent, name, &new)
     }

@@ -87,14 +87,14 @@ impl PassthroughFs {
         };
         // Looking up takes descriptors that the guest may not need.
         if out.is_plus() && !dots && !self.budget.is_scarce() {
-            // Removed meanwhile, or not accessible: the guest will look it up itself.
-            let child = self.lookup_child(&open.inode, host.name).ok();
-            if let Some(child) = child {
+            // Removed meanwhile, not accessible, or no descriptor left: the guest is told the name
+            // and looks it up itself.
+            if let Ok(child) = self.lookup_child(&open.inode, host.name) {
                 entry.ino = child.attr.ino;
                 entry.kind = child.attr.mode >> 12 & 0xf;
+                out.push(&entry, Some(child));
+                return;
             }
-            out.push(&entry, child);
-            return;
         }
         if host.kind == libc::DT_REG {
             entry.kind = match self.special_type_in(&open.file, host.name) {

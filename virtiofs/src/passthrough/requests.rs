@@ -100,7 +100,7 @@ impl FileSystem for PassthroughFs {
 
     fn rename(
         &self,
-        _: Context,
+        ctx: Context,
         parent: NodeId,
         name: Name<'_>,
         new_parent: NodeId,
@@ -109,7 +109,7 @@ impl FileSystem for PassthroughFs {
     ) -> Result<()> {
         self.check_writable()?;
         let (from, to) = (self.directory(parent)?, self.directory(new_parent)?);
-        self.rename_name((&from, name), (&to, new_name), flags)
+        self.rename_name(ctx, (&from, name), (&to, new_name), flags)
     }
 
     fn link(&self, _: Context, node: NodeId, dir: NodeId, new_name: Name<'_>) -> Result<Entry> {

@@ -76,15 +76,95 @@ fn names_are_made_linked_renamed_and_removed() {
     let to = (ROOT, "dir");
     guest.rename2(from, to, libc::RENAME_EXCHANGE).unwrap();
     assert_eq!(guest.lookup(ROOT, "moved").unwrap().nodeid, dir.nodeid);
-    // A whiteout would create a device on the host.
-    let whiteout = guest.rename2((ROOT, "dir"), (ROOT, "x"), libc::RENAME_WHITEOUT);
-    assert_eq!(whiteout, Err(libc::EINVAL));
     assert_eq!(guest.rmdir(ROOT, "dir"), Err(libc::ENOTDIR));
     assert_eq!(guest.unlink(ROOT, "moved"), Err(libc::EISDIR));
     guest.unlink(ROOT, "dir").unwrap();
     guest.rmdir(ROOT, "moved").unwrap();
     assert_eq!(guest.lookup(ROOT, "moved").unwrap_err(), libc::ENOENT);
     assert_eq!(std::fs::read_dir(guest.host("")).unwrap().count(), 1);
+}
+
+/// Linux mounts overlayfs over a share (podman's storage in a target folder) only if this leaves the
+/// character device 0:0 behind.
+#[test]
+fn a_renaming_leaves_a_whiteout() {
+    let mut guest = TestShare::new();
+    let (file, fh) = guest.create(ROOT, "file", 0o600).unwrap();
+    guest.write(file.nodeid, fh, 0, b"data").unwrap();
+    let device = guest.mknod(ROOT, "null", libc::S_IFCHR | 0o666, 0x103);
+    let (from, to) = ((ROOT, "file"), (ROOT, "renamed"));
+    let renamed = guest.rename2(from, to, libc::RENAME_WHITEOUT);
+    if device.is_err() || guest.tmpfile(ROOT, 0o600).is_err() {
+        assert_eq!(renamed, Err(libc::EINVAL));
+        return skip("the temporary folder has no user xattrs or no unnamed files");
+    }
+    renamed.unwrap();
+    assert_eq!(guest.lookup(ROOT, "renamed").unwrap().nodeid, file.nodeid);
+    let whiteout = guest.lookup(ROOT, "file").unwrap();
+    assert_eq!((whiteout.attr.mode, whiteout.attr.rdev), (libc::S_IFCHR, 0));
+    let listed = guest.list(ROOT, false, 4096).unwrap();
+    let kind = |name: &str| {
+        let entry = listed.iter().find(|entry| entry.name == name.as_bytes());
+        entry.map(|entry| entry.kind)
+    };
+    assert_eq!(kind("file"), Some(u32::from(libc::DT_CHR)));
+    assert_eq!(kind("renamed"), Some(u32::from(libc::DT_REG)));
+    // A stand-in on the host, which nothing else takes for a device.
+    let host = std::fs::symlink_metadata(guest.host("file")).unwrap();
+    assert!(host.is_file() && host.len() == 0);
+    // Over the whiteout, and between folders.
+    let dir = guest.mkdir(ROOT, "dir", 0o700).unwrap();
+    let (from, to) = ((ROOT, "renamed"), (ROOT, "file"));
+    guest.rename2(from, to, libc::RENAME_WHITEOUT).unwrap();
+    let to = (dir.nodeid, "inside");
+    guest
+        .rename2((ROOT, "file"), to, libc::RENAME_WHITEOUT)
+        .unwrap();
+    assert_eq!(guest.read(file.nodeid, fh, 0, 9).unwrap(), b"data");
+    for name in ["file", "renamed"] {
+        let attr = guest.lookup(ROOT, name).unwrap().attr;
+        assert_eq!(attr.mode & libc::S_IFMT, libc::S_IFCHR, "{name}");
+    }
+    let nothing = guest.rename2((ROOT, "none"), to, libc::RENAME_WHITEOUT);
+    assert_eq!(nothing, Err(libc::ENOENT));
+    assert_eq!(guest.lookup(ROOT, "none").unwrap_err(), libc::ENOENT);
+}
+
+/// What the kernel does with each of these: after ENOSYS it does not ask again and does without, or
+/// does it itself; FUSE_IOCTL must be ENOTTY, or overlayfs takes no share as a lower layer (Linux 5.14 to
+/// 6.5: FS_IOC_GETFLAGS at each copy-up).
+#[test]
+fn what_is_not_supported_is_refused_as_linux_expects_it() {
+    let mut guest = TestShare::new();
+    let file = guest.mknod(ROOT, "file", libc::S_IFREG | 0o600, 0).unwrap();
+    let body = [0_u8; 128];
+    for (opcode, answer) in [
+        // FUSE_GETLK, SETLK, SETLKW: only asked for with POSIX_LOCKS.
+        (31, libc::ENOSYS),
+        (32, libc::ENOSYS),
+        (33, libc::ENOSYS),
+        // FUSE_BMAP: FIBMAP fails.
+        (37, libc::ENOSYS),
+        // FUSE_IOCTL.
+        (39, libc::ENOTTY),
+        // FUSE_POLL: a regular file is always ready.
+        (40, libc::ENOSYS),
+        // FUSE_SETUPMAPPING and REMOVEMAPPING: only with DAX.
+        (48, libc::ENOSYS),
+        (49, libc::ENOSYS),
+        // FUSE_STATX, COPY_FILE_RANGE_64: GETATTR and COPY_FILE_RANGE instead.
+        (52, libc::ENOSYS),
+        (53, libc::ENOSYS),
+        // CUSE_INIT, and what does not exist.
+        (4096, libc::ENOSYS),
+        (7, libc::ENOSYS),
+        (u32::MAX, libc::ENOSYS),
+    ] {
+        let result = guest.call(opcode, file.nodeid, &[&body]);
+        assert_eq!(result, Err(answer), "{opcode}");
+    }
+    assert_eq!(guest.server.status().fault(), None);
+    guest.getattr(file.nodeid).unwrap();
 }
 
 #[test]

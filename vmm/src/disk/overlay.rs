@@ -324,4 +324,6 @@ impl Disk for Overlay {
 }
 
 #[cfg(test)]
+mod file_system_tests;
+#[cfg(test)]
 mod tests;

@@ -30,6 +30,8 @@ const ANSWER: u8 = 0x10;
 const CLOSE: u8 = 0x20;
 /// To the caller: from port 22 to the first port that callers have.
 const CALLER: u8 = 0x40;
+/// What is repaired stays a fragment.
+const FRAGMENT: u8 = 0x80;
 const CALLER_PORTS: [[u8; 2]; 2] = [22_u16.to_be_bytes(), 49152_u16.to_be_bytes()];
 
 /// Frames: a byte that says what is done to it (0 and 1: which ethertype, see the bits above),
@@ -142,8 +144,9 @@ fn tamed(what: u8, payload: &[u8], port: u16, sequence: u32) -> Vec<u8> {
             if what & REPAIR != 0 {
                 header[0] = 0x45;
                 header[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-                // No fragment.
-                header[6..8].fill(0);
+                if what & FRAGMENT == 0 {
+                    header[6..8].fill(0);
+                }
                 header[12..16].copy_from_slice(&[10, 0, 2, 15]);
             }
         }

@@ -14,8 +14,6 @@ use super::{icmp, packet};
 /// An association ends after this time without a packet (RFC 4787 asks for two minutes and
 /// allows less on well-known ports).
 const IDLE: Duration = Duration::from_secs(120);
-/// The same for questions to name servers, each of which has a port.
-const IDLE_QUESTION: Duration = Duration::from_secs(15);
 /// Largest datagram: what an IPv4 packet takes (RFC 768, RFC 791).
 const LARGEST: usize = 65507;
 
@@ -25,8 +23,6 @@ pub(super) enum Kind {
     Udp,
     /// Echo, with the guest's identifier.
     Echo(u16),
-    /// UDP to the name server.
-    Question,
 }
 
 /// A pair of guest and peer, with its socket.
@@ -48,7 +44,7 @@ impl Association {
         host: SocketAddr,
     ) -> io::Result<Association> {
         let protocol = match (kind, host) {
-            (Kind::Udp | Kind::Question, _) => Protocol::UDP,
+            (Kind::Udp, _) => Protocol::UDP,
             (Kind::Echo(_), SocketAddr::V4(_)) => Protocol::ICMPV4,
             (Kind::Echo(_), SocketAddr::V6(_)) => Protocol::ICMPV6,
         };
@@ -73,16 +69,7 @@ impl Association {
     }
 
     pub(super) fn is_expired(&self, now: Instant) -> bool {
-        let limit = if self.kind == Kind::Question {
-            IDLE_QUESTION
-        } else {
-            IDLE
-        };
-        now.duration_since(self.last_used) > limit
-    }
-
-    pub(super) fn is_question(&self) -> bool {
-        self.kind == Kind::Question
+        now.duration_since(self.last_used) > IDLE
     }
 
     /// Sends a datagram of the guest. What the host has no room for is lost, as UDP may.
@@ -116,7 +103,7 @@ impl Association {
     /// The frame that a datagram of the peer becomes.
     pub(super) fn frame(&self, payload: &[u8]) -> Frame {
         match self.kind {
-            Kind::Udp | Kind::Question => packet::udp(self.remote, self.guest, payload),
+            Kind::Udp => packet::udp(self.remote, self.guest, payload),
             Kind::Echo(identifier) => icmp::reply(self.remote, self.guest, payload, identifier),
         }
     }

@@ -77,18 +77,29 @@ impl Egress {
         }
     }
 
-    /// Takes what a name server of the host says to the question of an association. Returns the answer
-    /// for the guest.
-    pub(super) fn answered(&mut self, association: u64, message: &[u8]) -> Option<Vec<u8>> {
-        let mut names = self.names.take()?;
-        let answer = names.answered(association, message, |ip| self.may_reach(ip));
-        self.names = Some(names);
-        answer
+    /// Whether a name may be asked for: as the guest asked, and with the domain that it is looked up in.
+    pub(super) fn may_ask(&self, names: [&str; 2]) -> bool {
+        let own = self.names.as_ref();
+        own.is_none_or(|own| own.has_rule_for(names))
+    }
+
+    /// Remembers addresses of a name, which a hermetic network reaches from then on.
+    pub(super) fn learn(&mut self, names: [&str; 2], ips: &[IpAddr]) {
+        if let Some(own) = &mut self.names {
+            for ip in ips {
+                own.learn(names, *ip);
+            }
+        }
     }
 
     /// Whether an echo request may go to `ip`.
     pub(super) fn may_ping(&self, ip: IpAddr) -> bool {
         self.may_reach(ip) && self.names.as_ref().is_none_or(|names| names.knows(ip))
+    }
+
+    /// Whether `ip` is one of the Internet.
+    pub(super) fn is_public(&self, ip: IpAddr) -> bool {
+        self.table.class(ip) == AddressClass::Public
     }
 
     /// Whether `ip` is among the addresses that the guest may reach, by whatever name.

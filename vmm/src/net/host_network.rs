@@ -1,17 +1,27 @@
 //! What a guest's network needs to know of the host's.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use serde::{Deserialize, Serialize};
 
-use super::{neighbour, resolver};
+use super::default_route;
+use super::dns::{self, HostName, Resolver};
+
+/// Bytes of a file that are read.
+const LARGEST: u64 = 1 << 20;
 
 /// What a guest's network needs to know of the host's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostNetwork {
-    /// Name servers, in their order. Without any, this host is asked.
-    pub name_servers: Vec<IpAddr>,
+    /// How names are resolved.
+    pub resolver: Resolver,
+    /// Names that need no name server.
+    pub hosts: Vec<HostName>,
+    /// There is a way into the IPv4 world.
+    pub ipv4: bool,
     /// There is a way into the IPv6 world.
     pub ipv6: bool,
 }
@@ -19,12 +29,30 @@ pub struct HostNetwork {
 impl HostNetwork {
     /// Reads the host's configuration as it is now. A file that is not there says nothing.
     pub fn read() -> HostNetwork {
-        let text = |path| std::fs::read_to_string(path).unwrap_or_default();
         HostNetwork {
-            name_servers: resolver::parse(&text(resolver::FILE)),
-            ipv6: neighbour::host_has_ipv6(&text(neighbour::ROUTES_6)),
+            resolver: Resolver::parse(&text(dns::RESOLV_CONF), dns::interface),
+            hosts: dns::parse_hosts(&text(dns::HOSTS)),
+            ipv4: default_route::host_has_ipv4(&text(default_route::ROUTES_4)),
+            ipv6: default_route::host_has_ipv6(&text(default_route::ROUTES_6)),
         }
     }
+}
+
+/// The text of a regular file, as far as it is of a sensible size.
+fn text(path: &str) -> String {
+    let mut bytes = Vec::new();
+    // Whatever is in its place: opening does not wait.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path);
+    if let Ok(file) = file
+        && file.metadata().is_ok_and(|metadata| metadata.is_file())
+    {
+        // What was read before an error counts.
+        let _ = file.take(LARGEST).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The host's network as it was last seen: hosts move between networks. Clones share the value. What
@@ -38,13 +66,8 @@ impl CurrentNetwork {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
-    fn get(&self) -> RwLockReadGuard<'_, HostNetwork> {
+    pub(super) fn get(&self) -> RwLockReadGuard<'_, HostNetwork> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The name server for the next question, after `failures` that were not answered.
-    pub(super) fn name_server(&self, failures: usize) -> SocketAddr {
-        resolver::server(&self.get().name_servers, failures)
     }
 
     /// Whether there is a way into the IPv6 world.
@@ -65,18 +88,31 @@ mod tests {
 
     #[test]
     fn all_see_where_the_host_has_come_to() {
-        let known = CurrentNetwork::from(HostNetwork {
-            name_servers: vec!["192.0.2.1".parse().unwrap()],
-            ipv6: true,
-        });
+        let network = |server: &str, ipv6| HostNetwork {
+            resolver: Resolver {
+                servers: vec![server.parse().unwrap()],
+                ..Resolver::default()
+            },
+            ipv6,
+            ..HostNetwork::default()
+        };
+        let known = CurrentNetwork::from(network("192.0.2.1:53", true));
         let seen = known.clone();
-        assert_eq!(seen.name_server(0).to_string(), "192.0.2.1:53");
+        assert_eq!(*seen.get(), network("192.0.2.1:53", true));
         assert!(seen.has_ipv6());
-        known.set(HostNetwork {
-            name_servers: vec!["198.51.100.1".parse().unwrap()],
-            ipv6: false,
-        });
-        assert_eq!(seen.name_server(0).to_string(), "198.51.100.1:53");
+        known.set(network("198.51.100.1:53", false));
+        assert_eq!(*seen.get(), network("198.51.100.1:53", false));
         assert!(!seen.has_ipv6());
+    }
+
+    #[test]
+    fn what_is_no_file_says_nothing_and_holds_nothing_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        for path in [fifo.to_str().unwrap(), "/dev/zero", "/", "/does/not/exist"] {
+            assert_eq!(text(path), "", "{path}");
+        }
+        assert!(text("/proc/net/route").starts_with("Iface"));
     }
 }

@@ -1,7 +1,7 @@
 //! ICMP echo (RFC 792, RFC 4443): the gateway answers itself, others through the host's
 //! unprivileged ping sockets (icmp(7), `net.ipv4.ping_group_range`).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::packet::{self, Frame};
 
@@ -19,6 +19,10 @@ const PORT_4: u8 = 3;
 /// The same over IPv6 (RFC 4443, section 3.1).
 const UNREACHABLE_6: u8 = 1;
 const PORT_6: u8 = 4;
+/// "Time exceeded" and its reason "fragment reassembly", over IPv4 and IPv6 (RFC 4443, section 3.3).
+const TIME_EXCEEDED_4: u8 = 11;
+const TIME_EXCEEDED_6: u8 = 3;
+const REASSEMBLY: u8 = 1;
 /// Bytes of the refused packet that are sent back: its headers (RFC 792).
 const QUOTED: usize = 48;
 
@@ -51,7 +55,21 @@ pub(super) fn unreachable(from: SocketAddr, to: SocketAddr, packet: &[u8]) -> Fr
     } else {
         (UNREACHABLE_4, PORT_4)
     };
+    about(from.ip(), to.ip(), [kind, code], packet)
+}
+
+/// Tells the guest that fragments of its `packet` (from the IP header on) have not come in time.
+pub(super) fn reassembly_failed(from: IpAddr, to: IpAddr, packet: &[u8]) -> Frame {
+    let kind = if from.is_ipv6() {
+        TIME_EXCEEDED_6
+    } else {
+        TIME_EXCEEDED_4
+    };
+    about(from, to, [kind, REASSEMBLY], packet)
+}
+
+fn about(from: IpAddr, to: IpAddr, [kind, code]: [u8; 2], packet: &[u8]) -> Frame {
     let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
     message.extend(packet.get(..QUOTED).unwrap_or(packet));
-    packet::icmp(from.ip(), to.ip(), &message)
+    packet::icmp(from, to, &message)
 }

@@ -19,15 +19,25 @@ pub const TUNED: usize = 32;
 /// that, with its own structures (socket(7), `SO_RCVBUF`).
 pub const KERNEL_BUFFER: usize = 32 << 10;
 /// Frames that wait for the guest apart from those of TCP, and their bytes; more are lost.
-pub const REPLIES: usize = 256;
+pub const REPLIES: usize = 4096;
 /// See [`REPLIES`].
 pub const REPLY_BYTES: usize = 2 << 20;
 /// Datagrams of one association that are taken before others have their turn.
 pub const BURST: usize = 32;
 /// Addresses that a hermetic network remembers; the oldest is forgotten.
 pub const KNOWN_ADDRESSES: usize = 1024;
-/// Questions to name servers of one association that wait for their answers; the oldest is forgotten.
-pub const QUESTIONS: usize = 8;
+/// Questions to name servers that wait for their answers; more are lost.
+pub const QUESTIONS: usize = 4096;
+/// Sockets for questions to one name server; more questions share them.
+pub const SERVER_SOCKETS: usize = 32;
+/// Name servers that are asked at one time, those of a network that the host has left included.
+pub const SERVERS: usize = 4;
+/// Packets of which some fragments have come; the oldest is dropped.
+pub const FRAGMENTED: usize = 64;
+/// Bytes of their fragments.
+pub const FRAGMENT_BYTES: usize = 1 << 20;
+/// Fragments of one packet: 64 KiB in the smallest that any link demands (RFC 791: 576 bytes).
+pub const PIECES: usize = 128;
 /// File descriptors that are left to the rest of the process.
 pub const OTHER_FILES: usize = 256;
 

@@ -2,31 +2,34 @@
 
 mod associations;
 mod connections;
+mod packets;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use smoltcp::wire::{EthernetFrame, EthernetProtocol, Ipv4Packet, Ipv6Packet, UdpPacket};
+use smoltcp::wire::{EthernetFrame, EthernetProtocol};
 
-use super::addresses::{GATEWAY, PREFIX_6, is_ours};
 use super::config::{NetworkConfig, Offloads};
 use super::datagram::Association;
+use super::dns::{Relay, Surroundings};
 use super::egress::Egress;
 use super::error::NetworkError;
+use super::fragments::Fragments;
 use super::host_network::CurrentNetwork;
 #[cfg(test)]
 use super::host_network::HostNetwork;
 #[cfg(test)]
 use super::names::Names;
-use super::packet::{self, Frame, ICMP, ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
+use super::packet::{self, Frame};
 use super::port_forward::PortForward;
+use super::reachability::Reachability;
 use super::tcp::Connection;
 use super::timer::Timer;
-use super::{dhcp, limits, neighbour};
+use super::{limits, neighbour};
 
 /// Tokens of the timer and of the listener; the sockets' follow.
 const TIMER: u64 = 0;
@@ -64,11 +67,9 @@ pub struct Nat {
     tuned: usize,
     /// Connections that this process may have.
     most_connections: usize,
-    /// Questions that could not be sent to a name server.
-    failures: usize,
-    /// Answers in place of the host's name servers.
-    #[cfg(test)]
-    name_server: Option<SocketAddr>,
+    relay: Relay,
+    fragments: Fragments,
+    reachability: Reachability,
     scratch: Vec<u8>,
 }
 
@@ -111,9 +112,9 @@ impl Nat {
             buffered: 0,
             tuned: 0,
             most_connections: connections::most(),
-            failures: 0,
-            #[cfg(test)]
-            name_server: None,
+            relay: Relay::default(),
+            fragments: Fragments::default(),
+            reachability: Reachability::default(),
             scratch: vec![0; DATAGRAM],
         })
     }
@@ -146,65 +147,6 @@ impl Nat {
         self.admit();
     }
 
-    fn ipv4(&mut self, bytes: &[u8]) {
-        let Ok(packet) = Ipv4Packet::new_checked(bytes) else {
-            return;
-        };
-        // Nothing that is sent over this link needs fragments: see docs/network.md.
-        if packet.version() != 4 || packet.more_frags() || packet.frag_offset() != 0 {
-            return;
-        }
-        let (from, to) = (packet.src_addr(), packet.dst_addr());
-        let payload = packet.payload();
-        if packet.next_header() == smoltcp::wire::IpProtocol::Udp
-            && (to == GATEWAY || to.is_broadcast())
-            && let Ok(datagram) = UdpPacket::new_checked(payload)
-            && datagram.dst_port() == dhcp::SERVER_PORT
-        {
-            self.reply(dhcp::answer(datagram.payload()));
-            return;
-        }
-        let local = from.octets()[..3] == GATEWAY.octets()[..3];
-        if local && !is_ours(IpAddr::V4(from)) {
-            let protocol = packet.next_header().into();
-            self.transport(IpAddr::V4(from), IpAddr::V4(to), protocol, payload, bytes);
-        }
-    }
-
-    fn ipv6(&mut self, bytes: &[u8]) {
-        let Ok(packet) = Ipv6Packet::new_checked(bytes) else {
-            return;
-        };
-        if packet.version() != 6 {
-            return;
-        }
-        let (from, to) = (packet.src_addr(), packet.dst_addr());
-        let payload = packet.payload();
-        let protocol = packet.next_header().into();
-        // Only neighbours have not lost a hop (RFC 4861, section 6.1.1).
-        if protocol == ICMPV6
-            && packet.hop_limit() == u8::MAX
-            && let Some(reply) = neighbour::ndp(from, payload, self.host.has_ipv6())
-        {
-            self.reply(Some(reply));
-            return;
-        }
-        let local =
-            from.segments()[..4] == PREFIX_6.segments()[..4] || from.is_unicast_link_local();
-        if local && !is_ours(IpAddr::V6(from)) {
-            self.transport(IpAddr::V6(from), IpAddr::V6(to), protocol, payload, bytes);
-        }
-    }
-
-    fn transport(&mut self, from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8], packet: &[u8]) {
-        match protocol {
-            PROTOCOL_TCP => self.tcp(from, to, payload),
-            PROTOCOL_UDP => self.udp(from, to, payload, packet),
-            ICMP | ICMPV6 => self.echo(from, to, payload),
-            _ => {}
-        }
-    }
-
     /// Handles the events of the host's sockets and of the timer.
     pub fn poll(&mut self) {
         let mut events = [EpollEvent::empty(); EVENTS];
@@ -224,6 +166,10 @@ impl Nat {
                 self.with(id, |connection, room| {
                     connection.host_event(event.events(), room)
                 });
+            } else if Relay::owns(id) {
+                let mut scratch = std::mem::take(&mut self.scratch);
+                self.with_relay(|relay, around| relay.receive(id, &mut scratch, around));
+                self.scratch = scratch;
             } else {
                 self.receive(id);
             }
@@ -231,11 +177,32 @@ impl Nat {
         self.admit();
     }
 
+    /// Calls `act` with the relay of questions, and hands over what it has answered.
+    fn with_relay<R>(&mut self, act: impl FnOnce(&mut Relay, &mut Surroundings<'_>) -> R) -> R {
+        let host = self.host.get();
+        let mut around = Surroundings {
+            epoll: &self.epoll,
+            host: &host,
+            egress: &mut self.egress,
+            now: Instant::now(),
+        };
+        let result = act(&mut self.relay, &mut around);
+        drop(host);
+        while let Some((asker, message)) = self.relay.next_answer() {
+            let frame = packet::udp(asker.remote, asker.guest, &message);
+            self.reply(Some(frame));
+        }
+        if self.relay.is_busy() {
+            self.timer.start(&self.epoll, TIMER);
+        }
+        result
+    }
+
     fn tick(&mut self, now: Instant) {
         self.timer.seen();
         let ids: Vec<u64> = self.connections.keys().copied().collect();
         for id in ids {
-            self.with(id, |connection, _| connection.tick(now));
+            self.tick_connection(id, now);
         }
         let expired =
             |(id, association): (&u64, &Association)| association.is_expired(now).then_some(*id);
@@ -243,7 +210,15 @@ impl Nat {
         for id in ids {
             self.remove(id);
         }
-        if self.names.is_empty() {
+        self.make_way_for_callers(now);
+        self.expire_fragments(now);
+        if self.relay.is_busy() {
+            self.with_relay(|relay, around| {
+                around.now = now;
+                relay.tick(around);
+            });
+        }
+        if self.names.is_empty() && !self.relay.is_busy() && self.fragments.is_empty() {
             self.timer.stop();
         }
     }
@@ -259,11 +234,7 @@ impl Nat {
         if let Some(key) = self.names.remove(&id) {
             self.keys.remove(&key);
         }
-        if self.associations.remove(&id).is_some()
-            && let Some(names) = &mut self.egress.names
-        {
-            names.closed(id);
-        }
+        self.associations.remove(&id);
         let connection = self.connections.remove(&id)?;
         self.buffered -= connection.buffered();
         self.tuned -= usize::from(connection.is_tuned());
@@ -319,10 +290,17 @@ impl Nat {
     /// Pretends that the host has IPv6.
     #[cfg(test)]
     pub(super) fn force_ipv6(&mut self) {
+        let known = self.host.get().clone();
         self.host.set(HostNetwork {
             ipv6: true,
-            ..HostNetwork::default()
+            ..known
         });
+    }
+
+    /// Does what is done after so much time.
+    #[cfg(test)]
+    pub(super) fn pass(&mut self, time: std::time::Duration) {
+        self.tick(Instant::now() + time);
     }
 
     /// Sets another limit of connections.
@@ -331,16 +309,16 @@ impl Nat {
         self.most_connections = connections;
     }
 
-    /// Asks `server` in place of the host's name servers.
+    /// Returns how many addresses are known of names, how many questions wait, and through how many
+    /// sockets.
     #[cfg(test)]
-    pub(super) fn ask_at(&mut self, server: SocketAddr) {
-        self.name_server = Some(server);
-    }
-
-    /// Returns how many addresses are known of names, and how many questions wait.
-    #[cfg(test)]
-    pub(super) fn names_load(&self) -> (usize, usize) {
-        self.egress.names.as_ref().map_or((0, 0), Names::load)
+    pub(super) fn names_load(&self) -> (usize, usize, usize) {
+        let (questions, sockets) = self.relay.load();
+        (
+            self.egress.names.as_ref().map_or(0, Names::load),
+            questions,
+            sockets,
+        )
     }
 
     /// Returns the sizes of the buffers that the kernel has for each socket: to receive, to send.

@@ -120,28 +120,6 @@ fn advertise_router(to: Ipv6Addr) -> Frame {
     packet::icmp(IpAddr::V6(LINK_LOCAL), IpAddr::V6(to), &message)
 }
 
-/// The host's routes over IPv6 (proc_net(5)).
-pub(super) const ROUTES_6: &str = "/proc/net/ipv6_route";
-
-/// Whether the host has a default route over IPv6: a line of [`ROUTES_6`] for ::/0
-/// that is up and leads somewhere (`RTF_UP`, not `RTF_REJECT`: linux/route.h).
-pub(super) fn host_has_ipv6(routes: &str) -> bool {
-    const UP: u32 = 0x1;
-    const REJECT: u32 = 0x200;
-    routes.lines().any(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        let is_default = fields
-            .next()
-            .is_some_and(|to| to.bytes().all(|b| b == b'0'))
-            && fields.next() == Some("00");
-        let flags = fields
-            .nth(6)
-            .and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        let leads = flags.is_some_and(|flags| flags & (UP | REJECT) == UP);
-        is_default && leads && fields.next() != Some("lo")
-    })
-}
-
 // The guest's address is not asked for anywhere: there is one guest.
 const _: () = assert!(GUEST_MAC[0] & 3 == 2 && OUR_MAC[0] & 3 == 2);
 
@@ -206,25 +184,5 @@ mod tests {
         assert_eq!(ndp(from, &ask(from), false), None);
         assert_eq!(ndp(Ipv6Addr::UNSPECIFIED, &ask(NAME_SERVER_6), false), None);
         assert_eq!(ndp(from, &[NEIGHBOUR_SOLICITATION; 20], false), None);
-    }
-
-    #[test]
-    fn the_hosts_way_into_the_world() {
-        let zeros = "0".repeat(32);
-        let line = |to: &str, len: &str, flags: &str, interface: &str| {
-            format!(
-                "{to} {len} {zeros} 00 {zeros} 00000400 00000001 00000000 {flags} {interface}\n"
-            )
-        };
-        assert!(host_has_ipv6(&line(&zeros, "00", "00000003", "eth0")));
-        assert!(!host_has_ipv6(&line(&zeros, "00", "00200200", "lo")));
-        assert!(!host_has_ipv6(&line(&zeros, "00", "00000003", "lo")));
-        assert!(!host_has_ipv6(&line(
-            &"f".repeat(32),
-            "40",
-            "00000001",
-            "eth0"
-        )));
-        assert!(!host_has_ipv6("nonsense\n\n"));
     }
 }

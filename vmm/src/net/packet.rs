@@ -23,6 +23,7 @@ pub(super) const ICMP: u8 = 1;
 pub(super) const PROTOCOL_TCP: u8 = 6;
 pub(super) const PROTOCOL_UDP: u8 = 17;
 pub(super) const ICMPV6: u8 = 58;
+pub(super) const FRAGMENT: u8 = 44;
 
 /// Time to live of packets to the guest.
 const HOPS: u8 = 64;

@@ -136,7 +136,7 @@ fn network(text: &str) -> Option<IpNet> {
 }
 
 /// A name as the DNS has it (RFC 1123, section 2.1; underscores are in use), in lower case.
-fn name(text: &str) -> Option<String> {
+pub(super) fn name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let label = |label: &str| {
         (1..=63).contains(&label.len())

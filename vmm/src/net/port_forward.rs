@@ -85,6 +85,11 @@ impl PortForward {
         None
     }
 
+    /// Whether a caller may wait for a place.
+    pub(super) fn is_full(&self) -> bool {
+        self.ready && self.open >= limits::INBOUND
+    }
+
     /// Notes that one of the connections is closed.
     pub(super) fn closed(&mut self) {
         self.open = self.open.saturating_sub(1);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::EpollFlags;
 use smoltcp::wire::TcpRepr;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use self::wire::{RESEND, RESENDS, SEGMENT_4, SEGMENT_6};
 use super::kernel_buffers::KernelBuffers;
@@ -32,6 +32,16 @@ const DEFAULT_SEGMENT: u16 = 536;
 const LEAST_SEGMENT: u16 = 64;
 /// Largest shift that a peer may ask for (RFC 7323, section 2.3).
 const MOST_SCALE: u8 = 14;
+/// Time without a word after which the guest is asked whether it knows the connection, and the time
+/// after which the host's peer is, and between two questions (tcp(7), `TCP_KEEPIDLE`, `TCP_KEEPINTVL`).
+const IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE: Duration = Duration::from_secs(120);
+const KEEPALIVE_AGAIN: Duration = Duration::from_secs(30);
+/// Time without a word after which one that is half closed gives way to a new one, and after which one
+/// does that is not open yet: the guest would have sent its SYN again (RFC 6298).
+const HALF_CLOSED: Duration = Duration::from_secs(2);
+const ABANDONED: Duration = Duration::from_secs(10);
+
 /// State of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -101,6 +111,16 @@ pub(super) struct Connection {
     resend_at: Option<Instant>,
     resends: u32,
     owes_acknowledgement: bool,
+    /// The guest is asked whether it knows the connection.
+    owes_probe: bool,
+    /// When either side last said something.
+    last_active: Instant,
+    /// When it is given up if it is not connected.
+    deadline: Option<Instant>,
+    /// Where the socket is connected to.
+    host: SocketAddr,
+    /// Name servers that it was not connected to, if it leads to one.
+    pub(super) name_servers: Option<usize>,
     /// The window that was advertised last.
     told_window: usize,
     /// Whether it is in the queue of connections with something to send.
@@ -119,18 +139,23 @@ impl Connection {
         first: u32,
         kernel_buffers: KernelBuffers,
     ) -> io::Result<Connection> {
-        let kind = Type::STREAM.nonblocking();
-        let socket = Socket::new(Domain::for_address(host), kind, Some(Protocol::TCP))?;
-        socket.set_tcp_nodelay(true)?;
-        kernel_buffers.set(&socket)?;
-        match socket.connect(&host.into()) {
-            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
-            _ => {}
-        }
+        let socket = connecting(host, kernel_buffers)?;
         let mut connection = Connection::new(socket, ends, State::Connecting, first);
+        connection.host = host;
         connection.kernel_buffers = kernel_buffers;
         connection.take_options(syn);
         Ok(connection)
+    }
+
+    /// Begins to connect to another `host` in place of one that does not answer.
+    ///
+    /// # Errors
+    /// If that fails at once.
+    pub(super) fn connect_elsewhere(&mut self, host: SocketAddr) -> io::Result<()> {
+        self.socket = connecting(host, self.kernel_buffers)?;
+        self.host = host;
+        (self.readable, self.writable, self.ending) = (false, false, false);
+        Ok(())
     }
 
     /// Begins to call the guest for `socket`, which it shall know as `ends.remote`.
@@ -143,6 +168,7 @@ impl Connection {
         first: u32,
         kernel_buffers: KernelBuffers,
     ) -> io::Result<Connection> {
+        notice_the_end(&socket)?;
         kernel_buffers.set(&socket)?;
         let mut connection = Connection::new(socket, ends, State::Calling, first);
         connection.kernel_buffers = kernel_buffers;
@@ -178,6 +204,11 @@ impl Connection {
             resend_at: None,
             resends: 0,
             owes_acknowledgement: false,
+            owes_probe: false,
+            last_active: Instant::now(),
+            deadline: None,
+            host: ends.remote,
+            name_servers: None,
             told_window: 0,
             queued: false,
         }
@@ -206,6 +237,38 @@ impl Connection {
         self.socket.as_fd()
     }
 
+    /// Where its socket is being connected to, if it is not connected yet.
+    pub(super) fn connecting_to(&self) -> Option<SocketAddr> {
+        (self.state == State::Connecting).then_some(self.host)
+    }
+
+    /// Gives it up if it is not connected by then.
+    pub(super) fn connect_by(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
+    }
+
+    /// Whether it has not been connected in time.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.state == State::Connecting && self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// How long it has been silent, if it may give way to another one.
+    pub(super) fn may_go(&self, now: Instant) -> Option<Duration> {
+        let silent = now.duration_since(self.last_active);
+        let least = match self.state {
+            State::Connecting | State::Answered | State::Calling => ABANDONED,
+            State::Open if self.guest_done || self.host_done => HALF_CLOSED,
+            State::Open => return None,
+        };
+        (silent >= least).then_some(silent)
+    }
+
+    /// Whether the socket's error is a refusal: there is somebody to refuse.
+    pub(super) fn is_refused(&self) -> bool {
+        let error = self.socket.take_error().ok().flatten();
+        error.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    }
+
     /// Whether the host has begun it, not the guest.
     pub(super) fn is_inbound(&self) -> bool {
         self.inbound
@@ -225,6 +288,10 @@ impl Connection {
     /// connections together may still take for what waits.
     pub(super) fn host_event(&mut self, news: EpollFlags, room: usize) -> ConnectionOutcome {
         let failed = news.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
+        // Room to write is no word of the peer's.
+        if news.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP) {
+            self.last_active = Instant::now();
+        }
         self.ending |= failed || news.contains(EpollFlags::EPOLLRDHUP);
         self.readable |= self.ending || news.contains(EpollFlags::EPOLLIN);
         self.writable |= failed || news.contains(EpollFlags::EPOLLOUT);
@@ -344,6 +411,12 @@ impl Connection {
             self.resend_at = Some(now + RESEND);
         }
         if self.resend_at.is_none_or(|at| at > now) {
+            let idle = now.duration_since(self.last_active) >= IDLE;
+            if idle && self.state == State::Open && self.resend_at.is_none() {
+                // A guest that has forgotten it answers with a reset (RFC 9293, section 3.8.4).
+                self.owes_probe = true;
+                self.last_active = now;
+            }
             return ConnectionOutcome::Continues;
         }
         if !stuck {
@@ -367,4 +440,24 @@ impl Connection {
         // It is closed in any case.
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
+}
+
+/// Returns a socket that is being connected to `host`.
+fn connecting(host: SocketAddr, kernel_buffers: KernelBuffers) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(host), kind, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    notice_the_end(&socket)?;
+    kernel_buffers.set(&socket)?;
+    match socket.connect(&host.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(socket),
+    }
+}
+
+/// Has the kernel notice that a silent peer is gone. What the guest asks itself is answered here, so that
+/// it does not.
+fn notice_the_end(socket: &Socket) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+    socket.set_tcp_keepalive(&keepalive.with_interval(KEEPALIVE_AGAIN))
 }

@@ -16,8 +16,12 @@ use super::packet::{self, ETHERNET, ICMP, ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP};
 use super::*;
 
 mod budgets;
+mod dns;
+mod fragments;
 mod hermetic;
+mod idle;
 mod port_forward;
+mod worlds;
 
 const MAC: [u8; 6] = GUEST_MAC;
 
@@ -539,25 +543,6 @@ fn a_router_is_advertised_as_soon_as_the_host_has_one() {
             ..HostNetwork::default()
         });
         assert_eq!(guest.answer(&question).is_some(), ipv6);
-    }
-}
-
-/// Such as one of the IPv6 world, on a host without IPv6.
-#[test]
-fn a_name_server_without_a_route_has_its_turn_and_no_more() {
-    let config = NetworkConfig::default();
-    let host = config.host.clone();
-    let mut guest = Guest::new(config, false);
-    host.set(HostNetwork {
-        // No socket is connected to the first (connect(2), EACCES).
-        name_servers: vec![IpAddr::V4(Ipv4Addr::BROADCAST), Ipv4Addr::LOCALHOST.into()],
-        ipv6: false,
-    });
-    for (port, sockets) in [(5000, 0), (5001, 1)] {
-        guest
-            .nat
-            .take(&datagram(port, (NAME_SERVER, 53).into(), b"?"));
-        assert_eq!(guest.nat.load().1, sockets);
     }
 }
 

@@ -94,6 +94,21 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
+/// Why KVM does not run the guest. A page of the guest that the host cannot provide is "Bad address",
+/// or "Cannot allocate memory" (Linux, virt/kvm/kvm_main.c, `hva_to_pfn`).
+fn refusal(errno: i32) -> String {
+    match errno {
+        libc::EFAULT | libc::ENOMEM => String::from(
+            "the host has no memory left for the guest: free some, raise the limit of the control group \
+             (memory.max), or give the guest less (--box-memory)",
+        ),
+        _ => format!(
+            "KVM cannot run the guest: {}",
+            std::io::Error::from_raw_os_error(errno)
+        ),
+    }
+}
+
 impl Runner {
     fn main(mut self) {
         let stop = self.stop.clone();
@@ -135,9 +150,7 @@ impl Runner {
                     return Some(Ended::Failed(self.explain(&exit)));
                 }
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Effect::None,
-                Err(error) => {
-                    return Some(Ended::Failed(format!("KVM cannot run the guest: {error}")));
-                }
+                Err(error) => return Some(Ended::Failed(refusal(error.errno()))),
             };
             match effect {
                 Effect::None => {}

@@ -397,3 +397,7 @@ fn write_back(features: u64) -> bool {
 #[cfg(test)]
 #[path = "block_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "block_stress_tests.rs"]
+mod stress_tests;

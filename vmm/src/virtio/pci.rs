@@ -15,6 +15,7 @@ use super::device::{Context, Device};
 use super::failure_sink::FailureSink;
 use super::fault::Fault;
 use super::interrupt::Interrupt;
+use super::kind::Kind;
 use super::queue::ActiveQueue;
 use super::stop_flag::StopFlag;
 use super::worker::{self, Worker};
@@ -101,6 +102,7 @@ enum State {
 /// A virtio device as a PCI function.
 #[derive(Debug)]
 pub struct VirtioPci {
+    kind: Kind,
     config: ConfigSpace,
     msix: Arc<Msix>,
     msix_capability: usize,
@@ -141,6 +143,7 @@ impl VirtioPci {
         );
         let pci_capability = add_capabilities(&mut config);
         VirtioPci {
+            kind,
             config,
             msix,
             msix_capability,
@@ -162,8 +165,10 @@ impl VirtioPci {
     /// The driver is ready.
     fn activate(&mut self) {
         if let Err(fault) = self.try_activate() {
-            log::warn!("a virtio device cannot start: {fault}");
+            let name = self.kind.name();
+            log::warn!("{name} cannot start: {fault}");
             self.interrupt.needs_reset();
+            self.attachment.failures.report_if_hosts(name, &fault);
         }
     }
 

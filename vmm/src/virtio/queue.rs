@@ -1,5 +1,7 @@
 //! A queue that the driver has enabled.
 
+use std::sync::atomic::Ordering;
+
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -44,6 +46,15 @@ impl ActiveQueue {
     pub(super) fn look_again(&self) -> Result<(), Fault> {
         let written = self.event.write(1);
         written.map_err(|error| Fault::Host(error.to_string()))
+    }
+
+    /// Whether there is a chain.
+    ///
+    /// # Errors
+    /// If the ring is broken.
+    pub fn has_next(&self, ram: &GuestRam) -> Result<bool, Fault> {
+        let available = self.queue.avail_idx(ram, Ordering::Acquire)?;
+        Ok(available.0 != self.queue.next_avail())
     }
 
     /// Takes the next chain, if there is one.

@@ -56,7 +56,7 @@ impl QueueThread {
                 let _guard = PanicNotifier {
                     interrupt: interrupt.clone(),
                     name: String::from(name),
-                    failures,
+                    failures: failures.clone(),
                 };
                 // What came before we listened has no notification.
                 let mut served = threads
@@ -79,6 +79,7 @@ impl QueueThread {
                 if let Err(fault) = served {
                     log::warn!("{name}: {fault}");
                     interrupt.needs_reset();
+                    failures.report_if_hosts(name, &fault);
                 }
             })?;
         Ok(QueueThread {

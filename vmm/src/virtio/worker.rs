@@ -134,8 +134,10 @@ impl Serving {
             self.device.stopping(&mut self.context)
         });
         if let Err(fault) = served {
-            log::warn!("{}: {fault}", self.device.kind().name());
+            let name = self.device.kind().name();
+            log::warn!("{name}: {fault}");
             self.context.interrupt.needs_reset();
+            self.context.failures.report_if_hosts(name, &fault);
             // A broken device does nothing any more, whatever happens outside.
             if let Some(wakeup) = &self.wakeup {
                 let nothing = EpollEvent::default();

@@ -1,5 +1,7 @@
 //! `boxbuild box create`: boxes of a distribution's own packages.
 
+use boxbuild_host::nearest::{TYPO, nearest};
+
 use super::box_source::BoxSource;
 use super::debian;
 use super::distribution::{CreateOptions, Distribution};
@@ -23,13 +25,32 @@ pub fn source(options: &CreateOptions) -> Result<Box<dyn BoxSource>, SourceError
         None => Err(SourceError::Usage(format!(
             "--from {}: boxes can be made from {}",
             options.from,
-            all().join(" and ")
+            releases().join(" and ")
         ))),
     }
 }
 
+/// Returns the release that a box of this name would most likely be made from, as for `--from`; of a
+/// distribution, the newest.
+pub fn release_for(name: &str) -> Option<String> {
+    DISTRIBUTIONS.iter().find_map(|distribution| {
+        let named = |release: &&&str| name.contains(**release);
+        let meant = || {
+            let plain = !name.contains(|c: char| c.is_ascii_digit());
+            let alike = nearest(name, [distribution.name], TYPO).is_some();
+            plain && (alike || name.starts_with(distribution.name))
+        };
+        let mut releases = distribution.releases.iter();
+        let release = releases.find(named).or_else(|| {
+            let newest = distribution.releases.last();
+            newest.filter(|_| meant())
+        })?;
+        Some(format!("{}:{release}", distribution.name))
+    })
+}
+
 /// Returns every release of every distribution, as for `--from`.
-fn all() -> Vec<String> {
+pub fn releases() -> Vec<String> {
     DISTRIBUTIONS
         .iter()
         .flat_map(|distribution| {
@@ -56,9 +77,26 @@ mod tests {
         })
     }
 
+    /// Case E7.
+    #[test]
+    fn a_name_tells_what_a_box_is_made_from() {
+        for (name, release) in [
+            ("debian", Some("debian:trixie")),
+            ("debain", Some("debian:trixie")),
+            ("debian-small", Some("debian:trixie")),
+            ("trixie", Some("debian:trixie")),
+            ("my-bookworm", Some("debian:bookworm")),
+            ("debian-12", None),
+            ("leap", None),
+            ("x", None),
+        ] {
+            assert_eq!(release_for(name).as_deref(), release, "{name}");
+        }
+    }
+
     #[test]
     fn only_known_releases_are_accepted() {
-        for known in all() {
+        for known in releases() {
             let target = from(&known).unwrap().target();
             assert_eq!((target.name.as_str(), target.origin), ("test", known));
         }

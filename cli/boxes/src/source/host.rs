@@ -10,7 +10,7 @@ use nix::unistd::{User, getuid};
 
 use super::error::SourceError;
 
-/// A program, and the Debian package with it.
+/// A program, or another file by its absolute path, and the Debian package with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Program {
     name: &'static str,
@@ -23,6 +23,10 @@ impl Program {
         Program { name, package }
     }
 }
+
+/// What to do on a host without apt.
+const ELSEWHERE: &str = "\nOn other distributions: install the packages that have them, or use a \
+     published box, which needs none of them: boxbuild --box leap -- …";
 
 /// Programs that only a normal user needs.
 const PROGRAMS_OF_USERS: &[Program] = &[
@@ -67,9 +71,14 @@ impl Host {
                 words.dedup();
                 words.join(" ")
             };
+            let elsewhere = if host.find("apt-get").is_some() {
+                ""
+            } else {
+                ELSEWHERE
+            };
             return Err(SourceError::Host(format!(
-                "making a box needs programs that are not installed: {}\n\
-                 On Debian and Ubuntu: sudo apt-get install {}",
+                "making a box needs what is not installed: {}\n\
+                 On Debian and Ubuntu: sudo apt-get install {}{elsewhere}",
                 join(|program| program.name),
                 join(|program| program.package),
             )));
@@ -92,6 +101,13 @@ impl Host {
 
     /// Returns the path of a program.
     pub(super) fn find(&self, program: &str) -> Option<PathBuf> {
+        if program.starts_with('/') {
+            // Keyrings are called .pgp from Debian 13 on.
+            let file = PathBuf::from(program);
+            return [file.with_extension("pgp"), file]
+                .into_iter()
+                .find(|file| file.exists());
+        }
         self.path.find(program)
     }
 

@@ -243,7 +243,7 @@ fn check_files(installed: &InstalledBox) -> Result<(), String> {
         }
         match fs::metadata(installed.path(file)) {
             Ok(metadata) if metadata.len() == file.size => {}
-            Ok(_) if installed.changed.is_some() && *file == installed.info.disk => {}
+            Ok(_) if *file == installed.info.disk && installed.original_changed() => {}
             Ok(metadata) => {
                 return Err(format!(
                     "{} has {} bytes instead of {}",

@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use boxbuild_host::error::IoError;
 use boxbuild_host::input;
 use boxbuild_host::lock_file::LockFile;
 
-use super::error::StoreError;
 use super::info::{BoxFile, BoxInfo};
 
 /// Name of the lock file in a box's folder.
@@ -19,6 +17,12 @@ pub(super) const LOCK: &str = ".lock";
 /// Suffix of the file that marks a disk as changed, see [`marker`].
 const CHANGED: &str = ".changed";
 
+/// Suffix of the copy of a disk that builds write into.
+const WRITTEN: &str = ".in-place";
+
+/// Suffix of that copy while it is made.
+const UNFINISHED: &str = ".in-place.part";
+
 /// A box in the store, ready to be used.
 #[derive(Debug, Clone)]
 pub struct InstalledBox {
@@ -26,8 +30,8 @@ pub struct InstalledBox {
     pub dir: PathBuf,
     /// Its description.
     pub info: BoxInfo,
-    /// When its disk was first written in place (`--no-snapshot`): since then, size and
-    /// checksum in the description do not hold for it.
+    /// Since when its disk is one that builds have written into (`--no-snapshot`), which no size and
+    /// no checksum in the description holds for.
     pub changed: Option<SystemTime>,
     /// Addresses of the files that a build has to fetch first: none for an installed box.
     pub to_fetch: Vec<String>,
@@ -52,28 +56,30 @@ impl InstalledBox {
         self.dir.join(&file.name)
     }
 
-    /// Records that the box's disk is written in place from now on. A disk that kiwi's own cache
-    /// shares by a hard link is copied first.
-    ///
-    /// # Errors
-    /// Fails if the box's folder cannot be written.
-    pub fn mark_changed(&self) -> Result<(), StoreError> {
-        let disk = self.path(&self.info.disk);
-        if changed_in_place(&disk).is_some() {
-            return Ok(());
+    /// Returns the path of the disk that builds see: the box's own, or the copy that builds with
+    /// `--no-snapshot` have written into.
+    pub fn disk(&self) -> PathBuf {
+        let written = self.written_disk();
+        if written.exists() {
+            written
+        } else {
+            self.path(&self.info.disk)
         }
-        let linked = fs::metadata(&disk).is_ok_and(|metadata| metadata.nlink() > 1);
-        if linked {
-            let copy = disk.with_extension("copy");
-            fs::copy(&disk, &copy)
-                .and_then(|_| fs::rename(&copy, &disk))
-                .map_err(IoError::on("copy", &disk))?;
-        }
-        let path = marker(&disk);
-        fs::metadata(&disk)
-            .and_then(|metadata| fs::write(&path, metadata.ino().to_string()))
-            .map_err(IoError::on("write", &path))?;
-        Ok(())
+    }
+
+    /// Returns the path of the copy that builds with `--no-snapshot` write into, which may not exist.
+    pub fn written_disk(&self) -> PathBuf {
+        with_suffix(&self.path(&self.info.disk), WRITTEN)
+    }
+
+    /// Returns the path of that copy while it is made.
+    pub(crate) fn unfinished_disk(&self) -> PathBuf {
+        with_suffix(&self.path(&self.info.disk), UNFINISHED)
+    }
+
+    /// Whether the box's own disk was written by an earlier version of boxbuild, which made no copy.
+    pub(crate) fn original_changed(&self) -> bool {
+        changed_original(&self.path(&self.info.disk)).is_some()
     }
 }
 
@@ -85,22 +91,37 @@ pub(crate) fn lock_path(dir: &Path) -> PathBuf {
 
 /// Returns the path of the lock on a disk: shared by builds, unless one writes into it.
 pub(crate) fn disk_lock_path(disk: &Path) -> PathBuf {
-    let mut path = disk.as_os_str().to_owned();
-    path.push(LOCK);
-    path.into()
+    with_suffix(disk, LOCK)
 }
 
-/// Returns the path of the file that marks a disk as written in place. Its modification time is that
-/// of the first write; it contains the disk's inode number, so that it does not apply to a new disk
-/// of the same name.
+/// Returns the path of the copy of `disk` that builds with `--no-snapshot` write into.
+pub(super) fn written_path(disk: &Path) -> PathBuf {
+    with_suffix(disk, WRITTEN)
+}
+
+/// Returns the path of the file by which an earlier version of boxbuild marks a disk that builds wrote
+/// into, without a copy. Its modification time is that of the first write; it contains the disk's inode
+/// number, so that it does not apply to a new disk of the same name.
 pub(super) fn marker(disk: &Path) -> PathBuf {
-    let mut path = disk.as_os_str().to_owned();
-    path.push(CHANGED);
+    with_suffix(disk, CHANGED)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
     path.into()
 }
 
-/// Returns when `disk` was first written in place, if it was.
+/// Returns since when the disk that builds see is not `disk` as it was installed.
 pub(super) fn changed_in_place(disk: &Path) -> Option<SystemTime> {
+    let written = fs::metadata(written_path(disk)).ok();
+    written
+        .and_then(|metadata| metadata.created().or_else(|_| metadata.modified()).ok())
+        .or_else(|| changed_original(disk))
+}
+
+/// Returns when an earlier version of boxbuild first had a build write into `disk` itself.
+pub(super) fn changed_original(disk: &Path) -> Option<SystemTime> {
     let marker = marker(disk);
     let inode: u64 = input::read_text(&marker).ok()?.parse().ok()?;
     let same = fs::metadata(disk).is_ok_and(|metadata| metadata.ino() == inode);

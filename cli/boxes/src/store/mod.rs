@@ -4,7 +4,8 @@
 //! contain the beginning of their hash, so that a new version of a box is put beside the old one,
 //! and one rename, that of `box.json`, makes it the box. Builds hold a shared lock
 //! (`NAME/.lock`) until they have opened what they need: files of an old version are removed when no
-//! build holds it.
+//! build holds it. `DISK.in-place` is a copy of a disk that builds with `--no-snapshot` have written
+//! into; it is the box's disk as long as it exists ([`crate::in_place`]).
 
 mod box_store;
 mod error;

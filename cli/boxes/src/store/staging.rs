@@ -16,7 +16,7 @@ use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 
 use super::error::StoreError;
 use super::info::{BoxFile, BoxInfo, ContainerImage};
-use super::installed::{disk_lock_path, lock_path, marker};
+use super::installed::{disk_lock_path, lock_path, marker, written_path};
 use super::names::check_name;
 
 /// Name of the file that describes a box.
@@ -185,6 +185,14 @@ impl Staging {
         sync(place)?;
         let to = place.join(DESCRIPTION);
         fs::rename(self.path().join(DESCRIPTION), &to).map_err(IoError::on("replace", &to))?;
+        // The same disk again, which builds had written into: it is as it was published.
+        let written = written_path(&place.join(&info.disk.name));
+        match fs::remove_file(&written) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(IoError::on("remove", &written)(error).into());
+            }
+            _ => {}
+        }
         sync(place)
     }
 }
@@ -221,7 +229,12 @@ pub(crate) fn old_files(dir: &Path) -> Vec<PathBuf> {
     };
     let known = info.files();
     let disk = dir.join(&info.disk.name);
-    let kept = [lock_path(dir), marker(&disk), disk_lock_path(&disk)];
+    let kept = [
+        lock_path(dir),
+        marker(&disk),
+        disk_lock_path(&disk),
+        written_path(&disk),
+    ];
     let entries = fs::read_dir(dir).into_iter().flatten();
     entries
         .filter_map(Result::ok)

@@ -3,9 +3,14 @@
 use std::fs::{self, File};
 
 use boxbuild_host::arch::Arch;
+use boxbuild_host::stop::StopCheck;
 
+use super::installed::marker;
 use super::staging::PREFIX;
 use super::*;
+use crate::box_lock::{BoxLock, DiskAccess};
+use crate::in_place;
+use crate::lock_file::Locked;
 
 fn info(name: &str, staging: &Staging) -> BoxInfo {
     for file in ["kernel", "initrd", "disk"] {
@@ -76,15 +81,6 @@ fn a_damaged_box_is_recognised() {
     let installed = publish(&store, "one", IfExists::Fail).unwrap();
     fs::write(installed.path(&installed.info.disk), "shorter or longer").unwrap();
     assert!(matches!(store.get("one"), Err(StoreError::Damaged { .. })));
-    // A disk may be written in place, until there is a new one.
-    installed.mark_changed().unwrap();
-    installed.mark_changed().unwrap();
-    let changed = store.get("one").unwrap();
-    assert!(changed.changed.is_some() && installed.changed.is_none());
-    let disk = installed.path(&installed.info.disk);
-    fs::write(installed.dir.join("new"), "disk").unwrap();
-    fs::rename(installed.dir.join("new"), &disk).unwrap();
-    assert!(store.get("one").unwrap().changed.is_none());
     fs::write(installed.dir.join("box.json"), "{").unwrap();
     assert!(matches!(store.get("one"), Err(StoreError::Damaged { .. })));
     store.remove("one").unwrap();
@@ -141,6 +137,99 @@ fn an_update_does_not_touch_what_a_build_uses() {
     assert_eq!(disk(&store.get("one").unwrap()).unwrap(), "newest");
     // With the lock file.
     assert_eq!(fs::read_dir(&newest.dir).unwrap().count(), 5);
+}
+
+/// Has a build write into the disk of `installed`.
+fn write_in_place(installed: &InstalledBox) {
+    let held = in_place::begin(installed, &StopCheck::default()).unwrap();
+    assert_eq!(installed.disk(), installed.written_disk());
+    let mut disk = File::options().append(true).open(installed.disk()).unwrap();
+    std::io::Write::write_all(&mut disk, b" and more").unwrap();
+    drop(held);
+}
+
+#[test]
+fn what_builds_wrote_into_a_disk_is_undone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::at(dir.path().join("store"));
+    let content = || {
+        let installed = store.get("one").unwrap();
+        fs::read_to_string(installed.disk()).unwrap()
+    };
+    publish_disk(&store, "old");
+    for round in ["first", "second"] {
+        let installed = store.get("one").unwrap();
+        assert!(installed.changed.is_none(), "{round}");
+        // A copy that a killed process did not finish is made anew.
+        fs::write(installed.unfinished_disk(), "ha").unwrap();
+        write_in_place(&installed);
+        assert_eq!(content(), "old and more");
+        assert!(store.get("one").unwrap().changed.is_some());
+        write_in_place(&store.get("one").unwrap());
+        assert_eq!(content(), "old and more and more");
+        // Nothing is copied in the middle of a build, nor removed by others.
+        let held = BoxLock::take(&installed, DiskAccess::Read).unwrap();
+        let refused = in_place::reset(&installed).unwrap_err().to_string();
+        assert!(refused.contains("wait for that build"), "{refused}");
+        drop((held, installed));
+        store.prune().unwrap();
+        assert_eq!(content(), "old and more and more");
+        let installed = store.get("one").unwrap();
+        assert!(in_place::reset(&installed).unwrap());
+        assert!(!in_place::reset(&installed).unwrap());
+        assert_eq!(content(), "old");
+        let files = fs::read_dir(&installed.dir).unwrap().count();
+        assert_eq!(files, 6, "four of the box, and two lock files");
+    }
+}
+
+#[test]
+fn a_box_that_is_published_again_is_as_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::at(dir.path().to_owned());
+    for again in ["old", "new"] {
+        write_in_place(&publish_disk(&store, "old"));
+        let installed = publish_disk(&store, again);
+        assert!(installed.changed.is_none());
+        assert_eq!(fs::read_to_string(installed.disk()).unwrap(), again);
+    }
+}
+
+#[test]
+fn a_disk_that_builds_wrote_into_is_not_locked() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::at(dir.path().join("store"));
+    let path = dir.path().join("boxbuild.lock");
+    publish_disk(&store, "old");
+    let one = || store.get("one").unwrap();
+    Locked::update(&path, &[one()]).unwrap();
+    let locked = Locked::read(&path).unwrap();
+    locked.check(&one()).unwrap();
+    write_in_place(&one());
+    for error in [
+        locked.check(&one()).unwrap_err(),
+        Locked::update(&path, &[one()]).unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("box reset one"), "{error}");
+    }
+    in_place::reset(&one()).unwrap();
+    locked.check(&one()).unwrap();
+}
+
+/// Before there were copies, builds wrote into the disk itself.
+#[test]
+fn a_disk_that_an_earlier_version_changed_cannot_be_undone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::at(dir.path().to_owned());
+    let installed = publish_disk(&store, "old");
+    let disk = installed.path(&installed.info.disk);
+    let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&disk).unwrap());
+    fs::write(marker(&disk), inode.to_string()).unwrap();
+    fs::write(&disk, "longer").unwrap();
+    let installed = store.get("one").unwrap();
+    assert!(installed.changed.is_some());
+    let error = in_place::reset(&installed).unwrap_err().to_string();
+    assert!(error.contains("make it again"), "{error}");
 }
 
 #[test]

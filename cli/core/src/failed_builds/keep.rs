@@ -167,8 +167,8 @@ fn keep_log(share: &Dir, folder: &Dir, stop: &StopCheck) -> io::Result<()> {
 fn link_box(plan: &Plan, folder: &Path) -> io::Result<()> {
     let installed = &plan.installed;
     let info = &installed.info;
-    for file in [&info.kernel, &info.initrd, &info.disk] {
+    for file in [&info.kernel, &info.initrd] {
         fs::hard_link(installed.path(file), folder.join(&file.name))?;
     }
-    Ok(())
+    fs::hard_link(installed.disk(), folder.join(&info.disk.name))
 }

@@ -56,6 +56,9 @@ pub struct Record {
     pub memory_mib: u64,
     /// Virtual CPUs.
     pub cpus: u32,
+    /// Level of the emulated processor.
+    #[serde(default)]
+    pub cpu_level: Option<String>,
     /// What it reached over its network, if it had one; without proxies on the host.
     #[serde(deserialize_with = "network")]
     pub network: Option<Policy>,
@@ -119,12 +122,13 @@ impl Record {
             engine: engine.to_owned(),
             info: installed.info.redacted(),
             box_folder: Some(installed.dir.clone().into()),
-            base: mark(&installed.path(&installed.info.disk)).unwrap_or_default(),
+            base: mark(&installed.disk()).unwrap_or_default(),
             disk: None,
             fast: plan.boot() == Some(Boot::Fast),
             console: plan.console.clone(),
             memory_mib: plan.memory_mib,
             cpus: plan.cpus,
+            cpu_level: Some(plan.cpu_level.name().to_owned()),
             network: plan.policy().map(|policy| Policy {
                 services: Vec::new(),
                 ..policy
@@ -196,7 +200,6 @@ impl Record {
         };
         let installed = InstalledBox::prospective(dir, self.info.clone(), Vec::new());
         let name = &self.info.name;
-        let disk = installed.path(&self.info.disk);
         for file in [&self.info.kernel, &self.info.initrd] {
             let path = installed.path(file);
             if !fs::metadata(&path).is_ok_and(|metadata| metadata.len() == file.size) {
@@ -206,13 +209,26 @@ impl Record {
                 ));
             }
         }
-        match mark(&disk) {
-            Some(mark) if mark == self.base => Ok(installed),
-            Some(_) => Err(format!(
-                "the disk of the box {name} was changed since (by a build with --no-snapshot?), \
-                 and what this build wrote only fits its old contents"
-            )),
-            None => Err(format!("the box {name} was updated or removed since")),
+        if mark(&self.disk_of(&installed)) == Some(self.base) {
+            Ok(installed)
+        } else if installed.disk().exists() {
+            Err(format!(
+                "the disk of the box {name} was changed since (by a build with --no-snapshot, or by \
+                 'boxbuild box reset'?), and what this build wrote only fits its old contents"
+            ))
+        } else {
+            Err(format!("the box {name} was updated or removed since"))
+        }
+    }
+
+    /// The disk of `installed` that this build wrote its changes over: the box's own, or the copy that
+    /// builds with `--no-snapshot` write into.
+    pub fn disk_of(&self, installed: &InstalledBox) -> PathBuf {
+        let written = installed.written_disk();
+        if mark(&written) == Some(self.base) {
+            written
+        } else {
+            installed.path(&self.info.disk)
         }
     }
 }

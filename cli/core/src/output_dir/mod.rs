@@ -8,6 +8,8 @@
 //! Both folders are descriptors from the start, and nothing of the guest's is reached by a path.
 
 mod error;
+#[cfg(test)]
+mod file_system_tests;
 mod folder_result;
 mod manifest;
 mod modes;

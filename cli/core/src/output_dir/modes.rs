@@ -26,7 +26,11 @@ impl Modes {
     }
 
     pub(super) fn set(self, file: &File) -> io::Result<()> {
-        file.set_permissions(Permissions::from_mode(self.file))
+        match file.set_permissions(Permissions::from_mode(self.file)) {
+            // A file system without modes, as some FUSE servers have it: they are what its mount says.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+            result => result,
+        }
     }
 }
 

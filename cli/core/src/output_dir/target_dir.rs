@@ -53,10 +53,14 @@ impl TargetDir {
             };
             missing = parent;
         }
-        fs::create_dir_all(path).map_err(io("create the folder", path))?;
+        fs::create_dir_all(path)
+            .map_err(advise)
+            .map_err(io("create the folder", path))?;
         let dir = Dir::open(path).map_err(io("open the folder", path))?;
         let place = path.join(STAGING);
-        let taken = take(&dir).map_err(io("take the folder", &place))?;
+        let taken = take(&dir)
+            .map_err(advise)
+            .map_err(io("take the folder", &place))?;
         let Some((staging, lock)) = taken else {
             return Err(OutputDirError::InUse(path.to_owned()));
         };
@@ -119,6 +123,19 @@ impl TargetDir {
     }
 }
 
+/// Adds what to do about a folder that cannot be written.
+fn advise(error: io::Error) -> io::Error {
+    let kinds = [
+        io::ErrorKind::ReadOnlyFilesystem,
+        io::ErrorKind::PermissionDenied,
+    ];
+    if kinds.contains(&error.kind()) {
+        let text = format!("{error}: choose another --target-dir");
+        return io::Error::new(error.kind(), text);
+    }
+    error
+}
+
 fn belongs_to_another() -> io::Error {
     io::Error::other("it belongs to another user: choose another --target-dir")
 }
@@ -128,14 +145,24 @@ fn belongs_to_another() -> io::Error {
 fn take(target: &Dir) -> io::Result<Option<(Dir, Flock<File>)>> {
     let name = OsStr::new(STAGING);
     for _ in 0..TRIES {
-        let found = match target.make_folder(name, 0o700) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => target.find(name)?,
-            made => {
-                made?;
-                target.find(name)?
-            }
+        let made = match target.make_folder(name, 0o700) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+            made => Some(Status::of(&made?)?),
         };
-        match found {
+        // NFS does so for root (root_squash), and FAT, CIFS and FUSE by their mount options. Results
+        // there would look as if somebody else had put them in.
+        if let Some(made) = made
+            && made.owner != geteuid().as_raw()
+        {
+            let _ = target.remove_folder(name);
+            return Err(io::Error::other(format!(
+                "what user {} makes there belongs to user {}: mount it with other options (uid=, \
+                 no_root_squash), or choose another --target-dir",
+                geteuid(),
+                made.owner
+            )));
+        }
+        match target.find(name)? {
             Some(status) if status.owner != geteuid().as_raw() => {
                 return Err(belongs_to_another());
             }
@@ -156,7 +183,11 @@ fn take(target: &Dir) -> io::Result<Option<(Dir, Flock<File>)>> {
             Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
             Err((_, errno)) => return Err(errno.into()),
         };
-        staging.set_mode(0o700)?;
+        match staging.set_mode(0o700) {
+            // There are no modes, so that everybody may enter or nobody else.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            result => result?,
+        }
         // A build that has just ended may have removed what was opened.
         let named = target.find(name)?.map(|status| status.inode);
         if named == Some(Status::of(&staging)?.inode) {

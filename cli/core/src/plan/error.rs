@@ -3,7 +3,7 @@
 use boxbuild_host::error::{Classify, ErrorClass};
 use std::path::PathBuf;
 
-/// Why there is no plan. All of these are the user's to correct (exit code 2).
+/// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// The description cannot be used.
@@ -22,6 +22,14 @@ pub enum PlanError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// The file system of the target folder is full.
+    #[error("--target-dir {path}: {problem}")]
+    Full {
+        /// The folder, as typed.
+        path: PathBuf,
+        /// What is full.
+        problem: String,
+    },
     /// An option's value is wrong or cannot be had with this box.
     #[error("{0}")]
     Option(String),
@@ -29,6 +37,12 @@ pub enum PlanError {
 
 impl Classify for PlanError {
     fn class(&self) -> ErrorClass {
-        ErrorClass::Usage
+        match self {
+            // The same disk, full an hour later, ends a build so.
+            PlanError::Full { .. } => ErrorClass::Host,
+            PlanError::Description { .. } | PlanError::Target { .. } | PlanError::Option(_) => {
+                ErrorClass::Usage
+            }
+        }
     }
 }

@@ -118,11 +118,15 @@ fn check_target(path: &Path, description: &Path) -> Result<PathBuf, PlanError> {
     if let Ok(stat) = nix::sys::statvfs::statvfs(&resolved) {
         let free = stat.blocks_available() * stat.fragment_size();
         if free < LEAST_FREE {
-            return Err(problem(format!(
-                "only {} KiB are free on the file system of {}",
-                free >> 10,
-                resolved.display()
-            )));
+            return Err(PlanError::Full {
+                path: path.to_owned(),
+                problem: format!(
+                    "only {} KiB are free on the file system of {}: free some space, or choose \
+                     another folder",
+                    free >> 10,
+                    resolved.display()
+                ),
+            });
         }
     }
     if missing != Path::new("") {

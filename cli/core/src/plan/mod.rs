@@ -2,13 +2,17 @@
 
 mod boot;
 mod describe;
+mod emulation;
 mod error;
 mod folders;
 pub mod image_types;
 mod json;
+mod memory;
 mod options;
 mod proxies;
+mod proxy;
 mod report;
+mod target_notes;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -18,7 +22,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxbuild_boxes::store::InstalledBox;
-use boxbuild_engine::{Allowed, EngineChoice, MountTag, Network, Policy, Reach, Share};
+use boxbuild_engine::{
+    Allowed, CpuLevel, EngineChoice, MountTag, Network, Policy, Processor, Reach, Share,
+};
 use boxbuild_protocol::share::{BUNDLE_TAG, DESCRIPTION_TAG};
 use serde::Serialize;
 
@@ -111,6 +117,9 @@ pub struct Plan {
     /// CPU model for the qemu engine.
     #[serde(serialize_with = "json::optional_text")]
     pub cpu_model: Option<OsString>,
+    /// What an emulated processor can do at least.
+    #[serde(skip)]
+    pub cpu_level: CpuLevel,
     /// What may be fetched before the build.
     pub fetch: Fetch,
     /// Image types that the build may come to.
@@ -160,14 +169,26 @@ impl Plan {
             mut environment,
             services,
             notes: proxy_notes,
-        } = Proxies::of(variables, network, &request.allow, runs_as);
+        } = Proxies::of(
+            variables,
+            network,
+            &request.allow,
+            runs_as,
+            &request.build.rest,
+        );
         let mut notes = request.notes.clone();
+        notes.extend(target_notes::notes(&folders.target_dir));
         notes.extend(proxy_notes);
+        notes.extend(options::memory_note(request, host));
         let ssh = Ssh::wanted(request, host).map_err(PlanError::Option)?;
         notes.extend(ssh.iter().flat_map(|ssh| ssh.notes(boot)));
         if runs_as == RunsAs::Machine(Boot::Compat) {
             notes.extend(proxies::only_plain(&mut environment));
         }
+        notes.extend(options::disk_note(request, runs_as, &installed));
+        let (memory_mib, memory_note) =
+            memory::settle(request.memory_mib, info.memory_mib, &host.memory);
+        notes.extend(memory_note.filter(|_| !runs_as.is_container()));
         let shared = request.shared_path.as_deref();
         let host_paths = HostPaths::new(shared, &request.build.host_paths, runs_as)
             .map_err(PlanError::Option)?;
@@ -196,7 +217,7 @@ impl Plan {
             environment,
             ssh,
             notes,
-            memory_mib: request.memory_mib.unwrap_or(info.memory_mib),
+            memory_mib,
             cpus: request
                 .cpus
                 .unwrap_or_else(|| host.cpus.min(info.cpus).max(1)),
@@ -211,10 +232,21 @@ impl Plan {
             engine: options::engine(request)?,
             machine_type: request.machine_type.clone(),
             cpu_model: request.cpu_model.clone(),
+            cpu_level: CpuLevel::default(),
             timeout: request.timeout,
             timeout_idle: request.timeout_idle,
             installed,
         })
+    }
+
+    /// Settles the options that depend on the engine: `processor` is the one it gives the guest. Notes say
+    /// which have no effect.
+    #[must_use]
+    pub fn with_processor(mut self, processor: Processor) -> Plan {
+        let settled = emulation::settle(processor, self.machine_type, self.cpu_model);
+        (self.machine_type, self.cpu_model) = (settled.machine_type, settled.cpu_model);
+        self.notes.extend(settled.notes);
+        self
     }
 
     /// How the box is brought up; a container is not.

@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use boxbuild_boxes::store::{BoxInfo, ContainerImage};
+use boxbuild_boxes::store::{BoxInfo, ContainerImage, InstalledBox};
 use boxbuild_engine::{EngineChoice, Network};
 use boxbuild_firmware::guest::Init;
+use boxbuild_host::units::date;
 use boxbuild_protocol::kernel_args::{is_console, is_kiwi_version};
 use nix::unistd::{AccessFlags, access};
 
@@ -24,7 +25,7 @@ pub(super) fn check(
 ) -> Result<(), PlanError> {
     if let Some(arch) = request.arch.filter(|arch| *arch != info.arch) {
         return Err(PlanError::Option(format!(
-            "--arch {arch}: the box {} is for {}; create one for {arch} with: boxbuild box create \
+            "architecture {arch}: the box {} is for {}; create one for {arch} with: boxbuild box create \
              {} --from {} --arch {arch}",
             info.name, info.arch, info.name, info.origin
         )));
@@ -42,6 +43,7 @@ pub(super) fn check(
         )));
     }
     network(request)?;
+    memory(request, host)?;
     if request.container.is_some() && request.engine != EngineChoice::Auto {
         return Err(PlanError::Option(format!(
             "--engine {}: --container needs no engine: leave one of the two options out",
@@ -75,21 +77,73 @@ fn network(request: &BuildRequest) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// The engine that was asked for; options that only one of them has ask for that one.
-pub(super) fn engine(request: &BuildRequest) -> Result<EngineChoice, PlanError> {
-    let of_qemu = [
-        ("--no-accel", request.no_accel),
-        ("--machine", request.machine_type.is_some()),
-        ("--cpu", request.cpu_model.is_some()),
-    ];
-    let given = of_qemu.iter().find(|(_, given)| *given);
-    match (given, request.engine) {
-        (Some(_), EngineChoice::Auto) => Ok(EngineChoice::Qemu),
-        (Some((option, _)), EngineChoice::Kvm) => Err(PlanError::Option(format!(
-            "--engine kvm has no {option}: leave one of the two options out"
-        ))),
-        (_, engine) => Ok(engine),
+/// How many times its own memory a host may be asked for: what a guest does not touch takes none.
+const OVERCOMMIT: u64 = 4;
+
+/// Checks that the host has anything like the memory that is asked for.
+fn memory(request: &BuildRequest, host: &HostFacts) -> Result<(), PlanError> {
+    let (Some(wanted), Some(there)) = (request.memory_mib, host.memory_mib) else {
+        return Ok(());
+    };
+    if wanted / OVERCOMMIT <= there {
+        return Ok(());
     }
+    Err(PlanError::Option(format!(
+        "--box-memory: {wanted} MiB are asked for, and this host has {there} MiB: write the unit, e.g. 8G \
+         or 8192M"
+    )))
+}
+
+/// What the user should know of the memory that is asked for.
+pub(super) fn memory_note(request: &BuildRequest, host: &HostFacts) -> Option<String> {
+    let wanted = request.memory_mib?;
+    let there = host.memory_mib.filter(|there| wanted > *there)?;
+    Some(format!(
+        "--box-memory: the box gets {wanted} MiB, and this host has {there} MiB: a build that needs more \
+         than that is ended by the host"
+    ))
+}
+
+/// The engine that was asked for. Words for QEMU ask for none: kiwi-ng has them with KVM.
+pub(super) fn engine(request: &BuildRequest) -> Result<EngineChoice, PlanError> {
+    match request.engine {
+        EngineChoice::Auto if request.no_accel => Ok(EngineChoice::Qemu),
+        EngineChoice::Kvm if request.no_accel => Err(PlanError::Option(String::from(
+            "--engine kvm has no --no-accel: leave one of the two options out",
+        ))),
+        engine => Ok(engine),
+    }
+}
+
+/// What the user should know about the disk of the box before a build.
+pub(super) fn disk_note(
+    request: &BuildRequest,
+    runs_as: RunsAs,
+    installed: &InstalledBox,
+) -> Option<String> {
+    if runs_as.is_container() {
+        return None;
+    }
+    let name = &installed.info.name;
+    if request.in_place {
+        let mut note = format!(
+            "--no-snapshot: this build writes into the disk of the box {name}, and later builds begin \
+             with what it leaves there; 'boxbuild box reset {name}' undoes that"
+        );
+        // Our own guest sides empty it.
+        if runs_as == RunsAs::Machine(Boot::Compat) && installed.info.published.is_some() {
+            note += "; booted by its own init, the box keeps the root tree of this build, and KIWI \
+                     refuses another one without --allow-existing-root";
+        }
+        return Some(note);
+    }
+    installed.changed.map(|since| {
+        format!(
+            "builds with --no-snapshot have written into the disk of the box {name} (since {}); \
+             'boxbuild box reset {name}' undoes that",
+            date(since)
+        )
+    })
 }
 
 /// The console that was asked for, or the box's own.

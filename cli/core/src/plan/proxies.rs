@@ -1,22 +1,21 @@
 //! The host's proxy settings, as a guest can use them.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use boxbuild_engine::{Allowed, Network};
-use url::{Position, Url};
+use ipnet::IpNet;
 
+use super::proxy::{GATEWAY, Proxy};
 use crate::boot::RunsAs;
 
-/// The host as the guest sees it: the gateway of its network.
-const GATEWAY: &str = "10.0.2.2";
-
-/// Variables that name a proxy, and the one that names what needs none.
-const PROXIES: [&str; 3] = ["http_proxy", "https_proxy", "ftp_proxy"];
+/// Variables that name a proxy, the one that names it for all that has none, and the one that names what
+/// needs none.
+const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "ftp_proxy", ALL_PROXY];
+const ALL_PROXY: &str = "all_proxy";
 const NO_PROXY: &str = "no_proxy";
-
-/// The port of a proxy that names none and whose scheme has none either (curl(1), `--proxy`).
-const DEFAULT_PORT: u16 = 1080;
+/// Those that take the place of [`ALL_PROXY`] for programs that do not know it, apt among them.
+const INSTEAD_OF_ALL: [&str; 2] = ["http_proxy", "https_proxy"];
 
 /// The host's proxy settings, as a guest can use them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,32 +29,64 @@ pub(super) struct Proxies {
 }
 
 impl Proxies {
-    /// Takes them from `environment`. A container has the host's loopback, or podman's NAT.
+    /// Takes them from `environment`. A container has the host's loopback, or podman's NAT. `words` are
+    /// arguments of the build, which may name repositories.
     pub(super) fn of(
         environment: impl Iterator<Item = (OsString, OsString)>,
         network: Network,
         allow: &[Allowed],
         runs_as: RunsAs,
+        words: &[OsString],
     ) -> Proxies {
         let mut proxies = Proxies::default();
         if network == Network::None {
             return proxies;
         }
-        for (name, value) in environment {
-            let Ok(name) = name.into_string() else {
-                continue;
-            };
-            let plain = name.to_ascii_lowercase();
-            if value.is_empty() || (plain != NO_PROXY && !PROXIES.contains(&plain.as_str())) {
-                continue;
-            }
-            let as_it_is = runs_as.is_container() || plain == NO_PROXY;
-            match value.to_str().filter(|_| !as_it_is).map(Proxy::parse) {
-                None => proxies.environment.push((name, value)),
-                Some(proxy) => proxies.add(name, value, proxy, network, allow),
-            }
+        let own: Vec<(String, OsString)> = environment
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .filter(|(name, value)| {
+                let plain = name.to_ascii_lowercase();
+                !value.is_empty() && (plain == NO_PROXY || PROXIES.contains(&plain.as_str()))
+            })
+            .collect();
+        let added = missing(&own);
+        for (name, value) in own {
+            proxies.take(name, value, network, allow, runs_as, words);
+        }
+        // What the host has not set needs no note of its own.
+        let notes = proxies.notes.len();
+        for (name, value) in added {
+            proxies.take(name, value, network, allow, runs_as, words);
+        }
+        proxies.notes.truncate(notes);
+        let names = |wanted: &str| proxies.environment.iter().any(|(name, _)| name == wanted);
+        if !runs_as.is_container() && !proxies.environment.is_empty() && !names(NO_PROXY) {
+            let value = OsString::from(GATEWAY);
+            proxies.environment.push((NO_PROXY.to_owned(), value));
         }
         proxies
+    }
+
+    fn take(
+        &mut self,
+        name: String,
+        value: OsString,
+        network: Network,
+        allow: &[Allowed],
+        runs_as: RunsAs,
+        words: &[OsString],
+    ) {
+        let text = value.to_str().map(str::trim);
+        if name.eq_ignore_ascii_case(NO_PROXY) {
+            let list = text.map(|text| without_proxy(text, runs_as, words));
+            let value = list.map_or_else(|| value.clone(), OsString::from);
+            self.environment.push((name, value));
+        } else if runs_as.is_container() {
+            self.environment.push((name, value));
+        } else {
+            let proxy = text.and_then(Proxy::parse);
+            self.add(name, value, proxy, network, allow);
+        }
     }
 
     /// Adds a variable for a machine, unless its network keeps the proxy out. A proxy reaches more than
@@ -70,36 +101,101 @@ impl Proxies {
     ) {
         let named = |proxy: &Proxy| allow.iter().any(|rule| proxy.is_in(rule));
         if !allow.is_empty() && !proxy.as_ref().is_some_and(named) {
-            self.notes.push(format!(
+            self.note(format!(
                 "{name} of this host is not used in the box: a proxy reaches what --allow closes; name \
                  the proxy with --allow HOST:PORT to use it"
             ));
             return;
         }
-        let on_loopback = proxy.and_then(|proxy| Some((proxy.loopback()?, proxy)));
-        let Some((ip, proxy)) = on_loopback else {
+        let Some(proxy) = proxy else {
             self.environment.push((name, value));
             return;
         };
-        let service = SocketAddr::new(ip, proxy.port);
-        let mut others = self.services.iter();
-        if network == Network::Public {
-            self.notes.push(format!(
-                "{name} of this host is not used in the box: the proxy is on this host, which --network \
-                 public keeps out of reach; use --network user to reach it"
-            ));
-        } else if others.any(|other| other.port() == service.port() && *other != service) {
-            self.notes.push(format!(
-                "{name} of this host is not used in the box: another proxy on this host has port {}, and \
-                 the box reaches both under the same address",
-                service.port()
-            ));
-        } else {
+        if let Some(ip) = proxy.loopback() {
+            let service = SocketAddr::new(ip, proxy.port);
+            let mut others = self.services.iter();
+            if network == Network::Public {
+                return self.note(format!(
+                    "{name} of this host is not used in the box: the proxy is on this host, which \
+                     --network public keeps out of reach; use --network user to reach it"
+                ));
+            }
+            if others.any(|other| other.port() == service.port() && *other != service) {
+                return self.note(format!(
+                    "{name} of this host is not used in the box: another proxy on this host has port {}, \
+                     and the box reaches both under the same address",
+                    service.port()
+                ));
+            }
             if !self.services.contains(&service) {
                 self.services.push(service);
             }
-            self.environment.push((name, proxy.through_gateway.into()));
         }
+        if let Some(caveat) = proxy.caveat() {
+            self.note(format!("{name} of this host {caveat}"));
+        }
+        self.environment.push((name, proxy.for_guest().into()));
+    }
+
+    fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+}
+
+/// Returns what programs look for that know fewer forms than others do: apt and Python's `urllib` read
+/// names in lower case, and few know the one for all.
+fn missing(own: &[(String, OsString)]) -> Vec<(String, OsString)> {
+    let value = |wanted: &str| {
+        let found = own.iter().find(|(name, _)| name == wanted);
+        found.map(|(_, value)| value.clone())
+    };
+    let either = |plain: &str| value(plain).or_else(|| value(&plain.to_ascii_uppercase()));
+    let wanted = PROXIES.into_iter().chain([NO_PROXY]);
+    wanted
+        .filter(|plain| value(plain).is_none())
+        .filter_map(|plain| {
+            let for_all = INSTEAD_OF_ALL.contains(&plain).then(|| either(ALL_PROXY));
+            let value = either(plain).or(for_all.flatten())?;
+            Some((plain.to_owned(), value))
+        })
+        .collect()
+}
+
+/// The list of what needs no proxy, for the guest: without spaces, which some programs take for a part of
+/// a name, and with the addresses of `words` that lie in its networks, which only some understand. A
+/// machine's gateway leads to this host, where no proxy leads.
+fn without_proxy(list: &str, runs_as: RunsAs, words: &[OsString]) -> String {
+    let separators = |c: char| c == ',' || c.is_ascii_whitespace();
+    let mut entries: Vec<String> = Vec::new();
+    for entry in list.split(separators).filter(|entry| !entry.is_empty()) {
+        entries.push(entry.to_owned());
+    }
+    let networks: Vec<IpNet> = entries
+        .iter()
+        .filter_map(|entry| entry.parse().ok())
+        .collect();
+    let inside = words
+        .iter()
+        .filter_map(|word| address_of(word.to_str()?))
+        .filter(|ip| networks.iter().any(|network| network.contains(ip)))
+        .map(|ip| ip.to_string());
+    let gateway = (!runs_as.is_container()).then(|| GATEWAY.to_owned());
+    for entry in inside.chain(gateway).collect::<Vec<_>>() {
+        if !entries.contains(&entry) {
+            entries.push(entry);
+        }
+    }
+    entries.join(",")
+}
+
+/// The address that a word names as a server's, such as `http://10.1.2.3/repository,apt,local`.
+fn address_of(word: &str) -> Option<IpAddr> {
+    let (_, rest) = word.split_once("://")?;
+    let authority = rest.split(['/', ',', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    match host.strip_prefix('[') {
+        Some(host) => host.split(']').next()?.parse().ok(),
+        None => host.split(':').next()?.parse().ok(),
     }
 }
 
@@ -126,65 +222,6 @@ pub(super) fn only_plain(environment: &mut Vec<(String, OsString)>) -> Vec<Strin
     notes
 }
 
-/// A proxy as a variable names it.
-#[derive(Debug)]
-struct Proxy {
-    /// A name or an address.
-    host: String,
-    port: u16,
-    /// The value for a guest that reaches this host at its gateway.
-    through_gateway: String,
-}
-
-impl Proxy {
-    /// Reads the value of a variable: an address, with a scheme or without.
-    fn parse(text: &str) -> Option<Proxy> {
-        let has_scheme = text.contains("://");
-        let url = if has_scheme {
-            Url::parse(text)
-        } else {
-            Url::parse(&format!("http://{text}"))
-        };
-        let url = url.ok()?;
-        let host = url.host_str().filter(|host| !host.is_empty())?.to_owned();
-        let port = url.port_or_known_default().unwrap_or(DEFAULT_PORT);
-        let scheme = if has_scheme {
-            format!("{}://", url.scheme())
-        } else {
-            String::new()
-        };
-        let credentials = &url[Position::BeforeUsername..Position::BeforeHost];
-        // A parser adds the empty path.
-        let rest = match &url[Position::BeforePath..] {
-            "/" if !text.ends_with('/') => "",
-            rest => rest,
-        };
-        let through_gateway = format!("{scheme}{credentials}{GATEWAY}:{port}{rest}");
-        Some(Proxy {
-            host,
-            port,
-            through_gateway,
-        })
-    }
-
-    /// Its address, if that is one of the loopback.
-    fn loopback(&self) -> Option<IpAddr> {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        if host.eq_ignore_ascii_case("localhost") {
-            return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        }
-        let ip: IpAddr = host.parse().ok()?;
-        ip.is_loopback().then_some(ip)
-    }
-
-    /// Whether the user named it.
-    fn is_in(&self, rule: &Allowed) -> bool {
-        let covered = |host: &str| rule.covers(host, self.port);
-        let on_loopback = |ip: IpAddr| covered(&ip.to_string()) || covered("localhost");
-        covered(&self.host) || self.loopback().is_some_and(on_loopback)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +230,15 @@ mod tests {
 
     fn machine(variables: &[(&str, &str)], network: Network, allow: &[&str]) -> Proxies {
         proxies(variables, network, allow, RunsAs::Machine(Boot::Fast))
+    }
+
+    /// The value of a variable of the guest's, or nothing.
+    fn value(proxies: &Proxies, name: &str) -> String {
+        let mut found = proxies.environment.iter();
+        let found = found.find(|(own, _)| own == name);
+        found.map_or_else(String::new, |(_, value)| {
+            value.to_string_lossy().into_owned()
+        })
     }
 
     fn proxies(
@@ -204,7 +250,7 @@ mod tests {
         let variables = variables.iter();
         let variables = variables.map(|(name, value)| (name.into(), value.into()));
         let allow: Vec<Allowed> = allow.iter().map(|rule| rule.parse().unwrap()).collect();
-        Proxies::of(variables, network, &allow, runs_as)
+        Proxies::of(variables, network, &allow, runs_as, &[])
     }
 
     #[test]
@@ -220,8 +266,12 @@ mod tests {
                 "http://me:pw@10.0.2.2:3128/",
                 "127.0.0.1:3128",
             ),
-            ("localhost:1", "10.0.2.2:1", "127.0.0.1:1"),
-            ("me:pw@LOCALHOST:1", "me:pw@10.0.2.2:1", "127.0.0.1:1"),
+            ("localhost:1", "http://10.0.2.2:1", "127.0.0.1:1"),
+            (
+                "me:pw@LOCALHOST:1",
+                "http://me:pw@10.0.2.2:1",
+                "127.0.0.1:1",
+            ),
             ("http://[::1]:3128", "http://10.0.2.2:3128", "[::1]:3128"),
             (
                 "http://127.0.0.9:3128",
@@ -233,30 +283,25 @@ mod tests {
             ("http://localhost:80", "http://10.0.2.2:80", "127.0.0.1:80"),
             (
                 "socks5://localhost",
-                "socks5://10.0.2.2:1080",
+                "socks5h://10.0.2.2:1080",
                 "127.0.0.1:1080",
             ),
         ] {
             let proxies = machine(&[("http_proxy", host)], Network::User, &[]);
-            assert_eq!(
-                proxies.environment,
-                [("http_proxy".to_owned(), guest.into())]
-            );
+            assert_eq!(value(&proxies, "http_proxy"), guest);
             assert_eq!(proxies.services, [service.parse().unwrap()], "{host}");
         }
-        // As the host has it, for any program of the guest's.
+        // For any program of the guest's, whatever name the host has it under.
         let variables = [
             ("HTTP_PROXY", "http://127.0.0.1:1"),
             ("no_proxy", "127.0.0.1"),
             ("HOME", "/x"),
         ];
-        assert_eq!(
-            machine(&variables, Network::User, &[]).environment,
-            [
-                ("HTTP_PROXY".to_owned(), "http://10.0.2.2:1".into()),
-                ("no_proxy".to_owned(), "127.0.0.1".into())
-            ]
-        );
+        let guest = machine(&variables, Network::User, &[]);
+        assert_eq!(value(&guest, "HTTP_PROXY"), "http://10.0.2.2:1");
+        assert_eq!(value(&guest, "http_proxy"), "http://10.0.2.2:1");
+        assert_eq!(value(&guest, "no_proxy"), "127.0.0.1,10.0.2.2");
+        assert_eq!(guest.environment.len(), 3);
         assert_eq!(machine(&variables, Network::None, &[]), Proxies::default());
         // A container has the host's own network.
         let container = proxies(
@@ -287,10 +332,7 @@ mod tests {
         ] {
             let proxies = machine(&[("https_proxy", host)], Network::User, &[]);
             assert_eq!(proxies.services, [], "{host}");
-            assert_eq!(
-                proxies.environment,
-                [("https_proxy".to_owned(), host.into())]
-            );
+            assert_eq!(value(&proxies, "https_proxy"), host);
         }
     }
 
@@ -310,7 +352,7 @@ mod tests {
                 "[::1]:3129".parse().unwrap()
             ]
         );
-        assert_eq!(proxies.environment.len(), 3);
+        assert_eq!(value(&proxies, "ftp_proxy"), "");
         assert!(proxies.notes.len() == 1 && proxies.notes[0].starts_with("ftp_proxy "));
     }
 
@@ -330,10 +372,65 @@ mod tests {
             assert_eq!(named.services.len(), 1, "{rule}");
         }
         let named = machine(&variables, Network::User, &["proxy.example:3128"]);
-        assert_eq!((named.environment.len(), named.services.len()), (1, 0));
+        assert_eq!(value(&named, "https_proxy"), "http://proxy.example:3128");
+        assert_eq!(
+            (value(&named, "http_proxy"), named.services.len()),
+            (String::new(), 0)
+        );
         let public = machine(&variables, Network::Public, &[]);
-        assert_eq!((public.environment.len(), public.services.len()), (1, 0));
+        assert_eq!(
+            (value(&public, "http_proxy"), public.services.len()),
+            (String::new(), 0)
+        );
         assert_eq!(public.notes.len(), 1);
+    }
+
+    /// C3: on a host that has it all in one variable, or in upper case.
+    #[test]
+    fn every_program_of_the_guest_finds_its_variable() {
+        let guest = machine(&[("ALL_PROXY", "socks5://[::1]:1080")], Network::User, &[]);
+        for name in ["ALL_PROXY", "all_proxy", "http_proxy", "https_proxy"] {
+            assert_eq!(value(&guest, name), "socks5h://10.0.2.2:1080", "{name}");
+        }
+        assert_eq!(value(&guest, "no_proxy"), "10.0.2.2");
+        assert_eq!(guest.services, ["[::1]:1080".parse().unwrap()]);
+        // Each has its own before the one for all.
+        let variables = [
+            ("all_proxy", "http://all.example:1"),
+            ("HTTPS_PROXY", "http://tls.example:2"),
+        ];
+        let guest = machine(&variables, Network::User, &[]);
+        assert_eq!(value(&guest, "http_proxy"), "http://all.example:1");
+        assert_eq!(value(&guest, "https_proxy"), "http://tls.example:2");
+        // One note for what the host has, and none for what was made of it.
+        let odd = machine(&[("ALL_PROXY", "socks4://a.example")], Network::User, &[]);
+        assert!(odd.notes.len() == 1 && odd.notes[0].starts_with("ALL_PROXY "));
+        let closed = machine(&variables, Network::User, &["b.example"]);
+        assert_eq!(closed.notes.len(), 2);
+    }
+
+    /// C3: apt compares text, and a repository has an address in such a network.
+    #[test]
+    fn addresses_in_a_network_without_a_proxy_are_named_one_by_one() {
+        let variables = [
+            ("http_proxy", "http://proxy.example:3128"),
+            ("NO_PROXY", "localhost, 10.0.0.0/8 .corp.example,fd00::/8"),
+        ];
+        let words = [
+            "--set-repo",
+            "http://me:pw@10.1.2.3:8080/debian,apt,local",
+            "--add-repo",
+            "http://[fd00::7]/x",
+            "https://192.0.2.1/x",
+            "--add-repo=http://10.1.2.4",
+        ]
+        .map(OsString::from);
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        let machine = RunsAs::Machine(Boot::Fast);
+        let guest = Proxies::of(variables.into_iter(), Network::User, &[], machine, &words);
+        let list = "localhost,10.0.0.0/8,.corp.example,fd00::/8,10.1.2.3,fd00::7,10.1.2.4,10.0.2.2";
+        assert_eq!(value(&guest, "no_proxy"), list);
+        assert_eq!(value(&guest, "NO_PROXY"), list);
     }
 
     #[test]

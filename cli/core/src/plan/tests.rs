@@ -48,12 +48,14 @@ pub(crate) fn host() -> HostFacts {
     HostFacts {
         environment: Vec::new(),
         cpus: 4,
+        memory_mib: Some(16 << 10),
         no_terminal: Some("needs a terminal"),
         ssh_keys: None,
+        memory: Default::default(),
     }
 }
 
-fn plan(change: impl FnOnce(&mut BuildRequest)) -> Result<Plan, PlanError> {
+pub(crate) fn plan(change: impl FnOnce(&mut BuildRequest)) -> Result<Plan, PlanError> {
     plan_in("/nowhere/small".into(), change)
 }
 
@@ -99,21 +101,47 @@ fn a_shell_needs_a_terminal() {
 }
 
 #[test]
-fn options_of_one_engine_ask_for_that_engine() {
-    let emulated = plan(|request| request.no_accel = true).unwrap();
-    assert_eq!(emulated.engine, EngineChoice::Qemu);
-    let error = plan(|request| {
+fn only_no_accel_asks_for_emulation() {
+    let engine = |change: fn(&mut BuildRequest)| plan(change).map(|plan| plan.engine);
+    assert_eq!(
+        engine(|request| request.no_accel = true).unwrap(),
+        EngineChoice::Qemu
+    );
+    for change in [
+        (|request| request.cpu_model = Some("host".into())) as fn(&mut BuildRequest),
+        |request| request.machine_type = Some("q35".into()),
+        |request| request.machine_type = Some("virt".into()),
+    ] {
+        assert_eq!(engine(change).unwrap(), EngineChoice::Auto);
+    }
+    let with_kvm = engine(|request| {
         request.engine = EngineChoice::Kvm;
         request.cpu_model = Some("max".into());
     });
+    assert_eq!(with_kvm.unwrap(), EngineChoice::Kvm);
+    let error = engine(|request| {
+        request.engine = EngineChoice::Kvm;
+        request.no_accel = true;
+    });
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("--engine kvm has no --cpu"), "{error}");
-    let error = plan(|request| {
+    assert!(error.contains("--engine kvm has no --no-accel"), "{error}");
+    let error = engine(|request| {
         request.engine = EngineChoice::Qemu;
         request.container = Some(Mode::Rootless);
     });
     let error = error.unwrap_err().to_string();
     assert!(error.starts_with("--engine qemu: "), "{error}");
+}
+
+#[test]
+fn memory_that_the_host_does_not_have_is_said_before_the_start() {
+    let notes = |mib| plan(|request| request.memory_mib = Some(mib)).map(|plan| plan.notes);
+    assert!(notes(8 << 10).unwrap().is_empty());
+    let more = notes(20 << 10).unwrap();
+    assert!(more[0].contains("this host has 16384 MiB"), "{more:?}");
+    // 6144 that were meant as MiB.
+    let error = notes(6144 << 10).unwrap_err().to_string();
+    assert!(error.starts_with("--box-memory: "), "{error}");
 }
 
 /// Every field is there: programs that read the plan see all of it.

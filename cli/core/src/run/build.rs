@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use boxbuild_boxes::store::ContainerImage;
 use boxbuild_engine::{Ended, Running, events};
 use boxbuild_host::error::IoError;
 use boxbuild_host::interrupt::Interrupt;
@@ -12,7 +13,9 @@ use boxbuild_protocol::paths::LOG_NAME;
 use super::error::BuildError;
 use super::monitor::{Limits, Monitor};
 use super::outcome::{Failure, Kept, Outcome, Reason, Run};
+use super::raise;
 use super::runner::Runner;
+use super::signs::Means;
 use super::supervise::{Attach, End, supervise};
 use crate::boot::Boot;
 use crate::failed_builds::{Failed, FailedBuilds};
@@ -53,7 +56,7 @@ pub fn run(
         return Err(BuildError::Replaced(path.to_owned()));
     }
     let ssh = plan.ssh.as_ref().map(Ssh::listen).transpose()?;
-    let _held = runner.hold(plan)?;
+    let _held = runner.hold(plan, &StopCheck::new(interrupt, None))?;
     let mut output = OutputDir::stage(folders.target(), &StopCheck::new(interrupt, None))?;
     let (sender, events) = events();
     progress.begin(Phase::Boot.name());
@@ -76,14 +79,23 @@ pub fn run(
     monitor.reach(Milestone::PowerOn);
     let attach = match plan.boot() {
         _ if !plan.debug => Attach::Never,
-        Some(Boot::Fast) | None => Attach::ToShell,
+        Some(Boot::Fast) => Attach::ToShell,
         Some(Boot::Compat) => Attach::AtOnce,
+        // The entry point of a published image says nothing of shells.
+        None => match plan.installed.info.container {
+            Some(ContainerImage::Registry { .. }) => Attach::AtOnce,
+            _ => Attach::ToShell,
+        },
     };
     let end = supervise(&mut monitor, running.as_mut(), &events, interrupt, attach);
     monitor.reach(Milestone::Ended);
     let peak_memory = running.peak_memory();
     let total = monitor.elapsed();
-    let reason = reason(end, &mut monitor, &runner, &output);
+    let reason = reason(end, &mut monitor, &runner, &output)
+        .map(|reason| lacking(reason, &monitor, plan, &output));
+    let raise = reason
+        .as_ref()
+        .and_then(|reason| raise::level(plan, runner.processor(), reason, monitor.is_silent()));
     let phases = monitor.phases();
     let came_up = monitor.came_up();
     let failure = reason.map(|reason| Failure {
@@ -94,6 +106,7 @@ pub fn run(
             runner: &runner,
             folders,
             attempt,
+            raised: raise.is_some(),
             interrupt,
         }
         .keep(&reason, running.as_ref(), &mut monitor, &output),
@@ -121,6 +134,7 @@ pub fn run(
         peak_memory,
         timeline,
         came_up,
+        raise,
     })
 }
 
@@ -183,12 +197,26 @@ fn reason(
         })
 }
 
+/// What the build lacked, if that is the reason behind `reason`.
+fn lacking(reason: Reason, monitor: &Monitor<'_>, plan: &Plan, output: &OutputDir<'_>) -> Reason {
+    let means = Means {
+        memory_mib: plan.memory_mib,
+        disk: plan.disk.bytes,
+        share: output.share(),
+        target: &plan.target_dir,
+        container: plan.runs_as.is_container(),
+    };
+    monitor.lack(&reason, means).map_or(reason, Reason::Lack)
+}
+
 /// What decides about keeping a build.
 struct Build<'a> {
     plan: &'a Plan,
     runner: &'a Runner<'a>,
     folders: &'a HeldFolders,
     attempt: Attempt,
+    /// Another attempt follows, on a newer processor.
+    raised: bool,
     interrupt: &'a Interrupt,
 }
 
@@ -205,6 +233,7 @@ impl Build<'_> {
         let plan = self.plan;
         let another_boot =
             self.attempt == Attempt::First && reason.is_of_the_boot(monitor.came_up());
+        let another_boot = another_boot || self.raised;
         // Without a line of kiwi's there is nothing to look at, and older builds are not worth less.
         if !plan.keep_failed || !reason.leaves_a_disk() || another_boot || !monitor.reached_kiwi() {
             return None;
@@ -213,7 +242,7 @@ impl Build<'_> {
             engine: self.runner.name(),
             folders: self.folders,
             reason: reason.to_string(),
-            exit_code: reason.exit_code(),
+            exit_code: reason.exit().number(),
             share: output.share_dir(),
             console: monitor.transcript(),
         };

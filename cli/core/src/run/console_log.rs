@@ -1,5 +1,8 @@
 //! What a guest writes to its console.
 
+use std::time::Instant;
+
+use super::kernel_trouble::KernelTrouble;
 use super::last_lines::LastLines;
 use crate::kiwi_log::Lines;
 
@@ -19,6 +22,7 @@ pub(super) struct ConsoleLog {
     last: LastLines,
     transcript: String,
     panic: Option<String>,
+    trouble: KernelTrouble,
 }
 
 impl ConsoleLog {
@@ -29,6 +33,7 @@ impl ConsoleLog {
             last: LastLines::new(LAST_LINES),
             transcript: String::new(),
             panic: None,
+            trouble: KernelTrouble::default(),
         }
     }
 
@@ -57,6 +62,7 @@ impl ConsoleLog {
             return;
         }
         self.panic = line.split_once(PANIC).map(|(_, what)| what.to_owned());
+        self.trouble.line(line, Instant::now());
         self.last.push(line);
     }
 
@@ -78,14 +84,22 @@ impl ConsoleLog {
         }
     }
 
-    /// What the kernel panicked with.
-    pub(super) fn panic(&self) -> Option<&str> {
-        self.panic.as_deref()
+    /// What the kernel panicked with: an oops before it, or its own words.
+    pub(super) fn panic(&self) -> Option<String> {
+        self.panic.as_deref().map(|panic| self.trouble.cause(panic))
     }
 
-    /// The last lines before a panic, or at all.
+    /// What the kernel says of a CPU that is stuck.
+    pub(super) fn lockup(&self) -> Option<String> {
+        self.trouble.lockup()
+    }
+
+    /// The first lines of the oops that ended in a panic; else the last lines before it, or at all.
     pub(super) fn last_lines(&self) -> Vec<String> {
-        self.last.to_vec()
+        match self.panic {
+            Some(_) if !self.trouble.oops().is_empty() => self.trouble.oops().to_vec(),
+            _ => self.last.to_vec(),
+        }
     }
 
     /// The end of everything, at most a mebibyte.
@@ -112,11 +126,34 @@ mod tests {
             log.push(b"RIP: 0010\n", |_| shown += 1);
         }
         log.finish(|_| unreachable!());
-        assert_eq!(log.panic(), Some("no init"));
+        assert_eq!(log.panic().as_deref(), Some("no init"));
         assert_eq!(log.last_lines()[0], "starting");
         assert_eq!(log.last_lines().len(), 2);
         assert_eq!(shown, 102);
         assert!(log.transcript().ends_with("RIP: 0010\n"));
+    }
+
+    /// Registers and call traces are printed twice between the two.
+    #[test]
+    fn an_oops_is_shown_and_not_the_registers_after_it() {
+        let mut log = ConsoleLog::new();
+        log.push(
+            b"[1.0] BUG: unable to handle page fault for address: ffff\n",
+            |_| {},
+        );
+        for _ in 0..100 {
+            log.push(b"[1.0] RAX: 0\n", |_| {});
+        }
+        log.push(
+            b"[1.0] Kernel panic - not syncing: Fatal exception\n",
+            |_| {},
+        );
+        assert!(
+            log.panic()
+                .unwrap()
+                .starts_with("BUG: unable to handle page fault")
+        );
+        assert!(log.last_lines()[0].contains("BUG: unable"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use boxbuild_boxes::box_lock::BoxLockError;
-use boxbuild_boxes::store::StoreError;
+use boxbuild_boxes::in_place::InPlaceError;
 use boxbuild_engine::StartError;
 use boxbuild_engine::podman::ContainerError;
 use boxbuild_firmware::cmdline::CmdlineError;
@@ -20,9 +20,9 @@ pub enum BuildError {
     /// The box's disk is in use.
     #[error(transparent)]
     BoxLock(#[from] BoxLockError),
-    /// The box cannot be used.
+    /// The box's disk cannot be written.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    InPlace(#[from] InPlaceError),
     /// The port that leads into the box cannot be taken.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -78,6 +78,7 @@ impl Classify for BuildError {
     fn class(&self) -> ErrorClass {
         match self {
             BuildError::OutputDir(error) => error.class(),
+            BuildError::InPlace(error) => error.class(),
             _ => ErrorClass::Host,
         }
     }

@@ -69,6 +69,7 @@ pub(super) fn machine(
         }),
         machine_type: plan.machine_type.clone(),
         cpu_model: plan.cpu_model.clone(),
+        cpu_level: plan.cpu_level,
     })
 }
 
@@ -121,12 +122,11 @@ pub(super) fn cmdline_processor(processor: Processor) -> cmdline::Processor {
 /// The box's disk, as this build uses it.
 fn root_disk(plan: &Plan) -> RootDisk {
     let installed = &plan.installed;
-    let image = installed.path(&installed.info.disk);
     if plan.disk.in_place {
-        return RootDisk::InPlace(image);
+        return RootDisk::InPlace(installed.written_disk());
     }
     RootDisk::Private {
-        image,
+        image: installed.disk(),
         kept: None,
         size: plan.disk.grown.then_some(plan.disk.bytes),
         scratch: scratch(installed.dir.parent().unwrap_or(&installed.dir)),
@@ -175,6 +175,9 @@ pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
             .as_ref()
             .map(|version| format!("kiwi_version=_{version}_")),
     );
+    if plan.debug {
+        items.push(String::from("kiwi-no-halt"));
+    }
     // A container gets its environment and its mounts from podman.
     if plan.runs_as.is_container() {
         return items;
@@ -189,9 +192,6 @@ pub(super) fn compat_items(plan: &Plan) -> Vec<String> {
     }));
     let proxies = plan.environment.iter();
     items.extend(proxies.map(|(name, value)| format!("{name}=_{}_", value.to_string_lossy())));
-    if plan.debug {
-        items.push(String::from("kiwi-no-halt"));
-    }
     items.extend(
         plan.host_paths
             .custom_mount()

@@ -2,20 +2,26 @@
 
 mod build;
 mod build_log;
+mod clock;
 mod console_log;
 mod error;
 mod initrd;
+mod kernel_trouble;
+mod lack;
 mod last_lines;
 mod machine;
 mod monitor;
 mod outcome;
+mod raise;
 mod runner;
 pub mod shell;
 mod shell_machine;
+mod signs;
 mod supervise;
 
 pub use build::{Attempt, run};
 pub use error::BuildError;
+pub use lack::Lack;
 pub use machine::guest_cmdline;
 pub use outcome::{Failure, Kept, Outcome, Reason, Run};
 pub use runner::Runner;

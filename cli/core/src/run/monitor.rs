@@ -9,8 +9,11 @@ use boxbuild_host::untrusted::Dir;
 use boxbuild_protocol::report::{GuestPhase, Report, Sshd};
 
 use super::build_log::BuildLog;
+use super::clock::Clock;
 use super::console_log::ConsoleLog;
+use super::lack::Lack;
 use super::outcome::Reason;
+use super::signs::{Means, Signs};
 use crate::kiwi_log::{Lines, Phase, Pulse, phase_of_log_line};
 use crate::output_dir::ResultCode;
 use crate::terminal::Session;
@@ -61,6 +64,9 @@ pub(super) struct Monitor<'a> {
     reports: GuestReports,
     recorder: Recorder,
     came_up: bool,
+    /// What the box may lack.
+    signs: Signs,
+    clock: Clock,
     /// The phase that failed, if the guest went on after it.
     failed: Option<Phase>,
     /// There is more of the log to read.
@@ -92,6 +98,8 @@ impl<'a> Monitor<'a> {
             reports: GuestReports::default(),
             recorder: Recorder::of_this_process(),
             came_up: false,
+            signs: Signs::default(),
+            clock: Clock::default(),
             failed: None,
             behind: false,
             ssh,
@@ -118,10 +126,11 @@ impl<'a> Monitor<'a> {
     pub(super) fn console(&mut self, bytes: &[u8]) {
         self.last_life = Instant::now();
         let mut bundles = false;
-        let progress = &mut self.progress;
+        let (progress, signs) = (&mut self.progress, &mut self.signs);
         self.console.push(bytes, |line| {
             // A guest without a control port bundles with another kiwi, whose log this is.
             bundles |= phase_of_log_line(line) == Some(Phase::Bundle);
+            signs.line(line);
             progress.line(line);
         });
         if bundles {
@@ -149,6 +158,7 @@ impl<'a> Monitor<'a> {
             Report::Phase(GuestPhase::Setup) => {
                 self.last_life = Instant::now();
                 self.came_up = true;
+                self.clock.follows();
             }
             Report::Phase(phase) => {
                 self.reports.has_phases = true;
@@ -177,6 +187,7 @@ impl<'a> Monitor<'a> {
                 self.reports.exit = Some(code);
             }
             Report::Sshd(sshd) => self.sshd(sshd),
+            Report::Exhausted(resource) => self.signs.report(resource),
         }
     }
 
@@ -269,11 +280,12 @@ impl<'a> Monitor<'a> {
     }
 
     fn log_line(&mut self, line: &str) {
+        self.signs.line(line);
         self.recorder.reach(Milestone::FirstLine);
         if let Some(phase) = phase_of_log_line(line) {
             self.enter(phase);
         }
-        self.progress.line(line);
+        self.progress.log_line(line);
         if line.starts_with("[ INFO") {
             let message = line.split_once(" | ").map_or(line, |(_, message)| message);
             self.progress.detail(message);
@@ -332,6 +344,26 @@ impl<'a> Monitor<'a> {
         over(self.limits.total, self.started)
             .map(Reason::Timeout)
             .or_else(|| over(self.limits.idle, self.last_life).map(Reason::Hung))
+            .or_else(|| self.console.lockup().map(Reason::Lockup))
+    }
+
+    /// The time that the guest is to be told, if it is: its clock does not follow the host's.
+    pub(super) fn time_to_tell(&mut self) -> Option<Duration> {
+        self.clock.time_to_tell()
+    }
+
+    /// Whether the guest has not said a word.
+    pub(super) fn is_silent(&self) -> bool {
+        !self.came_up
+            && !self.reports.has_phases
+            && self.reports.unfit.is_none()
+            && self.log.is_empty()
+            && self.console.transcript().is_empty()
+    }
+
+    /// What the box lacked, if that is behind `reason`.
+    pub(super) fn lack(&self, reason: &Reason, means: Means<'_>) -> Option<Lack> {
+        self.signs.explain(reason, means)
     }
 
     /// Takes what came last.
@@ -351,7 +383,7 @@ impl<'a> Monitor<'a> {
             return Some(Reason::Unfit(reason.clone()));
         }
         if let Some(panic) = self.console.panic() {
-            return Some(Reason::Panic(panic.to_owned()));
+            return Some(Reason::Panic(panic));
         }
         let broke_off = self.reports.has_phases && !self.reports.done;
         match (ended, code) {
@@ -394,7 +426,9 @@ impl<'a> Monitor<'a> {
     pub(super) fn last_lines(&self, reason: &Reason) -> Vec<String> {
         match reason {
             Reason::Interrupted => Vec::new(),
-            Reason::Kiwi(_) if !self.log.is_empty() => self.log.errors_or_last_lines(),
+            Reason::Kiwi(_) | Reason::Lack(_) if !self.log.is_empty() => {
+                self.log.errors_or_last_lines()
+            }
             Reason::Timeout(_) if !self.log.is_empty() => self.log.last_lines(),
             _ => self.console.last_lines(),
         }

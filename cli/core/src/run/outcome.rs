@@ -4,9 +4,12 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::lack::Lack;
 use crate::kiwi_log::Phase;
 use crate::output_dir::ResultFile;
 use crate::timeline::Timeline;
+use boxbuild_engine::CpuLevel;
+use boxbuild_host::exit::Exit;
 use boxbuild_host::stop::Stopped;
 use boxbuild_host::units::seconds;
 
@@ -27,6 +30,8 @@ pub struct Run {
     pub timeline: Timeline,
     /// The box came up: what fails then is the build.
     pub came_up: bool,
+    /// The level of the emulated processor with which another attempt may succeed.
+    pub raise: Option<CpuLevel>,
 }
 
 impl Run {
@@ -100,6 +105,10 @@ pub enum Reason {
     Container(String),
     /// `result.code` cannot be read.
     UnreadableCode(String),
+    /// A CPU of the guest does not leave its kernel.
+    Lockup(String),
+    /// Memory or space on a disk.
+    Lack(Lack),
 }
 
 impl std::fmt::Display for Reason {
@@ -138,6 +147,8 @@ impl std::fmt::Display for Reason {
             Reason::UnreadableCode(why) => {
                 write!(f, "the box left a result.code that cannot be read: {why}")
             }
+            Reason::Lockup(line) => write!(f, "the box's kernel is stuck: {line}"),
+            Reason::Lack(lack) => lack.fmt(f),
         }
     }
 }
@@ -158,6 +169,8 @@ impl Reason {
             Reason::Engine(_) => "engine",
             Reason::Container(_) => "container",
             Reason::UnreadableCode(_) => "unreadable-code",
+            Reason::Lockup(_) => "lockup",
+            Reason::Lack(lack) => lack.word(),
         }
     }
 
@@ -180,6 +193,7 @@ impl Reason {
                 | Reason::Reset
                 | Reason::TripleFault(_)
                 | Reason::Hung(_)
+                | Reason::Lockup(_)
         );
         of_the_box && !came_up
     }
@@ -198,13 +212,36 @@ impl Reason {
         )
     }
 
-    /// The exit code of boxbuild (see `--help`).
-    pub fn exit_code(&self) -> u8 {
+    /// The exit code of boxbuild.
+    pub fn exit(&self) -> Exit {
         match self {
-            Reason::Engine(_) | Reason::Container(_) => 3,
-            Reason::Timeout(_) => 124,
-            Reason::Interrupted => 130,
-            _ => 1,
+            Reason::Engine(_) | Reason::Container(_) => Exit::Host,
+            Reason::Lack(lack) if lack.is_of_the_host() => Exit::Host,
+            Reason::Hung(_) | Reason::Timeout(_) => Exit::Timeout,
+            Reason::Interrupted => Exit::Interrupted,
+            Reason::Kiwi(_)
+            | Reason::Unfit(_)
+            | Reason::EarlyPowerOff
+            | Reason::Panic(_)
+            | Reason::Reset
+            | Reason::TripleFault(_)
+            | Reason::UnreadableCode(_)
+            | Reason::Lockup(_)
+            | Reason::Lack(_) => Exit::BuildFailed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Case E15: an idle build ended with 1, one that took too long with 124.
+    #[test]
+    fn both_limits_of_time_have_one_exit_code() {
+        let time = Duration::from_secs(1);
+        assert_eq!(Reason::Timeout(time).exit(), Exit::Timeout);
+        assert_eq!(Reason::Hung(time).exit(), Exit::Timeout);
+        assert_eq!(Reason::Kiwi(1).exit(), Exit::BuildFailed);
     }
 }

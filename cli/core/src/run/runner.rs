@@ -3,10 +3,12 @@
 use std::net::TcpListener;
 
 use boxbuild_boxes::box_lock::{BoxLock, DiskAccess};
+use boxbuild_boxes::in_place;
 use boxbuild_boxes::store::ContainerImage;
 use boxbuild_engine::podman::{self, Container, Podman};
-use boxbuild_engine::{ContainerJob, Engine, Job, MachineJob};
+use boxbuild_engine::{ContainerJob, Engine, Job, MachineJob, Processor};
 use boxbuild_firmware::cmdline;
+use boxbuild_host::stop::StopCheck;
 
 use super::error::BuildError;
 use super::machine::{compat_items, machine};
@@ -32,14 +34,24 @@ impl<'a> Runner<'a> {
         }
     }
 
+    /// The processor of a machine.
+    pub(super) fn processor(&self) -> Option<Processor> {
+        match self {
+            Runner::Machine(engine) => Some(engine.processor()),
+            Runner::Container(_) => None,
+        }
+    }
+
     /// Takes what this build needs of the box for itself.
-    pub(super) fn hold(&self, plan: &Plan) -> Result<Option<BoxLock>, BuildError> {
+    pub(super) fn hold(
+        &self,
+        plan: &Plan,
+        stop: &StopCheck,
+    ) -> Result<Option<BoxLock>, BuildError> {
         match self {
             Runner::Container(_) => Ok(None),
             Runner::Machine(_) if plan.disk.in_place => {
-                let held = BoxLock::take(&plan.installed, DiskAccess::Write)?;
-                plan.installed.mark_changed()?;
-                Ok(Some(held))
+                Ok(Some(in_place::begin(&plan.installed, stop)?))
             }
             Runner::Machine(_) => Ok(Some(BoxLock::take(&plan.installed, DiskAccess::Read)?)),
         }
@@ -101,5 +113,6 @@ fn container(plan: &Plan, output: &OutputDir<'_>) -> Result<Container, BuildErro
         mounts: plan.host_paths.mounts(),
         network: plan.network,
         devices: plan.image_types.may_need_loop_devices(),
+        shell: plan.debug,
     })
 }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use boxbuild_boxes::store::InstalledBox;
-use boxbuild_engine::{Machine, MountTag, Processor, RootDisk, Share, StartError};
+use boxbuild_engine::{CpuLevel, Machine, MountTag, Processor, RootDisk, Share, StartError};
 use boxbuild_firmware::cmdline::{self, Crypto, FastCmdline};
 use boxbuild_firmware::guest::FastBoot;
 use boxbuild_protocol::boot_options::{BootOptions, KeepDisk, Shell};
@@ -58,7 +58,7 @@ pub(super) fn machine(
         initrd,
         cmdline,
         disk: RootDisk::Private {
-            image: installed.path(&info.disk),
+            image: record.disk_of(installed),
             kept: Some(folder.to_owned()),
             size: None,
             scratch: folder.to_owned(),
@@ -71,6 +71,11 @@ pub(super) fn machine(
         forward: None,
         machine_type: None,
         cpu_model: None,
+        cpu_level: record
+            .cpu_level
+            .as_deref()
+            .and_then(CpuLevel::from_name)
+            .unwrap_or_default(),
     })
 }
 

@@ -133,6 +133,11 @@ impl Supervisor<'_, '_> {
             self.note(&text);
         }
         self.monitor.look();
+        if let Some(time) = self.monitor.time_to_tell()
+            && let Some(console) = self.running.console()
+        {
+            console.tell_time(time);
+        }
         self.monitor.sample(|| self.running.usage());
         if self.stopping.is_some() {
             // The user does not wait any longer.

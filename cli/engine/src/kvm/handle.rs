@@ -15,7 +15,7 @@ use boxbuild_vmm::virtio::console::Port;
 use super::shared::Shared;
 use super::wire::{self, Wish};
 use crate::channel::EventGate;
-use crate::handle::{Console, Running, Usage, size_line};
+use crate::handle::{Console, Running, Usage, size_line, time_line};
 use crate::usage;
 
 /// Time to write the map of a disk's changes: 4 KiB for each 128 MiB of it.
@@ -131,6 +131,10 @@ impl Console for Ports {
     fn resize(&self, columns: u16, rows: u16) {
         self.0
             .input(Port::Control, size_line(columns, rows).as_bytes());
+    }
+
+    fn tell_time(&self, time: Duration) {
+        self.0.input(Port::Control, time_line(time).as_bytes());
     }
 }
 

@@ -12,42 +12,89 @@ use crate::unusable::Unusable;
 /// The device node of KVM.
 const DEVICE: &str = "/dev/kvm";
 
+/// The group whose members may use it, where udev is set up as usual.
+const GROUP: &str = "kvm";
+
 /// Why there is no KVM, and what would help.
 pub(super) fn unusable(error: &smoke::Unusable) -> Unusable {
-    let smoke::Unusable::Kvm(KvmError::Open(source)) = error else {
-        return Unusable(chain(error));
-    };
-    Unusable(match source.kind() {
-        io::ErrorKind::NotFound => String::from(
-            "there is no /dev/kvm: switch virtualization on in the firmware of this host (Intel \
-             VT-x, AMD-V) or, if it is a virtual machine itself, nested virtualization \
-             on its host, and load the module: sudo modprobe kvm_intel (or kvm_amd)",
-        ),
-        io::ErrorKind::PermissionDenied => match device_group() {
-            Some(group) => format!(
-                "no permission to use /dev/kvm, which belongs to the group {group}: \
-                 sudo usermod -aG {group} \"$USER\", then log in again"
+    Unusable(match error {
+        smoke::Unusable::Kvm(KvmError::Open(source)) => match source.kind() {
+            io::ErrorKind::NotFound => String::from(
+                "there is no /dev/kvm: switch virtualization on in the firmware of this host (Intel \
+                 VT-x, AMD-V) or, if it is a virtual machine itself, nested virtualization \
+                 on its host, and load the module: sudo modprobe kvm_intel (or kvm_amd). In a \
+                 container, pass the device on: --device /dev/kvm",
             ),
-            None => {
-                String::from("no permission to use /dev/kvm: ask for read and write access to it")
-            }
+            io::ErrorKind::PermissionDenied => denied(device_group().as_ref()),
+            _ => format!(
+                "{}: load the module again (sudo modprobe kvm_intel or kvm_amd), and look at what \
+                 'sudo dmesg' says of kvm",
+                chain(error)
+            ),
         },
-        _ => chain(error),
+        smoke::Unusable::Fails { .. } | smoke::Unusable::Wrong(_) => format!(
+            "{}: if this host is a virtual machine itself, ask for another kind of it, with nested \
+             virtualization by its processor",
+            chain(error)
+        ),
+        _ => format!(
+            "{}: update the kernel of this host, or free memory if it has none left",
+            chain(error)
+        ),
     })
 }
 
-/// The group that /dev/kvm belongs to, if membership would help.
-fn device_group() -> Option<String> {
+/// The group of /dev/kvm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct DeviceGroup {
+    gid: u32,
+    /// Its name on this host, or in this container.
+    name: Option<String>,
+    /// Its members may read and write.
+    may_use: bool,
+}
+
+/// Why there is no permission, and what would help. Only a group named kvm is for this purpose: in a
+/// container, the number of the host's group may be that of any other.
+fn denied(group: Option<&DeviceGroup>) -> String {
+    let problem = "no permission to use /dev/kvm";
+    match group {
+        Some(DeviceGroup {
+            name: Some(name),
+            may_use: true,
+            ..
+        }) if name == GROUP => format!(
+            "{problem}, which belongs to the group {GROUP}: sudo usermod -aG {GROUP} \"$USER\", then \
+             log in again (a session has the groups of its beginning)"
+        ),
+        Some(group) => format!(
+            "{problem}, which does not belong to the group {GROUP}, but to {}: on a host, set it right \
+             with 'sudo chgrp {GROUP} /dev/kvm && sudo chmod g+rw /dev/kvm'; a container needs that \
+             group (podman run --group-add keep-groups, docker run --group-add {})",
+            match &group.name {
+                Some(name) => format!("{name} ({})", group.gid),
+                None => group.gid.to_string(),
+            },
+            group.gid
+        ),
+        None => format!("{problem}: ask for read and write access to it"),
+    }
+}
+
+/// The group that /dev/kvm belongs to.
+fn device_group() -> Option<DeviceGroup> {
     const GROUP_READ_WRITE: u32 = 0o060;
     let metadata = fs::metadata(DEVICE).ok()?;
-    if !metadata.file_type().is_char_device()
-        || metadata.mode() & GROUP_READ_WRITE != GROUP_READ_WRITE
-        || metadata.gid() == 0
-    {
+    if !metadata.file_type().is_char_device() {
         return None;
     }
-    let group = nix::unistd::Group::from_gid(nix::unistd::Gid::from_raw(metadata.gid()));
-    Some(group.ok()??.name)
+    let gid = metadata.gid();
+    let known = nix::unistd::Group::from_gid(nix::unistd::Gid::from_raw(gid));
+    Some(DeviceGroup {
+        gid,
+        name: known.ok().flatten().map(|group| group.name),
+        may_use: metadata.mode() & GROUP_READ_WRITE == GROUP_READ_WRITE,
+    })
 }
 
 /// An error with its causes on one line.
@@ -75,5 +122,39 @@ mod tests {
             smoke::Unusable::Kvm(KvmError::Open(io::Error::from_raw_os_error(libc::ENOENT)));
         let Unusable(text) = unusable(&missing);
         assert!(text.contains("modprobe"), "{text}");
+    }
+
+    /// Case E6: in a container, where the number of the host's group kvm was that of ssl-cert, the
+    /// advice was to join ssl-cert.
+    #[test]
+    fn only_the_group_kvm_is_advised() {
+        let group = |name: Option<&str>, may_use| DeviceGroup {
+            gid: 108,
+            name: name.map(str::to_owned),
+            may_use,
+        };
+        let text = denied(Some(&group(Some("kvm"), true)));
+        assert!(text.contains("usermod -aG kvm"), "{text}");
+        for other in [
+            group(Some("ssl-cert"), true),
+            group(Some("root"), true),
+            group(None, true),
+            group(Some("kvm"), false),
+        ] {
+            let text = denied(Some(&other));
+            assert!(!text.contains("usermod"), "{text}");
+            assert!(text.contains("--group-add 108"), "{text}");
+        }
+        assert!(denied(None).contains("ask for"));
+    }
+
+    #[test]
+    fn every_failure_has_advice() {
+        let wrong = smoke::Unusable::Wrong(vec![1]);
+        let Unusable(text) = unusable(&wrong);
+        assert!(text.contains("nested virtualization"), "{text}");
+        let busy = smoke::Unusable::Kvm(KvmError::Open(io::Error::from_raw_os_error(libc::EBUSY)));
+        let Unusable(text) = unusable(&busy);
+        assert!(text.contains("dmesg"), "{text}");
     }
 }

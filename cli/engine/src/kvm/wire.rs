@@ -199,6 +199,8 @@ pub(super) fn cut(mut text: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use boxbuild_vmm::net::{HostName, Resolver};
+
     use super::*;
 
     #[test]
@@ -215,9 +217,19 @@ mod tests {
         let bytes = message(&Wish::WriteMap).unwrap();
         let decoded = ToMachine::decode(&bytes).unwrap();
         assert!(matches!(decoded, ToMachine::Wish(Wish::WriteMap)));
+        // An address of one link goes with the number of its interface.
         let host = HostNetwork {
-            name_servers: vec!["2001:db8::1".parse().unwrap()],
+            resolver: Resolver {
+                servers: vec!["[fe80::1%7]:53".parse().unwrap()],
+                search: vec![String::from("corp.example")],
+                ..Resolver::default()
+            },
+            hosts: vec![HostName {
+                name: String::from("mirror"),
+                ip: "10.1.2.3".parse().unwrap(),
+            }],
             ipv6: true,
+            ..HostNetwork::default()
         };
         let bytes = message(&Wish::HostNetwork(host.clone())).unwrap();
         let decoded = ToMachine::decode(&bytes).unwrap();

@@ -63,6 +63,11 @@ impl Caller {
         self.sudo.is_some()
     }
 
+    /// The program sudo, if it is needed.
+    pub(super) fn sudo(&self) -> Option<PathBuf> {
+        self.sudo.clone()
+    }
+
     /// A command as the user would type it.
     pub(super) fn in_words(&self, command: &str) -> String {
         format!("{}{command}", if self.uses_sudo() { "sudo " } else { "" })

@@ -31,6 +31,8 @@ pub struct Container {
     pub network: Network,
     /// The host's /dev is visible: loop devices and their partitions.
     pub devices: bool,
+    /// The container stays after the build, for a shell.
+    pub shell: bool,
 }
 
 /// A file or folder of the host that a container sees under the path that it has there.

@@ -45,6 +45,7 @@ pub(super) fn make(
                     environment: environment.clone(),
                     name: name.to_owned(),
                     owner,
+                    shell: container.shell,
                 };
                 for (name, content) in build.files() {
                     fs::write(inside.join(name), content)?;

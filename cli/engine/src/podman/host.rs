@@ -82,7 +82,7 @@ impl Host {
             Some(Ok(major)) if major >= OLDEST => {}
             _ => {
                 return Err(Unusable(format!(
-                    "{} is too old (version {}; {OLDEST}.0 or newer is needed)",
+                    "{} is too old (version {}; {OLDEST}.0 or newer is needed): install a newer one",
                     program.display(),
                     info.version.version
                 )));

@@ -18,6 +18,7 @@ mod process;
 mod program;
 mod reaper;
 mod runner;
+mod shell;
 
 pub use container::{Container, Guest, Mode, Mount, check_place};
 pub use error::ContainerError;

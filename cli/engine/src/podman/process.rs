@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 
 use super::output::last_line;
 use super::reaper::ContainerReaper;
+use super::shell::Shell;
 use crate::channel::{EventGate, EventSender};
 use crate::event::{Ended, Event};
 use crate::handle::{Console, Running};
@@ -47,6 +48,8 @@ pub(super) struct Child {
     follower: Option<JoinHandle<()>>,
     /// `None` once the channel of events is abandoned.
     gate: Option<EventGate>,
+    /// The shell that the user gets.
+    shell: Mutex<Option<Shell>>,
     /// KIWI's package cache, held for this build.
     _cache: Option<Flock<File>>,
 }
@@ -67,6 +70,7 @@ impl Child {
         reaper: ContainerReaper,
         cache: Option<Flock<File>>,
         published: bool,
+        shell: Option<Shell>,
         events: EventSender,
     ) -> io::Result<Child> {
         command
@@ -116,6 +120,7 @@ impl Child {
             shared,
             follower: Some(follower),
             gate: Some(gate),
+            shell: Mutex::new(shell),
             _cache: cache,
         })
     }
@@ -134,7 +139,8 @@ impl Running for Child {
     }
 
     fn console(&self) -> Option<Arc<dyn Console>> {
-        None
+        let shell = lock(&self.shell).take()?;
+        shell.open(self.shared.events.clone()).ok()
     }
 
     fn keep_disk(&self, _folder: &Path) -> io::Result<Option<u64>> {

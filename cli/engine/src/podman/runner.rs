@@ -18,6 +18,7 @@ use super::image::{self, Image};
 use super::process::Child;
 use super::program::Program;
 use super::reaper::ContainerReaper;
+use super::shell::Shell;
 use super::{argv, loops};
 use crate::channel::EventSender;
 use crate::handle::Running;
@@ -119,7 +120,10 @@ impl Podman {
             .program
             .caller
             .command(&self.program.host.program, arguments);
-        let child = Child::spawn(command, reaper, held, published, events)
+        let shell = container
+            .shell
+            .then(|| Shell::new(&self.program.caller, &self.program.host, &name));
+        let child = Child::spawn(command, reaper, held, published, shell, events)
             .map_err(io_error("start podman"))?;
         Ok(Box::new(child))
     }

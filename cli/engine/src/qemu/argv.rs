@@ -11,7 +11,7 @@ use boxbuild_protocol::ports;
 use boxbuild_vmm::net::GUEST_MAC;
 use serde_json::json;
 
-use crate::Machine;
+use crate::{CpuLevel, Machine};
 use boxbuild_host::arch::Arch;
 use boxbuild_host::secret;
 
@@ -51,9 +51,15 @@ struct Platform {
 /// What the translator would only lose time with: saving and restoring wide vector registers
 /// at each switch of tasks, switching the access rights of the kernel at each copy from user
 /// space, and tables that it does not have (docs/qemu-engine.md has the figures).
-/// cmpxchg16b makes some kernels fault under TCG. What is left is x86-64-v1.
-const CPU_X86_64: &str = "max,-cx16,-la57,-avx,-avx2,-xsave,-xsaveopt,-xsavec,-xsaves,\
+/// What is left is x86-64-v2.
+const CPU_X86_64: &str = "max,-la57,-avx,-avx2,-xsave,-xsaveopt,-xsavec,-xsaves,\
                           -erms,-fsrm,-smap,-smep,-umip,-pku,-pcid,-invpcid";
+
+/// The same with the wide registers of x86-64-v3.
+const CPU_X86_64_V3: &str = "max,-la57,-erms,-fsrm,-smap,-smep,-umip,-pku,-pcid,-invpcid";
+
+/// cmpxchg16b makes some kernels fault under TCG. What is left is x86-64-v1.
+const WITHOUT_CX16: &str = ",-cx16";
 
 /// What the translator emulates for virtual machines in the guest. VMX it does not have.
 const NESTED_X86_64: &str = ",-svm";
@@ -88,8 +94,15 @@ fn platform(arch: Arch) -> Platform {
 /// The CPU model that the guest gets unless the user names one.
 fn processor(machine: &Machine, platform: &Platform) -> OsString {
     let mut model = String::from(platform.cpu);
-    if machine.arch == Arch::X86_64 && !machine.nested {
-        model += NESTED_X86_64;
+    if machine.arch == Arch::X86_64 {
+        model = match machine.cpu_level {
+            CpuLevel::V1 => model + WITHOUT_CX16,
+            CpuLevel::V2 => model,
+            CpuLevel::V3 | CpuLevel::V4 => String::from(CPU_X86_64_V3),
+        };
+        if !machine.nested {
+            model += NESTED_X86_64;
+        }
     }
     model.into()
 }
@@ -316,6 +329,7 @@ mod tests {
             forward: None,
             machine_type: None,
             cpu_model: None,
+            cpu_level: CpuLevel::V1,
         }
     }
 
@@ -439,6 +453,25 @@ mod tests {
             let words = words(&machine);
             assert_eq!(words.iter().any(|word| word.contains("-svm")), withheld);
         }
+    }
+
+    /// EL 9 and Leap 16 need the first, EL 10 the second; the flags are those of the psABI.
+    #[test]
+    fn a_box_gets_the_level_that_it_needs() {
+        let model = |level| {
+            let mut machine = machine(Arch::X86_64);
+            machine.cpu_level = level;
+            let words = words(&machine);
+            let at = words.iter().position(|word| word == "-cpu").unwrap();
+            words[at + 1].clone()
+        };
+        let lacks = |level, flag: &str| model(level).split(',').any(|word| word == flag);
+        assert!(lacks(CpuLevel::V1, "-cx16") && lacks(CpuLevel::V1, "-avx"));
+        assert!(!lacks(CpuLevel::V2, "-cx16") && lacks(CpuLevel::V2, "-avx2"));
+        for flag in ["-cx16", "-avx", "-avx2", "-xsave"] {
+            assert!(!lacks(CpuLevel::V3, flag), "{flag}");
+        }
+        assert!(lacks(CpuLevel::V3, "-svm"));
     }
 
     #[test]

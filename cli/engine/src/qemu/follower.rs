@@ -236,6 +236,10 @@ impl Follower {
             Some(Shutdown::Reset) if status.success() => Ended::Reset,
             _ => {
                 let how = match status.signal() {
+                    Some(libc::SIGKILL) => String::from(
+                        "QEMU was killed by signal 9 (by hand, or because the memory of this host, or of a \
+                         control group, is full)",
+                    ),
                     Some(signal) => format!("QEMU was killed by signal {signal}"),
                     None => format!("QEMU ended with {status}"),
                 };

@@ -25,7 +25,7 @@ use super::overlay;
 use super::shared::{Shared, Streams};
 use super::shares::ShareProcess;
 use crate::channel::{EventGate, EventSender};
-use crate::handle::{Console, Moved, Running, Usage, size_line};
+use crate::handle::{Console, Moved, Running, Usage, size_line, time_line};
 use crate::usage;
 
 /// What QEMU works with.
@@ -207,6 +207,10 @@ impl Console for Ports {
 
     fn resize(&self, columns: u16, rows: u16) {
         say(&self.control, size_line(columns, rows).as_bytes());
+    }
+
+    fn tell_time(&self, time: Duration) {
+        say(&self.control, time_line(time).as_bytes());
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn probe(arch: Arch) -> Result<(), Unusable> {
     let said = String::from_utf8_lossy(&output.stdout);
     match major_version(&said) {
         Some(version) if version < OLDEST => Err(Unusable(format!(
-            "{} is too old (version {version}; {OLDEST} or newer is needed)",
+            "{} is too old (version {version}; {OLDEST} or newer is needed): install a newer one",
             program.display()
         ))),
         Some(_) => Ok(()),

@@ -126,7 +126,12 @@ impl Dir {
     /// # Errors
     /// Fails if the disk does.
     pub fn sync(&self) -> io::Result<()> {
-        Ok(rustix::fs::fsync(&self.fd)?)
+        match rustix::fs::fsync(&self.fd) {
+            // File systems that have no such thing for folders (CIFS before Linux 5.18, some FUSE
+            // servers); for files they have.
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            result => Ok(result?),
+        }
     }
 
     /// What `name` stands for; a link is not followed.
@@ -176,7 +181,10 @@ impl Dir {
     }
 
     /// Removes the empty folder `name`.
-    pub(super) fn remove_folder(&self, name: &OsStr) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Fails if it is not empty, or cannot be removed.
+    pub fn remove_folder(&self, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(
             &self.fd,
             component(name)?,

@@ -41,13 +41,10 @@ pub(crate) fn put_together(
     let mut out = BufWriter::with_capacity(1 << 20, parent.file()?);
     let mut kernel = job.kernel.then(|| parent.file()).transpose()?;
     let mut initrd = job.initrd.then(|| parent.file()).transpose()?;
+    let files = boot_files::find(&tree);
     let found = [
-        kernel
-            .as_ref()
-            .and_then(|_| boot_files::newest_kernel(&tree)),
-        initrd
-            .as_ref()
-            .and_then(|_| boot_files::newest_initrd(&tree)),
+        kernel.as_ref().and(files.kernel),
+        initrd.as_ref().and(files.initrd),
     ];
     let facts = TreeFacts {
         kernel: found[0].is_some(),

@@ -1,7 +1,6 @@
 //! Admission: how many builds this host has room for at once.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use boxbuild_host::memory::HostMemory;
 
 /// Memory that stays free for everything else, in bytes.
 const RESERVE: u64 = 1 << 30;
@@ -40,7 +39,7 @@ impl Capacity {
     pub(super) fn of_host() -> Capacity {
         Capacity {
             cpus: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            memory: free_memory(Path::new("/proc"), Path::new("/sys/fs/cgroup")),
+            memory: HostMemory::now().available,
         }
     }
 
@@ -117,50 +116,6 @@ pub(super) fn needed(memory: u64) -> u64 {
     if memory == 0 { 0 } else { memory + OVERHEAD }
 }
 
-/// Returns the free memory in bytes: the host's (proc_meminfo(5)), or what a control group of this
-/// process leaves of it (Documentation/admin-guide/cgroup-v2.rst, "Memory"), whichever is less.
-#[expect(clippy::disallowed_methods, reason = "of the kernel")]
-fn free_memory(proc: &Path, groups: &Path) -> Option<u64> {
-    let info = fs::read_to_string(proc.join("meminfo")).ok()?;
-    let available = info
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?
-        .trim()
-        .strip_suffix("kB")?
-        .trim()
-        .parse::<u64>()
-        .ok()?
-        << 10;
-    let own = fs::read_to_string(proc.join("self/cgroup")).unwrap_or_default();
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
-    let mut least = available;
-    let mut group: PathBuf = groups.join(own.unwrap_or_default());
-    while group.starts_with(groups) {
-        let number = |name: &str| {
-            let text = fs::read_to_string(group.join(name)).ok()?;
-            text.trim().parse::<u64>().ok()
-        };
-        // A group without a limit has `max`, which is not a number.
-        if let (Some(limit), Some(current)) = (number("memory.max"), number("memory.current")) {
-            // Its page cache can be dropped.
-            let files = fs::read_to_string(group.join("memory.stat"))
-                .ok()
-                .and_then(|stat| {
-                    stat.lines()
-                        .find_map(|line| line.strip_prefix("inactive_file "))?
-                        .parse::<u64>()
-                        .ok()
-                })
-                .unwrap_or(0);
-            least = least.min(limit.saturating_sub(current.saturating_sub(files)));
-        }
-        if !group.pop() {
-            break;
-        }
-    }
-    Some(least)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,35 +167,5 @@ mod tests {
             memory: None,
         };
         assert_eq!(unknown.limits(None, &[GIB; 9]).at_once(&[GIB; 9]), 4);
-    }
-
-    #[test]
-    fn control_groups_count() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        write(
-            "proc/meminfo",
-            "MemTotal: 9 kB\nMemAvailable:    8388608 kB\n",
-        );
-        write("proc/self/cgroup", "0::/a/b\n");
-        write("cg/a/b/memory.max", "max\n");
-        write("cg/a/b/memory.current", "1\n");
-        let free = || free_memory(&dir.path().join("proc"), &dir.path().join("cg"));
-        assert_eq!(free(), Some(8 * GIB));
-        write("cg/a/memory.max", &format!("{}\n", 3 * GIB));
-        write("cg/a/memory.current", &format!("{}\n", 2 * GIB));
-        write(
-            "cg/a/memory.stat",
-            &format!("file 1\ninactive_file {GIB}\n"),
-        );
-        assert_eq!(free(), Some(2 * GIB));
-        assert_eq!(
-            free_memory(Path::new("/nowhere"), Path::new("/nowhere")),
-            None
-        );
     }
 }

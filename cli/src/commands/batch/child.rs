@@ -183,7 +183,7 @@ impl RunningBuild {
             // It was stopped before it could handle the signal.
             (None, Some(libc::SIGINT)) if self.stopped => Verdict::Stopped,
             (Some(code), _) => {
-                Verdict::Failed(ExitCode::of_run(u8::try_from(code).unwrap_or(u8::MAX)))
+                Verdict::Failed(ExitCode::of_process(u8::try_from(code).unwrap_or(u8::MAX)))
             }
             (None, signal) => Verdict::Killed(signal.unwrap_or(0)),
         })

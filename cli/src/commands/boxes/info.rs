@@ -58,9 +58,10 @@ pub(super) fn describe(installed: &InstalledBox) -> String {
     );
     if let Some(changed) = installed.changed {
         text += &format!(
-            "changed      {}: builds with --no-snapshot have written into its disk, whose size \
-             and sha256 no longer hold\n",
-            date(changed)
+            "changed      since {}: builds with --no-snapshot have written into its disk, which size \
+             and sha256 do not hold for; 'boxbuild box reset {}' undoes that\n",
+            date(changed),
+            info.name
         );
     }
     for file in info.files() {

@@ -75,10 +75,7 @@ pub(super) fn list(store: &Store, json: bool) -> Result<String> {
             store.root().display()
         ));
     }
-    let catalog = Catalog::of_user()?;
-    if let Some(note) = catalog.note() {
-        print_line(&note);
-    }
+    let catalog = catalog()?;
     let published = Row::published(&catalog, &rows);
     rows.extend(published);
     if json {
@@ -89,6 +86,15 @@ pub(super) fn list(store: &Store, json: bool) -> Result<String> {
         });
     }
     Ok(rows.iter().map(Row::line).collect())
+}
+
+/// Returns the list of published boxes, after what there is to say about it.
+pub(super) fn catalog() -> Result<Catalog> {
+    let catalog = Catalog::of_user()?;
+    if let Some(note) = catalog.note() {
+        print_line(&note);
+    }
+    Ok(catalog)
 }
 
 impl Row {

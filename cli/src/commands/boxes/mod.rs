@@ -2,13 +2,15 @@
 
 mod info;
 mod list;
+mod list_boxes;
 mod verify;
 
+use boxbuild_boxes::in_place;
 use boxbuild_boxes::lock_file::Locked;
 use boxbuild_boxes::source::import::ImportedBox;
 use boxbuild_boxes::source::published::{self, Freshness, PullRequest};
 use boxbuild_boxes::source::{self, BoxSource, CreateOptions};
-use boxbuild_boxes::store::{IfExists, Store, StoreError};
+use boxbuild_boxes::store::{IfExists, InstalledBox, Store, StoreError};
 use boxbuild_host::arch::Arch;
 use boxbuild_host::reporter::Reporter;
 
@@ -26,9 +28,14 @@ pub(super) fn run(command: &BoxCommand) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Carries out `--list-boxes`.
+/// Carries out `--list-boxes`. Published boxes are known without a home folder.
 pub(super) fn run_list() -> Result<ExitCode> {
-    run(&BoxCommand::List { json: false })
+    let store = match Store::of_user() {
+        Err(StoreError::NoHome) => None,
+        store => Some(store?),
+    };
+    print_text(&list_boxes::list(&list::catalog()?, store.as_ref())?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Carries out a command, and returns the text for standard output.
@@ -54,6 +61,14 @@ fn carry_out(store: &Store, command: &BoxCommand) -> Result<String> {
                 .collect::<Result<Vec<_>, StoreError>>()?;
             Locked::update(lock_file, &boxes)?;
             Ok(format!("{}\n", lock_file.display()))
+        }
+        BoxCommand::Reset { names, arch } => {
+            // All of them are there, or none is touched.
+            let boxes = names
+                .iter()
+                .map(|name| store.get_for(name, *arch))
+                .collect::<Result<Vec<_>, StoreError>>()?;
+            boxes.iter().map(reset).collect()
         }
         BoxCommand::Prune { dry_run } => prune::boxes(*dry_run),
         BoxCommand::Create(args) => create(store, args),
@@ -85,6 +100,16 @@ fn pull(store: &Store, args: &PullArgs) -> Result<String> {
         text += &describe(&installed);
     }
     Ok(text)
+}
+
+/// `box reset`, for one box.
+fn reset(installed: &InstalledBox) -> Result<String> {
+    let name = &installed.info.name;
+    Ok(if in_place::reset(installed)? {
+        format!("{name}: as it was installed again\n")
+    } else {
+        format!("{name}: no build has written into its disk\n")
+    })
 }
 
 /// `box import`.

@@ -5,6 +5,7 @@ use std::fs::File;
 use boxbuild_boxes::store::{InstalledBox, Store};
 use boxbuild_host::digest::sha256;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_host::units::date;
 
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
 use crate::output::progress::Progress;
@@ -22,12 +23,19 @@ pub(super) fn verify(store: &Store, names: &[String]) -> Result<String> {
     let mut progress = Progress::new(false);
     let mut text = String::new();
     let mut bad = Vec::new();
+    let mut damaged = false;
     for name in &names {
         progress.begin(&format!("verify {name}"));
-        let problems = match store.get_for(name, None) {
+        let mut written_into = Vec::new();
+        let mut problems = match store.get_for(name, None) {
             Err(error) => vec![error.to_string()],
-            Ok(installed) => problems(&installed, &mut progress)?,
+            Ok(installed) => {
+                written_into.extend(written(&installed));
+                problems(&installed)?
+            }
         };
+        damaged |= !problems.is_empty();
+        problems.splice(0..0, written_into);
         progress.finish(problems.is_empty());
         if problems.is_empty() {
             text += &format!("{name}: good\n");
@@ -36,28 +44,32 @@ pub(super) fn verify(store: &Store, names: &[String]) -> Result<String> {
         }
     }
     if !bad.is_empty() {
-        let error = anyhow::anyhow!(
-            "{}\nfetch a published box again with 'boxbuild box pull --force NAME'; create or \
-             import others again",
-            bad.join("\n")
-        );
-        return Err(Failure::new(ExitCode::HOST, error));
+        let mut message = bad.join("\n");
+        if damaged {
+            message += "\nfetch a published box again with 'boxbuild box pull --force NAME'; create or \
+                        import others again";
+        }
+        return Err(Failure::new(ExitCode::HOST, anyhow::anyhow!(message)));
     }
     Ok(text)
 }
 
+/// What is wrong with a box into whose disk builds have written.
+fn written(installed: &InstalledBox) -> Option<String> {
+    let since = installed.changed?;
+    Some(format!(
+        "builds with --no-snapshot have written into its disk since {}, which no checksum covers: \
+         'boxbuild box reset {}' undoes that",
+        date(since),
+        installed.info.name
+    ))
+}
+
 /// Returns what is wrong with the files of a box.
 #[expect(clippy::disallowed_methods, reason = "files of the box store")]
-fn problems(installed: &InstalledBox, progress: &mut Progress) -> Result<Vec<String>> {
+fn problems(installed: &InstalledBox) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for file in installed.info.files() {
-        if installed.changed.is_some() && *file == installed.info.disk {
-            progress.note(&format!(
-                "{} is written in place (--no-snapshot) and has no checksum",
-                file.name
-            ));
-            continue;
-        }
         let path = installed.path(file);
         let (_, found) = File::open(&path)
             .and_then(|mut file| sha256(&mut file))

@@ -1,6 +1,6 @@
 //! The build: applies what the description brings for the box, and runs kiwi.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -28,6 +28,10 @@ const PROFILE: &str = "/etc/boxprofile";
 const PYTHON_DIR: &str = boxbuild_protocol::paths::RUN;
 /// First in the search path for kiwi's programs.
 const BIN_DIR: &str = "/run/boxbuild/bin";
+/// The option of `kiwi-ng system build` that goes on with the root tree of an earlier build.
+const ALLOW_EXISTING_ROOT: &str = "--allow-existing-root";
+/// A folder that fsck(8) wants at the top of a file system.
+const LOST_AND_FOUND: &str = "lost+found";
 /// Exit code of a command that was not found (POSIX, "Exit Status for Commands").
 const NOT_FOUND: i32 = 127;
 
@@ -38,6 +42,9 @@ pub(super) fn run(
     supervisor: &mut Supervisor,
     control: &mut Control,
 ) -> Result<i32, GuestError> {
+    if !job.args.iter().any(|word| word == ALLOW_EXISTING_ROOT) {
+        empty_target(supervisor, control)?;
+    }
     copy_boxroot(supervisor, control)?;
     // After boxroot/: it may bring the sshd or its configuration.
     if let Some(key) = &job.ssh_key {
@@ -114,6 +121,30 @@ fn copy_boxroot(supervisor: &mut Supervisor, control: &mut Control) -> Result<()
         0 => Ok(()),
         code => Err(GuestError::Failed(format!(
             "cannot copy boxroot/ of the description: cp ended with {code}"
+        ))),
+    }
+}
+
+/// Empties kiwi's target folder: a build that wrote into a disk that outlives its machine has left its
+/// root tree there, over which kiwi does not build.
+fn empty_target(supervisor: &mut Supervisor, control: &mut Control) -> Result<(), GuestError> {
+    let left: Vec<PathBuf> = match fs::read_dir(TARGET) {
+        Ok(entries) => entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.file_name() != Some(OsStr::new(LOST_AND_FOUND)))
+            .collect(),
+        Err(_) => return Ok(()),
+    };
+    if left.is_empty() {
+        return Ok(());
+    }
+    let mut command = command("rm", &environment::base());
+    command.arg("-rf").args(left);
+    match exit_code(supervisor.run(command, SpawnMode::NoSync, control), "rm") {
+        0 => Ok(()),
+        code => Err(GuestError::Failed(format!(
+            "cannot empty {TARGET} of an earlier build: rm ended with {code}"
         ))),
     }
 }

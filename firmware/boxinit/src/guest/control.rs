@@ -80,6 +80,11 @@ impl Control {
         }
     }
 
+    /// Whether reports reach the host.
+    pub(super) fn is_open(&self) -> bool {
+        self.port.is_some()
+    }
+
     /// A second handle of the port, for messages from the host.
     pub(super) fn incoming(&self) -> Option<File> {
         self.port.as_ref()?.try_clone().ok()

@@ -53,6 +53,11 @@ fn is_storage(device: &Path) -> bool {
 /// The first driver that a disk of this machine still lacks. Drivers probe their devices when they
 /// are loaded, so that waiting does not help.
 pub(super) fn missing_for_disks() -> Option<&'static str> {
+    // Every machine has both or one of them.
+    let buses = ["/sys/bus/pci", "/sys/bus/virtio"];
+    if !buses.iter().any(|bus| Path::new(bus).is_dir()) {
+        return Some("for PCI (CONFIG_PCI), nor virtio");
+    }
     let mut missing = None;
     for_each_unbound("/sys/bus/virtio/devices", |_, alias| {
         if device_type(alias) == Some(BLOCK) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use boxbuild_protocol::paths::{INITRD, INITRD_INIT};
+use boxinit::index_files::DEPENDENCIES;
 use boxinit::modules::{Index, is_compressed, module_name};
 use boxinit::signature::without_signature;
 use nix::errno::Errno;
@@ -13,6 +14,9 @@ use nix::kmod::{ModuleInitFlags, finit_module, init_module};
 
 /// `MODULE_INIT_COMPRESSED_FILE` (linux/module.h): the kernel decompresses the file, if it can.
 const COMPRESSED: u32 = 4;
+
+/// Where the folders of modules are, below a root.
+const FOLDERS: [&str; 2] = ["lib/modules", "usr/lib/modules"];
 
 /// Holds the path of the program that the kernel runs to load a module.
 const HELPER: &str = "/proc/sys/kernel/modprobe";
@@ -28,11 +32,13 @@ pub(super) struct Loader {
 impl Loader {
     /// A loader of the running kernel's modules below `root`.
     pub(super) fn at(root: &str) -> Loader {
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let folder = ["lib/modules", "usr/lib/modules"]
+        let release = kernel_release();
+        let is_searched =
+            |folder: &PathBuf| DEPENDENCIES.iter().any(|name| folder.join(name).is_file());
+        let folder = FOLDERS
             .iter()
-            .map(|base| Path::new(root).join(base).join(release.trim_end()))
-            .find(|folder| folder.join("modules.dep").is_file());
+            .map(|base| Path::new(root).join(base).join(&release))
+            .find(is_searched);
         Loader {
             folder,
             index: None,
@@ -66,16 +72,47 @@ impl Loader {
 }
 
 fn read_index(folder: &Path) -> Index {
-    let text = |name| {
-        let bytes = fs::read(folder.join(name)).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
+    Index::from_files(|name| fs::read(folder.join(name)).ok())
+}
+
+/// The version of the running kernel, by which its modules are found.
+pub(super) fn kernel_release() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim_end().to_owned()
+}
+
+/// The text of the file `name` beside the running kernel's modules.
+pub(super) fn modules_file(name: &str) -> Option<String> {
+    let release = kernel_release();
+    FOLDERS.iter().find_map(|base| {
+        fs::read_to_string(Path::new("/").join(base).join(&release).join(name)).ok()
+    })
+}
+
+/// Says which driver the running kernel lacks, and whether there are modules of it here at all.
+pub(super) fn without_driver(driver: &str) -> String {
+    let release = kernel_release();
+    let of_others = || -> Vec<String> {
+        FOLDERS
+            .iter()
+            .flat_map(|base| fs::read_dir(Path::new("/").join(base)))
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()
     };
-    Index {
-        dependencies: text("modules.dep"),
-        aliases: text("modules.alias"),
-        soft: text("modules.softdep"),
-        ..Index::default()
-    }
+    let place = match &Loader::at("/").folder {
+        Some(folder) => format!("nor in {}", folder.display()),
+        None => match of_others() {
+            others if others.is_empty() => String::from("and there are no modules"),
+            mut others => {
+                others.sort();
+                others.dedup();
+                format!("and there are only modules of {}", others.join(", "))
+            }
+        },
+    };
+    format!("its kernel {release} has no driver {driver}: not built in, {place}")
 }
 
 /// Whether this kernel accepts modules without a signature. In FIPS mode one makes it panic.

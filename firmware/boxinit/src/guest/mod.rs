@@ -6,9 +6,11 @@ mod drivers;
 mod environment;
 mod error;
 mod grow;
+mod host;
 mod load;
 mod network;
 mod process;
+mod resources;
 mod rootfs;
 mod shares;
 mod shell;
@@ -41,6 +43,11 @@ pub(crate) fn run() -> ExitCode {
     if let Err(error) = &result {
         system::show_kernel_log();
         eprintln!("boxbuild: {error}");
+        if !control.is_open() {
+            // Without drivers there may be no console either: the kernel has one until then
+            // (earlycon=), and shows what is critical in spite of `quiet`.
+            let _ = fs::write("/dev/kmsg", format!("<2>boxbuild: {error}\n"));
+        }
         if let GuestError::Unfit(reason) = error {
             control.report(Report::Unfit(Reason::new(reason)));
         }
@@ -93,6 +100,7 @@ fn bring_up(
 
     let supervisor = supervisor.insert(Supervisor::new().map_err(failed("supervise processes"))?);
     supervisor.beat(control);
+    host::follow(control);
     let mut loader = load::Loader::at("/");
     drivers::load(&mut loader);
     // Again, in case only the root has the driver of the console.

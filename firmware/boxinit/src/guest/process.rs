@@ -17,6 +17,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::control::Control;
+use super::resources::Resources;
 
 /// Interval of the signs of life.
 const BEAT: Duration = Duration::from_secs(5);
@@ -27,6 +28,7 @@ pub(super) struct Supervisor {
     signals: SignalFd,
     last_beat: Option<Instant>,
     stop_requested: bool,
+    resources: Resources,
 }
 
 /// How a command runs.
@@ -60,6 +62,7 @@ impl Supervisor {
             signals: SignalFd::with_flags(&mask, flags)?,
             last_beat: None,
             stop_requested: false,
+            resources: Resources::default(),
         })
     }
 
@@ -82,7 +85,10 @@ impl Supervisor {
         let child = command.spawn()?;
         let pid = Pid::from_raw(child.id() as libc::pid_t);
         loop {
-            if let Some(status) = reap(pid) {
+            let ended = reap(pid);
+            // Also after its end: what it ran out of may be why.
+            self.resources.look(control);
+            if let Some(status) = ended {
                 return Ok(status);
             }
             self.wait(control);

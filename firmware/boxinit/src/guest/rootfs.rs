@@ -16,7 +16,7 @@ use nix::mount::{MsFlags, mount as mount_call};
 use nix::unistd::{chdir, chroot};
 
 use super::error::{GuestError, unfit};
-use super::load::Loader;
+use super::load::{Loader, without_driver};
 use super::{drivers, grow};
 
 /// How long a disk may take to appear. Its driver is loaded by then and probes it at once.
@@ -109,7 +109,8 @@ fn wait_for(root: &Root) -> Result<PathBuf, GuestError> {
         }
         if let Some(driver) = drivers::missing_for_disks() {
             return Err(GuestError::Unfit(format!(
-                "its initial ramdisk has no driver {driver} where boxbuild's init looks for one"
+                "in its initial ramdisk, {}",
+                without_driver(driver)
             )));
         }
         if start.elapsed() > TIMEOUT {

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount as mount_call};
 
 use super::error::{GuestError, failed};
-use super::load::Loader;
+use super::load::{Loader, without_driver};
 
 /// Mounts the shares, the one for results first: if the job `builds`, a failure is recorded there
 /// that holds until the build has ended.
@@ -44,7 +44,7 @@ fn mount_share(tag: &str, path: &Path, access: Access) -> Result<(), GuestError>
             path.display()
         );
         match error {
-            Errno::ENODEV => GuestError::Unfit(format!("{text} (its kernel has no virtiofs)")),
+            Errno::ENODEV => GuestError::Unfit(format!("{text}; {}", without_driver("virtiofs"))),
             _ => GuestError::Failed(text),
         }
     })

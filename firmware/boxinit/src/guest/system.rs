@@ -16,6 +16,7 @@ use nix::time::{ClockId, clock_settime};
 use nix::unistd::sethostname;
 
 use super::error::{GuestError, failed, unfit};
+use super::load::modules_file;
 use super::process::Supervisor;
 
 /// Lines of the kernel's log that are shown after an error.
@@ -81,11 +82,8 @@ pub(super) fn mount_late() {
 /// Makes the device nodes whose first use loads their module, e.g. `loop-control`, from the file
 /// `modules.devname` (depmod(8)), as kmod-static-nodes.service would.
 fn make_static_nodes() {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let list = Path::new("/lib/modules")
-        .join(release.trim_end())
-        .join("modules.devname");
-    for line in fs::read_to_string(list).unwrap_or_default().lines() {
+    let list = modules_file("modules.devname").unwrap_or_default();
+    for line in list.lines() {
         // MODULE NAME TYPEmajor:minor
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let [module, name, number] = fields[..] else {

@@ -79,7 +79,17 @@ fn rename_flags_are_obeyed() {
     std::fs::write(guest.host("b"), "b").unwrap();
     let rename = |flags| guest.rename((ROOT_ID, c"a"), (ROOT_ID, c"b"), flags);
     assert_eq!(rename(libc::RENAME_NOREPLACE), Err(libc::EEXIST));
-    assert_eq!(rename(libc::RENAME_WHITEOUT), Err(libc::EINVAL));
+    for wrong in [
+        libc::RENAME_WHITEOUT | libc::RENAME_EXCHANGE,
+        libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE,
+        1 << 3,
+        u32::MAX,
+    ] {
+        assert_eq!(rename(wrong), Err(libc::EINVAL), "{wrong:#x}");
+    }
+    let both = libc::RENAME_WHITEOUT | libc::RENAME_NOREPLACE;
+    assert_eq!(rename(both), Err(libc::EEXIST));
+    assert_eq!(std::fs::read(guest.host("a")).unwrap(), b"a");
     rename(libc::RENAME_EXCHANGE).unwrap();
     assert_eq!(std::fs::read(guest.host("a")).unwrap(), b"b");
     rename(0).unwrap();

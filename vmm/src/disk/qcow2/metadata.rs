@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt;
 
 use super::compressed::Unpacker;
 use super::header::{Header, LARGEST_L1};
+use super::parts::Parts;
 use super::refcounts::{Home, Refcounts};
 use super::table::{COMPRESSED, COPIED, OFFSET, ZERO, check_tables_differ, damaged, read_table};
 use crate::disk::error::ImageError;
@@ -55,6 +56,7 @@ pub(super) struct Metadata {
     tables: Vec<Option<L2Table>>,
     /// Numbers of the tables that were read, the oldest first.
     read: VecDeque<usize>,
+    parts: Parts,
     refcounts: Refcounts,
     pub(super) unpacker: Unpacker,
     /// A commit failed, and it is unknown what the file has.
@@ -92,7 +94,9 @@ impl Metadata {
             ));
         }
         check_tables_differ(offsets.iter().copied())?;
+        let parts = Parts::new(header.cluster_bits, &l1, &offsets, &refcounts);
         Ok(Metadata {
+            parts,
             unpacker: Unpacker::new(header.cluster_bits, header.zstd),
             tables: offsets.iter().map(|_| None).collect(),
             read: VecDeque::new(),
@@ -152,6 +156,7 @@ impl Metadata {
         let (table, _) = self.split(cluster);
         let offset = self.offsets[table];
         let entries = read_table(file, offset, (self.cluster() / 8) as usize)?;
+        self.parts.check(table, &entries, &self.unpacker)?;
         let home = Home {
             offset,
             clusters: 1,

@@ -5,6 +5,7 @@ mod compressed;
 mod header;
 mod l2_tables;
 mod metadata;
+mod parts;
 mod read;
 mod refcounts;
 mod table;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use vm_memory::VolatileSlice;
 
 use super::Qcow2Disk;
-use super::table::be_u64;
+use super::table::{COMPRESSED, COPIED, OFFSET, ZERO, be_u64};
 use crate::disk::{Disk, Image, ImageError, SECTOR, open_in_place};
 use crate::guest_io::Cursor;
 
@@ -341,6 +341,82 @@ fn one_writer_or_many_readers() {
     assert!(String::from_utf8_lossy(&check.stderr).contains("lock"));
     drop(writer);
     Image::open(&path).unwrap();
+}
+
+/// The entry of a cluster of the disk, in the file.
+fn entry_at(image: &[u8], cluster: usize) -> usize {
+    let l1 = be_u64(image, 40) as usize;
+    (be_u64(image, l1) & OFFSET) as usize + 8 * cluster
+}
+
+/// "In use once", but at no place: no data, whatever the bit says.
+#[test]
+fn an_entry_that_points_at_offset_0_is_a_hole() {
+    for options in ["", "compat=0.10"] {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(path) = image(dir.path(), options, false) else {
+            return;
+        };
+        let mut bytes = std::fs::read(&path).unwrap();
+        let mut model = content();
+        // Holes of the content.
+        for cluster in [0, 1, 10] {
+            let at = entry_at(&bytes, cluster);
+            assert_eq!(bytes[at..at + 8], [0; 8], "{cluster}");
+            bytes[at..at + 8].copy_from_slice(&COPIED.to_be_bytes());
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let disk = open(&path, None);
+        assert!(read(&disk, 0, LEN) == model);
+        disk.zero(0, 4096, false).unwrap();
+        disk.zero(10 << 16, 1 << 16, true).unwrap();
+        write(&disk, 10 << 16, &[7; 1024]).unwrap();
+        model[10 << 16..][..1024].fill(7);
+        assert!(read(&disk, 0, LEN) == model);
+        drop(disk);
+        assert_clean(&path, options);
+        assert!(converted(&path) == model);
+    }
+}
+
+/// A packed cluster in the header was released when it was written, and the header then was the place
+/// of something else.
+#[test]
+fn data_in_a_table_are_neither_written_nor_released() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(path) = image(dir.path(), "", true) else {
+        return;
+    };
+    let good = std::fs::read(&path).unwrap();
+    let l1 = be_u64(&good, 40);
+    let l2 = be_u64(&good, l1 as usize) & OFFSET;
+    let table = be_u64(&good, 48);
+    let block = be_u64(&good, table as usize) & OFFSET;
+    for wrong in [
+        COMPRESSED,
+        COMPRESSED | 104,
+        COMPRESSED | (l2 + 300),
+        COPIED | l1,
+        COPIED | l2,
+        COPIED | table,
+        COPIED | block,
+        COPIED | block | ZERO,
+        l1,
+    ] {
+        let mut bytes = good.clone();
+        let at = entry_at(&good, 3);
+        bytes[at..at + 8].copy_from_slice(&wrong.to_be_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        let disk = open(&path, None);
+        for offset in [0, 3 << 16] {
+            let error = write(&disk, offset, &[1; 1024]).unwrap_err();
+            assert!(error.to_string().contains("tables"), "{wrong:#x}: {error}");
+            disk.zero(offset, 1 << 16, true).unwrap_err();
+        }
+        disk.flush().unwrap();
+        drop(disk);
+        assert!(std::fs::read(&path).unwrap() == bytes, "{wrong:#x}");
+    }
 }
 
 #[test]

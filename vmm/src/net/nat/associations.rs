@@ -10,8 +10,7 @@ use super::{Key, Nat};
 use crate::net::addresses::is_ours;
 use crate::net::datagram::{Association, Kind};
 use crate::net::egress::Destination;
-use crate::net::names::Asked;
-use crate::net::packet::{self, ICMP, ICMPV6, PROTOCOL_UDP};
+use crate::net::packet::{ICMP, ICMPV6, PROTOCOL_UDP};
 use crate::net::{icmp, limits};
 
 impl Nat {
@@ -21,12 +20,13 @@ impl Nat {
         };
         let guest = SocketAddr::new(from, datagram.src_port());
         let remote = SocketAddr::new(to, datagram.dst_port());
-        let (kind, host) = match self.egress.destination(remote) {
-            Destination::Host(host) => (Kind::Udp, host),
-            Destination::NameServer if self.egress.names.is_some() => {
-                return self.question(guest, remote, datagram.payload(), packet);
+        let host = match self.egress.destination(remote) {
+            Destination::Host(host) => host,
+            Destination::NameServer => {
+                let message = datagram.payload();
+                let ends = (guest, remote);
+                return self.with_relay(|relay, around| relay.question(ends, message, around));
             }
-            Destination::NameServer => (Kind::Question, self.name_server()),
             Destination::Unreachable => {
                 // What is sent to groups has no receiver here, and is not an error.
                 if is_ours(to) {
@@ -36,40 +36,8 @@ impl Nat {
             }
         };
         let key = (PROTOCOL_UDP, guest, remote);
-        if self.send(key, kind, host, datagram.payload()).is_none() {
+        if !self.send(key, Kind::Udp, host, datagram.payload()) {
             self.reply(Some(icmp::unreachable(remote, guest, packet)));
-        }
-    }
-
-    /// Returns the name server of the host for the next question.
-    pub(super) fn name_server(&self) -> SocketAddr {
-        #[cfg(test)]
-        if let Some(server) = self.name_server {
-            return server;
-        }
-        self.host.name_server(self.failures)
-    }
-
-    /// Handles a question of a hermetic network.
-    fn question(&mut self, guest: SocketAddr, remote: SocketAddr, message: &[u8], packet: &[u8]) {
-        let asked = self.egress.names.as_ref().map(|names| names.ask(message));
-        match asked {
-            Some(Ok(Asked::Answered(answer))) => {
-                self.reply(Some(packet::udp(remote, guest, &answer)));
-            }
-            Some(Ok(Asked::Forwarded(question, message))) => {
-                let key = (PROTOCOL_UDP, guest, remote);
-                let host = self.name_server();
-                match self.send(key, Kind::Question, host, &message) {
-                    Some(id) => {
-                        if let Some(names) = &mut self.egress.names {
-                            names.asked(id, question);
-                        }
-                    }
-                    None => self.reply(Some(icmp::unreachable(remote, guest, packet))),
-                }
-            }
-            Some(Ok(Asked::Ignored) | Err(_)) | None => {}
         }
     }
 
@@ -93,15 +61,9 @@ impl Nat {
         }
     }
 
-    /// Sends a datagram through its association, which is made if there is none, and returns that.
-    /// `None` if it cannot be sent.
-    pub(super) fn send(
-        &mut self,
-        key: Key,
-        kind: Kind,
-        host: SocketAddr,
-        payload: &[u8],
-    ) -> Option<u64> {
+    /// Sends a datagram through its association, which is made if there is none. False if it cannot be
+    /// sent.
+    fn send(&mut self, key: Key, kind: Kind, host: SocketAddr, payload: &[u8]) -> bool {
         let known = self.keys.get(&key).copied();
         let id = match known {
             Some(id) => id,
@@ -109,19 +71,19 @@ impl Nat {
                 Ok(id) => id,
                 Err(error) => {
                     log::debug!("nothing can be sent to {host}: {error}");
-                    self.count_failure(kind == Kind::Question);
-                    return None;
+                    return false;
                 }
             },
         };
-        if self.associations.get_mut(&id)?.send(payload).is_err() {
-            self.failed(id);
-            return None;
+        let association = self.associations.get_mut(&id);
+        let sent = association.is_some_and(|association| association.send(payload).is_ok());
+        if !sent {
+            self.remove(id);
         }
-        Some(id)
+        sent
     }
 
-    pub(super) fn associate(&mut self, key: Key, kind: Kind, host: SocketAddr) -> io::Result<u64> {
+    fn associate(&mut self, key: Key, kind: Kind, host: SocketAddr) -> io::Result<u64> {
         if self.associations.len() >= limits::ASSOCIATIONS {
             let oldest = self.associations.iter().min_by_key(|(_, a)| a.last_used);
             if let Some(id) = oldest.map(|(id, _)| *id) {
@@ -138,21 +100,6 @@ impl Nat {
         Ok(id)
     }
 
-    /// Removes an association at whose other end nothing listens.
-    pub(super) fn failed(&mut self, id: u64) {
-        let question = self
-            .associations
-            .get(&id)
-            .is_some_and(Association::is_question);
-        self.count_failure(question);
-        self.remove(id);
-    }
-
-    /// Has the next question go to another name server if this one was not sent or not answered.
-    fn count_failure(&mut self, question: bool) {
-        self.failures = self.failures.wrapping_add(usize::from(question));
-    }
-
     /// Takes what has come for an association, but not without end: what is left is an event of the next
     /// round.
     pub(super) fn receive(&mut self, id: u64) {
@@ -161,13 +108,7 @@ impl Nat {
             let Some(association) = self.associations.get_mut(&id) else {
                 break;
             };
-            let question = association.is_question() && self.egress.names.is_some();
             match association.receive(&mut scratch) {
-                Ok(Some(payload)) if question => {
-                    let answer = self.egress.answered(id, payload);
-                    let frame = answer.map(|answer| association.frame(&answer));
-                    self.reply(frame);
-                }
                 Ok(Some(payload)) => {
                     let frame = association.frame(payload);
                     self.reply(Some(frame));
@@ -175,7 +116,7 @@ impl Nat {
                 Ok(None) => break,
                 Err(error) => {
                     log::debug!("an association ends: {error}");
-                    self.failed(id);
+                    self.remove(id);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! TCP connections of the NAT.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::resource::{Resource, getrlimit};
@@ -8,18 +9,27 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr};
 
 use super::{Key, Nat};
+use crate::net::addresses::is_name_server;
 use crate::net::egress::Destination;
 use crate::net::kernel_buffers::KernelBuffers;
 use crate::net::limits;
 use crate::net::packet::PROTOCOL_TCP;
+use crate::net::port_forward::PortForward;
 use crate::net::tcp::{self, Connection, ConnectionOutcome, Ends};
+
+/// Time for a name server to answer a SYN before the next one is asked.
+const NAME_SERVER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Time of silence after which a connection into the guest that is not open both ways is unused.
+const UNUSED: Duration = Duration::from_secs(10);
 
 /// Returns how many connections this process may have.
 pub(super) fn most() -> usize {
     let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let others = limits::ASSOCIATIONS + limits::SERVERS * limits::SERVER_SOCKETS;
     limits::CONNECTIONS
-        .min(files.saturating_sub(limits::OTHER_FILES + limits::ASSOCIATIONS))
+        .min(files.saturating_sub(limits::OTHER_FILES + others))
         .max(1)
 }
 
@@ -54,18 +64,21 @@ impl Nat {
             Destination::NameServer if self.egress.names.is_some() => {
                 return self.refuse(guest, remote, segment);
             }
-            Destination::NameServer => self.name_server(),
+            Destination::NameServer => self.with_relay(|relay, around| relay.server(around)),
             Destination::Unreachable => return self.refuse(guest, remote, segment),
         };
         let mut first = [0; 4];
-        if self.connections.len() >= self.most_connections || crate::random(&mut first).is_err() {
+        if !self.has_place() || crate::random(&mut first).is_err() {
             return self.refuse(guest, remote, segment);
         }
         let first = u32::from_ne_bytes(first);
         let ends = Ends { guest, remote };
         let buffers = KernelBuffers::beside(self.tuned);
         match Connection::connect(ends, host, segment, first, buffers) {
-            Ok(connection) => {
+            Ok(mut connection) => {
+                let asks = is_name_server(remote.ip());
+                connection.name_servers = asks.then_some(0);
+                connection.connect_by(self.deadline(host, asks));
                 if self
                     .insert(connection, (PROTOCOL_TCP, guest, remote))
                     .is_err()
@@ -80,15 +93,52 @@ impl Nat {
         }
     }
 
+    /// When a connection to `host` is given up if it has not come about.
+    fn deadline(&mut self, host: SocketAddr, asks: bool) -> Option<Instant> {
+        let now = Instant::now();
+        if asks {
+            return Some(now + NAME_SERVER_PATIENCE);
+        }
+        let public = self.egress.is_public(host.ip());
+        let network = self.host.get();
+        let deadline = public.then(|| self.reachability.deadline(host, &network, now));
+        deadline.flatten()
+    }
+
+    /// Whether there is a place for one more connection, after another one has given way if it must.
+    fn has_place(&mut self) -> bool {
+        if self.connections.len() < self.most_connections {
+            return true;
+        }
+        let idlest = self.idlest(Instant::now(), |_| true);
+        if let Some((_, id)) = idlest {
+            self.settle(id, ConnectionOutcome::Failed);
+        }
+        idlest.is_some()
+    }
+
+    /// Returns which of some connections may give way to another one, and how long it has been silent.
+    fn idlest(&self, now: Instant, among: impl Fn(&Connection) -> bool) -> Option<(Duration, u64)> {
+        let candidates = self.connections.iter().filter(|(_, one)| among(one));
+        let candidates = candidates.filter_map(|(id, one)| Some((one.may_go(now)?, *id)));
+        candidates.max()
+    }
+
+    /// Has a connection into the guest that nobody uses give way to a caller that may wait.
+    pub(super) fn make_way_for_callers(&mut self, now: Instant) {
+        if self.port_forward.as_ref().is_some_and(PortForward::is_full)
+            && let Some((silent, id)) = self.idlest(now, Connection::is_inbound)
+            && silent >= UNUSED
+        {
+            self.settle(id, ConnectionOutcome::Failed);
+            self.admit();
+        }
+    }
+
     /// Adds a connection and watches its socket.
     pub(super) fn insert(&mut self, connection: Connection, key: Key) -> nix::Result<u64> {
         let id = self.last + 1;
-        let flags = EpollFlags::EPOLLIN
-            | EpollFlags::EPOLLOUT
-            | EpollFlags::EPOLLRDHUP
-            | EpollFlags::EPOLLET;
-        self.epoll
-            .add(connection.fd(), EpollEvent::new(flags, id))?;
+        self.epoll.add(connection.fd(), events(id))?;
         self.name(id, key);
         self.tuned += usize::from(connection.is_tuned());
         self.connections.insert(id, connection);
@@ -150,7 +200,26 @@ impl Nat {
         self.reply(Some(reset));
     }
 
-    /// Calls `act` with a connection, and queues or removes it as the outcome says.
+    /// Gives a connection its turn.
+    pub(super) fn tick_connection(&mut self, id: u64, now: Instant) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        if let Some(host) = connection
+            .connecting_to()
+            .filter(|_| connection.is_overdue(now))
+        {
+            log::debug!("{host} does not answer");
+            if connection.name_servers.is_none() {
+                self.reachability.silent(host.ip());
+            }
+            self.settle(id, ConnectionOutcome::Failed);
+        } else {
+            self.with(id, |connection, _| connection.tick(now));
+        }
+    }
+
+    /// Calls `act` with a connection, and does what the outcome says.
     pub(super) fn with(
         &mut self,
         id: u64,
@@ -161,8 +230,28 @@ impl Nat {
             return;
         };
         let before = connection.buffered();
+        let connecting = connection.connecting_to();
         let outcome = act(connection, room);
         self.buffered = self.buffered + connection.buffered() - before;
+        if let Some(host) = connecting {
+            let came = connection.connecting_to().is_none();
+            let asks = connection.name_servers.is_some();
+            if came || outcome == ConnectionOutcome::Failed && connection.is_refused() {
+                self.reachability.answered(host.ip(), Instant::now());
+            }
+            if came && asks {
+                self.with_relay(|relay, around| relay.connected(host, true, around.now));
+            }
+        }
+        self.settle(id, outcome);
+    }
+
+    /// Queues or removes a connection as the outcome says.
+    fn settle(&mut self, id: u64, outcome: ConnectionOutcome) {
+        let room = self.room();
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         match outcome {
             ConnectionOutcome::Continues => {
                 if connection.has_segment() && !connection.queued {
@@ -175,13 +264,39 @@ impl Nat {
                 self.remove(id);
                 self.reply(last);
             }
+            ConnectionOutcome::Failed if self.ask_elsewhere(id) => {}
             ConnectionOutcome::Failed => {
-                let reset = connection.reset(self.offloads);
+                let reset = self.connections.get(&id);
+                let reset = reset.map(|connection| connection.reset(self.offloads));
                 self.abort(id);
-                self.reply(Some(reset));
+                self.reply(reset);
             }
             ConnectionOutcome::Dropped => self.abort(id),
         }
+    }
+
+    /// Has a connection to a name server that does not answer connect to the next one, if there is one.
+    fn ask_elsewhere(&mut self, id: u64) -> bool {
+        let connection = self.connections.get(&id);
+        let Some((failed, tried)) = connection
+            .and_then(|connection| connection.connecting_to().zip(connection.name_servers))
+        else {
+            return false;
+        };
+        let known = self.host.get().resolver.servers.len();
+        let next = self.with_relay(|relay, around| {
+            relay.connected(failed, false, around.now);
+            // The one that failed is the last of them now.
+            relay.server(around)
+        });
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return false;
+        };
+        connection.name_servers = Some(tried + 1);
+        connection.connect_by(Some(Instant::now() + NAME_SERVER_PATIENCE));
+        tried + 1 < known
+            && connection.connect_elsewhere(next).is_ok()
+            && self.epoll.add(connection.fd(), events(id)).is_ok()
     }
 
     pub(super) fn abort(&mut self, id: u64) {
@@ -189,4 +304,11 @@ impl Nat {
             connection.abort();
         }
     }
+}
+
+/// The events of a connection's socket: edge-triggered.
+fn events(id: u64) -> EpollEvent {
+    let flags =
+        EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+    EpollEvent::new(flags, id)
 }

@@ -18,6 +18,7 @@ impl Connection {
         room: usize,
     ) -> ConnectionOutcome {
         let sequence = segment.seq_number.0 as u32;
+        self.last_active = Instant::now();
         if self.state == State::Calling {
             return self.called(segment, room);
         }

@@ -21,7 +21,10 @@ impl Connection {
         match self.state {
             State::Connecting => false,
             State::Answered | State::Calling => self.owes_acknowledgement,
-            State::Open => self.owes_acknowledgement || self.sendable() > 0 || self.end_is_due(),
+            State::Open => {
+                let owes = self.owes_acknowledgement || self.owes_probe;
+                owes || self.sendable() > 0 || self.end_is_due()
+            }
         }
     }
 
@@ -85,10 +88,12 @@ impl Connection {
         }
         let window = self.tell_window(room);
         let payload = self.to_guest.range(flight, len);
+        // What the guest has acknowledged, once more, it answers (RFC 9293, section 3.8.4).
+        let probe = std::mem::take(&mut self.owes_probe) && sequence == self.next;
         Some(packet::tcp(&Segment {
             from: self.remote,
             to: self.guest,
-            sequence,
+            sequence: sequence.wrapping_sub(u32::from(probe)),
             acknowledgement: self.next_expected,
             flags,
             window,

@@ -1,9 +1,9 @@
 //! Networks that let the guest go to a few places only.
 
-use super::super::names::tests::{query, response};
+use super::super::dns::test_messages::{query, response};
 use super::*;
 
-/// A name server of the host, on its loopback. It cannot have port 53 there: the NAT is told another one.
+/// A name server of the host, on its loopback, at a port of its own.
 struct NameServer {
     socket: UdpSocket,
     answers: Vec<IpAddr>,
@@ -35,13 +35,19 @@ fn guest(allowed: &[&str], server: &NameServer) -> Guest {
         allowed: Some(allowed.iter().map(|rule| rule.parse().unwrap()).collect()),
         ..Policy::default()
     };
+    let host = HostNetwork {
+        resolver: Resolver {
+            servers: vec![server.socket.local_addr().unwrap()],
+            ..Resolver::default()
+        },
+        ..HostNetwork::default()
+    };
     let config = NetworkConfig {
         policy,
+        host: host.into(),
         ..NetworkConfig::default()
     };
-    let mut guest = Guest::new(config, false);
-    guest.nat.ask_at(server.socket.local_addr().unwrap());
-    guest
+    Guest::new(config, false)
 }
 
 fn name_server() -> SocketAddr {
@@ -139,16 +145,35 @@ fn questions_over_tcp_and_to_other_servers_have_no_answer() {
     assert_eq!(guest.nat.load(), (0, 0, 0));
 }
 
+/// Nothing but the name goes further, and nothing but addresses comes back.
 #[test]
-fn what_is_asked_is_forgotten_with_its_association() {
-    let server = NameServer::new(&[]);
-    let mut guest = guest(&["*.example"], &server);
-    for port in 1000..3000 {
-        let message = query(1, "a.example", 1);
-        guest.nat.take(&datagram(port, name_server(), &message));
+fn a_name_carries_nothing_besides() {
+    let server = NameServer::new(&[IpAddr::from([198, 51, 100, 7])]);
+    let mut guest = guest(&["packages.example"], &server);
+    // Other types carry text; no name of a host has a space.
+    for (kind, name, code) in [
+        (12, "packages.example", 0),
+        (16, "packages.example", 0),
+        (33, "packages.example", 0),
+        (255, "packages.example", 0),
+        (16, "other.example", 3),
+        (1, "a b.packages.example", 3),
+    ] {
+        let question = datagram(5000, name_server(), &query(7, name, kind));
+        let answer = message(&guest.answer(&question).unwrap());
+        assert_eq!((answer[3] & 0xf, answer[7]), (code, 0), "{kind} {name}");
     }
-    assert_eq!(guest.nat.load().1, limits::ASSOCIATIONS);
-    assert!(guest.nat.names_load().1 <= limits::ASSOCIATIONS);
+    let mut question = query(7, "PackAges.Example", 1);
+    question[11] = 1;
+    question.extend(b"\0\0\x29\x10\0\0\0\0\0\0\x08smuggled");
+    guest.nat.take(&datagram(5000, name_server(), &question));
+    let mut asked = None;
+    guest.until("the question", |_| {
+        asked = server.serve();
+        asked.is_some()
+    });
+    assert_eq!(asked.unwrap()[2..], query(7, "packages.example", 1)[2..]);
+    assert!(server.serve().is_none());
 }
 
 /// The first address of this host that is neither loopback nor closed.

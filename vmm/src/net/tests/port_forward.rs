@@ -196,6 +196,53 @@ fn a_guest_that_does_not_read_stops_the_caller() {
     });
 }
 
+/// As sshd does when a session is over: the caller sees the end, and its place is free when it goes.
+#[test]
+fn a_guest_that_closes_first_is_seen_to() {
+    let (mut guest, to) = called(false);
+    for _ in 0..2 * limits::INBOUND {
+        let handle = guest.listen();
+        let mut stream = TcpStream::connect(to).unwrap();
+        guest.until("the connection", |guest| guest.socket(handle).may_send());
+        guest.socket(handle).send_slice(b"bye").unwrap();
+        guest.socket(handle).close();
+        stream.set_nonblocking(true).unwrap();
+        let mut heard = Vec::new();
+        guest.until("the end", |_| stream.read_to_end(&mut heard).is_ok());
+        assert_eq!(heard, b"bye");
+        assert_eq!(guest.nat.load().0, 1);
+        drop(stream);
+        guest.until("the place", |guest| guest.nat.load().0 == 0);
+        guest.sockets.remove(handle);
+    }
+}
+
+/// Port scans of a guest that does not answer: a caller that waits has its turn.
+#[test]
+fn probes_do_not_keep_a_caller_out() {
+    let (mut guest, to) = called(false);
+    for _ in 0..limits::INBOUND {
+        drop(TcpStream::connect(to).unwrap());
+    }
+    let start = Instant::now();
+    while guest.nat.load().0 < limits::INBOUND {
+        assert!(start.elapsed() < PATIENCE);
+        guest.nat.poll();
+    }
+    let _stream = TcpStream::connect(to).unwrap();
+    let first = 49152 + limits::INBOUND as u16;
+    guest.nat.poll();
+    guest.nat.pass(Duration::from_secs(11));
+    guest.until("the call", |guest| {
+        let mut seen = false;
+        while let Some(segment) = guest.segment() {
+            seen |= segment.flags == SYN && segment.port >= first;
+        }
+        seen
+    });
+    assert_eq!(guest.nat.load().0, limits::INBOUND);
+}
+
 /// A caller that is gone before the guest has been asked costs the guest nothing; one that is gone
 /// before it has answered, a reset.
 #[test]

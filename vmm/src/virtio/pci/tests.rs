@@ -29,8 +29,8 @@ struct Driver {
 struct Panics;
 
 impl Device for Panics {
-    fn kind(&self) -> crate::virtio::Kind {
-        crate::virtio::Kind::Rng
+    fn kind(&self) -> Kind {
+        Kind::Rng
     }
     fn queue_sizes(&self) -> Vec<u16> {
         vec![8]
@@ -281,6 +281,112 @@ fn the_window_in_configuration_space_reaches_the_bar() {
         set(CAP_LENGTH, len);
         assert_eq!(driver.function.window(), None);
     }
+}
+
+/// A driver without a mapping of the BAR does everything by the window (section 4.1.4.9).
+#[test]
+fn a_doorbell_rings_through_the_window() {
+    let mut driver = Driver::new();
+    let ram = driver.ram.clone();
+    let mut queue = queue();
+    queue.reset(&ram).unwrap();
+    driver.start(rings(&queue));
+    queue.add(&ram, &[Buffer::writable(BUFFER, 64)]).unwrap();
+    let capability = driver.function.pci_capability;
+    let mut set = |at: usize, data: &[u8]| {
+        let _ = driver.function.write_config(capability + at, data);
+    };
+    set(CAP_OFFSET, &(NOTIFY as u32).to_le_bytes());
+    set(CAP_LENGTH, &2_u32.to_le_bytes());
+    // One byte is not what the window was set to, and rings nothing.
+    set(CAP_DATA, &[0]);
+    set(CAP_DATA, &[0, 0]);
+    driver.wait_for_interrupt();
+    assert!(queue.next_used(&ram).unwrap().is_some());
+    // So do a reset and a start, and a queue that there is not.
+    let mut set = |at: usize, data: &[u8]| {
+        let _ = driver.function.write_config(capability + at, data);
+    };
+    for offset in [NOTIFY + 4, NOTIFY + NOTIFY_LEN - 4] {
+        set(CAP_OFFSET, &(offset as u32).to_le_bytes());
+        set(CAP_DATA, &[1, 0]);
+    }
+    set(CAP_OFFSET, &0x14_u32.to_le_bytes());
+    set(CAP_LENGTH, &1_u32.to_le_bytes());
+    set(CAP_DATA, &[0]);
+    assert_eq!(driver.status(), 0);
+}
+
+/// Selecting a queue that does not exist says so by its size, and changes no other.
+#[test]
+fn a_queue_that_does_not_exist_is_empty() {
+    let mut driver = Driver::new();
+    driver.interrupts();
+    driver.features(1 << VIRTIO_F_VERSION_1);
+    for selected in [1_u16, 2, 0x7fff, 0xffff] {
+        driver.write(0x16, &selected.to_le_bytes());
+        assert_eq!(driver.read::<2>(0x16), selected.to_le_bytes());
+        for register in (0x18..0x38).step_by(2).filter(|register| *register != 0x1a) {
+            driver.write(register, &[0x40, 0]);
+            assert_eq!(
+                driver.read::<2>(register),
+                [0, 0],
+                "{selected} {register:#x}"
+            );
+        }
+        driver.write(0x1a, &[0, 0]);
+        assert_eq!(driver.read::<2>(0x1a), msix::NO_VECTOR.to_le_bytes());
+        driver.write(0x1c, &[1, 0]);
+    }
+    driver.write(0x16, &[0, 0]);
+    assert_ne!(driver.read::<2>(0x18), [0, 0]);
+    assert_eq!(driver.read::<2>(0x1c), [0, 0]);
+    assert_eq!(driver.read::<2>(0x1a), [1, 0]);
+}
+
+/// A device that the host gives nothing to work with.
+#[derive(Debug)]
+struct Starves;
+
+impl Device for Starves {
+    fn kind(&self) -> Kind {
+        Kind::Rng
+    }
+    fn queue_sizes(&self) -> Vec<u16> {
+        vec![8]
+    }
+    fn config(&self) -> Arc<DeviceConfig> {
+        Arc::new(DeviceConfig::new(Vec::new(), 0..0))
+    }
+    fn activate(&mut self, _: &mut Context) -> Result<(), Fault> {
+        Err(Fault::Host(String::from("no threads left")))
+    }
+    fn notified(&mut self, _: usize, _: &mut Context) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// The guest waited for its disk until the time limit of the build.
+#[test]
+fn a_device_that_the_host_cannot_start_ends_the_machine_in_words() {
+    let mut driver = Driver::of(Box::new(Starves));
+    driver.start(rings(&queue()));
+    let failed = driver.failed.recv_timeout(Duration::from_secs(20)).unwrap();
+    for word in ["virtio-rng", "no threads left", "ulimit -u"] {
+        assert!(failed.contains(word), "{word}: {failed}");
+    }
+    driver.wait(|driver| driver.status() & status::NEEDS_RESET != 0);
+    driver.write(0x14, &[0]);
+    assert_eq!(driver.status(), 0);
+}
+
+/// What a driver does wrong ends no machine.
+#[test]
+fn a_broken_ring_is_not_the_hosts_fault() {
+    let mut driver = Driver::new();
+    driver.start([1 << 40, 0x1000, 0x2000]);
+    assert_ne!(driver.status() & status::NEEDS_RESET, 0);
+    assert!(driver.failed.try_recv().is_err());
 }
 
 #[test]

@@ -1,49 +1,158 @@
 //! The host's own configuration of apt.
 
 use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use crate::source::error::SourceError;
+/// The mirror that is used where the host has none of its own: Debian's content delivery network.
+const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 
-const NO_MIRROR: &str = "this host's apt configuration names no mirror of Debian: say which one to use \
-                    with --mirror URL";
+/// Names of releases that only Debian has, and of what they are called in turn. Which distribution a
+/// mirror has is known for certain only after `apt-get update`.
+const RELEASES: &[&str] = &[
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "sid",
+    "oldoldstable",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
+];
 
-/// Returns the address of the Debian mirror in the host's apt configuration. `path` is the search
-/// path for programs.
-pub(super) fn mirror(path: &OsStr) -> Result<String, SourceError> {
-    let output = Command::new("apt-get")
+/// Derivatives that call their releases as Debian does.
+const DERIVATIVES: &[&str] = &["raspbian", "raspberrypi", "devuan", "kali"];
+
+/// A mirror of Debian.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mirror {
+    /// Its address.
+    pub(super) address: String,
+    /// It is not from the host's apt configuration, which names none.
+    pub(super) is_default: bool,
+}
+
+impl Mirror {
+    /// Returns the mirror that the host's apt uses for Debian, or else the default. `path` is the
+    /// search path for programs.
+    pub(super) fn of_host(path: &OsStr) -> Mirror {
+        Mirror::find(path, None)
+    }
+
+    /// As [`Mirror::of_host`], with another configuration of apt.
+    fn find(path: &OsStr, config: Option<&Path>) -> Mirror {
+        let fetched = targets(path, config, Lists::Fetched);
+        let found = release_mirror(&fetched)
+            .or_else(|| likely_mirror(&targets(path, config, Lists::Configured)));
+        Mirror {
+            is_default: found.is_none(),
+            address: found.unwrap_or_else(|| DEFAULT_MIRROR.to_owned()),
+        }
+    }
+}
+
+/// Which package lists apt is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lists {
+    /// Those that were fetched: whose distribution they are is known.
+    Fetched,
+    /// All that are configured.
+    Configured,
+}
+
+/// Returns what apt fetches: address, release, origin and component, a line each; nothing if there is
+/// no apt. This way, apt itself reads its one-line and deb822 files.
+fn targets(path: &OsStr, config: Option<&Path>, lists: Lists) -> String {
+    let mut command = Command::new("apt-get");
+    command
         .args([
             "indextargets",
             "--format",
             "$(REPO_URI) $(RELEASE) $(ORIGIN) $(COMPONENT)",
         ])
         .arg("Created-By: Packages")
-        .env("PATH", path)
-        .output();
+        .env("PATH", path);
+    if lists == Lists::Configured {
+        command.arg("--no-release-info");
+    }
+    if let Some(config) = config {
+        command.env("APT_CONFIG", config);
+    }
+    let output = command.output();
     output
         .ok()
         .filter(|output| output.status.success())
-        .and_then(|output| release_mirror(&String::from_utf8_lossy(&output.stdout)))
-        .ok_or_else(|| SourceError::Host(NO_MIRROR.to_owned()))
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default()
 }
 
-/// Returns the first mirror of a release itself: not of updates, security fixes or third parties.
-fn release_mirror(targets: &str) -> Option<String> {
-    targets.lines().find_map(|line| {
+/// A line of [`targets`].
+#[derive(Debug, Clone, Copy)]
+struct Target<'a> {
+    uri: &'a str,
+    release: &'a str,
+    origin: &'a str,
+}
+
+/// Returns the targets that have a release itself: not updates, security fixes or media.
+fn main_targets(targets: &str) -> impl Iterator<Item = Target<'_>> {
+    targets.lines().filter_map(|line| {
         let mut fields = line.split(' ');
-        let uri = fields.next()?;
-        let release = fields.next()?;
-        let origin = fields.next()?;
-        let component = fields.next()?;
-        // Lists that were not fetched yet have no origin: the placeholder is not replaced.
-        let debian = origin == "Debian" || origin.contains("ORIGIN");
-        let plain = !release.contains(['-', '/']);
-        let http = ["http://", "https://", "file:/", "mirror+"]
+        let (uri, release) = (fields.next()?, fields.next()?);
+        let (origin, component) = (fields.next()?, fields.next()?);
+        let usable = ["http://", "https://", "file:/", "mirror"]
             .iter()
-            .any(|s| uri.starts_with(s));
-        (debian && plain && http && component == "main" && !uri.contains("security"))
-            .then(|| uri.trim_end_matches('/').to_owned())
+            .any(|start| uri.starts_with(start));
+        let plain = !release.contains(['-', '/']) && !uri.contains("security");
+        (usable && plain && component == "main").then_some(Target {
+            uri: uri.trim_end_matches('/'),
+            release,
+            origin,
+        })
     })
+}
+
+/// Returns the first mirror of Debian among lists that were fetched.
+fn release_mirror(targets: &str) -> Option<String> {
+    main_targets(targets)
+        .filter(|target| target.origin == "Debian")
+        .find_map(|target| resolve(target.uri))
+}
+
+/// Returns the first that is a mirror of Debian by its names: others have packages for Debian's
+/// releases, too.
+fn likely_mirror(targets: &str) -> Option<String> {
+    let has_updates = |target: &Target<'_>| {
+        let line = format!("{}/ {}-updates ", target.uri, target.release);
+        targets.lines().any(|other| other.starts_with(&line))
+    };
+    let named = |target: &Target<'_>| {
+        let folder = target.uri.rsplit('/').next().unwrap_or_default();
+        folder == "debian" || (target.uri.starts_with("mirror") && folder.starts_with("debian"))
+    };
+    main_targets(targets)
+        .filter(|target| RELEASES.contains(&target.release))
+        .filter(|target| !DERIVATIVES.iter().any(|name| target.uri.contains(name)))
+        .filter(|target| named(target) || has_updates(target))
+        .find_map(|target| resolve(target.uri))
+}
+
+/// Returns the address of a mirror; of a list of mirrors in a file (apt-transport-mirror(1)), the
+/// first of them, as the list is not in the box.
+fn resolve(uri: &str) -> Option<String> {
+    let Some(file) = uri.strip_prefix("mirror+file:") else {
+        return Some(uri.to_owned());
+    };
+    let file = format!("/{}", file.trim_start_matches('/'));
+    let list = fs::read_to_string(file).ok()?;
+    let first = list
+        .lines()
+        .map(|line| line.split_whitespace().next().unwrap_or_default())
+        .find(|word| word.starts_with("http://") || word.starts_with("https://"))?;
+    Some(first.trim_end_matches('/').to_owned())
 }
 
 /// Returns proxies and certificates of the host's apt, as lines of apt.conf(5). `path` is the search
@@ -96,6 +205,80 @@ mod tests {
         );
         assert_eq!(release_mirror(""), None);
         assert_eq!(release_mirror("garbage"), None);
+    }
+
+    /// Asks the real apt about a host whose `sources.list` and `sources.list.d/test.sources` are these.
+    fn mirror_of(one_line: &str, deb822: &str) -> Option<Mirror> {
+        let path = std::env::var_os("PATH")?;
+        if Command::new("apt-get").arg("--version").output().is_err() {
+            // The lines for libtest-mimic's summary are counted by their first word.
+            eprintln!("skipped: mirror_of: apt-get is not installed");
+            return None;
+        }
+        let dir = tempfile::tempdir().ok()?;
+        let top = dir.path();
+        fs::create_dir_all(top.join("lists/partial")).ok()?;
+        fs::create_dir(top.join("parts")).ok()?;
+        fs::write(top.join("list"), one_line).ok()?;
+        fs::write(top.join("parts/test.sources"), deb822).ok()?;
+        let config = format!(
+            "Dir::Etc::sourcelist \"{0}/list\";\nDir::Etc::sourceparts \"{0}/parts\";\n\
+             Dir::State::Lists \"{0}/lists\";\n",
+            top.display()
+        );
+        fs::write(top.join("config"), config).ok()?;
+        Some(Mirror::find(&path, Some(&top.join("config"))))
+    }
+
+    /// Case E7: a host whose apt has no mirror of Debian got an error, and one whose lists had not been
+    /// fetched yet (a fresh container), too.
+    #[test]
+    fn every_form_of_apt_configuration_has_a_mirror() {
+        let ubuntu = "deb cdrom:[Ubuntu 24.04]/ noble main\n\
+            deb [arch=amd64 signed-by=/usr/share/keyrings/ubuntu-archive-keyring.gpg] \
+            http://archive.ubuntu.example/ubuntu noble main universe\n\
+            deb http://security.ubuntu.example/ubuntu noble-security main\n";
+        let ubuntu822 = "Types: deb\nURIs: http://archive.ubuntu.example/ubuntu/\n\
+            Suites: noble noble-updates\nComponents: main universe\n";
+        let third = "deb https://packages.example/debian/12/prod bookworm main\n\
+            deb http://archive.raspbian.example/raspbian bookworm main\n";
+        let debian = "deb cdrom:[Debian GNU/Linux 12]/ bookworm main\n\
+            deb http://security.debian.example/debian-security bookworm-security main\n\
+            deb [ arch=amd64 signed-by=/usr/share/keyrings/x.gpg ] http://one.example/debian/ bookworm main\n";
+        let debian822 = "Types: deb deb-src\nURIs: http://two.example/mirrored\n\
+            Suites: trixie trixie-updates\nComponents: main contrib\nArchitectures: amd64\n\
+            Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
+        for (one_line, deb822, expected) in [
+            ("", "", DEFAULT_MIRROR),
+            (ubuntu, "", DEFAULT_MIRROR),
+            ("", ubuntu822, DEFAULT_MIRROR),
+            (third, ubuntu822, DEFAULT_MIRROR),
+            (debian, "", "http://one.example/debian"),
+            (third, debian822, "http://two.example/mirrored"),
+            ("broken", "", DEFAULT_MIRROR),
+        ] {
+            let Some(mirror) = mirror_of(one_line, deb822) else {
+                return;
+            };
+            assert_eq!(mirror.address, expected, "{one_line}{deb822}");
+            assert_eq!(mirror.is_default, expected == DEFAULT_MIRROR);
+        }
+    }
+
+    #[test]
+    fn the_first_mirror_of_a_list_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("debian.list");
+        let list = "# ours\nhttps://near.example/debian/\tpriority:1\nhttp://far.example/debian\n";
+        fs::write(&file, list).unwrap();
+        for slashes in ["", "//"] {
+            let line = format!("deb mirror+file:{slashes}{} trixie main\n", file.display());
+            let Some(mirror) = mirror_of(&line, "") else {
+                return;
+            };
+            assert_eq!(mirror.address, "https://near.example/debian");
+        }
+        assert_eq!(resolve("mirror+file:/no/such/list"), None);
     }
 
     #[test]

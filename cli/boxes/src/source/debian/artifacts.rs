@@ -31,7 +31,7 @@ pub(super) fn make_disk(
     size: u64,
     suite: &str,
 ) -> Result<(), SourceError> {
-    let kernel = "for kernel in tree/boot/vmlinuz-* tree/boot/vmlinux-*; do \
+    let kernel = "for kernel in tree/usr/lib/modules/*/vmlinuz tree/boot/vmlinuz-* tree/boot/vmlinux-*; do \
          [ ! -e \"$kernel\" ] || cp \"$kernel\" kernel; done; \
          for initrd in tree/boot/initrd.img-*; do [ ! -e \"$initrd\" ] || cp \"$initrd\" initrd; \
          done; chmod 0644 kernel initrd || :;";

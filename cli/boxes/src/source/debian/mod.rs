@@ -9,6 +9,7 @@ mod emulation;
 mod files;
 mod initrd;
 mod kiwi;
+mod mirror;
 mod packages;
 mod root_tree;
 mod source;

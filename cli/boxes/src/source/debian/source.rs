@@ -5,9 +5,10 @@ use std::fs;
 use boxbuild_host::arch::Arch;
 use boxbuild_host::error::IoError;
 
+use super::apt::Mirror;
 use super::emulation::Emulation;
 use super::root_tree::RootTree;
-use super::{apt, artifacts, kiwi};
+use super::{artifacts, kiwi, mirror};
 use crate::source::box_source::{BoxSource, MakeBox, Making, Target};
 use crate::source::command::Workshop;
 use crate::source::contents::{BoxContents, FileNames};
@@ -27,9 +28,15 @@ pub const DISTRIBUTION: Distribution = Distribution {
 /// The suites of [`DISTRIBUTION`], and their versions of Python.
 const SUITES: &[(&str, &str)] = &[("bookworm", "3.11"), ("trixie", "3.13")];
 
+/// Public keys that Debian's packages are signed with.
+const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
 /// Programs that making a box takes, besides those for its disk.
 const PROGRAMS: &[Program] = &[
     Program::new("mmdebstrap", "mmdebstrap"),
+    Program::new("apt-get", "apt"),
+    // mmdebstrap takes the keys from there on hosts whose apt does not have them.
+    Program::new(KEYS, "debian-archive-keyring"),
     Program::new("qemu-img", "qemu-utils"),
     Program::new("python3", "python3-pip"),
 ];
@@ -113,6 +120,9 @@ impl DebianBox {
         fs::create_dir(&workshop.dir).map_err(IoError::on("write", &workshop.dir))?;
         let names = FileNames::of(self.arch);
 
+        making.reporter.begin("check the mirror");
+        mirror::check(mirror, self.suite, &workshop)?;
+
         making.reporter.begin("fetch KIWI");
         kiwi::fetch(&workshop, &self.kiwi, self.python, self.arch)?;
 
@@ -167,14 +177,27 @@ impl BoxSource for DebianBox {
     }
 
     fn prepare(&self) -> Result<MakeBox<'_>, SourceError> {
+        if let Some(mirror) = &self.mirror {
+            mirror::check_address(mirror)?;
+        }
         let host = check_host_for(self.arch)?;
         let emulation = Emulation::find(&host, self.arch)?;
         let mirror = match &self.mirror {
-            Some(mirror) => mirror.clone(),
-            None => apt::mirror(host.path())?,
+            Some(address) => Mirror {
+                address: address.clone(),
+                is_default: false,
+            },
+            None => Mirror::of_host(host.path()),
         };
         Ok(Box::new(move |making| {
-            self.make(&host, &emulation, &mirror, making)
+            if mirror.is_default {
+                making.reporter.note(&format!(
+                    "packages come from {}, as this host's apt has no mirror of Debian; --mirror URL \
+                     names another",
+                    mirror.address
+                ));
+            }
+            self.make(&host, &emulation, &mirror.address, making)
         }))
     }
 }

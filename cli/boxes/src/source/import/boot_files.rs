@@ -18,8 +18,8 @@ const LARGEST: u64 = 1 << 30;
 /// Fails if it is empty or too large, or if it cannot be copied.
 pub(super) fn copy(staging: &Staging, from: &Path, name: &str) -> Result<BoxFile, SourceError> {
     let to = staging.path().join(name);
-    let file = input::open(from).map_err(IoError::on("read", from))?;
-    let metadata = file.metadata().map_err(IoError::on("read", from))?;
+    let file = input::open(from).map_err(IoError::on_named("read", from))?;
+    let metadata = file.metadata().map_err(IoError::on_named("read", from))?;
     if metadata.len() == 0 || metadata.len() > LARGEST {
         return Err(SourceError::Usage(format!(
             "{} is not a kernel or an initial ramdisk: it has {} bytes",

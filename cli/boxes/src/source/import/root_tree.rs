@@ -120,7 +120,7 @@ fn put_together(
     };
     let input = match source {
         TreeSource::OciFolder => None,
-        _ => Some(input::open(archive).map_err(IoError::on("read", archive))?),
+        _ => Some(input::open(archive).map_err(IoError::on_named("read", archive))?),
     };
     // The names come from the process that reads the image.
     let mut open = |name: &str| {

@@ -86,7 +86,7 @@ impl ImportedBox {
         let (options, staging) = (&self.options, making.staging);
         let names = FileNames::of(options.arch);
         let parser = Parser::new(making.interrupt.clone());
-        let image = input::open(files.disk).map_err(IoError::on("read", files.disk))?;
+        let image = input::open(files.disk).map_err(IoError::on_named("read", files.disk))?;
         let unusable = |source| SourceError::Parse {
             context: format!("the disk {} cannot be imported", files.disk.display()),
             source,
@@ -148,18 +148,18 @@ impl BoxSource for ImportedBox {
     fn prepare(&self) -> Result<MakeBox<'_>, SourceError> {
         let options = &self.options;
         for path in [&options.kernel, &options.initrd].into_iter().flatten() {
-            input::open(path).map_err(IoError::on("read", path))?;
+            input::open(path).map_err(IoError::on_named("read", path))?;
         }
         match &options.input {
             ImportInput::Disk(disk) => {
                 let kernel = self.kernel()?;
-                input::open(disk).map_err(IoError::on("read", disk))?;
+                input::open(disk).map_err(IoError::on_named("read", disk))?;
                 Ok(Box::new(move |making| {
                     self.import_disk(disk, &kernel, making)
                 }))
             }
             ImportInput::RootTree(path) | ImportInput::OciImage(path) => {
-                fs::metadata(path).map_err(IoError::on("read", path))?;
+                fs::metadata(path).map_err(IoError::on_named("read", path))?;
                 let host = Host::check(&[root_disk::PROGRAMS])?;
                 Ok(Box::new(move |making| self.import_tree(&host, making)))
             }

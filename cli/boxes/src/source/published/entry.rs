@@ -9,6 +9,7 @@ use crate::catalog::{Catalog, PublishedBox, Repository, Variant};
 use crate::fetch::FetchedFile;
 use crate::source::box_source::Target;
 use crate::source::contents::{BoxContents, FileNames};
+use crate::source::create;
 use crate::store::{
     BoxFile, ContainerImage, Guest, Published, PublishedFile, Store, published_name,
 };
@@ -47,6 +48,7 @@ impl<'a> Entry<'a> {
             return Err(PullError::Unknown {
                 name: name.to_owned(),
                 nearest: nearest.map(str::to_owned),
+                release: create::release_for(name),
                 known,
             });
         };

@@ -27,7 +27,7 @@ pub enum PullError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// There is no such box, neither installed nor published.
-    #[error("there is no box '{name}'{}: {}", hint(.nearest), .known.join(", "))]
+    #[error("there is no box '{name}'{}", hint(.name, .known, .nearest, .release))]
     Unknown {
         /// As typed.
         name: String,
@@ -35,6 +35,8 @@ pub enum PullError {
         known: Vec<String>,
         /// The name that the user most likely meant.
         nearest: Option<String>,
+        /// The release that it can be made from, if its name tells.
+        release: Option<String>,
     },
     /// The box is not published for this architecture.
     #[error("the box '{name}' is not published for {arch}, but for {}", names(.arches))]
@@ -76,24 +78,36 @@ pub enum PullError {
 impl Classify for PullError {
     fn class(&self) -> ErrorClass {
         match self {
-            PullError::Unknown { .. } | PullError::Arch { .. } | PullError::Hijack { .. } => {
-                ErrorClass::Usage
-            }
+            PullError::Unknown { .. }
+            | PullError::Arch { .. }
+            | PullError::Hijack { .. }
+            | PullError::Offline(_) => ErrorClass::Usage,
             PullError::Store(error) => error.class(),
             PullError::Catalog(error) => error.class(),
             PullError::Repository(error) => error.class(),
             PullError::Lock(error) => error.class(),
             PullError::Source(error) => error.class(),
-            PullError::Offline(_) => ErrorClass::Host,
             PullError::Io(error) => error.class(),
         }
     }
 }
 
-fn hint(nearest: &Option<String>) -> String {
-    match nearest {
-        Some(name) => format!("; did you mean '{name}'? Known boxes"),
-        None => String::from("; known boxes"),
+fn hint(
+    name: &str,
+    known: &[String],
+    nearest: &Option<String>,
+    release: &Option<String>,
+) -> String {
+    let known = known.join(", ");
+    match (nearest, release) {
+        (Some(nearest), _) => format!("; did you mean '{nearest}'? Known boxes: {known}"),
+        (None, Some(release)) => format!(
+            " yet: create it with\n    boxbuild box create {name} --from {release}\nor name a box \
+             that is here or published: {known}"
+        ),
+        (None, None) => format!(
+            "; known boxes: {known}. 'boxbuild box create' and 'boxbuild box import' make others"
+        ),
     }
 }
 

@@ -13,6 +13,7 @@ use super::request::{Freshness, PullRequest};
 use super::source::FetchedBox;
 use crate::catalog::{Catalog, Origin};
 use crate::fetch::{Algorithm, Checksum, Client, FetchError, RetryPolicy, Route, checksum};
+use crate::lock_file::LockError;
 use crate::source::box_source::install;
 use crate::source::error::SourceError;
 use crate::store::{IfExists, InstalledBox, Published, PublishedFile, Store, StoreError};
@@ -234,8 +235,11 @@ impl Puller<'_> {
             return Ok(true);
         };
         if let Some(locked) = self.request.locked {
-            // The lock file decides, not the version that is published today.
-            return Ok(locked.check(installed).is_ok());
+            return match locked.check(installed) {
+                Err(error @ LockError::Changed(_)) => Err(error.into()),
+                // The lock file decides, not the version that is published today.
+                result => Ok(result.is_ok()),
+            };
         }
         let repository = self.entry.repository.to_string();
         // Records have no secrets; older ones may.
@@ -245,13 +249,21 @@ impl Puller<'_> {
             Freshness::Any | Freshness::Offline if !elsewhere => true,
             Freshness::Offline | Freshness::Again => false,
             Freshness::Any | Freshness::Current => match self.checksums(Route::Mirrors) {
-                Ok(checksums) => {
-                    let current = is_current(published, &checksums);
-                    if current {
-                        fetch_lock::clear(self.store, &self.entry.full_name);
-                    }
-                    current
+                Ok(checksums) if is_current(published, &checksums) => {
+                    fetch_lock::clear(self.store, &self.entry.full_name);
+                    true
                 }
+                // What builds were told to keep is not thrown away unasked.
+                Ok(_) if installed.changed.is_some() && !elsewhere => {
+                    let name = &installed.info.name;
+                    self.reporter.note(&format!(
+                        "there is a newer box {name}, which is not fetched, because builds with \
+                         --no-snapshot have written into this one: 'boxbuild box reset {name}' undoes \
+                         that, 'boxbuild box pull --force {name}' fetches the newer one"
+                    ));
+                    true
+                }
+                Ok(_) => false,
                 Err(error) if elsewhere || matches!(error, FetchError::Interrupted) => {
                     return Err(self.failed(error));
                 }

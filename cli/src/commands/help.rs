@@ -1,0 +1,54 @@
+//! `boxbuild help`: the help of a command, or a topic.
+
+use boxbuild_host::nearest::{TYPO, nearest};
+
+use crate::args;
+use crate::exit_code::{ExitCode, Failure, Result};
+use crate::manual::{TOPICS, topic};
+use crate::output::print::{print_help, print_text};
+
+/// Shows the help of the command or topic that `words` name; without words, of a build.
+///
+/// # Errors
+/// Fails if there is none.
+pub(super) fn run(words: &[String]) -> Result<ExitCode> {
+    if let [name] = words
+        && let Some(topic) = topic(name)
+    {
+        print_text(&topic.document().text())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut command = args::command();
+    command.build();
+    let mut found = &mut command;
+    for word in words {
+        found = match found.find_subcommand(word) {
+            Some(_) => found
+                .find_subcommand_mut(word)
+                .ok_or_else(|| unknown(word))?,
+            None => return Err(unknown(word)),
+        };
+    }
+    print_help(&found.render_long_help())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The failure for a word that names nothing.
+fn unknown(word: &str) -> Failure {
+    let command = args::command();
+    let topics = TOPICS.iter().map(|topic| topic.name);
+    let known: Vec<&str> = command
+        .get_subcommands()
+        .filter(|sub| !sub.is_hide_set())
+        .map(clap::Command::get_name)
+        .chain(topics)
+        .collect();
+    let hint = match nearest(word, known.iter().copied(), TYPO) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => format!("there are: {}", known.join(", ")),
+    };
+    Failure::new(
+        ExitCode::USAGE,
+        anyhow::anyhow!("there is no command or topic '{word}'; {hint}"),
+    )
+}
