@@ -158,6 +158,9 @@ fn a_silent_build_says_what_it_does_every_minute() {
     let output = sandbox.build(&[], &[]);
     output.expect(0, &["about 1 min left"]);
     let output = sandbox.build(&["--json"], &[]);
-    let beats = output.stdout.lines().filter(|line| line.contains("\"left_seconds\""));
+    let beats = output
+        .stdout
+        .lines()
+        .filter(|line| line.contains("\"left_seconds\""));
     assert_eq!(beats.count(), 2, "{output:?}");
 }
