@@ -17,14 +17,17 @@
 mod batch;
 mod boot;
 mod check;
+mod ci;
 mod clock;
 mod command_line;
 mod confinement;
 mod container;
+mod dry_run;
 mod failure;
 mod foreign;
 mod full;
 mod imported;
+mod in_container;
 mod in_lab;
 mod in_place;
 mod input;
@@ -76,7 +79,10 @@ const ALL: &[&[Test]] = &[
     several::TESTS,
     foreign::TESTS,
     imported::TESTS,
+    in_container::TESTS,
     batch::TESTS,
+    ci::TESTS,
+    dry_run::TESTS,
     json::TESTS,
     kept::TESTS,
     notices::TESTS,

@@ -22,6 +22,7 @@ pub mod reporter;
 pub mod secret;
 pub mod space;
 pub mod stop;
+pub mod system_calls;
 pub mod text;
 pub mod umask;
 pub mod units;

@@ -23,6 +23,10 @@ use boxbuild_host::reaper::die_with_parent;
 /// How often podman is looked at.
 const TICK: Duration = Duration::from_millis(20);
 
+/// How often the container is removed again while podman does not end: it may have been told to end
+/// before there was a container.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Bytes of standard error that are kept for the report of a failure.
 const LAST_WORDS: usize = 4 << 10;
 
@@ -171,13 +175,21 @@ impl Shared {
         readers: &[JoinHandle<()>],
         published: bool,
     ) {
+        let mut removed = Instant::now();
         let status = loop {
             match process.try_wait() {
                 Ok(Some(status)) => break Some(status),
                 Ok(None) => {}
                 Err(_) => break None,
             }
-            if lock(&self.killed).is_some_and(|deadline| Instant::now() > deadline) {
+            let killed = *lock(&self.killed);
+            if killed.is_some() && removed.elapsed() > AGAIN {
+                removed = Instant::now();
+                if let Some(reaper) = lock(&self.reaper).as_mut() {
+                    reaper.stop(Duration::ZERO);
+                }
+            }
+            if killed.is_some_and(|deadline| Instant::now() > deadline) {
                 // Under sudo, this process is not ours to kill, but the container is gone.
                 let _ = process.kill();
                 break None;
