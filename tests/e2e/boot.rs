@@ -16,6 +16,7 @@ crate::tests! {
         a_box_that_needs_a_newer_processor_gets_one;
     Program:
         many_cpus_and_odd_sizes_of_memory,
+        a_control_group_leaves_less_for_the_box,
         a_ramdisk_without_a_driver_falls_back,
         what_the_boxs_init_cannot_be_told_is_reported;
 }
@@ -95,6 +96,66 @@ fn many_cpus_and_odd_sizes_of_memory() {
     }
     build(&sandbox, &["--box-smp-cpus", "255"], &[]).expect(2, &["255", "1..=254"]);
     sandbox.assert_nothing_left();
+}
+
+/// What is more than the limit is killed by the kernel, or was "Bad address" under the kvm engine.
+fn a_control_group_leaves_less_for_the_box() {
+    let name = "a_control_group_leaves_less_for_the_box";
+    let groups = [
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        ("/sys/fs/cgroup", "memory.max"),
+    ];
+    let id = format!("boxbuild-e2e-{}", std::process::id());
+    let group = groups.into_iter().find_map(|(folder, limit)| {
+        let group = std::path::Path::new(folder).join(&id);
+        fs::create_dir(&group).ok()?;
+        let limited = fs::write(group.join(limit), "1073741824").is_ok();
+        if !limited {
+            let _ = fs::remove_dir(&group);
+        }
+        limited.then_some(group)
+    });
+    let Some(group) = group else {
+        return skip(name, "this user cannot limit the memory of a control group");
+    };
+    let sandbox = Sandbox::new("");
+    let description = sandbox.store().join("small/box.json");
+    let text = fs::read_to_string(&description).unwrap();
+    fs::remove_file(&description).unwrap();
+    let hungry = text.replace("\"memory_mib\": 256", "\"memory_mib\": 4096");
+    fs::write(&description, hungry).unwrap();
+    let plan = |front: &[&str]| {
+        let build = sandbox.build_command(front, &[]);
+        let mut command = std::process::Command::new("sh");
+        command
+            .args([
+                "-c",
+                "echo $$ >\"$1/cgroup.procs\" && shift && exec \"$@\"",
+                "sh",
+            ])
+            .arg(&group)
+            .arg(build.get_program())
+            .args(build.get_args());
+        for (name, value) in build.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        let output = ProcessOutput::of(&mut command);
+        output.expect(0, &[]);
+        output.stdout
+    };
+    let by_default = plan(&["--dry-run", "--json"]);
+    let asked = plan(&["--dry-run", "--json", "--box-memory", "3G"]);
+    let _ = fs::remove_dir(&group);
+    assert!(by_default.contains("\"memory_mib\": 640,"), "{by_default}");
+    assert!(
+        by_default.contains("gives this process 1024 MiB"),
+        "{by_default}"
+    );
+    assert!(asked.contains("\"memory_mib\": 3072,"), "{asked}");
+    assert!(
+        asked.contains("gives this process 1024 MiB: a build that needs more"),
+        "{asked}"
+    );
 }
 
 fn falls_back(name: &'static str, reason: &str) {
