@@ -80,7 +80,7 @@ pub(crate) struct CreateArgs {
     /// Distribution and suite, e.g. debian:trixie.
     #[arg(long, value_name = "DISTRIBUTION:SUITE")]
     pub(crate) from: String,
-    /// Package mirror [default: the one of this host's apt, or http://deb.debian.org/debian].
+    /// Package mirror [default: the one of this host's apt, or mmdebstrap's own].
     #[arg(long, value_name = "URL")]
     pub(crate) mirror: Option<String>,
     /// Size of the box's disk as the guest sees it.
