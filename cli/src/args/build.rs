@@ -49,7 +49,7 @@ pub(crate) struct BuildOptions {
     pub(crate) disk_size: Option<u64>,
     /// Write to the box's disk instead of a private copy: all later builds see the changes, until
     /// 'boxbuild box reset' undoes them. No other build can use the box meanwhile.
-    #[arg(long, conflicts_with = "disk_size")]
+    #[arg(long)]
     pub(crate) no_snapshot: bool,
     /// Keep the disk and the logs of a failed build for 'boxbuild shell' and 'boxbuild logs': the
     /// newest five builds, at most 32 GiB.

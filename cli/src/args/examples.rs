@@ -99,6 +99,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
     (
+        "box reset",
+        &[(
+            "Undo what builds with --no-snapshot have changed in a box",
+            "boxbuild box reset debian",
+        )],
+    ),
+    (
         "box prune",
         &[("Remove unused files", "boxbuild box prune")],
     ),

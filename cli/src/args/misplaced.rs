@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::cli::Cli;
 use super::error::ArgsError;
-use super::scan::candidates;
+use super::kiwi_options::candidates;
 
 /// Explains an error of clap that is about an option or command in the wrong place.
 pub(super) fn explain(error: clap::Error) -> clap::Error {

@@ -27,6 +27,7 @@ pub(crate) mod handed_over;
 mod help_layout;
 mod invocation;
 mod kiwi;
+mod kiwi_options;
 mod misplaced;
 mod peer;
 mod request;

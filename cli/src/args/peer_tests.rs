@@ -9,7 +9,7 @@ use boxbuild_core::request::BuildRequest;
 use boxbuild_engine::podman::Mode;
 use boxbuild_host::arch::Arch;
 
-use super::scan::{BOXBUILD, GLOBAL};
+use super::kiwi_options::{BOXBUILD, GLOBAL};
 use super::{ArgsError, parse};
 
 /// What an option takes.

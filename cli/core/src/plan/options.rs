@@ -42,6 +42,12 @@ pub(super) fn check(
             info.disk_size >> 30
         )));
     }
+    if request.in_place && request.disk_size.is_some() {
+        return Err(PlanError::Option(String::from(
+            "--disk-size: a build writes into a private copy of the disk, which can grow; --no-snapshot \
+             asks for the box's own: leave one of the two options out",
+        )));
+    }
     network(request)?;
     memory(request, host)?;
     if request.container.is_some() && request.engine != EngineChoice::Auto {
