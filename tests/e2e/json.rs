@@ -72,6 +72,23 @@ fn events_as_json() {
     let seen = events(&output);
     let result = seen.iter().find(|event| is(event, "result")).unwrap();
     assert_eq!(result["reason"], "kiwi");
+    assert_eq!(result["phase"], "prepare");
+    let ended: Vec<(&str, &str)> = seen
+        .iter()
+        .filter(|event| is(event, "phase") && event["state"] != "started")
+        .map(|event| {
+            (
+                event["phase"].as_str().unwrap(),
+                event["state"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("boot", "done"),
+        ("prepare", "failed"),
+        ("power off", "done"),
+    ];
+    assert_eq!(ended, expected, "the phase that failed has the cross");
     assert_eq!(result["kept"]["id"], "small-1");
     assert!(
         result["last_lines"][0]

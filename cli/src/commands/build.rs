@@ -177,7 +177,8 @@ impl Build<'_> {
         if self.options.json {
             print_document(&PlanReport::new(plan, &engine))?;
         } else {
-            self.begin(plan);
+            let mut progress = self.progress(false);
+            plan.notes.iter().for_each(|note| progress.note(note));
             print_text(&format!(
                 "{}engine       {} ({})\n",
                 plan.describe(),

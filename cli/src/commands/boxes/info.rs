@@ -47,7 +47,7 @@ pub(super) fn info(store: &Store, name: &str, arch: Option<Arch>) -> Result<Answ
     match store.get_for(name, arch) {
         Ok(installed) => Ok(Answer::new(describe(&installed), document(&installed))),
         Err(error @ StoreError::Unknown { .. }) => {
-            let catalog = Catalog::of_user()?;
+            let catalog = Catalog::of_user(None)?;
             let arch = arch.unwrap_or_else(Arch::host);
             let Some((published, variant)) = catalog.get(name, arch) else {
                 return Err(error.into());

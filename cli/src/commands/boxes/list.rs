@@ -90,7 +90,7 @@ pub(super) fn list(store: &Store) -> Result<Answer> {
 
 /// Returns the list of published boxes, after what there is to say about it.
 pub(super) fn catalog() -> Result<Catalog> {
-    let catalog = Catalog::of_user()?;
+    let catalog = Catalog::of_user(None)?;
     if let Some(note) = catalog.note() {
         print_line(&note);
     }

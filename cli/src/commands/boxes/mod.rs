@@ -152,6 +152,7 @@ fn pull(store: &Store, args: &PullArgs, json: bool) -> Result<Answer> {
                 args.fetch.policy().into()
             },
             locked: locked.as_ref(),
+            config: None,
             key: args.source.key()?,
         };
         pulled.push(published::ensure(
