@@ -36,6 +36,12 @@ pub(crate) const BUILD_ARGS: &[BuildArg] = &[
          shared with the box, read-only",
     ),
     option(
+        "--only-repo",
+        "SOURCE[,TYPE,ALIAS,PRIORITY,…]",
+        "Use this repository and no other one of the description; repeatable. kiwi-ng itself has no such \
+         option",
+    ),
+    option(
         "--set-repo-credentials",
         "USER:PASSWORD|FILE",
         "Credentials for the repository of --set-repo",
