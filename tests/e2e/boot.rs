@@ -9,6 +9,7 @@ use boxbuild_tests::{ProcessOutput, Sandbox, skip};
 crate::tests! {
     Engine:
         a_box_boots_either_way,
+        a_kernel_that_drives_no_device_is_told,
         a_root_on_the_device_mapper_falls_back,
         boxroot_and_profile_apply,
         boxroot_keeps_the_links_of_the_box_and_belongs_to_root,
@@ -18,6 +19,7 @@ crate::tests! {
         a_box_that_needs_a_newer_processor_gets_one;
     Program:
         many_cpus_and_odd_sizes_of_memory,
+        a_control_group_leaves_less_for_the_box,
         a_ramdisk_without_a_driver_falls_back,
         what_the_boxs_init_cannot_be_told_is_reported;
 }
@@ -99,6 +101,66 @@ fn many_cpus_and_odd_sizes_of_memory() {
     sandbox.assert_nothing_left();
 }
 
+/// What is more than the limit is killed by the kernel, or was "Bad address" under the kvm engine.
+fn a_control_group_leaves_less_for_the_box() {
+    let name = "a_control_group_leaves_less_for_the_box";
+    let groups = [
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        ("/sys/fs/cgroup", "memory.max"),
+    ];
+    let id = format!("boxbuild-e2e-{}", std::process::id());
+    let group = groups.into_iter().find_map(|(folder, limit)| {
+        let group = std::path::Path::new(folder).join(&id);
+        fs::create_dir(&group).ok()?;
+        let limited = fs::write(group.join(limit), "1073741824").is_ok();
+        if !limited {
+            let _ = fs::remove_dir(&group);
+        }
+        limited.then_some(group)
+    });
+    let Some(group) = group else {
+        return skip(name, "this user cannot limit the memory of a control group");
+    };
+    let sandbox = Sandbox::new("");
+    let description = sandbox.store().join("small/box.json");
+    let text = fs::read_to_string(&description).unwrap();
+    fs::remove_file(&description).unwrap();
+    let hungry = text.replace("\"memory_mib\": 256", "\"memory_mib\": 4096");
+    fs::write(&description, hungry).unwrap();
+    let plan = |front: &[&str]| {
+        let build = sandbox.build_command(front, &[]);
+        let mut command = std::process::Command::new("sh");
+        command
+            .args([
+                "-c",
+                "echo $$ >\"$1/cgroup.procs\" && shift && exec \"$@\"",
+                "sh",
+            ])
+            .arg(&group)
+            .arg(build.get_program())
+            .args(build.get_args());
+        for (name, value) in build.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        let output = ProcessOutput::of(&mut command);
+        output.expect(0, &[]);
+        output.stdout
+    };
+    let by_default = plan(&["--dry-run", "--json"]);
+    let asked = plan(&["--dry-run", "--json", "--box-memory", "3G"]);
+    let _ = fs::remove_dir(&group);
+    assert!(by_default.contains("\"memory_mib\": 640,"), "{by_default}");
+    assert!(
+        by_default.contains("gives this process 1024 MiB"),
+        "{by_default}"
+    );
+    assert!(asked.contains("\"memory_mib\": 3072,"), "{asked}");
+    assert!(
+        asked.contains("gives this process 1024 MiB: a build that needs more"),
+        "{asked}"
+    );
+}
+
 fn falls_back(name: &'static str, reason: &str) {
     let Some(sandbox) = Sandbox::with_box(name, WHO) else {
         let what = format!("a box that falls back: {name}");
@@ -115,6 +177,21 @@ fn falls_back(name: &'static str, reason: &str) {
 
 fn a_ramdisk_without_a_driver_falls_back() {
     falls_back("hidden", "no driver virtio-blk");
+}
+
+/// Such a kernel has no console either: "the box powered off before the build came to a result".
+fn a_kernel_that_drives_no_device_is_told() {
+    let sandbox = Sandbox::new(WHO);
+    let file = sandbox.store().join("small/box.json");
+    let text = fs::read_to_string(&file).unwrap();
+    let without = text.replace("\"root=/dev/vda1\"", "\"root=/dev/vda1\", \"pci=off\"");
+    assert_ne!(text, without);
+    // Not into the file that all tests share.
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, without).unwrap();
+    let output = build(&sandbox, &["--boot", "fast"], &[]);
+    output.expect(1, &["CONFIG_PCI", "virtio"]);
+    sandbox.assert_nothing_left();
 }
 
 fn a_root_on_the_device_mapper_falls_back() {

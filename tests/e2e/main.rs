@@ -35,6 +35,7 @@ mod kept;
 mod network;
 mod notices;
 mod other_user;
+mod paths;
 mod registry;
 mod several;
 mod shares;
@@ -70,6 +71,7 @@ const ALL: &[&[Test]] = &[
     input::TESTS,
     command_line::TESTS,
     network::TESTS,
+    paths::TESTS,
     in_place::TESTS,
     several::TESTS,
     foreign::TESTS,

@@ -82,6 +82,7 @@ pub fn make(store: &Path, arch: Option<&str>, suite: Option<&str>) -> Result<()>
         work: work.path(),
         machine,
         kernel: &parts.kernel,
+        of_suite: suite.is_some(),
     };
     maker.disk(&parts.busybox, &parts.applets)?;
     if foreign {
@@ -207,6 +208,8 @@ struct Maker<'a> {
     work: &'a Path,
     machine: &'a str,
     kernel: &'a Kernel,
+    /// The kernel is another one than the host's distribution has.
+    of_suite: bool,
 }
 
 impl Maker<'_> {
@@ -217,6 +220,10 @@ impl Maker<'_> {
         if let Ok(dmsetup) = find("dmsetup") {
             initrd.put(&dmsetup, "/bin/dmsetup")?;
             self.publish("mapped", "compat", "/dev/mapper/system-root", &initrd)?;
+        }
+        if self.of_suite {
+            // Its modules may be compressed, which the /init of that box cannot undo.
+            return Ok(());
         }
         let initrd = self.initrd(parts, Driver::Hidden)?;
         self.publish("hidden", "compat", "/dev/vda1", &initrd)

@@ -129,6 +129,12 @@ impl BuildRequest {
 pub struct KiwiOptions {
     /// The words for the kiwi-ng in the box.
     pub forwarded: Vec<OsString>,
+    /// A runtime configuration.
+    pub config: Option<PathBuf>,
+    /// Where kiwi has its temporary files.
+    pub temp_dir: Option<PathBuf>,
+    /// Where kiwi has its package cache.
+    pub shared_cache_dir: Option<PathBuf>,
     /// The profiles.
     pub profiles: Vec<OsString>,
     /// The image type.

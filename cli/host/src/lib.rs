@@ -13,6 +13,7 @@ pub mod input;
 pub mod interrupt;
 pub mod lock_file;
 pub mod memory;
+pub mod mounts;
 pub mod nearest;
 pub mod notices;
 pub mod program;

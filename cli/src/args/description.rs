@@ -141,6 +141,9 @@ impl CheckArgs {
         }
         request.kiwi = KiwiOptions {
             forwarded,
+            config: self.kiwi.config.clone(),
+            temp_dir: self.kiwi.temp_dir.clone(),
+            shared_cache_dir: self.kiwi.shared_cache_dir.clone(),
             profiles: self.kiwi.profile.clone(),
             image_type: self.kiwi.image_type().map(ToOwned::to_owned),
             description_file: file,

@@ -2,6 +2,15 @@
 
 use clap::Command;
 
+/// The examples of `--help`, and of the manual page.
+pub(crate) const BUILD_EXAMPLES: &str = "  Create a box once, then build an image in it:
+    boxbuild box create debian --from debian:trixie
+    boxbuild --box debian -- --description ./image --target-dir /tmp/image
+
+  Select a profile and add a repository; the options after -- go to 'kiwi-ng system build':
+    boxbuild --profile Virtual --box debian -- --description ./image \\
+        --target-dir /tmp/image --add-repo http://mirror.example/debian,apt-deb";
+
 /// Examples for each command: what they do, and the command line.
 const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
@@ -87,6 +96,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[(
             "Write boxbuild.lock for builds with --locked",
             "boxbuild box lock leap",
+        )],
+    ),
+    (
+        "box reset",
+        &[(
+            "Undo what builds with --no-snapshot have changed in a box",
+            "boxbuild box reset debian",
         )],
     ),
     (

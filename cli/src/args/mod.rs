@@ -27,6 +27,7 @@ pub(crate) mod handed_over;
 mod help_layout;
 mod invocation;
 mod kiwi;
+mod kiwi_options;
 mod misplaced;
 mod peer;
 mod request;
@@ -44,12 +45,14 @@ pub(crate) use batch::BatchArgs;
 pub(crate) use bench::BenchArgs;
 pub(crate) use boxes::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
 pub(crate) use build::BuildOptions;
-pub(crate) use cli::{Cli, Command, EXAMPLES, command};
+pub(crate) use cli::{Cli, Command, command};
 pub(crate) use completions::{CompleteArgs, CompletionShell, CompletionsArgs};
 pub(crate) use description::{CheckArgs, InfoArgs};
 pub(crate) use error::ArgsError;
-pub(crate) use examples::examples_of;
+pub(crate) use examples::{BUILD_EXAMPLES, examples_of};
 pub(crate) use failed_builds::{LogsArgs, PruneArgs, ShellArgs};
 pub(crate) use generate::What;
-pub(crate) use invocation::{Invocation, other_command, parse, wants_json};
+pub(crate) use invocation::{
+    Invocation, other_command, parse, wants_help_on_build_args, wants_json,
+};
 pub(crate) use misplaced::is_option;

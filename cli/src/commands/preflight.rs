@@ -80,6 +80,7 @@ impl Requirements {
             arch: request.arch,
             freshness: request.fetch.into(),
             locked: self.locked.as_ref(),
+            config: request.kiwi.config.as_deref(),
             key: self.key.clone(),
         }
     }

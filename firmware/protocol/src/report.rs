@@ -151,6 +151,9 @@ words! {
         Memory = "memory",
         /// Space on its own disk.
         Disk = "disk",
+        /// Memory for what its programs do all the time: they mostly wait for the kernel to read it
+        /// again.
+        WorkingMemory = "working-memory",
     }
 }
 

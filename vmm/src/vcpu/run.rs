@@ -187,3 +187,21 @@ impl Runner {
         format!("KVM stopped the guest: {exit}{at}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_memory_is_not_a_bad_address() {
+        for errno in [libc::EFAULT, libc::ENOMEM] {
+            let words = refusal(errno);
+            assert!(words.contains("no memory left for the guest"), "{words}");
+            assert!(
+                words.contains("--box-memory") && !words.contains("Bad address"),
+                "{words}"
+            );
+        }
+        assert!(refusal(libc::EINVAL).contains("Invalid argument"));
+    }
+}

@@ -8,6 +8,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::error::PlanError;
 use super::inspected::Inspected;
+use crate::output_dir::is_in_staging;
 use crate::request::BuildRequest;
 
 /// Least free space below the target directory, in bytes. An image is larger; this only
@@ -29,7 +30,7 @@ impl Folders {
     /// Fails if one cannot be used.
     pub fn check(request: &BuildRequest) -> Result<Folders, PlanError> {
         let description = description_folder(&request.build.description)?;
-        let target_dir = check_target(&request.build.target_dir, &description)?;
+        let target_dir = check_target(&request.build.target_dir)?;
         let inspected = Inspected::of(request, &description)?;
         Ok(Folders {
             description,
@@ -54,10 +55,16 @@ pub fn description_folder(path: &Path) -> Result<PathBuf, PlanError> {
             "not a folder: name the folder that contains the description".into(),
         ));
     }
-    fs::canonicalize(path).map_err(|error| problem(describe(&error)))
+    let resolved = fs::canonicalize(path).map_err(|error| problem(describe(&error)))?;
+    if is_in_staging(&resolved) {
+        return Err(problem(
+            "is in the folder of another build, which goes when that ends".into(),
+        ));
+    }
+    Ok(resolved)
 }
 
-fn check_target(path: &Path, description: &Path) -> Result<PathBuf, PlanError> {
+fn check_target(path: &Path) -> Result<PathBuf, PlanError> {
     let problem = |problem: String| PlanError::Target {
         path: path.to_owned(),
         problem,
@@ -114,14 +121,10 @@ fn check_target(path: &Path, description: &Path) -> Result<PathBuf, PlanError> {
     if missing != Path::new("") {
         resolved.push(missing);
     }
-    if resolved.starts_with(description) {
+    if is_in_staging(&resolved) {
         return Err(problem(
-            "is inside the description folder: choose another one".into(),
-        ));
-    }
-    if description.starts_with(&resolved) {
-        return Err(problem(
-            "contains the description folder: choose another one".into(),
+            "is in the folder of another build, which goes when that ends: choose another one"
+                .into(),
         ));
     }
     Ok(resolved)
@@ -170,14 +173,30 @@ mod tests {
         fs::write(root.join("file"), "").unwrap();
         assert!(complaint(with(&description, &root.join("file"))).contains("not a folder"));
         assert!(complaint(with(&description, &root.join("file/x"))).contains("file"));
-        assert!(complaint(with(&description, &description.join("x"))).contains("inside"));
-        assert!(complaint(with(&description, &root)).contains("contains"));
         assert!(complaint(with(&root.join("file"), &target)).contains("not a folder"));
         std::os::unix::fs::symlink("/nowhere", root.join("link")).unwrap();
         assert!(
             complaint(with(&description, &root.join("link"))).contains("dangling symbolic link")
         );
         assert!(complaint(with(&description, &root.join("no/../x"))).contains("'..'"));
+    }
+
+    /// Case A1: the best known public scripts have the results below the description, or in it.
+    #[test]
+    fn the_target_may_be_in_the_description_or_around_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(dir.path()).unwrap();
+        let description = root.join("image");
+        fs::create_dir(&description).unwrap();
+        fs::write(description.join("config.xml"), "<image/>").unwrap();
+        for target in [description.join("out/x"), description.clone(), root.clone()] {
+            assert_eq!(with(&description, &target).unwrap().target_dir, target);
+        }
+        let staging = root.join(".boxbuild.partial");
+        fs::create_dir(&staging).unwrap();
+        fs::write(staging.join("config.xml"), "<image/>").unwrap();
+        assert!(complaint(with(&description, &staging.join("x"))).contains("another build"));
+        assert!(complaint(with(&staging, &root.join("x"))).contains("another build"));
     }
 
     #[test]

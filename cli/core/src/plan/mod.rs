@@ -1,10 +1,12 @@
 //! The plan of a build: everything decided and checked, nothing touched yet.
 
+mod authority;
 mod boot;
 mod describe;
 mod emulation;
 mod error;
 mod folders;
+mod host_parts;
 pub mod image_types;
 pub mod inspected;
 mod json;
@@ -13,6 +15,7 @@ mod options;
 mod proxies;
 mod proxy;
 mod report;
+mod repositories;
 mod target_notes;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -42,6 +45,7 @@ pub use folders::{Folders, description_folder};
 pub use image_types::ImageTypes;
 pub use report::{PlanReport, ResolvedEngine};
 
+use host_parts::HostParts;
 use proxies::Proxies;
 
 /// The tag of the description folder.
@@ -175,7 +179,7 @@ impl Plan {
         let variables = host.environment.iter().cloned();
         let Proxies {
             mut environment,
-            services,
+            mut services,
             notes: proxy_notes,
         } = Proxies::of(
             variables,
@@ -190,6 +194,14 @@ impl Plan {
         notes.extend(options::memory_note(request, host));
         let ssh = Ssh::wanted(request, host).map_err(PlanError::Option)?;
         notes.extend(ssh.iter().flat_map(|ssh| ssh.notes(boot)));
+        let HostParts {
+            host_paths,
+            kiwi_args,
+            services: others,
+            notes: host_notes,
+        } = HostParts::of(request, &folders, info, runs_as)?;
+        notes.extend(host_notes);
+        proxies::add_services(&mut services, &mut environment, &others);
         if runs_as == RunsAs::Machine(Boot::Compat) {
             notes.extend(proxies::only_plain(&mut environment));
         }
@@ -197,9 +209,6 @@ impl Plan {
         let (memory_mib, memory_note) =
             memory::settle(request.memory_mib, info.memory_mib, &host.memory);
         notes.extend(memory_note.filter(|_| !runs_as.is_container()));
-        let shared = request.shared_path.as_deref();
-        let host_paths = HostPaths::new(shared, &request.build.host_paths, runs_as)
-            .map_err(PlanError::Option)?;
         notes.extend(folders.inspected.check_for(request, info)?);
         let described = folders.inspected.description();
         let target = inspected::target(request, Some(info));
@@ -220,7 +229,7 @@ impl Plan {
             kiwi_version: options::kiwi_version(request, runs_as, info)?,
             copy_log_to: log.map(options::log_copy).transpose()?,
             host_paths,
-            kiwi_args: options::kiwi_args(request),
+            kiwi_args,
             allow: request.allow.clone(),
             host_proxies: services,
             environment,

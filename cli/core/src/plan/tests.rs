@@ -134,6 +134,13 @@ fn only_no_accel_asks_for_emulation() {
 }
 
 #[test]
+fn the_boxs_own_disk_does_not_grow() {
+    let error = plan(|request| (request.in_place, request.disk_size) = (true, Some(9 << 30)));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("--no-snapshot"), "{error}");
+}
+
+#[test]
 fn memory_that_the_host_does_not_have_is_said_before_the_start() {
     let notes = |mib| plan(|request| request.memory_mib = Some(mib)).map(|plan| plan.notes);
     assert!(notes(8 << 10).unwrap().is_empty());

@@ -72,6 +72,9 @@ pub fn run(
         .map_err(IoError::on("open the folder", output.share()))
         .map_err(OutputDirError::from)?;
     let mut monitor = Monitor::new(Some(log), limits, command, progress);
+    if plan.runs_as.is_container() {
+        monitor.shares_clock();
+    }
     let mut running = runner.job(plan, &output, ssh)?.start(sender)?;
     if let Some(address) = address {
         monitor.progress().listening(address);

@@ -18,6 +18,8 @@ pub(super) struct Clock {
     /// The guest is there, and does not know the time yet.
     untold: bool,
     follows: bool,
+    /// How far the clock has moved, until somebody asks.
+    moved: Option<Duration>,
 }
 
 impl Default for Clock {
@@ -27,6 +29,7 @@ impl Default for Clock {
             origin: wall(),
             untold: false,
             follows: false,
+            moved: None,
         }
     }
 }
@@ -38,6 +41,11 @@ impl Clock {
         self.untold = true;
     }
 
+    /// How far the host's clock has moved, if the guest is not told of it; once for each time.
+    pub(super) fn moved_untold(&mut self) -> Option<Duration> {
+        self.moved.take().filter(|_| !self.follows)
+    }
+
     /// The time to tell the guest, if its clock is not the host's any more.
     pub(super) fn time_to_tell(&mut self) -> Option<Duration> {
         self.look(wall(), self.started.elapsed())
@@ -45,7 +53,9 @@ impl Clock {
 
     /// The same when the host's clock says `now`, and this process has run for `uptime`.
     fn look(&mut self, now: Duration, uptime: Duration) -> Option<Duration> {
-        if now.abs_diff(self.origin + uptime) >= JUMP {
+        let moved = now.abs_diff(self.origin + uptime);
+        if moved >= JUMP {
+            self.moved = Some(moved);
             self.origin = now.saturating_sub(uptime);
             self.untold = true;
         }
@@ -90,8 +100,10 @@ mod tests {
     #[test]
     fn a_jump_before_the_guest_follows_is_told_later() {
         let mut clock = Clock::default();
-        let woken = clock.origin + 60 * MINUTE;
+        let woken = clock.origin + 61 * MINUTE;
         assert_eq!(clock.look(woken, MINUTE), None);
+        assert_eq!(clock.moved_untold(), Some(60 * MINUTE));
+        assert_eq!(clock.moved_untold(), None);
         clock.follows();
         assert_eq!(clock.look(woken + MINUTE, 2 * MINUTE), Some(woken + MINUTE));
     }

@@ -13,6 +13,7 @@ use boxbuild_protocol::share::{Access, SharedFolder};
 
 use super::error::BuildError;
 use super::initrd::{self, now, seed};
+use super::shares::shares;
 use crate::boot::Boot;
 use crate::failed_builds::scratch;
 use crate::host_paths;
@@ -38,6 +39,7 @@ pub(super) fn machine(
                 network: plan.network != Network::None,
                 folders: plan.host_paths.folders.iter().map(in_guest).collect(),
                 files: host_files(plan)?,
+                made: plan.host_paths.made.clone(),
                 kiwi_version: plan.kiwi_version.clone().map(Into::into),
                 ssh_key: plan
                     .ssh
@@ -62,7 +64,7 @@ pub(super) fn machine(
         memory_mib: plan.memory_mib,
         cpus: plan.cpus,
         nested: plan.nested,
-        shares: plan.shares(output.share()),
+        shares: shares(plan, output)?,
         network: plan.policy(),
         forward: ssh.map(|listener| Forward {
             listener,
@@ -141,10 +143,10 @@ fn host_files(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>, BuildError> {
         .check_only
         .then(|| Ok((PathBuf::from(PROGRAM), CHECK.as_bytes().to_vec())));
     files
-        .map(|path| match host_paths::read(path) {
-            Ok(data) => Ok((path.clone(), data)),
+        .map(|file| match host_paths::read(&file.path) {
+            Ok(data) => Ok((file.place.clone(), data)),
             Err(source) => Err(BuildError::HostFile {
-                path: path.clone(),
+                path: file.path.clone(),
                 source,
             }),
         })

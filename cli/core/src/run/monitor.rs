@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use boxbuild_engine::{Ended, Usage};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_host::units::seconds;
 use boxbuild_host::untrusted::Dir;
-use boxbuild_protocol::report::{GuestPhase, Report, Sshd};
+use boxbuild_protocol::report::{GuestPhase, Report, Resource, Sshd};
 
 use super::build_log::BuildLog;
 use super::clock::Clock;
@@ -66,7 +67,7 @@ pub(super) struct Monitor<'a> {
     came_up: bool,
     /// What the box may lack.
     signs: Signs,
-    clock: Clock,
+    clock: Option<Clock>,
     /// The phase that failed, if the guest went on after it.
     failed: Option<Phase>,
     /// There is more of the log to read.
@@ -99,7 +100,7 @@ impl<'a> Monitor<'a> {
             recorder: Recorder::of_this_process(),
             came_up: false,
             signs: Signs::default(),
-            clock: Clock::default(),
+            clock: Some(Clock::default()),
             failed: None,
             behind: false,
             ssh,
@@ -158,7 +159,9 @@ impl<'a> Monitor<'a> {
             Report::Phase(GuestPhase::Setup) => {
                 self.last_life = Instant::now();
                 self.came_up = true;
-                self.clock.follows();
+                if let Some(clock) = &mut self.clock {
+                    clock.follows();
+                }
             }
             Report::Phase(phase) => {
                 self.reports.has_phases = true;
@@ -187,7 +190,14 @@ impl<'a> Monitor<'a> {
                 self.reports.exit = Some(code);
             }
             Report::Sshd(sshd) => self.sshd(sshd),
-            Report::Exhausted(resource) => self.signs.report(resource),
+            Report::Exhausted(resource) => {
+                self.signs.report(resource);
+                if resource == Resource::WorkingMemory {
+                    self.progress.note(
+                        "the programs of the box mostly wait for memory: give it more with --box-memory",
+                    );
+                }
+            }
         }
     }
 
@@ -347,9 +357,23 @@ impl<'a> Monitor<'a> {
             .or_else(|| self.console.lockup().map(Reason::Lockup))
     }
 
+    /// The box has the clock of this host: it is a container.
+    pub(super) fn shares_clock(&mut self) {
+        self.clock = None;
+    }
+
     /// The time that the guest is to be told, if it is: its clock does not follow the host's.
     pub(super) fn time_to_tell(&mut self) -> Option<Duration> {
-        self.clock.time_to_tell()
+        let clock = self.clock.as_mut()?;
+        let time = clock.time_to_tell();
+        if let Some(moved) = clock.moved_untold().filter(|_| self.came_up) {
+            self.progress.note(&format!(
+                "the clock of this host has moved by {}: a box that is booted by its own init is not told \
+                 of that (--boot fast)",
+                seconds(moved)
+            ));
+        }
+        time
     }
 
     /// Whether the guest has not said a word.
@@ -390,6 +414,9 @@ impl<'a> Monitor<'a> {
             (Ended::PoweredOff, _) if broke_off => Some(Reason::EarlyPowerOff),
             (Ended::PoweredOff, ResultCode::Code(0)) => None,
             (Ended::PoweredOff, ResultCode::Code(code)) => Some(Reason::Kiwi(*code)),
+            (Ended::PoweredOff, ResultCode::Missing) if self.is_silent() => {
+                Some(Reason::SilentPowerOff)
+            }
             (Ended::PoweredOff, ResultCode::Missing) => Some(Reason::EarlyPowerOff),
             (Ended::PoweredOff, ResultCode::Unreadable(why)) => {
                 Some(Reason::UnreadableCode(why.clone()))

@@ -96,7 +96,13 @@ impl Signs {
         if matches!(reason, Reason::Reset) {
             return None;
         }
-        if of_memory || self.killed.is_some() || self.exhausted.contains(&Resource::Memory) {
+        let thrashed =
+            matches!(reason, Reason::Hung(_)) && self.exhausted.contains(&Resource::WorkingMemory);
+        if of_memory
+            || thrashed
+            || self.killed.is_some()
+            || self.exhausted.contains(&Resource::Memory)
+        {
             return Some(if means.container {
                 Lack::HostMemory
             } else {
@@ -176,6 +182,10 @@ mod tests {
         );
         assert!(explain(&[], &[Resource::Memory], &failed).is_some());
         assert_eq!(explain(&[], &[], &failed), None);
+        // A build that was slow fails for its own reasons.
+        let slow = [Resource::WorkingMemory];
+        assert_eq!(explain(&[], &slow, &failed), None);
+        assert!(explain(&[], &slow, &hung).is_some());
         // A group of processes inside of the box has a limit of its own.
         let inner = "Memory cgroup out of memory: Killed process 7 (x) total-vm:1kB";
         assert_eq!(explain(&[inner], &[], &failed), None);

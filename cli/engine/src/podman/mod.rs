@@ -14,6 +14,7 @@ mod host;
 mod image;
 mod kernel;
 mod loops;
+mod mask;
 mod output;
 mod process;
 mod program;
@@ -21,7 +22,7 @@ mod reaper;
 mod runner;
 mod shell;
 
-pub use container::{Container, Guest, Mode, Mount, check_place};
+pub use container::{Container, EntryKind, Guest, Mask, MaskedEntry, Mode, Mount, check_place};
 pub use error::ContainerError;
 pub use host::examine;
 pub use image::{Image, ImageSource, PullPolicy};

@@ -83,10 +83,16 @@ impl Child {
             events,
         });
         let mut readers = Vec::new();
+        // Without its readers it would wait for ever.
+        let kill = |process: &mut std::process::Child, error: io::Error| {
+            let _ = process.kill();
+            let _ = process.wait();
+            error
+        };
         if let Some(output) = process.stdout.take() {
             let shared = Arc::clone(&shared);
             // boxbuild's own process 1 reports here; a published box has its console here.
-            readers.push(std::thread::spawn(move || {
+            let reader = std::thread::Builder::new().spawn(move || {
                 shared.read(
                     output,
                     if published {
@@ -95,16 +101,18 @@ impl Child {
                         Event::Control
                     },
                 );
-            }));
+            });
+            readers.push(reader.map_err(|error| kill(&mut process, error))?);
         }
         if let Some(errors) = process.stderr.take() {
             let shared = Arc::clone(&shared);
-            readers.push(std::thread::spawn(move || {
+            let reader = std::thread::Builder::new().spawn(move || {
                 shared.read(errors, |bytes| {
                     shared.keep(&bytes);
                     Event::Console(bytes)
                 });
-            }));
+            });
+            readers.push(reader.map_err(|error| kill(&mut process, error))?);
         }
         let follower = {
             let shared = Arc::clone(&shared);

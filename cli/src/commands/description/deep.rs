@@ -64,6 +64,7 @@ pub(super) fn look(
         arch: request.arch,
         freshness: request.fetch.into(),
         locked: locked.as_ref(),
+        config: request.kiwi.config.as_deref(),
         key: args.source.key()?,
     };
     let installed = published::ensure(&store, &pull, interrupt, &mut progress)?;

@@ -111,6 +111,7 @@ fn bring_up(
     rootfs::mount_fstab();
     shares::mount(&mut loader, &job, options.builds())?;
     shares::write_files(&job, contents)?;
+    shares::make_folders(&job)?;
     system::configure(job.time);
     if job.network {
         network::configure()?;

@@ -13,6 +13,9 @@ use super::control::Control;
 /// `ext4_calculate_resv_clusters`).
 const FULL: u64 = 20 << 20;
 
+/// More than this part of a minute spent waiting for memory is too much, in per cent.
+const THRASHING: f64 = 40.0;
+
 /// Folders of the file systems that a build fills.
 const FOLDERS: [&str; 3] = ["/", TARGET, "/var/tmp"];
 
@@ -28,6 +31,7 @@ impl Resources {
         for (resource, is_exhausted) in [
             (Resource::Memory, is_memory_exhausted as fn() -> bool),
             (Resource::Disk, is_disk_full),
+            (Resource::WorkingMemory, is_thrashing),
         ] {
             if !self.told.contains(&resource) && is_exhausted() {
                 self.told.push(resource);
@@ -49,6 +53,22 @@ fn oom_kills(vmstat: &str) -> u64 {
         .unwrap_or(0)
 }
 
+/// Whether programs have mostly waited for memory in the last minute (Documentation/accounting/psi.rst).
+/// A kernel without that file is not asked.
+fn is_thrashing() -> bool {
+    fs::read_to_string("/proc/pressure/memory").is_ok_and(|text| stalled(&text) >= THRASHING)
+}
+
+/// The part of the last minute, in per cent, in which every program that had work waited for memory.
+fn stalled(pressure: &str) -> f64 {
+    pressure
+        .lines()
+        .find_map(|line| line.strip_prefix("full "))
+        .and_then(|line| line.split(' ').find_map(|word| word.strip_prefix("avg60=")))
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0.0)
+}
+
 /// Whether a file system has no space, or no inodes, left for root.
 fn is_disk_full() -> bool {
     FOLDERS.iter().any(|folder| {
@@ -64,6 +84,15 @@ fn is_disk_full() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_spent_waiting_for_memory_is_read() {
+        let text = "some avg10=92.10 avg60=81.20 avg300=40.00 total=1\n\
+                    full avg10=71.00 avg60=55.50 avg300=20.00 total=1\n";
+        assert!(stalled(text) > 55.0 && stalled(text) < 56.0);
+        assert!(stalled("some avg10=92.10 avg60=81.20 avg300=40.00 total=1\n") < 1.0);
+        assert!(stalled("") < 1.0);
+    }
 
     #[test]
     fn a_kernel_tells_of_killed_processes() {

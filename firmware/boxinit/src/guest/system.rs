@@ -170,6 +170,10 @@ pub(super) fn configure(host_time: u64) {
     ] {
         let _ = fs::write(Path::new("/proc/sys").join(name), text);
     }
+    // Where memory is too small for what programs use all the time, the kernel kills one, rather than to
+    // read their code from the disk again and again, for hours
+    // (Documentation/admin-guide/mm/multigen_lru.rst, "Thrashing prevention").
+    let _ = fs::write("/sys/kernel/mm/lru_gen/min_ttl_ms", "1000");
     let _ = sethostname("boxbuild");
     set_clock(host_time);
     let empty = fs::read_to_string("/etc/machine-id")
