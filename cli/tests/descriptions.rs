@@ -210,7 +210,7 @@ fn a_description_that_kiwi_takes_is_never_refused() {
         .collect();
     let latin: Vec<u8> = GOOD
         .replace("utf-8", "ISO-8859-1")
-        .replace("a disk", "ein Datentr\u{e4}ger")
+        .replace("a disk", "une image \u{e9}tendue")
         .chars()
         .map(|c| c as u8)
         .collect();

@@ -5,15 +5,27 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::element::Element;
 use crate::files::{self, Unreadable};
 use crate::finding::Finding;
-use crate::summary::Included;
 use crate::view::{BoxView, Resolved};
 use crate::{text, xml};
 
 /// Most files that are followed.
 const MOST: usize = 1_000;
+
+/// An included file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Included {
+    /// As it is written.
+    pub from: String,
+    /// The file, as the user knows it.
+    pub file: String,
+    /// The line of the include.
+    pub line: u32,
+}
 
 /// What became of the includes of a description.
 #[derive(Debug, Default)]

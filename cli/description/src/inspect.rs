@@ -11,8 +11,8 @@ use crate::element::{Element, Place};
 use crate::files::{self, Unreadable};
 use crate::find::{self, Found, KIWI_FILES, Nothing};
 use crate::finding::Finding;
+use crate::include::Included;
 use crate::selection::{self, Selected, Target};
-use crate::summary::Included;
 use crate::view::BoxView;
 use crate::{include, links, markup, text, xml};
 

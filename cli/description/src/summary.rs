@@ -5,6 +5,7 @@ use boxbuild_host::secret;
 use serde::Serialize;
 
 use crate::element::Element;
+use crate::include::Included;
 use crate::inspect::{Description, Format};
 use crate::selection::{self, Profile, Selected, Target};
 
@@ -71,17 +72,6 @@ pub struct Summary {
     pub users: Vec<User>,
     /// What kiwi would build with the profiles and the type that were asked for, if it would.
     pub selected: Option<Selected>,
-}
-
-/// An included file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Included {
-    /// As it is written.
-    pub from: String,
-    /// The file, as the user knows it.
-    pub file: String,
-    /// The line of the include.
-    pub line: u32,
 }
 
 /// A section of preferences.
