@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::boot::{Boot, RunsAs};
 use crate::cache_folder::CacheFolder;
-use crate::host_values::normal;
+use crate::places::normal;
 use boxbuild_engine::podman::{self, Mount};
 use boxbuild_engine::{MountTag, Share};
 use boxbuild_host::input;

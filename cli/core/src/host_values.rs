@@ -5,12 +5,10 @@
 //! forms are those of kiwi 11.1 (`kiwi/system/uri.py`, `kiwi/tasks/base.py`).
 
 use std::ffi::OsString;
-use std::fs;
-use std::path::{Component, Path, PathBuf};
-
-use boxbuild_protocol::paths::DESCRIPTION;
+use std::path::{Path, PathBuf};
 
 use crate::host_paths::Named;
+use crate::places::{in_box, in_description, normal};
 
 /// Where relative paths begin.
 #[derive(Debug, Clone, Copy)]
@@ -180,20 +178,6 @@ impl Values<'_> {
     }
 }
 
-/// The path in the box of what is in the description folder, without a link that leads out of it.
-pub(crate) fn in_description(path: &Path, description: &Path) -> Option<PathBuf> {
-    let real = fs::canonicalize(path).ok()?;
-    let rest = real
-        .strip_prefix(fs::canonicalize(description).ok()?)
-        .ok()?;
-    let place = Path::new(DESCRIPTION);
-    Some(if rest == Path::new("") {
-        place.to_owned()
-    } else {
-        place.join(rest)
-    })
-}
-
 /// Cuts off the query and the fragment of a URI, which are no part of its path.
 fn split_query(text: &str) -> (&str, &str) {
     text.split_at(text.find(['?', '#']).unwrap_or(text.len()))
@@ -210,30 +194,10 @@ fn after_scheme(text: &str) -> &str {
     }
 }
 
-/// A path without `.`, `..` and doubled slashes, as kiwi reads it (`os.path.normpath`).
-pub(crate) fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                normal.pop();
-            }
-            component => normal.push(component),
-        }
-    }
-    normal
-}
-
-/// Whether a path is one that exists in the box: in the description, or of the box itself.
-pub(crate) fn in_box(path: &Path) -> bool {
-    [DESCRIPTION, "/usr", "/etc"]
-        .iter()
-        .any(|place| path.starts_with(place) && path != Path::new(place))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     struct Host {

@@ -15,7 +15,7 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::cache_folder::CacheFolder;
 use crate::host_paths::{HostFile, HostPaths, is_taken_tree};
-use crate::host_values::{in_box, in_description, normal};
+use crate::places::{in_box, in_description, normal};
 use crate::request::KiwiOptions;
 
 /// Where the box has a configuration whose own path is one of the box's files.

@@ -17,6 +17,7 @@ pub mod kiwi_log;
 mod kiwi_paths;
 pub mod log_copy;
 pub mod output_dir;
+mod places;
 pub mod plan;
 pub mod request;
 pub mod resolve;

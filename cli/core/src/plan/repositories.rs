@@ -16,7 +16,7 @@ use super::authority::{Authority, Local};
 use super::proxy::GATEWAY;
 use crate::boot::RunsAs;
 use crate::build_args::IGNORE_REPOS;
-use crate::host_values::{in_box, normal};
+use crate::places::{in_box, normal};
 
 /// Other repositories that a note names, at most.
 const MOST_NAMED: usize = 4;
