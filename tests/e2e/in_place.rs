@@ -21,6 +21,12 @@ fn a_box_written_in_place_keeps_it_until_it_is_reset() {
     sandbox.build(&["--no-snapshot"], &[]).expect(0, &[]);
     let kept = || fs::read_to_string(sandbox.target().join("kept")).unwrap();
     assert_eq!(kept(), "once\n");
+    // A guest that is ended in the middle leaves no half of a file system.
+    sandbox.script("echo twice >>/kept; sync; echo started >>$log; sleep 1000");
+    let build = sandbox.start_until(&["--verbose", "--no-snapshot"], "started");
+    build.signal(Signal::SIGINT);
+    build.finish().expect(130, &[]);
+    sandbox.script("cat /kept >/result/kept");
     // An ordinary build sees it, and changes nothing.
     for _ in 0..2 {
         sandbox.build(&[], &[]).expect(0, &[]);

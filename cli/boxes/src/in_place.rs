@@ -1,7 +1,8 @@
 //! `--no-snapshot`: the copy of a box's disk that builds write into, and how it is undone.
 //!
-//! The box's own disk is never written. The first of these builds copies it to a file beside it, which
-//! is the disk of all later builds until it is removed, or a new version of the box is installed.
+//! The box's own disk is never written. Such a build writes into a copy, which becomes the disk of all
+//! later builds when its guest has powered off in order, until it is removed, or a new version of the box is
+//! installed. A guest that was ended in the middle leaves nothing: its file system may have no journal.
 
 use std::fs::{self, File};
 use std::io;
@@ -79,28 +80,55 @@ impl Classify for InPlaceError {
     }
 }
 
-/// Takes the box for a build that writes into its disk, and copies the disk if this is the first one.
+/// A disk that a build writes into. It becomes the box's only by [`Writing::commit`].
+#[derive(Debug)]
+pub struct Writing {
+    unfinished: PathBuf,
+    written: PathBuf,
+    dir: PathBuf,
+    _lock: BoxLock,
+}
+
+impl Writing {
+    /// Makes the disk the one of later builds, at once and as a whole. To be called when nothing writes into
+    /// it any more, and its guest has written everything.
+    ///
+    /// # Errors
+    /// Fails if the host cannot store it: the box is then as it was.
+    pub fn commit(self) -> Result<(), InPlaceError> {
+        File::open(&self.unfinished)
+            .and_then(|disk| disk.sync_all())
+            .map_err(IoError::on("write", &self.unfinished))?;
+        fs::rename(&self.unfinished, &self.written)
+            .map_err(IoError::on("replace", &self.written))?;
+        sync(&self.dir)?;
+        Ok(())
+    }
+}
+
+impl Drop for Writing {
+    /// What a guest left that was ended in the middle is no file system to build on.
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.unfinished);
+    }
+}
+
+/// Takes the box for a build that writes into its disk, and copies the disk for it.
 ///
 /// # Errors
 /// Fails if another build uses the box, or the copy cannot be made: the box is then as it was.
-pub fn begin(installed: &InstalledBox, stop: &StopCheck) -> Result<BoxLock, InPlaceError> {
+pub fn begin(installed: &InstalledBox, stop: &StopCheck) -> Result<Writing, InPlaceError> {
     let lock = BoxLock::take(installed, DiskAccess::Write)?;
-    let copy = installed.written_disk();
-    if copy.exists() {
-        return Ok(lock);
-    }
-    let disk = installed.path(&installed.info.disk);
-    let unfinished = installed.unfinished_disk();
+    let writing = Writing {
+        unfinished: installed.unfinished_disk(),
+        written: installed.written_disk(),
+        dir: installed.dir.clone(),
+        _lock: lock,
+    };
     // What a killed process left is of no use: nobody knows how far it came.
-    remove(&unfinished)?;
-    if let Err(error) = fill(installed, &disk, &unfinished, stop) {
-        // The error is the one to report.
-        let _ = remove(&unfinished);
-        return Err(error);
-    }
-    fs::rename(&unfinished, &copy).map_err(IoError::on("create", &copy))?;
-    sync(&installed.dir)?;
-    Ok(lock)
+    remove(&writing.unfinished)?;
+    fill(installed, &installed.disk(), &writing.unfinished, stop)?;
+    Ok(writing)
 }
 
 /// Makes the box's disk what it was before builds wrote into it. Returns whether any had.

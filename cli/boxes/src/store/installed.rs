@@ -72,8 +72,8 @@ impl InstalledBox {
         with_suffix(&self.path(&self.info.disk), WRITTEN)
     }
 
-    /// Returns the path of that copy while it is made.
-    pub(crate) fn unfinished_disk(&self) -> PathBuf {
+    /// Returns the path of that copy while it is made, and while a build writes into it.
+    pub fn unfinished_disk(&self) -> PathBuf {
         with_suffix(&self.path(&self.info.disk), UNFINISHED)
     }
 

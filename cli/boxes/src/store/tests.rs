@@ -142,11 +142,21 @@ fn an_update_does_not_touch_what_a_build_uses() {
 
 /// Has a build write into the disk of `installed`.
 fn write_in_place(installed: &InstalledBox) {
-    let held = in_place::begin(installed, &StopCheck::default()).unwrap();
+    for in_order in [false, true] {
+        let before = fs::read(installed.disk()).unwrap();
+        let writing = in_place::begin(installed, &StopCheck::default()).unwrap();
+        let path = installed.unfinished_disk();
+        let mut disk = File::options().append(true).open(path).unwrap();
+        std::io::Write::write_all(&mut disk, b" and more").unwrap();
+        assert_eq!(fs::read(installed.disk()).unwrap(), before);
+        if in_order {
+            writing.commit().unwrap();
+        } else {
+            drop(writing);
+            assert_eq!(fs::read(installed.disk()).unwrap(), before);
+        }
+    }
     assert_eq!(installed.disk(), installed.written_disk());
-    let mut disk = File::options().append(true).open(installed.disk()).unwrap();
-    std::io::Write::write_all(&mut disk, b" and more").unwrap();
-    drop(held);
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub fn run(
         return Err(BuildError::Replaced(path.to_owned()));
     }
     let ssh = plan.ssh.as_ref().map(Ssh::listen).transpose()?;
-    let _held = runner.hold(plan, &StopCheck::new(interrupt, None))?;
+    let hold = runner.hold(plan, &StopCheck::new(interrupt, None))?;
     let mut output = OutputDir::stage(folders.target(), &StopCheck::new(interrupt, None))?;
     let (sender, events) = events();
     progress.begin(Phase::Boot.name());
@@ -91,6 +91,10 @@ pub fn run(
         },
     };
     let end = supervise(&mut monitor, running.as_mut(), &events, interrupt, attach);
+    let in_order = matches!(end.ended, Ended::PoweredOff)
+        && end.stop.is_none()
+        && !end.left
+        && monitor.is_done();
     monitor.reach(Milestone::Ended);
     let peak_memory = running.peak_memory();
     let total = monitor.elapsed();
@@ -117,6 +121,8 @@ pub fn run(
         reason,
     });
     drop(running);
+    // Of what the guest wrote, unless it was ended in the middle.
+    let released = hold.release(in_order);
     // A user at the console has all the time there is.
     let until = match plan.timeout {
         Some(limit) if !plan.debug => monitor.started().checked_add(limit),
@@ -124,6 +130,7 @@ pub fn run(
     };
     let stop = StopCheck::new(interrupt, until);
     let timeline = monitor.into_timeline();
+    released?;
     progress.finish(true);
     let (outcome, published) = conclude(&mut output, failure, plan, &stop)?;
     for note in &published.notes {

@@ -126,7 +126,7 @@ pub(super) fn cmdline_processor(processor: Processor) -> cmdline::Processor {
 fn root_disk(plan: &Plan) -> RootDisk {
     let installed = &plan.installed;
     if plan.disk.in_place {
-        return RootDisk::InPlace(installed.written_disk());
+        return RootDisk::InPlace(installed.unfinished_disk());
     }
     RootDisk::Private {
         image: installed.disk(),

@@ -243,6 +243,11 @@ impl<'a> Monitor<'a> {
         self.came_up
     }
 
+    /// Whether the guest had nothing left to do, as far as it reports that.
+    pub(super) fn is_done(&self) -> bool {
+        self.reports.done || !self.reports.has_phases
+    }
+
     /// The build had come to its end when the user stopped the machine.
     pub(super) fn was_left(&mut self) {
         self.reports.done = true;

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use boxbuild_boxes::box_lock::{BoxLock, DiskAccess};
-use boxbuild_boxes::in_place;
+use boxbuild_boxes::in_place::{self, InPlaceError, Writing};
 use boxbuild_boxes::store::ContainerImage;
 use boxbuild_engine::podman::{self, Container, Podman};
 use boxbuild_engine::{ContainerJob, Engine, Job, MachineJob, Processor};
@@ -26,6 +26,30 @@ pub enum Runner<'a> {
     Container(&'a Podman),
 }
 
+/// What a build has of its box for itself.
+#[derive(Debug)]
+pub(super) enum Hold {
+    /// Nothing: a container has an image of its own.
+    Nothing,
+    /// The disk is only read.
+    Read {
+        /// Others may read it, too.
+        _lock: BoxLock,
+    },
+    /// The disk is written.
+    Written(Writing),
+}
+
+impl Hold {
+    /// Gives the box up, after a machine that ended in order or not.
+    pub(super) fn release(self, in_order: bool) -> Result<(), InPlaceError> {
+        match self {
+            Hold::Written(writing) if in_order => writing.commit(),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl<'a> Runner<'a> {
     /// The name users know it by.
     pub fn name(&self) -> &'static str {
@@ -44,18 +68,16 @@ impl<'a> Runner<'a> {
     }
 
     /// Takes what this build needs of the box for itself.
-    pub(super) fn hold(
-        &self,
-        plan: &Plan,
-        stop: &StopCheck,
-    ) -> Result<Option<BoxLock>, BuildError> {
-        match self {
-            Runner::Container(_) => Ok(None),
+    pub(super) fn hold(&self, plan: &Plan, stop: &StopCheck) -> Result<Hold, BuildError> {
+        Ok(match self {
+            Runner::Container(_) => Hold::Nothing,
             Runner::Machine(_) if plan.disk.in_place => {
-                Ok(Some(in_place::begin(&plan.installed, stop)?))
+                Hold::Written(in_place::begin(&plan.installed, stop)?)
             }
-            Runner::Machine(_) => Ok(Some(BoxLock::take(&plan.installed, DiskAccess::Read)?)),
-        }
+            Runner::Machine(_) => Hold::Read {
+                _lock: BoxLock::take(&plan.installed, DiskAccess::Read)?,
+            },
+        })
     }
 
     /// The job for `plan`, whose results go to `output`. The box is reached through the port
