@@ -22,6 +22,9 @@ pub struct BoxFile {
     pub content: &'static str,
 }
 
+/// The program that checks a description with the box's kiwi, to be written to [`paths::PROGRAM`].
+pub const CHECK: &str = include_str!("../guest/check.py");
+
 /// Name of the systemd unit that runs a build. It must be enabled in the box.
 pub const UNIT: &str = "boxbuild-kiwi.service";
 
@@ -89,6 +92,8 @@ pub struct FastBoot {
     pub folders: Vec<SharedFolder>,
     /// Files to write before the build: absolute path and content.
     pub files: Vec<(PathBuf, Vec<u8>)>,
+    /// Folders to make before the build, absolute.
+    pub made: Vec<PathBuf>,
     /// Version of kiwi to install first ([`Init::Program`] only).
     pub kiwi_version: Option<OsString>,
     /// Who may log in as root while the box runs: a line of an `authorized_keys` file. If given, the
@@ -162,6 +167,7 @@ impl FastBoot {
                 .collect(),
             folders: self.folders.clone(),
             files: self.files.iter().map(|(path, _)| path.clone()).collect(),
+            made: self.made.clone(),
             network: self.network,
             kiwi_version: self.kiwi_version.clone(),
             ssh_key: self.ssh_key.clone().map(Into::into),
@@ -185,6 +191,7 @@ impl FastBoot {
             quote(path.as_os_str(), &mut script);
             script.push(b'\n');
         }
+        script.extend(made_file(&self.made));
         script
     }
 }
@@ -197,10 +204,14 @@ pub struct ContainerBuild {
     pub args: Vec<OsString>,
     /// Environment of kiwi: names of shell variables, any values.
     pub environment: Vec<(String, OsString)>,
+    /// Folders to make before the build, absolute.
+    pub made: Vec<PathBuf>,
     /// Name of the container: unique on the host, letters, digits and hyphens.
     pub name: String,
     /// User and group of the results, as IDs in the container's user namespace.
     pub owner: (u32, u32),
+    /// The description is only checked: [`CHECK`] runs in the place of kiwi.
+    pub check_only: bool,
     /// The container stays after the build until it is told to end.
     pub shell: bool,
 }
@@ -222,11 +233,26 @@ impl ContainerBuild {
             (kiwi_patch::FILE, kiwi_patch::PROGRAM.as_bytes().to_vec()),
             ("args", args_file(&self.args)),
             ("env", env_file(&self.environment)),
+            ("host", made_file(&self.made)),
             ("name", format!("{}\n", self.name).into_bytes()),
             ("owner", format!("{uid}:{gid}\n").into_bytes()),
         ];
-        files.into_iter().chain(shell).collect()
+        let program = self
+            .check_only
+            .then(|| ("program", CHECK.as_bytes().to_vec()));
+        files.into_iter().chain(shell).chain(program).collect()
     }
+}
+
+/// A script that makes folders.
+fn made_file(folders: &[PathBuf]) -> Vec<u8> {
+    let mut script = Vec::new();
+    for folder in folders {
+        script.extend_from_slice(b"make_folder ");
+        quote(folder.as_os_str(), &mut script);
+        script.push(b'\n');
+    }
+    script
 }
 
 /// A script that sets the positional parameters.
@@ -330,6 +356,7 @@ mod tests {
                 access: Access::ReadOnly,
             }],
             files: vec![("/a b/key".into(), b"secret".to_vec())],
+            made: vec!["/a b/tmp".into()],
             kiwi_version: None,
             ssh_key: Some("ssh-ed25519 AAAA\n".into()),
             time: 0,
@@ -339,7 +366,8 @@ mod tests {
         let text = String::from_utf8_lossy(&part);
         assert!(text.contains("http_proxy='p'"));
         assert!(!text.contains("reboot"), "not a name of a variable");
-        let script = "mount_share 'host0' '/srv/it'\\''s' ro\nwrite_file 0 '/a b/key'\n";
+        let script = "mount_share 'host0' '/srv/it'\\''s' ro\nwrite_file 0 '/a b/key'\n\
+                      make_folder '/a b/tmp'\n";
         assert!(text.contains(script));
         assert!(text.contains("boxbuild/files/0\0") && text.contains("secret"));
         assert!(text.contains("boxbuild/authorized_keys\0"));

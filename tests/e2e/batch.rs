@@ -243,7 +243,10 @@ fn all_mistakes_of_a_batch_are_told_at_once() {
         (9, "options.box-memory: "),
         (10, "build-args.ca-target-distribution: beos"),
         (11, "{nmae}; did you mean {name}?"),
-        (13, "elsewhere: --description elsewhere: does not exist"),
+        (
+            13,
+            "elsewhere-smal: --description elsewhere: does not exist",
+        ),
         (14, "there is no box 'smal'; did you mean 'small'?"),
         (15, "there is no boxbuild.lock"),
         (16, "nokey"),

@@ -1,6 +1,7 @@
 //! How boxes are brought up: fast, by their own init, and the one after the other.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use boxbuild_tests::env::ENGINE;
 use boxbuild_tests::{ProcessOutput, Sandbox, skip};
@@ -8,8 +9,10 @@ use boxbuild_tests::{ProcessOutput, Sandbox, skip};
 crate::tests! {
     Engine:
         a_box_boots_either_way,
+        a_kernel_that_drives_no_device_is_told,
         a_root_on_the_device_mapper_falls_back,
         boxroot_and_profile_apply,
+        boxroot_keeps_the_links_of_the_box_and_belongs_to_root,
         a_box_sees_virtualization_only_if_it_is_asked_for,
         a_larger_disk_gives_more_room;
     Qemu:
@@ -176,6 +179,21 @@ fn a_ramdisk_without_a_driver_falls_back() {
     falls_back("hidden", "no driver virtio-blk");
 }
 
+/// Such a kernel has no console either: "the box powered off before the build came to a result".
+fn a_kernel_that_drives_no_device_is_told() {
+    let sandbox = Sandbox::new(WHO);
+    let file = sandbox.store().join("small/box.json");
+    let text = fs::read_to_string(&file).unwrap();
+    let without = text.replace("\"root=/dev/vda1\"", "\"root=/dev/vda1\", \"pci=off\"");
+    assert_ne!(text, without);
+    // Not into the file that all tests share.
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, without).unwrap();
+    let output = build(&sandbox, &["--boot", "fast"], &[]);
+    output.expect(1, &["CONFIG_PCI", "virtio"]);
+    sandbox.assert_nothing_left();
+}
+
 fn a_root_on_the_device_mapper_falls_back() {
     falls_back("mapped", "device mapper");
 }
@@ -211,6 +229,38 @@ fn boxroot_and_profile_apply() {
     );
     fs::write(etc.join("boxprofile"), "exit 3\n").unwrap();
     build(&sandbox, &[], &[]).expect(1, &["boxprofile"]);
+}
+
+/// `cp` refused to copy the folder usr/bin over the box's link, and root's files belonged to the user
+/// who had checked them out.
+fn boxroot_keeps_the_links_of_the_box_and_belongs_to_root() {
+    let sandbox = Sandbox::new(
+        "probe >/result/seen; readlink /usr/bin >>/result/seen
+         stat -c '%u:%g %a' /bin/probe /etc/mine /etc/new /etc >>/result/seen",
+    );
+    let boxroot = sandbox.description().join("boxroot");
+    for folder in ["usr/bin", "etc/new"] {
+        fs::create_dir_all(boxroot.join(folder)).unwrap();
+    }
+    fs::write(boxroot.join("usr/bin/probe"), "#!/bin/sh\necho found\n").unwrap();
+    fs::write(boxroot.join("etc/mine"), "").unwrap();
+    for (name, mode) in [
+        ("usr/bin/probe", 0o755),
+        ("etc/mine", 0o640),
+        ("etc/new", 0o750),
+        ("etc", 0o777),
+    ] {
+        let path = boxroot.join(name);
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::lchown(&path, Some(12345), Some(1000)).unwrap();
+        }
+    }
+    build(&sandbox, &[], &[]).expect(0, &[]);
+    assert_eq!(
+        sandbox.result("seen"),
+        "found\n../bin\n0:0 755\n0:0 640\n0:0 750\n0:0 755\n"
+    );
 }
 
 fn a_larger_disk_gives_more_room() {

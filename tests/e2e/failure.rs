@@ -1,6 +1,7 @@
 //! Builds that fail: each with its own message, none with a result.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
@@ -23,6 +24,7 @@ crate::tests! {
         a_result_that_cannot_be_bundled,
         a_forged_verdict_does_not_count;
     Qemu:
+        a_host_without_threads_is_told,
         qemu_that_does_not_start,
         a_killed_qemu;
 }
@@ -270,4 +272,64 @@ fn a_full_disk_on_the_host() {
     let words = format!("the file system of {} is full", sandbox.target().display());
     output.expect(3, &[&words, "free some space"]);
     sandbox.assert_nothing_left();
+}
+
+/// Under `ulimit -u`, some thread or process cannot be started: another one with each limit. A thread that
+/// could not be was a panic.
+fn a_host_without_threads_is_told() {
+    const NOBODY: u32 = 65534;
+    if !nix::unistd::geteuid().is_root() {
+        return skip(
+            "a_host_without_threads_is_told",
+            "a limit of its own takes a user of its own: only root can be one",
+        );
+    }
+    let sandbox = Sandbox::new("touch /result/image");
+    // All of it is the user's, but for the files of the box, which other tests share.
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(sandbox.path(""), open).unwrap();
+    fs::create_dir(sandbox.target()).unwrap();
+    for name in ["home", "tmp", "store", "store/small", "target"] {
+        chown(sandbox.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let program = sandbox.path("boxbuild");
+    fs::copy(sandbox.command([""]).get_program(), &program).unwrap();
+    let build = sandbox.build_command(&["--boot", "fast"], &[]);
+    let mut refused = 0;
+    for limit in 1..=12 {
+        let mut limited = Command::new("setpriv");
+        limited.args([
+            "--reuid",
+            &NOBODY.to_string(),
+            "--regid",
+            &NOBODY.to_string(),
+        ]);
+        limited.args(["--clear-groups", "--", "prlimit"]);
+        limited.arg(format!("--nproc={limit}:{limit}"));
+        limited
+            .arg("--")
+            .arg(build.get_program())
+            .args(build.get_args());
+        for (name, value) in build.get_envs() {
+            limited.env(name, value.unwrap_or_default());
+        }
+        limited.env("XDG_CACHE_HOME", sandbox.path("home/cache"));
+        let output = ProcessOutput::of(&mut limited);
+        let said = &output.stderr;
+        assert!(!said.contains("panicked"), "{limit}: {said}");
+        assert!(output.code != 101 && output.code != 134, "{limit}: {said}");
+        if output.code != 0 {
+            refused += 1;
+            let words = [
+                "temporarily unavailable",
+                "does not print its version",
+                "no thread",
+            ];
+            assert!(
+                words.iter().any(|word| said.contains(word)),
+                "{limit}: {said}"
+            );
+        }
+    }
+    assert!(refused > 3, "the limit has no effect");
 }

@@ -57,10 +57,14 @@ fn events_as_json() {
     assert_eq!(result["files"][0]["bytes"], 6);
     // printf 'image\n' | sha256sum
     assert_eq!(result["files"][0]["sha256"].as_str().unwrap().len(), 64);
-    assert_eq!(
-        seen.last().unwrap(),
-        &serde_json::json!({"event": "exit", "code": 0})
-    );
+    let last = seen.last().unwrap();
+    assert_eq!((&last["event"], &last["code"]), (&"exit".into(), &0.into()));
+    let times: Vec<&str> = seen
+        .iter()
+        .map(|event| event["time"].as_str().unwrap())
+        .collect();
+    // RFC 3339 in UTC sorts by time.
+    assert!(times.is_sorted(), "{times:?}");
 
     sandbox.script("echo '[ ERROR   ]: 00:00:00 | it went wrong' >>$log; return 7");
     let output = sandbox.build(&["--json", "--keep-failed=yes"], &[]);
@@ -68,6 +72,23 @@ fn events_as_json() {
     let seen = events(&output);
     let result = seen.iter().find(|event| is(event, "result")).unwrap();
     assert_eq!(result["reason"], "kiwi");
+    assert_eq!(result["phase"], "prepare");
+    let ended: Vec<(&str, &str)> = seen
+        .iter()
+        .filter(|event| is(event, "phase") && event["state"] != "started")
+        .map(|event| {
+            (
+                event["phase"].as_str().unwrap(),
+                event["state"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("boot", "done"),
+        ("prepare", "failed"),
+        ("power off", "done"),
+    ];
+    assert_eq!(ended, expected, "the phase that failed has the cross");
     assert_eq!(result["kept"]["id"], "small-1");
     assert!(
         result["last_lines"][0]

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use boxbuild_tests::pty::Terminal;
-use boxbuild_tests::{Sandbox, names};
+use boxbuild_tests::{ProcessOutput, Sandbox, names};
 use nix::sys::signal::Signal;
 
 crate::tests! {
@@ -14,6 +14,8 @@ crate::tests! {
     Program:
         what_is_kept_is_bounded_and_held,
         a_killed_boxbuild_keeps_nothing,
+        a_build_that_never_came_to_kiwi_pushes_nothing_out,
+        not_all_goes_unasked,
         the_terminal_is_restored,
         the_console_needs_a_terminal;
 }
@@ -96,8 +98,81 @@ fn what_is_kept_is_bounded_and_held() {
         .run(["logs", "small-3"])
         .expect(3, &["boxbuild prune small-3"]);
     assert!(sandbox.run(["builds"]).stdout.contains("small-3"));
-    sandbox.run(["prune"]).expect(0, &[]);
+    let pruned = sandbox.run(["prune", "--builds"]);
+    pruned.expect(0, &[]);
+    assert!(pruned.stdout.contains("5 items removed"), "{pruned:?}");
     assert_eq!(names(&builds), [] as [&str; 0]);
+}
+
+/// E5: five boots that failed, and no build was left that was worth a look.
+fn a_build_that_never_came_to_kiwi_pushes_nothing_out() {
+    let sandbox = Sandbox::new("return 1");
+    keep(&sandbox);
+    // boxroot/ cannot be copied: kiwi is never started.
+    fs::create_dir_all(sandbox.description().join("boxroot/proc/version")).unwrap();
+    let output = sandbox.build(&["--keep-failed=yes"], &[]);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.stderr.contains("✗ boot"), "{output:?}");
+    assert!(!output.stderr.contains("it is kept"), "{output:?}");
+    assert_eq!(names(&sandbox.store().join(".builds")), ["small-1"]);
+}
+
+/// E16: `prune` removed all unasked, and nothing emptied the cache.
+fn not_all_goes_unasked() {
+    let sandbox = Sandbox::new("return 1");
+    keep(&sandbox);
+    keep(&sandbox);
+    let cache = sandbox.path("cache/boxbuild/kernels");
+    fs::create_dir_all(&cache).unwrap();
+    fs::write(cache.join("abc.elf"), vec![1; 1 << 20]).unwrap();
+    fs::create_dir(sandbox.store().join(".fetch-leap.x86_64")).unwrap();
+    fs::write(sandbox.store().join(".fetch-leap.x86_64/disk"), "half").unwrap();
+    let prune = |words: &[&str]| {
+        let mut command = sandbox.command([&["prune"], words].concat());
+        ProcessOutput::of(command.env("XDG_CACHE_HOME", sandbox.path("cache")))
+    };
+    prune(&[]).expect(2, &["nothing was removed", "--all", "--dry-run"]);
+    let shown = prune(&["--dry-run"]);
+    shown.expect(0, &[]);
+    for text in [
+        "small-1",
+        "small-2",
+        "kernels/abc.elf",
+        "1.0 MiB",
+        ".fetch-leap.x86_64",
+        "minute old",
+        "4 items would be removed",
+    ] {
+        assert!(shown.stdout.contains(text), "{text}: {shown:?}");
+    }
+    let nothing = prune(&["--all", "--older-than", "1h"]);
+    assert_eq!(
+        (nothing.code, nothing.stdout.trim()),
+        (0, "nothing to remove")
+    );
+    prune(&["small-1", "small-7"]).expect(2, &["no kept build 'small-7'"]);
+    let one = prune(&["small-1", "--json"]);
+    let one: serde_json::Value = serde_json::from_str(&one.stdout).unwrap();
+    assert_eq!(one["items"][0]["name"], "small-1");
+    assert_eq!(one["items"][0]["removed"], true);
+    assert_eq!(names(&sandbox.store().join(".builds")), ["small-2"]);
+    let cached = prune(&["--cache"]);
+    assert!(
+        cached.stdout.contains("kernels/abc.elf") && cached.stdout.contains("1 item removed"),
+        "{cached:?}"
+    );
+    assert_eq!(names(&cache), [] as [&str; 0]);
+    // On a terminal it asks.
+    let mut terminal = Terminal::start(sandbox.command(["prune", "--older-than", "0"]));
+    terminal.expect("remove all of it");
+    terminal.send("n\n");
+    terminal.expect("nothing was removed");
+    assert_eq!(terminal.wait(), 0);
+    assert_eq!(names(&sandbox.store().join(".builds")), ["small-2"]);
+    let all = prune(&["--all"]);
+    assert!(all.stdout.contains("2 items removed"), "{all:?}");
+    assert_eq!(names(&sandbox.store()), [".builds", "small"]);
+    assert_eq!(names(&sandbox.store().join(".builds")), [] as [&str; 0]);
 }
 
 fn a_killed_boxbuild_keeps_nothing() {

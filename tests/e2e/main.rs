@@ -16,14 +16,18 @@
 
 mod batch;
 mod boot;
+mod check;
+mod ci;
 mod clock;
 mod command_line;
 mod confinement;
 mod container;
+mod dry_run;
 mod failure;
 mod foreign;
 mod full;
 mod imported;
+mod in_container;
 mod in_lab;
 mod in_place;
 mod input;
@@ -34,6 +38,7 @@ mod kept;
 mod network;
 mod notices;
 mod other_user;
+mod paths;
 mod registry;
 mod several;
 mod shares;
@@ -61,6 +66,7 @@ const ALL: &[&[Test]] = &[
     shares::TESTS,
     success::TESTS,
     boot::TESTS,
+    check::TESTS,
     clock::TESTS,
     failure::TESTS,
     confinement::TESTS,
@@ -68,11 +74,15 @@ const ALL: &[&[Test]] = &[
     input::TESTS,
     command_line::TESTS,
     network::TESTS,
+    paths::TESTS,
     in_place::TESTS,
     several::TESTS,
     foreign::TESTS,
     imported::TESTS,
+    in_container::TESTS,
     batch::TESTS,
+    ci::TESTS,
+    dry_run::TESTS,
     json::TESTS,
     kept::TESTS,
     notices::TESTS,

@@ -254,7 +254,7 @@ fn names_are_those_of_this_host() {
     let dead = name_server("127.77.0.3", |_| None);
     let _good = name_server("127.77.0.4", |question| {
         let known = [
-            &b"\x07packages\x04corp\x07example"[..],
+            &b"\x08packages\x04corp\x07example"[..],
             b"\x04full\x07example",
         ];
         let asked = |name: &&[u8]| question[12..].starts_with(name);

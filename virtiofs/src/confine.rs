@@ -7,6 +7,7 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
     RulesetAttr, RulesetCreatedAttr, RulesetStatus,
 };
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 
@@ -53,7 +54,7 @@ impl Confinement {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {
     /// unshare(2) failed.
-    #[error("cannot give the serving thread its own umask and working directory: {0}")]
+    #[error("cannot give the serving thread its own umask: {0}")]
     Unshare(nix::Error),
     /// The kernel has Landlock but refused the rules.
     #[error("cannot confine the serving thread with Landlock: {0}")]
@@ -78,8 +79,7 @@ const OLDEST_ABI: ABI = ABI::V2;
 /// # Errors
 /// If the kernel refuses; the thread must then not serve.
 pub fn confine_thread(fs: &PassthroughFs) -> Result<Confinement, ConfineError> {
-    unshare(CloneFlags::CLONE_FS).map_err(ConfineError::Unshare)?;
-    umask(Mode::empty());
+    own_umask(unshare(CloneFlags::CLONE_FS))?;
 
     let supported = Confinement::supported();
     if !supported.is_enforced() {
@@ -99,6 +99,19 @@ pub fn confine_thread(fs: &PassthroughFs) -> Result<Confinement, ConfineError> {
     })
 }
 
+/// Sets the umask to 0: of this thread if it has been `unshared`, else of the whole process. Profiles of
+/// containers (Docker's, for one) forbid every unshare(2) to those who are not root of the host. The server
+/// runs in a process of its own, and what else that creates is in folders of the user alone.
+fn own_umask(unshared: nix::Result<()>) -> Result<(), ConfineError> {
+    match unshared {
+        Ok(()) | Err(Errno::EPERM | Errno::ENOSYS) => {
+            umask(Mode::empty());
+            Ok(())
+        }
+        Err(error) => Err(ConfineError::Unshare(error)),
+    }
+}
+
 /// Returns the rights of the thread beneath the root.
 fn allowed(read_only: bool) -> BitFlags<AccessFs> {
     if read_only {
@@ -106,4 +119,26 @@ fn allowed(read_only: bool) -> BitFlags<AccessFs> {
     }
     let never = AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
     AccessFs::from_all(NEWEST_ABI) & !never
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// E9: in a container whose profile forbids unshare(2), no build started.
+    #[test]
+    fn a_profile_that_forbids_unshare_stops_no_share() {
+        // The umask is that of this test's process: it is put back.
+        let before = umask(Mode::empty());
+        let set = |unshared| {
+            umask(before);
+            let done = own_umask(unshared);
+            let now = umask(before);
+            done.map(|()| now)
+        };
+        for unshared in [Ok(()), Err(Errno::EPERM), Err(Errno::ENOSYS)] {
+            assert_eq!(set(unshared).unwrap(), Mode::empty());
+        }
+        assert!(set(Err(Errno::ENOMEM)).is_err());
+    }
 }

@@ -11,6 +11,7 @@
 pub mod confine;
 pub mod descriptor;
 pub mod fuse;
+pub mod hidden;
 pub mod passthrough;
 pub mod server;
 pub mod share;
@@ -19,6 +20,7 @@ mod traffic;
 pub mod vhost_user;
 
 pub use confine::{Confinement, confine_thread};
+pub use hidden::{DirectoryId, Hidden, HiddenNames};
 pub use passthrough::{PassthroughFs, ShareError};
 pub use server::{Server, ServerError};
 pub use share::{MountTag, MountTagError, Share};

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::hidden::Hidden;
+
 /// A string that cannot be a mount tag.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the mount tag {0:?} must have 1 to {max} bytes and no NUL", max = MountTag::MAX_LEN)]
@@ -99,6 +101,8 @@ pub struct Share {
     ///
     /// False by default: with it, times and sizes on the host lag behind the guest.
     pub writeback: bool,
+    /// What the guest does not see of it.
+    pub hidden: Hidden,
 }
 
 impl Share {
@@ -113,6 +117,7 @@ impl Share {
             timeout: Duration::from_secs(86_400),
             keep_cache: true,
             writeback: false,
+            hidden: Hidden::default(),
         }
     }
 
@@ -120,6 +125,15 @@ impl Share {
     #[must_use]
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
+        self
+    }
+
+    /// Returns the same share, for a directory that others change while the guest runs: it asks again
+    /// each time, and sees what they did.
+    #[must_use]
+    pub fn uncached(mut self) -> Self {
+        self.timeout = Duration::ZERO;
+        self.keep_cache = false;
         self
     }
 }

@@ -63,7 +63,15 @@ impl Leftover {
             found.extend(Leftover::of(root, &entry.path(), kind).filter(|_| unused));
         }
         for name in store.names()? {
-            let files = staging::old_files(&root.join(&name));
+            let dir = root.join(&name);
+            let files = staging::old_files(&dir);
+            // Builds hold the lock, and so does what makes a copy of the disk.
+            let unused = !files.is_empty()
+                && LockFile::take(&box_lock_path(&dir), LockKind::Exclusive)
+                    .is_ok_and(|lock| lock.is_some());
+            if !unused {
+                continue;
+            }
             let old = files
                 .iter()
                 .filter_map(|path| Leftover::of(root, path, Kind::OldVersion));

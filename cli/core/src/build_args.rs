@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use crate::host_paths::Named;
+use crate::host_values::{Bases, translate};
 
 /// What follows an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,7 @@ const OPTIONS: &[(&str, Value)] = &[
     ("--clear-cache", Value::None),
     ("--ignore-repos", Value::None),
     ("--ignore-repos-used-for-build", Value::None),
+    (ONLY_REPO, Value::Repeat),
     ("--set-repo", Value::Once),
     ("--set-repo-credentials", Value::Once),
     ("--add-repo", Value::Repeat),
@@ -44,6 +46,12 @@ const OPTIONS: &[(&str, Value)] = &[
     ("--set-release-version", Value::Once),
     ("--signing-key", Value::Repeat),
 ];
+
+/// Leaves out the repositories of the description.
+pub(crate) const IGNORE_REPOS: &str = "--ignore-repos";
+
+/// The one option that kiwi does not have: `--ignore-repos --add-repo SOURCE`.
+const ONLY_REPO: &str = "--only-repo";
 
 const CA_TARGETS: [&str; 4] = ["suse", "redhat", "debian", "archlinux"];
 
@@ -127,7 +135,7 @@ impl Classify for BuildArgsError {
 fn hint(nearest: &Option<&'static str>) -> String {
     match nearest {
         Some(option) => format!("; did you mean {option}?"),
-        None => String::from("; see 'kiwi-ng system build --help'"),
+        None => String::from("; 'boxbuild help build-args' lists them"),
     }
 }
 
@@ -140,7 +148,6 @@ impl BuildArgs {
         let mut description = None;
         let mut target_dir = None;
         let mut rest = Vec::new();
-        let mut host_paths = Vec::new();
         for Given { option, value, .. } in given {
             match (option, value) {
                 ("--description", Some(value)) => description = Some(non_empty(option, value)?),
@@ -149,7 +156,7 @@ impl BuildArgs {
                     let value = match value {
                         Some(value) => {
                             check_value(option, &value)?;
-                            Some(host_value(option, value, &mut host_paths))
+                            Some(value)
                         }
                         None => None,
                     };
@@ -158,13 +165,33 @@ impl BuildArgs {
                 }
             }
         }
+        let description = description.ok_or(BuildArgsError::Missing("--description"))?;
+        let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let bases = Bases {
+            here: &here,
+            description: &here.join(&description),
+        };
+        only_these(&mut rest);
         Ok(BuildArgs {
-            description: description.ok_or(BuildArgsError::Missing("--description"))?,
+            description,
             target_dir: target_dir.ok_or(BuildArgsError::Missing("--target-dir"))?,
+            host_paths: translate(&mut rest, bases),
             rest,
-            host_paths,
             notes,
         })
+    }
+}
+
+/// Says `--only-repo` in options that kiwi has.
+fn only_these(words: &mut Vec<OsString>) {
+    let mut given = false;
+    // A value does not begin like an option: `--only-repo` is none.
+    for word in words.iter_mut().filter(|word| *word == ONLY_REPO) {
+        *word = "--add-repo".into();
+        given = true;
+    }
+    if given && !words.iter().any(|word| word == IGNORE_REPOS) {
+        words.push(IGNORE_REPOS.into());
     }
 }
 
@@ -295,87 +322,6 @@ fn check_value(option: &'static str, value: &OsStr) -> Result<(), BuildArgsError
     Ok(())
 }
 
-/// Notes the paths of the host in a value, and makes them absolute, as the box has another
-/// working directory.
-fn host_value(option: &'static str, value: OsString, paths: &mut Vec<Named>) -> OsString {
-    let mut note = |path: &str| -> Option<String> {
-        // Three slashes begin an absolute path in a URI; more mean the same.
-        let path = if path.starts_with('/') {
-            format!("/{}", path.trim_start_matches('/'))
-        } else {
-            std::path::absolute(path).ok()?.to_str()?.to_owned()
-        };
-        if !in_box(&path) {
-            paths.push(Named {
-                option,
-                path: PathBuf::from(&path),
-            });
-        }
-        Some(path)
-    };
-    let Some(text) = value.to_str() else {
-        return value;
-    };
-    match option {
-        "--signing-key" | "--ca-cert" => match text.strip_prefix("file://") {
-            Some(path) => {
-                note(path);
-                value
-            }
-            None if text.contains("://") => value,
-            None => note(text).map_or(value, OsString::from),
-        },
-        "--set-repo" | "--add-repo" => {
-            let source = text.split(',').next().unwrap_or_default();
-            if let Some(path) = local(source) {
-                note(path);
-            }
-            // Keys of the repository stand in braces, {URI;URI}.
-            let braces = text.split('{').skip(1);
-            for keys in braces.filter_map(|rest| rest.split('}').next()) {
-                for path in keys.split(';').filter_map(local) {
-                    note(path);
-                }
-            }
-            value
-        }
-        // A file with credentials, or the credentials.
-        "--set-repo-credentials" | "--add-repo-credentials"
-            if std::path::Path::new(text).is_file() =>
-        {
-            note(text).map_or(value, OsString::from)
-        }
-        // An archive of the image to derive from.
-        "--set-container-derived-from" => {
-            if let Some(path) = local(text) {
-                note(path);
-            }
-            value
-        }
-        // A package is a name, or a file for the package manager.
-        "--add-package" | "--add-bootstrap-package" if text.starts_with('/') => {
-            note(text).map_or(value, OsString::from)
-        }
-        _ => value,
-    }
-}
-
-/// The path in a source that is one of this host.
-fn local(source: &str) -> Option<&str> {
-    ["dir://", "file://", "dir:", "file:"]
-        .iter()
-        .find_map(|scheme| source.strip_prefix(scheme))
-        .or(Some(source))
-        .filter(|path| path.starts_with('/'))
-}
-
-/// Whether a path is one that exists in the box: in the description, or of the box itself.
-fn in_box(path: &str) -> bool {
-    ["/description/", "/usr/", "/etc/"]
-        .iter()
-        .any(|place| path.starts_with(place))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::ffi::OsStringExt;
@@ -432,6 +378,7 @@ mod tests {
             let attached = format!("{option}={value}");
             let (spellings, forwarded) = match kind {
                 Value::None => (vec![vec![*option]], vec![*option]),
+                _ if *option == ONLY_REPO => continue,
                 _ => (
                     vec![vec![*option, value], vec![attached.as_str()]],
                     vec![*option, value],
@@ -523,55 +470,40 @@ mod tests {
 
     #[test]
     fn paths_of_the_host_are_found() {
-        let folders = ["--description=d", "--target-dir=t"];
-        let of = |option: &'static str, value: &str| {
-            let parsed = parse(&[&[option, value], &folders[..]].concat()).unwrap();
-            let paths = parsed.host_paths.into_iter();
-            (
-                paths
-                    .map(|named| named.path.to_str().unwrap().to_owned())
-                    .collect::<Vec<_>>(),
-                parsed.rest[1].to_str().unwrap().to_owned(),
-            )
+        let parsed = parse(&[
+            "--add-repo=dir:///srv/repo,rpm-dir",
+            "--description=d",
+            "--ca-cert",
+            "ca.pem",
+            "--target-dir=t",
+        ]);
+        let parsed = parsed.unwrap();
+        let here = std::env::current_dir().unwrap().join("ca.pem");
+        let paths: Vec<_> = parsed.host_paths.iter().map(|named| &*named.path).collect();
+        assert_eq!(paths, [std::path::Path::new("/srv/repo"), &here]);
+        assert_eq!(parsed.rest[3], here);
+    }
+
+    /// Case A16: `--set-repo` replaces only the first of several.
+    #[test]
+    fn only_repo_leaves_out_all_others() {
+        let words = |options: &[&str]| {
+            let parsed =
+                parse(&[options, &["--description=d", "--target-dir=t"]].concat()).unwrap();
+            parsed.rest.join(" ".as_ref()).into_string().unwrap()
         };
-        for (option, value, paths) in [
-            (
-                "--signing-key",
-                "/home/me/key.asc",
-                &["/home/me/key.asc"][..],
-            ),
-            ("--signing-key", "file:///home/key", &["/home/key"]),
-            ("--ca-cert", "/srv/ca.pem", &["/srv/ca.pem"]),
-            ("--add-repo", "dir:///srv/repo,rpm-dir", &["/srv/repo"]),
-            (
-                "--add-repo",
-                "http://m/r,rpm-md,a,,,,{file:///k/1;/k/2}",
-                &["/k/1", "/k/2"],
-            ),
-            ("--set-repo", "/srv/repo", &["/srv/repo"]),
-            (
-                "--set-container-derived-from",
-                "file:///srv/c.tar",
-                &["/srv/c.tar"],
-            ),
-            ("--set-container-derived-from", "docker://x/y:1", &[]),
-            ("--add-bootstrap-package", "/srv/a.rpm", &["/srv/a.rpm"]),
-            ("--add-package", "vim", &[]),
-            ("--set-repo-credentials", "user:password", &[]),
-            ("--signing-key", "/description/key.asc", &[]),
-            ("--signing-key", "file:///usr/share/keyrings/k.gpg", &[]),
-            ("--add-repo", "http://mirror.example/debian,apt-deb", &[]),
-        ] {
-            let (found, kept) = of(option, value);
-            assert_eq!(found, paths, "{option} {value}");
-            assert_eq!(kept, value, "{option}");
-        }
-        let (found, absolute) = of("--signing-key", "keys/a.asc");
-        assert_eq!(found, std::slice::from_ref(&absolute));
-        assert!(absolute.starts_with('/') && absolute.ends_with("/keys/a.asc"));
-        // A file with credentials, if there is one of that name.
-        let (found, absolute) = of("--add-repo-credentials", "Cargo.toml");
-        assert_eq!(found, [absolute]);
+        assert_eq!(
+            words(&["--only-repo", "http://m/a", "--only-repo=http://m/b"]),
+            "--add-repo http://m/a --add-repo http://m/b --ignore-repos"
+        );
+        assert_eq!(
+            words(&["--ignore-repos", "--only-repo", "http://m/a"]),
+            "--ignore-repos --add-repo http://m/a"
+        );
+        assert_eq!(
+            words(&["--add-repo", "http://m/a"]),
+            "--add-repo http://m/a"
+        );
     }
 
     #[test]

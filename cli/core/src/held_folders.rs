@@ -51,7 +51,7 @@ impl HeldFolders {
         let target = TargetDir::acquire(&plan.target_dir)?;
         let folders = plan.host_paths.folders.iter().map(|share| &share.root);
         let paths = folders
-            .chain(&plan.host_paths.files)
+            .chain(plan.host_paths.files.iter().map(|file| &file.path))
             .chain([&plan.description, &plan.target_dir]);
         Ok(HeldFolders {
             places: paths.filter_map(|path| Place::find(path)).collect(),

@@ -11,9 +11,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::boot::{Boot, RunsAs};
+use crate::cache_folder::CacheFolder;
+use crate::places::normal;
 use boxbuild_engine::podman::{self, Mount};
 use boxbuild_engine::{MountTag, Share};
 use boxbuild_host::input;
+use boxbuild_host::mounts::is_same;
 use boxbuild_protocol::paths;
 use boxbuild_protocol::share::{Access, CUSTOM_TAG, host_tag};
 
@@ -27,9 +30,12 @@ const MOST_BYTES: u64 = 16 << 20;
 /// Folders that make up a running system or the contract of a build: to lay something over
 /// them would break the box.
 const TAKEN: &[&str] = &[
-    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root",
-    "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var",
+    "/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run",
+    "/sbin", "/sys", "/usr", "/var", "/var/lib", "/var/run",
 ];
+
+/// Folders that a running system writes into: laid over, they must be writable.
+const WRITTEN: &[&str] = &["/root", "/tmp", "/var/tmp"];
 
 /// Trees of which nothing can be laid over.
 const TAKEN_TREES: &[&str] = &[
@@ -51,13 +57,26 @@ pub struct Named {
     pub path: PathBuf,
 }
 
+/// A file of the host that the box has a copy of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFile {
+    /// Its path, absolute.
+    pub path: PathBuf,
+    /// Its path in the box.
+    pub place: PathBuf,
+}
+
 /// The files and folders of the host that the box sees.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct HostPaths {
     /// Folders; their place in the box is their path.
     pub folders: Vec<Share>,
-    /// Files, in the same way.
-    pub files: Vec<PathBuf>,
+    /// Files.
+    pub files: Vec<HostFile>,
+    /// Folders that are made in the box, with nothing of the host's in them.
+    pub made: Vec<PathBuf>,
+    /// The package cache among the folders.
+    pub cache: Option<CacheFolder>,
 }
 
 impl HostPaths {
@@ -74,22 +93,36 @@ impl HostPaths {
         if let Some(shared) = shared {
             let path = std::path::absolute(shared)
                 .map_err(|error| format!("--shared-path {}: {error}", shared.display()))?;
+            // What lies below it is recognised by its path.
+            let plain = normal(&path);
+            let path = if is_same(&plain, &path) { plain } else { path };
             paths.add("--shared-path", &path, Access::ReadWrite)?;
         }
-        for Named { option, path } in named {
+        // A file in a shared folder is there already: folders first.
+        let (folders, files): (Vec<&Named>, Vec<&Named>) =
+            named.iter().partition(|named| named.path.is_dir());
+        for Named { option, path } in folders.into_iter().chain(files) {
             paths.add(option, path, Access::ReadOnly)?;
         }
         match runs_as {
-            RunsAs::Container(_) => {
-                let folders = paths.folders.iter().map(|share| share.root.as_path());
-                folders
-                    .chain(paths.files.iter().map(PathBuf::as_path))
-                    .try_for_each(podman::check_place)?;
-            }
+            RunsAs::Container(_) => paths.fits_container()?,
             RunsAs::Machine(Boot::Compat) => paths.fits_compat(named)?,
             RunsAs::Machine(Boot::Fast) => {}
         }
         Ok(paths)
+    }
+
+    /// Whether the box sees `path` in a shared folder.
+    pub(crate) fn shows(&self, path: &Path) -> bool {
+        self.folders
+            .iter()
+            .any(|share| path.starts_with(&share.root))
+    }
+
+    /// Whether nothing can be laid over the folder `path` of the box.
+    pub(crate) fn is_of_the_system(&self, path: &Path) -> bool {
+        let path = normal(path);
+        is_one_of(TAKEN, &path) || is_taken_tree(&path)
     }
 
     fn add(&mut self, option: &str, path: &Path, access: Access) -> Result<(), String> {
@@ -104,16 +137,12 @@ impl HostPaths {
             }
             Err(error) => return problem(&error.to_string()),
         };
-        if TAKEN.iter().any(|taken| path == Path::new(taken))
-            || TAKEN_TREES.iter().any(|tree| path.starts_with(tree))
+        if self.is_of_the_system(path)
+            || (access == Access::ReadOnly && is_one_of(WRITTEN, &normal(path)))
         {
             return problem("a folder of the system cannot be shared: choose one below it");
         }
-        if self
-            .folders
-            .iter()
-            .any(|known| path.starts_with(&known.root))
-        {
+        if self.shows(path) {
             return Ok(());
         }
         if metadata.is_dir() {
@@ -129,15 +158,18 @@ impl HostPaths {
             return problem("is not a folder");
         } else if !metadata.is_file() {
             return problem("is neither a file nor a folder");
-        } else if !self.files.iter().any(|known| known == path) {
+        } else if !self.files.iter().any(|known| known.path == path) {
             if let Err(error) = input::open(path) {
                 return problem(&error.to_string());
             }
-            self.files.push(path.to_owned());
+            self.files.push(HostFile {
+                path: path.to_owned(),
+                place: path.to_owned(),
+            });
             let total: u64 = self
                 .files
                 .iter()
-                .filter_map(|file| file.metadata().ok())
+                .filter_map(|file| file.path.metadata().ok())
                 .map(|metadata| metadata.len())
                 .sum();
             if total > MOST_BYTES {
@@ -148,6 +180,17 @@ impl HostPaths {
             }
         }
         Ok(())
+    }
+
+    /// Podman must be able to say all paths.
+    ///
+    /// # Errors
+    /// Fails, with a message for the user, if it cannot say one.
+    pub(crate) fn fits_container(&self) -> Result<(), String> {
+        let folders = self.folders.iter().map(|share| share.root.as_path());
+        folders
+            .chain(self.files.iter().map(|file| &*file.place))
+            .try_for_each(podman::check_place)
     }
 
     /// A published box mounts one folder besides its own.
@@ -161,7 +204,7 @@ impl HostPaths {
         let left_over = self
             .files
             .first()
-            .map(PathBuf::as_path)
+            .map(|file| &*file.path)
             .or_else(|| self.folders.get(1).map(|share| share.root.as_path()));
         if let Some(path) = left_over {
             return Err(format!(
@@ -196,10 +239,12 @@ impl HostPaths {
     pub fn mounts(&self) -> Vec<Mount> {
         let folders = self.folders.iter().map(|share| Mount {
             path: share.root.clone(),
+            place: share.root.clone(),
             read_only: share.read_only,
         });
         let files = self.files.iter().map(|file| Mount {
-            path: file.clone(),
+            path: file.path.clone(),
+            place: file.place.clone(),
             read_only: true,
         });
         folders.chain(files).collect()
@@ -212,6 +257,15 @@ impl HostPaths {
             .find(|share| share.tag == CUSTOM)
             .map(|share| share.root.as_path())
     }
+}
+
+fn is_one_of(folders: &[&str], path: &Path) -> bool {
+    folders.iter().any(|folder| path == Path::new(folder))
+}
+
+/// Whether nothing can be laid over the path, nor over anything around it.
+pub(crate) fn is_taken_tree(path: &Path) -> bool {
+    TAKEN_TREES.iter().any(|tree| path.starts_with(tree))
 }
 
 /// Reads a file of [`HostPaths::files`].
@@ -251,15 +305,40 @@ mod tests {
         ]
         .concat();
         let paths = HostPaths::new(None, &several, FAST).unwrap();
-        assert_eq!(paths.files, std::slice::from_ref(&key));
+        assert_eq!(paths.files.len(), 1);
+        assert_eq!((&paths.files[0].path, &paths.files[0].place), (&key, &key));
         assert_eq!(paths.folders.len(), 1);
         assert!(paths.folders[0].read_only);
         assert_eq!(read(&key).unwrap(), b"secret");
         // What lies below the shared folder is seen there.
         let paths = HostPaths::new(Some(dir.path()), &several, COMPAT).unwrap();
-        assert_eq!(paths.files, [] as [PathBuf; 0]);
+        assert!(paths.files.is_empty());
         assert_eq!(paths.custom_mount(), Some(dir.path()));
         assert!(!paths.folders[0].read_only);
+    }
+
+    /// Case A10: these are where people have their files.
+    #[test]
+    fn folders_of_users_and_data_are_shared() {
+        for folder in ["/srv", "/opt", "/home", "/root", "/tmp", "/mnt"] {
+            let folder = Path::new(folder);
+            if folder.is_dir() {
+                let paths = HostPaths::new(Some(folder), &[], FAST).unwrap();
+                assert_eq!(paths.folders[0].root, folder);
+            }
+        }
+        assert!(HostPaths::new(None, &named(Path::new("/srv")), FAST).is_ok());
+    }
+
+    /// The file was to be written into a folder that is read-only in the box.
+    #[test]
+    fn a_file_in_a_named_folder_is_not_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("key");
+        fs::write(&key, "").unwrap();
+        let several = [named(&key), named(dir.path())].concat();
+        let paths = HostPaths::new(None, &several, FAST).unwrap();
+        assert!(paths.files.is_empty() && paths.folders.len() == 1);
     }
 
     #[test]
@@ -286,6 +365,8 @@ mod tests {
         for system in ["/", "/usr", "/proc/self", "/dev"] {
             refused(Some(Path::new(system)), &[], FAST, "of the system");
         }
+        refused(Some(Path::new("/srv/../usr")), &[], FAST, "of the system");
+        refused(None, &named(Path::new("/tmp")), FAST, "of the system");
         let odd = dir.path().join("a b");
         fs::create_dir(&odd).unwrap();
         refused(Some(&odd), &[], COMPAT, "cannot reach");

@@ -44,6 +44,8 @@ pub struct BuildRequest {
     pub keep_failed: bool,
     /// The box stays after the build, with a shell on the user's terminal.
     pub debug: bool,
+    /// The description is checked in the box, and nothing is built.
+    pub check_only: bool,
     /// Network of the guest.
     pub network: Network,
     /// Nothing but these is reached over it, if there are any.
@@ -95,6 +97,7 @@ impl BuildRequest {
             in_place: false,
             keep_failed: true,
             debug: false,
+            check_only: false,
             network: Network::User,
             allow: Vec::new(),
             ssh: None,
@@ -126,6 +129,14 @@ impl BuildRequest {
 pub struct KiwiOptions {
     /// The words for the kiwi-ng in the box.
     pub forwarded: Vec<OsString>,
+    /// A runtime configuration.
+    pub config: Option<PathBuf>,
+    /// Where kiwi has its temporary files.
+    pub temp_dir: Option<PathBuf>,
+    /// Where kiwi has its package cache.
+    pub shared_cache_dir: Option<PathBuf>,
+    /// The profiles.
+    pub profiles: Vec<OsString>,
     /// The image type.
     pub image_type: Option<OsString>,
     /// Name of the description file below the description folder.

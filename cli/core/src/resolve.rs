@@ -58,10 +58,11 @@ impl<'a> Resolved<'a> {
         let folders = Folders::check(request)?;
         let store = Store::of_user()?;
         let name = &request.box_name;
-        let installed = match published::preview(&store, name, request.arch)? {
-            Some(preview) => preview,
-            None => store.get_for(name, request.arch)?,
-        };
+        let installed =
+            match published::preview(&store, name, request.arch, request.kiwi.config.as_deref())? {
+                Some(preview) => preview,
+                None => store.get_for(name, request.arch)?,
+            };
         Ok(Resolved::with_box(request, host, folders, installed)?)
     }
 

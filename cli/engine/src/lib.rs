@@ -20,7 +20,7 @@ mod unusable;
 mod usage;
 mod wire_share;
 
-pub use boxbuild_virtiofs::{MountTag, Share};
+pub use boxbuild_virtiofs::{DirectoryId, Hidden, HiddenNames, MountTag, Share};
 pub use boxbuild_vmm::net::{Allowed, Policy, Reach};
 pub use channel::{EventReceiver, EventSender, events};
 pub use engine::{Engine, Processor};

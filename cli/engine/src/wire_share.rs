@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
 use boxbuild_jail::FileAccess;
-use boxbuild_virtiofs::{MountTag, MountTagError, Share};
+use boxbuild_virtiofs::{DirectoryId, Hidden, HiddenNames, MountTag, MountTagError, Share};
 use serde::{Deserialize, Serialize};
 
 /// A [`Share`] on its way.
@@ -20,6 +20,61 @@ pub(crate) struct WireShare {
     timeout: Duration,
     keep_cache: bool,
     writeback: bool,
+    hidden: WireHidden,
+}
+
+/// [`Hidden`] on its way.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct WireHidden {
+    everywhere: Vec<Vec<u8>>,
+    inside: Option<WireInside>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WireInside {
+    device: u64,
+    inode: u64,
+    /// All names if there is no list.
+    names: Option<Vec<Vec<u8>>>,
+}
+
+impl From<&Hidden> for WireHidden {
+    fn from(hidden: &Hidden) -> WireHidden {
+        let inside = hidden.inside.as_ref().map(|(id, names)| WireInside {
+            device: id.device,
+            inode: id.inode,
+            names: match names {
+                HiddenNames::All => None,
+                HiddenNames::These(names) => Some(names.iter().map(bytes).collect()),
+            },
+        });
+        WireHidden {
+            everywhere: hidden.everywhere.iter().map(bytes).collect(),
+            inside,
+        }
+    }
+}
+
+fn bytes(name: &OsString) -> Vec<u8> {
+    name.as_bytes().to_vec()
+}
+
+impl From<WireHidden> for Hidden {
+    fn from(wire: WireHidden) -> Hidden {
+        let names = |names: Vec<Vec<u8>>| names.into_iter().map(OsString::from_vec);
+        let inside = wire.inside.map(|inside| {
+            let id = DirectoryId {
+                device: inside.device,
+                inode: inside.inode,
+            };
+            let list = inside.names.map(|list| names(list).collect());
+            (id, list.map_or(HiddenNames::All, HiddenNames::These))
+        });
+        Hidden {
+            everywhere: names(wire.everywhere).collect(),
+            inside,
+        }
+    }
 }
 
 impl WireShare {
@@ -44,6 +99,7 @@ impl From<&Share> for WireShare {
             timeout: share.timeout,
             keep_cache: share.keep_cache,
             writeback: share.writeback,
+            hidden: WireHidden::from(&share.hidden),
         }
     }
 }
@@ -59,6 +115,7 @@ impl TryFrom<WireShare> for Share {
         share.timeout = wire.timeout;
         share.keep_cache = wire.keep_cache;
         share.writeback = wire.writeback;
+        share.hidden = wire.hidden.into();
         Ok(share)
     }
 }
@@ -74,6 +131,15 @@ mod tests {
         share.guest_uid = 7;
         share.timeout = Duration::from_millis(1500);
         share.writeback = true;
+        let id = DirectoryId {
+            device: 1 << 40,
+            inode: 2,
+        };
+        let names = OsString::from_vec(b"old\xff".to_vec());
+        share.hidden = Hidden {
+            everywhere: vec![names.clone()],
+            inside: Some((id, HiddenNames::These([names].into()))),
+        };
         let wire = serde_json::to_vec(&WireShare::from(&share)).unwrap();
         let wire: WireShare = serde_json::from_slice(&wire).unwrap();
         assert_eq!(Share::try_from(wire).unwrap(), share);

@@ -279,10 +279,18 @@ impl Parser {
             let child = launch.start(&job).map_err(ParseError::Start)?;
             // The child has the only other ends: they end with it.
             drop(writers);
-            let pumps: Vec<_> = readers
+            let pumps: io::Result<Vec<_>> = readers
                 .into_iter()
-                .map(|(reader, output)| scope.spawn(move || pump(reader, output)))
+                .map(|(reader, output)| {
+                    let pump = move || pump(reader, output);
+                    std::thread::Builder::new().spawn_scoped(scope, pump)
+                })
                 .collect();
+            let pumps = pumps.map_err(|error| {
+                // Its ends of the pipes close with it, and the threads that there are end.
+                child.kill();
+                ParseError::Host(error)
+            })?;
             let reply = self.attend(&child, &job, size, open);
             if reply.is_err() {
                 child.kill();

@@ -8,7 +8,7 @@ use clap::Args;
 /// Options of `boxbuild batch`.
 #[derive(Debug, Args)]
 pub(crate) struct BatchArgs {
-    /// A TOML file with the builds (docs/batch.md). Paths in it are relative to its folder.
+    /// A TOML file with the builds ('boxbuild help batch-file'). Paths in it are relative to its folder.
     pub(crate) file: PathBuf,
     /// Run this many builds at once [default: jobs of the file, or as many as the host has room for].
     #[arg(long, short, value_name = "N")]

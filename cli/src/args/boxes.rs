@@ -20,11 +20,7 @@ pub(crate) enum BoxCommand {
     /// Create a box from the packages of a distribution.
     Create(CreateArgs),
     /// List the boxes on this host and the published ones.
-    List {
-        /// Print the list as JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    List,
     /// Show everything that is known about a box.
     Info {
         /// Name of the box.
@@ -84,7 +80,7 @@ pub(crate) struct CreateArgs {
     /// Distribution and suite, e.g. debian:trixie.
     #[arg(long, value_name = "DISTRIBUTION:SUITE")]
     pub(crate) from: String,
-    /// Package mirror [default: the one in the apt configuration of this host].
+    /// Package mirror [default: the one of this host's apt, or mmdebstrap's own].
     #[arg(long, value_name = "URL")]
     pub(crate) mirror: Option<String>,
     /// Size of the box's disk as the guest sees it.

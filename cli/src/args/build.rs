@@ -47,9 +47,9 @@ pub(crate) struct BuildOptions {
     /// Grow the disk that the guest sees to this size, e.g. 60G.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) disk_size: Option<u64>,
-    /// Write into the box's disk instead of a private copy: all later builds see the changes, until
+    /// Write to the box's disk instead of a private copy: all later builds see the changes, until
     /// 'boxbuild box reset' undoes them. No other build can use the box meanwhile.
-    #[arg(long, conflicts_with = "disk_size")]
+    #[arg(long)]
     pub(crate) no_snapshot: bool,
     /// Keep the disk and the logs of a failed build for 'boxbuild shell' and 'boxbuild logs': the
     /// newest five builds, at most 32 GiB.
@@ -60,16 +60,16 @@ pub(crate) struct BuildOptions {
     /// Ctrl-] three times stops the box at once.
     #[arg(long)]
     pub(crate) box_debug: bool,
-    /// Let the box run virtual machines itself (nested virtualization), as far as the engine can: what
-    /// the box can reach of this host's kernel grows a lot.
+    /// Let the box run virtual machines itself (nested virtualization), if the engine can. It exposes
+    /// much more of this host's kernel to the box.
     #[arg(long)]
     pub(crate) nested: bool,
-    /// Network of the box, for outgoing connections: to all that this host reaches (user), to the
-    /// Internet but not to private networks or this host (public), or none.
+    /// Where the box can connect to: everything that this host reaches (user), the Internet but no
+    /// private network and not this host (public), or nowhere (none).
     #[arg(long, value_name = "MODE", default_value = "user", value_parser = values::network())]
     pub(crate) network: Network,
-    /// Let the box reach this destination only, e.g. packages.example:443, '*.example.org', 192.0.2.0/24
-    /// or [2001:db8::1]:80; may be given more than once.
+    /// Let the box connect to this destination only, e.g. packages.example:443, '*.example.org', 192.0.2.0/24
+    /// or [2001:db8::1]:80 (repeatable).
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) allow: Vec<Allowed>,
     /// Machine type, where the qemu engine runs the box; no effect elsewhere.

@@ -9,20 +9,11 @@ use super::bench::BenchArgs;
 use super::boxes::BoxCommand;
 use super::build::BuildOptions;
 use super::completions::{CompleteArgs, CompletionsArgs};
+use super::description::{CheckArgs, InfoArgs};
 use super::examples;
 use super::failed_builds::{LogsArgs, PruneArgs, ShellArgs};
 use super::generate::What;
 use super::help_layout;
-
-/// The examples of `--help`, and of the manual page.
-pub(crate) const EXAMPLES: &str = "\
-  Create a box once, then build an image in it:
-    boxbuild box create debian --from debian:trixie
-    boxbuild --box debian -- --description ./image --target-dir /tmp/image
-
-  Select a profile and add a repository; the options after -- go to 'kiwi-ng system build':
-    boxbuild --profile Virtual --box debian -- --description ./image \\
-        --target-dir /tmp/image --add-repo http://mirror.example/debian,apt-deb";
 
 /// Builds OS images with KIWI NG in a box: a fast-booting virtual machine.
 #[derive(Debug, Parser)]
@@ -33,6 +24,7 @@ pub(crate) const EXAMPLES: &str = "\
         boxbuild COMMAND ...",
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
+    arg_required_else_help = true,
     subcommand_negates_reqs = true
 )]
 pub(crate) struct Cli {
@@ -48,8 +40,22 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create, fetch, import, list, check and remove boxes.
-    #[command(subcommand)]
-    Box(BoxCommand),
+    Box {
+        /// What to do.
+        #[command(subcommand)]
+        command: BoxCommand,
+        /// Print JSON on standard output: one document, or events where it takes long.
+        #[arg(long, global = true)]
+        json: bool,
+    },
+    /// Check a description without building it.
+    ///
+    /// On this host, and with --box also in a box. Build arguments such as --set-repo stand after --.
+    Check(Box<CheckArgs>),
+    /// Show what is in a description.
+    ///
+    /// Profiles, types, repositories, packages, users, and what KIWI would build.
+    Info(InfoArgs),
     /// Check whether this host has what builds need.
     ///
     /// Says how to get what is missing. Ends with 0 if a build can run, else with 3.
@@ -76,8 +82,9 @@ pub(crate) enum Command {
     ///
     /// The disk is as the build left it. Changes are discarded; folders of the host are read-only.
     Shell(ShellArgs),
-    /// Remove kept builds, and what else can go: unused files of the box store, the cache. Without an
-    /// option, it shows all of that, and asks.
+    /// Remove kept builds, unused files of the box store, the cache.
+    ///
+    /// Without an option, it shows all of that, and asks.
     Prune(PruneArgs),
     /// Print the completion script for a shell.
     Completions(CompletionsArgs),

@@ -2,6 +2,15 @@
 
 use clap::Command;
 
+/// The examples of `--help`, and of the manual page.
+pub(crate) const BUILD_EXAMPLES: &str = "  Create a box once, then build an image in it:
+    boxbuild box create debian --from debian:trixie
+    boxbuild --box debian -- --description ./image --target-dir /tmp/image
+
+  Select a profile and add a repository; the options after -- go to 'kiwi-ng system build':
+    boxbuild --profile Virtual --box debian -- --description ./image \\
+        --target-dir /tmp/image --add-repo http://mirror.example/debian,apt-deb";
+
 /// Examples for each command: what they do, and the command line.
 const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
@@ -12,6 +21,29 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "boxbuild box create debian --from debian:trixie",
             ),
             ("List the boxes", "boxbuild box list"),
+        ],
+    ),
+    (
+        "check",
+        &[
+            ("What this host can tell", "boxbuild check ./image"),
+            (
+                "What the KIWI in a box says, and whether all packages are there",
+                "boxbuild check --box debian --profile Live ./image -- --add-package vim",
+            ),
+        ],
+    ),
+    (
+        "info",
+        &[
+            (
+                "Profiles, types, repositories, packages",
+                "boxbuild info ./image",
+            ),
+            (
+                "For programs",
+                "boxbuild info --json ./image/appliance.kiwi",
+            ),
         ],
     ),
     (

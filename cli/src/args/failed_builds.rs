@@ -14,6 +14,9 @@ pub(crate) struct LogsArgs {
     /// Show the console of the box instead.
     #[arg(long)]
     pub(crate) console: bool,
+    /// Print each line as an event in JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Options of `boxbuild shell`.

@@ -3,7 +3,7 @@
 use boxbuild_host::exit::Exit;
 use clap::Command;
 
-use super::cli::EXAMPLES;
+use super::examples::BUILD_EXAMPLES;
 
 /// Groups of options, and the options in each by their ids. The other groups are named where their
 /// options are.
@@ -73,20 +73,22 @@ pub(super) fn arrange(command: Command) -> Command {
                 Some((heading, _)) => arg.help_heading(*heading),
                 None => arg,
             };
-            let Some((_, short)) = short else {
-                return arg.hide_short_help(true);
-            };
+            // Manual pages have the long help only, where the short one is hidden.
             let long = arg.get_long_help().or(arg.get_help()).cloned();
-            match long {
-                Some(long) => arg.help(*short).long_help(long),
-                None => arg.help(*short),
+            let arg = match long {
+                Some(long) => arg.long_help(long),
+                None => arg,
+            };
+            match short {
+                Some((_, short)) => arg.help(*short),
+                None => arg.hide_short_help(true),
             }
         })
 }
 
 /// Returns the end of `--help`.
 fn after_long_help() -> String {
-    let mut text = format!("Examples:\n{EXAMPLES}\n\nExit codes:\n");
+    let mut text = format!("Examples:\n{BUILD_EXAMPLES}\n\nExit codes:\n");
     for exit in Exit::ALL {
         let meaning = exit.meaning().split(':').next().unwrap_or_default();
         text += &format!("  {:<4} {meaning}\n", exit.number());

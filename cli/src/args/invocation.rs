@@ -9,6 +9,7 @@ use super::cli::{Cli, command};
 use super::error::ArgsError;
 use super::misplaced;
 use super::scan::{Scan, scan};
+use crate::manual::BUILD_ARGS;
 
 /// A command line, cut at the separator.
 #[derive(Debug)]
@@ -39,6 +40,23 @@ pub(crate) fn wants_json(argv: Vec<OsString>) -> bool {
     front.iter().any(|word| word == "--json")
 }
 
+/// Returns whether a build's options after the separator ask for help. A word behind an option that has
+/// a value is that value.
+pub(crate) fn wants_help_on_build_args(argv: Vec<OsString>) -> bool {
+    let (front, build_args) = split(argv);
+    let is_help = |word: &OsString| word == "--help" || word == "-h";
+    let is_hidden = front.first().is_some_and(|word| word == "complete");
+    let words = build_args.filter(|_| !is_hidden).unwrap_or_default();
+    words.iter().enumerate().any(|(number, word)| {
+        let before = number.checked_sub(1).and_then(|before| words.get(before));
+        let is_value = before.is_some_and(|before| {
+            let option = BUILD_ARGS.iter().find(|option| before == option.name);
+            option.is_some_and(|option| !option.value.is_empty())
+        });
+        is_help(word) && !is_value
+    })
+}
+
 /// Returns the command of kiwi-ng, other than `system boxbuild`, that a command line is for; an empty
 /// text stands for kiwi-ng itself, which is asked for its version or help.
 pub(crate) fn other_command(argv: Vec<OsString>) -> Option<String> {
@@ -50,9 +68,13 @@ pub(crate) fn other_command(argv: Vec<OsString>) -> Option<String> {
 
 /// Parses a command line (without the program's name).
 pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
-    let scan = scan(&Cli::command(), argv.into_iter().collect());
+    let mut scan = scan(&Cli::command(), argv.into_iter().collect());
     if let Some(other) = &scan.other {
         return Err(misplaced::other_command(other));
+    }
+    let front = &mut scan.front;
+    if front.len() > 1 && front[0] == "box" && front[1] == "help" {
+        front.swap(0, 1);
     }
     let words = std::iter::once(OsString::from("boxbuild")).chain(scan.front);
     let cli = command()
@@ -64,4 +86,10 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
         build_args: scan.build_args,
         notes: scan.notes,
     })
+}
+
+/// Cuts a command line at the separator; the words `system boxbuild` are gone.
+fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
+    let scan = scan(&Cli::command(), argv);
+    (scan.front, scan.build_args)
 }

@@ -34,9 +34,10 @@ pub(crate) struct GlobalOptions {
     /// Set a variable for KIWI and its scripts (repeatable).
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) setenv: Vec<OsString>,
-    /// Runtime configuration of KIWI; a path in the box, such as /description/kiwi.yml.
+    /// Runtime configuration of KIWI: a file of the host, which is copied into the box, or of the box, such
+    /// as /description/kiwi.yml.
     #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<OsString>,
+    pub(crate) config: Option<PathBuf>,
     /// Log level of KIWI: 10 debug, 20 info, 30 warning, 40 error, 50 critical.
     #[arg(long, value_name = "LEVEL", value_parser = log_level)]
     pub(crate) loglevel: Option<OsString>,
@@ -59,12 +60,13 @@ pub(crate) struct GlobalOptions {
     /// Architecture to build for: selects the box of this architecture, as --arch does.
     #[arg(long, value_name = "ARCH", value_parser = target_arch)]
     pub(crate) target_arch: Option<TargetArch>,
-    /// Folder in the box for temporary files of KIWI.
+    /// Folder for temporary files of KIWI; made in the box, with nothing of the host's in it.
     #[arg(long, value_name = "DIR")]
-    pub(crate) temp_dir: Option<OsString>,
-    /// Folder in the box for the package cache of KIWI.
+    pub(crate) temp_dir: Option<PathBuf>,
+    /// Folder for the package cache of KIWI: one of the host keeps packages for later builds; one that is
+    /// not there is made in the box.
     #[arg(long, value_name = "DIR")]
-    pub(crate) shared_cache_dir: Option<OsString>,
+    pub(crate) shared_cache_dir: Option<PathBuf>,
 }
 
 impl GlobalOptions {
@@ -84,14 +86,11 @@ impl GlobalOptions {
         for (name, value) in [
             ("--type", self.image_type()),
             ("--kiwi-file", self.kiwi_file.as_deref()),
-            ("--config", self.config.as_deref()),
             ("--loglevel", self.loglevel.as_deref()),
             (
                 "--target-arch",
                 self.target_arch.as_ref().map(|arch| &*arch.name),
             ),
-            ("--temp-dir", self.temp_dir.as_deref()),
-            ("--shared-cache-dir", self.shared_cache_dir.as_deref()),
         ] {
             if let Some(value) = value {
                 option(name, value);
@@ -135,27 +134,6 @@ impl GlobalOptions {
                  --debug --verbose shows what they write, --box-debug opens a shell after the build",
             )
         })
-    }
-
-    /// Returns why an option is not possible in a box, for the user.
-    pub(crate) fn impossible(&self) -> Option<String> {
-        for (option, value) in [
-            ("--config", &self.config),
-            ("--temp-dir", &self.temp_dir),
-            ("--shared-cache-dir", &self.shared_cache_dir),
-        ] {
-            let Some(path) = value.as_deref().map(Path::new) else {
-                continue;
-            };
-            if !path.is_absolute() {
-                return Some(format!(
-                    "{option} {}: this is a path in the box and must be absolute; the description \
-                     folder is /description there",
-                    path.display()
-                ));
-            }
-        }
-        None
     }
 }
 

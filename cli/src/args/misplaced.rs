@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::cli::Cli;
 use super::error::ArgsError;
-use super::scan::candidates;
+use super::kiwi_options::candidates;
 
 /// Explains an error of clap that is about an option or command in the wrong place.
 pub(super) fn explain(error: clap::Error) -> clap::Error {
@@ -34,11 +34,25 @@ pub(super) fn explain(error: clap::Error) -> clap::Error {
     } else {
         let several = candidates(false, name.trim_start_matches('-'));
         if several.len() < 2 {
-            return error;
+            return without_tip_on_separator(error);
         }
         format!("{name} may be --{}: write it in full", several.join(", --"))
     };
     Cli::command().error(error.kind(), text)
+}
+
+/// Takes away clap's tip to put a value after `--`, which means something else here.
+fn without_tip_on_separator(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::StyledStrs(tips)) = error.remove(ContextKind::Suggested) {
+        let tips: Vec<_> = tips
+            .into_iter()
+            .filter(|tip| !tip.to_string().contains("as a value"))
+            .collect();
+        if !tips.is_empty() {
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+        }
+    }
+    error
 }
 
 /// Explains that a command of kiwi-ng is not boxbuild's.

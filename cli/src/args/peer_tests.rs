@@ -9,7 +9,7 @@ use boxbuild_core::request::BuildRequest;
 use boxbuild_engine::podman::Mode;
 use boxbuild_host::arch::Arch;
 
-use super::scan::{BOXBUILD, GLOBAL};
+use super::kiwi_options::{BOXBUILD, GLOBAL};
 use super::{ArgsError, parse};
 
 /// What an option takes.
@@ -72,7 +72,7 @@ const OF_BOXBUILD: &[Row] = &[
 const OF_KIWI: &[Row] = &[
     ("color-output", Flag, |r| forwarded(r, "--color-output")),
     ("config", Single("/etc/kiwi.yml", "/etc/x.yml"), |r| {
-        forwarded(r, "--config /etc/kiwi.yml")
+        r.kiwi.config.as_deref() == Some("/etc/kiwi.yml".as_ref())
     }),
     ("debug", Flag, |r| forwarded(r, "--debug")),
     ("debug-run-scripts-in-screen", Flag, |r| {
@@ -94,13 +94,13 @@ const OF_KIWI: &[Row] = &[
     (
         "shared-cache-dir",
         Single("/var/cache/x", "/var/cache/y"),
-        |r| forwarded(r, "--shared-cache-dir /var/cache/x"),
+        |r| r.kiwi.shared_cache_dir.as_deref() == Some("/var/cache/x".as_ref()),
     ),
     ("target-arch", Single("aarch64", "s390x"), |r| {
         r.arch == Some(Arch::Aarch64) && forwarded(r, "--target-arch aarch64")
     }),
     ("temp-dir", Single("/var/tmp", "/tmp"), |r| {
-        forwarded(r, "--temp-dir /var/tmp")
+        r.kiwi.temp_dir.as_deref() == Some("/var/tmp".as_ref())
     }),
     ("type", Single("oem", "iso"), |r| forwarded(r, "--type oem")),
 ];

@@ -24,9 +24,6 @@ impl BuildOptions {
     ) -> Result<BuildRequest, ArgsError> {
         let words = build_args.ok_or(ArgsError::NoBuildArgs)?;
         let build = BuildArgs::parse(words).map_err(misplaced::explain_build_args)?;
-        if let Some(reason) = self.kiwi.impossible() {
-            return Err(ArgsError::Impossible(reason));
-        }
         let mode = if self.rootless {
             Mode::Rootless
         } else {
@@ -53,6 +50,7 @@ impl BuildOptions {
             in_place: self.no_snapshot && machine,
             keep_failed: self.keep_failed,
             debug: self.box_debug,
+            check_only: false,
             network: self.network,
             allow: self.allow.clone(),
             ssh: self
@@ -75,6 +73,10 @@ impl BuildOptions {
             fetch: self.fetch.policy(),
             kiwi: KiwiOptions {
                 forwarded: self.kiwi.forwarded(),
+                config: self.kiwi.config.clone(),
+                temp_dir: self.kiwi.temp_dir.clone(),
+                shared_cache_dir: self.kiwi.shared_cache_dir.clone(),
+                profiles: self.kiwi.profile.clone(),
                 image_type: self.kiwi.image_type().map(OsStr::to_owned),
                 description_file: self.kiwi.kiwi_file.clone().map(PathBuf::from),
                 copy_log_to: self.kiwi.copy_log_to().map(Path::to_owned),

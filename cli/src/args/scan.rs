@@ -8,6 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use boxbuild_core::build_args;
 use clap::{Arg, ArgAction};
 
+use super::kiwi_options::{BOXBUILD, GLOBAL, candidates};
+
 /// Commands of kiwi-ng, besides `system boxbuild`, by their first word (`kiwi-ng --help`; `compat`: KIWI
 /// before 11).
 const SERVICES: [&str; 4] = ["system", "image", "result", "compat"];
@@ -20,49 +22,6 @@ const ASIDE: [&str; 6] = [
     "-h",
     "--install-completion",
     "--show-completion",
-];
-
-/// Options that kiwi-ng takes before `system`.
-pub(super) const GLOBAL: &[&str] = &[
-    "color-output",
-    "config",
-    "debug",
-    "debug-run-scripts-in-screen",
-    "kiwi-file",
-    "logfile",
-    "loglevel",
-    "logsocket",
-    "profile",
-    "setenv",
-    "shared-cache-dir",
-    "target-arch",
-    "temp-dir",
-    "type",
-];
-
-/// Options of `kiwi-ng system boxbuild`.
-pub(super) const BOXBUILD: &[&str] = &[
-    "9p-sharing",
-    "aarch64",
-    "box",
-    "box-console",
-    "box-debug",
-    "box-memory",
-    "box-smp-cpus",
-    "container",
-    "cpu",
-    "kiwi-version",
-    "list-boxes",
-    "machine",
-    "no-accel",
-    "no-snapshot",
-    "no-update-check",
-    "shared-path",
-    "ssh-key",
-    "ssh-port",
-    "sshfs-sharing",
-    "virtiofs-sharing",
-    "x86_64",
 ];
 
 /// A command line, read.
@@ -246,20 +205,6 @@ impl Scan {
         self.front.reverse();
         self.notes.extend(notes.into_iter().rev());
     }
-}
-
-/// Returns the options of kiwi-ng whose names begin with `name`: after `system boxbuild` those of this
-/// command, if there are any.
-pub(super) fn candidates(after_boxbuild: bool, name: &str) -> Vec<&'static str> {
-    let named = |options: &[&'static str]| -> Vec<&'static str> {
-        let found = options.iter().filter(|option| option.starts_with(name));
-        found.copied().filter(|_| !name.is_empty()).collect()
-    };
-    let mut found = named(BOXBUILD);
-    if !after_boxbuild || found.is_empty() {
-        found.extend(named(GLOBAL));
-    }
-    found
 }
 
 /// Cuts an option at the first `=`.

@@ -62,16 +62,18 @@ fn a_box_may_be_named_kiwi_in_box_commands() {
     assert!(invocation.build_args.is_none());
     assert!(matches!(
         invocation.cli.command,
-        Some(Command::Box(BoxCommand::Info { name, .. })) if name == "kiwi"
+        Some(Command::Box { command: BoxCommand::Info { name, .. }, .. }) if name == "kiwi"
     ));
 }
 
 #[test]
 fn help_is_a_word_of_kiwi_ng() {
-    for line in ["system boxbuild help", "system boxbuild --help", "help"] {
-        let error = parse(words(line)).expect_err(line);
-        assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp, "{line}");
-        assert!(error.to_string().contains("--box-memory"), "{line}");
+    let error = parse(words("system boxbuild --help")).unwrap_err();
+    assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp);
+    assert!(error.to_string().contains("--box-memory"));
+    for line in ["system boxbuild help", "help"] {
+        let command = parse(words(line)).expect(line).cli.command;
+        assert!(matches!(command, Some(Command::Help { words }) if words.is_empty()));
     }
 }
 
@@ -246,6 +248,15 @@ const ROWS: &[Row] = &[
     ("--ssh-port=10022", |o| {
         o.peer.ssh_port == Some(10022) && o.notes().is_empty()
     }),
+    ("--config=kiwi.yml", |o| {
+        o.kiwi.config.as_deref() == Some("kiwi.yml".as_ref())
+    }),
+    ("--temp-dir=tmp", |o| {
+        o.kiwi.temp_dir.as_deref() == Some("tmp".as_ref())
+    }),
+    ("--shared-cache-dir=/var/cache/kiwi", |o| {
+        o.kiwi.shared_cache_dir.as_deref() == Some("/var/cache/kiwi".as_ref())
+    }),
     ("--logfile=stdout", |o| o.kiwi.log_to_stdout()),
     ("--logsocket=/tmp/s", |o| {
         o.kiwi.logsocket.as_deref() == Some("/tmp/s".as_ref())
@@ -261,13 +272,10 @@ const FORWARDED: &[&str] = &[
     "--type oem",
     "--kiwi-file other.kiwi",
     "--setenv A=b=c",
-    "--config /description/kiwi.yml",
     "--loglevel 10",
     "--debug",
     "--color-output",
     "--target-arch aarch64",
-    "--temp-dir /var/tmp",
-    "--shared-cache-dir /var/cache/kiwi",
 ];
 
 fn build(line: &str) -> Result<BuildOptions, clap::Error> {
@@ -316,7 +324,6 @@ fn every_global_option_is_forwarded() {
             ] {
                 let options = build(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
                 assert_eq!(options.kiwi.forwarded(), expected, "{line}");
-                assert_eq!(options.kiwi.impossible(), None, "{line}");
             }
         }
     }
@@ -385,14 +392,6 @@ fn a_number_without_a_unit_is_remarked_on() {
         notes[0]
     );
     assert!(build("--box b --box-memory 8G").unwrap().notes().is_empty());
-}
-
-#[test]
-fn paths_in_the_box_are_absolute() {
-    for option in ["--config", "--temp-dir", "--shared-cache-dir"] {
-        let options = build(&format!("--box b {option} some/where")).unwrap();
-        assert!(options.kiwi.impossible().unwrap().contains(option));
-    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ use boxbuild_host::stop::StopCheck;
 use boxbuild_host::watchdog::Watchdog;
 
 use super::forced_end::{GRACE, forced_end};
+use super::look::Look;
 use super::preflight::{self, Carrier, Carriers, Preflight, Requirements};
 use super::signals;
 use crate::args::{BuildOptions, Invocation};
@@ -57,6 +58,9 @@ pub(super) fn run(invocation: &Invocation) -> ExitCode {
 fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
     let interrupt = signals::take_over()?;
     let options = &invocation.cli.build;
+    // Folders may be on a file system whose server is gone: nothing but the end of the process ends
+    // a call that waits for it.
+    let looking = Look::begin(&interrupt, options.json)?;
     let request = invocation.request()?;
     let host = HostFacts::of_process();
     let build = Build {
@@ -68,10 +72,12 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
     let mut carriers = Carriers::default();
     let checked = preflight::check(options, &requirements, &request, &host, &mut carriers)?;
     if options.dry_run {
+        drop(looking);
         return build.show_plan(&checked);
     }
     carriers.put(checked);
     let folders = Folders::check(&request)?;
+    drop(looking);
     let installed = build.fetch_box(&request, &requirements)?;
     let resolved = Resolved::with_box(&request, &host, folders, installed)?;
     // The box may be another one now.
@@ -171,7 +177,8 @@ impl Build<'_> {
         if self.options.json {
             print_document(&PlanReport::new(plan, &engine))?;
         } else {
-            self.begin(plan);
+            let mut progress = self.progress(false);
+            plan.notes.iter().for_each(|note| progress.note(note));
             print_text(&format!(
                 "{}engine       {} ({})\n",
                 plan.describe(),
@@ -337,11 +344,15 @@ impl<'a> Attempts<'a> {
 /// Starts a watchdog for a build. It ends the process in words; what is left behind goes as it does
 /// after SIGKILL.
 fn watchdog(build: &Build<'_>, runner: Runner<'_>, stop: StopCheck) -> Result<Watchdog> {
+    watch(stop, runner, build.options.json)
+}
+
+/// The same, whatever the box runs for.
+pub(super) fn watch(stop: StopCheck, runner: Runner<'_>, json: bool) -> Result<Watchdog> {
     let grace = match runner {
         Runner::Machine(_) => GRACE,
         Runner::Container(_) => GRACE_OF_CONTAINER,
     };
-    let json = build.options.json;
     Watchdog::start(stop, grace, move |stopped| forced_end(stopped, json))
         .host_context(|| "cannot start a thread")
 }

@@ -8,8 +8,9 @@ use super::forced_end::{GRACE, forced_end};
 use super::signals;
 use crate::args::{LogsArgs, ShellArgs};
 use crate::exit_code::{ExitCode, HostContext, Result};
-use crate::output::json::print_document;
-use crate::output::print::{print_line, print_log, print_text};
+use crate::output::event::BuildEvent;
+use crate::output::json::{emit, emit_exit, print_document};
+use crate::output::print::{log_lines, print_line, print_log, print_text};
 use crate::output::progress::Progress;
 use boxbuild_core::failed_builds::{FailedBuild, FailedBuildError, FailedBuilds, KeptLog};
 use boxbuild_core::plan::PlanError;
@@ -134,8 +135,17 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<ExitCode> {
         Some(log) => Some(log),
         None => build.open_log(KeptLog::Console)?,
     };
-    if let Some(mut log) = log {
-        print_log(&mut log)?;
+    match log {
+        Some(mut log) if args.json => log_lines(&mut log, |line| {
+            emit(&BuildEvent::Line {
+                text: line.to_owned(),
+            });
+        })?,
+        Some(mut log) => print_log(&mut log)?,
+        None => {}
+    }
+    if args.json {
+        emit_exit(ExitCode::SUCCESS);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -21,7 +21,7 @@ pub(super) fn forced_end(stopped: Stopped, json: bool) {
         Stopped::Interrupted => ExitCode::INTERRUPTED,
         Stopped::TimeOver => ExitCode::TIMEOUT,
     };
-    let say = std::thread::spawn(move || {
+    let say = std::thread::Builder::new().spawn(move || {
         let reason = match stopped {
             Stopped::Interrupted => "interrupted",
             Stopped::TimeOver => "the build took longer than it may (--timeout)",
@@ -38,7 +38,7 @@ pub(super) fn forced_end(stopped: Stopped, json: bool) {
         }
     });
     let deadline = std::time::Instant::now() + LAST_WORDS;
-    while !say.is_finished() && std::time::Instant::now() < deadline {
+    while say.as_ref().is_ok_and(|say| !say.is_finished()) && std::time::Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(10));
     }
     std::process::exit(i32::from(code.number()));

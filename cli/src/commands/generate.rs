@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Command;
 
-use crate::args::{self, CompletionShell, EXAMPLES, What, examples_of};
+use crate::args::{self, BUILD_EXAMPLES, CompletionShell, What, examples_of};
 use crate::completion::script;
 use crate::exit_code::{ExitCode, HostContext, Result};
 use crate::manual::{TOPICS, command_page, page_name, topic_page};
@@ -54,7 +54,7 @@ fn man(dir: &Path) -> io::Result<Vec<PathBuf>> {
             continue;
         };
         let examples = if path.is_empty() {
-            Some(EXAMPLES.to_owned())
+            Some(BUILD_EXAMPLES.to_owned())
         } else {
             examples_of(path)
         };
@@ -134,6 +134,18 @@ mod tests {
             "boxbuild\\-box",
         ] {
             assert!(page.contains(text), "{text} is not in {page}");
+        }
+        for arg in args::command()
+            .get_arguments()
+            .filter(|arg| !arg.is_hide_set())
+        {
+            let help = arg.get_long_help().unwrap_or_default().to_string();
+            let word = help.split_whitespace().next().unwrap_or_default();
+            let name = arg.get_long().unwrap_or_default().replace('-', "\\-");
+            let after = page.split(&format!("\\-\\-{name}\\fR")).nth(1);
+            let after = after.unwrap_or_default().split(".TP").next();
+            let has_help = after.is_some_and(|after| after.contains(word));
+            assert!(has_help, "{name}: {word} is not in the page");
         }
         let page = read(dir.path(), "boxbuild-batch-file.5");
         assert!(page.contains("[[override]]"), "{page}");

@@ -33,6 +33,14 @@ pub(super) fn run(words: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Shows the topic of the options after the separator.
+pub(super) fn build_args() -> ExitCode {
+    match run(&[String::from("build-args")]) {
+        Ok(code) => code,
+        Err(failure) => failure.code(),
+    }
+}
+
 /// The failure for a word that names nothing.
 fn unknown(word: &str) -> Failure {
     let command = args::command();
@@ -45,7 +53,7 @@ fn unknown(word: &str) -> Failure {
         .collect();
     let hint = match nearest(word, known.iter().copied(), TYPO) {
         Some(near) => format!("did you mean '{near}'?"),
-        None => format!("there are: {}", known.join(", ")),
+        None => format!("known: {}", known.join(", ")),
     };
     Failure::new(
         ExitCode::USAGE,

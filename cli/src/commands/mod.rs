@@ -6,12 +6,14 @@ mod boxes;
 mod build;
 mod completions;
 mod confinement;
+mod description;
 mod doctor;
 mod failed_builds;
 mod forced_end;
 mod generate;
 mod help;
 mod kiwi_ng;
+mod look;
 mod preflight;
 mod prune;
 mod signals;
@@ -20,11 +22,11 @@ use std::ffi::OsString;
 
 use boxbuild_host::notices;
 
-use crate::args::{self, Command, Invocation};
+use crate::args::{self, BoxCommand, Command, Invocation};
 use crate::exit_code::ExitCode;
 use crate::output::event::BuildEvent;
-use crate::output::json::{emit, emit_exit};
-use crate::output::print::{print_failure, print_usage_error, usage_error_text};
+use crate::output::json::{emit, emit_exit, emit_failure};
+use crate::output::print::{print_failure, print_usage_error, usage_error};
 
 /// Carries out a command line (without the program's name).
 pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
@@ -33,15 +35,23 @@ pub(crate) fn run(argv: Vec<OsString>) -> ExitCode {
     }
     notices::install();
     let wants_json = args::wants_json(argv.clone());
+    if args::wants_help_on_build_args(argv.clone()) {
+        return help::build_args();
+    }
     match args::parse(argv) {
-        Ok(invocation) => dispatch(&invocation),
+        Ok(invocation) => dispatch(&invocation, wants_json),
         Err(error) => refuse(&error, wants_json),
     }
 }
 
-fn dispatch(invocation: &Invocation) -> ExitCode {
+fn dispatch(invocation: &Invocation, wants_json: bool) -> ExitCode {
     let result = match &invocation.cli.command {
-        Some(Command::Box(command)) => boxes::run(command),
+        Some(Command::Box { command, json }) => boxes::run(command, *json),
+        Some(Command::Check(args)) => {
+            let build_args = invocation.build_args.as_deref().unwrap_or_default();
+            description::check(args, build_args)
+        }
+        Some(Command::Info(args)) => description::info(args),
         Some(Command::Doctor { json }) => doctor::run(*json),
         Some(Command::Batch(args)) => batch::run(args),
         Some(Command::Bench(args)) => bench::run(args),
@@ -55,11 +65,19 @@ fn dispatch(invocation: &Invocation) -> ExitCode {
         Some(Command::Help { words }) => help::run(words),
         Some(Command::Generate { what, dir }) => generate::run(*what, dir),
         Some(Command::Prune(args)) => prune::run(args),
+        None if invocation.cli.build.peer.list_boxes && wants_json => {
+            boxes::run(&BoxCommand::List, true)
+        }
         None if invocation.cli.build.peer.list_boxes => boxes::run_list(),
         None => return build::run(invocation),
     };
     result.unwrap_or_else(|failure| {
-        print_failure(&failure);
+        if wants_json {
+            emit_failure(&failure);
+            emit_exit(failure.code());
+        } else {
+            print_failure(&failure);
+        }
         failure.code()
     })
 }
@@ -71,9 +89,11 @@ fn refuse(error: &clap::Error, wants_json: bool) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if wants_json {
+        let (message, hint) = usage_error(error);
         emit(&BuildEvent::Error {
-            message: usage_error_text(error),
+            message,
             causes: Vec::new(),
+            hint,
         });
         emit_exit(ExitCode::USAGE);
     } else {

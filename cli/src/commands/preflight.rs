@@ -8,6 +8,7 @@ use boxbuild_boxes::source::published;
 use boxbuild_boxes::store::Store;
 use boxbuild_core::boot::{Boot, RunsAs};
 use boxbuild_core::boot_history::{BootHistory, BootOutcome};
+use boxbuild_core::failed_builds::check_scratch;
 use boxbuild_core::host_facts::HostFacts;
 use boxbuild_core::output_dir::TargetDir;
 use boxbuild_core::plan::{BootChoice, Plan, ResolvedEngine};
@@ -18,10 +19,11 @@ use boxbuild_core::ssh::Ssh;
 use boxbuild_engine::podman::{Mode, Podman};
 use boxbuild_engine::{EngineChoice, Selected, Unusable};
 use boxbuild_host::arch::Arch;
+use boxbuild_host::system_calls;
 
 use super::confinement;
 use crate::args::BuildOptions;
-use crate::exit_code::{HostContext, Result};
+use crate::exit_code::{ExitCode, Failure, HostContext, Result};
 
 /// What must be so of a published box, as files say.
 #[derive(Debug)]
@@ -80,6 +82,7 @@ impl Requirements {
             arch: request.arch,
             freshness: request.fetch.into(),
             locked: self.locked.as_ref(),
+            config: request.kiwi.config.as_deref(),
             key: self.key.clone(),
         }
     }
@@ -96,6 +99,9 @@ pub(super) fn check(
     host: &HostFacts,
     carriers: &mut Carriers,
 ) -> Result<Preflight> {
+    if let Some(problem) = system_calls::problem() {
+        return Err(Failure::new(ExitCode::HOST, anyhow::Error::msg(problem)));
+    }
     if options.require_confinement {
         confinement::require()?;
     }
@@ -107,6 +113,11 @@ pub(super) fn check(
     // Only looks: the build takes all of these again.
     if let Some(ssh) = Ssh::wanted(request, host).map_err(boxbuild_core::plan::PlanError::Option)? {
         ssh.listen()?;
+    }
+    let store = plan.installed.dir.parent().unwrap_or(&plan.installed.dir);
+    if !plan.runs_as.is_container() && !plan.disk.in_place {
+        check_scratch(store)
+            .map_err(|problem| Failure::new(ExitCode::HOST, anyhow::Error::msg(problem)))?;
     }
     if !plan.runs_as.is_container() && plan.installed.to_fetch.is_empty() {
         let access = if plan.disk.in_place {
@@ -155,6 +166,7 @@ impl Preflight {
                 (plan, Some(history))
             }
             Carrier::Container(_) => {
+                plan.kernel_needs.check()?;
                 container_image(&plan)?;
                 (plan, None)
             }

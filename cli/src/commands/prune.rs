@@ -10,10 +10,11 @@ use boxbuild_core::user_cache::{self, CachedFile};
 use boxbuild_host::text::shown;
 use boxbuild_host::units::{age, size};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::args::PruneArgs;
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
-use crate::output::json::print_document;
+use crate::output::json::{print_document, value};
 use crate::output::print::{print_line, print_text};
 
 /// Something that can go.
@@ -90,30 +91,23 @@ pub(super) fn run(args: &PruneArgs) -> Result<ExitCode> {
     finish(items, args.dry_run, args.json, shown)
 }
 
-/// Carries out `boxbuild box prune`, and returns the text for standard output.
-pub(super) fn boxes(dry_run: bool) -> Result<String> {
+/// Carries out `boxbuild box prune`, and returns what it did, for people and for programs.
+pub(super) fn boxes(dry_run: bool) -> Result<(String, Value)> {
     let mut items = items(Kinds {
         builds: false,
         boxes: true,
         cache: false,
     })?;
     let problems = remove(&mut items, dry_run)?;
-    Ok(list(&items) + &sum(&items, &problems, dry_run) + "\n")
+    let text = list(&items) + &sum(&items, &problems, dry_run) + "\n";
+    Ok((text, value(&report(&items, &problems, dry_run))?))
 }
 
 /// Removes `items` unless this is only a look, and prints what was done.
 fn finish(mut items: Vec<Item>, dry_run: bool, json: bool, list_them: bool) -> Result<ExitCode> {
     let problems = remove(&mut items, dry_run)?;
-    let freed = |(_, problem): &(&Item, &Option<String>)| problem.is_none();
     if json {
-        let rows = items.iter().zip(&problems);
-        print_document(&Report {
-            dry_run,
-            bytes: rows.clone().filter(freed).map(|(item, _)| item.bytes).sum(),
-            items: rows
-                .map(|(item, problem)| item.row(!dry_run, problem.as_deref()))
-                .collect(),
-        })?;
+        print_document(&report(&items, &problems, dry_run))?;
     } else {
         let text = if list_them {
             list(&items)
@@ -132,6 +126,19 @@ fn finish(mut items: Vec<Item>, dry_run: bool, json: bool, list_them: bool) -> R
     } else {
         ExitCode::HOST
     })
+}
+
+/// Returns what was done, for programs.
+fn report<'a>(items: &'a [Item], problems: &'a [Option<String>], dry_run: bool) -> Report<'a> {
+    let rows = items.iter().zip(problems);
+    let freed = |(_, problem): &(&Item, &Option<String>)| problem.is_none();
+    Report {
+        dry_run,
+        bytes: rows.clone().filter(freed).map(|(item, _)| item.bytes).sum(),
+        items: rows
+            .map(|(item, problem)| item.row(!dry_run, problem.as_deref()))
+            .collect(),
+    }
 }
 
 /// Returns everything of these kinds that can go.

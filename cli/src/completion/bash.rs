@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::engine::Line;
+use super::line::Line;
 
 /// Characters that are words of their own in bash (`COMP_WORDBREAKS`).
 const BREAKS: [char; 2] = ['=', ':'];

@@ -5,22 +5,21 @@ use std::ffi::OsString;
 use clap::{Arg, Command, ValueHint};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
-use super::{description, values};
+use super::description::{InDescription, Named};
+use super::values;
 use crate::args;
 use crate::manual::BUILD_ARGS;
 
 /// Returns the command with the options before the separator; `words` are those of the whole line.
 pub(super) fn before_separator(words: &[OsString]) -> Command {
-    let profiles = description::profiles(words);
-    let files = description::files(words);
+    let known = InDescription::of_line(words);
     args::command()
-        .mut_args(|arg| match arg.get_id().as_str() {
-            "box_name" => with(arg, values::boxes),
-            "profile" => with_names(arg, &profiles),
-            "kiwi_file" => with_names(arg, &files),
-            "image_type" => with(arg, values::image_types),
-            "arch" | "target_arch" => with(arg, values::arches),
-            _ => arg,
+        .mut_args(|arg| of_builds_and_descriptions(arg, &known))
+        .mut_subcommand("info", |command| {
+            command.mut_args(|arg| of_builds_and_descriptions(arg, &known))
+        })
+        .mut_subcommand("check", |command| {
+            command.mut_args(|arg| of_builds_and_descriptions(arg, &known))
         })
         .mut_subcommand("box", |command| {
             let names: Vec<String> = names_of_subcommands(&command);
@@ -37,6 +36,23 @@ pub(super) fn before_separator(words: &[OsString]) -> Command {
                 _ => arg,
             })
         })
+}
+
+/// Gives an option of a build, or of a command on descriptions, its values.
+fn of_builds_and_descriptions(arg: Arg, known: &InDescription) -> Arg {
+    match arg.get_id().as_str() {
+        "box_name" => with(arg, values::boxes),
+        "profile" => with_names(arg, &known.profiles),
+        "kiwi_file" => with_names(arg, &known.files),
+        "image_type" if known.types.is_empty() => with(arg, values::image_types),
+        "image_type" => with_names(arg, &known.types),
+        "arch" | "target_arch" => with(arg, values::arches),
+        "description" => arg.value_hint(ValueHint::DirPath),
+        // Their values may be something else than a path of this host, too.
+        "ssh_key" | "config" => arg.value_hint(ValueHint::FilePath),
+        "shared_cache_dir" => arg.value_hint(ValueHint::DirPath),
+        _ => arg,
+    }
 }
 
 /// Returns the command with the options after the separator.
@@ -104,9 +120,13 @@ fn with(arg: Arg, candidates: fn() -> Vec<CompletionCandidate>) -> Arg {
     arg.add(ArgValueCandidates::new(candidates))
 }
 
-fn with_names(arg: Arg, names: &[String]) -> Arg {
+fn with_names(arg: Arg, names: &[Named]) -> Arg {
     let names = names.to_vec();
     arg.add(ArgValueCandidates::new(move || {
-        names.iter().map(CompletionCandidate::new).collect()
+        let candidates = names.iter().map(|(name, help)| {
+            let help = Some(help).filter(|help| !help.is_empty());
+            CompletionCandidate::new(name).help(help.map(|help| help.clone().into()))
+        });
+        candidates.collect()
     }))
 }

@@ -1,40 +1,89 @@
 //! What is in the image description that a command line names.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use boxbuild_host::input;
+use boxbuild_description::{BoxView, Inspection, Target, Wanted};
 
-/// Returns the names of the profiles of the description that `words` name.
-pub(super) fn profiles(words: &[OsString]) -> Vec<String> {
-    let Some(folder) = value_of("--description", words) else {
-        return Vec::new();
-    };
-    let file = value_of("--kiwi-file", words);
-    let mut names = file
-        .map(|file| folder.join(file))
-        .or_else(|| first_file(&folder))
-        .and_then(|file| input::read_text(&file).ok())
-        .map(|text| names_in(&text))
-        .unwrap_or_default();
-    names.sort();
-    names.dedup();
-    names
+/// A name, and what it is.
+pub(super) type Named = (String, String);
+
+/// What options of a build can name in a description.
+#[derive(Debug, Default, Clone)]
+pub(super) struct InDescription {
+    pub(super) profiles: Vec<Named>,
+    pub(super) types: Vec<Named>,
+    /// Files that kiwi can read.
+    pub(super) files: Vec<Named>,
 }
 
-/// Returns the files in the description that kiwi can read.
-pub(super) fn files(words: &[OsString]) -> Vec<String> {
-    let folder = value_of("--description", words);
-    let entries = folder.and_then(|folder| listed(&folder));
-    entries.unwrap_or_default()
+impl InDescription {
+    /// Reads the description that `words` name, the words of a whole line; one that cannot be read has
+    /// nothing in it.
+    pub(super) fn of_line(words: &[OsString]) -> InDescription {
+        let Some(folder) = folder(words) else {
+            return InDescription::default();
+        };
+        let files = listed(&folder).unwrap_or_default();
+        let mut found = InDescription {
+            files: files.into_iter().map(without_help).collect(),
+            ..InDescription::default()
+        };
+        let Ok(whole) = folder.canonicalize() else {
+            return found;
+        };
+        let wanted = Wanted {
+            kiwi_file: value_of("--kiwi-file", words),
+            ..Wanted::default()
+        };
+        let inspection = Inspection::of(&BoxView::new(&whole, &folder, Vec::new()), &wanted);
+        let Some(description) = inspection.ok().and_then(|found| found.description) else {
+            return found;
+        };
+        let summary = description.summary(&Target::default());
+        found.profiles = summary
+            .profiles
+            .into_iter()
+            .filter(|profile| is_plain(&profile.name))
+            .map(|profile| (profile.name, profile.description))
+            .collect();
+        let mut types: Vec<String> = summary.types.into_iter().map(|found| found.image).collect();
+        types.sort();
+        types.dedup();
+        found.types = types
+            .into_iter()
+            .filter(|name| is_plain(name))
+            .map(without_help)
+            .collect();
+        found
+    }
+}
+
+fn without_help(name: String) -> Named {
+    (name, String::new())
+}
+
+/// Whether a name can be a word of a command line.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.contains(char::is_control)
+}
+
+/// Returns the folder of the description: of a build, or of `info` and `check`.
+fn folder(words: &[OsString]) -> Option<PathBuf> {
+    value_of("--description", words).or_else(|| {
+        let (first, rest) = words.split_first()?;
+        let looks = first == "info" || first == "check";
+        let folder = rest.iter().map(Path::new).find(|word| word.is_dir());
+        folder.filter(|_| looks).map(Path::to_owned)
+    })
 }
 
 /// Returns the value of an option, wherever it stands.
 fn value_of(option: &str, words: &[OsString]) -> Option<PathBuf> {
     let assignment = format!("{option}=");
     words.iter().enumerate().find_map(|(number, word)| {
-        if word == option {
+        if word == OsStr::new(option) {
             return words.get(number + 1).map(PathBuf::from);
         }
         let value = word.to_str()?.strip_prefix(&assignment)?;
@@ -42,17 +91,6 @@ fn value_of(option: &str, words: &[OsString]) -> Option<PathBuf> {
     })
 }
 
-fn first_file(folder: &Path) -> Option<PathBuf> {
-    let config = folder.join("config.xml");
-    if config.is_file() {
-        return Some(config);
-    }
-    let names = listed(folder)?;
-    let first = names.iter().find(|name| name.ends_with(".kiwi"))?;
-    Some(folder.join(first))
-}
-
-#[expect(clippy::disallowed_methods, reason = "the user names the folder")]
 fn listed(folder: &Path) -> Option<Vec<String>> {
     let entries = fs::read_dir(folder).ok()?;
     let mut names: Vec<String> = entries
@@ -65,22 +103,4 @@ fn listed(folder: &Path) -> Option<Vec<String>> {
         .collect();
     names.sort();
     Some(names)
-}
-
-/// Returns the values of `name` in all elements `<profile …>`.
-fn names_in(xml: &str) -> Vec<String> {
-    xml.split("<profile")
-        .skip(1)
-        // Not <profiles>.
-        .filter(|rest| rest.starts_with(char::is_whitespace))
-        .filter_map(|rest| {
-            let element = rest.split('>').next()?;
-            let value = element.split_once("name")?.1.trim_start();
-            let value = value.strip_prefix('=')?.trim_start();
-            let quote = value.chars().next().filter(|c| ['"', '\''].contains(c))?;
-            let name = value[1..].split(quote).next()?;
-            let good = !name.is_empty() && name.chars().all(|c| !c.is_control());
-            good.then(|| name.to_owned())
-        })
-        .collect()
 }

@@ -8,6 +8,7 @@ use clap_complete::engine::complete;
 use super::bash;
 use super::command::{after_separator, before_separator};
 use super::cut::cut;
+use super::line::Line;
 use crate::args::{self, CompletionShell};
 use crate::manual::TOPICS;
 
@@ -34,7 +35,7 @@ pub(crate) fn candidates(
         CompletionShell::Bash => bash::join(words, index),
         CompletionShell::Zsh | CompletionShell::Fish => Line::new(words, index),
     };
-    let mut found = line.candidates();
+    let mut found = of_line(&line);
     // An empty word is completed with the words that are likely: options come after a dash.
     if line.current.is_empty() && found.iter().any(|found| !found.value.starts_with('-')) {
         found.retain(|found| !found.value.starts_with('-'));
@@ -50,110 +51,81 @@ pub(crate) fn candidates(
     found
 }
 
-/// A command line, cut at the word that is completed.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Line {
-    /// The name of the program.
-    pub(super) program: OsString,
-    /// The words between it and the word.
-    pub(super) before: Vec<OsString>,
-    /// The word, as far as it is typed.
-    pub(super) current: OsString,
-    /// The words after it.
-    pub(super) after: Vec<OsString>,
-    /// The beginning of the word that the shell keeps by itself.
-    pub(super) kept: String,
+/// Returns what may stand in place of the word.
+fn of_line(line: &Line) -> Vec<Candidate> {
+    let mut words = line.before.clone();
+    words.extend(line.after.iter().cloned());
+    let (front, build_args) = cut(line.before.clone());
+    if front.last().is_some_and(|word| word == "system") && build_args.is_none() {
+        return word_of(line, "boxbuild", "Build an image in a box");
+    }
+    if let Some((first, path)) = front.split_first()
+        && first == "help"
+    {
+        return helped(line, path);
+    }
+    let (mut command, before) = match build_args {
+        Some(build_args) => (after_separator(), build_args),
+        None => (before_separator(&words), front),
+    };
+    let mut words = vec![line.program.clone()];
+    words.extend(before);
+    words.push(line.current.clone());
+    let last = words.len() - 1;
+    let mut found: Vec<Candidate> = complete(&mut command, words, last, Some(Path::new(".")))
+        .unwrap_or_default()
+        .iter()
+        .filter(|candidate| !candidate.is_hide_set())
+        .map(|candidate| {
+            let help = candidate.get_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            Candidate {
+                value: candidate.get_value().to_string_lossy().into_owned(),
+                help: help.lines().next().unwrap_or_default().to_owned(),
+            }
+        })
+        .collect();
+    let as_kiwi = Path::new(&line.program).file_name() == Some(OsStr::new(KIWI));
+    if as_kiwi && line.before.is_empty() {
+        found.extend(word_of(line, "system", "Build an image: system boxbuild"));
+    }
+    found
 }
 
-impl Line {
-    /// The line of `words`, in which the one at `index` is completed, or else the last one.
-    pub(super) fn new(words: &[OsString], index: usize) -> Line {
-        let index = index.min(words.len().saturating_sub(1)).max(1);
-        let mut words = words.iter().cloned();
-        Line {
-            program: words.next().unwrap_or_default(),
-            before: words.by_ref().take(index - 1).collect(),
-            current: words.next().unwrap_or_default(),
-            after: words.collect(),
-            kept: String::new(),
-        }
+/// Returns what `help` with the words `path` before the current one can show.
+fn helped(line: &Line, path: &[OsString]) -> Vec<Candidate> {
+    let root = args::command();
+    let Some(command) = path
+        .iter()
+        .try_fold(&root, |command, word| command.find_subcommand(word))
+    else {
+        return Vec::new();
+    };
+    let commands = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+    let mut found: Vec<Candidate> = commands
+        .flat_map(|sub| {
+            let about = sub.get_about().map(ToString::to_string);
+            word_of(line, sub.get_name(), &about.unwrap_or_default())
+        })
+        .collect();
+    if path.is_empty() {
+        found.extend(
+            TOPICS
+                .iter()
+                .flat_map(|topic| word_of(line, topic.name, topic.about)),
+        );
     }
+    found
+}
 
-    fn candidates(&self) -> Vec<Candidate> {
-        let mut words = self.before.clone();
-        words.extend(self.after.iter().cloned());
-        let (front, build_args) = cut(self.before.clone());
-        if front.last().is_some_and(|word| word == "system") && build_args.is_none() {
-            return self.word("boxbuild", "Build an image in a box");
-        }
-        if let Some((first, path)) = front.split_first()
-            && first == "help"
-        {
-            return self.helped(path);
-        }
-        let (mut command, before) = match build_args {
-            Some(build_args) => (after_separator(), build_args),
-            None => (before_separator(&words), front),
-        };
-        let mut line = vec![self.program.clone()];
-        line.extend(before);
-        line.push(self.current.clone());
-        let last = line.len() - 1;
-        let mut found: Vec<Candidate> = complete(&mut command, line, last, Some(Path::new(".")))
-            .unwrap_or_default()
-            .iter()
-            .filter(|candidate| !candidate.is_hide_set())
-            .map(|candidate| {
-                let help = candidate.get_help().map(ToString::to_string);
-                let help = help.unwrap_or_default();
-                Candidate {
-                    value: candidate.get_value().to_string_lossy().into_owned(),
-                    help: help.lines().next().unwrap_or_default().to_owned(),
-                }
-            })
-            .collect();
-        let as_kiwi = Path::new(&self.program).file_name() == Some(OsStr::new(KIWI));
-        if as_kiwi && self.before.is_empty() {
-            found.extend(self.word("system", "Build an image: system boxbuild"));
-        }
-        found
-    }
-
-    /// Returns what `help` with the words `path` before the current one can show.
-    fn helped(&self, path: &[OsString]) -> Vec<Candidate> {
-        let root = args::command();
-        let Some(command) = path
-            .iter()
-            .try_fold(&root, |command, word| command.find_subcommand(word))
-        else {
-            return Vec::new();
-        };
-        let commands = command.get_subcommands().filter(|sub| !sub.is_hide_set());
-        let mut found: Vec<Candidate> = commands
-            .flat_map(|sub| {
-                let about = sub.get_about().map(ToString::to_string);
-                self.word(sub.get_name(), &about.unwrap_or_default())
-            })
-            .collect();
-        if path.is_empty() {
-            found.extend(
-                TOPICS
-                    .iter()
-                    .flat_map(|topic| self.word(topic.name, topic.about)),
-            );
-        }
-        found
-    }
-
-    /// Returns `word`, if it begins as the one that is completed.
-    fn word(&self, word: &str, help: &str) -> Vec<Candidate> {
-        let fits = word.starts_with(&*self.current.to_string_lossy());
-        let candidate = || Candidate {
-            value: word.to_owned(),
-            help: help.to_owned(),
-        };
-        fits.then(candidate).into_iter().collect()
-    }
+/// Returns `word`, if it begins as the one that is completed.
+fn word_of(line: &Line, word: &str, help: &str) -> Vec<Candidate> {
+    let fits = word.starts_with(&*line.current.to_string_lossy());
+    let candidate = || Candidate {
+        value: word.to_owned(),
+        help: help.to_owned(),
+    };
+    fits.then(candidate).into_iter().collect()
 }
 
 #[cfg(test)]
@@ -221,8 +193,9 @@ mod tests {
     #[test]
     fn profiles_of_the_description_are_completed() {
         let dir = tempfile::tempdir().unwrap();
-        let xml = "<image><profiles><profile name=\"Live\" description=\"x\"/>\
-                   <profile description=\"y\" name='Disk'/></profiles></image>";
+        let xml = "<image schemaversion=\"8.3\" name=\"x\"><profiles><profile name=\"Live\" description=\"x\"/>\
+                   <profile description=\"y\" name='Disk'/></profiles>\
+                   <preferences><type image=\"tbz\"/><type image=\"oem\"/></preferences></image>";
         std::fs::write(dir.path().join("config.xml"), xml).unwrap();
         let line = [
             "boxbuild",
@@ -235,9 +208,19 @@ mod tests {
             dir.path().to_str().unwrap(),
         ]
         .map(OsString::from);
-        let found = candidates(CompletionShell::Fish, &line, 2);
-        let found: Vec<&str> = found.iter().map(|found| found.value.as_str()).collect();
-        assert_eq!(found, ["Disk", "Live"]);
+        let of = |line: &[OsString], index| {
+            let found = candidates(CompletionShell::Fish, line, index);
+            let found = found.into_iter().map(|found| found.value);
+            found.collect::<Vec<String>>()
+        };
+        assert_eq!(of(&line, 2), ["Live", "Disk"]);
+        let mut info = vec![OsString::from("boxbuild"), OsString::from("info")];
+        info.push(dir.path().into());
+        info.extend(["--profile", "L"].map(OsString::from));
+        assert_eq!(of(&info, 4), ["Live"]);
+        let types = ["boxbuild", "--type", "", "--", "--description"].map(OsString::from);
+        let types = [&types[..], &[dir.path().into()]].concat();
+        assert_eq!(of(&types, 2), ["oem", "tbz"]);
     }
 
     #[test]

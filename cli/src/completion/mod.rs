@@ -6,6 +6,7 @@ mod command;
 mod cut;
 mod description;
 mod engine;
+mod line;
 mod script;
 mod values;
 

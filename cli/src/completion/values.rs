@@ -25,7 +25,7 @@ pub(super) fn installed_boxes() -> Vec<CompletionCandidate> {
 /// Returns the boxes that a build can name: those of this host, and published ones.
 pub(super) fn boxes() -> Vec<CompletionCandidate> {
     let mut boxes = installed_boxes();
-    let published = Catalog::of_user().map(|catalog| catalog.names());
+    let published = Catalog::of_user(None).map(|catalog| catalog.names());
     for name in published.unwrap_or_default() {
         if !boxes.iter().any(|known| known.get_value() == name.as_str()) {
             boxes.push(CompletionCandidate::new(name).help(Some("published".into())));

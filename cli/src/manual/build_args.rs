@@ -36,6 +36,12 @@ pub(crate) const BUILD_ARGS: &[BuildArg] = &[
          shared with the box, read-only",
     ),
     option(
+        "--only-repo",
+        "SOURCE[,TYPE,ALIAS,PRIORITY,…]",
+        "Use this repository and no other one of the description; repeatable. kiwi-ng itself has no such \
+         option",
+    ),
+    option(
         "--set-repo-credentials",
         "USER:PASSWORD|FILE",
         "Credentials for the repository of --set-repo",
@@ -49,6 +55,12 @@ pub(crate) const BUILD_ARGS: &[BuildArg] = &[
         "--add-repo-credentials",
         "USER:PASSWORD|FILE",
         "Credentials for the repositories of --add-repo, in their order; repeatable",
+    ),
+    option(
+        "--only-repo",
+        "SOURCE",
+        "Use this repository and none of the description; repeatable (boxbuild's own: --ignore-repos \
+         --add-repo SOURCE)",
     ),
     option(
         "--ignore-repos",

@@ -50,7 +50,6 @@ pub(super) fn environment() -> Document {
 /// Returns the text of the topic.
 pub(super) fn document() -> Document {
     environment().paragraph(
-        "Other variables of the caller do not reach the box: --setenv NAME=VALUE sets one for kiwi and \
-         its scripts.",
+        "No other variable reaches the box: --setenv NAME=VALUE sets one for kiwi and its scripts.",
     )
 }

@@ -64,6 +64,9 @@ pub(crate) enum BuildEvent {
         message: String,
         /// Why, the root cause last.
         causes: Vec<String>,
+        /// What may help, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
     },
     /// The last event.
     Exit {
@@ -349,8 +352,9 @@ mod tests {
                 BuildEvent::Error {
                     message: String::from("no"),
                     causes: vec![String::from("why")],
+                    hint: Some(String::from("try")),
                 },
-                json!({"event": "error", "message": "no", "causes": ["why"]}),
+                json!({"event": "error", "message": "no", "causes": ["why"], "hint": "try"}),
             ),
             (
                 BuildEvent::Exit { code: 3 },

@@ -1,6 +1,7 @@
 //! Events and documents for programs, on standard output (docs/json.md).
 
 use std::io::{self, Write};
+use std::time::SystemTime;
 
 use boxbuild_host::text;
 use serde::Serialize;
@@ -10,9 +11,22 @@ use super::event::BuildEvent;
 use super::print::print_text;
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
 
+/// An event with the time at which it was written.
+#[derive(Serialize)]
+struct Stamped<'a, E: Serialize> {
+    #[serde(flatten)]
+    event: &'a E,
+    /// As RFC 3339 has it, in UTC.
+    time: String,
+}
+
 /// Writes one event as a line, and flushes it. A reader that has gone away does not end a build.
 pub(crate) fn emit(event: &impl Serialize) {
-    let Ok(line) = serde_json::to_string(event) else {
+    let stamped = Stamped {
+        event,
+        time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+    };
+    let Ok(line) = serde_json::to_string(&stamped) else {
         return;
     };
     let line = text::json(&line);
@@ -27,6 +41,7 @@ pub(crate) fn emit_failure(failure: &Failure) {
     emit(&BuildEvent::Error {
         message: messages.next().unwrap_or_default(),
         causes: messages.collect(),
+        hint: None,
     });
 }
 
@@ -37,13 +52,18 @@ pub(crate) fn emit_exit(code: ExitCode) {
     });
 }
 
+/// Returns what will be printed as one object or array.
+pub(crate) fn value(document: &impl Serialize) -> Result<serde_json::Value> {
+    serde_json::to_value(document).host_context(|| "cannot write JSON")
+}
+
 /// Prints one object or array, indented.
 pub(crate) fn print_document(document: &impl Serialize) -> Result<()> {
     print_text(&document_text(document)?)
 }
 
 /// Returns one object or array as indented text.
-pub(crate) fn document_text(document: &impl Serialize) -> Result<String> {
+fn document_text(document: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(document).host_context(|| "cannot write JSON")?;
     Ok(ci::harmless_json(&text::json(&text)).into_owned() + "\n")
 }
@@ -51,6 +71,21 @@ pub(crate) fn document_text(document: &impl Serialize) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_has_its_time() {
+        let event = BuildEvent::Exit { code: 0 };
+        let stamped = Stamped {
+            event: &event,
+            time: humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH).to_string(),
+        };
+        let line = serde_json::to_string(&stamped).unwrap();
+        assert_eq!(
+            line,
+            r#"{"event":"exit","code":0,"time":"1970-01-01T00:00:00.000Z"}"#
+        );
+        assert_eq!(serde_json::from_str::<BuildEvent>(&line).unwrap(), event);
+    }
 
     /// Fault 13: programs get true names, a terminal that shows them nothing but text.
     #[test]

@@ -58,6 +58,36 @@ fn copy_lines(source: &mut impl Read, target: &mut impl Write) -> io::Result<()>
         .map_or(Ok(()), |rest| writeln!(target, "{}", ci::harmless(&rest)))
 }
 
+/// Hands the lines of the log `source` to `each`, without what could do something to a terminal.
+pub(crate) fn log_lines(source: &mut impl Read, mut each: impl FnMut(&str)) -> Result<()> {
+    let mut text = LineSink {
+        rest: Vec::new(),
+        each: &mut each,
+    };
+    copy_lines(source, &mut text).host_context(|| "cannot read the log")
+}
+
+/// Cuts what is written to it into lines again.
+struct LineSink<'a> {
+    rest: Vec<u8>,
+    each: &'a mut dyn FnMut(&str),
+}
+
+impl Write for LineSink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.rest.extend_from_slice(bytes);
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            (self.each)(&String::from_utf8_lossy(&line[..end]));
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Prints a line on standard error. One that is closed does not fail a command.
 pub(crate) fn print_line(text: &str) {
     let _ = writeln!(anstream::stderr(), "{}", screen(text));
@@ -89,7 +119,25 @@ pub(crate) fn print_usage_error(error: &clap::Error) {
 pub(crate) fn usage_error_text(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let text = text.strip_prefix(CLAP_PREFIX).unwrap_or(&text);
-    secret::redact(text.trim_start()).into_owned()
+    secret::redact(text.trim()).into_owned()
+}
+
+/// Returns what an error of clap says, on one line, and its tips: without its prefix, the usage, and
+/// the words that lead to the help.
+pub(crate) fn usage_error(error: &clap::Error) -> (String, Option<String>) {
+    let text = usage_error_text(error);
+    let words = |paragraph: &str| {
+        let words: Vec<&str> = paragraph.split_whitespace().collect();
+        words.join(" ")
+    };
+    let mut paragraphs = text.split("\n\n");
+    let message = words(paragraphs.next().unwrap_or_default());
+    let tips: Vec<String> = paragraphs
+        .flat_map(str::lines)
+        .filter_map(|line| line.trim_start().strip_prefix("tip:"))
+        .map(words)
+        .collect();
+    (message, (!tips.is_empty()).then(|| tips.join("; ")))
 }
 
 fn unless_closed(written: io::Result<()>) -> Result<()> {
@@ -109,8 +157,28 @@ mod tests {
     fn a_wrong_command_line_is_quoted_without_its_secrets() {
         let text = "error: no option --add-repo=https://me:s3cret@host/x\n";
         let error = clap::Error::raw(clap::error::ErrorKind::UnknownArgument, text);
-        let shown = usage_error_text(&error);
+        let (shown, _) = usage_error(&error);
         assert!(shown.contains("https://***@host/x"), "{shown}");
+    }
+
+    /// Case E14: clap's text of five lines was the message of an event.
+    #[test]
+    fn a_wrong_command_line_is_one_message() {
+        let of = |words: &[&str]| {
+            let words = words.iter().map(std::ffi::OsString::from);
+            usage_error(&crate::args::parse(words).unwrap_err())
+        };
+        let (message, hint) = of(&["--box", "x", "--box-memry", "4G"]);
+        assert_eq!(message, "unexpected argument '--box-memry' found");
+        assert_eq!(hint.unwrap(), "a similar argument exists: '--box-memory'");
+        let (_, hint) = of(&["shell", "--json"]);
+        assert_eq!(hint, None, "-- means something else here");
+        let (message, hint) = of(&["box", "create"]);
+        assert_eq!(
+            message,
+            "the following required arguments were not provided: --from <DISTRIBUTION:SUITE> <NAME>"
+        );
+        assert_eq!(hint, None);
     }
 
     /// Fault 13: `boxbuild logs` showed the log byte by byte.

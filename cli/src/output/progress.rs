@@ -259,7 +259,16 @@ impl Reporter for Progress {
         }
         if !self.log_on_stdout {
             self.line(text);
-        } else if self.is_for_programs() {
+            return;
+        }
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.line(text);
+            // Events of each minute come whatever else is said.
+            if self.style != Style::Events {
+                heartbeat.said();
+            }
+        }
+        if self.is_for_programs() {
             emit(&BuildEvent::Line {
                 text: text.to_owned(),
             });

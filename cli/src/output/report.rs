@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use boxbuild_core::boot::RunsAs;
 use boxbuild_core::output_dir;
 use boxbuild_core::plan::Plan;
 use boxbuild_core::run::{Failure, Outcome, Reason, Run};
+use boxbuild_engine::podman::Mode;
 use boxbuild_host::secret;
 
 use super::event::{BuildOutcome, BuildResult, KeptBuild, PhaseTime, ResultFile};
@@ -68,13 +70,23 @@ fn failed(failure: &Failure, plan: &Plan) -> BuildOutcome {
             .collect(),
         log: failure.log.as_deref().map(lossy),
         kept,
-        hint: hint(&failure.reason, plan),
+        hint: hint(&failure.reason, &failure.last_lines, plan),
     }
 }
 
 /// Returns what may help after a failure that kiwi did not explain.
-fn hint(reason: &Reason, plan: &Plan) -> Option<String> {
+fn hint(reason: &Reason, last_lines: &[String], plan: &Plan) -> Option<String> {
     match reason {
+        Reason::Kiwi(_)
+            if plan.runs_as == RunsAs::Container(Mode::Rootless)
+                && last_lines.iter().any(|line| is_unknown_owner(line)) =>
+        {
+            Some(String::from(
+                "a rootless container has only the user and group ids of /etc/subuid and /etc/subgid \
+                 (mostly 0 to 65535): files of other owners can be made with --container alone, and in \
+                 a virtual machine",
+            ))
+        }
         Reason::EarlyPowerOff
         | Reason::Hung(_)
         | Reason::Panic(_)
@@ -88,10 +100,44 @@ fn hint(reason: &Reason, plan: &Plan) -> Option<String> {
     }
 }
 
+/// Whether a line tells that a file could not be given to an owner: the kernel's word for an id that is
+/// not mapped (user_namespaces(7)) is EINVAL.
+fn is_unknown_owner(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    line.contains("invalid argument")
+        && [
+            "chown",
+            "chgrp",
+            "ownership",
+            "changing owner",
+            "changing group",
+        ]
+        .iter()
+        .any(|word| line.contains(word))
+}
+
 fn redacted(text: &str) -> String {
     secret::redact(text).into_owned()
 }
 
 fn lossy(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_that_a_rootless_container_lacks_is_recognised() {
+        for line in [
+            "tar: ./x: Cannot change ownership to uid 100000, gid 100000: Invalid argument",
+            "chown: changing ownership of '/x': Invalid argument",
+            "rsync: [generator] chown \"/x\" failed: Invalid argument (22)",
+        ] {
+            assert!(is_unknown_owner(line), "{line}");
+        }
+        assert!(!is_unknown_owner("chown: invalid user: 'tux'"));
+        assert!(!is_unknown_owner("mount: Invalid argument"));
+    }
 }

@@ -44,7 +44,15 @@ pub(crate) fn lines(event: &BuildEvent) -> Vec<String> {
         )],
         BuildEvent::Line { text } => vec![text.clone()],
         BuildEvent::Result(result) => result_lines(result),
-        BuildEvent::Error { message, causes } => error_lines(message, causes),
+        BuildEvent::Error {
+            message,
+            causes,
+            hint,
+        } => {
+            let mut lines = error_lines(message, causes);
+            lines.extend(hint.iter().map(|hint| format!("  {hint}")));
+            lines
+        }
         BuildEvent::Phase { .. }
         | BuildEvent::Progress { .. }
         | BuildEvent::Exit { .. }
@@ -261,6 +269,7 @@ mod tests {
         let error = BuildEvent::Error {
             message: String::from("no\nway"),
             causes: vec![String::from("why")],
+            hint: None,
         };
         assert_eq!(plain(&error), ["boxbuild: no", "way", "  because: why"]);
         let ssh = BuildEvent::Ssh {

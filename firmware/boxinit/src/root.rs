@@ -39,7 +39,7 @@ impl Root {
             Some(_) => Err(format!(
                 "the root {value} is a volume of the device mapper (LVM, LUKS)"
             )),
-            None => Err(format!("the root {value} is no block device")),
+            None => Err(format!("the root {value} is not a block device")),
         }
     }
 }

@@ -1,4 +1,4 @@
-"""Makes kiwi wait for its children's output instead of polling for it.
+"""Makes kiwi wait for its children's output instead of polling for it, and keep the links of an image.
 
 kiwi (up to 11.1 at least, kiwi/command.py and kiwi/command_process.py) reads the output of package
 managers byte by byte, and polls both pipes before each byte, with a timeout of 0.1 ms. A package
@@ -9,6 +9,10 @@ This module gives kiwi's iterator pipes that read whatever is available in one c
 something is. The iterator itself is unchanged: same lines, same order within a pipe, same end. A kiwi
 with another implementation is not patched.
 
+kiwi (kiwi/system/setup.py) copies the overlay over the image with rsync, which replaces a link by a
+folder of the same name: with root/lib/ in the description, the image loses its link lib -> usr/lib, and
+with it all programs. This module has such a folder copied to where the image's link leads.
+
 Python imports the module before it runs kiwi, because boxbuild's init puts its folder first in
 PYTHONPATH. The module then removes its folder from the search path, so that child processes do not
 import it, and imports the box's own sitecustomize. Alternatively, a program that runs kiwi runs this
@@ -17,8 +21,6 @@ file first (guest/nosync).
 
 import os
 import sys
-
-MODULE = "kiwi.command_process"
 
 
 def hide_folder():
@@ -141,16 +143,104 @@ def patch(module):
     iterator.__init__ = init
 
 
+def folder_behind(root, name):
+    """The folder of the image that its link `name` leads to, without leaving the image; None if there
+    is none."""
+    parts, here, links = name.split("/")[::-1], [], 0
+    while parts:
+        part = parts.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            here[-1:] = []
+            continue
+        path = os.path.join(root, *here, part)
+        if os.path.islink(path):
+            links += 1
+            target = os.readlink(path)
+            if links > 40:
+                return None
+            if target.startswith("/"):
+                here = []
+            parts += target.split("/")[::-1]
+        else:
+            here.append(part)
+    path = os.path.join(root, *here)
+    return path if here and os.path.isdir(path) else None
+
+
+def links_in_the_way(overlay, root, at):
+    """Folders of the overlay that are links to folders in the image, and these folders. The overlay is
+    copied to the folder `at` of the image."""
+    found = []
+    for path, folders, _ in os.walk(overlay):
+        for folder in list(folders):
+            name = os.path.relpath(os.path.join(path, folder), overlay)
+            if os.path.islink(os.path.join(path, folder)):
+                continue
+            if not os.path.islink(os.path.join(at, name)):
+                continue
+            target = folder_behind(root, os.path.relpath(os.path.join(at, name), root))
+            if target:
+                found.append((name, target))
+                folders.remove(folder)
+    return found
+
+
+def patch_overlay(module):
+    """Has kiwi keep the image's links when it copies the overlay."""
+    setup = getattr(module, "SystemSetup", None)
+    original = getattr(setup, "_sync_overlay_files", None)
+    if original is None or not hasattr(module, "DataSync"):
+        return
+
+    def sync_overlay_files(self, *args, **kwargs):
+        plain = module.DataSync
+
+        class KeepingLinks(plain):
+            def __init__(self, source_dir, target_dir, image=None):
+                plain.__init__(self, source_dir, target_dir)
+                self.overlay, self.at, self.image = source_dir, target_dir, image or target_dir
+
+            def sync_data(self, options=(), **more):
+                own = list(options)
+                found = links_in_the_way(self.overlay, self.image, self.at)
+                for name, target in found:
+                    # A pattern of rsync(1): anchored, without wildcards.
+                    pattern = "".join("\\" + c if c in "*?[\\" else c for c in name)
+                    own.append("--exclude=/" + pattern + "/")
+                    log = getattr(module, "log", None)
+                    if log:
+                        log.warning("%s is a link in the image: its files go to %s", name, target)
+                plain.sync_data(self, options=own, **more)
+                for name, target in found:
+                    source = os.path.join(self.overlay, name) + os.sep
+                    KeepingLinks(source, target, self.image).sync_data(options=list(options))
+
+        module.DataSync = KeepingLinks
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            module.DataSync = plain
+
+    setup._sync_overlay_files = sync_overlay_files
+
+
+PATCHES = {"kiwi.command_process": patch, "kiwi.system.setup": patch_overlay}
+
+
 class Finder:
-    """An import hook that patches kiwi's module when it is imported."""
+    """An import hook that patches kiwi's modules when they are imported."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name != MODULE:
+        apply = PATCHES.pop(name, None)
+        if apply is None:
             return None
-        sys.meta_path.remove(Finder)
+        if not PATCHES:
+            sys.meta_path.remove(Finder)
         for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target)
+            spec = None if finder is Finder else finder.find_spec(name, path, target)
             if spec is not None:
                 break
         else:
@@ -159,7 +249,7 @@ class Finder:
 
         def exec_module(module):
             execute(module)
-            patch(module)
+            apply(module)
 
         spec.loader.exec_module = exec_module
         return spec

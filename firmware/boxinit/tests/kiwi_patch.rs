@@ -155,3 +155,62 @@ fn an_unknown_kiwi_is_not_patched() {
     let output = kiwi_like(Some(&path), &folder.0.join("work"), &["something_else"]);
     assert_eq!(output["patched"], false);
 }
+
+/// kiwi had rsync replace the image's link `lib` by the overlay's folder.
+#[test]
+fn an_overlay_keeps_the_links_of_the_image() {
+    if !has_python("an_overlay_keeps_the_links_of_the_image") {
+        return;
+    }
+    let folder = Folder::new("overlay");
+    let (overlay, image) = (folder.0.join("overlay/"), folder.0.join("image"));
+    for path in [
+        "overlay/lib/a",
+        "overlay/lib/abs/b",
+        "overlay/var/r[un",
+        "overlay/dead",
+        "image/usr/lib",
+        "image/var/tmp",
+        "image/r",
+    ] {
+        fs::create_dir_all(folder.0.join(path)).expect("a folder can be made");
+    }
+    for (link, target) in [
+        ("lib", "usr/lib"),
+        ("usr/lib/abs", "/var/tmp"),
+        ("var/r[un", "/r"),
+        ("dead", "/none"),
+    ] {
+        std::os::unix::fs::symlink(target, image.join(link)).expect("a link can be made");
+    }
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/kiwi_patch/overlay_like.py"
+    );
+    let path = search_path(&folder.python().to_string_lossy(), None);
+    let args = [OsStr::new(script), overlay.as_os_str(), image.as_os_str()];
+    let calls: Vec<(PathBuf, PathBuf, Vec<String>)> =
+        serde_json::from_str(&run(Some(&path), &args)).expect("JSON");
+    let at = |name: &str| overlay.join(name).join("");
+    // Without the patch: one call, for all of it.
+    let options = |excluded: &[&str]| {
+        let mut options = vec![String::from("-r"), String::from("--links")];
+        options.extend(excluded.iter().map(|name| format!("--exclude=/{name}/")));
+        options
+    };
+    let (first, rest) = calls.split_first().expect("a call");
+    assert_eq!((&first.0, &first.1), (&overlay, &image));
+    let mut own = first.2.clone();
+    own[2..].sort();
+    assert_eq!(own, options(&["lib", "var/r\\[un"]));
+    let mut rest: Vec<_> = rest.to_vec();
+    rest.sort();
+    assert_eq!(
+        rest,
+        [
+            (at("lib"), image.join("usr/lib"), options(&["abs"])),
+            (at("lib/abs"), image.join("var/tmp"), options(&[])),
+            (at("var/r[un"), image.join("r"), options(&[])),
+        ]
+    );
+}

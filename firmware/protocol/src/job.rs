@@ -23,6 +23,8 @@ pub struct Job {
     /// Absolute paths of the files to write before the build. Their contents are the files
     /// [`INITRD_FILES`](crate::paths::INITRD_FILES)`/INDEX`.
     pub files: Vec<PathBuf>,
+    /// Absolute paths of the folders to make before the build.
+    pub made: Vec<PathBuf>,
     /// The machine has a network interface.
     pub network: bool,
     /// Version of kiwi to install first.
@@ -77,6 +79,9 @@ impl Job {
         for path in &self.files {
             entry("file", &[path.as_os_str()]);
         }
+        for path in &self.made {
+            entry("make", &[path.as_os_str()]);
+        }
         if self.network {
             entry("network", &[]);
         }
@@ -126,6 +131,7 @@ impl Job {
                     });
                 }
                 Some("file") => job.files.push(value()?.into()),
+                Some("make") => job.made.push(value()?.into()),
                 Some("network") => job.network = true,
                 Some("kiwi-version") => job.kiwi_version = Some(value()?),
                 Some("ssh-key") => job.ssh_key = Some(value()?),
@@ -167,6 +173,7 @@ mod tests {
                 },
             ],
             files: vec!["/a b/key".into(), "/etc/x".into()],
+            made: vec!["/a b/tmp".into()],
             network: true,
             kiwi_version: Some("10.2.1".into()),
             ssh_key: Some("ssh-ed25519 AAAA\n".into()),

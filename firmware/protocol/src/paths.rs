@@ -20,6 +20,10 @@ pub const LOG: &str = "/bundle/result.log";
 /// [`CODE_NAME`] as the guest sees it.
 pub const CODE: &str = "/bundle/result.code";
 
+/// A Python program that runs in the place of `kiwi-ng`, with its arguments, if it is there: a check. It
+/// leaves what it found in [`BUNDLE`], and nothing is bundled.
+pub const PROGRAM: &str = "/run/boxbuild/program";
+
 /// Folder of boxbuild's files in the initial ramdisk.
 pub const INITRD: &str = "/boxbuild";
 /// The program that the kernel starts as process 1 (kernel parameter `rdinit=`).

@@ -1,7 +1,7 @@
 //! Builds in containers under the real podman.
 
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,6 +19,7 @@ crate::tests! {
     Podman:
         a_container_builds_with_any_bytes_in_arguments_and_paths,
         a_failed_container_publishes_nothing,
+        boxroot_of_a_container_belongs_to_root,
         a_full_target_of_a_container_is_told,
         the_image_of_an_older_box_goes,
         a_container_sees_what_the_build_names,
@@ -29,6 +30,7 @@ crate::tests! {
         sigint_ends_a_container,
         sigterm_ends_a_container,
         sigkill_ends_a_container,
+        ctrl_c_at_any_moment_changes_nothing_on_the_host,
         containers_of_a_normal_user;
 }
 
@@ -68,6 +70,36 @@ fn a_container_builds_with_any_bytes_in_arguments_and_paths() {
     assert!(log.contains(&format!("<{odd}>")), "{log}");
     assert_own(&target);
     sandbox.assert_nothing_left();
+}
+
+/// As in a machine; in a rootless container, the user of the host is root, and others are nobody.
+fn boxroot_of_a_container_belongs_to_root() {
+    let sandbox = ContainerSandbox::new();
+    let script = "{ probe; readlink /usr/bin; stat -c '%u:%g %a' /bin/probe /etc/mine /etc/own; } >/bundle/seen";
+    sandbox.describe("image", "tbz", script);
+    let boxroot = sandbox.path("image/boxroot");
+    fs::create_dir_all(boxroot.join("usr/bin")).unwrap();
+    fs::create_dir(boxroot.join("etc")).unwrap();
+    fs::write(boxroot.join("usr/bin/probe"), "#!/bin/sh\necho found\n").unwrap();
+    for (name, mode, owner) in [
+        ("usr/bin/probe", 0o755, 12345),
+        ("etc/mine", 0o644, 1000),
+        ("etc/own", 0o600, 0),
+    ] {
+        let path = boxroot.join(name);
+        if name.starts_with("etc") {
+            fs::write(&path, "").unwrap();
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::lchown(&path, Some(owner), Some(owner)).unwrap();
+        }
+    }
+    sandbox.build("image", "out").expect(0, &[]);
+    assert_eq!(
+        sandbox.read("out/seen"),
+        "found\n../bin\n0:0 755\n0:0 644\n0:0 600\n"
+    );
 }
 
 fn a_container_stays_open_for_its_user() {
@@ -388,6 +420,137 @@ fn is_ended_by(signal: Signal, test: &str) {
         _ => output.expect(130, &[]),
     }
     sandbox.assert_nothing_left();
+}
+
+/// What is in /dev: its nodes with their numbers, modes and owners, and its links. Loop devices and
+/// terminals come and go with others.
+fn devices() -> Vec<String> {
+    let mut folders = vec![std::path::PathBuf::from("/dev")];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().filter_map(Result::ok) {
+            let path = entry.path();
+            let name = path.to_string_lossy().into_owned();
+            let others = [
+                "/dev/loop",
+                "/dev/pts/",
+                "/dev/shm/",
+                "/dev/mqueue/",
+                "/dev/fd",
+            ];
+            if others.iter().any(|start| name.starts_with(start)) {
+                continue;
+            }
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
+                continue;
+            };
+            if metadata.is_dir() {
+                folders.push(path);
+            }
+            found.push(format!(
+                "{name} {:o} {}:{} {}",
+                metadata.mode(),
+                metadata.uid(),
+                metadata.gid(),
+                metadata.rdev()
+            ));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Where something is mounted on the host.
+fn mounted() -> Vec<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let mut places: Vec<String> = places.map(str::to_owned).collect();
+    places.sort();
+    places
+}
+
+/// E8: a box that attaches loop devices and mounts the host's /dev into its root tree, as kiwi does for a
+/// disk, over and over again; Ctrl-C at ten moments from its first second on.
+fn ctrl_c_at_any_moment_changes_nothing_on_the_host() {
+    let test = "ctrl_c_at_any_moment_changes_nothing_on_the_host";
+    let sandbox = ContainerSandbox::new();
+    let image_type = if has_loop_devices() {
+        "oem"
+    } else {
+        skip(&format!("{test}, loop devices"), "none can be had here");
+        "tbz"
+    };
+    let script = format!(
+        "for to; do :; done
+         mkdir -p $to; disk=$to/mark-{0}; root=$to/build/image-root
+         while :; do
+             dd if=/dev/zero of=$disk bs=1M count=4 2>/dev/null
+             loop=
+             [ {image_type} = tbz ] || loop=$(losetup -f) && losetup $loop $disk 2>/dev/null || loop=
+             mkdir -p $root && mount -t tmpfs none $root && mkdir -p $root/dev $root/proc &&
+                 mount -o bind /dev $root/dev && mount -t proc none $root/proc
+             umount $root/proc; umount $root/dev; umount $root
+             [ -z \"$loop\" ] || losetup -d $loop
+         done",
+        sandbox.box_name()
+    );
+    sandbox.describe("disk", image_type, &script);
+    let seed = u64::from(std::process::id());
+    let mut random = seed;
+    let mut moment = |most: u64| {
+        // Knuth's MMIX.
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        Duration::from_millis((random >> 33) % most)
+    };
+    let devices_before = devices();
+    for attempt in 0..10 {
+        let places = mounted();
+        let mut command = sandbox.build_command("disk", "out", &[]);
+        let build = Running::start(command.process_group(0));
+        let wait = moment(5000);
+        std::thread::sleep(wait);
+        build.signal_group(Signal::SIGINT);
+        let context = format!("seed {seed}, attempt {attempt}, after {wait:?}");
+        let output = build.finish();
+        // In its first milliseconds, it has not taken over the signal yet, nor done anything.
+        let killed = output.signal == Some(2);
+        assert!(output.code == 130 || killed, "{context}: {output:?}");
+        sandbox.assert_nothing_left();
+        let now = devices();
+        let gone: Vec<&String> = devices_before
+            .iter()
+            .filter(|node| !now.contains(node))
+            .collect();
+        let new: Vec<&String> = now
+            .iter()
+            .filter(|node| !devices_before.contains(node))
+            .collect();
+        assert!(
+            gone.is_empty() && new.is_empty(),
+            "{context}: gone {gone:?}, new {new:?}"
+        );
+        let name = sandbox
+            .path(".")
+            .to_string_lossy()
+            .trim_end_matches('.')
+            .to_owned();
+        let left: Vec<String> = mounted()
+            .into_iter()
+            .filter(|place| place.starts_with(&name))
+            .collect();
+        assert!(left.is_empty(), "{context}: {left:?}");
+        let places_now = mounted();
+        let gone: Vec<&String> = places
+            .iter()
+            .filter(|place| {
+                place.starts_with("/dev") || place.starts_with("/proc") || place.starts_with("/sys")
+            })
+            .filter(|place| !places_now.contains(place))
+            .collect();
+        assert!(gone.is_empty(), "{context}: {gone:?}");
+    }
 }
 
 fn containers_of_a_normal_user() {

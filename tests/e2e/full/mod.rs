@@ -149,7 +149,7 @@ fn a_package_that_does_not_exist() {
         output.expect(0, &[]);
         assert!(output.stdout.contains(text), "{output:?}");
     }
-    sandbox.run(&["prune"]).expect(0, &[]);
+    sandbox.run(&["prune", "--builds"]).expect(0, &[]);
     sandbox.assert_nothing_left();
 }
 

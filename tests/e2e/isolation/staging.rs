@@ -253,7 +253,7 @@ fn another_user_cannot_hold_a_build_by_locks() {
     build().expect(0, &[]);
     for words in [
         &["logs", "small-1"][..],
-        &["prune"],
+        &["prune", "--builds"],
         &["box", "rm", "small"],
     ] {
         sandbox.run(words).expect(0, &[]);

@@ -55,7 +55,7 @@ pub const LAYERS: &[Layer] = &[
     Layer {
         name: "parsers",
         shipped: true,
-        packages: &["boxbuild-parsers"],
+        packages: &["boxbuild-description", "boxbuild-parsers"],
     },
     Layer {
         name: "engines and boxes",

@@ -160,6 +160,7 @@ impl PassthroughFs {
             umask: 0,
             rdev: 0,
         };
+        self.check_free(parent, name.as_c_str())?;
         let new = self.new_inode(ctx, parent, &node)?;
         self.with_access(&[parent], || {
             match rustix::fs::symlinkat(target, &parent.fd, name.as_c_str()) {
@@ -179,6 +180,7 @@ impl PassthroughFs {
         name: Name<'_>,
         node: &NewNode,
     ) -> Result<Entry> {
+        self.check_free(parent, name.as_c_str())?;
         let new = self.new_inode(ctx, parent, node)?;
         let mode = new.host_mode();
         self.with_access(&[parent], || {
@@ -205,6 +207,7 @@ impl PassthroughFs {
             | libc::S_IFBLK) => kind,
             _ => return Err(errno(libc::EINVAL)),
         };
+        self.check_free(parent, name.as_c_str())?;
         let mut new = self.new_inode(ctx, parent, node)?;
         let dir = &parent.fd;
         let mode = new.host_mode();

@@ -55,6 +55,11 @@ impl PassthroughFs {
     ) -> Result<()> {
         let mut sent = false;
         while let Some(host) = stream.peek(&open.file)? {
+            if self.hides(&open.inode, host.name) {
+                let end = host.end();
+                stream.advance(end);
+                continue;
+            }
             if !out.fits(host.name.count_bytes()) {
                 return if sent {
                     Ok(())

@@ -14,6 +14,7 @@ use super::override_stat::Override;
 use super::sharded::{SHARDS, Sharded};
 use crate::fuse::abi::ROOT_ID;
 use crate::fuse::filesystem::{NodeId, errno};
+use crate::hidden::device;
 
 /// Identity of an inode on the host. All of it is the host file system's choice, not the
 /// guest's, so FxHash is safe for it.
@@ -26,9 +27,8 @@ struct Key {
 
 impl Key {
     fn new(stat: &Statx) -> Self {
-        let dev = (u64::from(stat.stx_dev_major) << 32) | u64::from(stat.stx_dev_minor);
         Self {
-            dev,
+            dev: device(stat),
             ino: stat.stx_ino,
             mount: stat.stx_mnt_id,
         }

@@ -14,6 +14,7 @@ use crate::fuse::filesystem::Entry;
 impl PassthroughFs {
     /// Looks `name` up in the directory `parent`; takes one reference to the inode.
     pub(super) fn lookup_child(&self, parent: &Inode, name: &CStr) -> Result<Entry> {
+        self.check_seen(parent, name)?;
         let since = SystemTime::now();
         let fd = self.with_access(&[parent], || {
             sys::open_beneath(&parent.fd, name, OFlags::PATH, Mode::empty())

@@ -21,6 +21,7 @@ mod dir;
 mod dir_stream;
 mod fs;
 mod handles;
+mod hidden;
 mod inodes;
 mod lookup;
 mod names;

@@ -17,6 +17,7 @@ impl PassthroughFs {
     /// Removes a name of anything but a directory, or with `AtFlags::REMOVEDIR` an empty
     /// directory.
     pub(super) fn remove(&self, parent: &Inode, name: Name<'_>, flags: AtFlags) -> Result<()> {
+        self.check_seen(parent, name.as_c_str())?;
         self.with_access(&[parent], || {
             Ok(rustix::fs::unlinkat(&parent.fd, name.as_c_str(), flags)?)
         })
@@ -32,6 +33,8 @@ impl PassthroughFs {
     ) -> Result<()> {
         let flags = RenameFlags::from_bits_retain(flags);
         let (name, new_name) = (name.as_c_str(), new_name.as_c_str());
+        self.check_seen(from, name)?;
+        self.check_free(to, new_name)?;
         let rename = |flags| {
             self.with_access(&[from, to], || {
                 Ok(rustix::fs::renameat_with(
@@ -101,6 +104,7 @@ impl PassthroughFs {
         if inode.is_dir() {
             return Err(errno(libc::EPERM));
         }
+        self.check_free(dir, new_name.as_c_str())?;
         self.proc.link(&inode.fd, &dir.fd, new_name.as_c_str())?;
         let stat = sys::statx(&inode.fd)?;
         self.inodes.ref_again(inode);

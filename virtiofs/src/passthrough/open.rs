@@ -80,6 +80,7 @@ impl PassthroughFs {
         flags: u32,
         kill_priv: bool,
     ) -> Result<(Entry, Opened)> {
+        self.check_free(parent, name.as_c_str())?;
         let host_flags = self.open_flags(flags)?;
         let permit = self.handles.reserve()?;
         let new = self.new_inode(ctx, parent, node)?;

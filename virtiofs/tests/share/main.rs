@@ -12,6 +12,7 @@
 
 mod escape;
 mod guest;
+mod hidden;
 mod hostile;
 mod locks;
 mod model;

@@ -33,18 +33,19 @@ pub enum Origin {
 }
 
 impl Catalog {
-    /// Reads the list that applies to this user in this working folder.
+    /// Reads the list that applies to this user in this working folder. `config` is a runtime
+    /// configuration of kiwi that was asked for.
     ///
     /// # Errors
     /// Fails if a configuration file is named but missing, cannot be read, or is invalid.
-    pub fn of_user() -> Result<Catalog, CatalogError> {
+    pub fn of_user(config: Option<&Path>) -> Result<Catalog, CatalogError> {
         let home = std::env::var_os("HOME")
             .filter(|home| !home.is_empty())
             .map(PathBuf::from);
         let named = std::env::var_os(VARIABLE)
             .filter(|name| !name.is_empty())
             .map(PathBuf::from);
-        let obs_base = runtime::obs_download_url(Path::new("/"), home.as_deref())?;
+        let obs_base = runtime::obs_download_url(Path::new("/"), home.as_deref(), config)?;
         Catalog::find(
             named,
             Path::new("."),

@@ -25,10 +25,11 @@ struct Obs {
 const SYSTEM: &[&str] = &["usr/share/kiwi/kiwi.yml", "etc/kiwi.yml"];
 
 /// Returns `obs: - download_url:` of kiwi's runtime configuration. Later files win, in this order:
-/// the vendor's, the administrator's, the user's.
+/// the vendor's, the administrator's, the user's, `config`; one that is not there is the box's.
 pub(super) fn obs_download_url(
     root: &Path,
     home: Option<&Path>,
+    config: Option<&Path>,
 ) -> Result<Option<String>, CatalogError> {
     let mut files = Vec::new();
     for name in SYSTEM {
@@ -45,6 +46,7 @@ pub(super) fn obs_download_url(
         files.append(&mut more);
     }
     files.extend(home.map(|home| home.join(".config/kiwi/config.yml")));
+    files.extend(config.map(Path::to_owned));
     let mut url = None;
     for path in files {
         if let Some(text) = read(&path)? {
@@ -92,11 +94,18 @@ mod tests {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, format!("obs:\n- download_url: {url}\n")).unwrap();
-            obs_download_url(root.path(), Some(&home)).unwrap().unwrap()
+            obs_download_url(root.path(), Some(&home), None)
+                .unwrap()
+                .unwrap()
         };
         assert_eq!(put("usr/share/kiwi/kiwi.yml", "http://a"), "http://a");
         assert_eq!(put("etc/kiwi.yml.d/10.yml", "http://c"), "http://c");
         assert_eq!(put("etc/kiwi.yml", "http://b"), "http://c");
         assert_eq!(put("home/.config/kiwi/config.yml", "http://d"), "http://d");
+        // Case A4: --config.
+        let config = root.path().join("own.yml");
+        fs::write(&config, "obs:\n- download_url: http://e\n").unwrap();
+        let url = obs_download_url(root.path(), Some(&home), Some(&config));
+        assert_eq!(url.unwrap().unwrap(), "http://e");
     }
 }

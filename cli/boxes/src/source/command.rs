@@ -119,14 +119,17 @@ fn read_lines(child: &mut Child) -> mpsc::Receiver<String> {
         child.stderr.take().map(|stream| Box::new(stream) as _),
     ];
     for stream in streams.into_iter().flatten() {
-        let sender = sender.clone();
-        std::thread::spawn(move || {
+        let copy = sender.clone();
+        let reader = std::thread::Builder::new().spawn(move || {
             for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-                if sender.send(plain(&line)).is_err() {
+                if copy.send(plain(&line)).is_err() {
                     break;
                 }
             }
         });
+        if let Err(error) = reader {
+            let _ = sender.send(format!("its output cannot be read: {error}"));
+        }
     }
     lines
 }

@@ -66,22 +66,8 @@ impl Host {
             .copied()
             .collect();
         if !missing.is_empty() {
-            let join = |word: fn(&Program) -> &'static str| {
-                let mut words: Vec<_> = missing.iter().map(word).collect();
-                words.dedup();
-                words.join(" ")
-            };
-            let elsewhere = if host.find("apt-get").is_some() {
-                ""
-            } else {
-                ELSEWHERE
-            };
-            return Err(SourceError::Host(format!(
-                "making a box needs what is not installed: {}\n\
-                 On Debian and Ubuntu: sudo apt-get install {}{elsewhere}",
-                join(|program| program.name),
-                join(|program| program.package),
-            )));
+            let has_apt = host.find("apt-get").is_some();
+            return Err(SourceError::Host(how_to_get(&missing, has_apt)));
         }
         if !host.root {
             check_subordinate_ids()?;
@@ -124,13 +110,29 @@ impl Host {
             return Ok(());
         }
         Err(SourceError::Host(format!(
-            "making a box needs {} GiB of free space, but the file system of {} has {} MiB: free \
+            "creating a box needs {} GiB of free space, but the file system of {} has {} MiB: free \
              some, or set KIWI_BOXED_CACHE_DIR to a folder on another one",
             needed >> 30,
             dir.parent().unwrap_or(dir).display(),
             free >> 20
         )))
     }
+}
+
+/// Says what is missing, and how to get it.
+fn how_to_get(missing: &[Program], has_apt: bool) -> String {
+    let join = |word: fn(&Program) -> &'static str| {
+        let mut words: Vec<_> = missing.iter().map(word).collect();
+        words.dedup();
+        words.join(" ")
+    };
+    format!(
+        "creating a box needs what is not installed: {}\n\
+         On Debian and Ubuntu: sudo apt-get install {}{}",
+        join(|program| program.name),
+        join(|program| program.package),
+        if has_apt { "" } else { ELSEWHERE },
+    )
 }
 
 /// Checks that the user can have a user namespace with 65536 ids.
@@ -143,10 +145,10 @@ fn check_subordinate_ids() -> Result<(), SourceError> {
     for file in ["/etc/subuid", "/etc/subgid"] {
         if !has_subordinate_ids(file, &name, uid.as_raw()) {
             return Err(SourceError::Host(format!(
-                "{file} gives {name} no range of 65536 subordinate ids, which making a box as a \
+                "{file} gives {name} no range of 65536 subordinate ids, which creating a box as a \
                  normal user needs. Get them with:\n    \
                  sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}\n\
-                 (choose other numbers if that range is taken), or make the box as root"
+                 (choose other numbers if that range is taken), or create the box as root"
             )));
         }
     }
@@ -154,8 +156,45 @@ fn check_subordinate_ids() -> Result<(), SourceError> {
     {
         return Err(SourceError::Host(String::from(
             "this host allows no user namespaces (sysctl user.max_user_namespaces is 0), which \
-             making a box as a normal user needs: raise it, or make the box as root",
+             creating a box as a normal user needs: raise it, or create the box as root",
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Case E7.
+    #[test]
+    fn a_host_without_apt_is_told_what_works_there() {
+        let missing = [
+            Program::new("mmdebstrap", "mmdebstrap"),
+            Program::new("newuidmap", "uidmap"),
+            Program::new("newgidmap", "uidmap"),
+        ];
+        let text = how_to_get(&missing, true);
+        assert!(text.contains("mmdebstrap newuidmap newgidmap\n"), "{text}");
+        assert!(
+            text.ends_with("sudo apt-get install mmdebstrap uidmap"),
+            "{text}"
+        );
+        let text = how_to_get(&missing, false);
+        assert!(text.contains("boxbuild --box leap"), "{text}");
+    }
+
+    #[test]
+    fn a_file_counts_by_either_of_its_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host {
+            path: SearchPath::with_system_folders(),
+            root: true,
+        };
+        let key = dir.path().join("key.gpg");
+        let name = key.to_str().unwrap();
+        assert_eq!(host.find(name), None);
+        fs::write(dir.path().join("key.pgp"), "").unwrap();
+        assert_eq!(host.find(name), Some(dir.path().join("key.pgp")));
+    }
 }

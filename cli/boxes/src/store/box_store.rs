@@ -169,20 +169,6 @@ impl Store {
         self.get(&name)
     }
 
-    /// Removes what killed processes and old versions of boxes left behind, unless it is in use.
-    /// Returns the number of bytes freed.
-    ///
-    /// # Errors
-    /// Fails if the store cannot be read.
-    pub fn prune(&self) -> Result<u64, StoreError> {
-        self.sweep();
-        let names = self.names()?;
-        Ok(names
-            .iter()
-            .map(|name| staging::collect(&self.root.join(name)))
-            .sum())
-    }
-
     /// Creates a folder for a new box in the store's file system. It is removed when it is dropped,
     /// and if this process is killed. Leftovers of other processes are removed first.
     ///

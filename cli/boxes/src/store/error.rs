@@ -28,7 +28,7 @@ pub enum StoreError {
     },
     /// The box's files are not what its description says.
     #[error(
-        "the box '{name}' is damaged ({problem}): remove it with 'boxbuild box rm {name}' and make it again"
+        "the box '{name}' is damaged ({problem}): remove it with 'boxbuild box rm {name}' and create it again"
     )]
     Damaged {
         /// Name of the box.
@@ -65,7 +65,7 @@ fn known(boxes: &[String], nearest: &Option<String>) -> String {
     match (nearest, boxes) {
         (Some(nearest), _) => format!("; did you mean '{nearest}'?"),
         (None, []) => {
-            String::from("; make one with 'boxbuild box create NAME --from debian:trixie'")
+            String::from("; create one with 'boxbuild box create NAME --from debian:trixie'")
         }
         (None, boxes) => format!("; boxes here: {}", boxes.join(", ")),
     }

@@ -10,6 +10,7 @@ use super::staging::PREFIX;
 use super::*;
 use crate::box_lock::{BoxLock, DiskAccess};
 use crate::in_place;
+use crate::leftovers::Leftover;
 use crate::lock_file::Locked;
 
 fn info(name: &str, staging: &Staging) -> BoxInfo {
@@ -182,7 +183,9 @@ fn what_builds_wrote_into_a_disk_is_undone() {
         let refused = in_place::reset(&installed).unwrap_err().to_string();
         assert!(refused.contains("wait for that build"), "{refused}");
         drop((held, installed));
-        store.prune().unwrap();
+        for leftover in Leftover::find(&store).unwrap() {
+            leftover.remove().unwrap();
+        }
         assert_eq!(content(), "old and more and more");
         let installed = store.get("one").unwrap();
         assert!(in_place::reset(&installed).unwrap());

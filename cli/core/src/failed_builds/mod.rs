@@ -17,4 +17,4 @@ pub use builds::{FailedBuild, FailedBuilds, KeptLog};
 pub use error::FailedBuildError;
 pub use keep::Failed;
 pub use record::{KeptShare, Record};
-pub use scratch::scratch;
+pub use scratch::{check_scratch, scratch};

@@ -95,6 +95,11 @@ impl Manifest {
         Some(manifest)
     }
 
+    /// Whether there was a result of this name.
+    pub(super) fn names(&self, name: &str) -> bool {
+        self.results.iter().any(|entry| entry.name == name)
+    }
+
     /// Whether an earlier build made what `dir` has as `name`, with this status.
     pub(super) fn has(&self, dir: &Dir, name: &str, status: &Status) -> bool {
         let mut entries = self.results.iter().filter(|entry| entry.name == name);

@@ -11,6 +11,7 @@ mod error;
 #[cfg(test)]
 mod file_system_tests;
 mod folder_result;
+mod hidden;
 mod manifest;
 mod modes;
 mod names;
@@ -22,6 +23,16 @@ mod target_dir;
 mod tests;
 
 pub use error::{OutputDirError, PublishError};
+pub use hidden::{VisibleEntry, hidden_everywhere};
 pub use publish::{Published, ResultFile};
 pub use staging::{OutputDir, ResultCode};
 pub use target_dir::TargetDir;
+
+/// Name of the page about where the time went, in the target folder.
+pub const TIMINGS_PAGE: &str = "timings.html";
+
+/// Whether a path leads into the folder of a build under way, which goes when that ends.
+pub fn is_in_staging(path: &std::path::Path) -> bool {
+    path.components()
+        .any(|component| component.as_os_str() == target_dir::STAGING)
+}

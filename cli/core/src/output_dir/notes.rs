@@ -26,7 +26,7 @@ impl Notes {
 
     pub(super) fn left_out(&mut self, name: &OsStr, why: &str) {
         let name = name.to_string_lossy();
-        self.add(format!("'{}' is no result: {why}", shown(&name)));
+        self.add(format!("'{}' is not a result: {why}", shown(&name)));
     }
 
     pub(super) fn left_out_inside(
@@ -51,7 +51,7 @@ impl Notes {
 
     pub(super) fn no_checksum(&mut self, name: &str, bytes: u64) {
         self.add(format!(
-            "'{}' gets no checksum: {} are too much",
+            "'{}' gets no checksum: {} is too large to be read again",
             shown(name),
             size(bytes)
         ));
@@ -60,7 +60,7 @@ impl Notes {
     pub(super) fn lines(mut self) -> Vec<String> {
         if self.more > 0 {
             self.lines
-                .push(format!("and {} more of such results", self.more));
+                .push(format!("and {} more such results", self.more));
         }
         self.lines
     }

@@ -34,7 +34,7 @@ const MOST: usize = 1000;
 const MOST_HASHED: u64 = 1 << 40;
 
 /// Beginning of the names of folders for results that cannot be published.
-const RESCUED: &str = "result.unpublished-";
+pub(super) const RESCUED: &str = "result.unpublished-";
 
 /// Folders for results that cannot be published, at most, in one target folder.
 const MOST_RESCUED: u32 = 1000;

@@ -102,6 +102,24 @@ fn results_appear_whole_and_with_the_modes_of_the_user() {
     assert!(!sandbox.path(".boxbuild.partial").exists());
 }
 
+/// A raw disk with little in it takes little, before and after it is published.
+#[test]
+fn a_sparse_result_stays_sparse() {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+    const LEN: u64 = 64 << 20;
+    let sandbox = Sandbox::new();
+    sandbox
+        .build(|share| {
+            let disk = fs::File::create_new(share.join("disk.raw")).unwrap();
+            disk.set_len(LEN).unwrap();
+            disk.write_all_at(b"data", LEN / 2).unwrap();
+        })
+        .unwrap();
+    let disk = fs::metadata(sandbox.path("disk.raw")).unwrap();
+    assert_eq!(disk.len(), LEN);
+    assert!(disk.blocks() * 512 <= 1 << 20, "{} blocks", disk.blocks());
+}
+
 /// Fault 31: folders kept 0777, the files in them 0666.
 #[test]
 fn folders_among_the_results_get_modes_and_lose_links() {

@@ -30,7 +30,7 @@ impl Plan {
         });
         let files = self.host_paths.files.iter();
         let shared: String = folders
-            .chain(files.map(|file| format!("shared       {} (a copy)\n", file.display())))
+            .chain(files.map(|file| format!("shared       {} (a copy)\n", file.path.display())))
             .collect();
         let ssh = self.ssh.as_ref().map_or_else(String::new, |ssh| {
             let key = ssh.key.as_ref();

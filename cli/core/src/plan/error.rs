@@ -14,6 +14,9 @@ pub enum PlanError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// kiwi would refuse the description: files, lines, and what is wrong there.
+    #[error("{0}")]
+    Content(String),
     /// The target directory cannot be used.
     #[error("--target-dir {path}: {problem}")]
     Target {
@@ -40,9 +43,10 @@ impl Classify for PlanError {
         match self {
             // The same disk, full an hour later, ends a build so.
             PlanError::Full { .. } => ErrorClass::Host,
-            PlanError::Description { .. } | PlanError::Target { .. } | PlanError::Option(_) => {
-                ErrorClass::Usage
-            }
+            PlanError::Description { .. }
+            | PlanError::Content(_)
+            | PlanError::Target { .. }
+            | PlanError::Option(_) => ErrorClass::Usage,
         }
     }
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 
 use super::error::PlanError;
+use super::inspected::Inspected;
+use crate::output_dir::is_in_staging;
 use crate::request::BuildRequest;
 
 /// Least free space below the target directory, in bytes. An image is larger; this only
@@ -18,6 +20,7 @@ const LEAST_FREE: u64 = 16 << 20;
 pub struct Folders {
     pub(super) description: PathBuf,
     pub(super) target_dir: PathBuf,
+    pub(super) inspected: Inspected,
 }
 
 impl Folders {
@@ -26,17 +29,22 @@ impl Folders {
     /// # Errors
     /// Fails if one cannot be used.
     pub fn check(request: &BuildRequest) -> Result<Folders, PlanError> {
-        let file = request.kiwi.description_file.as_deref();
-        let description = check_description(&request.build.description, file)?;
-        let target_dir = check_target(&request.build.target_dir, &description)?;
+        let description = description_folder(&request.build.description)?;
+        let target_dir = check_target(&request.build.target_dir)?;
+        let inspected = Inspected::of(request, &description)?;
         Ok(Folders {
             description,
             target_dir,
+            inspected,
         })
     }
 }
 
-fn check_description(path: &Path, kiwi_file: Option<&Path>) -> Result<PathBuf, PlanError> {
+/// Returns the absolute path of the description folder, without links.
+///
+/// # Errors
+/// Fails if there is no such folder.
+pub fn description_folder(path: &Path) -> Result<PathBuf, PlanError> {
     let problem = |problem: String| PlanError::Description {
         path: path.to_owned(),
         problem,
@@ -47,35 +55,16 @@ fn check_description(path: &Path, kiwi_file: Option<&Path>) -> Result<PathBuf, P
             "not a folder: name the folder that contains the description".into(),
         ));
     }
-    let entries = fs::read_dir(path).map_err(|error| problem(describe(&error)))?;
-    match kiwi_file {
-        Some(file) if !path.join(file).is_file() => {
-            return Err(problem(format!(
-                "there is no file {} (--kiwi-file)",
-                file.display()
-            )));
-        }
-        Some(_) => {}
-        None => {
-            let found = entries.filter_map(Result::ok).any(|entry| {
-                let name = PathBuf::from(entry.file_name());
-                name.extension().is_some_and(|extension| {
-                    ["kiwi", "xml", "yml", "yaml"]
-                        .iter()
-                        .any(|known| extension == *known)
-                })
-            });
-            if !found {
-                return Err(problem(
-                    "there is no KIWI description in it (config.xml, *.kiwi, *.yml)".into(),
-                ));
-            }
-        }
+    let resolved = fs::canonicalize(path).map_err(|error| problem(describe(&error)))?;
+    if is_in_staging(&resolved) {
+        return Err(problem(
+            "is in the folder of another build, which goes when that ends".into(),
+        ));
     }
-    fs::canonicalize(path).map_err(|error| problem(describe(&error)))
+    Ok(resolved)
 }
 
-fn check_target(path: &Path, description: &Path) -> Result<PathBuf, PlanError> {
+fn check_target(path: &Path) -> Result<PathBuf, PlanError> {
     let problem = |problem: String| PlanError::Target {
         path: path.to_owned(),
         problem,
@@ -132,14 +121,10 @@ fn check_target(path: &Path, description: &Path) -> Result<PathBuf, PlanError> {
     if missing != Path::new("") {
         resolved.push(missing);
     }
-    if resolved.starts_with(description) {
+    if is_in_staging(&resolved) {
         return Err(problem(
-            "is inside the description folder: choose another one".into(),
-        ));
-    }
-    if description.starts_with(&resolved) {
-        return Err(problem(
-            "contains the description folder: choose another one".into(),
+            "is in the folder of another build, which goes when that ends: choose another one"
+                .into(),
         ));
     }
     Ok(resolved)
@@ -179,7 +164,7 @@ mod tests {
         assert!(complaint(with(&description, &target)).contains("does not exist"));
         fs::create_dir(&description).unwrap();
         assert!(complaint(with(&description, &target)).contains("no KIWI description"));
-        fs::write(description.join("config.xml"), "").unwrap();
+        fs::write(description.join("config.xml"), "<image/>").unwrap();
         let checked = with(&description, &target).unwrap();
         assert_eq!(checked.description, description);
         assert_eq!(checked.target_dir, target);
@@ -188,8 +173,6 @@ mod tests {
         fs::write(root.join("file"), "").unwrap();
         assert!(complaint(with(&description, &root.join("file"))).contains("not a folder"));
         assert!(complaint(with(&description, &root.join("file/x"))).contains("file"));
-        assert!(complaint(with(&description, &description.join("x"))).contains("inside"));
-        assert!(complaint(with(&description, &root)).contains("contains"));
         assert!(complaint(with(&root.join("file"), &target)).contains("not a folder"));
         std::os::unix::fs::symlink("/nowhere", root.join("link")).unwrap();
         assert!(
@@ -198,10 +181,28 @@ mod tests {
         assert!(complaint(with(&description, &root.join("no/../x"))).contains("'..'"));
     }
 
+    /// Case A1: the best known public scripts have the results below the description, or in it.
+    #[test]
+    fn the_target_may_be_in_the_description_or_around_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(dir.path()).unwrap();
+        let description = root.join("image");
+        fs::create_dir(&description).unwrap();
+        fs::write(description.join("config.xml"), "<image/>").unwrap();
+        for target in [description.join("out/x"), description.clone(), root.clone()] {
+            assert_eq!(with(&description, &target).unwrap().target_dir, target);
+        }
+        let staging = root.join(".boxbuild.partial");
+        fs::create_dir(&staging).unwrap();
+        fs::write(staging.join("config.xml"), "<image/>").unwrap();
+        assert!(complaint(with(&description, &staging.join("x"))).contains("another build"));
+        assert!(complaint(with(&staging, &root.join("x"))).contains("another build"));
+    }
+
     #[test]
     fn a_named_description_file_must_be_there() {
         let (dir, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        fs::write(dir.path().join("other.kiwi"), "").unwrap();
+        fs::write(dir.path().join("other.kiwi"), "<image/>").unwrap();
         let mut request = request();
         request.build.description = dir.path().to_owned();
         request.build.target_dir = target.path().join("x/y");

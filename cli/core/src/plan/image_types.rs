@@ -1,10 +1,7 @@
 //! Image types, as far as a container must know them: which ones need loop devices.
 
-use std::ffi::OsStr;
-use std::fs;
-use std::path::Path;
-
-use boxbuild_host::input;
+use boxbuild_description::{Description, Target};
+use boxbuild_engine::podman::KernelNeeds;
 
 /// Whether kiwi attaches a loop device when it builds a type (kiwi 11, `kiwi/builder`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,17 +30,17 @@ fn need(image_type: &str) -> Loop {
 pub struct ImageTypes(Vec<String>);
 
 impl ImageTypes {
-    /// The type that was asked for, or those in the description. A description that cannot be
-    /// read here (another format, an include) is no error: kiwi will say.
-    pub fn of(asked: Option<&OsStr>, description: &Path, file: Option<&Path>) -> ImageTypes {
-        if let Some(asked) = asked {
-            return ImageTypes(vec![asked.to_string_lossy().into_owned()]);
+    /// The types that `target` selects of a description: one, or several if only the box can tell.
+    pub(super) fn of(description: Option<&Description>, target: &Target) -> ImageTypes {
+        if let Some(asked) = &target.image_type {
+            return ImageTypes(vec![asked.clone()]);
         }
-        let text = match file {
-            Some(file) => input::read_text(&description.join(file)).unwrap_or_default(),
-            None => find(description).unwrap_or_default(),
-        };
-        ImageTypes(in_xml(&text))
+        let types = description.map(|description| description.types(target));
+        let names = types
+            .iter()
+            .flatten()
+            .filter_map(|element| element.attribute("image"));
+        ImageTypes(names.map(str::to_owned).collect())
     }
 
     /// One of them that needs loop devices, if all do: only kiwi knows which of several the
@@ -62,66 +59,56 @@ impl ImageTypes {
     }
 }
 
-/// The description that kiwi would take: config.xml, or the only *.kiwi.
-fn find(description: &Path) -> Option<String> {
-    if let Ok(text) = input::read_text(&description.join("config.xml")) {
-        return Some(text);
-    }
-    let entry = fs::read_dir(description)
-        .ok()?
-        .filter_map(Result::ok)
-        .find(|entry| {
-            entry
-                .path()
-                .extension()
-                .is_some_and(|extension| extension == "kiwi")
-        })?;
-    input::read_text(&entry.path()).ok()
-}
-
-/// Values of `image` in the `type` elements of an XML description, comments left out.
-fn in_xml(text: &str) -> Vec<String> {
-    let mut rest = text;
-    let mut types = Vec::new();
-    while let Some(at) = rest.find('<') {
-        rest = &rest[at..];
-        if let Some(comment) = rest.strip_prefix("<!--") {
-            let Some(end) = comment.find("-->") else {
-                break;
-            };
-            rest = &comment[end + 3..];
-            continue;
-        }
-        let Some(end) = rest.find('>') else { break };
-        let element = &rest[..end];
-        rest = &rest[end..];
-        let Some(attributes) = element.strip_prefix("<type") else {
-            continue;
+/// Returns what the kernel under a container must have to build what `target` selects: nothing if more
+/// than one type may be built.
+pub(super) fn kernel_needs(description: Option<&Description>, target: &Target) -> KernelNeeds {
+    let mut needs = KernelNeeds::default();
+    let types = description.map(|description| description.types(target));
+    let Some([element]) = types.as_deref() else {
+        return needs;
+    };
+    let image = element.attribute("image").unwrap_or_default();
+    needs.image_type = image.to_owned();
+    let mut filesystem = |name: &str| {
+        // Drivers of ext4 mount the older ones, too.
+        let name = if matches!(name, "ext2" | "ext3") {
+            "ext4"
+        } else {
+            name
         };
-        if !attributes.starts_with(|c: char| c.is_ascii_whitespace()) {
-            continue;
+        needs.filesystems.push(name.to_owned());
+    };
+    match image {
+        "ext2" | "ext3" | "ext4" | "btrfs" | "xfs" => filesystem(image),
+        "oem" => {
+            if let Some(root) = element.attribute("filesystem") {
+                filesystem(root);
+            }
+            if let Some(boot) = element.attribute("bootfilesystem") {
+                filesystem(if boot.starts_with("fat") {
+                    "vfat"
+                } else {
+                    boot
+                });
+            }
+            let firmware = element.attribute("firmware").unwrap_or_default();
+            if matches!(firmware, "efi" | "uefi") {
+                filesystem("vfat");
+            }
+            let has_volumes = element.all("systemdisk").next().is_some()
+                && element.attribute("filesystem") != Some("btrfs");
+            needs.device_mapper = has_volumes || element.attribute("luks").is_some();
         }
-        let value = attributes
-            .split_ascii_whitespace()
-            .find_map(|word| word.strip_prefix("image="))
-            .map(|value| value.trim_end_matches('/').trim_matches(['"', '\'']));
-        types.extend(value.map(str::to_owned));
+        _ => {}
     }
-    types
+    needs.filesystems.sort();
+    needs.filesystems.dedup();
+    needs
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_types_of_a_description() {
-        let text = "<image><!-- <type image=\"oem\"/> --><types image='x'/>\n\
-                    <type image=\"tbz\"/><type\n  primary=\"true\" image='oem' a=\"b\">";
-        assert_eq!(in_xml(text), ["tbz", "oem"]);
-        assert_eq!(in_xml("<type image="), Vec::<String>::new());
-        assert_eq!(in_xml("<!-- <type image='oem'>"), Vec::<String>::new());
-    }
 
     #[test]
     fn loop_devices_are_needed_for_disks_only() {
@@ -137,32 +124,57 @@ mod tests {
         assert_eq!(types(&[]).with_loop_devices(), None);
     }
 
-    /// Fault 29: `config.xml -> /dev/zero` took all memory, and a pipe all time.
-    #[test]
-    fn a_description_that_never_ends_is_not_read() {
+    fn with(text: &str, image_type: Option<&str>) -> (ImageTypes, KernelNeeds) {
+        use boxbuild_description::{BoxView, Inspection, Wanted};
         let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("config.xml");
-        let path = |name: &str| std::path::PathBuf::from(name);
-        std::os::unix::fs::symlink("/dev/zero", &config).unwrap();
-        nix::unistd::mkfifo(&dir.path().join("a.kiwi"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        for file in [None, Some("config.xml"), Some("a.kiwi")] {
-            let found = ImageTypes::of(None, dir.path(), file.map(path).as_deref());
-            assert_eq!(found, ImageTypes(Vec::new()));
-        }
-        fs::remove_file(&config).unwrap();
-        fs::write(dir.path().join("real"), "<type image=\"oem\"/>").unwrap();
-        std::os::unix::fs::symlink("real", &config).unwrap();
-        let found = ImageTypes::of(None, dir.path(), None);
-        assert_eq!(found.with_loop_devices(), Some("oem"));
+        std::fs::write(dir.path().join("a.kiwi"), text).unwrap();
+        let view = BoxView::new(dir.path(), dir.path(), Vec::new());
+        let target = Target {
+            image_type: image_type.map(str::to_owned),
+            ..Target::default()
+        };
+        let wanted = Wanted {
+            target: target.clone(),
+            ..Wanted::default()
+        };
+        let inspection = Inspection::of(&view, &wanted).unwrap();
+        let description = inspection.description.as_ref();
+        (
+            ImageTypes::of(description, &target),
+            kernel_needs(description, &target),
+        )
     }
 
     #[test]
     fn an_asked_for_type_wins() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("a.kiwi"), "<type image=\"oem\"/>").unwrap();
-        let found = ImageTypes::of(None, dir.path(), None);
-        assert_eq!(found.with_loop_devices(), Some("oem"));
-        let asked = ImageTypes::of(Some(OsStr::new("tbz")), dir.path(), None);
-        assert!(!asked.may_need_loop_devices());
+        let text =
+            "<image><preferences><type image=\"oem\"/><type image=\"tbz\"/></preferences></image>";
+        assert_eq!(with(text, None).0.with_loop_devices(), Some("oem"));
+        assert!(!with(text, Some("tbz")).0.may_need_loop_devices());
+        assert_eq!(with("<image/>", None).0, ImageTypes(Vec::new()));
+    }
+
+    #[test]
+    fn the_kernel_must_have_the_file_systems_of_a_disk() {
+        let needs = |attributes: &str| {
+            let text = format!("<image><preferences><type {attributes}</preferences></image>");
+            let needs = with(&text, None).1;
+            (needs.filesystems.join(" "), needs.device_mapper)
+        };
+        let is = |names: &str, mapper: bool| (names.to_owned(), mapper);
+        assert_eq!(
+            needs("image='oem' filesystem='ext3' firmware='uefi'/>"),
+            is("ext4 vfat", false)
+        );
+        assert_eq!(
+            needs("image='oem' filesystem='xfs' firmware='bios'><systemdisk/></type>"),
+            is("xfs", true)
+        );
+        assert_eq!(
+            needs("image='oem' filesystem='btrfs' luks='x'><systemdisk/></type>"),
+            is("btrfs", true)
+        );
+        assert_eq!(needs("image='tbz'/>"), is("", false));
+        assert_eq!(needs("image='iso' firmware='uefi'/>"), is("", false));
     }
 }

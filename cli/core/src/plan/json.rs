@@ -84,7 +84,7 @@ pub(super) fn some<T, S: Serializer>(value: &[T], to: S) -> Result<S::Ok, S::Err
 }
 
 pub(super) fn copied_files<S: Serializer>(value: &HostPaths, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(value.files.iter().map(lossy))
+    to.collect_seq(value.files.iter().map(|file| lossy(&file.path)))
 }
 
 pub(super) fn environment<S: Serializer>(

@@ -1,17 +1,21 @@
 //! The plan of a build: everything decided and checked, nothing touched yet.
 
+mod authority;
 mod boot;
 mod describe;
 mod emulation;
 mod error;
 mod folders;
+mod host_parts;
 pub mod image_types;
+pub mod inspected;
 mod json;
 mod memory;
 mod options;
 mod proxies;
 mod proxy;
 mod report;
+mod repositories;
 mod target_notes;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -22,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use boxbuild_boxes::store::InstalledBox;
+use boxbuild_engine::podman::KernelNeeds;
 use boxbuild_engine::{
     Allowed, CpuLevel, EngineChoice, MountTag, Network, Policy, Processor, Reach, Share,
 };
@@ -36,10 +41,11 @@ use crate::ssh::Ssh;
 
 pub use boot::BootChoice;
 pub use error::PlanError;
-pub use folders::Folders;
+pub use folders::{Folders, description_folder};
 pub use image_types::ImageTypes;
 pub use report::{PlanReport, ResolvedEngine};
 
+use host_parts::HostParts;
 use proxies::Proxies;
 
 /// The tag of the description folder.
@@ -98,6 +104,9 @@ pub struct Plan {
     pub keep_failed: bool,
     /// The box stays after the build, with a shell on the user's terminal.
     pub debug: bool,
+    /// The description is checked in the box, and nothing is built.
+    #[serde(skip)]
+    pub check_only: bool,
     /// Network of the guest.
     #[serde(serialize_with = "json::network")]
     pub network: Network,
@@ -124,6 +133,9 @@ pub struct Plan {
     pub fetch: Fetch,
     /// Image types that the build may come to.
     pub image_types: ImageTypes,
+    /// What the kernel under a container must have for them.
+    #[serde(skip)]
+    pub kernel_needs: KernelNeeds,
     /// Ends the build after this time.
     #[serde(rename = "timeout_seconds", serialize_with = "json::seconds")]
     pub timeout: Option<Duration>,
@@ -167,7 +179,7 @@ impl Plan {
         let variables = host.environment.iter().cloned();
         let Proxies {
             mut environment,
-            services,
+            mut services,
             notes: proxy_notes,
         } = Proxies::of(
             variables,
@@ -182,6 +194,14 @@ impl Plan {
         notes.extend(options::memory_note(request, host));
         let ssh = Ssh::wanted(request, host).map_err(PlanError::Option)?;
         notes.extend(ssh.iter().flat_map(|ssh| ssh.notes(boot)));
+        let HostParts {
+            host_paths,
+            kiwi_args,
+            services: others,
+            notes: host_notes,
+        } = HostParts::of(request, &folders, info, runs_as)?;
+        notes.extend(host_notes);
+        proxies::add_services(&mut services, &mut environment, &others);
         if runs_as == RunsAs::Machine(Boot::Compat) {
             notes.extend(proxies::only_plain(&mut environment));
         }
@@ -189,14 +209,11 @@ impl Plan {
         let (memory_mib, memory_note) =
             memory::settle(request.memory_mib, info.memory_mib, &host.memory);
         notes.extend(memory_note.filter(|_| !runs_as.is_container()));
-        let shared = request.shared_path.as_deref();
-        let host_paths = HostPaths::new(shared, &request.build.host_paths, runs_as)
-            .map_err(PlanError::Option)?;
-        let image_types = ImageTypes::of(
-            request.kiwi.image_type.as_deref(),
-            &folders.description,
-            request.kiwi.description_file.as_deref(),
-        );
+        notes.extend(folders.inspected.check_for(request, info)?);
+        let described = folders.inspected.description();
+        let target = inspected::target(request, Some(info));
+        let image_types = ImageTypes::of(described, &target);
+        let kernel_needs = image_types::kernel_needs(described, &target);
         let log = request.kiwi.copy_log_to.as_deref();
         Ok(Plan {
             runs_as,
@@ -204,6 +221,7 @@ impl Plan {
             fips: request.fips,
             nested: request.nested,
             image_types,
+            kernel_needs,
             description: folders.description,
             description_rw: request.description_rw,
             target_dir: folders.target_dir,
@@ -211,7 +229,7 @@ impl Plan {
             kiwi_version: options::kiwi_version(request, runs_as, info)?,
             copy_log_to: log.map(options::log_copy).transpose()?,
             host_paths,
-            kiwi_args: options::kiwi_args(request),
+            kiwi_args,
             allow: request.allow.clone(),
             host_proxies: services,
             environment,
@@ -228,6 +246,7 @@ impl Plan {
             },
             keep_failed: request.keep_failed && !runs_as.is_container(),
             debug: request.debug,
+            check_only: request.check_only,
             network,
             engine: options::engine(request)?,
             machine_type: request.machine_type.clone(),

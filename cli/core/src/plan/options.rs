@@ -15,6 +15,7 @@ use super::folders::describe;
 
 use crate::boot::{Boot, RunsAs};
 use crate::host_facts::HostFacts;
+use crate::kiwi_paths::Reach;
 use crate::request::BuildRequest;
 
 /// Checks what only has to fit, not to be decided on.
@@ -40,6 +41,12 @@ pub(super) fn check(
             "--disk-size: the disk of the box {} is {} GiB already and cannot shrink",
             info.name,
             info.disk_size >> 30
+        )));
+    }
+    if request.in_place && request.disk_size.is_some() {
+        return Err(PlanError::Option(String::from(
+            "--disk-size: a build writes into a private copy of the disk, which can grow; --no-snapshot \
+             asks for the box's own: leave one of the two options out",
         )));
     }
     network(request)?;
@@ -203,9 +210,22 @@ pub(super) fn log_copy(path: &Path) -> Result<PathBuf, PlanError> {
     Ok(absolute)
 }
 
+/// What can be done in the box before kiwi runs.
+pub(super) fn reach(runs_as: RunsAs, info: &BoxInfo) -> Reach {
+    match runs_as {
+        RunsAs::Machine(Boot::Fast) => Reach::All,
+        RunsAs::Machine(Boot::Compat) => Reach::Nothing,
+        RunsAs::Container(_) => match info.container {
+            Some(ContainerImage::Registry { .. }) => Reach::Files,
+            _ => Reach::All,
+        },
+    }
+}
+
 /// kiwi's arguments up to `--description`.
-pub(super) fn kiwi_args(request: &BuildRequest) -> Vec<OsString> {
+pub(super) fn kiwi_args(request: &BuildRequest, paths: Vec<OsString>) -> Vec<OsString> {
     let mut args = request.kiwi.forwarded.clone();
+    args.extend(paths);
     args.extend(["system".into(), "build".into()]);
     args.extend(request.build.rest.iter().cloned());
     args

@@ -199,6 +199,34 @@ fn address_of(word: &str) -> Option<IpAddr> {
     }
 }
 
+/// Adds services on the host's loopback that a machine reaches at the gateway, and no proxy.
+pub(super) fn add_services(
+    services: &mut Vec<SocketAddr>,
+    environment: &mut Vec<(String, OsString)>,
+    others: &[SocketAddr],
+) {
+    if others.is_empty() {
+        return;
+    }
+    for other in others {
+        if !services.iter().any(|known| known.port() == other.port()) {
+            services.push(*other);
+        }
+    }
+    if environment.is_empty() {
+        return;
+    }
+    for name in [NO_PROXY.to_owned(), NO_PROXY.to_ascii_uppercase()] {
+        match environment.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, value)) => {
+                value.push(",");
+                value.push(GATEWAY);
+            }
+            None => environment.push((name, GATEWAY.into())),
+        }
+    }
+}
+
 /// Leaves only values that reach a box over its kernel command line, where its guest side
 /// evaluates them in a shell; spaces in a list of hosts mean nothing and go. Says which
 /// variables were left out.

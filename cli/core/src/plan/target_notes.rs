@@ -9,7 +9,7 @@ use boxbuild_host::text::shown_path;
 pub(super) fn notes(path: &Path) -> Option<String> {
     let existing = path.ancestors().find(|path| path.exists())?;
     let kind = rustix::fs::statfs(existing).ok()?.f_type;
-    note_on(kind.into(), path)
+    note_on(kind, path)
 }
 
 fn note_on(kind: i64, path: &Path) -> Option<String> {

@@ -67,7 +67,7 @@ pub(crate) fn plan_in(
     let dir = tempfile::tempdir().unwrap();
     let description = dir.path().join("description");
     fs::create_dir(&description).unwrap();
-    fs::write(description.join("config.xml"), "").unwrap();
+    fs::write(description.join("config.xml"), "<image/>").unwrap();
     let mut request = request();
     request.build.description = description;
     request.build.target_dir = dir.path().join("target");
@@ -131,6 +131,13 @@ fn only_no_accel_asks_for_emulation() {
     });
     let error = error.unwrap_err().to_string();
     assert!(error.starts_with("--engine qemu: "), "{error}");
+}
+
+#[test]
+fn the_boxs_own_disk_does_not_grow() {
+    let error = plan(|request| (request.in_place, request.disk_size) = (true, Some(9 << 30)));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("--no-snapshot"), "{error}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use boxbuild_boxes::in_place::InPlaceError;
 use boxbuild_engine::StartError;
 use boxbuild_engine::podman::ContainerError;
 use boxbuild_firmware::cmdline::CmdlineError;
-use boxbuild_host::error::{Classify, ErrorClass};
+use boxbuild_host::error::{Classify, ErrorClass, IoError};
 use boxbuild_host::text::shown_path;
 
 use crate::output_dir::OutputDirError;
@@ -36,6 +36,24 @@ pub enum BuildError {
         shown_path(.0)
     )]
     Replaced(PathBuf),
+    /// A folder cannot be read.
+    #[error(transparent)]
+    Folder(IoError),
+    /// A container cannot be shown a part of the target folder.
+    #[error(
+        "{} lies in the description and has more than {most} entries, too many to keep apart from the \
+         results in a container: choose another --target-dir",
+        shown_path(.path)
+    )]
+    TooFull {
+        /// The target folder.
+        path: PathBuf,
+        /// The most that there may be.
+        most: usize,
+    },
+    /// A container cannot be told of a file in the description.
+    #[error("{0}")]
+    Unsayable(String),
     /// The kernel command line cannot carry what the box is to be told.
     #[error("the box cannot be told what to build")]
     Cmdline(#[from] CmdlineError),
@@ -78,6 +96,7 @@ impl Classify for BuildError {
     fn class(&self) -> ErrorClass {
         match self {
             BuildError::OutputDir(error) => error.class(),
+            BuildError::TooFull { .. } | BuildError::Unsayable(_) => ErrorClass::Usage,
             BuildError::InPlace(error) => error.class(),
             _ => ErrorClass::Host,
         }

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use boxbuild_engine::{Forward, Machine, Network, Processor, RootDisk, Share};
 use boxbuild_firmware::cmdline::{self, CmdlineError, Crypto, FastCmdline};
-use boxbuild_firmware::guest::FastBoot;
+use boxbuild_firmware::guest::{CHECK, FastBoot};
 use boxbuild_protocol::boot_options::{BootOptions, KeepDisk, Shell};
 use boxbuild_protocol::kernel_args::FIPS;
+use boxbuild_protocol::paths::PROGRAM;
 use boxbuild_protocol::share::{Access, SharedFolder};
 
 use super::error::BuildError;
 use super::initrd::{self, now, seed};
+use super::shares::shares;
 use crate::boot::Boot;
 use crate::failed_builds::scratch;
 use crate::host_paths;
@@ -37,6 +39,7 @@ pub(super) fn machine(
                 network: plan.network != Network::None,
                 folders: plan.host_paths.folders.iter().map(in_guest).collect(),
                 files: host_files(plan)?,
+                made: plan.host_paths.made.clone(),
                 kiwi_version: plan.kiwi_version.clone().map(Into::into),
                 ssh_key: plan
                     .ssh
@@ -61,7 +64,7 @@ pub(super) fn machine(
         memory_mib: plan.memory_mib,
         cpus: plan.cpus,
         nested: plan.nested,
-        shares: plan.shares(output.share()),
+        shares: shares(plan, output)?,
         network: plan.policy(),
         forward: ssh.map(|listener| Forward {
             listener,
@@ -136,14 +139,18 @@ fn root_disk(plan: &Plan) -> RootDisk {
 /// The host's files that go with the initial ramdisk, and their contents.
 fn host_files(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>, BuildError> {
     let files = plan.host_paths.files.iter();
+    let check = plan
+        .check_only
+        .then(|| Ok((PathBuf::from(PROGRAM), CHECK.as_bytes().to_vec())));
     files
-        .map(|path| match host_paths::read(path) {
-            Ok(data) => Ok((path.clone(), data)),
+        .map(|file| match host_paths::read(&file.path) {
+            Ok(data) => Ok((file.place.clone(), data)),
             Err(source) => Err(BuildError::HostFile {
-                path: path.clone(),
+                path: file.path.clone(),
                 source,
             }),
         })
+        .chain(check)
         .collect()
 }
 

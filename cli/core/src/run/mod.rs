@@ -14,6 +14,7 @@ mod monitor;
 mod outcome;
 mod raise;
 mod runner;
+mod shares;
 pub mod shell;
 mod shell_machine;
 mod signs;

@@ -419,6 +419,9 @@ impl<'a> Monitor<'a> {
             (Ended::PoweredOff, _) if broke_off => Some(Reason::EarlyPowerOff),
             (Ended::PoweredOff, ResultCode::Code(0)) => None,
             (Ended::PoweredOff, ResultCode::Code(code)) => Some(Reason::Kiwi(*code)),
+            (Ended::PoweredOff, ResultCode::Missing) if self.is_silent() => {
+                Some(Reason::SilentPowerOff)
+            }
             (Ended::PoweredOff, ResultCode::Missing) => Some(Reason::EarlyPowerOff),
             (Ended::PoweredOff, ResultCode::Unreadable(why)) => {
                 Some(Reason::UnreadableCode(why.clone()))

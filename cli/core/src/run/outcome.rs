@@ -87,6 +87,8 @@ pub enum Reason {
     Unfit(String),
     /// The guest powered off before it gave a verdict.
     EarlyPowerOff,
+    /// The same, and it has never said anything.
+    SilentPowerOff,
     /// The guest's kernel panicked.
     Panic(String),
     /// The guest asked for a reset.
@@ -121,6 +123,11 @@ impl std::fmt::Display for Reason {
             Reason::EarlyPowerOff => {
                 f.write_str("the box powered off before the build came to a result")
             }
+            Reason::SilentPowerOff => f.write_str(
+                "the box powered off without a word: its kernel drives none of the machine's devices. \
+                 It needs PCI (CONFIG_PCI), virtio_pci, virtio_console, virtio_blk and virtiofs, built \
+                 in or as modules in its initial ramdisk, which must be of the same release",
+            ),
             Reason::Panic(line) => write!(f, "the box's kernel panicked: {line}"),
             Reason::Reset => f.write_str("the box rebooted in the middle of the build"),
             Reason::TripleFault(place) => {
@@ -159,7 +166,7 @@ impl Reason {
         match self {
             Reason::Kiwi(_) => "kiwi",
             Reason::Unfit(_) => "unfit",
-            Reason::EarlyPowerOff => "early-power-off",
+            Reason::EarlyPowerOff | Reason::SilentPowerOff => "early-power-off",
             Reason::Panic(_) => "panic",
             Reason::Reset => "reset",
             Reason::TripleFault(_) => "triple-fault",
@@ -189,6 +196,7 @@ impl Reason {
             Reason::Unfit(_)
                 | Reason::Kiwi(_)
                 | Reason::EarlyPowerOff
+                | Reason::SilentPowerOff
                 | Reason::Panic(_)
                 | Reason::Reset
                 | Reason::TripleFault(_)
@@ -208,7 +216,11 @@ impl Reason {
     pub fn leaves_a_disk(&self) -> bool {
         !matches!(
             self,
-            Reason::Unfit(_) | Reason::Interrupted | Reason::Engine(_) | Reason::Container(_)
+            Reason::Unfit(_)
+                | Reason::SilentPowerOff
+                | Reason::Interrupted
+                | Reason::Engine(_)
+                | Reason::Container(_)
         )
     }
 
@@ -222,6 +234,7 @@ impl Reason {
             Reason::Kiwi(_)
             | Reason::Unfit(_)
             | Reason::EarlyPowerOff
+            | Reason::SilentPowerOff
             | Reason::Panic(_)
             | Reason::Reset
             | Reason::TripleFault(_)

@@ -13,6 +13,7 @@ use boxbuild_host::stop::StopCheck;
 use super::error::BuildError;
 use super::machine::{compat_items, machine};
 use super::outcome::Reason;
+use super::shares::masks;
 use crate::output_dir::OutputDir;
 use crate::plan::Plan;
 
@@ -125,12 +126,15 @@ fn container(plan: &Plan, output: &OutputDir<'_>) -> Result<Container, BuildErro
         _ => podman::Guest::Own {
             args: plan.kiwi_args.clone(),
             environment,
+            made: plan.host_paths.made.clone(),
+            check_only: plan.check_only,
         },
     };
     Ok(Container {
         guest,
         description: plan.description.clone(),
         description_rw: plan.description_rw,
+        masks: masks(plan, output)?,
         bundle: output.share().to_owned(),
         mounts: plan.host_paths.mounts(),
         network: plan.network,

@@ -14,6 +14,7 @@ use super::error::BuildError;
 use super::initrd::{self, now, seed};
 use super::machine::cmdline_processor;
 use crate::failed_builds::Record;
+use crate::output_dir::hidden_everywhere;
 use crate::plan;
 
 /// A machine for looking at the kept build in `folder`: its disk under a new overlay, a shell,
@@ -38,6 +39,10 @@ pub(super) fn machine(
             source: Box::new(error),
         })?;
         shares.push(Share::new(tag, or_own(share.folder())).read_only());
+    }
+    for share in &mut shares {
+        // Other builds may be under way there.
+        share.hidden = hidden_everywhere();
     }
     let (initrd, cmdline) = if record.fast {
         fast(record, installed, processor)?
@@ -99,6 +104,7 @@ fn fast(
             })
             .collect(),
         files: Vec::new(),
+        made: Vec::new(),
         kiwi_version: None,
         ssh_key: None,
         time: now(),

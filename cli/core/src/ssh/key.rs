@@ -44,6 +44,22 @@ pub struct PublicKey {
     pub path: PathBuf,
 }
 
+/// Whether `name` is a key in `~/.ssh`, not a path.
+fn is_name(name: &OsStr) -> bool {
+    !name.as_bytes().contains(&b'/')
+}
+
+/// Where the key `name` may be.
+fn places(name: &OsStr, keys: Option<&Path>) -> Vec<PathBuf> {
+    let given = Path::new(name);
+    let mut places = Vec::new();
+    if let Some(keys) = keys.filter(|_| is_name(name)) {
+        places.extend([keys.join(public(given)), keys.join(given)]);
+    }
+    places.push(given.to_owned());
+    places
+}
+
 impl PublicKey {
     /// The key that the user calls `name`: a file, or, without a slash in it, a key in the folder
     /// `~/.ssh` (`keys`), as `kiwi-ng` has it. A private key stands for the public one beside it.
@@ -54,11 +70,7 @@ impl PublicKey {
         let problem =
             |path: &Path, problem: &str| format!("--ssh-key {}: {problem}", path.display());
         let given = Path::new(name);
-        let mut places = Vec::new();
-        if let Some(keys) = keys.filter(|_| !name.as_bytes().contains(&b'/')) {
-            places.extend([keys.join(public(given)), keys.join(given)]);
-        }
-        places.push(given.to_owned());
+        let places = places(name, keys);
         let Some(path) = places.iter().find(|path| path.is_file()) else {
             let places: Vec<_> = places
                 .iter()
@@ -88,6 +100,11 @@ impl PublicKey {
             ));
         }
         PublicKey::parse(&read(&beside)?, &beside).map_err(|text| problem(&beside, &text))
+    }
+
+    /// Whether `name` is only a name, as kiwi-ng has it, and there is no key of this name.
+    pub(super) fn is_missing(name: &OsStr, keys: Option<&Path>) -> bool {
+        is_name(name) && !places(name, keys).iter().any(|path| path.exists())
     }
 
     /// The user's own key, if there is one in the folder `keys`.

@@ -76,6 +76,8 @@ impl Ssh {
         }
         let keys = host.ssh_keys.as_deref();
         let key = match wanted.key.as_deref() {
+            // kiwi-ng looks at the key with --sshfs-sharing only: scripts name one that is not there.
+            Some(name) if PublicKey::is_missing(name, keys) => None,
             Some(name) => Some(PublicKey::named(name, keys)?),
             None => keys.and_then(PublicKey::usual),
         };
@@ -89,7 +91,11 @@ impl Ssh {
     /// What the user should know of a box that is brought up by `boot`.
     pub fn notes(&self, boot: Boot) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.key.is_none() {
+        if self.key.is_none() && self.named {
+            notes.push(String::from(
+                "--ssh-key: there is no key of this name in ~/.ssh: the box does not know you",
+            ));
+        } else if self.key.is_none() {
             notes.push(String::from(
                 "--ssh-port: there is no public key in ~/.ssh for logging in to the box: name one \
                  with --ssh-key (ssh-keygen creates one)",
@@ -159,6 +165,10 @@ mod tests {
         assert!(error.contains("--network none"), "{error}");
         let error = wanted(10022, Some("/nowhere/key")).unwrap_err();
         assert!(error.starts_with("--ssh-key /nowhere/key: "), "{error}");
+        // A name as kiwi-ng has it need not be there.
+        let missing = wanted(10022, Some("no_such_key")).unwrap().unwrap();
+        assert_eq!(missing.key, None);
+        assert!(missing.notes(Boot::Fast)[0].starts_with("--ssh-key: "));
     }
 
     #[test]

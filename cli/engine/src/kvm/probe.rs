@@ -15,6 +15,9 @@ const DEVICE: &str = "/dev/kvm";
 /// The group whose members may use it, where udev is set up as usual.
 const GROUP: &str = "kvm";
 
+/// Gives the device to that group.
+const SET_RIGHT: &str = "sudo chgrp kvm /dev/kvm && sudo chmod g+rw /dev/kvm";
+
 /// Why there is no KVM, and what would help.
 pub(super) fn unusable(error: &smoke::Unusable) -> Unusable {
     Unusable(match error {
@@ -67,15 +70,19 @@ fn denied(group: Option<&DeviceGroup>) -> String {
             "{problem}, which belongs to the group {GROUP}: sudo usermod -aG {GROUP} \"$USER\", then \
              log in again (a session has the groups of its beginning)"
         ),
-        Some(group) => format!(
-            "{problem}, which does not belong to the group {GROUP}, but to {}: on a host, set it right \
-             with 'sudo chgrp {GROUP} /dev/kvm && sudo chmod g+rw /dev/kvm'; a container needs that \
-             group (podman run --group-add keep-groups, docker run --group-add {})",
+        Some(group) if group.may_use && group.gid != 0 => format!(
+            "{problem}, which belongs to the group {}, not to {GROUP}: a container has to be started \
+             with that group (podman run --group-add keep-groups, docker run --group-add {}); on a \
+             host, set it right with: {SET_RIGHT}",
             match &group.name {
                 Some(name) => format!("{name} ({})", group.gid),
                 None => group.gid.to_string(),
             },
             group.gid
+        ),
+        Some(_) => format!(
+            "{problem}, which no group may use: sudo usermod -aG {GROUP} \"$USER\" && {SET_RIGHT}, then \
+             log in again"
         ),
         None => format!("{problem}: ask for read and write access to it"),
     }
@@ -135,15 +142,20 @@ mod tests {
         };
         let text = denied(Some(&group(Some("kvm"), true)));
         assert!(text.contains("usermod -aG kvm"), "{text}");
-        for other in [
-            group(Some("ssl-cert"), true),
-            group(Some("root"), true),
-            group(None, true),
-            group(Some("kvm"), false),
-        ] {
+        for other in [group(Some("ssl-cert"), true), group(None, true)] {
             let text = denied(Some(&other));
             assert!(!text.contains("usermod"), "{text}");
             assert!(text.contains("--group-add 108"), "{text}");
+        }
+        let root = DeviceGroup {
+            gid: 0,
+            ..group(Some("root"), true)
+        };
+        for other in [group(Some("kvm"), false), root] {
+            let text = denied(Some(&other));
+            assert!(text.contains("usermod -aG kvm"), "{text}");
+            assert!(text.contains("chgrp kvm"), "{text}");
+            assert!(!text.contains("--group-add"), "{text}");
         }
         assert!(denied(None).contains("ask for"));
     }

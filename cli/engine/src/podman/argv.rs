@@ -10,6 +10,7 @@ use boxbuild_protocol::paths;
 use super::container::{Container, Guest, Mode, shared};
 use super::folder::ENVIRONMENT;
 use super::host::Host;
+use super::mask;
 use crate::machine::Network;
 
 /// Capabilities that builds need beyond podman's defaults. `--privileged` has them, too; they
@@ -82,20 +83,26 @@ pub(super) fn run(run: &Run<'_>) -> Vec<OsString> {
     for limit in Host::limits() {
         add(&["--ulimit", &limit]);
     }
-    let mut mounts = vec![
-        (
+    let mut mounts = vec![(run.folder.join("bundle"), Path::new(paths::BUNDLE), false)];
+    if !mask::covers_all(&container.masks) {
+        mounts.push((
             run.folder.join("description"),
             Path::new(paths::DESCRIPTION),
             !container.description_rw,
-        ),
-        (run.folder.join("bundle"), Path::new(paths::BUNDLE), false),
-    ];
+        ));
+    }
     if container.devices && run.host.mode == Mode::Rootful {
         mounts.push(("/dev".into(), Path::new("/dev"), false));
     }
     mounts.extend(run.cache.map(|cache| (cache.to_owned(), cache, false)));
-    for (link, path, read_only) in shared(&container.mounts) {
-        mounts.push((run.folder.join(link), path, read_only));
+    let masks = mask::mounts(&container.masks, run.folder, !container.description_rw);
+    mounts.extend(
+        masks
+            .iter()
+            .map(|(from, to, read_only)| (from.clone(), &**to, *read_only)),
+    );
+    for (link, mount) in shared(&container.mounts) {
+        mounts.push((run.folder.join(link), &mount.place, mount.read_only));
     }
     let place = Path::new(ContainerBuild::FOLDER);
     let script = place.join(ContainerBuild::SCRIPT);

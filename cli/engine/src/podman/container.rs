@@ -23,6 +23,8 @@ pub struct Container {
     pub description: PathBuf,
     /// The container may write into it.
     pub description_rw: bool,
+    /// Folders in it of which the container sees only some entries.
+    pub masks: Vec<Mask>,
     /// Folder for the results.
     pub bundle: PathBuf,
     /// Files and folders of the host that the container sees besides.
@@ -35,13 +37,45 @@ pub struct Container {
     pub shell: bool,
 }
 
-/// A file or folder of the host that a container sees under the path that it has there.
+/// A file or folder of the host that a container sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// Its path, absolute.
     pub path: PathBuf,
+    /// Its path in the container.
+    pub place: PathBuf,
     /// The container cannot change it.
     pub read_only: bool,
+}
+
+/// What takes the place of a folder in the description: a folder with some of its entries, which the
+/// container cannot change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    /// Path of the folder below the description; empty for that itself.
+    pub place: PathBuf,
+    /// The entries.
+    pub entries: Vec<MaskedEntry>,
+}
+
+/// An entry that is seen through a [`Mask`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaskedEntry {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Its path on the host, whose last component is its name.
+    pub path: PathBuf,
+}
+
+/// What can be seen through a [`Mask`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A folder.
+    Folder,
+    /// A symbolic link, which leads wherever it leads in the container.
+    Link,
+    /// Anything else.
+    File,
 }
 
 /// The two kinds of process 1.
@@ -53,6 +87,10 @@ pub enum Guest {
         args: Vec<OsString>,
         /// See [`boxbuild_firmware::guest::ContainerBuild::environment`].
         environment: Vec<(String, OsString)>,
+        /// See [`boxbuild_firmware::guest::ContainerBuild::made`].
+        made: Vec<PathBuf>,
+        /// The description is only checked.
+        check_only: bool,
     },
     /// The image's entry point, which reads `/container.cmdline`.
     Published {
@@ -80,14 +118,9 @@ pub fn check_place(path: &Path) -> Result<(), String> {
     }
 }
 
-/// What the container sees besides its own folders: the name of a link to it in the private
-/// folder, its path on the host and in the container, and whether it is read-only.
-pub(super) fn shared(mounts: &[Mount]) -> impl Iterator<Item = (String, &Path, bool)> {
-    mounts.iter().enumerate().map(|(number, mount)| {
-        (
-            format!("shared{number}"),
-            mount.path.as_path(),
-            mount.read_only,
-        )
-    })
+/// What the container sees besides its own folders, with the name of a link to it in the private
+/// folder.
+pub(super) fn shared(mounts: &[Mount]) -> impl Iterator<Item = (String, &Mount)> {
+    let numbered = mounts.iter().enumerate();
+    numbered.map(|(number, mount)| (format!("shared{number}"), mount))
 }

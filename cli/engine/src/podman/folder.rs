@@ -12,6 +12,7 @@ use nix::unistd::{getgid, getuid};
 
 use super::container::{Container, Guest, Mode, shared};
 use super::error::ContainerError;
+use super::mask;
 
 /// The file with the environment of a published box's process 1.
 pub(super) const ENVIRONMENT: &str = "environment";
@@ -27,12 +28,18 @@ pub(super) fn make(
     let fill = || -> io::Result<()> {
         fs::DirBuilder::new().mode(0o700).create(&folder)?;
         symlink(&container.description, folder.join("description"))?;
+        mask::make(&container.masks, &folder)?;
         symlink(&container.bundle, folder.join("bundle"))?;
-        for (link, path, _) in shared(&container.mounts) {
-            symlink(path, folder.join(link))?;
+        for (link, mount) in shared(&container.mounts) {
+            symlink(&mount.path, folder.join(link))?;
         }
         match &container.guest {
-            Guest::Own { args, environment } => {
+            Guest::Own {
+                args,
+                environment,
+                made,
+                check_only,
+            } => {
                 let inside = folder.join("guest");
                 fs::create_dir(&inside)?;
                 let owner = match mode {
@@ -43,8 +50,10 @@ pub(super) fn make(
                 let build = ContainerBuild {
                     args: args.clone(),
                     environment: environment.clone(),
+                    made: made.clone(),
                     name: name.to_owned(),
                     owner,
+                    check_only: *check_only,
                     shell: container.shell,
                 };
                 for (name, content) in build.files() {

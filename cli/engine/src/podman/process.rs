@@ -23,6 +23,10 @@ use boxbuild_host::reaper::die_with_parent;
 /// How often podman is looked at.
 const TICK: Duration = Duration::from_millis(20);
 
+/// How often the container is removed again while podman does not end: it may have been told to end
+/// before there was a container.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Bytes of standard error that are kept for the report of a failure.
 const LAST_WORDS: usize = 4 << 10;
 
@@ -83,10 +87,16 @@ impl Child {
             events,
         });
         let mut readers = Vec::new();
+        // Without its readers it would wait for ever.
+        let kill = |process: &mut std::process::Child, error: io::Error| {
+            let _ = process.kill();
+            let _ = process.wait();
+            error
+        };
         if let Some(output) = process.stdout.take() {
             let shared = Arc::clone(&shared);
             // boxbuild's own process 1 reports here; a published box has its console here.
-            readers.push(std::thread::spawn(move || {
+            let reader = std::thread::Builder::new().spawn(move || {
                 shared.read(
                     output,
                     if published {
@@ -95,16 +105,18 @@ impl Child {
                         Event::Control
                     },
                 );
-            }));
+            });
+            readers.push(reader.map_err(|error| kill(&mut process, error))?);
         }
         if let Some(errors) = process.stderr.take() {
             let shared = Arc::clone(&shared);
-            readers.push(std::thread::spawn(move || {
+            let reader = std::thread::Builder::new().spawn(move || {
                 shared.read(errors, |bytes| {
                     shared.keep(&bytes);
                     Event::Console(bytes)
                 });
-            }));
+            });
+            readers.push(reader.map_err(|error| kill(&mut process, error))?);
         }
         let follower = {
             let shared = Arc::clone(&shared);
@@ -163,13 +175,21 @@ impl Shared {
         readers: &[JoinHandle<()>],
         published: bool,
     ) {
+        let mut removed = Instant::now();
         let status = loop {
             match process.try_wait() {
                 Ok(Some(status)) => break Some(status),
                 Ok(None) => {}
                 Err(_) => break None,
             }
-            if lock(&self.killed).is_some_and(|deadline| Instant::now() > deadline) {
+            let killed = *lock(&self.killed);
+            if killed.is_some() && removed.elapsed() > AGAIN {
+                removed = Instant::now();
+                if let Some(reaper) = lock(&self.reaper).as_mut() {
+                    reaper.stop(Duration::ZERO);
+                }
+            }
+            if killed.is_some_and(|deadline| Instant::now() > deadline) {
                 // Under sudo, this process is not ours to kill, but the container is gone.
                 let _ = process.kill();
                 break None;

@@ -37,7 +37,9 @@ impl Program {
         die_with_parent(&mut command, Signal::SIGTERM);
         let child = command.spawn().map_err(io_error("run podman"))?;
         let group = i32::try_from(child.id()).map(Pid::from_raw);
-        let waiting = std::thread::spawn(move || child.wait_with_output());
+        let waiting = std::thread::Builder::new()
+            .spawn(move || child.wait_with_output())
+            .map_err(io_error("run podman"))?;
         let mut told = false;
         while !waiting.is_finished() {
             if interrupt.count() > 0 {

@@ -13,9 +13,10 @@ use super::caller::Caller;
 use super::host::Host;
 
 /// Arguments: container, private folder, owner of the results (UID:GID, or nothing), and podman
-/// with its global options. The word on the input is
-/// the number of seconds that the container gets to clean up. Without a word, boxbuild was
-/// killed, and podman may be in the middle of starting the container.
+/// with its global options. Each word on the input is
+/// the number of seconds that the container gets to clean up: podman may be in the middle of starting it,
+/// so that there is nothing to remove yet, and the last word comes when podman has ended. Without a
+/// word, boxbuild was killed, and podman with it.
 ///
 /// Loop devices are the host's, and do not go away with the container: those that a killed kiwi
 /// left attached are known by their backing file (firmware/guest/container), whose path the
@@ -30,9 +31,13 @@ parts() {
     return 1
 }
 quietly() { "$@" >/dev/null 2>&1; }
-read -r seconds && said=yes || said= seconds=10
-quietly "$@" rm --force --ignore --time "$seconds" "$name"
+said=
+while read -r seconds; do
+    said=yes
+    quietly "$@" rm --force --ignore --time "$seconds" "$name"
+done
 if [ -z "$said" ]; then
+    quietly "$@" rm --force --ignore --time 10 "$name"
     for try in 1 2 3; do
         sleep 1
         quietly "$@" rm --force --ignore --time 0 "$name"
@@ -98,9 +103,9 @@ impl ContainerReaper {
         Ok(ContainerReaper { waiting })
     }
 
-    /// Ends the container, which has `grace` to clean up. Does not wait.
+    /// Ends the container, which has `grace` to clean up, if it has been started already. Does not wait.
     pub(super) fn stop(&mut self, grace: Duration) {
-        if let Some(mut input) = self.waiting.stdin.take() {
+        if let Some(input) = &mut self.waiting.stdin {
             // A reaper that is gone has nothing left to do.
             let _ = writeln!(input, "{}", grace.as_secs());
         }
@@ -110,6 +115,7 @@ impl ContainerReaper {
 impl Drop for ContainerReaper {
     fn drop(&mut self) {
         self.stop(Duration::ZERO);
+        drop(self.waiting.stdin.take());
         // An error means that it is gone already.
         let _ = self.waiting.wait();
     }

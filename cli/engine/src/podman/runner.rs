@@ -100,7 +100,7 @@ impl Podman {
                 .map_err(io_error("start the process that cleans up the container"))?;
         // A folder that the user shares there comes first: podman refuses two mounts at one place.
         let wanted = self.program.host.mode == Mode::Rootful
-            && shared(&container.mounts).all(|(_, path, _)| path != Path::new(CACHE));
+            && shared(&container.mounts).all(|(_, mount)| mount.place != Path::new(CACHE));
         let held = wanted.then(|| cache::hold(getuid().is_root())).flatten();
         if wanted && held.is_none() {
             events.note(format!(

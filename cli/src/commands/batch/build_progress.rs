@@ -101,6 +101,7 @@ mod tests {
         let event = BuildEvent::Error {
             message: "line\n".repeat(1000),
             causes: Vec::new(),
+            hint: None,
         };
         progress.take(&event, &text::lines(&event));
         assert_eq!(progress.last_words.len(), LAST_WORDS);

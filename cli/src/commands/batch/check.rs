@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use boxbuild_boxes::fetch::SignatureError;
+use boxbuild_boxes::lock_file::LockError;
 use boxbuild_boxes::source::published::PullError;
 use boxbuild_core::build_args::BuildArgs;
 use boxbuild_core::host_facts::HostFacts;
@@ -205,11 +207,18 @@ fn key_of(failure: &Failure, message: &str) -> String {
             .unwrap_or(option.len());
         return option[..end].to_owned();
     }
+    let of_lock = failure.downcast_ref::<LockError>().is_some();
     let of_box = match failure.downcast_ref::<ResolveError>() {
         Some(ResolveError::Store(_) | ResolveError::Pull(_)) => true,
         _ => failure.downcast_ref::<PullError>().is_some(),
     };
-    String::from(if of_box { "box" } else { "" })
+    String::from(match failure.downcast_ref::<PullError>() {
+        Some(PullError::Lock(_)) => "locked",
+        _ if of_lock => "locked",
+        _ if failure.downcast_ref::<SignatureError>().is_some() => "signed-by",
+        _ if of_box => "box",
+        _ => "",
+    })
 }
 
 /// Returns the first paragraph of an error of clap; the others are on the usage of the command line.

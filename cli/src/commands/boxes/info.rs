@@ -1,19 +1,53 @@
 //! `boxbuild box info`.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use boxbuild_boxes::catalog::Catalog;
-use boxbuild_boxes::store::{InstalledBox, Store, StoreError};
+use boxbuild_boxes::store::{BoxFile, InstalledBox, Published, Store, StoreError};
 use boxbuild_host::arch::Arch;
 use boxbuild_host::secret;
 use boxbuild_host::units::{date, size};
+use serde::Serialize;
+use serde_json::Value;
 
+use super::answer::Answer;
 use crate::exit_code::Result;
+use crate::output::json::value;
+
+/// A box, for programs.
+#[derive(Debug, Serialize)]
+struct Document {
+    name: String,
+    /// `installed` or `published`.
+    state: &'static str,
+    origin: String,
+    arch: Arch,
+    /// Version of KIWI in the box, if it is known.
+    kiwi: Option<String>,
+    cpus: u32,
+    memory_mib: u64,
+    /// Size of the disk as the guest sees it, in bytes.
+    disk_size: Option<u64>,
+    /// Folder of its files.
+    folder: Option<String>,
+    /// When it was installed, seconds since the epoch.
+    created: Option<u64>,
+    /// Since when builds have written into its disk (`--no-snapshot`), seconds since the epoch.
+    changed: Option<u64>,
+    files: Vec<BoxFile>,
+    /// Where it was fetched from.
+    published: Option<Published>,
+    /// Addresses of a published box's files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    to_fetch: Vec<String>,
+}
 
 /// Returns the text on an installed box, or else on a published one.
-pub(super) fn info(store: &Store, name: &str, arch: Option<Arch>) -> Result<String> {
+pub(super) fn info(store: &Store, name: &str, arch: Option<Arch>) -> Result<Answer> {
     match store.get_for(name, arch) {
-        Ok(installed) => Ok(describe(&installed)),
+        Ok(installed) => Ok(Answer::new(describe(&installed), document(&installed))),
         Err(error @ StoreError::Unknown { .. }) => {
-            let catalog = Catalog::of_user()?;
+            let catalog = Catalog::of_user(None)?;
             let arch = arch.unwrap_or_else(Arch::host);
             let Some((published, variant)) = catalog.get(name, arch) else {
                 return Err(error.into());
@@ -29,16 +63,69 @@ pub(super) fn info(store: &Store, name: &str, arch: Option<Arch>) -> Result<Stri
                 variant.cmdline.join(" "),
                 catalog.origin,
             );
-            for file in [&variant.kernel_file, &variant.disk_file] {
-                text += &format!("  {}\n", repository.file(file));
-            }
+            let mut files: Vec<String> = [&variant.kernel_file, &variant.disk_file]
+                .map(|file| repository.file(file).to_string())
+                .to_vec();
             if !variant.container.is_empty() {
-                text += &format!("  {}\n", variant.container);
+                files.push(variant.container.clone());
             }
-            Ok(secret::redact(&text).into_owned())
+            for file in &files {
+                text += &format!("  {file}\n");
+            }
+            let document = Document {
+                name: name.to_owned(),
+                state: "published",
+                origin: secret::redact(&variant.source).into_owned(),
+                arch,
+                kiwi: None,
+                cpus: published.cpus,
+                memory_mib: published.memory_mib,
+                disk_size: None,
+                folder: None,
+                created: None,
+                changed: None,
+                files: Vec::new(),
+                published: None,
+                to_fetch: files
+                    .iter()
+                    .map(|file| secret::redact(file).into_owned())
+                    .collect(),
+            };
+            Ok(Answer::new(
+                secret::redact(&text).into_owned(),
+                value(&document)?,
+            ))
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Returns everything known about an installed box, for programs.
+pub(super) fn document(installed: &InstalledBox) -> Value {
+    let info = &installed.info;
+    let seconds = |time: SystemTime| {
+        time.duration_since(UNIX_EPOCH)
+            .ok()
+            .map(|time| time.as_secs())
+    };
+    let document = Document {
+        name: info.name.clone(),
+        state: "installed",
+        origin: secret::redact(&info.origin).into_owned(),
+        arch: info.arch,
+        kiwi: info.kiwi.clone(),
+        cpus: info.cpus,
+        memory_mib: info.memory_mib,
+        disk_size: Some(info.disk_size),
+        folder: Some(installed.dir.to_string_lossy().into_owned()),
+        created: Some(info.created),
+        changed: installed.changed.and_then(seconds),
+        files: info.files().into_iter().cloned().collect(),
+        published: info.published.as_ref().map(Published::redacted),
+        to_fetch: Vec::new(),
+    };
+    // Texts and numbers only.
+    value(&document).unwrap_or_default()
 }
 
 /// Returns everything known about an installed box, as text.

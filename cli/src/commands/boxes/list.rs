@@ -3,8 +3,9 @@
 use boxbuild_host::secret;
 use serde::Serialize;
 
+use super::answer::Answer;
 use crate::exit_code::Result;
-use crate::output::json::document_text;
+use crate::output::json::value;
 use crate::output::print::print_line;
 use boxbuild_boxes::catalog::Catalog;
 use boxbuild_boxes::store::{InstalledBox, Published, Store};
@@ -59,7 +60,7 @@ enum State {
 }
 
 /// Returns the list of the installed boxes, and of the published ones that are not installed.
-pub(super) fn list(store: &Store, json: bool) -> Result<String> {
+pub(super) fn list(store: &Store) -> Result<Answer> {
     let mut rows: Vec<Row> = store
         .names()?
         .into_iter()
@@ -68,7 +69,7 @@ pub(super) fn list(store: &Store, json: bool) -> Result<String> {
             Err(error) => Row::damaged(name, error.to_string()),
         })
         .collect();
-    if rows.is_empty() && !json {
+    if rows.is_empty() {
         print_line(&format!(
             "There is no box in {} yet. A published one is fetched when a build asks for it; \
              create your own with: boxbuild box create debian --from debian:trixie",
@@ -78,19 +79,18 @@ pub(super) fn list(store: &Store, json: bool) -> Result<String> {
     let catalog = catalog()?;
     let published = Row::published(&catalog, &rows);
     rows.extend(published);
-    if json {
-        return document_text(&Listing {
-            store: store.root().display().to_string(),
-            catalog: catalog.origin.to_string(),
-            boxes: rows,
-        });
-    }
-    Ok(rows.iter().map(Row::line).collect())
+    let text = rows.iter().map(Row::line).collect();
+    let listing = Listing {
+        store: store.root().display().to_string(),
+        catalog: catalog.origin.to_string(),
+        boxes: rows,
+    };
+    Ok(Answer::new(text, value(&listing)?))
 }
 
 /// Returns the list of published boxes, after what there is to say about it.
 pub(super) fn catalog() -> Result<Catalog> {
-    let catalog = Catalog::of_user()?;
+    let catalog = Catalog::of_user(None)?;
     if let Some(note) = catalog.note() {
         print_line(&note);
     }

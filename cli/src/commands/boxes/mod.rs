@@ -1,5 +1,6 @@
 //! `boxbuild box …`.
 
+mod answer;
 mod info;
 mod list;
 mod list_boxes;
@@ -13,19 +14,49 @@ use boxbuild_boxes::source::{self, BoxSource, CreateOptions};
 use boxbuild_boxes::store::{IfExists, InstalledBox, Store, StoreError};
 use boxbuild_host::arch::Arch;
 use boxbuild_host::reporter::Reporter;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{confinement, prune, signals};
 use crate::args::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
 use crate::exit_code::{ExitCode, Result};
+use crate::output::json::{emit, emit_exit, print_document};
 use crate::output::print::print_text;
 use crate::output::progress::Progress;
-use info::describe;
+use answer::Answer;
+use info::{describe, document};
 
 /// Carries out a command.
-pub(super) fn run(command: &BoxCommand) -> Result<ExitCode> {
+pub(super) fn run(command: &BoxCommand, json: bool) -> Result<ExitCode> {
     let store = Store::of_user()?;
-    print_text(&carry_out(&store, command)?)?;
-    Ok(ExitCode::SUCCESS)
+    let answer = carry_out(&store, command, json)?;
+    if !json {
+        print_text(&answer.text)?;
+        return answer.failure.map_or(Ok(ExitCode::SUCCESS), Err);
+    }
+    let code = answer
+        .failure
+        .map_or(ExitCode::SUCCESS, |failure| failure.code());
+    if answer.takes_long {
+        for installed in answer.value.as_array().into_iter().flatten() {
+            emit(&BoxEvent {
+                event: "box",
+                installed,
+            });
+        }
+        emit_exit(code);
+    } else {
+        print_document(&answer.value)?;
+    }
+    Ok(code)
+}
+
+/// A box that a command has made, for programs.
+#[derive(Serialize)]
+struct BoxEvent<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    installed: &'a Value,
 }
 
 /// Carries out `--list-boxes`. Published boxes are known without a home folder.
@@ -38,17 +69,18 @@ pub(super) fn run_list() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Carries out a command, and returns the text for standard output.
-fn carry_out(store: &Store, command: &BoxCommand) -> Result<String> {
+/// Carries out a command, and returns what it has to say.
+fn carry_out(store: &Store, command: &BoxCommand, json: bool) -> Result<Answer> {
     match command {
-        BoxCommand::List { json } => list::list(store, *json),
+        BoxCommand::List => list::list(store),
         BoxCommand::Info { name, arch } => info::info(store, name, *arch),
         BoxCommand::Rm { name } => {
-            store.remove(&store.find(name, None).unwrap_or_else(|| name.clone()))?;
-            Ok(String::new())
+            let name = store.find(name, None).unwrap_or_else(|| name.clone());
+            store.remove(&name)?;
+            Ok(Answer::new(String::new(), json!({ "removed": name })))
         }
-        BoxCommand::Pull(args) => pull(store, args),
-        BoxCommand::Import(args) => import(store, args),
+        BoxCommand::Pull(args) => pull(store, args, json),
+        BoxCommand::Import(args) => import(store, args, json),
         BoxCommand::Verify { names } => verify::verify(store, names),
         BoxCommand::Lock {
             names,
@@ -60,7 +92,11 @@ fn carry_out(store: &Store, command: &BoxCommand) -> Result<String> {
                 .map(|name| store.get_for(name, *arch))
                 .collect::<Result<Vec<_>, StoreError>>()?;
             Locked::update(lock_file, &boxes)?;
-            Ok(format!("{}\n", lock_file.display()))
+            let names: Vec<&str> = boxes.iter().map(|found| found.info.name.as_str()).collect();
+            Ok(Answer::new(
+                format!("{}\n", lock_file.display()),
+                json!({ "lock_file": lock_file.to_string_lossy(), "boxes": names }),
+            ))
         }
         BoxCommand::Reset { names, arch } => {
             // All of them are there, or none is touched.
@@ -68,23 +104,45 @@ fn carry_out(store: &Store, command: &BoxCommand) -> Result<String> {
                 .iter()
                 .map(|name| store.get_for(name, *arch))
                 .collect::<Result<Vec<_>, StoreError>>()?;
-            boxes.iter().map(reset).collect()
+            reset(&boxes)
         }
-        BoxCommand::Prune { dry_run } => prune::boxes(*dry_run),
-        BoxCommand::Create(args) => create(store, args),
+        BoxCommand::Prune { dry_run } => {
+            let (text, report) = prune::boxes(*dry_run)?;
+            Ok(Answer::new(text, report))
+        }
+        BoxCommand::Create(args) => create(store, args, json),
+    }
+}
+
+/// The answer of a command that has made boxes.
+fn made(boxes: &[InstalledBox]) -> Answer {
+    Answer {
+        takes_long: true,
+        ..Answer::new(
+            boxes.iter().map(describe).collect(),
+            boxes.iter().map(document).collect(),
+        )
+    }
+}
+
+fn progress(json: bool) -> Progress {
+    if json {
+        Progress::events(false)
+    } else {
+        Progress::new(false)
     }
 }
 
 /// `box pull`.
-fn pull(store: &Store, args: &PullArgs) -> Result<String> {
+fn pull(store: &Store, args: &PullArgs, json: bool) -> Result<Answer> {
     if args.require_confinement {
         confinement::require()?;
     }
     let interrupt = signals::take_over()?;
     let locked = args.source.locked()?;
-    let mut text = String::new();
+    let mut pulled = Vec::new();
     for name in &args.names {
-        let mut progress = Progress::new(false);
+        let mut progress = progress(json);
         let request = PullRequest {
             name,
             arch: args.arch,
@@ -94,34 +152,47 @@ fn pull(store: &Store, args: &PullArgs) -> Result<String> {
                 args.fetch.policy().into()
             },
             locked: locked.as_ref(),
+            config: None,
             key: args.source.key()?,
         };
-        let installed = published::ensure(store, &request, &interrupt, &mut progress)?;
-        text += &describe(&installed);
+        pulled.push(published::ensure(
+            store,
+            &request,
+            &interrupt,
+            &mut progress,
+        )?);
     }
-    Ok(text)
+    Ok(made(&pulled))
 }
 
-/// `box reset`, for one box.
-fn reset(installed: &InstalledBox) -> Result<String> {
-    let name = &installed.info.name;
-    Ok(if in_place::reset(installed)? {
-        format!("{name}: as it was installed again\n")
-    } else {
-        format!("{name}: no build has written into its disk\n")
-    })
+/// `box reset`.
+fn reset(boxes: &[InstalledBox]) -> Result<Answer> {
+    let mut text = String::new();
+    let mut rows = Vec::new();
+    for installed in boxes {
+        let name = &installed.info.name;
+        let was_changed = in_place::reset(installed)?;
+        text += &if was_changed {
+            format!("{name}: as it was installed again\n")
+        } else {
+            format!("{name}: no build has written into its disk\n")
+        };
+        rows.push(json!({ "name": name, "was_changed": was_changed }));
+    }
+    Ok(Answer::new(text, json!({ "boxes": rows })))
 }
 
 /// `box import`.
-fn import(store: &Store, args: &ImportArgs) -> Result<String> {
+fn import(store: &Store, args: &ImportArgs, json: bool) -> Result<Answer> {
     if args.require_confinement {
         confinement::require()?;
     }
-    install(store, &ImportedBox::new(args.options()?), args.force)
+    let source = ImportedBox::new(args.options()?);
+    install(store, &source, args.force, progress(json))
 }
 
 /// `box create`.
-fn create(store: &Store, args: &CreateArgs) -> Result<String> {
+fn create(store: &Store, args: &CreateArgs, json: bool) -> Result<Answer> {
     let options = CreateOptions {
         name: args.name.clone(),
         from: args.from.clone(),
@@ -130,23 +201,24 @@ fn create(store: &Store, args: &CreateArgs) -> Result<String> {
         disk_size: args.disk_size,
         kiwi_version: args.kiwi_version.clone(),
     };
-    install(
-        store,
-        source::create::source(&options)?.as_ref(),
-        args.force,
-    )
+    let source = source::create::source(&options)?;
+    install(store, source.as_ref(), args.force, progress(json))
 }
 
-/// Makes a box, and returns the text on it.
-fn install(store: &Store, source: &dyn BoxSource, force: bool) -> Result<String> {
+/// Makes a box.
+fn install(
+    store: &Store,
+    source: &dyn BoxSource,
+    force: bool,
+    mut progress: Progress,
+) -> Result<Answer> {
     let interrupt = signals::take_over()?;
     let if_exists = if force {
         IfExists::Replace
     } else {
         IfExists::Fail
     };
-    let mut progress = Progress::new(false);
     let result = source::install(store, source, if_exists, &interrupt, &mut progress);
     progress.finish(result.is_ok());
-    Ok(describe(&result?))
+    Ok(made(&[result?]))
 }

@@ -2,27 +2,39 @@
 
 use std::fs::File;
 
-use boxbuild_boxes::store::{InstalledBox, Store};
+use boxbuild_boxes::store::{InstalledBox, Store, StoreError};
 use boxbuild_host::digest::sha256;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::units::date;
+use serde_json::json;
 
+use super::answer::Answer;
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
 use crate::output::progress::Progress;
 
 /// Hashes every file of the boxes `names`; of all boxes if there are no names.
 ///
 /// # Errors
-/// Fails if a box is damaged or has changed; the message names each of them.
-pub(super) fn verify(store: &Store, names: &[String]) -> Result<String> {
+/// Fails if a box cannot be read. The answer of one that is damaged or has changed has a failure, which
+/// names each of them.
+pub(super) fn verify(store: &Store, names: &[String]) -> Result<Answer> {
     let names = if names.is_empty() {
         store.names()?
     } else {
+        // A name that is none of a box is a mistake of the user, not a damaged box.
+        for name in names {
+            if let Err(error @ (StoreError::Unknown { .. } | StoreError::BadName(_))) =
+                store.get_for(name, None)
+            {
+                return Err(error.into());
+            }
+        }
         names.to_vec()
     };
     let mut progress = Progress::new(false);
     let mut text = String::new();
     let mut bad = Vec::new();
+    let mut rows = Vec::new();
     let mut damaged = false;
     for name in &names {
         progress.begin(&format!("verify {name}"));
@@ -37,21 +49,25 @@ pub(super) fn verify(store: &Store, names: &[String]) -> Result<String> {
         damaged |= !problems.is_empty();
         problems.splice(0..0, written_into);
         progress.finish(problems.is_empty());
+        rows.push(json!({ "name": name, "good": problems.is_empty(), "problems": problems }));
         if problems.is_empty() {
             text += &format!("{name}: good\n");
         } else {
             bad.push(format!("{name}: {}", problems.join("; ")));
         }
     }
-    if !bad.is_empty() {
+    let failure = (!bad.is_empty()).then(|| {
         let mut message = bad.join("\n");
         if damaged {
             message += "\nfetch a published box again with 'boxbuild box pull --force NAME'; create or \
                         import others again";
         }
-        return Err(Failure::new(ExitCode::HOST, anyhow::anyhow!(message)));
-    }
-    Ok(text)
+        Failure::new(ExitCode::HOST, anyhow::anyhow!(message))
+    });
+    Ok(Answer {
+        failure,
+        ..Answer::new(text, json!({ "boxes": rows }))
+    })
 }
 
 /// What is wrong with a box into whose disk builds have written.

@@ -9,6 +9,3 @@ pub(crate) enum Format {
     /// The table, and a page in the target folder.
     Html,
 }
-
-/// Name of the page in the target folder.
-pub(crate) const PAGE: &str = "timings.html";

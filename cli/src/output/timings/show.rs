@@ -4,13 +4,13 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
 
-use boxbuild_core::output_dir::TargetDir;
+use boxbuild_core::output_dir::{TIMINGS_PAGE as PAGE, TargetDir};
 use boxbuild_host::error::{Classify, ErrorClass};
 use boxbuild_host::text::shown_path;
 use boxbuild_host::umask::umask;
 use boxbuild_host::untrusted::Replacement;
 
-use super::format::{Format, PAGE};
+use super::format::Format;
 use super::html::{Facts, page};
 use super::text::table;
 use boxbuild_core::timeline::Timeline;

@@ -11,11 +11,12 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use boxbuild_protocol::boot_options::{BootOptions, KeepDisk};
 use boxbuild_protocol::job::Job;
-use boxbuild_protocol::paths::{BUNDLE, CODE, DESCRIPTION, LOG, TARGET};
+use boxbuild_protocol::paths::{BUNDLE, CODE, DESCRIPTION, LOG, PROGRAM, TARGET};
 use boxbuild_protocol::ports;
 use boxbuild_protocol::report::{BootStep, GuestPhase, Report};
 use boxinit::{host_xz, kiwi_patch};
 
+use super::boxroot;
 use super::control::{Control, port};
 use super::environment::{self, Environment};
 use super::error::{GuestError, failed};
@@ -68,13 +69,21 @@ pub(super) fn run(
     };
     control.mark(BootStep::Kiwi);
     control.report(Report::Phase(GuestPhase::Build));
-    let mut command = kiwi(&environment);
+    let program = Path::new(PROGRAM).exists().then_some(PROGRAM);
+    let mut command = match program {
+        Some(program) => {
+            let mut command = command("python3", &environment);
+            command.arg(program);
+            command
+        }
+        None => kiwi(&environment),
+    };
     command.arg("--logfile").arg(LOG).args(&job.args);
     command.args(["--description", DESCRIPTION, "--target-dir", TARGET]);
     // What kiwi prints is also in its log file; the console is for everything else.
     command.stdout(Stdio::null());
     let mut code = exit_code(supervisor.run(command, mode, control), "kiwi-ng");
-    if code == 0 {
+    if code == 0 && program.is_none() {
         control.report(Report::Phase(GuestPhase::Bundle));
         let mut command = kiwi(&environment);
         command.args(["result", "bundle", "--id", "0", "--target-dir", TARGET]);
@@ -104,25 +113,31 @@ pub(super) fn run(
 }
 
 /// The description's folder of files for the box itself.
-pub(super) fn boxroot() -> PathBuf {
+pub(super) fn boxroot_folder() -> PathBuf {
     Path::new(DESCRIPTION).join("boxroot")
 }
 
 /// Copies `boxroot/` of the description over the box.
 fn copy_boxroot(supervisor: &mut Supervisor, control: &mut Control) -> Result<(), GuestError> {
-    let boxroot = boxroot();
+    let boxroot = boxroot_folder();
     if !boxroot.is_dir() {
         return Ok(());
     }
-    let mut command = command("cp", &environment::base());
-    command.arg("-a").arg(boxroot.join(".")).arg("/");
-    let status = supervisor.run(command, SpawnMode::NoSync, control);
-    match exit_code(status, "cp") {
-        0 => Ok(()),
-        code => Err(GuestError::Failed(format!(
-            "cannot copy boxroot/ of the description: cp ended with {code}"
-        ))),
+    let problem = "copy boxroot/ of the description";
+    for copy in boxroot::plan(&boxroot, Path::new("/")).map_err(failed(problem))? {
+        let mut command = command("cp", &environment::base());
+        command.args(copy.args());
+        let status = supervisor.run(command, SpawnMode::NoSync, control);
+        match exit_code(status, "cp") {
+            0 => copy.give_to_root().map_err(failed(problem))?,
+            code => {
+                return Err(GuestError::Failed(format!(
+                    "cannot {problem}: cp ended with {code}"
+                )));
+            }
+        }
     }
+    Ok(())
 }
 
 /// Empties kiwi's target folder: a build that wrote into a disk that outlives its machine has left its

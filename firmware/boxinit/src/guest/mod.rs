@@ -1,5 +1,6 @@
 //! Process 1 of the guest: everything between the kernel's start of it and the power-off.
 
+mod boxroot;
 mod build;
 mod control;
 mod drivers;
@@ -110,6 +111,7 @@ fn bring_up(
     rootfs::mount_fstab();
     shares::mount(&mut loader, &job, options.builds())?;
     shares::write_files(&job, contents)?;
+    shares::make_folders(&job)?;
     system::configure(job.time);
     if job.network {
         network::configure()?;
@@ -139,11 +141,13 @@ fn has_kiwi() -> bool {
         "sbin",
         "bin",
     ];
-    [Path::new("/"), &build::boxroot()].into_iter().any(|root| {
-        folders
-            .iter()
-            .any(|folder| root.join(folder).join("kiwi-ng").exists())
-    })
+    [Path::new("/"), &build::boxroot_folder()]
+        .into_iter()
+        .any(|root| {
+            folders
+                .iter()
+                .any(|folder| root.join(folder).join("kiwi-ng").exists())
+        })
 }
 
 /// Reads the contents of the job's files, which are written once the ramdisk is gone.

@@ -50,6 +50,13 @@ fn mount_share(tag: &str, path: &Path, access: Access) -> Result<(), GuestError>
     })
 }
 
+/// Makes the job's folders.
+pub(super) fn make_folders(job: &Job) -> Result<(), GuestError> {
+    job.made.iter().try_for_each(|path| {
+        fs::create_dir_all(path).map_err(failed(format_args!("make the folder {}", path.display())))
+    })
+}
+
 /// Writes the job's files.
 pub(super) fn write_files(job: &Job, contents: Vec<Vec<u8>>) -> Result<(), GuestError> {
     for (path, content) in job.files.iter().zip(contents) {

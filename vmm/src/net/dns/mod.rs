@@ -3,6 +3,7 @@
 //! A question goes to the host's name servers, one after the other (`relay`); names of the host's
 //! `/etc/hosts` and of its search list are known too. `message` reads and writes the messages.
 
+mod asker;
 mod hosts;
 mod message;
 mod relay;

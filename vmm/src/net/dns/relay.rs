@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::Epoll;
 
+use super::asker::Asker;
 use super::message::{NoQuestion, Question, Response, code};
 use super::servers::Servers;
 use super::upstream::{Received, Sent, Upstream};
@@ -31,14 +32,6 @@ const ATTEMPTS: usize = 8;
 const SECONDS: u32 = 5;
 /// Longest name (RFC 1035, section 2.3.4, without the length of its first label and the root's).
 const NAME: usize = 253;
-
-/// Who asks: the guest's port, the name server's address as the guest knows it, the guest's id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::net) struct Asker {
-    pub(in crate::net) guest: SocketAddr,
-    pub(in crate::net) remote: SocketAddr,
-    id: u16,
-}
 
 /// What the relay works with.
 #[derive(Debug)]

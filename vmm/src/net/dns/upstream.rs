@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::relay::Asker;
+use super::asker::Asker;
 use crate::net::kernel_buffers::KernelBuffers;
 use crate::net::limits;
 

@@ -72,8 +72,10 @@ fn refused(guest: &mut Guest, to: &str, port: u16) -> Duration {
 #[test]
 fn a_world_that_leads_nowhere_is_given_up_in_seconds() {
     let commands = [
-        "link add way0 type dummy",
-        "link set way0 up",
+        "link add way0 type veth peer name way1",
+        // No neighbour is looked for, and none is there.
+        "link set way0 arp off up",
+        "link set way1 arp off up",
         "address add 2a00:1450:1::2/64 dev way0 nodad",
         "route add default dev way0",
         "-6 route add default dev way0",

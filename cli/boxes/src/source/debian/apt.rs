@@ -5,9 +5,6 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The mirror that is used where the host has none of its own: Debian's content delivery network.
-const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
-
 /// Names of releases that only Debian has, and of what they are called in turn. Which distribution a
 /// mirror has is known for certain only after `apt-get update`.
 const RELEASES: &[&str] = &[
@@ -26,32 +23,15 @@ const RELEASES: &[&str] = &[
 /// Derivatives that call their releases as Debian does.
 const DERIVATIVES: &[&str] = &["raspbian", "raspberrypi", "devuan", "kali"];
 
-/// A mirror of Debian.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mirror {
-    /// Its address.
-    pub(super) address: String,
-    /// It is not from the host's apt configuration, which names none.
-    pub(super) is_default: bool,
+/// Returns the mirror that the host's apt uses for Debian. `path` is the search path for programs.
+pub(super) fn mirror_of_host(path: &OsStr) -> Option<String> {
+    find(path, None)
 }
 
-impl Mirror {
-    /// Returns the mirror that the host's apt uses for Debian, or else the default. `path` is the
-    /// search path for programs.
-    pub(super) fn of_host(path: &OsStr) -> Mirror {
-        Mirror::find(path, None)
-    }
-
-    /// As [`Mirror::of_host`], with another configuration of apt.
-    fn find(path: &OsStr, config: Option<&Path>) -> Mirror {
-        let fetched = targets(path, config, Lists::Fetched);
-        let found = release_mirror(&fetched)
-            .or_else(|| likely_mirror(&targets(path, config, Lists::Configured)));
-        Mirror {
-            is_default: found.is_none(),
-            address: found.unwrap_or_else(|| DEFAULT_MIRROR.to_owned()),
-        }
-    }
+/// As [`mirror_of_host`], with another configuration of apt.
+fn find(path: &OsStr, config: Option<&Path>) -> Option<String> {
+    let fetched = targets(path, config, Lists::Fetched);
+    release_mirror(&fetched).or_else(|| likely_mirror(&targets(path, config, Lists::Configured)))
 }
 
 /// Which package lists apt is asked for.
@@ -207,8 +187,9 @@ mod tests {
         assert_eq!(release_mirror("garbage"), None);
     }
 
-    /// Asks the real apt about a host whose `sources.list` and `sources.list.d/test.sources` are these.
-    fn mirror_of(one_line: &str, deb822: &str) -> Option<Mirror> {
+    /// Asks the real apt about a host whose `sources.list` and `sources.list.d/test.sources` are these;
+    /// `None` if there is no apt.
+    fn mirror_of(one_line: &str, deb822: &str) -> Option<Option<String>> {
         let path = std::env::var_os("PATH")?;
         if Command::new("apt-get").arg("--version").output().is_err() {
             // The lines for libtest-mimic's summary are counted by their first word.
@@ -227,13 +208,13 @@ mod tests {
             top.display()
         );
         fs::write(top.join("config"), config).ok()?;
-        Some(Mirror::find(&path, Some(&top.join("config"))))
+        Some(find(&path, Some(&top.join("config"))))
     }
 
     /// Case E7: a host whose apt has no mirror of Debian got an error, and one whose lists had not been
     /// fetched yet (a fresh container), too.
     #[test]
-    fn every_form_of_apt_configuration_has_a_mirror() {
+    fn debians_mirror_is_found_in_every_form_of_apt_configuration() {
         let ubuntu = "deb cdrom:[Ubuntu 24.04]/ noble main\n\
             deb [arch=amd64 signed-by=/usr/share/keyrings/ubuntu-archive-keyring.gpg] \
             http://archive.ubuntu.example/ubuntu noble main universe\n\
@@ -249,19 +230,18 @@ mod tests {
             Suites: trixie trixie-updates\nComponents: main contrib\nArchitectures: amd64\n\
             Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
         for (one_line, deb822, expected) in [
-            ("", "", DEFAULT_MIRROR),
-            (ubuntu, "", DEFAULT_MIRROR),
-            ("", ubuntu822, DEFAULT_MIRROR),
-            (third, ubuntu822, DEFAULT_MIRROR),
-            (debian, "", "http://one.example/debian"),
-            (third, debian822, "http://two.example/mirrored"),
-            ("broken", "", DEFAULT_MIRROR),
+            ("", "", None),
+            (ubuntu, "", None),
+            ("", ubuntu822, None),
+            (third, ubuntu822, None),
+            (debian, "", Some("http://one.example/debian")),
+            (third, debian822, Some("http://two.example/mirrored")),
+            ("broken", "", None),
         ] {
             let Some(mirror) = mirror_of(one_line, deb822) else {
                 return;
             };
-            assert_eq!(mirror.address, expected, "{one_line}{deb822}");
-            assert_eq!(mirror.is_default, expected == DEFAULT_MIRROR);
+            assert_eq!(mirror.as_deref(), expected, "{one_line}{deb822}");
         }
     }
 
@@ -276,7 +256,7 @@ mod tests {
             let Some(mirror) = mirror_of(&line, "") else {
                 return;
             };
-            assert_eq!(mirror.address, "https://near.example/debian");
+            assert_eq!(mirror.as_deref(), Some("https://near.example/debian"));
         }
         assert_eq!(resolve("mirror+file:/no/such/list"), None);
     }

@@ -53,7 +53,7 @@ impl Emulation {
         }
         let Some(interpreter) = interpreter(host, arch) else {
             return Err(SourceError::Host(format!(
-                "this host cannot run programs for {arch}, which making a box of that architecture \
+                "this host cannot run programs for {arch}, which creating a box of that architecture \
                  needs.\nOn Debian and Ubuntu: sudo apt-get install qemu-user-static"
             )));
         };
@@ -69,9 +69,9 @@ impl Emulation {
             Err(error) => error.to_string(),
         };
         Err(SourceError::Host(format!(
-            "this host cannot run programs for {arch}, which making a box of that architecture \
+            "this host cannot run programs for {arch}, which creating a box of that architecture \
              needs: {BINFMT} has no entry for them that is enabled and has the flag F, and a \
-             binfmt_misc of our own (Linux 6.7 or newer, with user namespaces) cannot be had: \
+             binfmt_misc of its own (Linux 6.7 or newer, with user namespaces) is not possible: \
              {problem}\nHave the host's kernel run them: sudo systemctl restart systemd-binfmt, \
              or on Debian and Ubuntu: sudo apt-get install binfmt-support"
         )))

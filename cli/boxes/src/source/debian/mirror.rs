@@ -24,7 +24,7 @@ const SCHEMES: [&str; 4] = ["http", "https", "file", "copy"];
 pub(super) fn check_address(mirror: &str) -> Result<(), SourceError> {
     let refuse = |problem: &str| {
         Err(SourceError::Usage(format!(
-            "--mirror {}: {problem}; the address of a mirror is like http://deb.debian.org/debian",
+            "--mirror {}: {problem}; the address of a mirror is like http://mirror.example/debian",
             secret::redact(mirror)
         )))
     };
@@ -149,7 +149,7 @@ mod tests {
         for mirror in [
             "",
             "nonsense",
-            "deb.debian.org/debian",
+            "mirror.example/debian",
             "http://",
             "http:///debian",
             "http://a.example/debian trixie main\ndeb http://evil.example",
@@ -158,7 +158,7 @@ mod tests {
             "gopher://a.example",
         ] {
             let error = check_address(mirror).unwrap_err().to_string();
-            assert!(error.contains("http://deb.debian.org/debian"), "{error}");
+            assert!(error.contains("http://mirror.example/debian"), "{error}");
         }
         for mirror in [
             "http://a.example/debian",

@@ -28,8 +28,8 @@ const NEEDED_SPACE: u64 = 1 << 30;
 pub(super) struct RootTree<'a> {
     /// The suite, e.g. `trixie`.
     pub(super) suite: &'a str,
-    /// Address of the package mirror.
-    pub(super) mirror: &'a str,
+    /// Address of the package mirror; mmdebstrap has a default.
+    pub(super) mirror: Option<&'a str>,
     /// Architecture of the packages.
     pub(super) arch: Arch,
     /// Version of KIWI, whose wheels are in the folder `wheels` of the workshop.
@@ -136,14 +136,14 @@ impl RootTree<'_> {
     }
 
     /// Returns suite, output and package sources.
-    fn operands(&self, dir: &Path) -> [OsString; 4] {
-        let (mirror, suite) = (self.mirror, self.suite);
-        [
-            suite.into(),
-            dir.join("root.tar").into(),
-            format!("deb {mirror} {suite} main").into(),
-            format!("deb {mirror} {suite}-updates main").into(),
-        ]
+    fn operands(&self, dir: &Path) -> Vec<OsString> {
+        let suite = self.suite;
+        let mut operands = vec![suite.into(), dir.join("root.tar").into()];
+        if let Some(mirror) = self.mirror {
+            operands.push(format!("deb {mirror} {suite} main").into());
+            operands.push(format!("deb {mirror} {suite}-updates main").into());
+        }
+        operands
     }
 }
 

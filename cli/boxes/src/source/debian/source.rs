@@ -5,10 +5,9 @@ use std::fs;
 use boxbuild_host::arch::Arch;
 use boxbuild_host::error::IoError;
 
-use super::apt::Mirror;
 use super::emulation::Emulation;
 use super::root_tree::RootTree;
-use super::{artifacts, kiwi, mirror};
+use super::{apt, artifacts, kiwi, mirror};
 use crate::source::box_source::{BoxSource, MakeBox, Making, Target};
 use crate::source::command::Workshop;
 use crate::source::contents::{BoxContents, FileNames};
@@ -106,12 +105,12 @@ impl DebianBox {
         })
     }
 
-    /// Makes the box with packages from `mirror`.
+    /// Makes the box with packages from `mirror`, or else from mmdebstrap's default.
     fn make(
         &self,
         host: &Host,
         emulation: &Emulation,
-        mirror: &str,
+        mirror: Option<&str>,
         making: &mut Making<'_>,
     ) -> Result<BoxContents, SourceError> {
         let staging = making.staging;
@@ -120,8 +119,10 @@ impl DebianBox {
         fs::create_dir(&workshop.dir).map_err(IoError::on("write", &workshop.dir))?;
         let names = FileNames::of(self.arch);
 
-        making.reporter.begin("check the mirror");
-        mirror::check(mirror, self.suite, &workshop)?;
+        if let Some(mirror) = mirror {
+            making.reporter.begin("check the mirror");
+            mirror::check(mirror, self.suite, &workshop)?;
+        }
 
         making.reporter.begin("fetch KIWI");
         kiwi::fetch(&workshop, &self.kiwi, self.python, self.arch)?;
@@ -182,22 +183,18 @@ impl BoxSource for DebianBox {
         }
         let host = check_host_for(self.arch)?;
         let emulation = Emulation::find(&host, self.arch)?;
-        let mirror = match &self.mirror {
-            Some(address) => Mirror {
-                address: address.clone(),
-                is_default: false,
-            },
-            None => Mirror::of_host(host.path()),
-        };
+        let mirror = self
+            .mirror
+            .clone()
+            .or_else(|| apt::mirror_of_host(host.path()));
         Ok(Box::new(move |making| {
-            if mirror.is_default {
-                making.reporter.note(&format!(
-                    "packages come from {}, as this host's apt has no mirror of Debian; --mirror URL \
-                     names another",
-                    mirror.address
-                ));
+            if mirror.is_none() {
+                making.reporter.note(
+                    "packages come from mmdebstrap's default mirror, as this host's apt has none of \
+                     Debian; --mirror URL names another",
+                );
             }
-            self.make(&host, &emulation, &mirror.address, making)
+            self.make(&host, &emulation, mirror.as_deref(), making)
         }))
     }
 }

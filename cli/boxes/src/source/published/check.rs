@@ -24,7 +24,7 @@ pub fn check(store: &Store, request: &PullRequest<'_>) -> Result<Vec<String>, Pu
         }
         Found::Published { name, arch, state } => (name, arch, state),
     };
-    let catalog = Catalog::of_user()?;
+    let catalog = Catalog::of_user(request.config)?;
     let entry = Entry::find(&catalog, store, &name, arch)?;
     let mut notes: Vec<String> = catalog.note().into_iter().collect();
     let will_do = match &state {

@@ -78,10 +78,11 @@ pub enum PullError {
 impl Classify for PullError {
     fn class(&self) -> ErrorClass {
         match self {
-            PullError::Unknown { .. }
-            | PullError::Arch { .. }
-            | PullError::Hijack { .. }
-            | PullError::Offline(_) => ErrorClass::Usage,
+            PullError::Unknown { .. } | PullError::Arch { .. } | PullError::Hijack { .. } => {
+                ErrorClass::Usage
+            }
+            // As without a network.
+            PullError::Offline(_) => ErrorClass::Host,
             PullError::Store(error) => error.class(),
             PullError::Catalog(error) => error.class(),
             PullError::Repository(error) => error.class(),
@@ -106,7 +107,7 @@ fn hint(
              that is here or published: {known}"
         ),
         (None, None) => format!(
-            "; known boxes: {known}. 'boxbuild box create' and 'boxbuild box import' make others"
+            "; known boxes: {known}. 'boxbuild box create' and 'boxbuild box import' add others"
         ),
     }
 }

@@ -85,19 +85,6 @@ pub(super) fn clear(store: &Store, full_name: &str) {
     remove(&store.root().join(format!("{PREFIX}{full_name}")));
 }
 
-/// Removes the files of interrupted fetches, unless a process continues them. Returns the number of
-/// bytes freed.
-pub fn prune(store: &Store) -> u64 {
-    let entries = fs::read_dir(store.root()).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| {
-            let name = entry.file_name();
-            name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
-        })
-        .map(|entry| remove(&entry.path()))
-        .sum()
-}
-
 /// Removes a folder unless a process has it. Returns the number of bytes freed.
 fn remove(dir: &Path) -> u64 {
     let sizes = fs::read_dir(dir).into_iter().flatten().flatten();

@@ -17,7 +17,6 @@ mod source;
 
 pub use check::check;
 pub use error::PullError;
-pub use fetch_lock::prune;
 pub(crate) use fetch_lock::{PREFIX, is_unused, remove_unused};
 pub use puller::{ensure, preview};
 pub use request::{Freshness, PullRequest};

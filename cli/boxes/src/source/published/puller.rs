@@ -1,5 +1,7 @@
 //! Decides whether a box is fetched, and has it made.
 
+use std::path::Path;
+
 use boxbuild_host::arch::Arch;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
@@ -19,7 +21,7 @@ use crate::source::error::SourceError;
 use crate::store::{IfExists, InstalledBox, Published, PublishedFile, Store, StoreError};
 
 /// Returns a box that is not fetched yet, as far as it is known, with the addresses of its files.
-/// `None` if the box is installed and whole. The network is not used.
+/// `None` if the box is installed and whole. `config` is as in [`PullRequest`]. The network is not used.
 ///
 /// # Errors
 /// Fails if the list of boxes cannot be read, does not have the box, or names a repository that
@@ -28,12 +30,14 @@ pub fn preview(
     store: &Store,
     name: &str,
     arch: Option<Arch>,
+    config: Option<&Path>,
 ) -> Result<Option<InstalledBox>, PullError> {
     let request = PullRequest {
         name,
         arch,
         freshness: Freshness::Any,
         locked: None,
+        config,
         key: None,
     };
     let state = match find(store, &request)? {
@@ -43,7 +47,7 @@ pub fn preview(
     if matches!(state, State::Installed(_)) {
         return Ok(None);
     }
-    let catalog = Catalog::of_user()?;
+    let catalog = Catalog::of_user(config)?;
     let entry = Entry::find(&catalog, store, name, arch.unwrap_or_else(Arch::host))?;
     let addresses = entry
         .files()
@@ -78,7 +82,7 @@ pub fn ensure(
         }
         Found::Published { name, arch, state } => (name, arch, state),
     };
-    let catalog = Catalog::of_user()?;
+    let catalog = Catalog::of_user(request.config)?;
     let entry = Entry::find(&catalog, store, &name, arch)?;
     if let Some(note) = catalog.note() {
         reporter.note(&note);
@@ -148,7 +152,11 @@ pub(super) fn find(store: &Store, request: &PullRequest<'_>) -> Result<Found, Pu
         }),
         Err(StoreError::Damaged { name, problem }) => {
             match name.strip_suffix(&format!(".{arch}")) {
-                Some(listed) if Catalog::of_user()?.get(listed, arch).is_some() => {
+                Some(listed)
+                    if Catalog::of_user(request.config)?
+                        .get(listed, arch)
+                        .is_some() =>
+                {
                     Ok(Found::Published {
                         name: listed.to_owned(),
                         arch,

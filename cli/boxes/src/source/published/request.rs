@@ -1,5 +1,7 @@
 //! Requests for published boxes.
 
+use std::path::Path;
+
 use boxbuild_host::arch::Arch;
 
 use crate::fetch::Key;
@@ -29,6 +31,8 @@ pub struct PullRequest<'a> {
     pub freshness: Freshness,
     /// The lock file with the hashes that it must have.
     pub locked: Option<&'a Locked>,
+    /// A runtime configuration of kiwi, whose download server counts.
+    pub config: Option<&'a Path>,
     /// The key that must have signed the published checksums.
     pub key: Option<Key>,
 }

@@ -58,10 +58,11 @@ impl FetchedBox<'_> {
                 part: self.part(name),
             };
             let (client, meter, sender) = (self.client.clone(), Arc::clone(&meter), sender.clone());
-            std::thread::spawn(move || {
+            let started = std::thread::Builder::new().spawn(move || {
                 // The receiver is gone when the other file has failed.
                 let _ = sender.send((index, download(&client, &file, &meter)));
             });
+            started.map_err(|error| FetchError::Client(format!("no thread: {error}")))?;
         }
         drop(sender);
         let mut done = [None, None];

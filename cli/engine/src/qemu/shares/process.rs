@@ -255,7 +255,8 @@ fn end(jailed: Jailed) -> Option<u32> {
         std::thread::sleep(Duration::from_millis(1));
     }
     let pid = jailed.pid();
-    std::thread::spawn(move || drop(jailed));
+    // Without a thread, it is waited for here.
+    let _ = std::thread::Builder::new().spawn(move || drop(jailed));
     Some(pid)
 }
 

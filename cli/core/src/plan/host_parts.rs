@@ -1,0 +1,87 @@
+//! What of the host a build sees, and what kiwi is told about it.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use boxbuild_boxes::store::BoxInfo;
+use boxbuild_host::mounts::is_same;
+
+use super::error::PlanError;
+use super::folders::Folders;
+use super::repositories::{self, Connection, Repositories};
+use super::{inspected, options};
+use crate::boot::RunsAs;
+use crate::host_paths::HostPaths;
+use crate::kiwi_paths::{self, Reach};
+use crate::request::BuildRequest;
+
+/// What of the host a build sees, and what kiwi is told about it.
+#[derive(Debug)]
+pub(super) struct HostParts {
+    pub(super) host_paths: HostPaths,
+    /// Complete arguments of kiwi-ng up to `--description`.
+    pub(super) kiwi_args: Vec<OsString>,
+    /// Services on the host's loopback.
+    pub(super) services: Vec<SocketAddr>,
+    /// What the user should know.
+    pub(super) notes: Vec<String>,
+}
+
+impl HostParts {
+    /// Decides on the files, folders and services that `request` names.
+    pub(super) fn of(
+        request: &BuildRequest,
+        folders: &Folders,
+        info: &BoxInfo,
+        runs_as: RunsAs,
+    ) -> Result<HostParts, PlanError> {
+        one_folder(request, folders, runs_as)?;
+        let words = &request.build.rest;
+        let description = folders.inspected.description();
+        let target = inspected::target(request, Some(info));
+        let described = repositories::described(description, &target, words);
+        let shared = request.shared_path.as_deref();
+        let mut host_paths = HostPaths::new(shared, &request.build.host_paths, runs_as)
+            .map_err(PlanError::Option)?;
+        let shows = |path: &Path| host_paths.shows(path);
+        let mut notes = repositories::folders(&described, words, shows);
+        let reach = options::reach(runs_as, info);
+        let paths = kiwi_paths::decide(&request.kiwi, &folders.description, reach, &mut host_paths)
+            .map_err(PlanError::Option)?;
+        if runs_as.is_container() {
+            host_paths.fits_container().map_err(PlanError::Option)?;
+        }
+        notes.extend(paths.notes);
+        let mut kiwi_args = options::kiwi_args(request, paths.words);
+        let connection = Connection {
+            runs_as,
+            is_natted: reach == Reach::Files,
+            network: request.network,
+            allow: &request.allow,
+        };
+        let found = Repositories::of(&mut kiwi_args, &described, connection);
+        notes.extend(found.notes);
+        Ok(HostParts {
+            host_paths,
+            kiwi_args,
+            services: found.services,
+            notes,
+        })
+    }
+}
+
+/// Checks that the box can have its description where the results go.
+fn one_folder(request: &BuildRequest, folders: &Folders, runs_as: RunsAs) -> Result<(), PlanError> {
+    let is_one = || is_same(&folders.description, &folders.target_dir);
+    if runs_as.is_container() && request.description_rw && is_one() {
+        return Err(PlanError::Target {
+            path: request.build.target_dir.clone(),
+            problem: String::from(
+                "is the description folder, which a container with --description-rw cannot have for its \
+                 results as well: choose another one",
+            ),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! The description of a request, looked at on this host.
+
+use std::path::{Path, PathBuf};
+
+use boxbuild_boxes::store::BoxInfo;
+use boxbuild_description::{BoxView, Description, Finding, Format, Inspection, Target, Wanted};
+use boxbuild_engine::podman::Mode;
+use boxbuild_host::text::shown;
+
+use super::error::PlanError;
+use crate::request::BuildRequest;
+
+/// A description that no kiwi refuses, as far as that can be seen from here.
+#[derive(Debug, Clone, Default)]
+pub struct Inspected {
+    /// What could be read of it.
+    description: Option<Description>,
+    /// What the user should know.
+    notes: Vec<String>,
+}
+
+impl Inspected {
+    /// Inspects the description of `request`, whose folder is `folder`.
+    pub(super) fn of(request: &BuildRequest, folder: &Path) -> Result<Inspected, PlanError> {
+        let typed = &request.build.description;
+        let inspection = inspect(request, folder).map_err(|error| PlanError::Description {
+            path: typed.clone(),
+            problem: error.to_string(),
+        })?;
+        refuse(inspection.errors())?;
+        Ok(Inspected {
+            notes: inspection.findings.iter().map(Finding::to_string).collect(),
+            description: inspection.description,
+        })
+    }
+
+    /// Returns what could be read of the description.
+    pub(super) fn description(&self) -> Option<&Description> {
+        self.description.as_ref()
+    }
+
+    /// Checks it for a box. Returns what the user should know.
+    pub(super) fn check_for(
+        &self,
+        request: &BuildRequest,
+        info: &BoxInfo,
+    ) -> Result<Vec<String>, PlanError> {
+        let mut notes = self.notes.clone();
+        let Some(description) = &self.description else {
+            return Ok(notes);
+        };
+        let findings = for_box(description, request, info);
+        refuse(findings.iter().filter(|finding| finding.is_error()))?;
+        notes.extend(findings.iter().map(Finding::to_string));
+        Ok(notes)
+    }
+}
+
+/// Inspects the description of a request, whose folder is `folder`.
+///
+/// # Errors
+/// Fails if the folder cannot be read.
+pub fn inspect(request: &BuildRequest, folder: &Path) -> std::io::Result<Inspection> {
+    let named = request.build.host_paths.iter().map(|named| &named.path);
+    let shared: Vec<PathBuf> = named
+        .chain(&request.shared_path)
+        .filter_map(|path| std::path::absolute(path).ok())
+        .collect();
+    let view = BoxView::new(folder, &request.build.description, shared);
+    let wanted = Wanted {
+        kiwi_file: request.kiwi.description_file.clone(),
+        target: target(request, None),
+        box_reads_all: request.container == Some(Mode::Rootful),
+    };
+    Inspection::of(&view, &wanted)
+}
+
+/// Returns what a box finds in a description besides what [`inspect`] finds.
+pub fn for_box(description: &Description, request: &BuildRequest, info: &BoxInfo) -> Vec<Finding> {
+    let target = target(request, Some(info));
+    // The version to be installed first counts.
+    let wanted = request.kiwi_version.as_deref();
+    let kiwi = wanted.or(info.kiwi.as_deref());
+    let mut findings = Vec::new();
+    findings.extend(description.check(&target));
+    if description.is_for_kiwi() {
+        findings.extend(description.check_schema(kiwi));
+    }
+    if description.format() == Format::Yaml {
+        findings.push(description.note(
+            "kiwi reads YAML and JSON only if the box has Python's anymarkup-core, xmltodict and PyYAML",
+        ));
+    }
+    findings
+}
+
+/// Returns what is built of a description: in the box `info`, if it is known.
+pub fn target(request: &BuildRequest, info: Option<&BoxInfo>) -> Target {
+    let text = |word: &std::ffi::OsString| word.to_string_lossy().into_owned();
+    let mut words = request.kiwi.forwarded.iter();
+    let asked = words
+        .by_ref()
+        .find(|word| *word == "--target-arch")
+        .and_then(|_| words.next());
+    Target {
+        profiles: request.kiwi.profiles.iter().map(text).collect(),
+        image_type: request.kiwi.image_type.as_ref().map(text),
+        arch: asked
+            .map(text)
+            .or_else(|| info.map(|info| info.arch.name().to_owned())),
+    }
+}
+
+/// Fails with all of `errors`, if there are any.
+fn refuse<'a>(errors: impl Iterator<Item = &'a Finding>) -> Result<(), PlanError> {
+    let errors: Vec<String> = errors.map(Finding::to_string).collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<_> = errors.iter().map(|error| shown(error)).collect();
+    Err(PlanError::Content(lines.join("\n  ")))
+}
