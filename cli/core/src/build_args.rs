@@ -114,6 +114,19 @@ pub enum BuildArgsError {
     /// A required option is missing.
     #[error("the build option {0} is missing: put it after --")]
     Missing(&'static str),
+    /// A second separator.
+    #[error("a second -- is among the build options: leave it out")]
+    Separator,
+    /// A value of another form than kiwi reads.
+    #[error("{option} '{given}': {form} is expected")]
+    BadForm {
+        /// Name of the option.
+        option: &'static str,
+        /// What was typed, as far as it is no secret.
+        given: String,
+        /// What kiwi reads.
+        form: &'static str,
+    },
     /// A value that kiwi refuses.
     #[error("{value} is not a value of {option} (known: {known})")]
     BadValue {
@@ -145,6 +158,7 @@ impl BuildArgs {
     pub fn parse(words: &[OsString]) -> Result<BuildArgs, BuildArgsError> {
         let mut notes = Vec::new();
         let given = last_wins(split(words, &mut notes)?, &mut notes);
+        let given = without_empty(given, &mut notes)?;
         let mut description = None;
         let mut target_dir = None;
         let mut rest = Vec::new();
@@ -156,6 +170,7 @@ impl BuildArgs {
                     let value = match value {
                         Some(value) => {
                             check_value(option, &value)?;
+                            notes.extend(note_on_value(option, &value));
                             Some(value)
                         }
                         None => None,
@@ -265,6 +280,29 @@ fn last_wins(given: Vec<Given>, notes: &mut Vec<String>) -> Vec<Given> {
     left
 }
 
+/// Leaves out what has an empty value, as a script has it whose variable is empty: kiwi takes it for not
+/// given, or fails late.
+fn without_empty(given: Vec<Given>, notes: &mut Vec<String>) -> Result<Vec<Given>, BuildArgsError> {
+    let has_credentials = given
+        .iter()
+        .any(|one| one.option == "--add-repo-credentials");
+    let mut left = Vec::new();
+    for one in given {
+        let is_empty = one.value.as_ref().is_some_and(|value| value.is_empty());
+        match one.option {
+            _ if !is_empty => left.push(one),
+            // They belong to repositories by their order, and an empty one is for none.
+            "--add-repo-credentials" => left.push(one),
+            "--description" | "--target-dir" | ONLY_REPO => {
+                return Err(BuildArgsError::NoValue(one.option));
+            }
+            "--add-repo" if has_credentials => return Err(BuildArgsError::NoValue(one.option)),
+            option => notes.push(format!("{option}: an empty value counts as not given")),
+        }
+    }
+    Ok(left)
+}
+
 fn non_empty(option: &'static str, value: OsString) -> Result<PathBuf, BuildArgsError> {
     if value.is_empty() {
         return Err(BuildArgsError::NoValue(option));
@@ -298,6 +336,9 @@ fn find(name: &OsStr) -> Result<(&'static str, Value), BuildArgsError> {
     if let Some((option, kind)) = named {
         return Ok((option, *kind));
     }
+    if typed == "--" {
+        return Err(BuildArgsError::Separator);
+    }
     if !typed.starts_with('-') {
         return Err(BuildArgsError::Word(typed));
     }
@@ -319,7 +360,43 @@ fn check_value(option: &'static str, value: &OsStr) -> Result<(), BuildArgsError
             known: CA_TARGETS.join(", "),
         });
     }
+    // kiwi makes a name in Python of it, fails otherwise, and ends with 0 all the same.
+    if option == "--set-type-attr" {
+        let (name, has_value) = match text.split_once('=') {
+            Some((name, _)) => (name, true),
+            None => (&*text, false),
+        };
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if !has_value || name.is_empty() || !name.chars().all(is_name) {
+            return Err(BuildArgsError::BadForm {
+                option,
+                given: name.to_owned(),
+                form: "ATTRIBUTE=VALUE",
+            });
+        }
+    }
+    // SOURCE,TYPE,ALIAS,PRIORITY,…: kiwi reads it as Python does, from --set-repo only.
+    if option == "--set-repo" {
+        let priority = text.split(',').nth(3).unwrap_or_default();
+        let digits = priority.trim().trim_start_matches(['+', '-']);
+        let is_number = digits.chars().all(|c| c.is_numeric() || c == '_');
+        if !priority.is_empty() && (digits.is_empty() || !is_number) {
+            return Err(BuildArgsError::BadForm {
+                option,
+                given: format!("…,{priority},…"),
+                form: "a number as the fourth field, the priority",
+            });
+        }
+    }
     Ok(())
+}
+
+/// Says what kiwi makes of a value that it does not refuse.
+fn note_on_value(option: &str, value: &OsStr) -> Option<String> {
+    let text = value.to_string_lossy();
+    (option == "--add-container-label" && !text.contains('=')).then(|| {
+        format!("--add-container-label {text}: has no value: kiwi ignores it (LABEL=VALUE)")
+    })
 }
 
 #[cfg(test)]
@@ -372,6 +449,7 @@ mod tests {
             // What files and values are allowed is tested apart.
             let value = match *option {
                 "--ca-target-distribution" => "debian",
+                "--set-type-attr" | "--add-container-label" => "name=value",
                 "--signing-key" | "--ca-cert" => "/description/key",
                 _ => "value",
             };
@@ -406,6 +484,70 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// `--add-package=$EXTRA` in scripts: kiwi failed after the boot, on a package without a name.
+    #[test]
+    fn an_empty_value_counts_as_not_given() {
+        let folders = ["--description=d", "--target-dir=t"];
+        for option in [
+            "--add-package",
+            "--set-repo",
+            "--add-repo",
+            "--set-type-attr",
+        ] {
+            let args = parse(&[&folders[..], &[option, ""]].concat()).unwrap();
+            assert_eq!(args.rest, [] as [&str; 0], "{option}");
+            assert!(args.notes[0].contains("not given"), "{:?}", args.notes);
+        }
+        for refused in [
+            &["--only-repo="][..],
+            &["--description="],
+            &["--target-dir="],
+            &["--add-repo=", "--add-repo-credentials=u:p"],
+        ] {
+            let error = parse(&[&folders[..], refused].concat()).unwrap_err();
+            assert!(matches!(error, BuildArgsError::NoValue(_)), "{error}");
+        }
+        // That of the first repository: it has none.
+        let words = [
+            "--add-repo=a",
+            "--add-repo-credentials=",
+            "--add-repo=b",
+            "--add-repo-credentials=u:p",
+        ];
+        let args = parse(&[&folders[..], &words].concat()).unwrap();
+        assert_eq!(args.rest.len(), 8);
+        // The last counts, also if it is empty.
+        let args = parse(&[&folders[..], &["--set-repo=a", "--set-repo="]].concat()).unwrap();
+        assert_eq!(args.rest, [] as [&str; 0]);
+    }
+
+    /// kiwi ended with 0 and no image, with a traceback, or with nothing but a warning.
+    #[test]
+    fn values_that_kiwi_cannot_read_are_told_before_the_start() {
+        let with = |word: &str| parse(&["--description=d", "--target-dir=t", word]);
+        for (word, text) in [
+            ("--set-type-attr=bogus", "'bogus': ATTRIBUTE=VALUE"),
+            ("--set-type-attr==secret", "'': ATTRIBUTE=VALUE"),
+            ("--set-type-attr=a-b=secret", "'a-b': ATTRIBUTE=VALUE"),
+            ("--set-repo=http://h,apt-deb,a,high", "priority"),
+            ("--set-repo=http://h,,,-", "priority"),
+            ("--", "second --"),
+        ] {
+            let error = with(word).unwrap_err().to_string();
+            assert!(error.contains(text) && !error.contains("secret"), "{error}");
+        }
+        for word in [
+            "--set-type-attr=luks=",
+            "--set-repo=http://h,apt-deb,a,-1",
+            "--set-repo=http://h,apt-deb,a,,,{k}",
+            "--add-repo=http://h,apt-deb,a,high",
+        ] {
+            assert!(with(word).is_ok(), "{word}");
+        }
+        let args = with("--add-container-label=x").unwrap();
+        assert!(args.notes[0].contains("LABEL=VALUE"), "{:?}", args.notes);
     }
 
     #[test]

@@ -38,19 +38,24 @@ pub(crate) fn parse(text: &str, name: &Arc<str>) -> Result<Element, Malformed> {
         let line = error
             .location()
             .and_then(|location| u32::try_from(location.line()).ok());
-        let message = error.without_snippet().to_string();
-        let message = message.lines().next().unwrap_or_default();
-        refused(format!("malformed YAML: {message}"), line.unwrap_or(0))
+        refused(said(&error), line.unwrap_or(0))
     })?;
     let place = Place {
         file: Arc::clone(name),
         line: 0,
     };
     let Node::Map(mut entries) = node else {
-        return Err(refused(
-            String::from("is neither XML nor a mapping in YAML"),
-            1,
-        ));
+        return Err(Malformed {
+            text: if text.starts_with("version https://git-lfs") {
+                String::from(
+                    "is a pointer of Git LFS, not the file itself: fetch it with git lfs pull",
+                )
+            } else {
+                String::from("is neither XML nor a mapping in YAML")
+            },
+            line: 1,
+            certain: true,
+        });
     };
     match (entries.pop(), entries.is_empty()) {
         (Some((root, node)), true) => element(root, node, &place, 0)
@@ -59,6 +64,37 @@ pub(crate) fn parse(text: &str, name: &Arc<str>) -> Result<Element, Malformed> {
             String::from("has not exactly one key on its top level"),
             1,
         )),
+    }
+}
+
+/// What an error of the reader means, without the terms of its interface.
+fn said(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error;
+    let too_much = String::from(
+        "has too many nodes, anchors or levels in YAML to be looked at on this host: the box decides",
+    );
+    match error.without_snippet() {
+        Error::MultipleDocuments { .. } => {
+            String::from("has several YAML documents (---): kiwi reads one")
+        }
+        Error::RecursiveReferencesRequireWeakTypes { .. } => {
+            String::from("malformed YAML: an anchor contains itself")
+        }
+        Error::Budget { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::AliasReplayCounterOverflow { .. } => too_much,
+        Error::AliasError { error, .. } => said(error),
+        other => {
+            let message = other.to_string();
+            let message = message.lines().next().unwrap_or_default();
+            // The finding has the line.
+            let message = message
+                .split_once(" at line ")
+                .map_or(message, |(text, _)| text);
+            format!("malformed YAML: {message}")
+        }
     }
 }
 
@@ -188,6 +224,39 @@ mod tests {
             let kind = preferences[0].all("type").next().unwrap();
             assert!(kind.is_set("primary") && kind.attribute("image") == Some("tbz"));
             assert_eq!(preferences[1].text_of("version"), Some("z"));
+        }
+    }
+
+    /// The reader's own terms were shown ("use from_str_multiple", "Nodes { nodes: 250001 }").
+    #[test]
+    fn what_the_reader_refuses_is_said_in_words() {
+        let bomb = (1..12).fold(String::from("a0: &a0 [x]\n"), |text, n| {
+            format!(
+                "{text}a{n}: &a{n} [{}]\n",
+                vec![format!("*a{}", n - 1); 9].join(",")
+            )
+        });
+        for (text, words, certain) in [
+            (
+                "---\nimage: {}\n---\nimage: {}\n",
+                "several YAML documents",
+                false,
+            ),
+            ("image: &a\n  x: *a\n", "contains itself", false),
+            (bomb.as_str(), "the box decides", false),
+            ("image:\n\tx: y\n", "tabs", false),
+            ("#!/bin/sh\necho\n", "neither XML", true),
+            ("- a\n", "neither XML", true),
+            (
+                "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n",
+                "git lfs pull",
+                true,
+            ),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.text.contains(words), "{text}: {error:?}");
+            assert!(!error.text.contains(" at line "), "{text}: {error:?}");
+            assert_eq!(error.certain, certain, "{text}: {error:?}");
         }
     }
 

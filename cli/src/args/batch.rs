@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::values;
+
 /// Options of `boxbuild batch`.
 #[derive(Debug, Args)]
 pub(crate) struct BatchArgs {
     /// A TOML file with the builds ('boxbuild help batch-file'). Paths in it are relative to its folder.
     pub(crate) file: PathBuf,
     /// Run this many builds at once [default: jobs of the file, or as many as the host has room for].
-    #[arg(long, short, value_name = "N")]
+    #[arg(long, short, value_name = "N", value_parser = values::jobs())]
     pub(crate) jobs: Option<NonZeroUsize>,
     /// Run only the build of this name (repeatable).
     #[arg(long, value_name = "NAME")]

@@ -156,7 +156,7 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_memory)]
     pub(crate) memory: Memory,
     /// Default number of virtual CPUs of builds in it.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=254))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = values::number(1..=254_u32))]
     pub(crate) cpus: u32,
     /// Size of the disk that is made from a root tree, as the guest sees it.
     #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]

@@ -42,7 +42,7 @@ pub(crate) struct BuildOptions {
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub(crate) box_memory: Option<Memory>,
     /// Number of virtual CPUs [default: the host's, at most the box's].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=254))]
+    #[arg(long, value_name = "N", value_parser = values::number(1..=254_u32))]
     pub(crate) box_smp_cpus: Option<u32>,
     /// Grow the disk that the guest sees to this size, e.g. 60G.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]

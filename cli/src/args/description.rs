@@ -84,11 +84,14 @@ pub(crate) struct CheckArgs {
 impl InfoArgs {
     /// Returns the request whose description is shown.
     pub(crate) fn request(&self) -> BuildRequest {
-        let (folder, file) = folder_and_file(&self.description, self.kiwi_file.as_ref());
+        let kiwi_file = self.kiwi_file.as_ref().filter(|name| !name.is_empty());
+        let profiles = self.profile.iter().filter(|name| !name.is_empty());
+        let image_type = self.image_type.as_ref().filter(|name| !name.is_empty());
+        let (folder, file) = folder_and_file(&self.description, kiwi_file);
         let mut request = BuildRequest::new("", folder, PathBuf::new());
         request.kiwi = KiwiOptions {
-            profiles: self.profile.clone(),
-            image_type: self.image_type.clone(),
+            profiles: profiles.cloned().collect(),
+            image_type: image_type.cloned(),
             description_file: file,
             ..KiwiOptions::default()
         };

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use boxbuild_core::request::BuildRequest;
 use clap::{CommandFactory, FromArgMatches};
 
-use super::cli::{Cli, command};
+use super::cli::{Cli, Command, command};
 use super::error::ArgsError;
-use super::misplaced;
+use super::misplaced::{self, Owner};
 use super::scan::{Scan, scan};
 use crate::manual::BUILD_ARGS;
 
@@ -76,11 +76,24 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
     if front.len() > 1 && front[0] == "box" && front[1] == "help" {
         front.swap(0, 1);
     }
+    let owner = Owner::of(front);
     let words = std::iter::once(OsString::from("boxbuild")).chain(scan.front);
-    let cli = command()
-        .try_get_matches_from(words)
-        .and_then(|matches| Cli::from_arg_matches(&matches))
-        .map_err(misplaced::explain)?;
+    let explain = |error| misplaced::explain(error, owner);
+    let matches = command().try_get_matches_from(words).map_err(explain)?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(explain)?;
+    if let Some(Command::Check(args)) = &mut cli.command {
+        args.kiwi.drop_empty();
+    }
+    if let Some(command) = &cli.command
+        && !matches!(command, Command::Check(_) | Command::Complete(_))
+        && scan
+            .build_args
+            .as_ref()
+            .is_some_and(|words| !words.is_empty())
+    {
+        let name = matches.subcommand_name().unwrap_or_default();
+        return Err(misplaced::words_behind(command, name));
+    }
     Ok(Invocation {
         cli,
         build_args: scan.build_args,

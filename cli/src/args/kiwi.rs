@@ -70,6 +70,17 @@ pub(crate) struct GlobalOptions {
 }
 
 impl GlobalOptions {
+    /// Leaves out empty values: kiwi-ng asks whether there is a text, not whether there is an option.
+    pub(crate) fn drop_empty(&mut self) {
+        let text = |word: &OsString| !word.is_empty();
+        let path = |path: &PathBuf| !path.as_os_str().is_empty();
+        self.profile.retain(text);
+        self.setenv.retain(text);
+        self.image_type = self.image_type.take().filter(text);
+        self.kiwi_file = self.kiwi_file.take().filter(text);
+        self.config = self.config.take().filter(path);
+    }
+
     /// Returns the words for the kiwi-ng in the box.
     pub(crate) fn forwarded(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = Vec::new();

@@ -9,6 +9,8 @@ use clap::Args;
 
 use boxbuild_host::arch::Arch;
 
+use super::values;
+
 /// Options of `kiwi-ng system boxbuild` that have another meaning here, or none.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Options of kiwi-ng system boxbuild")]
@@ -46,7 +48,7 @@ pub(crate) struct PeerOptions {
     pub(crate) ssh_key: Option<OsString>,
     /// Forward this port of 127.0.0.1 to the sshd of the box while it runs, for root with a key; 0
     /// means any free port. Without this option, no port of this host leads into a box.
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = values::number(0..=u16::MAX))]
     pub(crate) ssh_port: Option<u16>,
 }
 

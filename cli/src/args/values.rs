@@ -1,11 +1,16 @@
 //! Parsers for the values of options: sizes, times, names from a list.
 
+use std::fmt::Display;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use boxbuild_boxes::store::Guest;
 use boxbuild_core::boot::BootStyle;
 use boxbuild_engine::{EngineChoice, Network};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use boxbuild_host::units;
+use clap::builder::{PossibleValuesParser, StringValueParser, TypedValueParser};
 
 /// An amount of guest memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +63,19 @@ fn parse_bytes(text: &str, bare_unit: u64) -> Result<u64, String> {
     bytes.filter(|bytes| *bytes > 0).ok_or_else(not_a_size)
 }
 
-/// Parses a size into bytes; a number without a unit means GiB.
+/// The largest disk of a box: what the file of changes to a disk holds (`boxbuild_vmm::disk`).
+const LARGEST_DISK: u64 = 16 << 40;
+
+/// Parses the size of a disk into bytes; a number without a unit means GiB.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
-    parse_bytes(text, 1 << 30)
+    let bytes = parse_bytes(text, 1 << 30)?;
+    if bytes > LARGEST_DISK {
+        return Err(format!(
+            "{text} is too large for the disk of a box: at most {}",
+            units::size(LARGEST_DISK)
+        ));
+    }
+    Ok(bytes)
 }
 
 /// Parses an amount of guest memory. A small number without a unit means GiB, as in KIWI's documentation;
@@ -118,6 +133,34 @@ pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
         return Err(String::from("the time must be longer than 0"));
     }
     Ok(time)
+}
+
+/// Returns a parser for whole numbers.
+pub(crate) fn number<T>(range: RangeInclusive<T>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr + Display + PartialOrd + Clone + Send + Sync + 'static,
+{
+    StringValueParser::new().try_map(move |text| {
+        text.trim()
+            .parse()
+            .ok()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                format!(
+                    "it is not a whole number from {} to {}",
+                    range.start(),
+                    range.end()
+                )
+            })
+    })
+}
+
+/// Most builds of a batch at once.
+pub(crate) const MOST_JOBS: usize = 10_000;
+
+/// Returns a parser for how many builds run at once.
+pub(crate) fn jobs() -> impl TypedValueParser<Value = NonZeroUsize> {
+    number(1..=MOST_JOBS).try_map(|number| NonZeroUsize::new(number).ok_or("0 builds are none"))
 }
 
 /// Returns the limit that [`parse_limit`] parsed.

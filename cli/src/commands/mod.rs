@@ -85,8 +85,13 @@ fn dispatch(invocation: &Invocation, wants_json: bool) -> ExitCode {
 /// Reports a command line that clap did not accept. Help and version are such errors, too.
 fn refuse(error: &clap::Error, wants_json: bool) -> ExitCode {
     if !error.use_stderr() {
-        print_usage_error(error);
-        return ExitCode::SUCCESS;
+        return match print_usage_error(error) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                print_failure(&failure);
+                failure.code()
+            }
+        };
     }
     if wants_json {
         let (message, hint) = usage_error(error);
@@ -96,8 +101,8 @@ fn refuse(error: &clap::Error, wants_json: bool) -> ExitCode {
             hint,
         });
         emit_exit(ExitCode::USAGE);
-    } else {
-        print_usage_error(error);
+    } else if let Err(failure) = print_usage_error(error) {
+        print_failure(&failure);
     }
     ExitCode::USAGE
 }

@@ -1,6 +1,7 @@
 //! Events and documents for programs, on standard output (docs/json.md).
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use boxbuild_host::text;
@@ -8,7 +9,7 @@ use serde::Serialize;
 
 use super::ci;
 use super::event::BuildEvent;
-use super::print::print_text;
+use super::print::{print_failure, print_text, unless_closed};
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
 
 /// An event with the time at which it was written.
@@ -32,8 +33,16 @@ pub(crate) fn emit(event: &impl Serialize) {
     let line = text::json(&line);
     let line = ci::harmless_json(&line);
     let mut stdout = io::stdout().lock();
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    if let Err(failure) = unless_closed(written)
+        && !LOST.swap(true, Ordering::Relaxed)
+    {
+        print_failure(&failure);
+    }
 }
+
+/// An event could not be written. It is said once, on standard error: the build goes on.
+static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Writes the failure of a build.
 pub(crate) fn emit_failure(failure: &Failure) {

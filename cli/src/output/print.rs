@@ -104,15 +104,15 @@ pub(crate) fn print_failure(failure: &Failure) {
 
 /// Prints what clap has to say: help and version on standard output, an error on standard error,
 /// with the prefix of all other errors.
-pub(crate) fn print_usage_error(error: &clap::Error) {
+pub(crate) fn print_usage_error(error: &clap::Error) -> Result<()> {
     if error.use_stderr() {
         // clap's prefix cannot be set.
         let text = error.render().ansi().to_string();
         let text = text.replacen(CLAP_PREFIX, "boxbuild:", 1);
         let _ = write!(anstream::stderr(), "{}", screen(&secret::redact(&text)));
-    } else {
-        let _ = error.print();
+        return Ok(());
     }
+    unless_closed(error.print())
 }
 
 /// Returns an error of clap without its prefix.
@@ -140,7 +140,7 @@ pub(crate) fn usage_error(error: &clap::Error) -> (String, Option<String>) {
     (message, (!tips.is_empty()).then(|| tips.join("; ")))
 }
 
-fn unless_closed(written: io::Result<()>) -> Result<()> {
+pub(super) fn unless_closed(written: io::Result<()>) -> Result<()> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).host_context(|| "cannot write to standard output")

@@ -14,4 +14,5 @@ mod exit_codes;
 mod first_run;
 mod help;
 mod json;
+mod strangers;
 mod user;

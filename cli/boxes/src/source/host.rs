@@ -105,8 +105,9 @@ impl Host {
         let Ok(stat) = nix::sys::statvfs::statvfs(dir) else {
             return Ok(());
         };
-        let free = stat.blocks_available() * stat.fragment_size();
-        if free >= needed {
+        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+        // Some file systems of the network do not tell their size.
+        if free >= needed || stat.blocks() == 0 {
             return Ok(());
         }
         Err(SourceError::Host(format!(

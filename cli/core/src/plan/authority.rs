@@ -77,12 +77,19 @@ impl<'a> Authority<'a> {
                 None => host_and_port.find(':').unwrap_or(host_and_port.len()),
             };
             let (host, port) = host_and_port.split_at(host_end);
-            let port = port.strip_prefix(':').and_then(|port| port.parse().ok());
+            let port = match port.strip_prefix(':') {
+                None | Some("") => *default,
+                Some(port) => match port.parse() {
+                    Ok(port) => port,
+                    // Not an address: whoever reads it says so.
+                    Err(_) => continue,
+                },
+            };
             let start = from + skipped;
             return Some(Authority {
                 scheme,
                 host,
-                port: port.unwrap_or(*default),
+                port,
                 start,
                 end: start + host.len(),
             });
@@ -130,6 +137,9 @@ mod tests {
             ("file://localhost/x", None),
             ("http://", Some(("", 80))),
             ("http://[::1", None),
+            ("http://localhost:99999/x", None),
+            ("http://localhost:/x", Some(("localhost", 80))),
+            ("http://h:x/,http://b:81", Some(("b", 81))),
             ("plain", None),
         ] {
             assert_eq!(of(text), expected, "{text}");

@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 
 use boxbuild_engine::Network;
+use boxbuild_engine::podman::Mode;
 use boxbuild_host::secret;
+use boxbuild_host::text::{shown, shown_path};
 
 use super::Plan;
-use crate::boot::RunsAs;
+use crate::boot::{Boot, RunsAs};
 
 impl Plan {
     /// The plan in words, for `--dry-run`.
@@ -14,10 +16,22 @@ impl Plan {
         let words = |words: &[OsString]| shell_words::join(secret::redact_words(words));
         let network = self.describe_network();
         let machine = match self.runs_as {
-            RunsAs::Container(mode) => format!("container    {mode:?}, {network}"),
+            RunsAs::Container(mode) => {
+                let mode = match mode {
+                    Mode::Rootful => "rootful",
+                    Mode::Rootless => "rootless",
+                };
+                format!("container    {mode}, {network}")
+            }
             RunsAs::Machine(boot) => format!(
-                "boot         {:?}\nmachine      {} CPUs, {} MiB memory, {network}",
-                boot, self.cpus, self.memory_mib
+                "boot         {}\nmachine      {} CPU{}, {} MiB memory, {network}",
+                match boot {
+                    Boot::Fast => "fast",
+                    Boot::Compat => "compat",
+                },
+                self.cpus,
+                if self.cpus == 1 { "" } else { "s" },
+                self.memory_mib
             ),
         };
         let folders = self.host_paths.folders.iter().map(|share| {
@@ -26,17 +40,17 @@ impl Plan {
             } else {
                 "writable"
             };
-            format!("shared       {} ({how})\n", share.root.display())
+            format!("shared       {} ({how})\n", shown_path(&share.root))
         });
         let files = self.host_paths.files.iter();
         let shared: String = folders
-            .chain(files.map(|file| format!("shared       {} (a copy)\n", file.path.display())))
+            .chain(files.map(|file| format!("shared       {} (a copy)\n", shown_path(&file.path))))
             .collect();
         let ssh = self.ssh.as_ref().map_or_else(String::new, |ssh| {
             let key = ssh.key.as_ref();
             let key = key.map_or_else(
                 || String::from("no key"),
-                |key| format!("key {}", key.path.display()),
+                |key| format!("key {}", shown_path(&key.path)),
             );
             let port = match ssh.port {
                 0 => String::from("a free port"),
@@ -59,15 +73,19 @@ impl Plan {
             self.installed.info.name,
             secret::redact(&self.installed.info.origin),
             self.installed.info.arch,
-            self.description.display(),
-            self.target_dir.display(),
-            words(&self.kiwi_args),
+            shown_path(&self.description),
+            shown_path(&self.target_dir),
+            shown(&words(&self.kiwi_args)),
         )
     }
 
     /// The network in words: what it reaches.
     fn describe_network(&self) -> String {
-        let mode = format!("network {:?}", self.network);
+        let mode = String::from(match self.network {
+            Network::User => "network user",
+            Network::Public => "network public",
+            Network::None => "network none",
+        });
         if self.runs_as.is_container() || self.network == Network::None {
             return mode;
         }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::sys::statfs;
 use nix::unistd::{AccessFlags, access};
 
 use super::error::PlanError;
@@ -105,8 +106,15 @@ fn check_target(path: &Path) -> Result<PathBuf, PlanError> {
         )));
     }
     if let Ok(stat) = nix::sys::statvfs::statvfs(&resolved) {
-        let free = stat.blocks_available() * stat.fragment_size();
-        if free < LEAST_FREE {
+        if !holds_files(&resolved) {
+            return Err(problem(format!(
+                "{} shows what the kernel knows and holds no files: choose another folder",
+                resolved.display()
+            )));
+        }
+        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+        // Some file systems of the network do not tell their size.
+        if stat.blocks() > 0 && free < LEAST_FREE {
             return Err(PlanError::Full {
                 path: path.to_owned(),
                 problem: format!(
@@ -128,6 +136,22 @@ fn check_target(path: &Path) -> Result<PathBuf, PlanError> {
         ));
     }
     Ok(resolved)
+}
+
+/// Whether files can be made on the file system of `path`, which is not a view of the kernel.
+fn holds_files(path: &Path) -> bool {
+    let views = [
+        statfs::PROC_SUPER_MAGIC,
+        statfs::SYSFS_MAGIC,
+        statfs::CGROUP_SUPER_MAGIC,
+        statfs::CGROUP2_SUPER_MAGIC,
+        statfs::DEBUGFS_MAGIC,
+        statfs::TRACEFS_MAGIC,
+        statfs::SECURITYFS_MAGIC,
+        statfs::DEVPTS_SUPER_MAGIC,
+        statfs::BPF_FS_MAGIC,
+    ];
+    statfs::statfs(path).map_or(true, |of| !views.contains(&of.filesystem_type()))
 }
 
 /// An error in words that complete the name of a file.

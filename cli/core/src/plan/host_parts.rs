@@ -1,17 +1,19 @@
 //! What of the host a build sees, and what kiwi is told about it.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use boxbuild_boxes::store::BoxInfo;
+use boxbuild_description::{Description, Finding, Place};
 use boxbuild_host::mounts::is_same;
 
 use super::error::PlanError;
 use super::folders::Folders;
 use super::repositories::{self, Connection, Repositories};
 use super::{inspected, options};
-use crate::boot::RunsAs;
+use crate::boot::{Boot, RunsAs};
 use crate::host_paths::HostPaths;
 use crate::kiwi_paths::{self, Reach};
 use crate::request::BuildRequest;
@@ -69,6 +71,46 @@ impl HostParts {
             notes,
         })
     }
+}
+
+/// Returns what a build would say of the repositories of `description`, as far as no box has to be known.
+///
+/// # Errors
+/// Fails if an option names what cannot be had.
+pub fn look_at_repositories(
+    request: &BuildRequest,
+    description: &Description,
+) -> Result<Vec<Finding>, PlanError> {
+    let runs_as = RunsAs::Machine(Boot::Fast);
+    let words = &request.build.rest;
+    let shared = request.shared_path.as_deref();
+    let host_paths =
+        HostPaths::new(shared, &request.build.host_paths, runs_as).map_err(PlanError::Option)?;
+    let target = inspected::target(request, None);
+    let described = repositories::described(Some(description), &target, words);
+    let connection = Connection {
+        runs_as,
+        is_natted: false,
+        network: request.network,
+        allow: &request.allow,
+    };
+    let mut notes = repositories::folders(&described, words, |path| host_paths.shows(path));
+    notes.extend(Repositories::of(&mut words.clone(), &described, connection).notes);
+    // A finding has its place by itself.
+    let places: HashMap<String, &Place> = description
+        .repositories(&target)
+        .into_iter()
+        .map(|(_, place)| (format!("{}:{}", place.file, place.line), place))
+        .collect();
+    let finding = |note: String| {
+        let mut ends = note.match_indices(": ").map(|(at, _)| note.split_at(at));
+        let of_place = ends.find_map(|(before, after)| Some((places.get(before)?, after)));
+        match of_place {
+            Some((place, text)) => Finding::note(place, text.trim_start_matches(": ")),
+            None => description.note(&note),
+        }
+    };
+    Ok(notes.into_iter().map(finding).collect())
 }
 
 /// Checks that the box can have its description where the results go.

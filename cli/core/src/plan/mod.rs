@@ -42,6 +42,7 @@ use crate::ssh::Ssh;
 pub use boot::BootChoice;
 pub use error::PlanError;
 pub use folders::{Folders, description_folder};
+pub use host_parts::look_at_repositories;
 pub use image_types::ImageTypes;
 pub use report::{PlanReport, ResolvedEngine};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use boxbuild_boxes::store::{BoxInfo, ContainerImage, InstalledBox};
 use boxbuild_engine::{EngineChoice, Network};
 use boxbuild_firmware::guest::Init;
-use boxbuild_host::units::date;
+use boxbuild_host::units::{date, size};
 use boxbuild_protocol::kernel_args::{is_console, is_kiwi_version};
 use nix::unistd::{AccessFlags, access};
 
@@ -38,9 +38,9 @@ pub(super) fn check(
     }
     if request.disk_size.is_some_and(|size| size < info.disk_size) {
         return Err(PlanError::Option(format!(
-            "--disk-size: the disk of the box {} is {} GiB already and cannot shrink",
+            "--disk-size: the disk of the box {} is {} already and cannot shrink",
             info.name,
-            info.disk_size >> 30
+            size(info.disk_size)
         )));
     }
     if request.in_place && request.disk_size.is_some() {

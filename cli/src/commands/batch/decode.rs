@@ -16,6 +16,7 @@ use super::file::{
 use super::mistakes::Mistakes;
 use super::option_tables::Table;
 use super::template::{self, Place};
+use crate::args::MOST_JOBS;
 
 const OF_FILE: &[&str] = &[
     "jobs", "log-dir", "name", "defaults", "matrix", "exclude", "override", "build",
@@ -174,11 +175,17 @@ impl Decoder<'_, '_> {
     }
 
     fn jobs(&mut self, value: &Found<'_>) -> Option<NonZeroUsize> {
-        let number = number(value.get_ref()).and_then(|text| text.parse().ok());
-        if number.is_none() {
-            self.expected(value, "jobs", "a whole number of at least 1");
+        let Some(text) = number(value.get_ref()) else {
+            self.expected(value, "jobs", "a whole number");
+            return None;
+        };
+        let jobs = text.parse().ok();
+        let jobs = jobs.filter(|jobs: &NonZeroUsize| jobs.get() <= MOST_JOBS);
+        if jobs.is_none() {
+            let message = format!("jobs: {text} is not a whole number from 1 to {MOST_JOBS}");
+            self.mistakes.add(&value.span(), message);
         }
-        number
+        jobs
     }
 
     fn arch(&mut self, value: &Found<'_>) -> Option<ArchName> {

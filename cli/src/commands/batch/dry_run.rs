@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use boxbuild_host::secret;
+use boxbuild_host::text::{shown, shown_path};
 use serde::Serialize;
 
 use super::admission::Limits;
@@ -82,12 +83,17 @@ pub(super) fn describe(batch: &CheckedBatch, limits: &Limits, log_dir: &Path) ->
     for note in &batch.notes {
         text += &format!("{note}\n");
     }
-    text += &format!("logs         {}\n", log_dir.display());
+    text += &format!("logs         {}\n", shown_path(log_dir));
     for build in &batch.builds {
         let machine = if build.memory == 0 {
             String::new()
         } else {
-            format!(", {} CPUs, {} MiB memory", build.cpus, build.memory >> 20)
+            let plural = if build.cpus == 1 { "" } else { "s" };
+            format!(
+                ", {} CPU{plural}, {} MiB memory",
+                build.cpus,
+                build.memory >> 20
+            )
         };
         text += &format!(
             "\n{}\n  box          {} ({}), {}{machine}\n  target-dir   {}\n  command      boxbuild {}\n",
@@ -95,8 +101,8 @@ pub(super) fn describe(batch: &CheckedBatch, limits: &Limits, log_dir: &Path) ->
             build.box_name,
             build.arch,
             build.engine,
-            build.target_dir.display(),
-            shell_words::join(arguments(build)),
+            shown_path(&build.target_dir),
+            shown(&shell_words::join(arguments(build))),
         );
     }
     text

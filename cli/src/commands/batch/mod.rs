@@ -25,6 +25,7 @@ mod summary;
 mod template;
 
 use std::fs;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -33,6 +34,7 @@ use boxbuild_host::input;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::text::shown_path;
 use boxbuild_host::untrusted::Dir;
+use nix::unistd::{AccessFlags, access};
 
 use super::signals;
 use crate::args::BatchArgs;
@@ -89,6 +91,9 @@ fn carry_out(args: &BatchArgs) -> Result<ExitCode> {
     // Paths in the file are relative to its folder.
     std::env::set_current_dir(folder)
         .host_context(|| format!("cannot enter {}", folder.display()))?;
+    if let Some(problem) = log_dir_problem(&log_dir) {
+        mistakes.add_at(None, format!("the folder for the logs: {problem}"));
+    }
     let batch = check::check(&builds, &mut mistakes);
     if !mistakes.is_empty() {
         let (mistakes, class) = mistakes.into_list();
@@ -156,6 +161,30 @@ fn log_dir(args: &BatchArgs, batch: &BatchFile, file: &Path, folder: &Path) -> R
             Ok(folder.join(name))
         }
     }
+}
+
+/// Returns why there can be no logs in `dir`, which need not exist.
+fn log_dir_problem(dir: &Path) -> Option<String> {
+    let choose = "choose another one with --log-dir";
+    for folder in dir.ancestors() {
+        match fs::metadata(folder) {
+            Ok(found) if !found.is_dir() => {
+                return Some(format!("{} is not a folder: {choose}", shown_path(folder)));
+            }
+            Ok(_) => {
+                let writable = access(folder, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
+                return (!writable).then(|| {
+                    format!(
+                        "no permission to write into {}: {choose}",
+                        shown_path(folder)
+                    )
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Some(format!("{}: {error}: {choose}", shown_path(folder))),
+        }
+    }
+    None
 }
 
 /// Runs checked builds, and returns the exit code.

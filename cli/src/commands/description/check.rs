@@ -1,5 +1,6 @@
 //! `boxbuild check`: what is wrong with a description, told by this host and by a box.
 
+use boxbuild_core::plan::look_at_repositories;
 use boxbuild_description::Finding;
 use serde::Serialize;
 
@@ -48,8 +49,10 @@ pub(in crate::commands) fn check(
                 code = ExitCode::BUILD_FAILED;
             }
             None => {
-                let schema = description.as_ref();
-                findings.extend(schema.and_then(|description| description.check_schema(None)));
+                if let Some(description) = &description {
+                    findings.extend(description.check_schema(None));
+                    findings.extend(look_at_repositories(&request, description)?);
+                }
             }
         }
     }
