@@ -41,7 +41,11 @@ fn wrong_words_are_refused() {
             &[],
             &["--add-package", "put it after --"],
         ),
-        (&["--config", "kiwi.yml"], &[], &["--config", "absolute"]),
+        (
+            &["--config", "kiwi.yml"],
+            &[],
+            &["--config", "does not exist"],
+        ),
         (&["--logfile", "/nowhere/log"], &[], &["does not exist"]),
         (&["--box-console", "hvc0 init=x"], &[], &["not a console"]),
         (

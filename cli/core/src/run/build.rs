@@ -73,7 +73,7 @@ pub fn run(
         .map_err(OutputDirError::from)?;
     let mut monitor = Monitor::new(Some(log), limits, command, progress);
     if plan.runs_as.is_container() {
-        monitor.shares_clock();
+        monitor.shares_kernel();
     }
     let mut running = runner.job(plan, &output, ssh)?.start(sender)?;
     if let Some(address) = address {

@@ -362,8 +362,8 @@ impl<'a> Monitor<'a> {
             .or_else(|| self.console.lockup().map(Reason::Lockup))
     }
 
-    /// The box has the clock of this host: it is a container.
-    pub(super) fn shares_clock(&mut self) {
+    /// The box has the kernel of this host, and with it the clock: it is a container.
+    pub(super) fn shares_kernel(&mut self) {
         self.clock = None;
     }
 
@@ -419,7 +419,9 @@ impl<'a> Monitor<'a> {
             (Ended::PoweredOff, _) if broke_off => Some(Reason::EarlyPowerOff),
             (Ended::PoweredOff, ResultCode::Code(0)) => None,
             (Ended::PoweredOff, ResultCode::Code(code)) => Some(Reason::Kiwi(*code)),
-            (Ended::PoweredOff, ResultCode::Missing) if self.is_silent() => {
+            (Ended::PoweredOff, ResultCode::Missing)
+                if self.is_silent() && self.clock.is_some() =>
+            {
                 Some(Reason::SilentPowerOff)
             }
             (Ended::PoweredOff, ResultCode::Missing) => Some(Reason::EarlyPowerOff),

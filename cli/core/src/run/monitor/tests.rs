@@ -155,3 +155,14 @@ fn only_a_build_that_came_to_kiwi_is_one() {
     assert!(reached("", &["phase build"]));
     assert!(reached("[ INFO    ]: 10:11:12 | Loading XML\n", &[]));
 }
+
+/// A container that ended before its first word was told of drivers that its kernel lacks.
+#[test]
+fn only_a_machine_lacks_drivers() {
+    let mut steps = Steps::default();
+    let mut monitor = Monitor::new(None, Limits::default(), None, &mut steps);
+    let verdict = |monitor: &Monitor<'_>| monitor.verdict(&Ended::PoweredOff, &ResultCode::Missing);
+    assert_eq!(verdict(&monitor), Some(Reason::SilentPowerOff));
+    monitor.shares_kernel();
+    assert_eq!(verdict(&monitor), Some(Reason::EarlyPowerOff));
+}
