@@ -66,10 +66,7 @@ fn numbers_are_refused_in_words() {
         ("--box x --box-smp-cpus=0 --", "from 1 to 254"),
         ("--box x --ssh-port=abc --", "from 0 to 65535"),
         ("--box x --ssh-port=65536 --", "from 0 to 65535"),
-        (
-            "box create x --from debian:trixie --cpus=x",
-            "from 1 to 254",
-        ),
+        ("box import x --disk d --kernel k --cpus=x", "from 1 to 254"),
         ("batch x --jobs 0", "from 1 to 10000"),
         ("batch x --jobs x", "from 1 to 10000"),
     ] {

@@ -449,7 +449,7 @@ mod tests {
                 &["5: [[exclude]] fits no", "7: [[override]] fits no"],
             ),
             ("[defaults]\nname='a'", &["2: builds cannot all have"]),
-            ("jobs = 0", &["1: jobs: a whole number of at least 1"]),
+            ("jobs = 0", &["1: jobs: 0 is not a whole number from 1"]),
             (
                 "[matrix]\ndescription = []",
                 &["2: description: an empty list"],
