@@ -25,7 +25,10 @@ pub fn open(path: &Path) -> io::Result<File> {
         .open(path)?;
     let kind = place.metadata()?;
     if kind.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
+        return Err(io::Error::new(
+            io::ErrorKind::IsADirectory,
+            "it is a folder, not a file",
+        ));
     }
     if !kind.is_file() {
         return Err(io::Error::new(

@@ -4,10 +4,13 @@
 //! these are carried out here, or refused.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use boxbuild_host::arch::Arch;
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 /// An architecture that KIWI builds for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub(crate) struct GlobalOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) kiwi_file: Option<OsString>,
     /// Set a variable for KIWI and its scripts (repeatable).
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = OsStringValueParser::new().try_map(variable))]
     pub(crate) setenv: Vec<OsString>,
     /// Runtime configuration of KIWI: a file of the host, which is copied into the box, or of the box, such
     /// as /description/kiwi.yml.
@@ -137,15 +140,47 @@ impl GlobalOptions {
         self.logfile.as_deref() == Some(Path::new("stdout"))
     }
 
+    /// Returns the socket that the log is sent to, if there is one.
+    pub(crate) fn log_socket(&self) -> Option<&Path> {
+        let path = self.logsocket.as_deref()?;
+        let kind = std::fs::metadata(path).ok()?.file_type();
+        kind.is_socket().then_some(path)
+    }
+
     /// Returns what the user should know about these options.
-    pub(crate) fn notes(&self) -> Option<String> {
-        self.debug_run_scripts_in_screen.then(|| {
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<String> = self
+            .setenv
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .filter(|word| !word.contains('='))
+            .map(|word| format!("--setenv {word}: has no value: kiwi sets it to None (NAME=VALUE)"))
+            .collect();
+        if let Some(path) = &self.logsocket
+            && self.log_socket().is_none()
+        {
+            notes.push(format!(
+                "--logsocket {}: is not a socket: the log is not sent there",
+                path.display()
+            ));
+        }
+        let screen = self.debug_run_scripts_in_screen.then(|| {
             String::from(
                 "--debug-run-scripts-in-screen: no effect: scripts in the box have no terminal; \
                  --debug --verbose shows what they write, --box-debug opens a shell after the build",
             )
-        })
+        });
+        notes.extend(screen);
+        notes
     }
+}
+
+/// Checks a variable: Python fails on one without a name.
+fn variable(word: OsString) -> Result<OsString, &'static str> {
+    if word.as_bytes().starts_with(b"=") {
+        return Err("it has no name: NAME=VALUE is expected");
+    }
+    Ok(word)
 }
 
 /// Parses a level of Python's `logging`, which kiwi expects: any integer.

@@ -129,7 +129,7 @@ impl Build<'_> {
         if self.options.kiwi.log_to_stdout() {
             progress.print_log();
         }
-        if let Some(path) = &self.options.kiwi.logsocket {
+        if let Some(path) = self.options.kiwi.log_socket() {
             progress.send_log(path);
         }
         for note in &plan.notes {

@@ -146,6 +146,67 @@ fn output_that_cannot_be_written_is_said() {
     }
 }
 
+/// An installed box with files of no meaning, which a dry run takes.
+fn with_box(user: &User) -> std::process::Command {
+    let store = user.work().join("store/plain");
+    std::fs::create_dir_all(&store).unwrap();
+    for file in ["kernel", "initrd", "disk.qcow2"] {
+        std::fs::write(store.join(file), "x").unwrap();
+    }
+    // The digest of "x".
+    let digest = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+    let file = |name: &str| serde_json::json!({"name": name, "sha256": digest, "size": 1});
+    let info = serde_json::json!({
+        "arch": std::env::consts::ARCH, "cmdline": ["root=/dev/vda1"], "console": "hvc0", "cpus": 1,
+        "created": 0, "disk": file("disk.qcow2"), "disk_size": 268_435_456, "format": 1,
+        "guest": "fast", "initrd": file("initrd"), "kernel": file("kernel"), "kiwi": null,
+        "memory_mib": 256, "name": "plain", "origin": "test",
+    });
+    std::fs::write(store.join("box.json"), info.to_string()).unwrap();
+    let mut command = user.command(boxbuild());
+    command.env("KIWI_BOXED_CACHE_DIR", user.work().join("store"));
+    command
+}
+
+/// The dry run said nothing of a socket that is none, of variables that kiwi fails on or makes "None"
+/// of, of a log file behind links in a circle; a line of the plan could be another's.
+#[test]
+fn a_dry_run_says_what_a_build_would_say() {
+    let user = User::new();
+    std::os::unix::fs::symlink("circle", user.work().join("circle")).unwrap();
+    let run = |options: &[&str], target: &str| {
+        let words = ["--", "--description", "image", "--target-dir", target];
+        let mut command = with_box(&user);
+        command.args(["--dry-run", "--box", "plain"]);
+        Ended::of(command.args(options).args(words))
+    };
+    let plain = run(&[], "a\nb\u{1b}[31m");
+    if plain.code == 3 {
+        eprintln!(
+            "skipped: a_dry_run_says_what_a_build_would_say: {}",
+            plain.stderr
+        );
+        return;
+    }
+    assert_eq!(plain.code, 0, "{}", plain.stderr);
+    assert!(
+        plain.stdout.contains("a\\nb\\u{1b}[31m\n"),
+        "{}",
+        plain.stdout
+    );
+    for (option, code, text) in [
+        ("--logsocket=image", 0, "is not a socket"),
+        ("--setenv=NAME", 0, "kiwi sets it to None"),
+        ("--setenv==x", 2, "it has no name"),
+        ("--logfile=circle", 2, "symbolic links"),
+        ("--disk-size=100M", 2, "is 256.0 MiB already"),
+    ] {
+        let ended = run(&[option], "out");
+        assert_eq!(ended.code, code, "{option}: {}", ended.stderr);
+        assert!(ended.stderr.contains(text), "{option}: {}", ended.stderr);
+    }
+}
+
 /// An empty variable of a script: `--type=$TYPE`.
 #[test]
 fn empty_values_count_as_not_given_for_descriptions_as_well() {

@@ -179,6 +179,20 @@ mod tests {
         result.expect_err("must be refused").to_string()
     }
 
+    /// "only 0 KiB are free on the file system of /proc", and a build that failed later in /sys.
+    #[test]
+    fn a_target_among_views_of_the_kernel_is_refused_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("config.xml"), "<image/>").unwrap();
+        for target in ["/proc", "/sys"] {
+            let target = Path::new(target);
+            if access(target, AccessFlags::W_OK).is_ok() {
+                let said = complaint(with(dir.path(), target));
+                assert!(said.contains("holds no files"), "{said}");
+            }
+        }
+    }
+
     #[test]
     fn folders_are_checked_before_anything_is_made() {
         let dir = tempfile::tempdir().unwrap();

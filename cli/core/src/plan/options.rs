@@ -1,6 +1,8 @@
 //! Options that this box or this host may not have.
 
 use std::ffi::OsString;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use boxbuild_boxes::store::{BoxInfo, ContainerImage, InstalledBox};
@@ -205,7 +207,11 @@ pub(super) fn log_copy(path: &Path) -> Result<PathBuf, PlanError> {
     if !folder.is_dir() {
         return Err(problem("its folder does not exist"));
     }
-    let written = if absolute.exists() { &absolute } else { folder };
+    let written = match fs::metadata(&absolute) {
+        Ok(_) => &absolute,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => folder,
+        Err(error) => return Err(problem(&describe(&error))),
+    };
     access(written, AccessFlags::W_OK).map_err(|error| problem(&describe(&error.into())))?;
     Ok(absolute)
 }

@@ -11,7 +11,7 @@ use crate::unusable::Unusable;
 pub enum ContainerError {
     /// The host lacks something.
     #[error("no container can run on this host: {0}")]
-    Host(#[from] Unusable),
+    Host(Unusable),
     /// A registry cannot be reached, or must not be.
     #[error(
         "the box '{name}' is the image {image}, which is not on this host, and {reason}. Fetch it \
@@ -56,6 +56,12 @@ pub enum ContainerError {
         #[source]
         source: io::Error,
     },
+}
+
+impl From<Unusable> for ContainerError {
+    fn from(reason: Unusable) -> ContainerError {
+        ContainerError::Host(reason)
+    }
 }
 
 impl Classify for ContainerError {
