@@ -146,6 +146,60 @@ fn output_that_cannot_be_written_is_said() {
     }
 }
 
+/// 10,000 builds took minutes, in which Ctrl-C did nothing; of 300 mistakes 200 were told without a word
+/// about the others.
+#[test]
+fn a_large_batch_is_refused_soon_and_whole() {
+    let user = User::new();
+    let mut text = String::from("[defaults]\nbox = 'none'\ntarget-dir = 'out/{name}'\n");
+    for number in 0..300 {
+        text += &format!("[[build]]\nname = 'b{number}'\ndescription = 'no{number}'\n");
+    }
+    std::fs::write(user.work().join("b.toml"), text).unwrap();
+    let ended = user.run("batch b.toml --dry-run");
+    assert_eq!(ended.code, 2);
+    // One is that there is no box.
+    assert!(
+        ended.stderr.contains("b.toml: 101 more mistakes"),
+        "{}",
+        ended.stderr
+    );
+}
+
+/// A batch that looks at its builds ends soon after Ctrl-C.
+#[test]
+fn a_signal_ends_the_look_at_a_batch() {
+    use std::os::unix::process::ExitStatusExt;
+    use std::time::{Duration, Instant};
+
+    let user = User::new();
+    let mut text = String::from("[defaults]\nbox = 'none'\ntarget-dir = 'out/{name}'\n");
+    for number in 0..20_000 {
+        text += &format!("[[build]]\nname = 'b{number}'\ndescription = 'image'\n");
+    }
+    std::fs::write(user.work().join("b.toml"), text).unwrap();
+    let mut command = user.command(boxbuild());
+    command.args(["batch", "b.toml", "--dry-run"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    let begun = Instant::now();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    while begun.elapsed() < Duration::from_secs(20) && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let _ = child.kill();
+    let status = child.wait().unwrap();
+    // On a fast host it has refused the batch before.
+    assert!(
+        matches!(status.code(), Some(130 | 2)),
+        "{:?} {:?}",
+        status.code(),
+        status.signal()
+    );
+}
+
 /// An installed box with files of no meaning, which a dry run takes.
 fn with_box(user: &User) -> std::process::Command {
     let store = user.work().join("store/plain");

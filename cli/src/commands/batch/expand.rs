@@ -44,7 +44,11 @@ impl Expansion<'_, '_> {
         if builds.is_empty() && self.mistakes.is_empty() {
             self.mistakes.add(
                 &NOWHERE,
-                "nothing to build: write a [matrix] with descriptions, or [[build]] tables",
+                if file.matrix.is_some() {
+                    "nothing to build: each build of the matrix is excluded"
+                } else {
+                    "nothing to build: write a [matrix] with descriptions, or [[build]] tables"
+                },
             );
         }
         for build in &mut builds {

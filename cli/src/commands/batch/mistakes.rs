@@ -14,9 +14,13 @@ const MOST: usize = 200;
 #[derive(Debug)]
 pub(super) struct Mistakes<'a> {
     text: &'a str,
+    /// Where its lines end.
+    ends: Vec<usize>,
     found: BTreeSet<Mistake>,
     /// How often one was added.
     added: usize,
+    /// How many are beyond [`MOST`].
+    untold: usize,
     /// The worst class among them.
     class: ErrorClass,
 }
@@ -26,8 +30,10 @@ impl<'a> Mistakes<'a> {
     pub(super) fn of(text: &'a str) -> Mistakes<'a> {
         Mistakes {
             text,
+            ends: text.match_indices('\n').map(|(at, _)| at).collect(),
             found: BTreeSet::new(),
             added: 0,
+            untold: 0,
             class: ErrorClass::Usage,
         }
     }
@@ -40,11 +46,14 @@ impl<'a> Mistakes<'a> {
     /// Adds one of a line, or of the file as a whole.
     pub(super) fn add_at(&mut self, line: Option<usize>, message: impl Into<String>) {
         self.added += 1;
-        if self.found.len() < MOST {
-            self.found.insert(Mistake {
-                line,
-                message: message.into(),
-            });
+        let mistake = Mistake {
+            line,
+            message: message.into(),
+        };
+        if self.found.len() < MOST || self.found.contains(&mistake) {
+            self.found.insert(mistake);
+        } else {
+            self.untold += 1;
         }
     }
 
@@ -55,8 +64,8 @@ impl<'a> Mistakes<'a> {
 
     /// Returns the number of the line, from 1, that a span begins in.
     pub(super) fn line_of(&self, span: &Range<usize>) -> usize {
-        let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
-        1 + before.iter().filter(|byte| **byte == b'\n').count()
+        let start = span.start.min(self.text.len());
+        1 + self.ends.partition_point(|end| *end < start)
     }
 
     /// One of them is a problem of the host or of a box.
@@ -71,6 +80,13 @@ impl<'a> Mistakes<'a> {
 
     /// Returns all, by their lines, and the worst class among them.
     pub(super) fn into_list(self) -> (Vec<Mistake>, ErrorClass) {
-        (self.found.into_iter().collect(), self.class)
+        let mut list: Vec<Mistake> = self.found.into_iter().collect();
+        if self.untold > 0 {
+            list.push(Mistake {
+                line: None,
+                message: format!("{} more mistakes", self.untold),
+            });
+        }
+        (list, self.class)
     }
 }

@@ -36,6 +36,7 @@ use boxbuild_host::text::shown_path;
 use boxbuild_host::untrusted::Dir;
 use nix::unistd::{AccessFlags, access};
 
+use super::look::Look;
 use super::signals;
 use crate::args::BatchArgs;
 use crate::exit_code::{ExitCode, HostContext, Result};
@@ -75,6 +76,8 @@ pub(super) fn run(args: &BatchArgs) -> Result<ExitCode> {
 
 fn carry_out(args: &BatchArgs) -> Result<ExitCode> {
     let interrupt = signals::take_over()?;
+    // Folders of builds may be on file systems that do not answer, and builds may be many.
+    let looking = Look::begin(&interrupt, args.json)?;
     let path = &args.file;
     let read_error = |source| BatchError::Read {
         path: path.clone(),
@@ -95,6 +98,7 @@ fn carry_out(args: &BatchArgs) -> Result<ExitCode> {
         mistakes.add_at(None, format!("the folder for the logs: {problem}"));
     }
     let batch = check::check(&builds, &mut mistakes);
+    drop(looking);
     if !mistakes.is_empty() {
         let (mistakes, class) = mistakes.into_list();
         return Err(BatchError::Refused {
