@@ -57,12 +57,6 @@ pub(crate) const BUILD_ARGS: &[BuildArg] = &[
         "Credentials for the repositories of --add-repo, in their order; repeatable",
     ),
     option(
-        "--only-repo",
-        "SOURCE",
-        "Use this repository and none of the description; repeatable (boxbuild's own: --ignore-repos \
-         --add-repo SOURCE)",
-    ),
-    option(
         "--ignore-repos",
         "",
         "Ignore all repositories of the description",
