@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use boxbuild_tests::command::with_descriptors;
 use boxbuild_tests::{Running, Sandbox, Watch, scaled_timeout};
 use nix::sys::signal::Signal;
 
@@ -58,16 +59,7 @@ fn a_tree_of_more_files_than_descriptors_is_listed_whole() {
     }
     let mut build = sandbox.build_command(&["--verbose"], &[]);
     // Of all processes, also of the one that a process starts for the shares.
-    let mut limited = std::process::Command::new("prlimit");
-    limited.arg(format!("--nofile={LIMIT}:{LIMIT}"));
-    limited
-        .arg("--")
-        .arg(build.get_program())
-        .args(build.get_args());
-    for (name, value) in build.get_envs() {
-        limited.env(name, value.unwrap_or_default());
-    }
-    build = limited;
+    build = with_descriptors(&build, LIMIT);
     let build = Running::start(&mut build).limit(scaled_timeout(240));
     let watch = Watch::start(build.pid());
     let output = build.finish();

@@ -29,6 +29,24 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// `command` again, with the limit of descriptors that its processes have each. By a shell: the lab has
+/// no prlimit.
+pub fn with_descriptors(command: &Command, limit: usize) -> Command {
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -n \"$0\" && exec \"$@\""])
+        .arg(limit.to_string())
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
+}
+
 /// Finds a program in [`search_path`].
 ///
 /// # Errors

@@ -44,6 +44,19 @@ impl Root {
     }
 }
 
+impl std::fmt::Display for Root {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (kind, value) = match self {
+            Root::Device(name) => ("/dev/", name),
+            Root::Label(label) => ("LABEL=", label),
+            Root::Uuid(uuid) => ("UUID=", uuid),
+            Root::PartUuid(uuid) => ("PARTUUID=", uuid),
+            Root::PartLabel(label) => ("PARTLABEL=", label),
+        };
+        write!(f, "{kind}{value}")
+    }
+}
+
 type Make = fn(&str) -> Root;
 
 const PREFIXES: [(&str, Make); 8] = [

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use boxbuild_tests::command::with_descriptors;
 use boxbuild_tests::{ProcessOutput, Running, Watch, scaled_timeout};
 use nix::sys::signal::Signal;
 
@@ -197,15 +198,7 @@ pub(super) const FILES: usize = 1024;
 
 /// A build whose processes may have [`FILES`] descriptors each.
 pub(super) fn starved(guest: &Guest, front: &[&str]) -> Command {
-    let build = guest.command(front);
-    let mut limited = Command::new("prlimit");
-    limited.arg(format!("--nofile={FILES}:{FILES}"));
-    limited.arg("--").arg(build.get_program());
-    limited.args(build.get_args());
-    for (name, value) in build.get_envs() {
-        limited.env(name, value.unwrap_or_default());
-    }
-    limited
+    with_descriptors(&guest.command(front), FILES)
 }
 
 /// The guest takes descriptors until it gets no more, then uses the share and ends as it likes.

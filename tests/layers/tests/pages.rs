@@ -1,4 +1,4 @@
-//! Pages lead to files that are there: links, and paths in backticks.
+//! Pages lead to what is there: links, paths in backticks, and tests that tables name.
 
 #![allow(
     clippy::expect_used,
@@ -25,6 +25,9 @@ const TOP: &[&str] = &[
 
 /// Pages about the past: their paths need not be there any more.
 const HISTORY: &[&str] = &["CHANGELOG.md", "docs/adr/"];
+
+/// Pages whose tables name tests in their last column.
+const TABLES_OF_TESTS: &[&str] = &["docs/compatibility.md", "docs/threat-model.md"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -117,6 +120,69 @@ fn links_and_paths_lead_to_files() {
         Vec::<String>::new(),
         "pages name files that are not there"
     );
+}
+
+/// Names of tests: the words in backticks in the last cells of a page's tables that can be names.
+fn tests(text: &str) -> impl Iterator<Item = &str> {
+    let cells = text
+        .lines()
+        .filter_map(|line| line.strip_prefix('|')?.trim_end().strip_suffix('|'))
+        .filter_map(|row| row.rsplit('|').next());
+    let in_backticks = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    in_backticks.filter(|word| {
+        word.contains('_')
+            && word
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    })
+}
+
+/// Returns the text of all Rust files in the tree.
+fn sources() -> String {
+    let mut folders: Vec<PathBuf> = TOP.iter().map(|top| root().join(top)).collect();
+    let mut text = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn tests_that_tables_name_exist() {
+    let sources = sources();
+    let mut missing = Vec::new();
+    for page in TABLES_OF_TESTS {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        assert!(tests(&text).count() > 20, "{page} names hardly any test");
+        missing.extend(
+            tests(&text)
+                // Programs that list their tests themselves have names as strings.
+                .filter(|test| {
+                    let function = format!("fn {test}()");
+                    !sources.contains(&function) && !sources.contains(&format!("\"{test}\""))
+                })
+                .map(|test| format!("{page}: {test}")),
+        );
+    }
+    assert_eq!(
+        missing,
+        Vec::<String>::new(),
+        "tables name tests that are not there"
+    );
+}
+
+#[test]
+fn tests_are_found_in_tables() {
+    let page =
+        "Not `one_of_these`.\n| `nor_this` | `a_full_disk`, `b_2` (`tests/e2e`, `make full`) |\n";
+    assert_eq!(tests(page).collect::<Vec<_>>(), ["a_full_disk", "b_2"]);
 }
 
 #[test]

@@ -35,6 +35,7 @@
 //! What the host cannot confine is no error: [`Confinement`] says so, and the caller tells its user
 //! or refuses to go on.
 
+mod allocator;
 mod capabilities;
 mod channel;
 mod files;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
 
+use crate::allocator;
 use crate::capabilities::Capabilities;
 use crate::files::{self, FileAccess, FilesError, Landlock, TcpAccess};
 use crate::limits::Limits;
@@ -112,6 +113,7 @@ impl<'a> Jail<'a> {
         let landlock = files::restrict(&self.files, self.tcp)?;
         let seccomp = seccomp::is_available();
         if seccomp {
+            allocator::open_no_files();
             seccomp::prepare()?;
         }
         Ok(Confinement { landlock, seccomp })

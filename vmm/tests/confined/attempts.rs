@@ -12,8 +12,17 @@ pub const LAST_WORDS: &str = "as planned by the test";
 /// The place of the panic among the attempts: behind them.
 pub const PANIC: usize = ATTEMPTS.len();
 
+/// The name of what every thread may do.
+pub const FREE_MEMORY: &str = "use much memory and free it";
+
 /// All of them. Each is a system call as it is, because the C library may refuse first.
 pub const ATTEMPTS: &[Attempt] = &[
+    // Not hostile: glibc opened a file when it gave memory back, and the machine ended.
+    (FREE_MEMORY, || {
+        let blocks: Vec<Vec<u8>> = (0..32 << 10).map(|_| vec![1; 1 << 10]).collect();
+        std::hint::black_box(&blocks);
+        0
+    }),
     ("read a file outside", || {
         open(c"/etc/passwd", libc::O_RDONLY)
     }),

@@ -53,9 +53,11 @@ fn is_storage(device: &Path) -> bool {
 /// The first driver that a disk of this machine still lacks. Drivers probe their devices when they
 /// are loaded, so that waiting does not help.
 pub(super) fn missing_for_disks() -> Option<&'static str> {
-    // Every machine has both or one of them.
-    let buses = ["/sys/bus/pci", "/sys/bus/virtio"];
-    if !buses.iter().any(|bus| Path::new(bus).is_dir()) {
+    // Every machine has devices on both or one of them; `pci=off` leaves an empty bus.
+    let buses = ["/sys/bus/pci/devices", "/sys/bus/virtio/devices"];
+    let has_devices =
+        |bus: &&str| fs::read_dir(bus).is_ok_and(|mut devices| devices.next().is_some());
+    if !buses.iter().any(has_devices) {
         return Some("for PCI (CONFIG_PCI), nor virtio");
     }
     let mut missing = None;

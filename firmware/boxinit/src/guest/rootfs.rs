@@ -115,7 +115,7 @@ fn wait_for(root: &Root) -> Result<PathBuf, GuestError> {
         }
         if start.elapsed() > TIMEOUT {
             return Err(GuestError::Unfit(format!(
-                "the root {root:?} is on none of its disks ({})",
+                "the root {root} is on none of its disks ({})",
                 disks().join(", ")
             )));
         }
