@@ -252,10 +252,10 @@ fn split(words: &[OsString], notes: &mut Vec<String>) -> Result<Vec<Given>, Buil
 fn last_wins(given: Vec<Given>, notes: &mut Vec<String>) -> Vec<Given> {
     let mut left: Vec<Given> = Vec::new();
     for next in given {
-        let earlier = left
-            .iter()
-            .position(|known| known.option == next.option && known.kind != Value::Repeat);
-        if let Some(at) = earlier {
+        let once = next.kind != Value::Repeat;
+        let mut known = left.iter();
+        // Those that repeat may be thousands.
+        if once && let Some(at) = known.position(|known| known.option == next.option) {
             let earlier = left.remove(at);
             if earlier.value != next.value {
                 let shown = |value: &Option<OsString>| {

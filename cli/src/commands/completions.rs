@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use boxbuild_host::text::is_harmful;
+
 use crate::args::{CompleteArgs, CompletionsArgs};
 use crate::completion::{candidates, script};
 use crate::exit_code::{ExitCode, Failure, Result};
@@ -29,6 +31,10 @@ pub(super) fn run(args: &CompletionsArgs) -> Result<ExitCode> {
 pub(super) fn complete(args: &CompleteArgs, words: &[OsString]) -> Result<ExitCode> {
     let mut text = String::new();
     for candidate in candidates(args.shell, words, args.index) {
+        // A name with an end of line would be two words, and one for a terminal another than it is.
+        if candidate.value.chars().any(is_harmful) {
+            continue;
+        }
         text += &candidate.value;
         if args.shell.has_descriptions() && !candidate.help.is_empty() {
             text += &format!("\t{}", candidate.help);

@@ -200,6 +200,29 @@ fn a_signal_ends_the_look_at_a_batch() {
     );
 }
 
+/// A folder "a\\nb" was completed as "a\\" or "b".
+#[test]
+fn names_for_no_terminal_are_not_completed() {
+    let user = User::new();
+    for name in ["good", "go\nod", "go\u{1b}[31m"] {
+        std::fs::create_dir(user.work().join(name)).unwrap();
+    }
+    let words = [
+        "complete",
+        "bash",
+        "5",
+        "--",
+        "boxbuild",
+        "--box",
+        "x",
+        "--",
+        "--description",
+        "go",
+    ];
+    let ended = user.run_words(&words);
+    assert_eq!(ended.stdout, "good/\n");
+}
+
 /// An installed box with files of no meaning, which a dry run takes.
 fn with_box(user: &User) -> std::process::Command {
     let store = user.work().join("store/plain");

@@ -133,14 +133,14 @@ pub(super) fn describe(installed: &InstalledBox) -> String {
     let info = &installed.info;
     let mut text = format!(
         "name         {}\norigin       {}\narch         {}\nKIWI         {}\n\
-         defaults     {} CPUs, {} MiB memory\ndisk         {} GiB\nfolder       {}\n",
+         defaults     {} CPUs, {} MiB memory\ndisk         {}\nfolder       {}\n",
         info.name,
         info.origin,
         info.arch,
         info.kiwi.as_deref().unwrap_or("unknown"),
         info.cpus,
         info.memory_mib,
-        info.disk_size >> 30,
+        size(info.disk_size),
         installed.dir.display(),
     );
     if let Some(changed) = installed.changed {
