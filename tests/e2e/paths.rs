@@ -166,7 +166,7 @@ fn a_target_folder_around_the_description_is_used() {
 /// The guest kept what it had once read for a day, and both shares told it that nothing else changes.
 fn a_folder_that_is_seen_twice_is_seen_as_it_is() {
     let sandbox = Sandbox::new(
-        "there=${0%x}; for word; do case $word in */there) there=$word;; esac; done
+        "there=${0%x}; for word; do case $word in */there) there=${word#*=};; esac; done
          there=${there#dir://}
          cat /description/note >/result/seen; ls /description >/dev/null
          echo new and longer >\"$there/description/note\"; echo x >\"$there/description/made\"
@@ -178,11 +178,11 @@ fn a_folder_that_is_seen_twice_is_seen_as_it_is() {
     fs::rename(sandbox.description(), there.join("description")).unwrap();
     fs::write(there.join("description/note"), "old\n").unwrap();
     std::os::unix::fs::symlink(there.join("description"), sandbox.description()).unwrap();
-    let package = there.to_str().unwrap();
+    let shared = there.to_str().unwrap();
     let mut command = sandbox.build_command_to(
         &there.join("out"),
-        &["--shared-path", package],
-        &["--set-type-attr", package],
+        &["--shared-path", shared],
+        &["--set-type-attr", &format!("there={shared}")],
     );
     ProcessOutput::of(&mut command).expect(0, &[]);
     let seen = fs::read_to_string(there.join("out/seen")).unwrap();

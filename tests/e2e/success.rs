@@ -91,7 +91,7 @@ fn files_of_the_host_are_seen() {
 fn arguments_of_any_bytes_and_length_arrive() {
     let sandbox = Sandbox::new("printf '%s\\n' \"$@\" >/result/args");
     let odd = "it's $(odd) \"a,b\" `x` \\ *\tä\nnew line";
-    let long = "x".repeat(5000);
+    let long = format!("long={}", "x".repeat(5000));
     let output = sandbox.build(
         &["--profile", "One Two", "--setenv", "A=b c", "--debug"],
         &[
