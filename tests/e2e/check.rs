@@ -58,7 +58,7 @@ fn a_check_tells_what_the_box_finds() {
     python(&sandbox, "echo '[]' >/bundle/check.json");
     let output = check(&sandbox, &[]);
     output.expect(0, &[]);
-    assert!(output.stdout.contains("find nothing"), "{output:?}");
+    assert!(output.stdout.contains("no problem found"), "{output:?}");
     // A box that does not answer is none that finds nothing.
     python(&sandbox, "exit 0");
     assert_ne!(check(&sandbox, &[]).code, 0);

@@ -70,13 +70,14 @@ pub(in crate::commands) fn check(
         print_line(&text::finding(finding));
     }
     if code == ExitCode::SUCCESS {
-        let by = match &args.box_name {
-            Some(name) => format!("this host and the box {name} find"),
+        let text = match &args.box_name {
+            Some(name) => format!("no problem found on this host and in the box {name}\n"),
             None => String::from(
-                "this host finds (--box NAME also checks packages, repositories and the schema)",
+                "no problem found on this host; --box NAME also checks packages, repositories and the \
+                 schema\n",
             ),
         };
-        print_text(&format!("{by} nothing that would end a build\n"))?;
+        print_text(&text)?;
     }
     Ok(code)
 }
