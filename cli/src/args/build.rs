@@ -47,8 +47,8 @@ pub(crate) struct BuildOptions {
     /// Grow the disk that the guest sees to this size, e.g. 60G.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) disk_size: Option<u64>,
-    /// Write to the box's disk instead of a private copy: all later builds see the changes, until
-    /// 'boxbuild box reset' undoes them. No other build can use the box meanwhile.
+    /// Keep what the build writes to the disk of the box, if the box powers off in order: all later builds
+    /// see it, until 'boxbuild box reset' undoes it. No other build can use the box meanwhile.
     #[arg(long)]
     pub(crate) no_snapshot: bool,
     /// Keep the disk and the logs of a failed build for 'boxbuild shell' and 'boxbuild logs': the
