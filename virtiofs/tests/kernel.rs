@@ -10,9 +10,11 @@
     reason = "a test"
 )]
 
+use std::ffi::{CStr, CString};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -236,9 +238,8 @@ fn an_open_file_outlives_its_name() {
 /// The kinds of locks: flock(2), lockf(3), and of open file descriptions (fcntl(2)).
 const LOCKS: [&str; 3] = ["flock", "lockf", "ofd"];
 
-/// Tries to lock the file for writing; whether it could be had.
-fn lock(file: &File, kind: &str) -> bool {
-    let fd = file.as_raw_fd();
+/// Tries to lock an open file for writing; whether it could be had.
+fn try_lock(fd: RawFd, kind: &str) -> bool {
     // SAFETY: an all-zero flock is one for all of the file, and the calls get no other pointer.
     let result = unsafe {
         let mut region: libc::flock = std::mem::zeroed();
@@ -252,20 +253,32 @@ fn lock(file: &File, kind: &str) -> bool {
     result == 0
 }
 
-/// The other process of [`locks_keep_other_processes_out`].
-#[test]
-#[ignore = "run by locks_keep_other_processes_out"]
-fn locker() {
-    let Ok(path) = std::env::var("LOCKED") else {
-        return;
-    };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .unwrap();
-    let had = lock(&file, &std::env::var("LOCK").unwrap());
-    println!("had={had}");
+/// Whether another process can lock the file at `path`.
+fn another_process_can_lock(path: &CStr, kind: &str) -> bool {
+    // SAFETY: the child calls only what is allowed after a fork of a threaded process
+    // (signal-safety(7)), and ends without its parent's handlers.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+        // SAFETY: as above; the path outlives the call.
+        0 => unsafe {
+            let fd = libc::open(path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+            libc::_exit(match fd {
+                -1 => 2,
+                fd => i32::from(!try_lock(fd, kind)),
+            })
+        },
+        child => {
+            let mut status = 0;
+            // SAFETY: the status is written to the place that is given.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert!(libc::WIFEXITED(status), "{status:#x}");
+            match libc::WEXITSTATUS(status) {
+                0 => true,
+                1 => false,
+                code => panic!("the other process cannot open the file ({code})"),
+            }
+        }
+    }
 }
 
 #[test]
@@ -275,24 +288,15 @@ fn locks_keep_other_processes_out() {
     };
     let path = share.path("file");
     fs::write(&path, "").unwrap();
-    let other = |kind: &str| {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "locker", "--ignored", "--nocapture"])
-            .env("LOCKED", &path)
-            .env("LOCK", kind)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.contains("had="), "{text}");
-        text.contains("had=true")
-    };
+    let name = CString::new(path.as_os_str().as_bytes()).unwrap();
+    let other = |kind: &str| another_process_can_lock(&name, kind);
     for kind in LOCKS {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(&path)
             .unwrap();
-        assert!(lock(&file, kind), "{kind}");
+        assert!(try_lock(file.as_raw_fd(), kind), "{kind}");
         assert!(!other(kind), "{kind}");
         // The latter two see each other.
         match kind {

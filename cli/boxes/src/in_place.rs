@@ -31,7 +31,7 @@ pub enum InPlaceError {
     /// Builds use the box that is to be reset.
     #[error("a build uses the box {0}, which is not reset meanwhile: wait for that build")]
     Used(String),
-    /// There is no room for the copy.
+    /// The file system of the store has no space for the copy.
     #[error(
         "--no-snapshot: the disk of the box {name} is copied first, which takes {}, and only {} are \
          free on the file system of {}: free some space, or leave --no-snapshot out",
@@ -125,7 +125,7 @@ pub fn begin(installed: &InstalledBox, stop: &StopCheck) -> Result<Writing, InPl
         dir: installed.dir.clone(),
         _lock: lock,
     };
-    // What a killed process left is of no use: nobody knows how far it came.
+    // A killed process may have left an incomplete copy.
     remove(&writing.unfinished)?;
     fill(installed, &installed.disk(), &writing.unfinished, stop)?;
     Ok(writing)

@@ -37,7 +37,7 @@ const CACHE_OPTION: &str = "--shared-cache-dir";
 pub(crate) enum Reach {
     /// Files are copied and folders made.
     All,
-    /// Files are copied: a container of somebody else's image.
+    /// Files are copied: the image of the container is a published one.
     Files,
     /// Nothing: the box's own init knows one shared folder.
     Nothing,

@@ -90,7 +90,7 @@ fn sizes_in_any_sensible_unit() {
         ("8", 8 << 30, gib),
         ("1.5", 3 << 29, gib),
         ("255", 255 << 30, gib),
-        // QEMU's unit: nobody has hosts of 6144 GiB.
+        // QEMU's unit: no host has 6144 GiB.
         ("256", 256 << 20, mib),
         ("6144", 6144 << 20, mib),
         ("8096", 8096 << 20, mib),

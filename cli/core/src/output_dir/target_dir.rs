@@ -82,7 +82,7 @@ impl TargetDir {
     /// Fails, with the error of [`TargetDir::acquire`], if another build or user has it.
     pub fn check(path: &Path) -> Result<(), OutputDirError> {
         let name = OsStr::new(STAGING);
-        // One that is still to be made is nobody's.
+        // A folder that does not exist yet is in use by no build.
         let Ok(dir) = Dir::open(path) else {
             return Ok(());
         };
@@ -150,7 +150,7 @@ fn take(target: &Dir) -> io::Result<Option<(Dir, Flock<File>)>> {
             made => Some(Status::of(&made?)?),
         };
         // NFS does so for root (root_squash), and FAT, CIFS and FUSE by their mount options. Results
-        // there would look as if somebody else had put them in.
+        // there would look like those of another user.
         if let Some(made) = made
             && made.owner != geteuid().as_raw()
         {
@@ -184,7 +184,7 @@ fn take(target: &Dir) -> io::Result<Option<(Dir, Flock<File>)>> {
             Err((_, errno)) => return Err(errno.into()),
         };
         match staging.set_mode(0o700) {
-            // There are no modes, so that everybody may enter or nobody else.
+            // The file system has no modes: its mount options decide who may enter.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
             result => result?,
         }

@@ -80,7 +80,7 @@ impl Shell {
         let pty = openpty(None, None)?;
         let master = File::from(pty.master);
         let mut reader = master.try_clone()?;
-        // Input that the shell does not take is dropped, and holds nobody up.
+        // Input that the shell does not take is dropped; writing never waits.
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let terminal = pty.slave;
         let output = events.clone();

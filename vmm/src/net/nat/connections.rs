@@ -124,7 +124,7 @@ impl Nat {
         candidates.max()
     }
 
-    /// Has a connection into the guest that nobody uses give way to a caller that may wait.
+    /// Closes an idle connection into the guest so that a waiting caller gets its place.
     pub(super) fn make_way_for_callers(&mut self, now: Instant) {
         if self.port_forward.as_ref().is_some_and(PortForward::is_full)
             && let Some((silent, id)) = self.idlest(now, Connection::is_inbound)

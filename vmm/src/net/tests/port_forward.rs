@@ -135,7 +135,7 @@ fn a_caller_is_connected_both_ways_with_half_close() {
 }
 
 #[test]
-fn where_nobody_listens_the_caller_is_reset() {
+fn a_caller_of_a_closed_port_is_reset() {
     let (mut guest, to) = called(false);
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_nonblocking(true).unwrap();
