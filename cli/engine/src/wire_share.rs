@@ -1,19 +1,47 @@
 //! A share on its way to the process that serves it. Its open root goes beside it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use boxbuild_jail::FileAccess;
 use boxbuild_virtiofs::{DirectoryId, Hidden, HiddenNames, MountTag, MountTagError, Share};
 use serde::{Deserialize, Serialize};
+
+/// A name or a path: any bytes, as Base64. JSON has four bytes for most of them otherwise, and the names
+/// of many results would not fit a message.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+struct WireName(OsString);
+
+impl From<&OsStr> for WireName {
+    fn from(name: &OsStr) -> WireName {
+        WireName(name.to_owned())
+    }
+}
+
+impl From<WireName> for String {
+    fn from(name: WireName) -> String {
+        STANDARD.encode(name.0.as_bytes())
+    }
+}
+
+impl TryFrom<String> for WireName {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<WireName, base64::DecodeError> {
+        STANDARD.decode(text).map(OsString::from_vec).map(WireName)
+    }
+}
 
 /// A [`Share`] on its way.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct WireShare {
     tag: String,
-    /// Only for messages; any bytes.
-    root: Vec<u8>,
+    /// Only for messages.
+    root: WireName,
     read_only: bool,
     guest_uid: u32,
     guest_gid: u32,
@@ -26,7 +54,7 @@ pub(crate) struct WireShare {
 /// [`Hidden`] on its way.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct WireHidden {
-    everywhere: Vec<Vec<u8>>,
+    everywhere: Vec<WireName>,
     inside: Option<WireInside>,
 }
 
@@ -35,7 +63,7 @@ struct WireInside {
     device: u64,
     inode: u64,
     /// All names if there is no list.
-    names: Option<Vec<Vec<u8>>>,
+    names: Option<Vec<WireName>>,
 }
 
 impl From<&Hidden> for WireHidden {
@@ -45,23 +73,23 @@ impl From<&Hidden> for WireHidden {
             inode: id.inode,
             names: match names {
                 HiddenNames::All => None,
-                HiddenNames::These(names) => Some(names.iter().map(bytes).collect()),
+                HiddenNames::These(names) => Some(wire(names)),
             },
         });
         WireHidden {
-            everywhere: hidden.everywhere.iter().map(bytes).collect(),
+            everywhere: wire(&hidden.everywhere),
             inside,
         }
     }
 }
 
-fn bytes(name: &OsString) -> Vec<u8> {
-    name.as_bytes().to_vec()
+fn wire<'n>(names: impl IntoIterator<Item = &'n OsString>) -> Vec<WireName> {
+    names.into_iter().cloned().map(WireName).collect()
 }
 
 impl From<WireHidden> for Hidden {
     fn from(wire: WireHidden) -> Hidden {
-        let names = |names: Vec<Vec<u8>>| names.into_iter().map(OsString::from_vec);
+        let names = |names: Vec<WireName>| names.into_iter().map(|name| name.0);
         let inside = wire.inside.map(|inside| {
             let id = DirectoryId {
                 device: inside.device,
@@ -92,7 +120,7 @@ impl From<&Share> for WireShare {
     fn from(share: &Share) -> WireShare {
         WireShare {
             tag: share.tag.as_str().to_owned(),
-            root: share.root.as_os_str().as_bytes().to_vec(),
+            root: share.root.as_os_str().into(),
             read_only: share.read_only,
             guest_uid: share.guest_uid,
             guest_gid: share.guest_gid,
@@ -108,7 +136,7 @@ impl TryFrom<WireShare> for Share {
     type Error = MountTagError;
 
     fn try_from(wire: WireShare) -> Result<Share, MountTagError> {
-        let mut share = Share::new(MountTag::new(wire.tag)?, OsString::from_vec(wire.root));
+        let mut share = Share::new(MountTag::new(wire.tag)?, wire.root.0);
         share.read_only = wire.read_only;
         share.guest_uid = wire.guest_uid;
         share.guest_gid = wire.guest_gid;

@@ -199,6 +199,8 @@ pub(super) fn cut(mut text: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use boxbuild_jail::MAX_MESSAGE;
+    use boxbuild_virtiofs::{DirectoryId, Hidden, HiddenNames, MountTag, Share};
     use boxbuild_vmm::net::{HostName, Resolver};
 
     use super::*;
@@ -234,6 +236,62 @@ mod tests {
         let bytes = message(&Wish::HostNetwork(host.clone())).unwrap();
         let decoded = ToMachine::decode(&bytes).unwrap();
         assert!(matches!(decoded, ToMachine::Wish(Wish::HostNetwork(got)) if got == host));
+    }
+
+    /// Its parts are bounded each by themselves: the hosts file and the list of domains
+    /// (`boxbuild_vmm::net`), and the names of results (`output_dir`).
+    #[test]
+    fn the_largest_machine_fits_a_message() {
+        const HOSTS: usize = 48 << 10;
+        const HIDDEN: usize = 16 << 10;
+        let ip: std::net::IpAddr = "2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap();
+        let name = "n".repeat(253);
+        let host = HostNetwork {
+            resolver: Resolver {
+                search: vec![name.clone(); 16],
+                ..Resolver::default()
+            },
+            hosts: vec![HostName { name, ip }; HOSTS / (253 + 45 + 20)],
+            ..HostNetwork::default()
+        };
+        let bytes = message(&Wish::HostNetwork(host.clone())).unwrap();
+        assert!(bytes.len() > HOSTS * 9 / 10 && bytes.len() <= MAX_MESSAGE / 2);
+        let mut share = Share::new(MountTag::new("description").unwrap(), "/d");
+        // Short names cost most.
+        let letters = 'a'..='z';
+        let names = letters.clone().flat_map(|one| {
+            letters.clone().flat_map(move |two| {
+                let names = ('a'..='z').map(move |three| format!("{one}{two}{three}x"));
+                names.map(std::ffi::OsString::from)
+            })
+        });
+        let id = DirectoryId {
+            device: u64::MAX,
+            inode: u64::MAX,
+        };
+        let names = HiddenNames::These(names.take(HIDDEN / 4).collect());
+        share.hidden = Hidden {
+            everywhere: Vec::new(),
+            inside: Some((id, names)),
+        };
+        let config = MachineConfig {
+            memory_mib: 1024,
+            cpus: 2,
+            nested: false,
+            cmdline: "c".repeat(2048),
+            disk: DiskConfig::InPlace {
+                name: String::new(),
+            },
+            network: Some(NetworkConfig {
+                policy: Policy::default(),
+                host,
+                forward: Some(22),
+            }),
+            shares: vec![WireShare::from(&share)],
+        };
+        // The rest is for the paths of other shares, and for what the user allows.
+        let len = serde_json::to_vec(&config).unwrap().len();
+        assert!(len + (16 << 10) <= MAX_MESSAGE, "{len} bytes");
     }
 
     #[test]
