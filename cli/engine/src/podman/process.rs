@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -86,44 +87,33 @@ impl Child {
             last_words: Mutex::new(Vec::new()),
             events,
         });
+        // The follower gets the process only once it runs.
+        let (hand_over, handed_over) = sync_channel(1);
         let mut readers = Vec::new();
-        // Without its readers it would wait for ever.
-        let kill = |process: &mut std::process::Child, error: io::Error| {
-            let _ = process.kill();
-            let _ = process.wait();
-            error
-        };
-        if let Some(output) = process.stdout.take() {
-            let shared = Arc::clone(&shared);
-            // boxbuild's own process 1 reports here; a published box has its console here.
-            let reader = std::thread::Builder::new().spawn(move || {
-                shared.read(
-                    output,
-                    if published {
-                        Event::Console
-                    } else {
-                        Event::Control
-                    },
-                );
+        let follower = shared
+            .start_readers(&mut process, published, &mut readers)
+            .and_then(|()| {
+                let shared = Arc::clone(&shared);
+                std::thread::Builder::new()
+                    .name(String::from("podman"))
+                    .spawn(move || {
+                        if let Ok((process, readers)) = handed_over.recv() {
+                            shared.follow(process, readers, published);
+                        }
+                    })
             });
-            readers.push(reader.map_err(|error| kill(&mut process, error))?);
-        }
-        if let Some(errors) = process.stderr.take() {
-            let shared = Arc::clone(&shared);
-            let reader = std::thread::Builder::new().spawn(move || {
-                shared.read(errors, |bytes| {
-                    shared.keep(&bytes);
-                    Event::Console(bytes)
-                });
-            });
-            readers.push(reader.map_err(|error| kill(&mut process, error))?);
-        }
-        let follower = {
-            let shared = Arc::clone(&shared);
-            std::thread::Builder::new()
-                .name(String::from("podman"))
-                .spawn(move || shared.follow(process, &readers, published))?
+        let follower = match follower {
+            Ok(follower) => follower,
+            Err(error) => {
+                // Without its threads, the container is ended here: podman alone would run on, and
+                // under sudo it is not ours to kill.
+                drop(gate);
+                *lock(&shared.killed) = Some(Instant::now() + PATIENCE);
+                shared.follow(process, readers, published);
+                return Err(error);
+            }
         };
+        let _ = hand_over.send((process, readers));
         Ok(Child {
             shared,
             follower: Some(follower),
@@ -148,7 +138,10 @@ impl Running for Child {
 
     fn console(&self) -> Option<Arc<dyn Console>> {
         let shell = lock(&self.shell).take()?;
-        shell.open(self.shared.events.clone()).ok()
+        let events = &self.shared.events;
+        let opened = shell.open(events.clone());
+        let note = |error: &io::Error| events.note(format!("no shell in the container: {error}"));
+        opened.inspect_err(note).ok()
     }
 
     fn keep_disk(&self, _folder: &Path) -> io::Result<Option<u64>> {
@@ -168,11 +161,42 @@ impl Drop for Child {
 }
 
 impl Shared {
+    /// Starts the threads that read what podman writes.
+    fn start_readers(
+        self: &Arc<Self>,
+        process: &mut std::process::Child,
+        published: bool,
+        readers: &mut Vec<JoinHandle<()>>,
+    ) -> io::Result<()> {
+        if let Some(output) = process.stdout.take() {
+            let shared = Arc::clone(self);
+            // boxbuild's own process 1 reports here; a published box has its console here.
+            let event = if published {
+                Event::Console
+            } else {
+                Event::Control
+            };
+            let read = move || shared.read(output, event);
+            readers.push(std::thread::Builder::new().spawn(read)?);
+        }
+        if let Some(errors) = process.stderr.take() {
+            let shared = Arc::clone(self);
+            let read = move || {
+                shared.read(errors, |bytes| {
+                    shared.keep(&bytes);
+                    Event::Console(bytes)
+                });
+            };
+            readers.push(std::thread::Builder::new().spawn(read)?);
+        }
+        Ok(())
+    }
+
     /// Waits for podman's end, sees that nothing is left, and tells how it was.
     fn follow(
         &self,
         mut process: std::process::Child,
-        readers: &[JoinHandle<()>],
+        readers: Vec<JoinHandle<()>>,
         published: bool,
     ) {
         let mut removed = Instant::now();

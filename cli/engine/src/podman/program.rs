@@ -39,7 +39,13 @@ impl Program {
         let group = i32::try_from(child.id()).map(Pid::from_raw);
         let waiting = std::thread::Builder::new()
             .spawn(move || child.wait_with_output())
-            .map_err(io_error("run podman"))?;
+            .map_err(|error| {
+                // Its pipes are closed; it must not work on without its reader.
+                if let Ok(group) = group {
+                    let _ = killpg(group, Signal::SIGTERM);
+                }
+                io_error("run podman")(error)
+            })?;
         let mut told = false;
         while !waiting.is_finished() {
             if interrupt.count() > 0 {
