@@ -264,6 +264,13 @@ impl Client {
     }
 
     fn submit_to(&mut self, queue: usize, slot: u16, request: &Request<'_>) {
+        self.put(queue, slot, request);
+        let memory = &self.connection.memory;
+        self.connection.rings[queue].submit(memory, slot);
+    }
+
+    /// Puts a request into a slot, without submitting it.
+    fn put(&mut self, queue: usize, slot: u16, request: &Request<'_>) {
         let base = Self::base(slot);
         let body: usize = request.body.iter().map(|part| part.len()).sum();
         let unique = self.next_unique;
@@ -304,10 +311,9 @@ impl Client {
             buffers.push(Buffer::writable(base + REPLY, header));
             push_pages(buffers, base + INCOMING, request.capacity, Access::Writable);
         }
-        let ring = &mut self.connection.rings[queue];
-        ring.write(memory, slot, GuestAddress(base + TABLE), buffers)
+        self.connection.rings[queue]
+            .write(memory, slot, GuestAddress(base + TABLE), buffers)
             .expect("a slot is in memory");
-        ring.submit(memory, slot);
     }
 
     /// Waits for the next reply.
@@ -428,6 +434,38 @@ impl Client {
         let used = self.connection.rings[URGENT].wait(memory, self.timeout);
         let none = Some(Used { head: 0, len: 0 });
         assert_eq!(used, none, "urgent requests have no reply");
+    }
+}
+
+impl Client {
+    /// Makes a request, and before it an urgent one `times` times. The server is only notified when all
+    /// of them are in their queues. Needs two slots.
+    ///
+    /// # Errors
+    /// The server's errno for the request that is not urgent.
+    ///
+    /// # Panics
+    /// As [`reply`](Self::reply).
+    pub fn call_after_urgent(
+        &mut self,
+        (urgent, times): (&Request<'_>, usize),
+        request: &Request<'_>,
+    ) -> Result<u32, i32> {
+        self.put(URGENT, 1, urgent);
+        self.put(NORMAL, 0, request);
+        let Connection { memory, rings, .. } = &mut self.connection;
+        for _ in 0..times {
+            rings[URGENT].publish(memory, 1);
+        }
+        rings[NORMAL].publish(memory, 0);
+        rings[NORMAL].notify();
+        let result = self.reply().result;
+        for _ in 0..times {
+            let Connection { memory, rings, .. } = &mut self.connection;
+            let used = rings[URGENT].wait(memory, self.timeout);
+            assert_eq!(used, Some(Used { head: 1, len: 0 }));
+        }
+        result
     }
 }
 

@@ -68,6 +68,14 @@ impl Ring {
         }
     }
 
+    /// Makes a chain available without a notification.
+    ///
+    /// # Panics
+    /// If the queue is not in guest memory.
+    pub(crate) fn publish(&mut self, memory: &GuestMemoryMmap, head: u16) {
+        self.queue.publish(memory, head).expect(IN_MEMORY);
+    }
+
     /// Notifies the device, whether it wants that or not.
     ///
     /// # Panics

@@ -24,6 +24,9 @@ use crate::server::Server;
 /// One queue for urgent requests, one for all others (virtio 1.2, section 5.11.2).
 const QUEUES: usize = 2;
 
+/// Number of the queue for urgent requests.
+const URGENT: usize = 0;
+
 /// Number of the event that stops the queue worker. The queues have the numbers below, and
 /// vhost-user-backend has [`QUEUES`] itself.
 pub(super) const STOP: u16 = QUEUES as u16 + 1;
@@ -231,14 +234,26 @@ impl Backend {
         }
     }
 
-    /// Serves every request in the queues, one queue after the other in turns.
+    /// Serves every request in the queues, in turns: the urgent ones before each other one, since the
+    /// guest gives a file back with one of them and then removes its folder, which some file systems of
+    /// the host (NFS) allow only when the file is closed here. As many as the queue holds: a guest that
+    /// always has one more gets its other requests served all the same.
     fn drain(&self, vrings: &[VringRwLock]) -> Result<(), String> {
         loop {
             let mut idle = true;
-            for vring in vrings {
-                idle &= !self.serve_one(vring)?;
+            for (queue, vring) in vrings.iter().enumerate() {
+                let most = if queue == URGENT { QUEUE_SIZE } else { 1 };
+                for _ in 0..most {
+                    if self.fault.is_stopped() {
+                        return Ok(());
+                    }
+                    if !self.serve_one(vring)? {
+                        break;
+                    }
+                    idle = false;
+                }
             }
-            if idle || self.fault.is_stopped() {
+            if idle {
                 return Ok(());
             }
         }

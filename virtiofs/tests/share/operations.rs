@@ -3,8 +3,10 @@
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::time::Duration;
 
+use boxbuild_virtiofs::fuse::abi::{ForgetIn, GetattrIn, opcode};
 use boxbuild_virtiofs::vhost_user::ShareServer;
-use boxbuild_virtiofs_client::{Client, set_times};
+use boxbuild_virtiofs_client::{Client, Request, set_times};
+use vm_memory::ByteValued;
 
 use crate::support::{ROOT, TestShare, share, skip};
 
@@ -278,6 +280,40 @@ fn changes_by_another_server_are_seen() {
             Err(error) => assert_eq!(error, libc::EPERM),
         }
     }
+}
+
+/// Removing a folder on NFS found files in it that the guest had given back already.
+#[test]
+fn what_is_given_back_goes_before_the_next_request() {
+    const LOOKUPS: usize = 8;
+    let guest = TestShare::new();
+    std::fs::write(guest.host("f"), "").unwrap();
+    let (_server, stream) = ShareServer::start(share(&guest.dir)).unwrap();
+    let mut client = Client::connect(stream, 2).unwrap();
+    client.init().unwrap();
+    for _ in 1..LOOKUPS {
+        client.lookup(ROOT, "f").unwrap();
+    }
+    let node = client.lookup(ROOT, "f").unwrap().nodeid;
+    // The server has found its queues empty, and waits for a notification.
+    std::thread::sleep(Duration::from_millis(100));
+    let forget = ForgetIn { nlookup: 1 };
+    let forget = Request {
+        opcode: opcode::FORGET,
+        node,
+        body: &[forget.as_slice()],
+        ..Request::default()
+    };
+    let arguments = GetattrIn::default();
+    let getattr = Request {
+        opcode: opcode::GETATTR,
+        node,
+        body: &[arguments.as_slice()],
+        capacity: 4096,
+        ..Request::default()
+    };
+    let result = client.call_after_urgent((&forget, LOOKUPS), &getattr);
+    assert_eq!(result, Err(libc::ENOENT));
 }
 
 #[test]
