@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use boxbuild_host::reaper::die_with_parent;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
 use nix::unistd::setsid;
@@ -77,12 +77,8 @@ impl Shell {
     /// # Errors
     /// Fails if there is no terminal for it.
     pub(super) fn open(self, events: EventSender) -> io::Result<Arc<dyn Console>> {
-        let pty = openpty(None, None)?;
-        let master = File::from(pty.master);
+        let (master, terminal) = new_terminal()?;
         let mut reader = master.try_clone()?;
-        // Input that the shell does not take is dropped; writing never waits.
-        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let terminal = pty.slave;
         let output = events.clone();
         std::thread::Builder::new()
             .name(String::from("shell output"))
@@ -138,6 +134,18 @@ fn command(sudo: Option<&PathBuf>, words: &[OsString]) -> Command {
     };
     command.args(words).current_dir("/");
     command
+}
+
+/// Creates a terminal: the side of its user, and that of the shell. No other program inherits them: one
+/// that keeps the user's side would keep the shell from noticing that its user is gone.
+fn new_terminal() -> io::Result<(File, OwnedFd)> {
+    let pty = openpty(None, None)?;
+    for end in [&pty.master, &pty.slave] {
+        fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    }
+    // Input that the shell does not take is dropped; writing never waits.
+    fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((File::from(pty.master), pty.slave))
 }
 
 /// Makes standard input the terminal of `command`, which leads a session of its own: podman learns of
@@ -200,4 +208,18 @@ impl Console for Keyboard {
 
     /// A container has the host's clock.
     fn tell_time(&self, _time: Duration) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_not_inherited() {
+        let (master, terminal) = new_terminal().unwrap();
+        for end in [OwnedFd::from(master), terminal] {
+            let flags = fcntl(&end, FcntlArg::F_GETFD).unwrap();
+            assert_eq!(flags, FdFlag::FD_CLOEXEC.bits());
+        }
+    }
 }
