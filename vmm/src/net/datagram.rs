@@ -15,7 +15,7 @@ use super::{icmp, packet};
 /// allows less on well-known ports).
 const IDLE: Duration = Duration::from_secs(120);
 /// Largest datagram: what an IPv4 packet takes (RFC 768, RFC 791).
-const LARGEST: usize = 65507;
+pub(super) const LARGEST: usize = 65507;
 
 /// What an association carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

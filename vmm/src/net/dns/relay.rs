@@ -13,6 +13,7 @@ use super::asker::Asker;
 use super::message::{NoQuestion, Question, Response, code};
 use super::servers::Servers;
 use super::upstream::{Received, Sent, Upstream};
+use crate::net::datagram;
 use crate::net::egress::Egress;
 use crate::net::host_network::HostNetwork;
 use crate::net::limits;
@@ -201,6 +202,9 @@ impl Relay {
         buffer: &mut [u8],
         around: &mut Surroundings<'_>,
     ) {
+        // Over IPv6, a server can send more than what fits a datagram to the guest.
+        let room = buffer.len().min(datagram::LARGEST);
+        let buffer = &mut buffer[..room];
         for _ in 0..limits::BURST {
             match self.upstream.receive(socket, buffer) {
                 Received::Nothing => break,
