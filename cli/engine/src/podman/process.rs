@@ -88,7 +88,7 @@ impl Child {
             events,
         });
         // The follower gets the process only once it runs.
-        let (hand_over, handed_over) = sync_channel(1);
+        let (hand_over, handed_over) = sync_channel::<(_, Vec<JoinHandle<()>>)>(1);
         let mut readers = Vec::new();
         let follower = shared
             .start_readers(&mut process, published, &mut readers)
@@ -98,7 +98,7 @@ impl Child {
                     .name(String::from("podman"))
                     .spawn(move || {
                         if let Ok((process, readers)) = handed_over.recv() {
-                            shared.follow(process, readers, published);
+                            shared.follow(process, &readers, published);
                         }
                     })
             });
@@ -109,7 +109,7 @@ impl Child {
                 // under sudo it is not ours to kill.
                 drop(gate);
                 *lock(&shared.killed) = Some(Instant::now() + PATIENCE);
-                shared.follow(process, readers, published);
+                shared.follow(process, &readers, published);
                 return Err(error);
             }
         };
@@ -196,7 +196,7 @@ impl Shared {
     fn follow(
         &self,
         mut process: std::process::Child,
-        readers: Vec<JoinHandle<()>>,
+        readers: &[JoinHandle<()>],
         published: bool,
     ) {
         let mut removed = Instant::now();
