@@ -13,7 +13,10 @@ import lzma
 import os
 import re
 import shutil
+import subprocess
 import sys
+import tempfile
+import time
 import urllib.error
 import urllib.request
 import zlib
@@ -22,6 +25,8 @@ from urllib.parse import urlsplit
 
 REPORT = os.environ.get('BOXBUILD_CHECK_REPORT', '/bundle/check.json')
 TIMEOUT = 20
+# Seconds for one file, however slowly it comes.
+LONGEST_FETCH = 600
 # Of one index, unpacked; that of a distribution's main part has 60 MiB.
 LARGEST = 512 << 20
 MOST_NAMED = 50
@@ -52,6 +57,8 @@ found = []
 
 
 def report(severity, text, line=None):
+    # Bytes that are no text are surrogates in Python, and no JSON.
+    text = text.encode('utf-8', 'replace').decode()
     found.append({'severity': severity, 'text': text, 'line': line})
 
 
@@ -73,8 +80,8 @@ def finish(code):
 
 
 def shown(url):
-    """An address without user and password."""
-    return re.sub(r'//[^/@]*@', '//', url)
+    """An address without user and password, which may have a slash or an @ itself."""
+    return re.sub(r'//.*@', '//', url)
 
 
 def fetch(url, largest=64 << 20):
@@ -86,11 +93,24 @@ def fetch(url, largest=64 << 20):
         plain = url.replace(parts.netloc, parts.netloc.rsplit('@', 1)[1], 1)
         request = urllib.request.Request(plain, headers={
             'Authorization': 'Basic ' + base64.b64encode(pair.encode()).decode()})
+    data, end = bytearray(), time.monotonic() + LONGEST_FETCH
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        data = answer.read(largest + 1)
-    if len(data) > largest:
-        raise ValueError('it is too long')
-    return data
+        # What has arrived, without waiting for all of it.
+        read = getattr(answer, 'read1', answer.read)
+        while True:
+            piece = read(1 << 20)
+            if not piece:
+                break
+            data += piece
+            if len(data) > largest:
+                raise ValueError('it is too long')
+            if time.monotonic() > end:
+                raise TimeoutError('it takes too long')
+    # read1 does not tell a connection that broke from the end.
+    length = getattr(answer, 'length', None)
+    if length:
+        raise ConnectionError('the server ended the connection before all had come')
+    return bytes(data)
 
 
 def why(problem):
@@ -116,9 +136,17 @@ def unpack(name, data):
     elif name.endswith('.bz2'):
         tool = bz2.BZ2Decompressor()
     elif name.endswith('.zst'):
-        import subprocess
-        done = subprocess.run(['zstd', '-dcq'], input=data, stdout=subprocess.PIPE, check=True)
-        return done.stdout
+        with tempfile.TemporaryFile() as packed:
+            packed.write(data)
+            packed.seek(0)
+            with subprocess.Popen(['zstd', '-dcq'], stdin=packed, stdout=subprocess.PIPE) as tool:
+                text = tool.stdout.read(LARGEST)
+                if len(text) >= LARGEST:
+                    tool.kill()
+                    raise ValueError('it is too long')
+        if tool.returncode != 0:
+            raise ValueError('it is damaged')
+        return text
     else:
         return data
     text = tool.decompress(data, LARGEST)

@@ -2,10 +2,13 @@
 
 use std::fmt;
 
-use boxbuild_host::text;
+use boxbuild_host::{secret, text};
 use serde::Serialize;
 
 use crate::element::Place;
+
+/// Longest text of a finding, in bytes: it may quote a name, or list them all.
+const LONGEST: usize = 2_000;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -42,13 +45,18 @@ impl Finding {
         Finding::new(Severity::Note, place, text.as_ref())
     }
 
-    /// A finding; what is harmful to a terminal in `words` is escaped.
+    /// A finding; what is harmful to a terminal in `words` is escaped, secrets are hidden, and what is
+    /// too long is cut.
     pub(crate) fn new(severity: Severity, place: &Place, words: &str) -> Finding {
+        let words = secret::redact(words);
+        let end = words.floor_char_boundary(LONGEST);
+        let (words, rest) = words.split_at(end);
+        let dots = if rest.is_empty() { "" } else { "…" };
         Finding {
             severity,
             file: text::shown(&place.file).into_owned(),
             line: (place.line > 0).then_some(place.line),
-            text: text::shown(words).into_owned(),
+            text: format!("{}{dots}", text::shown(words)),
         }
     }
 

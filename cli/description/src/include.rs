@@ -13,8 +13,17 @@ use crate::finding::Finding;
 use crate::view::{BoxView, Resolved};
 use crate::{text, xml};
 
-/// Most files that are followed.
+/// Most includes that are followed.
 const MOST: usize = 1_000;
+
+/// Most memory that all included files may come to, in bytes.
+const MOST_MEMORY: usize = xml::MOST_EXPANDED;
+
+/// What an element takes for each byte of its text, at most.
+const MEMORY_OF_BYTE: usize = 64;
+
+/// Most includes of one included file that are told of.
+const MOST_NESTED: usize = 10;
 
 /// An included file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,6 +45,10 @@ pub(crate) struct Includes {
     pub(crate) files: Vec<Included>,
     /// Not all of them could be seen from the host.
     pub(crate) incomplete: bool,
+    /// How many were followed, to a file or to nothing.
+    followed: usize,
+    /// What the files come to in memory, at most.
+    memory: usize,
 }
 
 /// Puts the elements of included files in the place of the includes of `root`. `config` is the path
@@ -48,10 +61,11 @@ pub(crate) fn splice(root: &mut Element, config: &Path, view: &BoxView) -> Inclu
             root.children.push(child);
             continue;
         }
-        if includes.files.len() >= MOST {
+        if includes.followed >= MOST {
             includes.incomplete = true;
             continue;
         }
+        includes.followed += 1;
         match includes.read(&child, config, view) {
             Some(elements) => root.children.extend(elements),
             None => includes.incomplete = true,
@@ -119,11 +133,20 @@ impl Includes {
                 return None;
             }
         };
-        let tree = text::decode(&bytes)
-            .map_err(|error| (error.text, error.line, error.certain))
-            .and_then(|text| {
-                xml::parse(&text, &name).map_err(|error| (error.text, error.line, error.certain))
-            });
+        let decoded = text::decode(&bytes).map_err(|error| (error.text, error.line, error.certain));
+        if let Ok(text) = &decoded {
+            let memory = text.len().saturating_mul(MEMORY_OF_BYTE);
+            let memory = memory.saturating_add(xml::expanded(text));
+            self.memory = self.memory.saturating_add(memory);
+            if self.memory > MOST_MEMORY {
+                let text = "is too long, with the files before it, to be looked at on this host";
+                self.findings.push(Finding::note(&own, text));
+                return None;
+            }
+        }
+        let tree = decoded.and_then(|text| {
+            xml::parse(&text, &name).map_err(|error| (error.text, error.line, error.certain))
+        });
         let tree = match tree {
             Ok(tree) => tree,
             Err((text, line, certain)) => {
@@ -147,7 +170,7 @@ impl Includes {
             ));
             return Some(Vec::new());
         }
-        for nested in tree.all("include") {
+        for nested in tree.all("include").take(MOST_NESTED) {
             let from = nested.attribute("from").unwrap_or_default();
             self.findings.push(Finding::note(
                 &nested.place,

@@ -1,5 +1,6 @@
 //! The whole inspection: find, read, include, select.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -227,8 +228,9 @@ impl Description {
             return all.map(|(_, kind)| kind).collect();
         };
         let arch = target.arch.as_deref();
+        let profiles = selected.profiles.iter().map(String::as_str).collect();
         let mut fitting = all.filter(|(section, kind)| {
-            selection::applies(section, &selected.profiles, arch)
+            selection::applies(section, &profiles, arch)
                 && kind.attribute("image") == Some(&selected.image_type)
         });
         // kiwi takes the primary one of several, or the first.
@@ -247,13 +249,16 @@ impl Description {
     /// Returns the addresses of the repositories that a build with `target` uses, with where they
     /// stand.
     pub fn repositories(&self, target: &Target) -> Vec<(&str, &Place)> {
-        let profiles = self.select(target).map(|selected| selected.profiles);
+        let selected = self.select(target).ok();
+        let profiles: Option<HashSet<&str>> = selected
+            .as_ref()
+            .map(|selected| selected.profiles.iter().map(String::as_str).collect());
         let arch = target.arch.as_deref();
         self.root
             .all("repository")
-            .filter(|repository| match &profiles {
-                Ok(profiles) => selection::applies(repository, profiles, arch),
-                Err(_) => true,
+            .filter(|repository| {
+                let applies = |profiles| selection::applies(repository, profiles, arch);
+                profiles.as_ref().is_none_or(applies)
             })
             .filter(|repository| !repository.is_set("imageonly"))
             .filter_map(|repository| {

@@ -7,10 +7,17 @@ use std::sync::Arc;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::element::{Element, Place};
-use crate::xml::Malformed;
+use crate::xml::{self, Malformed};
 
 /// Deepest nesting: as in XML.
 const DEEPEST: usize = 256;
+
+/// Longest key that is looked at, in bytes: each item of its list has a copy. No element of kiwi's has
+/// such a name.
+const LONGEST_KEY: usize = 256;
+
+/// Most bytes that aliases may come to.
+const MOST_EXPANDED: usize = xml::MOST_EXPANDED;
 
 /// A node of YAML. Scalars are text.
 enum Node {
@@ -33,6 +40,10 @@ pub(crate) fn parse(text: &str, name: &Arc<str>) -> Result<Element, Malformed> {
     // Python's reader takes the last of several equal keys.
     let options = serde_saphyr::options! {
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        // An alias may stand for nearly all of the text.
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: MOST_EXPANDED / text.len().max(1),
+        },
     };
     let node: Node = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error
@@ -193,7 +204,9 @@ impl<'de> Visitor<'de> for Any {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
         let mut entries = Vec::new();
         while let Some((key, value)) = map.next_entry::<Node, Node>()? {
-            if let Node::Scalar(key) = key {
+            if let Node::Scalar(key) = key
+                && key.len() <= LONGEST_KEY
+            {
                 entries.push((key, value));
             }
         }
@@ -279,5 +292,13 @@ mod tests {
             )
         });
         assert!(read(&lol).is_err());
+        // A long text, and a long name, once for each of many items: gigabytes.
+        let long = "x".repeat(1 << 20);
+        let aliases = format!("image:\n  a: &a {long}\n  b: [{}]\n", "*a,".repeat(10_000));
+        let error = read(&aliases).unwrap_err();
+        assert!(error.text.contains("the box decides"), "{error:?}");
+        let name = format!("image:\n  a: b\n  {long}: [{}]\n", "1,".repeat(10_000));
+        let read = read(&name);
+        assert!(read.is_err() || read.unwrap().children.len() == 1);
     }
 }

@@ -8,6 +8,15 @@ use serde::Serialize;
 use crate::element::{Element, Place};
 use crate::finding::Finding;
 
+/// Longest name that is compared with others, in bytes.
+const LONGEST: usize = 256;
+
+/// Most names that one is compared with.
+const MOST_COMPARED: usize = 10_000;
+
+/// Most types that a message names, and most profiles with each.
+const MOST_NAMED: usize = 50;
+
 /// What a build is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Target {
@@ -75,12 +84,9 @@ pub(crate) fn profiles(root: &Element) -> Vec<Profile> {
 }
 
 /// Returns whether a section applies with these profiles.
-pub(crate) fn applies(section: &Element, profiles: &[String], arch: Option<&str>) -> bool {
+pub(crate) fn applies(section: &Element, profiles: &HashSet<&str>, arch: Option<&str>) -> bool {
     let wanted = section.list("profiles");
-    let by_profile = wanted.is_empty()
-        || wanted
-            .iter()
-            .any(|name| profiles.iter().any(|one| one == name));
+    let by_profile = wanted.is_empty() || wanted.iter().any(|name| profiles.contains(name));
     by_profile && section.is_for(arch)
 }
 
@@ -91,9 +97,10 @@ pub(crate) fn applies(section: &Element, profiles: &[String], arch: Option<&str>
 pub(crate) fn select(root: &Element, target: &Target) -> Result<Selected, Finding> {
     let arch = target.arch.as_deref();
     let profiles = select_profiles(root, target)?;
+    let names: HashSet<&str> = profiles.iter().map(String::as_str).collect();
     let types: Vec<&Element> = root
         .all("preferences")
-        .filter(|section| applies(section, &profiles, arch))
+        .filter(|section| applies(section, &names, arch))
         .flat_map(|section| section.all("type"))
         .collect();
     let with = match profiles.as_slice() {
@@ -194,10 +201,12 @@ fn no_profile(root: &Element, wanted: &str, by: Option<&Place>, arch: Option<&st
     }
     let names: Vec<&str> = known.iter().map(|known| known.name.as_str()).collect();
     let option = if by.is_none() { " (--profile)" } else { "" };
-    let hint = match (
-        nearest(wanted, names.iter().copied(), TYPO),
-        names.as_slice(),
-    ) {
+    // The comparison takes the product of both lengths.
+    let comparable = names.iter().copied().filter(|name| name.len() <= LONGEST);
+    let near = (wanted.len() <= LONGEST && names.len() <= MOST_COMPARED)
+        .then(|| nearest(wanted, comparable, TYPO))
+        .flatten();
+    let hint = match (near, names.as_slice()) {
         (_, []) => String::from("it has none"),
         (Some(near), _) => format!("did you mean {near}? Profiles: {}", names.join(", ")),
         (None, _) => format!("profiles: {}", names.join(", ")),
@@ -211,14 +220,18 @@ fn no_profile(root: &Element, wanted: &str, by: Option<&Place>, arch: Option<&st
 /// Lists the types with the profiles that they need.
 fn known_types(root: &Element) -> String {
     let mut known: Vec<String> = Vec::new();
-    for section in root.all("preferences") {
+    'all: for section in root.all("preferences") {
         let profiles = section.list("profiles");
+        let profiles = profiles.get(..MOST_NAMED).unwrap_or(&profiles).join(", ");
         for element in section.all("type") {
+            if known.len() >= MOST_NAMED {
+                break 'all;
+            }
             let image = element.attribute("image").unwrap_or_default();
             let text = if profiles.is_empty() {
                 image.to_owned()
             } else {
-                format!("{image} ({})", profiles.join(", "))
+                format!("{image} ({profiles})")
             };
             if !known.contains(&text) {
                 known.push(text);
@@ -296,6 +309,37 @@ mod tests {
         let begun = std::time::Instant::now();
         assert_eq!(select(&root, &target).unwrap().profiles.len(), 20_000);
         assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+    }
+
+    /// Each of 40,000 profiles was compared with each of 400,000 names.
+    #[test]
+    fn many_and_long_names_take_no_time() {
+        let begun = std::time::Instant::now();
+        let profiles: String = (0..40_000)
+            .map(|n| format!("<profile name='P{n}' import='true'/>"))
+            .collect();
+        let names = "Q,".repeat(400_000);
+        let types: String = (0..40_000)
+            .map(|n| format!("<type image='t{n}'/>"))
+            .collect();
+        let text = format!(
+            "<image><profiles>{profiles}</profiles><preferences profiles='{names}'>{types}</preferences></image>"
+        );
+        let root = xml::parse(&text, &"f".into()).unwrap();
+        let error = select(&root, &Target::default()).unwrap_err();
+        assert!(error.text.len() < 10_000, "{}", error.text.len());
+        let long = "x".repeat(100_000);
+        let text = format!(
+            "<image><profiles><profile name='{long}y'/><profile name='P'><requires profile='{long}'/>\
+             </profile></profiles></image>"
+        );
+        let root = xml::parse(&text, &"f".into()).unwrap();
+        let target = Target {
+            profiles: vec![String::from("P")],
+            ..Target::default()
+        };
+        assert!(select(&root, &target).is_err());
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10));
     }
 
     #[test]

@@ -137,10 +137,17 @@ impl BoxView {
             return Some(path.to_owned());
         }
         let name = path.strip_prefix("/").ok()?;
-        let copied = self.description.join("boxroot").join(name);
+        let copied = self.boxroot()?.join(name);
         // Folders on the way are the box's: only what the box gets from there is looked at.
         let is_leaf = fs::symlink_metadata(&copied).is_ok_and(|metadata| !metadata.is_dir());
         is_leaf.then_some(copied)
+    }
+
+    /// Returns the folder boxroot, unless it is a link that leads out of the description.
+    fn boxroot(&self) -> Option<PathBuf> {
+        let boxroot = fs::canonicalize(self.description.join("boxroot")).ok()?;
+        let description = fs::canonicalize(&self.description).ok()?;
+        boxroot.starts_with(description).then_some(boxroot)
     }
 }
 
@@ -218,5 +225,19 @@ mod tests {
         assert!(
             matches!(resolve("system"), Resolved::InBox(path) if path == Path::new("/usr/share/x"))
         );
+    }
+
+    /// `boxroot -> /` made every file of the host one of the description.
+    #[test]
+    fn a_boxroot_that_is_a_link_shows_no_file_of_the_host() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("d");
+        fs::create_dir(&folder).unwrap();
+        let outside = dir.path().join("outside");
+        fs::write(&outside, "").unwrap();
+        symlink("/", folder.join("boxroot")).unwrap();
+        let view = BoxView::new(&folder, Path::new("d"), Vec::new());
+        let resolved = view.resolve(&outside);
+        assert!(matches!(resolved, Resolved::Nothing { .. }), "{resolved:?}");
     }
 }

@@ -15,8 +15,15 @@ const MOST_NODES: u32 = 300_000;
 /// Most attributes of one element that are looked at: the parser compares each with all.
 const MOST_ATTRIBUTES: usize = 2_000;
 
+/// Most declarations of namespaces that are looked at: the parser compares each with all, in each element
+/// that has one.
+const MOST_NAMESPACES: usize = 200;
+
+/// Longest name of a namespace that is kept, in bytes: each element has a copy.
+const LONGEST_NAMESPACE: usize = 256;
+
 /// Most bytes that entities may come to.
-const MOST_EXPANDED: usize = 256 << 20;
+pub(crate) const MOST_EXPANDED: usize = 256 << 20;
 
 /// How many references within one are followed ([`roxmltree`]'s own limit).
 const NESTED_REFERENCES: usize = 255;
@@ -49,15 +56,11 @@ pub(crate) fn parse(text: &str, name: &Arc<str>) -> Result<Element, Malformed> {
         });
     }
     let has_dtd = text.contains("<!DOCTYPE");
-    if text.contains("<!ENTITY") {
-        let references = text.bytes().filter(|byte| *byte == b'&').count();
-        if references
-            .saturating_mul(NESTED_REFERENCES)
-            .saturating_mul(text.len())
-            > MOST_EXPANDED
-        {
-            return beyond("it has too many entities");
-        }
+    if expanded(text) > MOST_EXPANDED {
+        return beyond("it has too many entities");
+    }
+    if text.matches("xmlns").count() > MOST_NAMESPACES {
+        return beyond("it has too many namespaces");
     }
     // No value of an attribute has a `<`.
     if text
@@ -82,6 +85,17 @@ pub(crate) fn parse(text: &str, name: &Arc<str>) -> Result<Element, Malformed> {
         // What a document type does is libxml2's to say.
         Err(error) => Err(malformed(&error, text, !has_dtd)),
     }
+}
+
+/// Returns how many bytes the entities of a text come to at most.
+pub(crate) fn expanded(text: &str) -> usize {
+    if !text.contains("<!ENTITY") {
+        return 0;
+    }
+    let references = text.bytes().filter(|byte| *byte == b'&').count();
+    references
+        .saturating_mul(NESTED_REFERENCES)
+        .saturating_mul(text.len())
 }
 
 fn malformed(error: &Error, text: &str, certain: bool) -> Malformed {
@@ -188,7 +202,10 @@ impl Tree<'_> {
     fn element(&self, node: Node<'_, '_>) -> Element {
         let tag = node.tag_name();
         let name = match tag.namespace() {
-            Some(space) => format!("{{{space}}}{}", tag.name()),
+            Some(space) => {
+                let end = space.floor_char_boundary(LONGEST_NAMESPACE);
+                format!("{{{}}}{}", &space[..end], tag.name())
+            }
             None => tag.name().to_owned(),
         };
         Element {
@@ -281,6 +298,18 @@ mod tests {
             .collect();
         let text = format!("<!DOCTYPE a [<!ENTITY e0 \"aaaa\">{lol}]><a>&e9;</a>");
         assert!(!read(&text).unwrap_err().certain);
+        // Namespaces, each compared with all others: hours.
+        let declared = |n: usize| {
+            let of_element = n * 1_000..(n + 1) * 1_000;
+            let names: String = of_element.map(|n| format!(" xmlns:n{n}='u'")).collect();
+            format!("<b{names}>")
+        };
+        let spaces: String = (0..100).map(declared).collect();
+        assert!(!read(&format!("<a>{spaces}")).unwrap_err().certain);
+        // One whose name each element has.
+        let space = "u".repeat(1 << 20);
+        let root = read(&format!("<a xmlns='{space}'>{}</a>", "<b/>".repeat(1_000))).unwrap();
+        assert!(root.children.iter().all(|child| child.name.len() < 1_000));
         let quadratic = format!(
             "<!DOCTYPE a [<!ENTITY e \"{}\">]><a>{}</a>",
             "x".repeat(100_000),

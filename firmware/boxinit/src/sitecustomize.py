@@ -203,7 +203,7 @@ def patch_overlay(module):
                 self.overlay, self.at, self.image = source_dir, target_dir, image or target_dir
 
             def sync_data(self, options=(), **more):
-                own = list(options)
+                own = list(options or ())
                 found = links_in_the_way(self.overlay, self.image, self.at)
                 for name, target in found:
                     # A pattern of rsync(1): anchored, without wildcards.
@@ -215,7 +215,7 @@ def patch_overlay(module):
                 plain.sync_data(self, options=own, **more)
                 for name, target in found:
                     source = os.path.join(self.overlay, name) + os.sep
-                    KeepingLinks(source, target, self.image).sync_data(options=list(options))
+                    KeepingLinks(source, target, self.image).sync_data(options=list(options or ()))
 
         module.DataSync = KeepingLinks
         try:

@@ -81,7 +81,7 @@ impl<'a> Authority<'a> {
                 None | Some("") => *default,
                 Some(port) => match port.parse() {
                     Ok(port) => port,
-                    // Not an address: whoever reads it says so.
+                    // Not an address, which its reader reports.
                     Err(_) => continue,
                 },
             };

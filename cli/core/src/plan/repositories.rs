@@ -1,7 +1,7 @@
 //! The repositories of a build, as far as they are on this host.
 //!
 //! What the user names in an option is opened for the box, or shared with it. What only a description names
-//! is not: it may come from anywhere, services on the host's loopback trust whoever reaches them, and a
+//! is not: it may come from anywhere, services on the host's loopback trust all who reach them, and a
 //! folder may be the user's keys. The user is told before the box starts.
 
 use std::ffi::OsString;
@@ -149,8 +149,12 @@ impl Repositories {
     ) -> Repositories {
         let mut found = Repositories::default();
         found.replaced(words, repositories);
+        let mut is_label = false;
         for word in words.iter_mut() {
-            if let Some(text) = word.to_str()
+            // The address in a label is only quoted in the image.
+            let skipped = std::mem::replace(&mut is_label, word == "--add-container-label");
+            if !skipped
+                && let Some(text) = word.to_str()
                 && let Some(value) = found.word(text, connection)
             {
                 *word = value.into();
@@ -401,6 +405,11 @@ mod tests {
             CONTAINER,
         );
         assert_eq!(line, format!("--add-repo http://127.0.0.1:{port}/x"));
+        // A label is what the image says of itself.
+        let label = format!("--add-container-label url=http://localhost:{port}/");
+        let (line, found) = look(&label, &[], MACHINE);
+        assert_eq!(line, label);
+        assert!(found.services.is_empty() && found.notes.is_empty());
         // Keys and base images, too.
         let words = format!(
             "--add-repo http://m/x,a,,,,,{{http://localhost:{port}/k;file:///k}} \

@@ -18,7 +18,7 @@ pub(super) struct Clock {
     /// The guest is there, and does not know the time yet.
     untold: bool,
     follows: bool,
-    /// How far the clock has moved, until somebody asks.
+    /// How far the clock has moved since it was last asked for.
     moved: Option<Duration>,
 }
 

@@ -269,6 +269,34 @@ fn includes_are_followed_once_and_named_where_they_are_missing() {
     fails("this://sub/r.xml", "d/sub/r.xml:2: malformed XML");
 }
 
+/// A file of 4 MiB that was included a thousand times took all memory.
+#[test]
+fn all_includes_together_have_limits() {
+    let with = |include: &str, count: usize| {
+        GOOD.replace("</image>", &format!("{}</image>", include.repeat(count)))
+    };
+    let long = format!("<image>{}</image>", "<b/>".repeat(50_000));
+    let folder = Folder::new(&[
+        (
+            "config.xml",
+            &with("<include from=\"this://long.xml\"/>", 100),
+        ),
+        ("long.xml", &long),
+    ]);
+    let inspection = folder.inspect(&Wanted::default());
+    let elements = inspection.description.unwrap().root().children.len();
+    assert!((50_000..2_000_000).contains(&elements), "{elements}");
+    assert!(inspection.findings[0].text.contains("too long"));
+    // Each of those that lead nowhere is an error.
+    let text = with("<include from=\"this://none.xml\"/>", 3_000);
+    fs::write(folder.path("config.xml"), text).unwrap();
+    assert!(folder.inspect(&Wanted::default()).findings.len() <= 1_001);
+    let text = with("<include from=\"http://me:s3cret@h/x\"/>", 1);
+    fs::write(folder.path("config.xml"), text).unwrap();
+    let finding = &folder.inspect(&Wanted::default()).findings[0].text;
+    assert!(!finding.contains("s3cret"), "{finding}");
+}
+
 #[test]
 fn a_profile_or_type_that_is_not_there_is_named() {
     let folder = Folder::new(&[("config.xml", GOOD)]);

@@ -1,6 +1,6 @@
 //! The description's folder of files for the box itself, copied over the box.
 //!
-//! What is copied belongs to root, whoever checked the description out: programs of the box refuse
+//! What is copied belongs to root, not to the owner of the description: programs of the box refuse
 //! files of others (sshd, sudo). The box's own folders stay as they are, and a link to a folder stays
 //! one: `boxroot/lib` on a box with the link `/lib` goes to `/usr/lib`.
 
