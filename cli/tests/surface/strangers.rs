@@ -166,6 +166,26 @@ fn a_large_batch_is_refused_soon_and_whole() {
     );
 }
 
+/// `--lock-file` alone built with any box, and said nothing.
+#[test]
+fn a_lock_file_that_nothing_insists_on_is_refused() {
+    let user = User::new();
+    let build = "--box leap --lock-file x -- --description image --target-dir out";
+    for line in [
+        build,
+        "box pull leap --lock-file x",
+        "check --lock-file x image",
+    ] {
+        let ended = user.run(line);
+        assert_eq!(ended.code, 2, "{line}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains("--locked"),
+            "{line}: {}",
+            ended.stderr
+        );
+    }
+}
+
 /// A batch that looks at its builds ends soon after Ctrl-C.
 #[test]
 fn a_signal_ends_the_look_at_a_batch() {
