@@ -5,7 +5,7 @@ use boxbuild_host::nearest::{TYPO, nearest};
 use crate::args;
 use crate::exit_code::{ExitCode, Failure, Result};
 use crate::manual::{TOPICS, topic};
-use crate::output::print::{print_help, print_text};
+use crate::output::print::{print_failure, print_help, print_text};
 
 /// Shows the help of the command or topic that `words` name; without words, of a build.
 ///
@@ -35,10 +35,10 @@ pub(super) fn run(words: &[String]) -> Result<ExitCode> {
 
 /// Shows the topic of the options after the separator.
 pub(super) fn build_args() -> ExitCode {
-    match run(&[String::from("build-args")]) {
-        Ok(code) => code,
-        Err(failure) => failure.code(),
-    }
+    run(&[String::from("build-args")]).unwrap_or_else(|failure| {
+        print_failure(&failure);
+        failure.code()
+    })
 }
 
 /// The failure for a word that names nothing.

@@ -126,6 +126,7 @@ fn output_that_cannot_be_written_is_said() {
         "--version",
         "--help",
         "help",
+        "--box x -- --help",
         "box list",
         "box list --json",
         "info image --json",
