@@ -83,7 +83,9 @@ fn the_topic_has_keys_of_a_batch_file_and_a_whole_one() {
     // Only the folders of the example are missing.
     let problems = batch(&code.join("\n"));
     assert!(problems.contains("images/server"), "{problems}");
-    assert!(!problems.contains("unknown"), "{problems}");
+    for mistake in ["no key", "no option", "expected"] {
+        assert!(!problems.contains(mistake), "{problems}");
+    }
     let build = "[[build]]\nname = 'x'\ndescription = 'image'\nbox = 'none'\ntarget-dir = 'out'\n";
     for (key, line) in [
         ("jobs", "jobs = 2"),
