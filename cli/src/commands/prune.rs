@@ -205,7 +205,7 @@ fn ask(items: &[Item]) -> Result<bool> {
             ExitCode::USAGE,
             anyhow::anyhow!(
                 "nothing was removed: name kept builds, choose --builds, --boxes or --cache, or say \
-                 --all; --dry-run shows what there is"
+                 --all; --dry-run shows what can be removed"
             ),
         ));
     }

@@ -266,7 +266,7 @@ fn with_box(user: &User) -> std::process::Command {
     command
 }
 
-/// The dry run said nothing of a socket that is none, of variables that kiwi fails on or makes "None"
+/// The dry run said nothing of a --logsocket that is not a socket, of variables that kiwi fails on or makes "None"
 /// of, of a log file behind links in a circle; a line of the plan could be another's.
 #[test]
 fn a_dry_run_says_what_a_build_would_say() {
