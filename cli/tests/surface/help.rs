@@ -33,6 +33,15 @@ fn the_help_has_commands_topics_and_the_options_behind_the_separator() {
         "{}",
         ended.stderr
     );
+    for (line, words) in [
+        ("help box creat", "did you mean 'create'?"),
+        ("help box doctor", "known: create, list, "),
+        ("help doctor x", "'doctor' has none below it"),
+    ] {
+        let ended = user.run(line);
+        assert_eq!(ended.code, 2, "{line}");
+        assert!(ended.stderr.contains(words), "{line}: {}", ended.stderr);
+    }
     let ended = user.run("--box x -- --no-such-option --description image");
     assert!(
         ended.stderr.contains("boxbuild help build-args"),
