@@ -64,6 +64,12 @@ fn a_guest_forges_no_command_of_a_runner() {
     let logs = ProcessOutput::of(logs.env("GITHUB_ACTIONS", "true"));
     assert!(logs.stdout.contains("set-output name=x"), "{logs:?}");
     assert_eq!(commands(&logs), [] as [&str; 0]);
+    // Programs get the line as it is: within JSON it is no command.
+    let mut logs = sandbox.command(["logs", "--json"]);
+    let logs = ProcessOutput::of(logs.env("GITHUB_ACTIONS", "true"));
+    let line = r#""text":"::set-output name=x::y""#;
+    assert!(logs.stdout.contains(line), "{logs:?}");
+    assert_eq!(commands(&logs), [] as [&str; 0]);
     // Results as well.
     sandbox.script(&format!(
         "{FORGER}; touch /result/image '/result/##[x] ::y'"

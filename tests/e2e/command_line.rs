@@ -56,7 +56,7 @@ fn the_log_goes_to_standard_output() {
     });
     let path = path.to_str().unwrap();
     let output = sandbox.build(&["--logfile=stdout", "--json", "--logsocket", path], &[]);
-    // A reader that nobody has come to ends here.
+    // Ends a reader that the build did not connect to.
     drop(UnixStream::connect(path));
     assert!(reader.join().unwrap().contains("a line of the log\n"));
     output.expect(0, &[]);

@@ -227,8 +227,8 @@ pub(crate) struct SourceOptions {
     /// Build only with the box in the lock file.
     #[arg(long)]
     pub(crate) locked: bool,
-    /// The lock file.
-    #[arg(long, value_name = "FILE", default_value = lock_file::FILE_NAME)]
+    /// The lock file, with --locked.
+    #[arg(long, value_name = "FILE", default_value = lock_file::FILE_NAME, requires = "locked")]
     pub(crate) lock_file: PathBuf,
     /// OpenPGP public key that must have signed the published checksums.
     #[arg(long, value_name = "FILE", env = fetch::KEY_VARIABLE)]

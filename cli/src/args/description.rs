@@ -134,24 +134,14 @@ impl CheckArgs {
         request.network = self.network;
         request.shared_path.clone_from(&self.shared_path);
         request.fetch = self.fetch.policy();
-        let mut forwarded = self.kiwi.forwarded();
-        if self.kiwi.kiwi_file.is_none() {
-            let name = file.as_ref().map(|file| file.clone().into_os_string());
-            forwarded.extend(
-                name.into_iter()
-                    .flat_map(|name| ["--kiwi-file".into(), name]),
-            );
+        request.kiwi = self.kiwi.request();
+        if self.kiwi.kiwi_file.is_none()
+            && let Some(file) = file
+        {
+            let words = ["--kiwi-file".into(), file.clone().into_os_string()];
+            request.kiwi.forwarded.extend(words);
+            request.kiwi.description_file = Some(file);
         }
-        request.kiwi = KiwiOptions {
-            forwarded,
-            config: self.kiwi.config.clone(),
-            temp_dir: self.kiwi.temp_dir.clone(),
-            shared_cache_dir: self.kiwi.shared_cache_dir.clone(),
-            profiles: self.kiwi.profile.clone(),
-            image_type: self.kiwi.image_type().map(ToOwned::to_owned),
-            description_file: file,
-            copy_log_to: self.kiwi.copy_log_to().map(Path::to_owned),
-        };
         Ok(request)
     }
 }

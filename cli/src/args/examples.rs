@@ -160,7 +160,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("Remove one kept build", "boxbuild prune debian-3"),
             (
-                "Show what there is to remove: kept builds, unused files of the box store, the cache",
+                "Show what can be removed: kept builds, unused files of the box store, the cache",
                 "boxbuild prune --dry-run",
             ),
             (

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use boxbuild_core::request::KiwiOptions;
 use boxbuild_host::arch::Arch;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -84,8 +85,22 @@ impl GlobalOptions {
         self.config = self.config.take().filter(path);
     }
 
+    /// Returns what a request has of these options.
+    pub(crate) fn request(&self) -> KiwiOptions {
+        KiwiOptions {
+            forwarded: self.forwarded(),
+            config: self.config.clone(),
+            temp_dir: self.temp_dir.clone(),
+            shared_cache_dir: self.shared_cache_dir.clone(),
+            profiles: self.profile.clone(),
+            image_type: self.image_type().map(OsStr::to_owned),
+            description_file: self.kiwi_file.clone().map(PathBuf::from),
+            copy_log_to: self.copy_log_to().map(Path::to_owned),
+        }
+    }
+
     /// Returns the words for the kiwi-ng in the box.
-    pub(crate) fn forwarded(&self) -> Vec<OsString> {
+    pub(super) fn forwarded(&self) -> Vec<OsString> {
         let mut words: Vec<OsString> = Vec::new();
         let mut option = |name: &str, value: &OsStr| {
             words.push(name.into());
@@ -122,14 +137,14 @@ impl GlobalOptions {
     }
 
     /// Returns the image type. `vmx` is the old name of `oem` (dropped by KIWI 9.17).
-    pub(crate) fn image_type(&self) -> Option<&OsStr> {
+    fn image_type(&self) -> Option<&OsStr> {
         self.image_type
             .as_deref()
             .map(|name| if name == "vmx" { "oem".as_ref() } else { name })
     }
 
     /// Returns where a copy of the log goes.
-    pub(crate) fn copy_log_to(&self) -> Option<&Path> {
+    fn copy_log_to(&self) -> Option<&Path> {
         self.logfile
             .as_deref()
             .filter(|path| *path != Path::new("stdout"))

@@ -1,11 +1,10 @@
 //! From the options of a build to its request.
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
 
 use boxbuild_core::boot::BootStyle;
 use boxbuild_core::build_args::BuildArgs;
-use boxbuild_core::request::{BuildRequest, KiwiOptions, SshRequest};
+use boxbuild_core::request::{BuildRequest, SshRequest};
 use boxbuild_engine::podman::Mode;
 
 use super::build::BuildOptions;
@@ -71,16 +70,7 @@ impl BuildOptions {
             timeout: self.timeout.and_then(values::limit),
             timeout_idle: values::limit(self.timeout_idle),
             fetch: self.fetch.policy(),
-            kiwi: KiwiOptions {
-                forwarded: self.kiwi.forwarded(),
-                config: self.kiwi.config.clone(),
-                temp_dir: self.kiwi.temp_dir.clone(),
-                shared_cache_dir: self.kiwi.shared_cache_dir.clone(),
-                profiles: self.kiwi.profile.clone(),
-                image_type: self.kiwi.image_type().map(OsStr::to_owned),
-                description_file: self.kiwi.kiwi_file.clone().map(PathBuf::from),
-                copy_log_to: self.kiwi.copy_log_to().map(Path::to_owned),
-            },
+            kiwi: self.kiwi.request(),
             build,
             notes,
         })

@@ -218,7 +218,7 @@ const ROWS: &[Row] = &[
         o.timings == Some(crate::output::timings::Format::Html)
     }),
     ("--locked", |o| o.source.locked),
-    ("--lock-file=x.lock", |o| {
+    ("--lock-file=x.lock --locked", |o| {
         o.source.lock_file == std::path::Path::new("x.lock")
     }),
     ("--signed-by=key.asc", |o| {

@@ -12,7 +12,7 @@ use crate::output::print::print_text;
 /// Prints the completion script for a shell.
 ///
 /// # Errors
-/// Fails if the name is none of a command.
+/// Fails if the name cannot be that of a command.
 pub(super) fn run(args: &CompletionsArgs) -> Result<ExitCode> {
     let name = args.name.as_str();
     let good = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);

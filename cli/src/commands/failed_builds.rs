@@ -140,6 +140,7 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<ExitCode> {
             emit(&BuildEvent::Line {
                 text: line.to_owned(),
             });
+            Ok(())
         })?,
         Some(mut log) => print_log(&mut log)?,
         None => {}

@@ -5,7 +5,7 @@ use boxbuild_host::nearest::{TYPO, nearest};
 use crate::args;
 use crate::exit_code::{ExitCode, Failure, Result};
 use crate::manual::{TOPICS, topic};
-use crate::output::print::{print_help, print_text};
+use crate::output::print::{print_failure, print_help, print_text};
 
 /// Shows the help of the command or topic that `words` name; without words, of a build.
 ///
@@ -20,31 +20,32 @@ pub(super) fn run(words: &[String]) -> Result<ExitCode> {
     }
     let mut command = args::command();
     command.build();
-    let mut found = &mut command;
+    let mut found = &command;
     for word in words {
-        found = match found.find_subcommand(word) {
-            Some(_) => found
-                .find_subcommand_mut(word)
-                .ok_or_else(|| unknown(word))?,
-            None => return Err(unknown(word)),
-        };
+        let next = found.find_subcommand(word);
+        // A topic stands alone.
+        let topics = TOPICS.iter().filter(|_| words.len() == 1);
+        let topics = topics.map(|topic| topic.name);
+        found = next.ok_or_else(|| unknown(word, found, topics))?;
     }
-    print_help(&found.render_long_help())?;
+    print_help(&found.clone().render_long_help())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Shows the topic of the options after the separator.
 pub(super) fn build_args() -> ExitCode {
-    match run(&[String::from("build-args")]) {
-        Ok(code) => code,
-        Err(failure) => failure.code(),
-    }
+    run(&[String::from("build-args")]).unwrap_or_else(|failure| {
+        print_failure(&failure);
+        failure.code()
+    })
 }
 
-/// The failure for a word that names nothing.
-fn unknown(word: &str) -> Failure {
-    let command = args::command();
-    let topics = TOPICS.iter().map(|topic| topic.name);
+/// The failure for a word that is neither a command below `command` nor one of `topics`.
+fn unknown<'a>(
+    word: &str,
+    command: &'a clap::Command,
+    topics: impl Iterator<Item = &'a str>,
+) -> Failure {
     let known: Vec<&str> = command
         .get_subcommands()
         .filter(|sub| !sub.is_hide_set())
@@ -53,6 +54,7 @@ fn unknown(word: &str) -> Failure {
         .collect();
     let hint = match nearest(word, known.iter().copied(), TYPO) {
         Some(near) => format!("did you mean '{near}'?"),
+        None if known.is_empty() => format!("'{}' has none below it", command.get_name()),
         None => format!("known: {}", known.join(", ")),
     };
     Failure::new(

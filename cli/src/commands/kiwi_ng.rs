@@ -69,7 +69,7 @@ fn hand_over(name: &OsStr, argv: &[OsString]) -> Result<()> {
     Err(error).host_context(|| format!("cannot run {}", next.display()))
 }
 
-/// Returns the first program in `path` that has the name of kiwi-ng and is none of `passed`.
+/// Returns the first program in `path` that has a name of kiwi-ng and is not in `passed`.
 fn next(name: &OsStr, path: &OsStr, passed: &[String]) -> Option<PathBuf> {
     let names = [name, OsStr::new("kiwi-ng"), OsStr::new("kiwi-ng-3")];
     // A relative folder is any folder.

@@ -256,23 +256,16 @@ impl Carrier {
 
     /// What the user should know about it.
     fn note(&self, options: &BuildOptions) -> Option<String> {
-        match self {
-            Carrier::Machine(selected) => {
-                let reason = selected.passed_over.as_ref()?;
-                Some(format!(
-                    "using {}, which is slower ({reason})\n  a container is faster here, but hardly \
-                     isolated: {}",
-                    selected.engine.name(),
-                    container_command(options)
-                ))
-            }
-            Carrier::Container(_) => {
-                let machine = options.box_memory.is_some() || options.box_smp_cpus.is_some();
-                machine.then(|| {
-                    String::from("a container uses the host's memory and processors as they are")
-                })
-            }
-        }
+        let Carrier::Machine(selected) = self else {
+            return None;
+        };
+        let reason = selected.passed_over.as_ref()?;
+        Some(format!(
+            "using {}, which is slower ({reason})\n  a container is faster here, but hardly \
+             isolated: {}",
+            selected.engine.name(),
+            container_command(options)
+        ))
     }
 }
 

@@ -88,33 +88,33 @@ pub(super) fn run(args: &PruneArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let shown = sure || args.dry_run;
-    finish(items, args.dry_run, args.json, shown)
+    finish(&items, args.dry_run, args.json, shown)
 }
 
 /// Carries out `boxbuild box prune`, and returns what it did, for people and for programs.
 pub(super) fn boxes(dry_run: bool) -> Result<(String, Value)> {
-    let mut items = items(Kinds {
+    let items = items(Kinds {
         builds: false,
         boxes: true,
         cache: false,
     })?;
-    let problems = remove(&mut items, dry_run)?;
+    let problems = remove(&items, dry_run)?;
     let text = list(&items) + &sum(&items, &problems, dry_run) + "\n";
     Ok((text, value(&report(&items, &problems, dry_run))?))
 }
 
 /// Removes `items` unless this is only a look, and prints what was done.
-fn finish(mut items: Vec<Item>, dry_run: bool, json: bool, list_them: bool) -> Result<ExitCode> {
-    let problems = remove(&mut items, dry_run)?;
+fn finish(items: &[Item], dry_run: bool, json: bool, list_them: bool) -> Result<ExitCode> {
+    let problems = remove(items, dry_run)?;
     if json {
-        print_document(&report(&items, &problems, dry_run))?;
+        print_document(&report(items, &problems, dry_run))?;
     } else {
         let text = if list_them {
-            list(&items)
+            list(items)
         } else {
             String::new()
         };
-        print_text(&(text + &sum(&items, &problems, dry_run) + "\n"))?;
+        print_text(&(text + &sum(items, &problems, dry_run) + "\n"))?;
     }
     for (item, problem) in items.iter().zip(&problems) {
         if let (Some(problem), false) = (problem, json) {
@@ -205,7 +205,7 @@ fn ask(items: &[Item]) -> Result<bool> {
             ExitCode::USAGE,
             anyhow::anyhow!(
                 "nothing was removed: name kept builds, choose --builds, --boxes or --cache, or say \
-                 --all; --dry-run shows what there is"
+                 --all; --dry-run shows what can be removed"
             ),
         ));
     }
@@ -222,26 +222,20 @@ fn ask(items: &[Item]) -> Result<bool> {
 }
 
 /// Removes each item, unless this is only a look. Returns what kept it from that.
-fn remove(items: &mut [Item], dry_run: bool) -> Result<Vec<Option<String>>> {
+fn remove(items: &[Item], dry_run: bool) -> Result<Vec<Option<String>>> {
     if dry_run {
         return Ok(vec![None; items.len()]);
     }
     let builds = FailedBuilds::of_user()?;
-    let remove = |item: &mut Item| match &item.what {
-        What::Build => builds.remove(&item.name).map_err(|error| {
+    let problem = |item: &Item| match &item.what {
+        What::Build => builds.remove(&item.name).err().map(|error| {
             let cause = std::error::Error::source(&error);
             cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
         }),
-        What::OfStore(leftover) => leftover
-            .remove()
-            .map(|()| item.bytes)
-            .map_err(|error| error.to_string()),
-        What::Cached(file) => file
-            .remove()
-            .map(|()| item.bytes)
-            .map_err(|error| error.to_string()),
+        What::OfStore(leftover) => leftover.remove().err().map(|error| error.to_string()),
+        What::Cached(file) => file.remove().err().map(|error| error.to_string()),
     };
-    Ok(items.iter_mut().map(|item| remove(item).err()).collect())
+    Ok(items.iter().map(problem).collect())
 }
 
 fn total(items: &[Item]) -> u64 {
@@ -251,7 +245,7 @@ fn total(items: &[Item]) -> u64 {
 /// Returns a line for each item.
 fn list(items: &[Item]) -> String {
     let width = items.iter().map(|item| shown(&item.name).chars().count());
-    // Hashes are long, and no one reads them to the end.
+    // Names of cached files are long hashes.
     let width = width.max().unwrap_or(0).min(40);
     let line = |item: &Item| {
         let name = shown(&item.name);

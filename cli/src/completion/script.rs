@@ -8,8 +8,7 @@ const BASH: &str = r#"# Completion of NAME for bash.
 _FUNCTION() {
     local program=boxbuild
     command -v "$program" >/dev/null || program=OTHERWISE
-    local IFS=$'\n'
-    COMPREPLY=($("$program" complete bash "$COMP_CWORD" -- "${COMP_WORDS[@]}" 2>/dev/null))
+    mapfile -t COMPREPLY < <("$program" complete bash "$COMP_CWORD" -- "${COMP_WORDS[@]}" 2>/dev/null)
     if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[/=:] ]]; then
         compopt -o nospace 2>/dev/null
     fi

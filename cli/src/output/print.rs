@@ -32,60 +32,38 @@ pub(crate) fn print_help(help: &clap::builder::StyledStr) -> Result<()> {
 /// terminal.
 pub(crate) fn print_log(source: &mut impl Read) -> Result<()> {
     let mut stdout = io::BufWriter::new(io::stdout().lock());
-    unless_closed(copy_lines(source, &mut stdout).and_then(|()| stdout.flush()))
+    log_lines(source, |line| writeln!(stdout, "{}", ci::harmless(line)))?;
+    unless_closed(stdout.flush())
 }
 
-fn copy_lines(source: &mut impl Read, target: &mut impl Write) -> io::Result<()> {
+/// Hands the lines of the log `source` to `each`, without what could do something to a terminal, until
+/// one cannot be written.
+pub(crate) fn log_lines(
+    source: &mut impl Read,
+    mut each: impl FnMut(&str) -> io::Result<()>,
+) -> Result<()> {
     let mut lines = Lines::default();
     let mut buffer = vec![0; 64 << 10];
-    loop {
+    let mut written = Ok(());
+    while written.is_ok() {
         let count = match source.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error).host_context(|| "cannot read the log"),
         };
-        let mut written = Ok(());
         lines.push(&buffer[..count], |line| {
             if written.is_ok() {
-                written = writeln!(target, "{}", ci::harmless(line));
+                written = each(line);
             }
         });
-        written?;
     }
-    lines
-        .rest()
-        .map_or(Ok(()), |rest| writeln!(target, "{}", ci::harmless(&rest)))
-}
-
-/// Hands the lines of the log `source` to `each`, without what could do something to a terminal.
-pub(crate) fn log_lines(source: &mut impl Read, mut each: impl FnMut(&str)) -> Result<()> {
-    let mut text = LineSink {
-        rest: Vec::new(),
-        each: &mut each,
-    };
-    copy_lines(source, &mut text).host_context(|| "cannot read the log")
-}
-
-/// Cuts what is written to it into lines again.
-struct LineSink<'a> {
-    rest: Vec<u8>,
-    each: &'a mut dyn FnMut(&str),
-}
-
-impl Write for LineSink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.rest.extend_from_slice(bytes);
-        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            (self.each)(&String::from_utf8_lossy(&line[..end]));
-        }
-        Ok(bytes.len())
+    if written.is_ok()
+        && let Some(rest) = lines.rest()
+    {
+        written = each(&rest);
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    unless_closed(written)
 }
 
 /// Prints a line on standard error. One that is closed does not fail a command.
@@ -186,10 +164,33 @@ mod tests {
     fn a_log_does_nothing_to_the_terminal() {
         let log = "one\n\x1b]0;title\x07two\r\n\u{202e}\u{9b}2Jthree\tx";
         let mut shown = Vec::new();
-        copy_lines(&mut log.as_bytes(), &mut shown).unwrap();
-        assert_eq!(
-            String::from_utf8(shown).unwrap(),
-            "one\n0;titletwo\n2Jthree\tx\n"
-        );
+        let each = |line: &str| {
+            shown.push(line.to_owned());
+            Ok(())
+        };
+        log_lines(&mut log.as_bytes(), each).unwrap();
+        assert_eq!(shown, ["one", "0;titletwo", "2Jthree\tx"]);
+    }
+
+    /// It was said that standard output could not be written to.
+    #[test]
+    fn a_log_that_cannot_be_read_is_not_taken_for_a_full_disk() {
+        let folder = std::env::temp_dir();
+        let mut folder = std::fs::File::open(folder).unwrap();
+        let failure = print_log(&mut folder).unwrap_err();
+        assert_eq!(failure.messages()[0], "cannot read the log");
+    }
+
+    #[test]
+    fn a_log_is_read_no_further_than_it_can_be_written() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let mut count = 0;
+        let each = |_: &str| {
+            count += 1;
+            Err(full())
+        };
+        let failure = log_lines(&mut io::repeat(b'\n'), each).unwrap_err();
+        assert_eq!(failure.messages()[0], "cannot write to standard output");
+        assert_eq!(count, 1);
     }
 }

@@ -33,6 +33,15 @@ fn the_help_has_commands_topics_and_the_options_behind_the_separator() {
         "{}",
         ended.stderr
     );
+    for (line, words) in [
+        ("help box creat", "did you mean 'create'?"),
+        ("help box doctor", "known: create, list, "),
+        ("help doctor x", "'doctor' has none below it"),
+    ] {
+        let ended = user.run(line);
+        assert_eq!(ended.code, 2, "{line}");
+        assert!(ended.stderr.contains(words), "{line}: {}", ended.stderr);
+    }
     let ended = user.run("--box x -- --no-such-option --description image");
     assert!(
         ended.stderr.contains("boxbuild help build-args"),
@@ -83,7 +92,9 @@ fn the_topic_has_keys_of_a_batch_file_and_a_whole_one() {
     // Only the folders of the example are missing.
     let problems = batch(&code.join("\n"));
     assert!(problems.contains("images/server"), "{problems}");
-    assert!(!problems.contains("unknown"), "{problems}");
+    for mistake in ["no key", "no option", "expected"] {
+        assert!(!problems.contains(mistake), "{problems}");
+    }
     let build = "[[build]]\nname = 'x'\ndescription = 'image'\nbox = 'none'\ntarget-dir = 'out'\n";
     for (key, line) in [
         ("jobs", "jobs = 2"),

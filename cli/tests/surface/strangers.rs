@@ -126,6 +126,7 @@ fn output_that_cannot_be_written_is_said() {
         "--version",
         "--help",
         "help",
+        "--box x -- --help",
         "box list",
         "box list --json",
         "info image --json",
@@ -164,6 +165,26 @@ fn a_large_batch_is_refused_soon_and_whole() {
         "{}",
         ended.stderr
     );
+}
+
+/// `--lock-file` alone built with any box, and said nothing.
+#[test]
+fn a_lock_file_that_nothing_insists_on_is_refused() {
+    let user = User::new();
+    let build = "--box leap --lock-file x -- --description image --target-dir out";
+    for line in [
+        build,
+        "box pull leap --lock-file x",
+        "check --lock-file x image",
+    ] {
+        let ended = user.run(line);
+        assert_eq!(ended.code, 2, "{line}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains("--locked"),
+            "{line}: {}",
+            ended.stderr
+        );
+    }
 }
 
 /// A batch that looks at its builds ends soon after Ctrl-C.
@@ -245,7 +266,7 @@ fn with_box(user: &User) -> std::process::Command {
     command
 }
 
-/// The dry run said nothing of a socket that is none, of variables that kiwi fails on or makes "None"
+/// The dry run said nothing of a --logsocket that is not a socket, of variables that kiwi fails on or makes "None"
 /// of, of a log file behind links in a circle; a line of the plan could be another's.
 #[test]
 fn a_dry_run_says_what_a_build_would_say() {

@@ -372,11 +372,11 @@ impl Decoder<'_, '_> {
     }
 }
 
-/// A whole number in digits.
+/// A whole number in digits; one beyond all limits, as it is written.
 fn number(value: &DeValue<'_>) -> Option<String> {
     let integer = value.as_integer()?;
-    let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok()?;
-    Some(number.to_string())
+    let number = i64::from_str_radix(integer.as_str(), integer.radix());
+    Some(number.map_or_else(|_| integer.to_string(), |number| number.to_string()))
 }
 
 /// The name of a type of TOML with its article.

@@ -455,6 +455,10 @@ mod tests {
             ("[defaults]\nname='a'", &["2: builds cannot all have"]),
             ("jobs = 0", &["1: jobs: 0 is not a whole number from 1"]),
             (
+                "jobs = 99999999999999999999",
+                &["1: jobs: 99999999999999999999 is not a whole number from 1"],
+            ),
+            (
                 "[matrix]\ndescription = []",
                 &["2: description: an empty list"],
             ),

@@ -1,9 +1,10 @@
 //! `boxbuild batch FILE`: many builds from one file, several at once.
 //!
 //! The file is read ([`decode`]) and becomes builds ([`expand`]), each of which is checked as if it
-//! ran alone ([`check`]); all mistakes are told at once ([`mistakes`]). Then each runs as a process of its own ([`child`]), as many at once as the
-//! host has room for ([`admission`], [`schedule`]). A build reports its progress as JSON events
-//! ([`child_output`]), which are shown ([`display`]) and written into its log as text.
+//! ran alone ([`check`]); all mistakes are told at once ([`mistakes`]). Then each runs as a process of
+//! its own ([`child`]), as many at once as the host has room for ([`admission`], [`schedule`]). A build
+//! reports its progress as JSON events ([`child_output`]), which are shown ([`display`]) and written into
+//! its log as text.
 
 mod admission;
 mod build;

@@ -27,7 +27,7 @@ pub(super) enum Place {
 /// The fields of target folders; names have all but the first.
 const FIELDS: &[&str] = &["name", "description", "profile", "type", "box", "arch"];
 
-/// Returns what is wrong with a template: fields that there are not, braces that are not closed.
+/// Returns what is wrong with a template: unknown fields, unclosed braces.
 pub(super) fn problems(template: &str, place: Place) -> Vec<String> {
     let known = match place {
         Place::Name => &FIELDS[1..],
@@ -56,8 +56,8 @@ pub(super) fn problems(template: &str, place: Place) -> Vec<String> {
     problems
 }
 
-/// Returns `template` with values in place of the fields. A field without a value is empty; what is no
-/// field is left as it is ([`problems`]).
+/// Returns `template` with values in place of the fields. A field without a value is empty; unknown
+/// ones stay as they are ([`problems`]).
 pub(super) fn fill(template: &str, fields: &Fields<'_>) -> String {
     let mut text = String::new();
     let mut rest = template;

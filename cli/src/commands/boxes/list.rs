@@ -88,7 +88,7 @@ pub(super) fn list(store: &Store) -> Result<Answer> {
     Ok(Answer::new(text, value(&listing)?))
 }
 
-/// Returns the list of published boxes, after what there is to say about it.
+/// Returns the list of published boxes, and prints its note if it has one.
 pub(super) fn catalog() -> Result<Catalog> {
     let catalog = Catalog::of_user(None)?;
     if let Some(note) = catalog.note() {

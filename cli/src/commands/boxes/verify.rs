@@ -21,7 +21,7 @@ pub(super) fn verify(store: &Store, names: &[String]) -> Result<Answer> {
     let names = if names.is_empty() {
         store.names()?
     } else {
-        // A name that is none of a box is a mistake of the user, not a damaged box.
+        // An unknown name is a mistake of the user, not a damaged box.
         for name in names {
             if let Err(error @ (StoreError::Unknown { .. } | StoreError::BadName(_))) =
                 store.get_for(name, None)
