@@ -8,8 +8,8 @@ use super::fetch::FetchOptions;
 use super::values::{self, Memory, parse_memory, parse_size};
 use boxbuild_boxes::fetch::{self, Key, SignatureError};
 use boxbuild_boxes::lock_file::{self, LockError, Locked};
-use boxbuild_boxes::source::SourceError;
 use boxbuild_boxes::source::import::{ImportInput, ImportOptions};
+use boxbuild_boxes::source::{SourceError, check_package};
 use boxbuild_boxes::store::Guest;
 use boxbuild_host::arch::Arch;
 use boxbuild_protocol::kernel_args::is_console;
@@ -72,6 +72,11 @@ pub(crate) enum BoxCommand {
     },
 }
 
+/// Reads the name of a package.
+fn package(text: &str) -> Result<String, String> {
+    check_package(text).map(|()| text.to_owned())
+}
+
 /// Options of `box create`.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
@@ -93,6 +98,9 @@ pub(crate) struct CreateArgs {
     /// Version of KIWI from the Python package index.
     #[arg(long, value_name = "VERSION")]
     pub(crate) kiwi_version: Option<String>,
+    /// Add a package of the distribution to the box, besides what KIWI may call (repeatable).
+    #[arg(long, value_name = "PACKAGE", value_parser = package)]
+    pub(crate) with: Vec<String>,
     /// Replace the box of that name.
     #[arg(long)]
     pub(crate) force: bool,

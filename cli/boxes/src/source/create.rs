@@ -74,6 +74,7 @@ mod tests {
             mirror: None,
             disk_size: 1 << 30,
             kiwi_version: None,
+            with: Vec::new(),
         })
     }
 

@@ -5,6 +5,8 @@
 
 mod apt;
 mod artifacts;
+mod deb;
+mod dracut;
 mod emulation;
 mod files;
 mod initrd;

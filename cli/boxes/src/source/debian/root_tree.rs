@@ -14,14 +14,14 @@ use boxbuild_host::reaper::Reaper;
 use super::emulation::Emulation;
 use super::files::write;
 use super::packages::{BASE, BUILD, EXCLUDED, FILES, MASKED, boot_loaders, kernel};
-use super::{apt, initrd};
+use super::{apt, dracut, initrd, kiwi};
 use crate::source::command::Workshop;
 use crate::source::error::SourceError;
 use crate::source::host::Host;
 use crate::source::root_disk::namespace;
 
 /// Free space that mmdebstrap needs for its tree, in bytes.
-const NEEDED_SPACE: u64 = 1 << 30;
+const NEEDED_SPACE: u64 = 2 << 30;
 
 /// What goes into the root tree.
 #[derive(Debug)]
@@ -34,21 +34,25 @@ pub(super) struct RootTree<'a> {
     pub(super) arch: Arch,
     /// Version of KIWI, whose wheels are in the folder `wheels` of the workshop.
     pub(super) kiwi: &'a str,
+    /// More packages.
+    pub(super) with: &'a [String],
 }
 
 impl RootTree<'_> {
-    /// Makes `root.tar` in the workshop.
+    /// Makes `root.tar` in the workshop. Returns the repository in it.
     pub(super) fn make(
         &self,
         workshop: &Workshop<'_>,
         emulation: &Emulation,
-    ) -> Result<(), SourceError> {
+    ) -> Result<Option<dracut::Repository>, SourceError> {
         let host = workshop.host;
         let early = workshop.dir.join("early");
         initrd::write_early(&early).map_err(IoError::on("write", &early))?;
         pack(workshop, &early, "early.tar")?;
         let files = workshop.dir.join("files");
         write_files(&files).map_err(IoError::on("write", &files))?;
+        let source = workshop.dir.join(kiwi::SOURCE);
+        let packages = dracut::make(workshop, &source, self.kiwi, self.arch, &files)?;
         pack(workshop, &files, "files.tar")?;
 
         let scratch = Scratch::new(host)?;
@@ -69,14 +73,15 @@ impl RootTree<'_> {
             .env("TMPDIR", scratch.dir.path());
         let result = workshop.run_command(name, command);
         drop(scratch);
-        Ok(result?)
+        result?;
+        Ok(packages)
     }
 
     /// Returns options for the packages and how they are installed.
     fn options(&self, host: &Host) -> Vec<OsString> {
-        let include = [BASE, BUILD, boot_loaders(self.arch), &[kernel(self.arch)]]
-            .concat()
-            .join(",");
+        let mut include = [BASE, BUILD, boot_loaders(self.arch), &[kernel(self.arch)]].concat();
+        include.extend(self.with.iter().map(String::as_str));
+        let include = include.join(",");
         let mut options: Vec<OsString> = vec![
             "--variant=minbase".into(),
             "--format=tar".into(),

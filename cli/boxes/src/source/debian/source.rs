@@ -34,6 +34,7 @@ const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const PROGRAMS: &[Program] = &[
     Program::new("mmdebstrap", "mmdebstrap"),
     Program::new("apt-get", "apt"),
+    Program::new("dpkg-deb", "dpkg"),
     // mmdebstrap takes the keys from there on hosts whose apt does not have them.
     Program::new(KEYS, "debian-archive-keyring"),
     Program::new("qemu-img", "qemu-utils"),
@@ -45,7 +46,7 @@ const FOREIGN_PROGRAMS: &[Program] = &[Program::new("arch-test", "arch-test")];
 
 /// Free space that making a box needs at its peak, in bytes: root tree, its archive, the raw disk
 /// and the qcow2 image.
-const NEEDED_SPACE: u64 = 3 << 30;
+const NEEDED_SPACE: u64 = 5 << 30;
 
 /// Default guest memory of a box in MiB.
 const MEMORY_MIB: u64 = 4096;
@@ -82,6 +83,8 @@ struct DebianBox {
     /// Virtual size of the disk in bytes.
     disk_size: u64,
     kiwi: String,
+    /// More packages.
+    with: Vec<String>,
 }
 
 impl DebianBox {
@@ -98,6 +101,7 @@ impl DebianBox {
             python,
             mirror: options.mirror.clone(),
             disk_size: options.disk_size,
+            with: options.with.clone(),
             kiwi: options
                 .kiwi_version
                 .clone()
@@ -133,17 +137,26 @@ impl DebianBox {
             mirror,
             arch: self.arch,
             kiwi: &self.kiwi,
+            with: &self.with,
         };
-        tree.make(&workshop, emulation)?;
+        let packages = tree.make(&workshop, emulation)?;
 
         making.reporter.begin("make the container image");
         artifacts::make_container(&workshop, &staging.path().join(&names.container))?;
 
         making.reporter.begin("make the disk");
-        artifacts::make_disk(&workshop, self.disk_size, self.suite)?;
+        let mut inventory = artifacts::make_disk(&workshop, self.disk_size, self.suite)?;
 
         making.reporter.begin("convert the disk");
         artifacts::convert_disk(&workshop, &staging.path().join(&names.disk))?;
+
+        inventory.with.clone_from(&self.with);
+        if let Some(packages) = packages {
+            if let Some(note) = &packages.note {
+                making.reporter.note(note);
+            }
+            inventory.repository = Some(packages.described);
+        }
 
         making.reporter.begin("check and publish");
         for (from, to) in [("kernel", &names.kernel), ("initrd", &names.initrd)] {
@@ -163,6 +176,7 @@ impl DebianBox {
             memory_mib: MEMORY_MIB,
             cpus: CPUS,
             container: Some(ContainerImage::Archive(staging.describe(&names.container)?)),
+            inventory: Some(inventory),
             published: None,
         })
     }
