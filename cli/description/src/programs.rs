@@ -264,7 +264,7 @@ const LIKELY: &[Rule] = &[(
 )];
 
 /// Names of package managers, and what kiwi calls for them to make a new root tree.
-const MANAGERS: &[(&str, &[&'static [&'static str]])] = &[
+const MANAGERS: &[(&str, &[&[&str]])] = &[
     ("apt", &[&["apt-get"], &["dpkg-deb"]]),
     ("dnf", &[&["dnf5", "dnf4", "dnf-3"], &["rpm"]]),
     ("dnf4", &[&["dnf4", "dnf-3"], &["rpm"]]),

@@ -82,12 +82,15 @@ fn package(text: &str) -> Result<String, String> {
 pub(crate) struct CreateArgs {
     /// Name of the new box.
     pub(crate) name: String,
-    /// Distribution and suite, e.g. debian:trixie.
+    /// Distribution and suite, e.g. debian:trixie, ubuntu:noble.
     #[arg(long, value_name = "DISTRIBUTION:SUITE")]
     pub(crate) from: String,
     /// Package mirror [default: the one of this host's apt, or mmdebstrap's own].
     #[arg(long, value_name = "URL")]
     pub(crate) mirror: Option<String>,
+    /// Public keys of the mirror's packages [default: those of the distribution's keyring package].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keyring: Option<PathBuf>,
     /// Size of the box's disk as the guest sees it.
     #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]
     pub(crate) disk_size: u64,

@@ -1,5 +1,7 @@
 //! Distributions that `box create` makes boxes from.
 
+use std::path::PathBuf;
+
 use boxbuild_host::arch::Arch;
 
 use super::box_source::BoxSource;
@@ -52,6 +54,8 @@ pub struct CreateOptions {
     pub arch: Arch,
     /// Address of the package mirror; the host's own one if `None`.
     pub mirror: Option<String>,
+    /// File with public keys of the packages; that of the distribution's package if `None`.
+    pub keyring: Option<PathBuf>,
     /// Virtual size of the disk in bytes.
     pub disk_size: u64,
     /// Version of KIWI; [`KIWI_VERSION`] if `None`.

@@ -266,3 +266,155 @@ fn sha256(mut bytes: &[u8]) -> Result<String, SourceError> {
         digest::sha256(&mut bytes).map_err(IoError::on("read", Path::new("Packages")))?;
     Ok(hash)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use boxbuild_host::interrupt::Interrupt;
+
+    use super::*;
+    use crate::source::host::Host;
+
+    /// Makes the repository of a source distribution with these modules.
+    fn made(modules: &[&str]) -> Option<(tempfile::TempDir, Option<Repository>)> {
+        let host = Host::check(&[]).unwrap();
+        if host.find("dpkg-deb").is_none() {
+            eprintln!("skipped: made: dpkg-deb is not installed");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("source");
+        for module in modules {
+            let folder = source.join(MODULES).join(module);
+            fs::create_dir_all(&folder).unwrap();
+            for file in ["module-setup.sh", "kiwi-x.sh", "Makefile"] {
+                fs::write(folder.join(file), "#!/bin/sh\n").unwrap();
+            }
+        }
+        let interrupt = Interrupt::default();
+        let workshop = Workshop::new(dir.path().to_owned(), &host, &interrupt);
+        let root = dir.path().join("root");
+        let made = make(&workshop, &source, "11.1.6", Arch::host(), &root).unwrap();
+        Some((dir, made))
+    }
+
+    /// A trixie image with `dracut-kiwi-*` or `kiwi-dracut-*` could not be built without the build
+    /// service.
+    #[test]
+    fn modules_of_the_source_become_packages_of_both_names() {
+        let modules = ["55kiwi-dump", "59kiwi-dump-reboot", "99kiwi-lib", "90other"];
+        let Some((dir, made)) = made(&modules) else {
+            return;
+        };
+        let described = made.unwrap().described;
+        assert_eq!(
+            described.packages,
+            [
+                "dracut-kiwi-lib",
+                "kiwi-dracut-lib",
+                "dracut-kiwi-oem-dump",
+                "kiwi-dracut-oem-dump"
+            ]
+        );
+        let folder = dir.path().join("root/usr/share/boxbuild/packages");
+        let list = Command::new("dpkg-deb")
+            .args(["--contents", "dracut-kiwi-oem-dump_11.1.6-1.deb"])
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        let list = String::from_utf8(list.stdout).unwrap();
+        for file in [
+            "./usr/lib/dracut/modules.d/55kiwi-dump/module-setup.sh",
+            "./usr/lib/dracut/modules.d/59kiwi-dump-reboot/kiwi-x.sh",
+        ] {
+            let line = list.lines().find(|line| line.ends_with(file)).unwrap();
+            assert!(line.starts_with("-rwxr-xr-x root/root"), "{line}");
+        }
+        assert!(!list.contains("Makefile"), "{list}");
+        let index = fs::read_to_string(folder.join("Packages")).unwrap();
+        assert!(index.contains("Provides: kiwi-dracut-lib (= 11.1.6-1)\n"));
+        assert!(index.contains("Depends: dracut-kiwi-lib (= 11.1.6-1), gawk"));
+        let release = fs::read_to_string(folder.join("Release")).unwrap();
+        assert!(release.contains("NotAutomatic: yes\nButAutomaticUpgrades: yes\n"));
+    }
+
+    /// apt takes the repository as kiwi has it: a flat one, trusted.
+    #[test]
+    fn apt_reads_the_repository() {
+        let Some((dir, _)) = made(&["59kiwi-lib", "55kiwi-repart"]) else {
+            return;
+        };
+        let top = dir.path();
+        if Command::new("apt-get").arg("--version").output().is_err() {
+            eprintln!("skipped: apt_reads_the_repository: apt-get is not installed");
+            return;
+        }
+        for folder in ["lists/partial", "cache/archives/partial", "parts"] {
+            fs::create_dir_all(top.join(folder)).unwrap();
+        }
+        fs::write(top.join("status"), "").unwrap();
+        let folder = top.join("root/usr/share/boxbuild/packages");
+        let line = format!("deb [trusted=yes] file:{} ./\n", folder.display());
+        fs::write(top.join("list"), line).unwrap();
+        let config = format!(
+            "Dir::Etc::sourcelist \"{0}/list\";\nDir::Etc::sourceparts \"{0}/parts\";\n\
+             Dir::State::Lists \"{0}/lists\";\nDir::State::status \"{0}/status\";\n\
+             Dir::Cache \"{0}/cache\";\nAPT::Sandbox::User \"root\";\n",
+            top.display()
+        );
+        fs::write(top.join("config"), config).unwrap();
+        let run = |program: &str, args: &[&str]| {
+            let output = Command::new(program)
+                .args(args)
+                .env("APT_CONFIG", top.join("config"))
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{text}{error}");
+            text
+        };
+        run("apt-get", &["update"]);
+        let policy = run("apt-cache", &["policy", "dracut-kiwi-oem-repart"]);
+        assert!(
+            policy.contains("Candidate: 11.1.6-1") && policy.contains(" 100\n"),
+            "{policy}"
+        );
+        let provided = run("apt-cache", &["showpkg", "kiwi-dracut-oem-repart"]);
+        assert!(
+            provided.contains("dracut-kiwi-oem-repart 11.1.6-1"),
+            "{provided}"
+        );
+    }
+
+    #[test]
+    fn a_kiwi_without_modules_has_no_repository() {
+        let Some((dir, made)) = made(&[]) else {
+            return;
+        };
+        assert!(made.is_none() && !dir.path().join("root").exists());
+    }
+
+    #[test]
+    fn the_verity_module_is_compiled_or_left_out_with_a_note() {
+        let host = Host::check(&[]).unwrap();
+        if host.find("dpkg-deb").is_none() {
+            eprintln!("skipped: the_verity_module_is_compiled_or_left_out_with_a_note: no dpkg-deb");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("source").join(MODULES).join("50kiwi-verity");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("module-setup.sh"), "#!/bin/sh\n").unwrap();
+        fs::write(folder.join("kiwi-parse-verity.c"), "not C").unwrap();
+        let interrupt = Interrupt::default();
+        let workshop = Workshop::new(dir.path().to_owned(), &host, &interrupt);
+        let root = dir.path().join("root");
+        let source = dir.path().join("source");
+        let made = make(&workshop, &source, "11.1.6", Arch::host(), &root).unwrap();
+        let made = made.unwrap();
+        assert!(made.described.packages.is_empty());
+        assert!(made.note.unwrap().contains("dracut-kiwi-verity"));
+    }
+}

@@ -13,7 +13,8 @@ mod initrd;
 mod kiwi;
 mod mirror;
 mod packages;
+mod release;
 mod root_tree;
 mod source;
 
-pub use source::{DISTRIBUTION, check_host};
+pub use source::{DISTRIBUTION, UBUNTU_DISTRIBUTION, check_host};

@@ -120,17 +120,6 @@ pub(super) fn boot_loaders(arch: Arch) -> &'static [&'static str] {
     }
 }
 
-/// Returns the package with the kernel: the flavour for virtual machines where there is one. All of
-/// them have virtio-fs.
-pub(super) fn kernel(arch: Arch) -> &'static str {
-    match arch {
-        Arch::X86_64 => "linux-image-cloud-amd64",
-        Arch::Aarch64 => "linux-image-cloud-arm64",
-        Arch::Ppc64le => "linux-image-powerpc64le",
-        Arch::S390x => "linux-image-s390x",
-    }
-}
-
 /// Units that a box for one build does not need.
 pub(super) const MASKED: &[&str] = &[
     "systemd-logind.service",
