@@ -109,7 +109,10 @@ mod tests {
         }
         for bad in ["trixie", "debian:", "debian:potato", "fedora:41"] {
             let error = from(bad).err().unwrap().to_string();
-            assert!(error.contains("debian:bookworm, debian:trixie and ubuntu:noble"), "{bad}");
+            assert!(
+                error.contains("debian:bookworm, debian:trixie and ubuntu:noble"),
+                "{bad}"
+            );
         }
     }
 }

@@ -102,7 +102,12 @@ fn likely_mirror(family: &Family, targets: &str) -> Option<String> {
     };
     main_targets(targets)
         .filter(|target| family.releases.contains(&target.release))
-        .filter(|target| !family.derivatives.iter().any(|name| target.uri.contains(name)))
+        .filter(|target| {
+            !family
+                .derivatives
+                .iter()
+                .any(|name| target.uri.contains(name))
+        })
         .filter(|target| named(target) || has_updates(target))
         .find_map(|target| resolve(target.uri))
 }

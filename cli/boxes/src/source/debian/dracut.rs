@@ -400,11 +400,17 @@ mod tests {
     fn the_verity_module_is_compiled_or_left_out_with_a_note() {
         let host = Host::check(&[]).unwrap();
         if host.find("dpkg-deb").is_none() {
-            eprintln!("skipped: the_verity_module_is_compiled_or_left_out_with_a_note: no dpkg-deb");
+            eprintln!(
+                "skipped: the_verity_module_is_compiled_or_left_out_with_a_note: no dpkg-deb"
+            );
             return;
         }
         let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("source").join(MODULES).join("50kiwi-verity");
+        let folder = dir
+            .path()
+            .join("source")
+            .join(MODULES)
+            .join("50kiwi-verity");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("module-setup.sh"), "#!/bin/sh\n").unwrap();
         fs::write(folder.join("kiwi-parse-verity.c"), "not C").unwrap();

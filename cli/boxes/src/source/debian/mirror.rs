@@ -195,7 +195,9 @@ mod tests {
         let workshop = Workshop::new(dir.path().to_owned(), &host, &interrupt);
         let check = |mirror: &str| {
             let start = Instant::now();
-            let error = check(mirror, "Debian", "trixie", &workshop).unwrap_err().to_string();
+            let error = check(mirror, "Debian", "trixie", &workshop)
+                .unwrap_err()
+                .to_string();
             assert!(start.elapsed() < Duration::from_secs(5), "{error}");
             assert!(
                 error.contains("--mirror URL") && error.lines().count() == 1,

@@ -86,8 +86,14 @@ impl RootTree<'_> {
     /// Returns options for the packages and how they are installed.
     fn options(&self, host: &Host, keys: Option<&Path>) -> Vec<OsString> {
         let kernel = (self.family.kernel)(self.arch);
-        let mut include =
-            [BASE, BUILD, boot_loaders(self.arch), kernel, self.suite.more].concat();
+        let mut include = [
+            BASE,
+            BUILD,
+            boot_loaders(self.arch),
+            kernel,
+            self.suite.more,
+        ]
+        .concat();
         include.extend(self.with.iter().map(String::as_str));
         let include = include.join(",");
         let mut options: Vec<OsString> = vec![

@@ -110,7 +110,13 @@ impl AptBox {
         let suite = options
             .from
             .split_once(':')
-            .and_then(|(_, suite)| family.suites.iter().find(|known| known.name == suite).copied())
+            .and_then(|(_, suite)| {
+                family
+                    .suites
+                    .iter()
+                    .find(|known| known.name == suite)
+                    .copied()
+            })
             .ok_or_else(|| SourceError::Usage(format!("--from {}: unknown suite", options.from)))?;
         Ok(AptBox {
             family,
