@@ -140,3 +140,37 @@ fn what_is_no_package_is_refused_at_once() {
         assert_eq!(ended.code, 2, "{name}: {}", ended.stderr);
     }
 }
+
+/// A host of Debian has neither mirror nor keys of Ubuntu.
+#[test]
+fn a_missing_mirror_or_keyring_is_said_before_anything_is_made() {
+    let user = User::new();
+    let config = "Dir::Etc::sourcelist \"/nowhere\";\nDir::Etc::sourceparts \"/nowhere\";\n";
+    std::fs::write(user.work().join("apt.conf"), config).unwrap();
+    std::fs::write(user.work().join("keys.gpg"), "").unwrap();
+    let run = |options: &[&str]| {
+        let mut command = user.command(super::user::boxbuild());
+        command
+            .env("APT_CONFIG", user.work().join("apt.conf"))
+            .env("KIWI_BOXED_CACHE_DIR", user.work().join("store"))
+            .args(["box", "create", "x", "--from", "ubuntu:noble"]);
+        Ended::of(command.args(options))
+    };
+    let ended = run(&["--keyring", "missing.gpg", "--mirror", "http://a.example"]);
+    assert!(ended.stderr.contains("missing.gpg"), "{}", ended.stderr);
+    let ended = run(&["--keyring", "keys.gpg"]);
+    if ended.code == 3 {
+        eprintln!(
+            "skipped: a_missing_mirror_or_keyring_is_said_before_anything_is_made: {}",
+            ended.stderr
+        );
+        return;
+    }
+    assert_eq!(ended.code, 2, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("no mirror of Ubuntu") && ended.stderr.contains("--mirror URL"),
+        "{}",
+        ended.stderr
+    );
+    assert!(!user.work().join("store").exists());
+}
