@@ -248,8 +248,10 @@ fn entry(control: &str, folder: &Path, file: &str) -> Result<String, SourceError
 /// of that name (apt_preferences(5): `NotAutomatic` with `ButAutomaticUpgrades` has priority 100), so
 /// that those of the build service stay what they are.
 fn write_index(folder: &Path, index: &str) -> Result<(), SourceError> {
+    // apt wants a date; nothing is told by it.
     let release = format!(
         "Origin: boxbuild\nLabel: boxbuild\nDescription: KIWI's dracut modules\n\
+         Date: Sat, 01 Jan 2000 00:00:00 UTC\n\
          NotAutomatic: yes\nButAutomaticUpgrades: yes\nSHA256:\n {} {} Packages\n",
         sha256(index.as_bytes())?,
         index.len()
