@@ -1,6 +1,8 @@
 //! What kiwi calls for an image, by its type and attributes (kiwi 11.1.6, `kiwi/builder`,
 //! `kiwi/storage`, `kiwi/package_manager`). Only what each build of such an image comes to is here.
 
+use std::path::Path;
+
 use crate::element::{Element, Place};
 use crate::inspect::{Description, Format};
 use crate::selection::{self, Target};
@@ -359,7 +361,9 @@ impl Description {
             }
         }
         needs.extend(self.manager_needs(target, &attributes));
-        needs.retain(|need| !self.brings(need));
+        let brought = self.brought();
+        let brings = |need: &Need| need.any_of.iter().any(|name| brought.contains(name));
+        needs.retain(|need| need.kind == NeedKind::Module || !brings(need));
         needs
     }
 
@@ -427,24 +431,29 @@ impl Description {
             .filter(|section| selection::applies(section, &profiles, arch))
             .collect()
     }
+}
 
-    /// Whether the description brings it along, in the folder that is copied over the box.
-    fn brings(&self, need: &Need) -> bool {
-        let folders = [
-            "usr/bin",
-            "usr/sbin",
-            "bin",
-            "sbin",
-            "usr/local/bin",
-            "usr/local/sbin",
-        ];
-        let boxroot = self.folder().join("boxroot");
-        need.kind == NeedKind::Program
-            && need.any_of.iter().any(|name| {
-                let mut paths = folders.iter().map(|folder| boxroot.join(folder).join(name));
-                paths.any(|path| path.symlink_metadata().is_ok())
-            })
+/// Returns the programs of the table that the description in `folder` has copied over the box.
+pub(crate) fn brought(folder: &Path) -> Vec<&'static str> {
+    let boxroot = folder.join("boxroot");
+    if !boxroot.is_dir() {
+        return Vec::new();
     }
+    let folders = [
+        "usr/bin",
+        "usr/sbin",
+        "bin",
+        "sbin",
+        "usr/local/bin",
+        "usr/local/sbin",
+    ]
+    .map(|folder| boxroot.join(folder));
+    let is_there = |name: &&str| {
+        let mut paths = folders.iter().map(|folder| folder.join(name));
+        paths.any(|path| path.symlink_metadata().is_ok())
+    };
+    let names = PROGRAMS.iter().map(|(name, _)| *name);
+    names.filter(is_there).collect()
 }
 
 impl Need {
