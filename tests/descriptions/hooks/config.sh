@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck disable=SC2154 # kiwi hands over its variables
 # Runs in the image's root.
 set -eu
 echo config >>/etc/boxbuild-hooks
@@ -7,7 +8,6 @@ test -e /etc/boxbuild-overlay
 test -e /etc/boxbuild-profile
 test "$(id -u builder)" = 1500
 test "$(id -gn builder)" = builders
-# shellcheck disable=SC2154 # kiwi's own variables
 test "$kiwi_iname" = hooks
 case ,$kiwi_profiles, in
 *,Scripts,*) ;;
