@@ -40,6 +40,7 @@ use crate::host_paths::HostPaths;
 use crate::request::{BuildRequest, Fetch};
 use crate::ssh::Ssh;
 
+pub use authority::names_this_host;
 pub use boot::BootChoice;
 pub use error::PlanError;
 pub use folders::{Folders, description_folder};
