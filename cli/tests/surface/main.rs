@@ -15,5 +15,6 @@ mod exit_codes;
 mod first_run;
 mod help;
 mod json;
+mod settings;
 mod strangers;
 mod user;

@@ -11,6 +11,7 @@ mod host_parts;
 pub mod image_types;
 pub mod inspected;
 mod json;
+mod kernel_needs;
 mod memory;
 mod options;
 mod proxies;
@@ -40,6 +41,7 @@ use crate::host_paths::HostPaths;
 use crate::request::{BuildRequest, Fetch};
 use crate::ssh::Ssh;
 
+pub use authority::names_this_host;
 pub use boot::BootChoice;
 pub use error::PlanError;
 pub use folders::{Folders, description_folder};
@@ -215,7 +217,7 @@ impl Plan {
         let described = folders.inspected.description();
         let target = inspected::target(request, Some(info));
         let image_types = ImageTypes::of(described, &target);
-        let kernel_needs = image_types::kernel_needs(described, &target);
+        let kernel_needs = kernel_needs::of(described, &target);
         let log = request.kiwi.copy_log_to.as_deref();
         Ok(Plan {
             runs_as,
