@@ -116,8 +116,12 @@ pub struct FastBoot {
 impl FastBoot {
     /// The archive to append to the box's own initial ramdisk, at a multiple of four bytes.
     pub fn initrd_part(&self, init: Init) -> Vec<u8> {
-        let take_over = (!self.create.is_empty())
-            .then(|| (PathBuf::from(paths::TAKE_OVER), TAKE_OVER.as_bytes().to_vec()));
+        let take_over = (!self.create.is_empty()).then(|| {
+            (
+                PathBuf::from(paths::TAKE_OVER),
+                TAKE_OVER.as_bytes().to_vec(),
+            )
+        });
         if let Some(program) = take_over {
             let mut whole = self.clone();
             whole.files.push(program);

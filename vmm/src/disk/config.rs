@@ -153,7 +153,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("image");
         std::fs::write(&image, [7; 4096]).unwrap();
-        let open = overlay(&image, ImageFormat::Any, Vec::new()).open().unwrap();
+        let open = overlay(&image, ImageFormat::Any, Vec::new())
+            .open()
+            .unwrap();
         let first = open.overlay.unwrap();
         assert_eq!(open.disk.size(), 8192);
         let mut data = [1, 2, 3, 4];

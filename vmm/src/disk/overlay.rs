@@ -115,12 +115,15 @@ impl Overlay {
     }
 
     /// Takes a checkpoint: what has been written so far stays as it is, and what is written from now on goes
-    /// to `file`, which is empty. Which blocks the file of the changes has up to here is written to `map`.
+    /// to `file`, which has nothing in it. Which blocks the file of the changes has up to here is written to `map`.
     ///
     /// # Errors
     /// If the host does not allow it. Nothing is different then.
     pub fn checkpoint(&self, file: File, map: File) -> io::Result<()> {
-        file.set_len(self.len)?;
+        // A confined process may not change the length of files.
+        if file.metadata()?.len() != self.len {
+            file.set_len(self.len)?;
+        }
         let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
         let mut map = BufWriter::new(map);
         layers.written.save(&mut map)?;

@@ -74,7 +74,9 @@ impl Handle {
     /// If the host does not allow it.
     pub fn checkpoint(&self, index: usize, file: File, map: File) -> io::Result<bool> {
         let overlay = self.overlays.get(index).and_then(Option::as_ref);
-        let taken = overlay.map(|overlay| overlay.checkpoint(file, map)).transpose()?;
+        let taken = overlay
+            .map(|overlay| overlay.checkpoint(file, map))
+            .transpose()?;
         Ok(taken.is_some())
     }
 

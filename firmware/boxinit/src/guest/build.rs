@@ -156,7 +156,9 @@ fn create(
         }
     }
     let more = fs::read(CREATE_ARGS).unwrap_or_default();
-    let more = more.split(|byte| *byte == b'\n').filter(|word| !word.is_empty());
+    let more = more
+        .split(|byte| *byte == b'\n')
+        .filter(|word| !word.is_empty());
     let mut command = kiwi(environment);
     command.arg("--logfile").arg(LOG).args(&job.create);
     command.args(more.map(|word| OsString::from_vec(word.to_vec())));

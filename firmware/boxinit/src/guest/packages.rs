@@ -51,7 +51,10 @@ pub(super) fn install(
     supervisor: &mut Supervisor,
     control: &mut Control,
 ) -> Result<(), GuestError> {
-    let named: Vec<_> = packages.iter().map(|name| name.display().to_string()).collect();
+    let named: Vec<_> = packages
+        .iter()
+        .map(|name| name.display().to_string())
+        .collect();
     let named = named.join(" ");
     let manager = MANAGERS.iter().find(|manager| {
         FOLDERS

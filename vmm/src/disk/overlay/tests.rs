@@ -422,7 +422,10 @@ fn a_checkpoint_stays_as_it_is_while_more_is_written() {
     std::fs::create_dir(&checkpoint).unwrap();
     let file = tmpfile::create(bench.dir.path()).unwrap();
     changes::keep(&first, &checkpoint, |map| overlay.checkpoint(file, map)).unwrap();
-    assert!(read(&overlay, 0, LEN) == before, "the guest sees no difference");
+    assert!(
+        read(&overlay, 0, LEN) == before,
+        "the guest sees no difference"
+    );
 
     // Whole blocks, parts of blocks of both files below, and holes.
     let mut after = before.clone();
