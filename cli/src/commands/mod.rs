@@ -16,6 +16,7 @@ mod kiwi_ng;
 mod look;
 mod preflight;
 mod prune;
+mod resume;
 mod signals;
 
 use std::ffi::OsString;
@@ -58,6 +59,7 @@ fn dispatch(invocation: &Invocation, wants_json: bool) -> ExitCode {
         Some(Command::Builds { json }) => failed_builds::list(*json),
         Some(Command::Logs(args)) => failed_builds::logs(args),
         Some(Command::Shell(args)) => failed_builds::shell(args),
+        Some(Command::Resume(args)) => return resume::run(args),
         Some(Command::Completions(args)) => completions::run(args),
         Some(Command::Complete(args)) => {
             completions::complete(args, invocation.build_args.as_deref().unwrap_or_default())
