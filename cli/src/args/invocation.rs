@@ -39,6 +39,11 @@ impl Invocation {
         });
         Ok(request)
     }
+
+    /// Adds what the user should know besides.
+    pub(crate) fn note(&mut self, notes: &[String]) {
+        self.notes.extend_from_slice(notes);
+    }
 }
 
 /// Returns whether a command line has `--json`, even if it is wrong otherwise.

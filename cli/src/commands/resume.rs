@@ -19,10 +19,11 @@ use super::preflight::{self, Carrier, Carriers, Preflight};
 use super::signals;
 use crate::args::{self, Invocation, ResumeArgs};
 use crate::exit_code::{ExitCode, HostContext, Result};
+use crate::settings::Applied;
 
 /// Goes on with a kept build, or shows the plan for that.
-pub(super) fn run(args: &ResumeArgs) -> ExitCode {
-    build::report_end(args.json, args.dry_run, carry_out(args))
+pub(super) fn run(args: &ResumeArgs, applied: &Applied) -> ExitCode {
+    build::report_end((args.json, args.dry_run), applied, carry_out(args))
 }
 
 fn carry_out(args: &ResumeArgs) -> Result<ExitCode> {
@@ -40,7 +41,8 @@ fn carry_out(args: &ResumeArgs) -> Result<ExitCode> {
         interrupt: &interrupt,
     };
     if args.dry_run {
-        return build.show_plan(&preflight);
+        // What was set is in the words of the build.
+        return build.show_plan(&preflight, &Applied::default());
     }
     // As long as the machine runs: the first keeps it from being removed, the second from a second resume.
     let _held = kept.hold()?;
