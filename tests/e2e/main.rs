@@ -40,6 +40,7 @@ mod notices;
 mod other_user;
 mod paths;
 mod registry;
+mod resume;
 mod several;
 mod shares;
 mod ssh;
@@ -85,6 +86,7 @@ const ALL: &[&[Test]] = &[
     dry_run::TESTS,
     json::TESTS,
     kept::TESTS,
+    resume::TESTS,
     notices::TESTS,
     ssh::TESTS,
     timings::TESTS,

@@ -11,6 +11,7 @@ use boxbuild_host::arch::Arch;
 
 use crate::boot::BootStyle;
 use crate::build_args::BuildArgs;
+use crate::command_line::CommandLine;
 
 /// A build without a sign of life for this long is ended.
 const DEFAULT_TIMEOUT_IDLE: Duration = Duration::from_secs(30 * 60);
@@ -76,6 +77,10 @@ pub struct BuildRequest {
     pub kiwi: KiwiOptions,
     /// Options of `kiwi-ng system build`.
     pub build: BuildArgs,
+    /// Packages to install in the box first.
+    pub box_packages: Vec<String>,
+    /// The command line that asks for it, if there is one.
+    pub command_line: Option<CommandLine>,
     /// What the user should know about these options, though the build runs.
     pub notes: Vec<String>,
 }
@@ -119,6 +124,8 @@ impl BuildRequest {
                 host_paths: Vec::new(),
                 notes: Vec::new(),
             },
+            box_packages: Vec::new(),
+            command_line: None,
             notes: Vec::new(),
         }
     }

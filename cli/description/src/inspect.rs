@@ -212,6 +212,11 @@ impl Description {
         &self.brought
     }
 
+    /// Whether all of it could be seen from this host.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     pub(crate) fn includes(&self) -> &[Included] {
         &self.includes
     }

@@ -12,7 +12,7 @@ use super::completions::{CompleteArgs, CompletionsArgs};
 use super::config::ConfigArgs;
 use super::description::{CheckArgs, InfoArgs};
 use super::examples;
-use super::failed_builds::{LogsArgs, PruneArgs, ShellArgs};
+use super::failed_builds::{LogsArgs, PruneArgs, ResumeArgs, ShellArgs};
 use super::generate::What;
 use super::help_layout;
 
@@ -86,6 +86,12 @@ pub(crate) enum Command {
     ///
     /// The disk is as the build left it. Changes are discarded; folders of the host are read-only.
     Shell(ShellArgs),
+    /// Go on with a kept build after kiwi's 'prepare'.
+    ///
+    /// For a build that failed in 'create': a program is missing in the box (--box-package), or something is
+    /// wrong in the description that only 'create' reads, such as the type. Nothing is installed in the image
+    /// again. What makes that impossible is said before anything is started.
+    Resume(ResumeArgs),
     /// Remove kept builds, unused files of the box store, the cache.
     ///
     /// Without an option, it shows all of that, and asks.

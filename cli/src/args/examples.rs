@@ -157,6 +157,16 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "resume",
+        &[
+            ("Go on with the newest kept build", "boxbuild resume"),
+            (
+                "With a program that the box lacked",
+                "boxbuild resume debian-3 --box-package binutils",
+            ),
+        ],
+    ),
+    (
         "shell",
         &[
             ("A shell in the newest kept build", "boxbuild shell"),

@@ -53,7 +53,7 @@ pub(crate) use config::ConfigArgs;
 pub(crate) use description::{CheckArgs, InfoArgs};
 pub(crate) use error::ArgsError;
 pub(crate) use examples::{BUILD_EXAMPLES, examples_of};
-pub(crate) use failed_builds::{LogsArgs, PruneArgs, ShellArgs};
+pub(crate) use failed_builds::{LogsArgs, PruneArgs, ResumeArgs, ShellArgs};
 pub(crate) use generate::What;
 pub(crate) use invocation::{
     Invocation, other_command, parse, wants_help_on_build_args, wants_json,

@@ -72,6 +72,8 @@ impl BuildOptions {
             fetch: self.fetch.policy(),
             kiwi: self.kiwi.request(),
             build,
+            box_packages: self.box_packages.clone(),
+            command_line: None,
             notes,
         })
     }

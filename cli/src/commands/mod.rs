@@ -17,6 +17,7 @@ mod kiwi_ng;
 mod look;
 mod preflight;
 mod prune;
+mod resume;
 mod signals;
 
 use std::ffi::OsString;
@@ -77,6 +78,7 @@ fn dispatch(
         Some(Command::Builds { json }) => failed_builds::list(*json),
         Some(Command::Logs(args)) => failed_builds::logs(args),
         Some(Command::Shell(args)) => failed_builds::shell(args),
+        Some(Command::Resume(args)) => return resume::run(args, applied),
         Some(Command::Config(args)) => config::run(args, settings.no_files),
         Some(Command::Completions(args)) => completions::run(args),
         Some(Command::Complete(args)) => {

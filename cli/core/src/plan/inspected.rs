@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use boxbuild_boxes::store::{BoxInfo, InstalledBox};
-use boxbuild_description::{BoxView, Description, Finding, Format, Inspection, Target, Wanted};
+use boxbuild_description::{
+    BoxView, Description, Finding, Format, Halves, Inspection, Target, Wanted,
+};
 use boxbuild_engine::podman::Mode;
 use boxbuild_host::text::shown;
 
@@ -102,6 +104,17 @@ pub fn for_box(
         ));
     }
     findings
+}
+
+/// Returns `halves` with the names of files below the description folder.
+pub(super) fn below_folder(mut halves: Halves, request: &BuildRequest) -> Halves {
+    let typed = &request.build.description;
+    for file in &mut halves.files {
+        if let Ok(below) = Path::new(&*file).strip_prefix(typed) {
+            *file = below.to_string_lossy().into_owned();
+        }
+    }
+    halves
 }
 
 /// Returns what is built of a description: in the box `info`, if it is known.
