@@ -12,6 +12,7 @@ mod failed_builds;
 mod forced_end;
 mod generate;
 mod help;
+mod image;
 mod kiwi_ng;
 mod look;
 mod preflight;
@@ -53,6 +54,8 @@ fn dispatch(invocation: &Invocation, wants_json: bool) -> ExitCode {
         }
         Some(Command::Info(args)) => description::info(args),
         Some(Command::Doctor { json }) => doctor::run(*json),
+        Some(Command::Test(args)) => image::test(args),
+        Some(Command::Run(args)) => image::run(args),
         Some(Command::Batch(args)) => batch::run(args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Builds { json }) => failed_builds::list(*json),

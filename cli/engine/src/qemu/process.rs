@@ -19,7 +19,7 @@ use nix::sys::socket::{MsgFlags, send};
 
 use super::compress::Compressor;
 use super::confine::Confinement;
-use super::follower::Follower;
+use super::follower::{Follower, Rules};
 use super::monitor::Monitor;
 use super::overlay;
 use super::shared::{Shared, Streams};
@@ -39,14 +39,16 @@ pub(super) struct Parts {
     pub(super) streams: Streams,
     /// Its network.
     pub(super) network: Option<StreamNetwork>,
-    /// What serves its shares.
-    pub(super) servers: ShareProcess,
+    /// What serves its shares, if it has any.
+    pub(super) servers: Option<ShareProcess>,
     /// What compresses for it.
-    pub(super) compressor: Compressor,
+    pub(super) compressor: Option<Compressor>,
     /// The private image that takes what the guest writes to its disk, if there is one.
     pub(super) changes: Option<File>,
     /// What QEMU may open by name.
     pub(super) confinement: Confinement,
+    /// What else decides that the machine is to end.
+    pub(super) rules: Rules,
 }
 
 /// A running QEMU.
@@ -60,7 +62,7 @@ pub(super) struct Child {
     gate: Option<EventGate>,
     network: Option<StreamNetwork>,
     /// Ends when QEMU has.
-    _compressor: Compressor,
+    _compressor: Option<Compressor>,
 }
 
 impl Child {
@@ -80,6 +82,7 @@ impl Child {
             compressor,
             changes,
             confinement,
+            rules,
         } = parts;
         let mut command = Command::new(program);
         command
@@ -106,7 +109,10 @@ impl Child {
             killed: AtomicBool::new(false),
             peak_memory: AtomicU64::new(0),
             disk: Mutex::new(None),
-            shares: servers.traffic(),
+            shares: servers
+                .as_ref()
+                .map(ShareProcess::traffic)
+                .unwrap_or_default(),
         });
         let ports = Ports {
             console: streams.console.try_clone()?,
@@ -114,7 +120,9 @@ impl Child {
         };
         let (events, gate) = events.gated();
         let host = network.as_ref().map(StreamNetwork::host);
-        let follower = Follower::new(Arc::clone(&shared), streams, errors.into(), host, events);
+        let mut follower =
+            Follower::new(Arc::clone(&shared), streams, errors.into(), rules, events);
+        follower.host = host;
         let follower = std::thread::Builder::new()
             .name(String::from("qemu"))
             .spawn(move || follower.run(servers))?;
@@ -222,7 +230,7 @@ fn say(stream: &UnixStream, bytes: &[u8]) {
 }
 
 /// Lets the child inherit `descriptors`, and die with this process.
-fn inherit(command: &mut Command, descriptors: &[OwnedFd]) {
+pub(super) fn inherit(command: &mut Command, descriptors: &[OwnedFd]) {
     let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let parent = nix::unistd::getpid();
     // SAFETY: between fork and exec, only fcntl, prctl and getppid are called, which are

@@ -1,0 +1,256 @@
+//! Runs the machine of an image.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use boxbuild_core::terminal::Session;
+use boxbuild_engine::qemu::image;
+use boxbuild_engine::{
+    Console, CpuLevel, Ended, Event, EventReceiver, Running, StartError, events,
+};
+use boxbuild_host::interrupt::Interrupt;
+
+use crate::error::RunError;
+use crate::log::SerialLog;
+use crate::outcome::{Outcome, Reason, Verdict};
+use crate::plan::{Plan, expectations, most_restarts};
+use crate::request::TestRequest;
+use crate::watch::{Expectations, Judgement, Transcript, Watch};
+
+/// How often a guest is looked at. Text is searched that often at most.
+const TICK: Duration = Duration::from_millis(100);
+/// Time for QEMU to end when it is told to.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// What hears of a test while it runs.
+pub trait Witness {
+    /// The guest has written a line. It is sanitised.
+    fn line(&mut self, line: &str);
+    /// The user should know something.
+    fn note(&mut self, text: &str);
+    /// The guest is under way; `last` is its last line.
+    fn progress(&mut self, time: Duration, last: &str);
+}
+
+/// Runs an image in its machine until what is expected has been seen, or cannot be.
+///
+/// # Errors
+/// If an option is wrong, or the machine cannot be started or fails.
+pub fn test(
+    plan: &Plan,
+    request: &TestRequest,
+    interrupt: &Interrupt,
+    witness: &mut dyn Witness,
+) -> Result<Outcome, RunError> {
+    let slow = plan.accelerator == image::Accelerator::Tcg;
+    // All of it is read before anything is started.
+    expectations(request, slow)?;
+    let mut log = plan.begin_log()?;
+    let mut level = CpuLevel::V1;
+    loop {
+        let expectations = expectations(request, slow)?;
+        let mut test = Test {
+            watch: Watch::new(expectations, Instant::now()),
+            interrupt,
+            witness: &mut *witness,
+            log: log.as_mut(),
+            started: Instant::now(),
+            told: Instant::now(),
+        };
+        let machine = plan.machine(level, most_restarts())?;
+        let (sender, events) = events();
+        let running = image::start(machine, sender)?;
+        match test.supervise(running, &events)? {
+            Judged::Outcome(outcome) => return Ok(outcome),
+            Judged::NeedsProcessor(wanted) => {
+                level = wanted;
+                witness.note(&format!(
+                    "the image needs a processor of the level {}: it is started again with one",
+                    wanted.name()
+                ));
+            }
+        }
+    }
+}
+
+/// How a run ended.
+enum Judged {
+    Outcome(Outcome),
+    /// The same machine with a newer processor may come up.
+    NeedsProcessor(CpuLevel),
+}
+
+/// A test that runs.
+struct Test<'a> {
+    watch: Watch,
+    interrupt: &'a Interrupt,
+    witness: &'a mut dyn Witness,
+    log: Option<&'a mut SerialLog>,
+    started: Instant,
+    /// When progress was told last.
+    told: Instant,
+}
+
+impl Test<'_> {
+    fn supervise(
+        &mut self,
+        mut running: Box<dyn Running>,
+        events: &EventReceiver,
+    ) -> Result<Judged, RunError> {
+        let console = running.console();
+        let mut looked = Instant::now();
+        let judged = loop {
+            match events.next(TICK) {
+                Some(Event::Console(bytes)) => self.take(&bytes),
+                Some(Event::Note(text)) => self.witness.note(&text),
+                Some(Event::Hopeless(text)) => break Err(RunError::Engine(text)),
+                Some(Event::Ended(ended)) => break self.ended(ended),
+                Some(Event::Control(_)) | None => {}
+            }
+            if self.interrupt.count() > 0 {
+                break Ok(self.outcome(Verdict::Interrupted));
+            }
+            let now = Instant::now();
+            if now.duration_since(looked) < TICK {
+                continue;
+            }
+            looked = now;
+            if let Some(judged) = self.look(now, console.as_deref()) {
+                break Ok(judged);
+            }
+        };
+        // Its disk is thrown away: nothing of it has an order to keep.
+        running.kill(if self.interrupt.count() > 1 {
+            Duration::ZERO
+        } else {
+            GRACE
+        });
+        drop(running);
+        if let Some(note) = self.log.as_mut().and_then(|log| log.flush()) {
+            self.witness.note(&note);
+        }
+        judged
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        for line in self.watch.take(bytes, Instant::now()) {
+            self.witness.line(&line);
+            if let Some(note) = self.log.as_mut().and_then(|log| log.line(&line)) {
+                self.witness.note(&note);
+            }
+        }
+    }
+
+    fn look(&mut self, now: Instant, console: Option<&dyn Console>) -> Option<Judged> {
+        let (typed, judgement) = self.watch.look(now);
+        if !typed.is_empty()
+            && let Some(console) = console
+        {
+            console.send(&typed);
+        }
+        if now.duration_since(self.told) >= Duration::from_secs(1) {
+            self.told = now;
+            let last = self.watch.last_lines().pop().unwrap_or_default();
+            self.witness
+                .progress(now.duration_since(self.started), &last);
+        }
+        judgement.map(|judgement| self.judged(judgement))
+    }
+
+    fn judged(&mut self, judgement: Judgement) -> Judged {
+        match judgement {
+            Judgement::Passed => self.outcome(Verdict::Passed),
+            Judgement::Failed(reason) => self.outcome(Verdict::Failed(reason)),
+            Judgement::NeedsProcessor(level) => Judged::NeedsProcessor(level),
+        }
+    }
+
+    /// The guest is gone. What it wrote last may be what was expected.
+    fn ended(&mut self, ended: Ended) -> Result<Judged, RunError> {
+        let late = Instant::now() + Duration::from_secs(60);
+        let (_, judgement) = self.watch.look(late);
+        let reason = match (judgement, ended) {
+            (_, Ended::Failed(text)) => return Err(RunError::Engine(text)),
+            (Some(Judgement::Passed), _) => return Ok(self.outcome(Verdict::Passed)),
+            (Some(Judgement::NeedsProcessor(level)), _) => {
+                return Ok(Judged::NeedsProcessor(level));
+            }
+            (Some(Judgement::Failed(reason @ Reason::Trouble(..))), _) => reason,
+            (_, Ended::PoweredOff | Ended::Killed) => Reason::PoweredOff,
+            (_, Ended::Reset | Ended::TripleFault(_)) => Reason::Restarts,
+        };
+        Ok(self.outcome(Verdict::Failed(reason)))
+    }
+
+    fn outcome(&mut self, verdict: Verdict) -> Judged {
+        let current = self.watch.rest();
+        if let Some(rest) = current {
+            self.witness.line(&rest);
+            if let Some(note) = self.log.as_mut().and_then(|log| log.line(&rest)) {
+                self.witness.note(&note);
+            }
+        }
+        Judged::Outcome(Outcome {
+            verdict,
+            time: self.started.elapsed(),
+            last_lines: self.watch.last_lines(),
+        })
+    }
+}
+
+/// Runs an image with the user's terminal as its console, until it switches itself off or the user
+/// leaves it. Returns what it ended with.
+///
+/// # Errors
+/// If the machine cannot be started or fails, or there is no terminal.
+pub fn attach(plan: &Plan, interrupt: &Interrupt) -> Result<(), RunError> {
+    let mut log = plan.begin_log()?;
+    let (sender, events) = events();
+    let mut running = image::start(plan.machine(CpuLevel::V2, None)?, sender)?;
+    let console: Arc<dyn Console> = running.console().ok_or_else(|| {
+        let text = String::from("it has no console");
+        RunError::Start(StartError::Machine(text.into()))
+    })?;
+    let session = Session::open(console)
+        .map_err(|error| RunError::Host(String::from("use this terminal"), error))?;
+    let mut transcript = Transcript::default();
+    let ended = loop {
+        match events.next(TICK) {
+            Some(Event::Console(bytes)) => {
+                session.show(&bytes);
+                if let Some(log) = &mut log {
+                    transcript.push(&bytes);
+                    let problems = transcript.take_lines().into_iter();
+                    let problems = problems.filter_map(|line| log.line(&line));
+                    problems.for_each(|problem| session.say(&problem));
+                }
+            }
+            Some(Event::Note(text)) => session.say(&text),
+            Some(Event::Hopeless(text)) => break Ended::Failed(text),
+            Some(Event::Ended(ended)) => break ended,
+            Some(Event::Control(_)) | None => {}
+        }
+        if session.left() || interrupt.count() > 0 {
+            break Ended::Killed;
+        }
+    };
+    drop(session);
+    running.kill(GRACE);
+    drop(running);
+    if let Some(log) = &mut log {
+        let _ = log.line(transcript.current());
+        let _ = log.flush();
+    }
+    match ended {
+        Ended::Failed(text) => Err(RunError::Engine(text)),
+        _ => Ok(()),
+    }
+}
+
+/// Reads what a test needs, and checks it.
+///
+/// # Errors
+/// If a file cannot be read, or an expression or a script is wrong.
+pub fn check_test(request: &TestRequest) -> Result<(), RunError> {
+    expectations(request, false).map(|_: Expectations| ())
+}
