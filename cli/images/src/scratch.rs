@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use boxbuild_vmm::disk::tmpfile;
@@ -52,11 +53,10 @@ impl Sparse {
         })
     }
 
-    /// Returns the file, read from the beginning.
-    pub(crate) fn finish(mut self) -> io::Result<File> {
+    /// Returns the file, from its beginning, and only to be read: QEMU takes no other for an image.
+    pub(crate) fn finish(self) -> io::Result<File> {
         self.file.set_len(self.length)?;
-        self.file.rewind()?;
-        Ok(self.file)
+        File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 }
 

@@ -193,7 +193,9 @@ fn device(arch: Arch, number: usize, drive: &Drive) -> String {
     } else {
         ",werror=enospc,rerror=report"
     };
-    format!("{kind},drive=medium{number},bootindex={number}{errors}")
+    // QEMU itself takes the first place for a kernel.
+    let place = number + 1;
+    format!("{kind},drive=medium{number},bootindex={place}{errors}")
 }
 
 /// Block nodes, each over a file descriptor set of its own number.
