@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use boxbuild_engine::podman::ContainerError;
 use boxbuild_engine::qemu::image::ImageError;
 use boxbuild_engine::{StartError, Unusable};
 use boxbuild_host::error::{Classify, ErrorClass};
@@ -35,6 +36,9 @@ pub enum RunError {
     /// The machine cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// No container can be started.
+    #[error(transparent)]
+    Container(ContainerError),
     /// The host is in the way.
     #[error("cannot {0}")]
     Host(String, #[source] io::Error),
@@ -58,6 +62,7 @@ impl Classify for RunError {
                 ParseError::Refused(_) | ParseError::Limit(_) => ErrorClass::Usage,
                 other => other.class(),
             },
+            RunError::Container(error) => error.class(),
             RunError::Unusable(_)
             | RunError::Start(_)
             | RunError::Host(..)

@@ -10,6 +10,7 @@ use boxbuild_engine::{
 };
 use boxbuild_host::interrupt::Interrupt;
 
+use crate::container::Container;
 use crate::error::RunError;
 use crate::log::SerialLog;
 use crate::outcome::{Outcome, Reason, Verdict};
@@ -21,6 +22,10 @@ use crate::watch::{Expectations, Judgement, Transcript, Watch};
 const TICK: Duration = Duration::from_millis(100);
 /// Time for QEMU to end when it is told to.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// What is said of a container that root runs.
+const ROOTFUL: &str = "root runs the image in a container of its own, which shares the host's kernel: as a normal user, \
+                       it is isolated better";
 
 /// What hears of a test while it runs.
 pub trait Witness {
@@ -46,21 +51,21 @@ pub fn test(
     // All of it is read before anything is started.
     expectations(request, slow)?;
     let mut log = plan.begin_log()?;
+    if !plan.in_machine() {
+        let container = Container::prepare(plan, interrupt)?;
+        if container.is_rootful() {
+            witness.note(ROOTFUL);
+        }
+        return test_container(&container, request, interrupt, witness, log.as_mut());
+    }
     let mut level = CpuLevel::V1;
     loop {
         let expectations = expectations(request, slow)?;
-        let mut test = Test {
-            watch: Watch::new(expectations, Instant::now()),
-            interrupt,
-            witness: &mut *witness,
-            log: log.as_mut(),
-            started: Instant::now(),
-            told: Instant::now(),
-        };
+        let mut test = Test::new(expectations, interrupt, &mut *witness, log.as_mut());
         let machine = plan.machine(level, most_restarts())?;
         let (sender, events) = events();
-        let running = image::start(machine, sender)?;
-        match test.supervise(running, &events)? {
+        let mut running = image::start(machine, sender)?;
+        match test.supervise(running.as_mut(), &events)? {
             Judged::Outcome(outcome) => return Ok(outcome),
             Judged::NeedsProcessor(wanted) => {
                 level = wanted;
@@ -70,6 +75,28 @@ pub fn test(
                 ));
             }
         }
+    }
+}
+
+/// Runs a container until what is expected has been seen, or its command has ended.
+fn test_container(
+    container: &Container,
+    request: &TestRequest,
+    interrupt: &Interrupt,
+    witness: &mut dyn Witness,
+    log: Option<&mut SerialLog>,
+) -> Result<Outcome, RunError> {
+    let asked = request.expect.is_some();
+    let mut expectations = expectations(request, false)?;
+    container.adapt(&mut expectations, asked)?;
+    let (mut run, events) = container.start()?;
+    let mut test = Test::new(expectations, interrupt, witness, log);
+    match test.supervise(&mut run, &events)? {
+        Judged::Outcome(outcome) => Ok(container.judge(asked, run.exit_code(), outcome)),
+        Judged::NeedsProcessor(level) => Err(RunError::Engine(format!(
+            "this host's processor is older than the image needs ({})",
+            level.name()
+        ))),
     }
 }
 
@@ -91,10 +118,27 @@ struct Test<'a> {
     told: Instant,
 }
 
-impl Test<'_> {
+impl<'a> Test<'a> {
+    fn new(
+        expectations: Expectations,
+        interrupt: &'a Interrupt,
+        witness: &'a mut dyn Witness,
+        log: Option<&'a mut SerialLog>,
+    ) -> Test<'a> {
+        let now = Instant::now();
+        Test {
+            watch: Watch::new(expectations, now),
+            interrupt,
+            witness,
+            log,
+            started: now,
+            told: now,
+        }
+    }
+
     fn supervise(
         &mut self,
-        mut running: Box<dyn Running>,
+        running: &mut dyn Running,
         events: &EventReceiver,
     ) -> Result<Judged, RunError> {
         let console = running.console();
@@ -125,7 +169,6 @@ impl Test<'_> {
         } else {
             GRACE
         });
-        drop(running);
         if let Some(note) = self.log.as_mut().and_then(|log| log.flush()) {
             self.witness.note(&note);
         }
@@ -204,6 +247,11 @@ impl Test<'_> {
 /// # Errors
 /// If the machine cannot be started or fails, or there is no terminal.
 pub fn attach(plan: &Plan, interrupt: &Interrupt) -> Result<(), RunError> {
+    if !plan.in_machine() {
+        // podman has the terminal, and gives it back.
+        let container = Container::prepare(plan, interrupt)?;
+        return container.attach().map(|_| ());
+    }
     let mut log = plan.begin_log()?;
     let (sender, events) = events();
     let mut running = image::start(plan.machine(CpuLevel::V2, None)?, sender)?;
