@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::io::Write;
 
-use boxbuild_engine::podman::RootTree;
 use boxbuild_engine::events;
+use boxbuild_engine::podman::RootTree;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_parsers::{Output, Parser, TreeOutputs, TreeSource};
 
@@ -48,7 +48,13 @@ impl Container {
             };
             let none = &mut |_: &str| Err(std::io::ErrorKind::NotFound.into());
             parser
-                .tree(*source, plan.arch.debian_name(), Some(archive), outputs, none)
+                .tree(
+                    *source,
+                    plan.arch.debian_name(),
+                    Some(archive),
+                    outputs,
+                    none,
+                )
                 .map(|_| ())
         };
         tree.unpack(unpack)
@@ -77,20 +83,36 @@ impl Container {
     /// Starts it.
     pub(crate) fn start(
         &self,
-    ) -> Result<(boxbuild_engine::podman::RootRun, boxbuild_engine::EventReceiver), RunError> {
+    ) -> Result<
+        (
+            boxbuild_engine::podman::RootRun,
+            boxbuild_engine::EventReceiver,
+        ),
+        RunError,
+    > {
         let (sender, events) = events();
-        let run = self.tree.start(&self.command, sender).map_err(RunError::Container)?;
+        let run = self
+            .tree
+            .start(&self.command, sender)
+            .map_err(RunError::Container)?;
         Ok((run, events))
     }
 
     /// Runs it with the user's terminal.
     pub(crate) fn attach(&self) -> Result<Option<i32>, RunError> {
-        let status = self.tree.attach(&self.command).map_err(RunError::Container)?;
+        let status = self
+            .tree
+            .attach(&self.command)
+            .map_err(RunError::Container)?;
         Ok(status.code())
     }
 
     /// What is expected where the user does not say: the prompt of a shell, or the end of a command.
-    pub(crate) fn adapt(&self, expectations: &mut Expectations, asked: bool) -> Result<(), RunError> {
+    pub(crate) fn adapt(
+        &self,
+        expectations: &mut Expectations,
+        asked: bool,
+    ) -> Result<(), RunError> {
         if asked {
             return Ok(());
         }

@@ -110,9 +110,8 @@ impl RootTree {
         &self,
         write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), E>,
     ) -> Result<Result<(), E>, ContainerError> {
-        let tar = program::find("tar").ok_or_else(|| {
-            Unusable(String::from("the program tar is not installed"))
-        })?;
+        let tar = program::find("tar")
+            .ok_or_else(|| Unusable(String::from("the program tar is not installed")))?;
         let mut words: Vec<OsString> = Vec::new();
         if self.host.mode == Mode::Rootless {
             words.extend([self.host.program.clone().into(), "unshare".into()]);
@@ -154,7 +153,13 @@ impl RootTree {
         let mut add = |words: &[&str]| args.extend(words.iter().map(OsString::from));
         add(&["run", "--rm", "--interactive", "--name", &self.name]);
         add(&["--label", "org.boxbuild=image", "--log-driver", "none"]);
-        add(&["--network", "none", "--http-proxy=false", "--cap-drop", "all"]);
+        add(&[
+            "--network",
+            "none",
+            "--http-proxy=false",
+            "--cap-drop",
+            "all",
+        ]);
         add(&["--cap-add", CAPABILITIES, "--pids-limit", PROCESSES]);
         add(&["--hostname", "image", "--env", "TERM=dumb"]);
         for limit in Host::limits() {
@@ -363,7 +368,10 @@ struct Input(Mutex<Option<ChildStdin>>);
 
 impl Console for Input {
     fn send(&self, bytes: &[u8]) {
-        let typed: Vec<u8> = bytes.iter().map(|byte| if *byte == b'\r' { b'\n' } else { *byte }).collect();
+        let typed: Vec<u8> = bytes
+            .iter()
+            .map(|byte| if *byte == b'\r' { b'\n' } else { *byte })
+            .collect();
         if let Some(input) = lock(&self.0).as_mut() {
             // A container that is gone reads nothing. What fits a pipe is taken at once.
             let _ = nix::fcntl::fcntl(
@@ -382,4 +390,3 @@ impl Console for Input {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
