@@ -32,6 +32,7 @@ crate::tests! {
         a_batch_tests_what_it_has_built,
         a_user_leaves_the_console_of_an_image,
         a_real_kernel_with_its_ramdisk_boots,
+        a_kernel_of_another_architecture_is_started_and_judged,
         a_disc_starts_as_cd_and_as_stick_by_bios_and_uefi;
     Podman:
         a_root_archive_runs_in_a_container;
@@ -537,6 +538,33 @@ fn a_real_kernel_with_its_ramdisk_boots() {
     ];
     let panicked = "Attempted to kill init";
     test(&sandbox, &name(""), &options).expect(1, &["the kernel of the image panicked", panicked]);
+    sandbox.assert_nothing_left();
+}
+
+fn a_kernel_of_another_architecture_is_started_and_judged() {
+    let made = small_boxes().join("small.aarch64");
+    if !made.exists() {
+        let what = "a_kernel_of_another_architecture_is_started_and_judged";
+        return skip(what, "there is no box small.aarch64");
+    }
+    let sandbox = Sandbox::new("");
+    let image = image(&sandbox, "disk.aarch64-1.0.raw", SYSTEM);
+    let path = |name: &str| made.join(name).to_str().unwrap().to_owned();
+    let (kernel, initrd) = (path("kernel"), path("initrd"));
+    // Its ramdisk finds no root file system on that disk.
+    let options = [
+        "--kernel",
+        &kernel,
+        "--initrd",
+        &initrd,
+        "--append",
+        "root=/dev/vda1",
+    ];
+    let output = test(&sandbox, &image, &options);
+    output.expect(
+        1,
+        &["kis, kernel, aarch64", "the kernel of the image panicked"],
+    );
     sandbox.assert_nothing_left();
 }
 

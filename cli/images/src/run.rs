@@ -16,12 +16,14 @@ use crate::log::SerialLog;
 use crate::outcome::{Outcome, Reason, Verdict};
 use crate::plan::{Plan, expectations, most_restarts};
 use crate::request::TestRequest;
-use crate::watch::{Expectations, Judgement, Transcript, Watch};
+use crate::watch::{Expectations, Judgement, Transcript, Trouble, Watch};
 
 /// How often a guest is looked at. Text is searched that often at most.
 const TICK: Duration = Duration::from_millis(100);
 /// Time for QEMU to end when it is told to.
 const GRACE: Duration = Duration::from_secs(3);
+/// How often a machine is started again that was too slow for its kernel.
+const MOST_AGAIN: u32 = 3;
 
 /// What is said of a container that root runs.
 const ROOTFUL: &str = "root runs the image in a container of its own, which shares the host's kernel: as a normal user, \
@@ -59,6 +61,7 @@ pub fn test(
         return test_container(&container, request, interrupt, witness, log.as_mut());
     }
     let mut level = CpuLevel::V1;
+    let mut again = 0;
     loop {
         let expectations = expectations(request, slow)?;
         let mut test = Test::new(expectations, interrupt, &mut *witness, log.as_mut());
@@ -73,6 +76,14 @@ pub fn test(
                     "the image needs a processor of the level {}: it is started again with one",
                     wanted.name()
                 ));
+            }
+            Judged::Again(outcome) if again == MOST_AGAIN || !slow => return Ok(outcome),
+            Judged::Again(_) => {
+                again += 1;
+                witness.note(
+                    "the kernel of the image has not seen its timer in time, as this host is busy: it is \
+                     started again",
+                );
             }
         }
     }
@@ -97,6 +108,7 @@ fn test_container(
             "this host's processor is older than the image needs ({})",
             level.name()
         ))),
+        Judged::Again(outcome) => Ok(outcome),
     }
 }
 
@@ -105,6 +117,8 @@ enum Judged {
     Outcome(Outcome),
     /// The same machine with a newer processor may come up.
     NeedsProcessor(CpuLevel),
+    /// The emulated machine was too slow for its kernel; what it comes to if no other is tried.
+    Again(Outcome),
 }
 
 /// A test that runs.
@@ -205,6 +219,13 @@ impl<'a> Test<'a> {
             Judgement::Passed => self.outcome(Verdict::Passed),
             Judgement::Failed(reason) => self.outcome(Verdict::Failed(reason)),
             Judgement::NeedsProcessor(level) => Judged::NeedsProcessor(level),
+            Judgement::Again(text) => {
+                let reason = Reason::Trouble(Trouble::Panic, text);
+                match self.outcome(Verdict::Failed(reason)) {
+                    Judged::Outcome(outcome) => Judged::Again(outcome),
+                    other => other,
+                }
+            }
         }
     }
 
@@ -215,8 +236,8 @@ impl<'a> Test<'a> {
         let reason = match (judgement, ended) {
             (_, Ended::Failed(text)) => return Err(RunError::Engine(text)),
             (Some(Judgement::Passed), _) => return Ok(self.outcome(Verdict::Passed)),
-            (Some(Judgement::NeedsProcessor(level)), _) => {
-                return Ok(Judged::NeedsProcessor(level));
+            (Some(judgement @ (Judgement::NeedsProcessor(_) | Judgement::Again(_))), _) => {
+                return Ok(self.judged(judgement));
             }
             (Some(Judgement::Failed(reason @ Reason::Trouble(..))), _) => reason,
             (_, Ended::PoweredOff | Ended::Killed) => Reason::PoweredOff,

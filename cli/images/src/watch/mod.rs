@@ -53,6 +53,8 @@ pub(crate) enum Judgement {
     Failed(Reason),
     /// The same machine with a newer processor may come up.
     NeedsProcessor(CpuLevel),
+    /// The emulated machine was too slow for its kernel: the next one may be fast enough.
+    Again(String),
 }
 
 /// A guest under watch.
@@ -197,6 +199,7 @@ impl Watch {
                 Judgement::Failed(Reason::Trouble(trouble, self.redacted(&text)))
             }
             Some(Sign::NeedsProcessor(level)) => Judgement::NeedsProcessor(level),
+            Some(Sign::LateTimer) => Judgement::Again(self.last_lines().pop().unwrap_or_default()),
             Some(Sign::AsksForPassphrase(_)) | None => return,
         };
         self.trouble = Some((judgement, now));

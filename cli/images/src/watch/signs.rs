@@ -13,6 +13,8 @@ pub(crate) enum Sign {
     AsksForPassphrase(String),
     /// Its programs need a newer processor.
     NeedsProcessor(CpuLevel),
+    /// Its kernel has not seen its timer in time: a busy host does that to an emulated machine.
+    LateTimer,
 }
 
 /// Why a guest does not come up.
@@ -153,8 +155,14 @@ const PASSPHRASE: [&str; 6] = [
 /// (sysdeps/x86_64/dl-hwcap-check.h).
 const PROCESSOR: &str = "Fatal glibc error: CPU does not support ";
 
+/// How the kernel of x86 gives up where interrupts of the timer are late (arch/x86/kernel/apic/io_apic.c).
+const TIMER: &str = "IO-APIC + timer doesn't work!";
+
 /// Returns what a line that has ended tells.
 pub(crate) fn of_line(line: &str) -> Option<Sign> {
+    if line.contains(TIMER) {
+        return Some(Sign::LateTimer);
+    }
     if let Some((_, level)) = line.split_once(PROCESSOR) {
         return CpuLevel::from_name(level.trim()).map(Sign::NeedsProcessor);
     }
@@ -261,6 +269,12 @@ mod tests {
             );
         }
         assert_eq!(of_prompt("host login: "), None);
+    }
+
+    #[test]
+    fn a_late_timer_is_no_panic_of_the_images() {
+        let line = "[ 0.0] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug";
+        assert_eq!(of_line(line), Some(Sign::LateTimer));
     }
 
     #[test]
