@@ -463,7 +463,7 @@ fn a_batch_tests_what_it_has_built() {
     let output = batch("[[build]]\nname = 'x'\ndescription = 'good'\ntest = { expcet = 'x' }\n");
     output.expect(2, &["did you mean expect?"]);
     let output = batch("[[build]]\nname = 'x'\ndescription = 'good'\ntest = { expect = '(' }\n");
-    output.expect(2, &["batch.toml:8:", "not a regular expression"]);
+    output.expect(2, &["batch.toml:9:", "not a regular expression"]);
     sandbox.assert_nothing_left();
 }
 

@@ -10,6 +10,7 @@ mod files;
 mod image_script;
 mod json;
 mod page;
+mod settings;
 mod topic;
 
 pub(crate) use build_args::BUILD_ARGS;

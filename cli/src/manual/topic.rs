@@ -1,7 +1,11 @@
 //! The topics of `boxbuild help`.
 
 use super::document::Document;
+<<<<<<< HEAD
 use super::{batch_file, build_args, environment, exit_codes, files, image_script, json};
+=======
+use super::{batch_file, build_args, environment, exit_codes, files, json, settings};
+>>>>>>> main
 
 /// A text that belongs to no command.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +63,12 @@ pub(crate) const TOPICS: &[Topic] = &[
         about: "where boxbuild keeps what",
         section: "7",
         document: files::files,
+    },
+    Topic {
+        name: "settings",
+        about: "settings files and variables",
+        section: "5",
+        document: settings::document,
     },
     Topic {
         name: "json",

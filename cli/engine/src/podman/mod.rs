@@ -27,6 +27,6 @@ pub use container::{Container, EntryKind, Guest, Mask, MaskedEntry, Mode, Mount,
 pub use error::ContainerError;
 pub use host::examine;
 pub use image::{Image, ImageSource, PullPolicy};
-pub use kernel::KernelNeeds;
+pub use kernel::{KernelFeature, KernelNeeds};
 pub use runner::Podman;
 pub use throwaway::{RootRun, RootTree};
