@@ -26,6 +26,7 @@ mod dry_run;
 mod failure;
 mod foreign;
 mod full;
+mod image;
 mod imported;
 mod in_container;
 mod in_lab;
@@ -79,6 +80,7 @@ const ALL: &[&[Test]] = &[
     in_place::TESTS,
     several::TESTS,
     foreign::TESTS,
+    image::TESTS,
     imported::TESTS,
     in_container::TESTS,
     batch::TESTS,

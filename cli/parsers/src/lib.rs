@@ -13,6 +13,8 @@
 //! | [`Parser::kernel`] | bzImage | ELF file |
 //! | [`Parser::ramdisk`] | cpio archives | a reduced one |
 //! | [`Parser::tree`] | root tree, OCI image | one archive, kernel, initial ramdisk |
+//! | [`Parser::survey`] | an archive or a compressed file | what is in it |
+//! | [`Parser::part`], [`Parser::unpack`] | the same | one of its files |
 //!
 //! The work itself is functions from streams to streams in [`boot`], [`boot_archive`], [`disk`] and
 //! [`tree`].
@@ -27,9 +29,11 @@ pub mod fuzz;
 mod job;
 mod metered;
 mod parent;
+mod survey;
 mod tree;
 
 pub use child::{CALLS, ROLE, confine};
 pub use disk::DiskFacts;
 pub use job::{TreeFacts, TreeSource};
 pub use parent::{Output, ParseError, Parser, TreeOutputs};
+pub use survey::{Part, Survey};

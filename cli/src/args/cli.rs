@@ -15,6 +15,7 @@ use super::examples;
 use super::failed_builds::{LogsArgs, PruneArgs, ResumeArgs, ShellArgs};
 use super::generate::What;
 use super::help_layout;
+use super::image::{RunArgs, TestArgs};
 
 /// Builds OS images with KIWI NG in a box: a fast-booting virtual machine.
 #[derive(Debug, Parser)]
@@ -68,6 +69,15 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Boot an image, and check that it comes up.
+    ///
+    /// Disks, ISOs, kernels with their ramdisks in a virtual machine; container images and root archives in
+    /// a container. The image is not written. Ends with 0 if the console shows what is expected, else with 1.
+    Test(Box<TestArgs>),
+    /// Boot an image with this terminal as its console.
+    ///
+    /// The image is not written: changes are discarded. Ctrl-] three times leaves it.
+    Run(Box<RunArgs>),
     /// Run many builds from one file, several at once.
     Batch(BatchArgs),
     /// Measure boot, share, disk and network on this host.

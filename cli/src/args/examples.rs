@@ -132,6 +132,30 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[("What builds lack on this host", "boxbuild doctor")],
     ),
     (
+        "test",
+        &[
+            (
+                "Boot what a build has made, up to its login prompt",
+                "boxbuild test /tmp/image",
+            ),
+            (
+                "An ISO as a USB stick, with UEFI, and what its console must show",
+                "boxbuild test --usb --firmware uefi --expect Welcome live.iso",
+            ),
+            (
+                "An encrypted disk, with a script that logs in",
+                "boxbuild test --passphrase-env LUKS --script login.script disk.qcow2",
+            ),
+        ],
+    ),
+    (
+        "run",
+        &[(
+            "A login on the console of an image",
+            "boxbuild run disk.qcow2",
+        )],
+    ),
+    (
         "batch",
         &[(
             "All builds of a file, two at a time",

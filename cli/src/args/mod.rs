@@ -26,6 +26,7 @@ mod fetch;
 mod generate;
 pub(crate) mod handed_over;
 mod help_layout;
+mod image;
 mod invocation;
 mod kiwi;
 mod kiwi_options;
@@ -55,6 +56,7 @@ pub(crate) use error::ArgsError;
 pub(crate) use examples::{BUILD_EXAMPLES, examples_of};
 pub(crate) use failed_builds::{LogsArgs, PruneArgs, ResumeArgs, ShellArgs};
 pub(crate) use generate::What;
+pub(crate) use image::{RunArgs, TestArgs};
 pub(crate) use invocation::{
     Invocation, other_command, parse, wants_help_on_build_args, wants_json,
 };

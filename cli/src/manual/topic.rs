@@ -1,7 +1,11 @@
 //! The topics of `boxbuild help`.
 
 use super::document::Document;
+<<<<<<< HEAD
+use super::{batch_file, build_args, environment, exit_codes, files, image_script, json};
+=======
 use super::{batch_file, build_args, environment, exit_codes, files, json, settings};
+>>>>>>> main
 
 /// A text that belongs to no command.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +39,12 @@ pub(crate) const TOPICS: &[Topic] = &[
         about: "the file of 'boxbuild batch'",
         section: "5",
         document: batch_file::document,
+    },
+    Topic {
+        name: "image-script",
+        about: "what 'boxbuild test --script' types",
+        section: "5",
+        document: image_script::document,
     },
     Topic {
         name: "exit-codes",

@@ -9,7 +9,7 @@ use boxbuild_host::units::{seconds, size};
 use owo_colors::OwoColorize;
 
 use super::estimate::about;
-use super::event::{BuildEvent, BuildOutcome, BuildResult, PhaseState};
+use super::event::{BuildEvent, BuildOutcome, BuildResult, PhaseState, TestReport, TestStatus};
 use super::heartbeat::Beat;
 
 /// Returns the lines for an event. Events without text for people have none: the work of a phase
@@ -44,6 +44,7 @@ pub(crate) fn lines(event: &BuildEvent) -> Vec<String> {
         )],
         BuildEvent::Line { text } => vec![text.clone()],
         BuildEvent::Result(result) => result_lines(result),
+        BuildEvent::Test(report) => test_lines(report),
         BuildEvent::Error {
             message,
             causes,
@@ -139,6 +140,33 @@ pub(crate) fn result_lines(result: &BuildResult) -> Vec<String> {
             lines
         }
     }
+}
+
+/// Returns the lines for the test of an image that ran.
+pub(crate) fn test_lines(report: &TestReport) -> Vec<String> {
+    let time = seconds(duration(report.seconds));
+    if report.status == TestStatus::Passed {
+        return vec![format!(
+            "{}  {} in {time}",
+            shown(&report.image),
+            report.message
+        )];
+    }
+    let lines = report.last_lines.iter();
+    let mut lines: Vec<String> = lines.map(|line| format!("  | {line}")).collect();
+    lines.push(format!(
+        "boxbuild: {}: {}",
+        shown(&report.image),
+        report.message
+    ));
+    lines.extend(
+        report
+            .log
+            .iter()
+            .map(|log| format!("  the console is in {}", shown(log))),
+    );
+    lines.extend(report.hint.iter().map(|hint| format!("  hint: {hint}")));
+    lines
 }
 
 /// Returns how long a build took, and what of.

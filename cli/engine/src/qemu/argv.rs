@@ -48,6 +48,10 @@ struct Platform {
     bus: &'static str,
 }
 
+/// What QEMU itself may do: no privileges, no programs.
+pub(super) const SANDBOX: &str =
+    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
 /// What the translator would only lose time with: saving and restoring wide vector registers
 /// at each switch of tasks, switching the access rights of the kernel at each copy from user
 /// space, and tables that it does not have (docs/qemu-engine.md has the figures).
@@ -91,20 +95,20 @@ fn platform(arch: Arch) -> Platform {
     }
 }
 
-/// The CPU model that the guest gets unless the user names one.
-fn processor(machine: &Machine, platform: &Platform) -> OsString {
-    let mut model = String::from(platform.cpu);
-    if machine.arch == Arch::X86_64 {
-        model = match machine.cpu_level {
+/// The CPU model that an emulated guest gets unless the user names one.
+pub(super) fn processor(arch: Arch, level: CpuLevel, nested: bool) -> String {
+    let mut model = String::from(platform(arch).cpu);
+    if arch == Arch::X86_64 {
+        model = match level {
             CpuLevel::V1 => model + WITHOUT_CX16,
             CpuLevel::V2 => model,
             CpuLevel::V3 | CpuLevel::V4 => String::from(CPU_X86_64_V3),
         };
-        if !machine.nested {
+        if !nested {
             model += NESTED_X86_64;
         }
     }
-    model.into()
+    model
 }
 
 /// Name of the QEMU program for guests of `arch`.
@@ -146,20 +150,15 @@ fn board(argv: &mut Argv, machine: &Machine) {
         "-name",
         format!("{},debug-threads=on", machine.name.replace(',', ",,")),
     );
-    argv.option(
-        "-sandbox",
-        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-    );
+    argv.option("-sandbox", SANDBOX);
     argv.option("-accel", "tcg,thread=multi");
     let kind = machine.machine_type.clone();
     let mut kind = kind.unwrap_or_else(|| platform.machine.into());
     kind.push(",memory-backend=memory");
     argv.option("-machine", kind);
     let model = machine.cpu_model.clone();
-    argv.option(
-        "-cpu",
-        model.unwrap_or_else(|| processor(machine, &platform)),
-    );
+    let own = || processor(machine.arch, machine.cpu_level, machine.nested).into();
+    argv.option("-cpu", model.unwrap_or_else(own));
     argv.option("-smp", machine.cpus.to_string());
     argv.option("-m", format!("{}M", machine.memory_mib));
     argv.option(
@@ -307,18 +306,19 @@ pub(super) fn checkpoint_nodes() -> [serde_json::Value; 3] {
     ]
 }
 
-#[derive(Default)]
-struct Argv {
-    words: Vec<OsString>,
+/// Words of a command line.
+#[derive(Debug, Default)]
+pub(super) struct Argv {
+    pub(super) words: Vec<OsString>,
 }
 
 impl Argv {
-    fn flag(&mut self, name: &str) -> &mut Argv {
+    pub(super) fn flag(&mut self, name: &str) -> &mut Argv {
         self.words.push(name.into());
         self
     }
 
-    fn option(&mut self, name: &str, value: impl Into<OsString>) {
+    pub(super) fn option(&mut self, name: &str, value: impl Into<OsString>) {
         self.words.push(name.into());
         self.words.push(value.into());
     }

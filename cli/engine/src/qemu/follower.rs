@@ -37,8 +37,27 @@ pub(super) struct Follower {
     /// Why a share does not work any more.
     fault: Option<Fault>,
     /// What the machine's network knows of the host's.
-    host: Option<CurrentNetwork>,
+    pub(super) host: Option<CurrentNetwork>,
+    rules: Rules,
     events: EventSender,
+}
+
+/// What decides that a machine is to end, and the words for it.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    /// More restarts of the guest end it; `None` for any number.
+    pub(super) resets: Option<u32>,
+    /// What is said where the file system with the disk's changes is full.
+    pub(super) full: &'static str,
+}
+
+impl Rules {
+    /// Those of a box: QEMU ends with its first restart (`-no-reboot`).
+    pub(super) const BOX: Rules = Rules {
+        resets: None,
+        full: "the file system with the box's writable disk is full: free some space, or set \
+               KIWI_BOXED_CACHE_DIR to a folder on another one",
+    };
 }
 
 /// One of the things QEMU writes to.
@@ -65,6 +84,7 @@ impl Follower {
         streams: Streams,
         errors: OwnedFd,
         watched: Watched,
+        rules: Rules,
         events: EventSender,
     ) -> Follower {
         let Watched { host, steps } = watched;
@@ -76,11 +96,12 @@ impl Follower {
             monitor: Monitor::telling(steps),
             fault: None,
             host,
+            rules,
             events,
         }
     }
 
-    pub(super) fn run(mut self, mut servers: ShareProcess) {
+    pub(super) fn run(mut self, mut servers: Option<ShareProcess>) {
         let mut open = vec![
             Source::Console,
             Source::Control,
@@ -104,10 +125,12 @@ impl Follower {
             if let Some(status) = status {
                 break status;
             }
-            // The guest would wait for ever for answers that do not come.
-            self.tell(servers.news());
-            self.fault = servers.fault().cloned();
-            if self.monitor.no_space || self.fault.is_some() {
+            if let Some(servers) = &mut servers {
+                // The guest would wait for ever for answers that do not come.
+                self.tell(servers.news());
+                self.fault = servers.fault().cloned();
+            }
+            if self.monitor.no_space || self.fault.is_some() || self.restarts_for_ever() {
                 let _ = self.shared.process().kill();
             }
             if looked.elapsed() > Duration::from_secs(1) {
@@ -122,11 +145,18 @@ impl Follower {
             }
         };
         // The shares are still before the end is told: what is in them is final.
-        let (fault, news) = servers.finish();
-        self.fault = fault;
-        self.tell(news);
+        if let Some(servers) = servers {
+            let (fault, news) = servers.finish();
+            self.fault = fault;
+            self.tell(news);
+        }
         let ended = self.judge(status);
         self.events.end(ended);
+    }
+
+    fn restarts_for_ever(&self) -> bool {
+        let most = self.rules.resets;
+        most.is_some_and(|most| self.monitor.resets > most)
     }
 
     fn tell(&self, news: News) {
@@ -222,10 +252,10 @@ impl Follower {
             .collect();
         let words = words[words.len().saturating_sub(5)..].join("; ");
         if self.monitor.no_space {
-            return Ended::Failed(String::from(
-                "the file system with the box's writable disk is full: free some space, or set \
-                 KIWI_BOXED_CACHE_DIR to a folder on another one",
-            ));
+            return Ended::Failed(self.rules.full.to_owned());
+        }
+        if self.restarts_for_ever() {
+            return Ended::Reset;
         }
         match &self.fault {
             Some(Fault::Guest(fault)) => {

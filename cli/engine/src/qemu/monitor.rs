@@ -16,6 +16,8 @@ pub(super) struct Monitor {
     partial: Vec<u8>,
     /// Why the guest stopped running, once it has.
     pub(super) shutdown: Option<Shutdown>,
+    /// How often the guest has restarted.
+    pub(super) resets: u32,
     /// The overlay's file system is full.
     pub(super) no_space: bool,
     /// What went through the disks, as far as it has been asked.
@@ -108,6 +110,9 @@ impl Monitor {
                     _ => Shutdown::Host,
                 });
             }
+            Some("RESET") if data["guest"] == Value::Bool(true) => {
+                self.resets = self.resets.saturating_add(1);
+            }
             Some("BLOCK_IO_ERROR") => self.no_space |= data["nospace"] == Value::Bool(true),
             _ => {}
         }
@@ -143,6 +148,11 @@ mod tests {
             "the first reason counts"
         );
         assert!(!monitor.no_space);
+        // Those of the host, such as the one at power-on, are not the guest's.
+        monitor.push(b"{\"event\": \"RESET\", \"data\": {\"guest\": false}}\n");
+        assert_eq!(monitor.resets, 0);
+        monitor.push(b"{\"event\": \"RESET\", \"data\": {\"guest\": true}}\n");
+        assert_eq!(monitor.resets, 1);
         monitor.push(b"{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"nospace\": true}}\n");
         assert!(monitor.no_space);
     }

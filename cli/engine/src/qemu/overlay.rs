@@ -105,7 +105,7 @@ impl Disk {
 }
 
 /// Makes an empty qcow2 image of a disk of `size` bytes in `file`, which may have no name.
-fn format(qemu_img: &Path, file: &File, size: u64) -> io::Result<()> {
+pub(super) fn format(qemu_img: &Path, file: &File, size: u64) -> io::Result<()> {
     let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
     let output = Command::new(qemu_img)
         .args(["create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on"])

@@ -20,7 +20,7 @@ use nix::sys::socket::{MsgFlags, send};
 use super::checkpoint::Changes;
 use super::compress::Compressor;
 use super::confine::Confinement;
-use super::follower::{Follower, Watched};
+use super::follower::{Follower, Rules, Watched};
 use super::monitor::Monitor;
 use super::overlay;
 use super::shared::{Shared, Streams};
@@ -40,14 +40,16 @@ pub(super) struct Parts {
     pub(super) streams: Streams,
     /// Its network.
     pub(super) network: Option<StreamNetwork>,
-    /// What serves its shares.
-    pub(super) servers: ShareProcess,
+    /// What serves its shares, if it has any.
+    pub(super) servers: Option<ShareProcess>,
     /// What compresses for it.
-    pub(super) compressor: Compressor,
+    pub(super) compressor: Option<Compressor>,
     /// The private image that takes what the guest writes to its disk, if there is one.
     pub(super) changes: Option<Changes>,
     /// What QEMU may open by name.
     pub(super) confinement: Confinement,
+    /// What else decides that the machine is to end.
+    pub(super) rules: Rules,
 }
 
 /// A running QEMU.
@@ -63,7 +65,7 @@ pub(super) struct Child {
     gate: Option<EventGate>,
     network: Option<StreamNetwork>,
     /// Ends when QEMU has.
-    _compressor: Compressor,
+    _compressor: Option<Compressor>,
 }
 
 impl Child {
@@ -83,6 +85,7 @@ impl Child {
             compressor,
             changes,
             confinement,
+            rules,
         } = parts;
         let mut command = Command::new(program);
         command
@@ -109,7 +112,10 @@ impl Child {
             killed: AtomicBool::new(false),
             peak_memory: AtomicU64::new(0),
             disk: Mutex::new(None),
-            shares: servers.traffic(),
+            shares: servers
+                .as_ref()
+                .map(ShareProcess::traffic)
+                .unwrap_or_default(),
         });
         let ports = Ports {
             console: streams.console.try_clone()?,
@@ -123,6 +129,7 @@ impl Child {
             streams,
             errors.into(),
             Watched { host, steps },
+            rules,
             events,
         );
         let follower = std::thread::Builder::new()
@@ -259,7 +266,7 @@ fn say(stream: &UnixStream, bytes: &[u8]) {
 }
 
 /// Lets the child inherit `descriptors`, and die with this process.
-fn inherit(command: &mut Command, descriptors: &[OwnedFd]) {
+pub(super) fn inherit(command: &mut Command, descriptors: &[OwnedFd]) {
     let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let parent = nix::unistd::getpid();
     // SAFETY: between fork and exec, only fcntl, prctl and getppid are called, which are
