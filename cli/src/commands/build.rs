@@ -28,6 +28,7 @@ use super::signals;
 use crate::args::{BuildOptions, Invocation};
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
 use crate::output::event::BuildEvent;
+use crate::output::github;
 use crate::output::json::{emit, emit_exit, emit_failure, print_document};
 use crate::output::print::{print_failure, print_line, print_text};
 use crate::output::progress::Progress;
@@ -45,6 +46,7 @@ pub(super) fn run(invocation: &Invocation) -> ExitCode {
             emit_failure(&failure);
         } else {
             print_failure(&failure);
+            github::show_error(&failure.messages().join(": "));
         }
         failure.code()
     });
@@ -328,6 +330,7 @@ impl<'a> Attempts<'a> {
             emit(&BuildEvent::Result(result));
         } else {
             print_report(&result)?;
+            github::show_build(&plan.description, &result);
         }
         if let Some(format) = self.build.options.timings {
             let facts = facts(plan, self.runner, run);
