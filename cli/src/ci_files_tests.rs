@@ -83,7 +83,7 @@ fn command_lines(script: &str) -> Vec<Vec<String>> {
                 continue;
             }
             let rest = &line[at + "boxbuild ".len()..];
-            let ends = [" && ", " || ", " >", " | ", "; ", ")", "  "];
+            let ends = [" && ", " || ", " >", " | ", "; ", ")"];
             let end = ends.iter().filter_map(|end| rest.find(end)).min();
             let rest = &rest[..end.unwrap_or(rest.len())];
             let words = shell_words::split(rest.trim_end_matches(';'))
@@ -131,7 +131,7 @@ fn names_in(text: &str, prefix: &str) -> BTreeSet<String> {
         let rest = &text[at + prefix.len()..];
         rest[..rest.find(|char| !in_name(char)).unwrap_or(rest.len())].to_owned()
     });
-    names.collect()
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn examples_on_the_page_for_ci_are_right() {
         }
     }
     assert!(
-        documents >= 3 && lines >= 4 && uses >= 2,
+        documents >= 3 && lines >= 3 && uses >= 2,
         "{documents}, {lines}, {uses}"
     );
 }

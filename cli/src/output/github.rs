@@ -20,6 +20,9 @@ use super::print::print_line;
 /// Longest text of an annotation in characters: GitHub shows 4 KiB.
 const LONGEST: usize = 2000;
 
+/// Most of the last lines of a build, in bytes.
+const LONGEST_WORDS: usize = 16 << 10;
+
 /// Longest page in bytes. A runner drops a step's summary beyond 1 MiB.
 const LARGEST: usize = 512 << 10;
 
@@ -177,7 +180,7 @@ fn page(title: &str, rows: &[Row<'_>], last: &str) -> String {
         cell(title)
     );
     let mut left_out = 0;
-    for row in rows {
+    for (number, row) in rows.iter().enumerate() {
         let line = format!(
             "| {} | {} | {} | {} | {} |\n",
             if row.good { "✓" } else { "✗" },
@@ -186,28 +189,27 @@ fn page(title: &str, rows: &[Row<'_>], last: &str) -> String {
             cell(&row.time),
             cell(row.reason.unwrap_or_default())
         );
-        if page.len() + line.len() < LARGEST / 2 {
-            page += &line;
-        } else {
-            left_out += 1;
+        if page.len() + line.len() > LARGEST / 2 {
+            left_out = rows.len() - number;
+            break;
         }
+        page += &line;
     }
     if left_out > 0 {
         let _ = writeln!(page, "\n{left_out} more builds are not shown.");
     }
     let _ = writeln!(page, "\n{}\n", cell(last));
-    for row in rows
-        .iter()
-        .filter(|row| !row.good && !row.last_words.is_empty())
-    {
-        let words = pre(&plain(&row.last_words.join("\n")));
-        let name = cell(row.name);
+    let failed = rows.iter().filter(|row| !row.good);
+    for row in failed.filter(|row| !row.last_words.is_empty()) {
         let section = format!(
-            "<details><summary>{name}</summary>\n\n<pre>\n{words}\n</pre>\n\n</details>\n\n"
+            "<details><summary>{}</summary>\n\n<pre>\n{}</pre>\n\n</details>\n\n",
+            cell(row.name),
+            last_words(row.last_words)
         );
-        if page.len() + section.len() < LARGEST {
-            page += &section;
+        if page.len() + section.len() > LARGEST {
+            break;
         }
+        page += &section;
     }
     page
 }
@@ -228,8 +230,23 @@ fn cell(text: &str) -> String {
     cell
 }
 
-/// The inside of an HTML element.
-fn pre(text: &str) -> String {
+/// Returns lines about a failure as the inside of an HTML element, as far as they are not too long.
+fn last_words(lines: &[String]) -> String {
+    let mut words = String::new();
+    for line in lines {
+        let line = html(&plain(line));
+        if words.len() + line.len() > LONGEST_WORDS {
+            words.push_str("…\n");
+            break;
+        }
+        words.push_str(&line);
+        words.push('\n');
+    }
+    words
+}
+
+/// Text within an HTML element.
+fn html(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
