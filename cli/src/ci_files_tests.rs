@@ -197,8 +197,8 @@ fn the_template_of_gitlab_is_whole() {
     for script in scripts(job) {
         check_syntax(script);
         lines += check_command_lines(script);
-        for name in names_in(script, "$BOXBUILD_") {
-            let name = format!("BOXBUILD_{name}");
+        for name in names_in(script, "$IMAGES_") {
+            let name = format!("IMAGES_{name}");
             assert!(!job["variables"][&name].is_null(), "{name}");
         }
     }

@@ -44,7 +44,7 @@ fn a_matrix_of_a_wrong_file_or_of_too_many_builds_is_refused() {
         assert!(ended.stdout.is_empty(), "{}", ended.stdout);
         assert!(ended.stderr.contains(words), "{}", ended.stderr);
     };
-    refused(&BATCH.replace("type =", "typ ="), "", "b.toml:10: ");
+    refused(&BATCH.replace("type =", "typ ="), "", "b.toml:11: ");
     refused(BATCH, "--only none", "--only none: there is no such build");
     refused(BATCH, "--junit x", "cannot be used with");
     let mut many = String::from("[defaults]\nbox = 'b'\ntarget-dir = 'out/{name}'\n");
@@ -95,7 +95,7 @@ fn what_is_refused_is_annotated_on_github_only() {
     assert!(
         found
             .iter()
-            .any(|line| line.starts_with("::error title=batch file,file=b.toml,line=10::")),
+            .any(|line| line.starts_with("::error title=batch file,file=b.toml,line=11::")),
         "{found:?}"
     );
     for words in [

@@ -15,5 +15,6 @@ mod first_run;
 mod help;
 mod jobs;
 mod json;
+mod settings;
 mod strangers;
 mod user;

@@ -38,6 +38,10 @@ impl User {
         self.dir.path().join("work")
     }
 
+    pub(crate) fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
     /// A program of the host, run by this user.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);

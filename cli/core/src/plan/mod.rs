@@ -10,6 +10,7 @@ mod host_parts;
 pub mod image_types;
 pub mod inspected;
 mod json;
+mod kernel_needs;
 mod memory;
 mod options;
 mod proxies;
@@ -39,6 +40,7 @@ use crate::host_paths::HostPaths;
 use crate::request::{BuildRequest, Fetch};
 use crate::ssh::Ssh;
 
+pub use authority::names_this_host;
 pub use boot::BootChoice;
 pub use error::PlanError;
 pub use folders::{Folders, description_folder};
@@ -214,7 +216,7 @@ impl Plan {
         let described = folders.inspected.description();
         let target = inspected::target(request, Some(info));
         let image_types = ImageTypes::of(described, &target);
-        let kernel_needs = image_types::kernel_needs(described, &target);
+        let kernel_needs = kernel_needs::of(described, &target);
         let log = request.kiwi.copy_log_to.as_deref();
         Ok(Plan {
             runs_as,
