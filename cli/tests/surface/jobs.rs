@@ -82,7 +82,13 @@ fn on_github(user: &User, words: &[&str], summary: &std::path::Path) -> Ended {
 fn what_is_refused_is_annotated_on_github_only() {
     let user = User::new();
     let summary = user.work().join("summary");
-    fs::write(user.work().join("b.toml"), BATCH.replace("type =", "typ =")).unwrap();
+    // Its folder becomes the current one.
+    fs::create_dir(user.work().join("sub")).unwrap();
+    fs::write(
+        user.work().join("sub/b.toml"),
+        BATCH.replace("type =", "typ ="),
+    )
+    .unwrap();
     let annotations = |ended: &Ended| -> Vec<String> {
         let lines = ended.stderr.lines().chain(ended.stdout.lines());
         lines
@@ -90,24 +96,24 @@ fn what_is_refused_is_annotated_on_github_only() {
             .map(str::to_owned)
             .collect()
     };
-    let ended = on_github(&user, &["batch", "b.toml"], &summary);
+    let ended = on_github(&user, &["batch", "sub/b.toml"], &summary);
     let found = annotations(&ended);
     assert!(
         found
             .iter()
-            .any(|line| line.starts_with("::error title=batch file,file=b.toml,line=11::")),
+            .any(|line| line.starts_with("::error title=batch file,file=sub/b.toml,line=11::")),
         "{found:?}"
     );
     for words in [
-        &["batch", "b.toml", "--json"][..],
-        &["batch", "b.toml", "--json", "--dry-run"],
+        &["batch", "sub/b.toml", "--json"][..],
+        &["batch", "sub/b.toml", "--json", "--dry-run"],
     ] {
         assert_eq!(
             annotations(&on_github(&user, words, &summary)),
             [] as [&str; 0]
         );
     }
-    assert_eq!(annotations(&user.run("batch b.toml")), [] as [&str; 0]);
+    assert_eq!(annotations(&user.run("batch sub/b.toml")), [] as [&str; 0]);
     // A single build, and a description.
     let ended = on_github(
         &user,

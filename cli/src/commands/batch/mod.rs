@@ -62,13 +62,15 @@ use schedule::Rules;
 
 /// Runs a batch.
 pub(super) fn run(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
+    // Another folder is the current one later.
+    let file = std::path::absolute(&args.file).unwrap_or_else(|_| args.file.clone());
     let failure = match carry_out(args, settings) {
         Err(failure) if args.json => failure,
         result => {
             if let Err(failure) = &result
                 && let Some(refused) = failure.downcast_ref::<BatchError>()
             {
-                job_summary::show_refusal(&args.file, refused);
+                job_summary::show_refusal(&file, refused);
             }
             return result;
         }
