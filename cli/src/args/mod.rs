@@ -44,7 +44,7 @@ mod peer_tests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use batch::BatchArgs;
+pub(crate) use batch::{BatchArgs, Matrix};
 pub(crate) use bench::BenchArgs;
 pub(crate) use boxes::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
 pub(crate) use build::BuildOptions;

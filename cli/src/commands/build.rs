@@ -30,6 +30,7 @@ use super::signals;
 use crate::args::{BuildOptions, Invocation};
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
 use crate::output::event::BuildEvent;
+use crate::output::github;
 use crate::output::json::{emit, emit_exit, emit_failure_with, print_document};
 use crate::output::print::{print_failure, print_line, print_text};
 use crate::output::progress::Progress;
@@ -63,6 +64,7 @@ pub(super) fn report_end(
         } else {
             print_failure(&failure);
             hint.iter().for_each(|hint| print_line(hint));
+            github::show_error(&failure.messages().join(": "));
         }
         failure.code()
     });
@@ -386,6 +388,7 @@ impl<'a> Attempts<'a> {
             emit(&BuildEvent::Result(result));
         } else {
             print_report(&result)?;
+            github::show_build(&plan.description, &result);
         }
         if let Some(format) = self.build.options.timings {
             let facts = facts(plan, self.runner, run);
