@@ -88,6 +88,8 @@ pub struct FastBoot {
     pub environment: Vec<(String, OsString)>,
     /// The machine has a network interface.
     pub network: bool,
+    /// The host wants to know where the packages came from.
+    pub observe: bool,
     /// Shared folders besides the description and the bundle.
     pub folders: Vec<SharedFolder>,
     /// Files to write before the build: absolute path and content.
@@ -169,6 +171,7 @@ impl FastBoot {
             files: self.files.iter().map(|(path, _)| path.clone()).collect(),
             made: self.made.clone(),
             network: self.network,
+            observe: self.observe,
             kiwi_version: self.kiwi_version.clone(),
             ssh_key: self.ssh_key.clone().map(Into::into),
             time: self.time,
@@ -357,6 +360,7 @@ mod tests {
             }],
             files: vec![("/a b/key".into(), b"secret".to_vec())],
             made: vec!["/a b/tmp".into()],
+            observe: true,
             kiwi_version: None,
             ssh_key: Some("ssh-ed25519 AAAA\n".into()),
             time: 0,

@@ -11,6 +11,7 @@ use boxbuild_host::arch::Arch;
 
 use crate::boot::BootStyle;
 use crate::build_args::BuildArgs;
+use crate::record::Attest;
 
 /// A build without a sign of life for this long is ended.
 const DEFAULT_TIMEOUT_IDLE: Duration = Duration::from_secs(30 * 60);
@@ -42,6 +43,8 @@ pub struct BuildRequest {
     pub in_place: bool,
     /// A failed build is kept.
     pub keep_failed: bool,
+    /// The results get a record.
+    pub attest: Option<Attest>,
     /// The box stays after the build, with a shell on the user's terminal.
     pub debug: bool,
     /// The description is checked in the box, and nothing is built.
@@ -96,6 +99,7 @@ impl BuildRequest {
             disk_size: None,
             in_place: false,
             keep_failed: true,
+            attest: None,
             debug: false,
             check_only: false,
             network: Network::User,

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 use boxbuild_host::digest::hex;
-use boxbuild_host::stop::{StopCheck, Stopped};
+use boxbuild_host::stop::StopCheck;
 use boxbuild_host::untrusted::{Dir, FileKind};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -270,11 +270,6 @@ fn revision(folder: &Path, sha1: &str, sha256: &str, stop: &StopCheck) -> Option
         clean: tree == sha1 || tree == sha256,
         commit,
     })
-}
-
-/// Why hashing ended, if it was stopped.
-pub fn stopped(error: &io::Error) -> Option<Stopped> {
-    Stopped::of(error)
 }
 
 #[cfg(test)]

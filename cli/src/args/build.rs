@@ -56,6 +56,12 @@ pub(crate) struct BuildOptions {
     #[arg(long, value_name = "WHETHER", default_value = "yes", action = clap::ArgAction::Set,
         value_parser = values::yes_or_no())]
     pub(crate) keep_failed: bool,
+    /// Publish a record beside the results: where they come from (SLSA provenance), what is in them (SPDX),
+    /// checksums of all files, and with KEY a signature. KEY is the file of an SSH key, or the
+    /// fingerprint or mail address of an OpenPGP key. 'boxbuild verify' checks it.
+    #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true,
+        default_missing_value = "")]
+    pub(crate) attest: Option<OsString>,
     /// Keep the box running after the build, failed or not, with a root shell on this terminal.
     /// Ctrl-] three times stops the box at once.
     #[arg(long)]

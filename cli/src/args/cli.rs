@@ -14,6 +14,7 @@ use super::examples;
 use super::failed_builds::{LogsArgs, PruneArgs, ShellArgs};
 use super::generate::What;
 use super::help_layout;
+use super::verify::VerifyArgs;
 
 /// Builds OS images with KIWI NG in a box: a fast-booting virtual machine.
 #[derive(Debug, Parser)]
@@ -64,6 +65,11 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check a result against the record that --attest left beside it.
+    ///
+    /// Names each file that is missing, changed or not of the build. Ends with 0 if all is well, else
+    /// with 3.
+    Verify(VerifyArgs),
     /// Run many builds from one file, several at once.
     Batch(BatchArgs),
     /// Measure boot, share, disk and network on this host.

@@ -47,6 +47,19 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "verify",
+        &[
+            (
+                "Whether all files are what the build published",
+                "boxbuild verify ./image-out",
+            ),
+            (
+                "And whether the build farm's key signed them",
+                "boxbuild verify --signed-by farm.pub ./image-out",
+            ),
+        ],
+    ),
+    (
         "box create",
         &[
             (

@@ -36,6 +36,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "timeout",
             "timeout_idle",
             "keep_failed",
+            "attest",
             "box_debug",
             "description_rw",
             "dry_run",

@@ -33,6 +33,7 @@ mod peer;
 mod request;
 mod scan;
 mod values;
+mod verify;
 
 #[cfg(test)]
 mod options_page_tests;
@@ -57,3 +58,4 @@ pub(crate) use invocation::{
 };
 pub(crate) use misplaced::is_option;
 pub(crate) use values::MOST_JOBS;
+pub(crate) use verify::VerifyArgs;

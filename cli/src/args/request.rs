@@ -1,11 +1,14 @@
 //! From the options of a build to its request.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 
 use boxbuild_core::boot::BootStyle;
 use boxbuild_core::build_args::BuildArgs;
+use boxbuild_core::record::Attest;
 use boxbuild_core::request::{BuildRequest, SshRequest};
 use boxbuild_engine::podman::Mode;
+use boxbuild_provenance::sign::{Asking, Signer};
 
 use super::build::BuildOptions;
 use super::error::ArgsError;
@@ -13,6 +16,27 @@ use super::misplaced;
 use super::values;
 
 impl BuildOptions {
+    /// Returns what the record of the build is to be.
+    fn attest(&self) -> Result<Option<Attest>, ArgsError> {
+        let Some(key) = &self.attest else {
+            return Ok(None);
+        };
+        let signer = match key.is_empty() {
+            true => None,
+            false => Some(Signer::named(key)?),
+        };
+        let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        Ok(Some(Attest {
+            signer,
+            asking: match terminal && !self.json {
+                true => Asking::Terminal,
+                false => Asking::No,
+            },
+            command_line: std::env::args_os().skip(1).collect(),
+            working_folder: std::env::current_dir().unwrap_or_default(),
+        }))
+    }
+
     /// Returns the request for a build; `build_args` are the words after the separator.
     ///
     /// # Errors
@@ -48,6 +72,7 @@ impl BuildOptions {
             disk_size: self.disk_size.filter(|_| machine),
             in_place: self.no_snapshot && machine,
             keep_failed: self.keep_failed,
+            attest: self.attest()?,
             debug: self.box_debug,
             check_only: false,
             network: self.network,

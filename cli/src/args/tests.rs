@@ -217,6 +217,10 @@ const ROWS: &[Row] = &[
     ("--timings=html", |o| {
         o.timings == Some(crate::output::timings::Format::Html)
     }),
+    ("--attest", |o| o.attest.as_deref() == Some("".as_ref())),
+    ("--attest=farm@example.org", |o| {
+        o.attest.as_deref() == Some("farm@example.org".as_ref())
+    }),
     ("--locked", |o| o.source.locked),
     ("--lock-file=x.lock --locked", |o| {
         o.source.lock_file == std::path::Path::new("x.lock")
@@ -285,7 +289,7 @@ fn build(line: &str) -> Result<BuildOptions, clap::Error> {
 /// The two spellings of a row: with `=` and with a space.
 fn spellings(row: &str) -> Vec<String> {
     // An optional value has one only: behind the sign.
-    if row.starts_with("--timings") {
+    if row.starts_with("--timings") || row.starts_with("--attest") {
         return vec![row.to_owned()];
     }
     vec![row.replacen(['='], " ", 1), row.to_owned()]

@@ -17,6 +17,7 @@ mod look;
 mod preflight;
 mod prune;
 mod signals;
+mod verify;
 
 use std::ffi::OsString;
 
@@ -52,6 +53,7 @@ fn dispatch(invocation: &Invocation, wants_json: bool) -> ExitCode {
             description::check(args, build_args)
         }
         Some(Command::Info(args)) => description::info(args),
+        Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Doctor { json }) => doctor::run(*json),
         Some(Command::Batch(args)) => batch::run(args),
         Some(Command::Bench(args)) => bench::run(args),

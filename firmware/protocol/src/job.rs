@@ -27,6 +27,8 @@ pub struct Job {
     pub made: Vec<PathBuf>,
     /// The machine has a network interface.
     pub network: bool,
+    /// The host wants to know where the packages came from ([`OBSERVED`](crate::paths::OBSERVED)).
+    pub observe: bool,
     /// Version of kiwi to install first.
     pub kiwi_version: Option<OsString>,
     /// Who may log in as root while the box runs: a line of an `authorized_keys` file.
@@ -85,6 +87,9 @@ impl Job {
         if self.network {
             entry("network", &[]);
         }
+        if self.observe {
+            entry("observe", &[]);
+        }
         if let Some(version) = &self.kiwi_version {
             entry("kiwi-version", &[version]);
         }
@@ -133,6 +138,7 @@ impl Job {
                 Some("file") => job.files.push(value()?.into()),
                 Some("make") => job.made.push(value()?.into()),
                 Some("network") => job.network = true,
+                Some("observe") => job.observe = true,
                 Some("kiwi-version") => job.kiwi_version = Some(value()?),
                 Some("ssh-key") => job.ssh_key = Some(value()?),
                 Some("time") => {
@@ -175,6 +181,7 @@ mod tests {
             files: vec!["/a b/key".into(), "/etc/x".into()],
             made: vec!["/a b/tmp".into()],
             network: true,
+            observe: true,
             kiwi_version: Some("10.2.1".into()),
             ssh_key: Some("ssh-ed25519 AAAA\n".into()),
             time: 1_700_000_000,

@@ -36,6 +36,7 @@ use serde::Serialize;
 use crate::boot::{Boot, RunsAs};
 use crate::host_facts::HostFacts;
 use crate::host_paths::HostPaths;
+use crate::record::Attest;
 use crate::request::{BuildRequest, Fetch};
 use crate::ssh::Ssh;
 
@@ -90,6 +91,8 @@ pub struct Plan {
     /// Files and folders of the host besides the description.
     #[serde(rename = "copied_files", serialize_with = "json::copied_files")]
     pub host_paths: HostPaths,
+    /// Addresses of the repositories that packages may come from.
+    pub repositories: Vec<String>,
     /// What the user should know before the build, though it runs.
     pub notes: Vec<String>,
     /// Environment of kiwi.
@@ -103,6 +106,8 @@ pub struct Plan {
     pub disk: Disk,
     /// What is left of the build is kept if it fails.
     pub keep_failed: bool,
+    /// The results get a record.
+    pub attest: Option<Attest>,
     /// The box stays after the build, with a shell on the user's terminal.
     pub debug: bool,
     /// The description is checked in the box, and nothing is built.
@@ -198,6 +203,7 @@ impl Plan {
         let HostParts {
             host_paths,
             kiwi_args,
+            repositories,
             services: others,
             notes: host_notes,
         } = HostParts::of(request, &folders, info, runs_as)?;
@@ -231,6 +237,8 @@ impl Plan {
             copy_log_to: log.map(options::log_copy).transpose()?,
             host_paths,
             kiwi_args,
+            repositories,
+            attest: request.attest.clone(),
             allow: request.allow.clone(),
             host_proxies: services,
             environment,

@@ -21,8 +21,9 @@ use crate::boot::Boot;
 use crate::failed_builds::{Failed, FailedBuilds};
 use crate::held_folders::HeldFolders;
 use crate::kiwi_log::Phase;
-use crate::output_dir::{OutputDir, OutputDirError, PublishError, Published};
+use crate::output_dir::{OutputDir, OutputDirError, PublishError, Published, Recorder};
 use crate::plan::Plan;
+use crate::record::Recording;
 use crate::ssh::Ssh;
 use crate::timeline::Milestone;
 
@@ -58,6 +59,16 @@ pub fn run(
     let ssh = plan.ssh.as_ref().map(Ssh::listen).transpose()?;
     let hold = runner.hold(plan, &StopCheck::new(interrupt, None))?;
     let mut output = OutputDir::stage(folders.target(), &StopCheck::new(interrupt, None))?;
+    let mut recording = match &plan.attest {
+        Some(attest) => Some(Recording::begin(
+            plan,
+            attest,
+            runner.name(),
+            &output,
+            interrupt,
+        )?),
+        None => None,
+    };
     let (sender, events) = events();
     progress.begin(Phase::Boot.name());
     let limits = Limits {
@@ -132,7 +143,10 @@ pub fn run(
     let timeline = monitor.into_timeline();
     released?;
     progress.finish(true);
-    let (outcome, published) = conclude(&mut output, failure, plan, &stop)?;
+    let recorder = recording
+        .as_mut()
+        .map(|recording| recording as &mut dyn Recorder);
+    let (outcome, published) = conclude(&mut output, failure, plan, recorder, &stop)?;
     for note in &published.notes {
         progress.note(note);
     }
@@ -153,11 +167,12 @@ fn conclude(
     output: &mut OutputDir<'_>,
     failure: Option<Failure>,
     plan: &Plan,
+    recorder: Option<&mut dyn Recorder>,
     stop: &StopCheck,
 ) -> Result<(Outcome, Published), BuildError> {
     let mut failure = match failure {
         Some(failure) => failure,
-        None => match output.publish(stop) {
+        None => match output.publish(recorder, stop) {
             Ok(mut published) => {
                 let files = std::mem::take(&mut published.files);
                 return Ok((Outcome::Built(files), published));

@@ -37,6 +37,7 @@ pub(super) fn machine(
                 args: plan.kiwi_args.clone(),
                 environment: plan.environment.clone(),
                 network: plan.network != Network::None,
+                observe: plan.attest.is_some(),
                 folders: plan.host_paths.folders.iter().map(in_guest).collect(),
                 files: host_files(plan)?,
                 made: plan.host_paths.made.clone(),

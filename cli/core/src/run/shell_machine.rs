@@ -105,6 +105,7 @@ fn fast(
             .collect(),
         files: Vec::new(),
         made: Vec::new(),
+        observe: false,
         kiwi_version: None,
         ssh_key: None,
         time: now(),

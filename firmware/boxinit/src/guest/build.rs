@@ -11,7 +11,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use boxbuild_protocol::boot_options::{BootOptions, KeepDisk};
 use boxbuild_protocol::job::Job;
-use boxbuild_protocol::paths::{BUNDLE, CODE, DESCRIPTION, LOG, PROGRAM, TARGET};
+use boxbuild_protocol::paths::{BUNDLE, CODE, DESCRIPTION, LOG, OBSERVED, PROGRAM, TARGET};
 use boxbuild_protocol::ports;
 use boxbuild_protocol::report::{BootStep, GuestPhase, Report};
 use boxinit::{host_xz, kiwi_patch};
@@ -33,6 +33,8 @@ const BIN_DIR: &str = "/run/boxbuild/bin";
 const ALLOW_EXISTING_ROOT: &str = "--allow-existing-root";
 /// A folder that fsck(8) wants at the top of a file system.
 const LOST_AND_FOUND: &str = "lost+found";
+/// Prints what [`observe`] notes. Where kiwi 11 keeps indexes: `kiwi/repository/{apt,dnf5,zypper}.py`.
+const OBSERVE: &str = include_str!("observe.sh");
 /// Exit code of a command that was not found (POSIX, "Exit Status for Commands").
 const NOT_FOUND: i32 = 127;
 
@@ -99,6 +101,9 @@ pub(super) fn run(
         }
         code = exit_code(supervisor.run(command, mode, control), "kiwi-ng");
     }
+    if code == 0 && job.observe {
+        observe(&environment, supervisor, control);
+    }
     if code == 0 && supervisor.stop_requested() {
         code = 1;
     }
@@ -115,6 +120,18 @@ pub(super) fn run(
 /// The description's folder of files for the box itself.
 pub(super) fn boxroot_folder() -> PathBuf {
     Path::new(DESCRIPTION).join("boxroot")
+}
+
+/// Notes for the host what distribution is in the image, and the indexes of the repositories that its
+/// packages came from. What cannot be found out is not in the note.
+fn observe(environment: &Environment, supervisor: &mut Supervisor, control: &mut Control) {
+    let _ = fs::remove_file(OBSERVED);
+    let note = File::options().write(true).create_new(true).open(OBSERVED);
+    let Ok(note) = note else { return };
+    let mut command = command("/bin/sh", environment);
+    command.args(["-c", OBSERVE]).stdout(note);
+    let status = supervisor.run(command, SpawnMode::NoSync, control);
+    exit_code(status, "/bin/sh");
 }
 
 /// Copies `boxroot/` of the description over the box.
