@@ -39,6 +39,7 @@ mod network;
 mod notices;
 mod other_user;
 mod paths;
+mod record;
 mod registry;
 mod several;
 mod shares;
@@ -75,6 +76,7 @@ const ALL: &[&[Test]] = &[
     command_line::TESTS,
     network::TESTS,
     paths::TESTS,
+    record::TESTS,
     in_place::TESTS,
     several::TESTS,
     foreign::TESTS,
