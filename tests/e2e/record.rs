@@ -15,9 +15,8 @@ crate::tests! {
 /// What kiwi leaves of a small image, and where it keeps indexes.
 const GUEST: &str = "echo image >/result/mini.x86_64-1.0.0-0.tar
     echo 'apt|None|3.0.4|None|amd64|None|None' >/result/mini.x86_64-1.0.0-0.packages
-    mkdir -p /var/cache/kiwi/apt-get/lists /result/build/image-root/etc
-    echo x >/var/cache/kiwi/apt-get/lists/deb.example.org_debian_dists_x_InRelease
-    printf 'ID=debian\\nVERSION_ID=\"13\"\\n' >/result/build/image-root/etc/os-release";
+    mkdir -p /var/cache/kiwi/apt-get/lists
+    echo x >/var/cache/kiwi/apt-get/lists/deb.example.org_debian_dists_x_InRelease";
 
 fn a_result_with_a_record_is_verified() {
     let sandbox = Sandbox::new(GUEST);
@@ -71,10 +70,7 @@ fn a_guest_says_where_its_packages_came_from() {
     let sum = "73cb3858a687a8494ca3323053016282f3dad39d42cf62ca4e79dda2aac7d9ac";
     assert!(statement.contains(sum), "{statement}");
     let sbom = sandbox.result("sbom.spdx.json");
-    assert!(
-        sbom.contains("pkg:deb/debian/apt@3.0.4?arch=amd64&distro=debian-13"),
-        "{sbom}"
-    );
+    assert!(sbom.contains("pkg:deb/apt@3.0.4?arch=amd64"), "{sbom}");
 }
 
 fn a_key_that_cannot_sign_is_told_before_the_build() {

@@ -112,7 +112,10 @@ fn kiwi(plan: &Plan) -> Option<Resource> {
 fn repositories(asked: &[String], indexes: &[Index]) -> Vec<Resource> {
     let stem = |address: &str| {
         let address = address.split_once("://").map_or(address, |(_, rest)| rest);
-        address.trim_end_matches('/').to_owned()
+        // apt's names have no user info.
+        let (authority, path) = address.split_once('/').unwrap_or((address, ""));
+        let host = authority.rsplit('@').next().unwrap_or(authority);
+        format!("{host}/{path}").trim_end_matches('/').to_owned()
     };
     let mut all: Vec<Resource> = indexes
         .iter()
@@ -139,8 +142,8 @@ fn repositories(asked: &[String], indexes: &[Index]) -> Vec<Resource> {
     let unseen: Vec<Resource> = asked
         .iter()
         .filter(|asked| {
-            !all.iter()
-                .any(|seen| seen.uri.starts_with(asked.trim_end_matches('/')))
+            let base = format!("{}/", stem(asked));
+            !all.iter().any(|seen| stem(&seen.uri).starts_with(&base))
         })
         .map(|asked| Resource {
             name: String::from("repository"),
@@ -163,7 +166,7 @@ mod tests {
             sha256: "e".repeat(64),
         };
         let asked = [
-            "https://deb.example.org/debian",
+            "https://***@deb.example.org/debian/",
             "http://other.example.org/x",
         ]
         .map(str::to_owned);
