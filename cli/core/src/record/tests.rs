@@ -527,3 +527,34 @@ fn results_in_the_description_do_not_change_its_hash() {
     assert_eq!(tree(&sandbox, "description/out"), first);
     assert_eq!(tree(&sandbox, "description/out"), first);
 }
+
+/// By the projects' own programs, where they are (`make packages-validators`).
+#[test]
+fn the_documents_pass_the_validators_of_their_formats() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let python = std::env::var_os("BOXBUILD_TEST_VALIDATORS")
+        .map_or_else(|| top.join("target/validators"), PathBuf::from)
+        .join("bin/python");
+    if !python.exists() {
+        println!(
+            "skipped: validators of SPDX and in-toto: not installed (make packages-validators)"
+        );
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let packages = format!(
+        "{PACKAGES}bind|32|9.18|1.fc41|x86_64|(none)|MPL-2.0\nold|(none)|1|2|noarch|(none)|Freely\n\
+         gpg-pubkey|(none)|e8|5f|(none)|(none)|pubkey\n"
+    );
+    let guest = |share: &Path| {
+        results(share);
+        fs::write(share.join("rpm.x86_64-1.0.0-0.packages"), &packages).unwrap();
+    };
+    sandbox.build(None, guest).unwrap();
+    let output = Command::new(python)
+        .arg(top.join("tests/setup/validate-record"))
+        .arg(sandbox.target())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
