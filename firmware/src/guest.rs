@@ -103,6 +103,8 @@ pub struct FastBoot {
     pub ssh_key: Option<String>,
     /// The host's time, in seconds since the epoch; 0 to leave the guest's clock alone.
     pub time: u64,
+    /// The guest keeps that time.
+    pub hold_clock: bool,
     /// Entropy for the guest's kernel: random hexadecimal digits.
     pub seed: String,
 }
@@ -175,6 +177,7 @@ impl FastBoot {
             kiwi_version: self.kiwi_version.clone(),
             ssh_key: self.ssh_key.clone().map(Into::into),
             time: self.time,
+            hold_clock: self.hold_clock,
             seed: self.seed.clone().into(),
         }
     }
@@ -364,6 +367,7 @@ mod tests {
             kiwi_version: None,
             ssh_key: Some("ssh-ed25519 AAAA\n".into()),
             time: 0,
+            hold_clock: true,
             seed: String::new(),
         };
         let part = boot.initrd_part(Init::Scripts);

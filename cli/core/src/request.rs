@@ -43,6 +43,8 @@ pub struct BuildRequest {
     pub in_place: bool,
     /// A failed build is kept.
     pub keep_failed: bool,
+    /// The build is to come to the same results each time: its time, in seconds since the epoch.
+    pub reproducible: Option<u64>,
     /// The results get a record.
     pub attest: Option<Attest>,
     /// The box stays after the build, with a shell on the user's terminal.
@@ -99,6 +101,7 @@ impl BuildRequest {
             disk_size: None,
             in_place: false,
             keep_failed: true,
+            reproducible: None,
             attest: None,
             debug: false,
             check_only: false,

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 use boxbuild_host::digest::hex;
+use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::stop::StopCheck;
 use boxbuild_host::untrusted::{Dir, FileKind};
 use sha1::Sha1;
@@ -62,7 +63,7 @@ pub fn describe(path: &Path, skip: &Skip<'_>, stop: &StopCheck) -> io::Result<De
     };
     let tree = walk.tree(&dir, 0)?.unwrap_or_else(|| Ids::of("tree", b""));
     Ok(Described {
-        revision: revision(path, &hex(&tree.sha1), &hex(&tree.sha256), stop),
+        revision: revision(path, &hex(&tree.sha1), &hex(&tree.sha256)),
         tree: hex(&tree.sha256),
     })
 }
@@ -230,46 +231,56 @@ fn too_much(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("it has {text}"))
 }
 
-/// What git has checked out in a folder, whose trees with both hashes are known. The configuration of a
-/// repository may come from anyone: git is asked for nothing that runs a program of it.
-fn revision(folder: &Path, sha1: &str, sha256: &str, stop: &StopCheck) -> Option<Revision> {
-    let git = |revision: &str| -> Option<String> {
-        stop.check().ok()?;
-        let mut command = Command::new("git");
-        command.arg("-C").arg(folder);
-        command.args([
-            "-c",
-            "core.fsmonitor=false",
-            "rev-parse",
-            "--verify",
-            "--quiet",
-            revision,
-        ]);
-        for variable in [
-            "GIT_DIR",
-            "GIT_WORK_TREE",
-            "GIT_INDEX_FILE",
-            "GIT_OBJECT_DIRECTORY",
-        ] {
-            command.env_remove(variable);
-        }
-        // An object that is missing could be fetched, by a command of the configuration (git(1)).
-        command.env("GIT_NO_LAZY_FETCH", "1");
-        command.env("GIT_ALLOW_PROTOCOL", "none");
-        command.env("GIT_TERMINAL_PROMPT", "0");
-        let within =
-            StopCheck::within(&boxbuild_host::interrupt::Interrupt::of_process(), GIT_TIME);
-        let output = run(&mut command, b"", &within).ok()?;
-        let id = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+/// When the commit was made that git has checked out at `folder`, in seconds since the epoch.
+pub fn commit_time(folder: &Path) -> Option<u64> {
+    let commit = git(folder, &["cat-file", "commit", "HEAD"])?;
+    // committer NAME <MAIL> SECONDS ZONE (git-commit-tree(1)).
+    let line = commit
+        .lines()
+        .find_map(|line| line.strip_prefix("committer "))?;
+    line.rsplit(' ').nth(1)?.parse().ok()
+}
+
+/// What git has checked out in a folder, whose trees with both hashes are known.
+fn revision(folder: &Path, sha1: &str, sha256: &str) -> Option<Revision> {
+    let id = |revision: &str| {
+        let id = git(folder, &["rev-parse", "--verify", "--quiet", revision])?;
+        let id = id.trim().to_owned();
         let fits = [40, 64].contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (output.success && fits).then_some(id)
+        fits.then_some(id)
     };
-    let commit = git("HEAD^{commit}")?;
-    let tree = git("HEAD:./").unwrap_or_default();
+    let commit = id("HEAD^{commit}")?;
+    let tree = id("HEAD:./").unwrap_or_default();
     Some(Revision {
         clean: tree == sha1 || tree == sha256,
         commit,
     })
+}
+
+/// What git says of the repository that a folder is in. Its configuration may come from anyone: nothing is
+/// asked for that runs a program of it.
+fn git(folder: &Path, words: &[&str]) -> Option<String> {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(folder);
+    command
+        .args(["-c", "core.fsmonitor=false", "--no-pager"])
+        .args(words);
+    for variable in [
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_OBJECT_DIRECTORY",
+    ] {
+        command.env_remove(variable);
+    }
+    // An object that is missing could be fetched, by a command of the configuration (git(1)).
+    command.env("GIT_NO_LAZY_FETCH", "1");
+    command.env("GIT_ALLOW_PROTOCOL", "none");
+    command.env("GIT_TERMINAL_PROMPT", "0");
+    let stop = StopCheck::within(&Interrupt::of_process(), GIT_TIME);
+    let output = run(&mut command, b"", &stop).ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.success.then_some(text)
 }
 
 #[cfg(test)]
@@ -339,6 +350,8 @@ mod tests {
             let revision = of(&folder).revision.unwrap();
             assert_eq!(revision.commit, git(&folder, &["rev-parse", "HEAD"]));
             assert!(revision.clean);
+            let time = git(&folder, &["log", "-1", "--format=%ct"]);
+            assert_eq!(commit_time(&folder), time.parse().ok());
             // A folder in the repository is clean by itself.
             assert!(of(&folder.join("root")).revision.unwrap().clean);
             fs::write(folder.join("more"), "").unwrap();

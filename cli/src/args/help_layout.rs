@@ -37,6 +37,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "timeout_idle",
             "keep_failed",
             "attest",
+            "reproducible",
             "box_debug",
             "description_rw",
             "dry_run",

@@ -35,6 +35,8 @@ pub struct Job {
     pub ssh_key: Option<OsString>,
     /// The host's time when the job was made, in seconds since the epoch; 0 if unknown.
     pub time: u64,
+    /// The guest's clock stands still at `time`.
+    pub hold_clock: bool,
     /// Entropy for the kernel: random hexadecimal digits.
     pub seed: OsString,
 }
@@ -97,6 +99,9 @@ impl Job {
             entry("ssh-key", &[key]);
         }
         entry("time", &[OsStr::new(&self.time.to_string())]);
+        if self.hold_clock {
+            entry("hold-clock", &[]);
+        }
         entry("seed", &[&self.seed]);
         out
     }
@@ -141,6 +146,7 @@ impl Job {
                 Some("observe") => job.observe = true,
                 Some("kiwi-version") => job.kiwi_version = Some(value()?),
                 Some("ssh-key") => job.ssh_key = Some(value()?),
+                Some("hold-clock") => job.hold_clock = true,
                 Some("time") => {
                     let text = value()?;
                     let time = text.to_str().and_then(|text| text.parse().ok());
@@ -181,6 +187,7 @@ mod tests {
             files: vec!["/a b/key".into(), "/etc/x".into()],
             made: vec!["/a b/tmp".into()],
             network: true,
+            hold_clock: true,
             observe: true,
             kiwi_version: Some("10.2.1".into()),
             ssh_key: Some("ssh-ed25519 AAAA\n".into()),

@@ -16,6 +16,7 @@ mod proxies;
 mod proxy;
 mod report;
 mod repositories;
+mod reproducible;
 mod target_notes;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -106,6 +107,9 @@ pub struct Plan {
     pub disk: Disk,
     /// What is left of the build is kept if it fails.
     pub keep_failed: bool,
+    /// The build is to come to the same results each time: its time, in seconds since the epoch.
+    #[serde(rename = "source_date_epoch")]
+    pub reproducible: Option<u64>,
     /// The results get a record.
     pub attest: Option<Attest>,
     /// The box stays after the build, with a shell on the user's terminal.
@@ -212,6 +216,7 @@ impl Plan {
         if runs_as == RunsAs::Machine(Boot::Compat) {
             notes.extend(proxies::only_plain(&mut environment));
         }
+        notes.extend(reproducible::settle(request, runs_as, &mut environment)?);
         notes.extend(options::disk_note(request, runs_as, &installed));
         let (memory_mib, memory_note) =
             memory::settle(request.memory_mib, info.memory_mib, &host.memory);
@@ -238,6 +243,7 @@ impl Plan {
             host_paths,
             kiwi_args,
             repositories,
+            reproducible: request.reproducible,
             attest: request.attest.clone(),
             allow: request.allow.clone(),
             host_proxies: services,

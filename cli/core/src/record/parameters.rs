@@ -20,6 +20,7 @@ pub(super) fn external(plan: &Plan, attest: &Attest) -> Map<String, Value> {
     let entries = [
         ("box", json!(plan.installed.info.name)),
         ("secretsRemoved", json!(!plain.eq(words.iter().cloned()))),
+        ("sourceDateEpoch", json!(plan.reproducible)),
         ("arguments", json!(words)),
         (
             "workingFolder",

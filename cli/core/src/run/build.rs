@@ -85,6 +85,8 @@ pub fn run(
     let mut monitor = Monitor::new(Some(log), limits, command, progress);
     if plan.runs_as.is_container() {
         monitor.shares_kernel();
+    } else if plan.reproducible.is_some() {
+        monitor.holds_clock();
     }
     let mut running = runner.job(plan, &output, ssh)?.start(sender)?;
     if let Some(address) = address {

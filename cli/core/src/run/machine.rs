@@ -46,7 +46,8 @@ pub(super) fn machine(
                     .ssh
                     .as_ref()
                     .and_then(|ssh| Some(ssh.key.as_ref()?.line())),
-                time: now(),
+                time: plan.reproducible.unwrap_or_else(now),
+                hold_clock: plan.reproducible.is_some(),
                 seed: seed(),
             };
             initrd::fast(installed, &boot)?

@@ -109,6 +109,7 @@ fn fast(
         kiwi_version: None,
         ssh_key: None,
         time: now(),
+        hold_clock: false,
         seed: seed(),
     };
     let options = BootOptions {
