@@ -186,7 +186,6 @@ fn image(contents: &Contents<'_>) -> Entry {
         id: IMAGE.to_owned(),
         name: contents.name.to_owned(),
         version_info: contents.os.map(OsRelease::name),
-        primary_package_purpose: Some(String::from("OPERATING_SYSTEM")),
         ..blank()
     }
 }
