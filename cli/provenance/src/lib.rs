@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod check;
+pub mod compare;
 pub mod description;
 pub mod names;
 pub mod observed;

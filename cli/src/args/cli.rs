@@ -14,7 +14,7 @@ use super::examples;
 use super::failed_builds::{LogsArgs, PruneArgs, ShellArgs};
 use super::generate::What;
 use super::help_layout;
-use super::verify::VerifyArgs;
+use super::verify::{DiffArgs, VerifyArgs, VerifyBuildArgs};
 
 /// Builds OS images with KIWI NG in a box: a fast-booting virtual machine.
 #[derive(Debug, Parser)]
@@ -70,6 +70,15 @@ pub(crate) enum Command {
     /// Names each file that is missing, changed or not of the build. Ends with 0 if all is well, else
     /// with 3.
     Verify(VerifyArgs),
+    /// Build again as the record of a result says, and compare.
+    ///
+    /// Ends with 0 if the second result is the same, byte by byte, else with 1, or as the second build.
+    VerifyBuild(VerifyBuildArgs),
+    /// Show what differs between two results.
+    ///
+    /// Packages, files in archives, partition tables and superblocks, and else which pieces of a disk.
+    /// Ends with 0 if there is no difference, else with 1.
+    Diff(DiffArgs),
     /// Run many builds from one file, several at once.
     Batch(BatchArgs),
     /// Measure boot, share, disk and network on this host.

@@ -47,6 +47,23 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "verify-build",
+        &[(
+            "Whether a build of one's own comes to the same again",
+            "boxbuild verify-build --trust-record ./image-out",
+        )],
+    ),
+    (
+        "diff",
+        &[
+            ("Two results", "boxbuild diff ./monday ./tuesday"),
+            (
+                "Two files",
+                "boxbuild diff ./monday/image.raw.xz ./tuesday/image.raw.xz",
+            ),
+        ],
+    ),
+    (
         "verify",
         &[
             (

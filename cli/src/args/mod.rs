@@ -58,4 +58,4 @@ pub(crate) use invocation::{
 };
 pub(crate) use misplaced::is_option;
 pub(crate) use values::MOST_JOBS;
-pub(crate) use verify::VerifyArgs;
+pub(crate) use verify::{DiffArgs, VerifyArgs, VerifyBuildArgs};

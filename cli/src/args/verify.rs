@@ -1,4 +1,4 @@
-//! Options of `boxbuild verify`.
+//! Options of the commands on results.
 
 use std::path::PathBuf;
 
@@ -18,6 +18,41 @@ pub(crate) struct VerifyArgs {
     #[arg(long)]
     pub(crate) allow_others: bool,
     /// Print what was found as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `boxbuild verify-build`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyBuildArgs {
+    /// The folder with the results of a build with --attest.
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) result: PathBuf,
+    /// Insist on a signature of the record by a key of this file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) signed_by: Option<PathBuf>,
+    /// Run what the record says without a signature: only for a record of your own, as it decides what of
+    /// this host the box gets.
+    #[arg(long)]
+    pub(crate) trust_record: bool,
+    /// Where the second result goes; it stays if it is another one [default: RESULT.again].
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) into: Option<PathBuf>,
+    /// Print what differs as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `boxbuild diff`.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// A folder with results, or a file.
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) first: PathBuf,
+    /// Another one.
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) second: PathBuf,
+    /// Print what differs as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -7,6 +7,7 @@ mod build;
 mod completions;
 mod confinement;
 mod description;
+mod diff;
 mod doctor;
 mod failed_builds;
 mod forced_end;
@@ -18,6 +19,7 @@ mod preflight;
 mod prune;
 mod signals;
 mod verify;
+mod verify_build;
 
 use std::ffi::OsString;
 
@@ -54,6 +56,8 @@ fn dispatch(invocation: &Invocation, wants_json: bool) -> ExitCode {
         }
         Some(Command::Info(args)) => description::info(args),
         Some(Command::Verify(args)) => verify::run(args),
+        Some(Command::VerifyBuild(args)) => verify_build::run(args),
+        Some(Command::Diff(args)) => diff::run(args),
         Some(Command::Doctor { json }) => doctor::run(*json),
         Some(Command::Batch(args)) => batch::run(args),
         Some(Command::Bench(args)) => bench::run(args),

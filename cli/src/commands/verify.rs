@@ -31,10 +31,8 @@ pub(super) fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let _looking = Look::begin(&interrupt, args.json)?;
     let trusted = args.signed_by.as_deref().map(Trusted::read).transpose()?;
     let expected = Expected {
-        beside: &[TIMINGS_PAGE],
-        verdict: (CODE_NAME, BUILT),
-        trusted: trusted.as_ref(),
         others: args.allow_others,
+        ..expected(trusted.as_ref())
     };
     let report = check::check(&args.result, expected, &StopCheck::new(&interrupt, None))?;
     if args.json {
@@ -49,6 +47,16 @@ pub(super) fn run(args: &VerifyArgs) -> Result<ExitCode> {
         true => ExitCode::SUCCESS,
         false => ExitCode::HOST,
     })
+}
+
+/// What there is in a folder with results besides what a record names.
+pub(super) fn expected(trusted: Option<&Trusted>) -> Expected<'_> {
+    Expected {
+        beside: &[TIMINGS_PAGE],
+        verdict: (CODE_NAME, BUILT),
+        trusted,
+        others: false,
+    }
 }
 
 fn show(report: &Report) -> Result<()> {
