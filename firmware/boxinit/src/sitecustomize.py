@@ -13,6 +13,8 @@ kiwi (kiwi/system/setup.py) copies the overlay over the image with rsync, which 
 folder of the same name: with root/lib/ in the description, the image loses its link lib -> usr/lib, and
 with it all programs. This module has such a folder copied to where the image's link leads.
 
+A build that is to be reproducible gets archives without the times of files that are none of theirs.
+
 Python imports the module before it runs kiwi, because boxbuild's init puts its folder first in
 PYTHONPATH. The module then removes its folder from the search path, so that child processes do not
 import it, and imports the box's own sitecustomize. Alternatively, a program that runs kiwi runs this
@@ -226,7 +228,30 @@ def patch_overlay(module):
     setup._sync_overlay_files = sync_overlay_files
 
 
-PATCHES = {"kiwi.command_process": patch, "kiwi.system.setup": patch_overlay}
+def patch_archive(module):
+    """Has kiwi leave out of its archives what no two builds have in common: when a file was read and
+    changed last, and the number of tar's process. tar's other options for that are in TAR_OPTIONS; these
+    are for archives of POSIX's format alone, which kiwi asks for where it keeps attributes."""
+    archive = getattr(module, "ArchiveTar", None)
+    original = getattr(archive, "__init__", None)
+    if original is None or "--clamp-mtime" not in os.environ.get("TAR_OPTIONS", ""):
+        return
+
+    def init(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        options = getattr(self, "xattrs_options", None)
+        if isinstance(options, list) and "--xattrs" in options:
+            own = "exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"
+            self.xattrs_options = options + ["--pax-option=" + own]
+
+    archive.__init__ = init
+
+
+PATCHES = {
+    "kiwi.command_process": patch,
+    "kiwi.system.setup": patch_overlay,
+    "kiwi.archive.tar": patch_archive,
+}
 
 
 class Finder:
