@@ -6,8 +6,11 @@ use std::process::Command;
 use boxbuild_tests::{Sandbox, names};
 
 crate::tests! {
+    Engine:
+        the_clock_of_a_reproducible_build_stands_still;
     Program:
         a_result_with_a_record_is_verified,
+        a_second_build_is_compared,
         a_guest_says_where_its_packages_came_from,
         a_key_that_cannot_sign_is_told_before_the_build;
 }
@@ -92,4 +95,50 @@ fn a_key_that_cannot_sign_is_told_before_the_build() {
         .build(&["--attest=/nowhere/key"], &[])
         .expect(2, &["there is no such file"]);
     assert!(!sandbox.target().exists());
+}
+
+/// Two seconds pass, and the clock says the same.
+fn the_clock_of_a_reproducible_build_stands_still() {
+    let sandbox = Sandbox::new(
+        "date +%s >/result/times; sleep 2; date +%s >>/result/times
+         echo $SOURCE_DATE_EPOCH >>/result/times; echo $TAR_OPTIONS >>/result/times",
+    );
+    sandbox
+        .build(&["--reproducible=1700000000"], &[])
+        .expect(0, &[]);
+    let epoch = "1700000000";
+    let tar = format!("--sort=name --mtime=@{epoch} --clamp-mtime");
+    assert_eq!(
+        sandbox.result("times"),
+        format!("{epoch}\n{epoch}\n{epoch}\n{tar}\n")
+    );
+    sandbox
+        .build(&["--reproducible=yesterday"], &[])
+        .expect(2, &["seconds since 1970"]);
+    sandbox
+        .build(&["--reproducible=7", "--boot", "compat"], &[])
+        .expect(2, &["boot it fast"]);
+}
+
+fn a_second_build_is_compared() {
+    let sandbox = Sandbox::new("date +%s >/result/time; echo x >/result/same");
+    let target = sandbox.target();
+    let target = target.to_str().unwrap();
+    let again = |words: &[&str]| sandbox.run(&[&["verify-build", target], words].concat());
+    sandbox
+        .build(&["--attest", "--reproducible=1700000000"], &[])
+        .expect(0, &[]);
+    again(&[]).expect(2, &["--trust-record"]);
+    again(&["--trust-record"]).expect(0, &["no difference: 2 files"]);
+    assert!(!sandbox.path("target.again").exists());
+    // By the clock of the host.
+    sandbox.build(&["--attest"], &[]).expect(0, &[]);
+    again(&["--trust-record", "--json"]).expect(1, &["\"same\": false"]);
+    let kept = format!("{target}.again");
+    sandbox
+        .run(["diff", target, &kept])
+        .expect(1, &["time: differs"]);
+    sandbox
+        .run(["diff", target, target])
+        .expect(0, &["no difference"]);
 }
