@@ -17,6 +17,7 @@
 pub mod command;
 pub mod debian;
 pub mod env;
+pub mod executable;
 pub mod interrupt;
 pub mod lab;
 pub mod leftovers;

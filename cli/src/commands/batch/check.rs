@@ -20,6 +20,7 @@ use crate::args::{self, ArgsError};
 use crate::commands::preflight::{self, Carriers, Requirements};
 use crate::exit_code::{ExitCode, Failure, Result};
 use crate::output::print::usage_error_text;
+use crate::settings::{Applied, Settings};
 
 /// A build that can run.
 #[derive(Debug)]
@@ -68,14 +69,18 @@ impl CheckedBatch {
 }
 
 /// Checks all builds, as far as there are no mistakes in them.
-pub(super) fn check(builds: &[Build], mistakes: &mut Mistakes<'_>) -> CheckedBatch {
+pub(super) fn check(
+    builds: &[Build],
+    settings: &Settings,
+    mistakes: &mut Mistakes<'_>,
+) -> CheckedBatch {
     let mut batch = CheckedBatch::default();
     let mut carriers = Carriers::default();
     let mut targets: BTreeMap<PathBuf, &Build> = BTreeMap::new();
     let mut known = BTreeMap::new();
     for build in builds {
         let sound = without_wrong_options(build, &mut known, mistakes);
-        let Some((checked, notes)) = check_whole(sound, &mut carriers, mistakes) else {
+        let Some((checked, notes)) = check_whole(sound, settings, &mut carriers, mistakes) else {
             continue;
         };
         if let Some(other) = targets.insert(checked.target_dir.clone(), build) {
@@ -147,12 +152,13 @@ fn problem_with(option: &SingleOption) -> Option<String> {
 /// Checks a build, again without an option that is wrong, so that the next mistake is seen as well.
 fn check_whole(
     mut build: Build,
+    settings: &Settings,
     carriers: &mut Carriers,
     mistakes: &mut Mistakes<'_>,
 ) -> Option<(CheckedBuild, Vec<String>)> {
     let mut whole = true;
     loop {
-        let failure = match check_one(&build, carriers) {
+        let failure = match check_one(&build, settings, carriers) {
             Ok(checked) => return Some(checked).filter(|_| whole),
             Err(failure) => failure,
         };
@@ -160,8 +166,11 @@ fn check_whole(
         if failure.code() != ExitCode::USAGE {
             mistakes.of_host();
         }
-        let messages = failure.messages().join(": ");
+        let mut messages = failure.messages().join(": ");
         let key = key_of(&failure, &messages);
+        if let Some(place) = settings.complete(build.argv()).named_in(&messages) {
+            messages += &format!("; {place}");
+        }
         let without = build.without(&key);
         let message = match (&without, key.as_str()) {
             // The same of each build.
@@ -231,8 +240,14 @@ fn first_paragraph(error: &clap::Error) -> String {
 }
 
 /// Checks one build. Returns it with the notes of its plan.
-fn check_one(build: &Build, carriers: &mut Carriers) -> Result<(CheckedBuild, Vec<String>)> {
-    let argv = build.argv();
+fn check_one(
+    build: &Build,
+    settings: &Settings,
+    carriers: &mut Carriers,
+) -> Result<(CheckedBuild, Vec<String>)> {
+    let Applied {
+        argv, notes: told, ..
+    } = settings.complete(build.argv());
     let invocation = args::parse(argv.clone())
         .map_err(|error| ArgsError::Impossible(first_paragraph(&error)))?;
     let request = invocation.request()?;
@@ -242,7 +257,7 @@ fn check_one(build: &Build, carriers: &mut Carriers) -> Result<(CheckedBuild, Ve
     let preflight = preflight::check(options, &requirements, &request, &host, carriers)?;
     let engine = preflight.engine()?.engine;
     let plan = &preflight.plan;
-    let notes = plan.notes.clone();
+    let notes = told.into_iter().chain(plan.notes.iter().cloned()).collect();
     let in_machine = !plan.runs_as.is_container();
     let checked = CheckedBuild {
         name: build.name.clone(),

@@ -20,6 +20,7 @@ use super::outcome::Verdict;
 use crate::args::handed_over;
 use crate::exit_code::ExitCode;
 use crate::output::event::BuildEvent;
+use crate::settings::COMPLETE;
 
 /// This program, even if its file has been replaced since it was started.
 const SELF: &str = "/proc/self/exe";
@@ -67,7 +68,10 @@ impl RunningBuild {
         sender: &SyncSender<ChildEvent>,
     ) -> io::Result<RunningBuild> {
         // The log has every line.
-        let mut words = ["--json", "--verbose"].map(OsString::from).to_vec();
+        // It has the settings of this process in it.
+        let mut words = [COMPLETE, "--json", "--verbose"]
+            .map(OsString::from)
+            .to_vec();
         words.extend(build.argv.iter().cloned());
         let mut command = Command::new(SELF);
         command.arg0("boxbuild");

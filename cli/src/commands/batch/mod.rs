@@ -44,6 +44,7 @@ use crate::exit_code::{ExitCode, HostContext, Result};
 use crate::output::event::BatchEvent;
 use crate::output::json::{emit, emit_exit, print_document};
 use crate::output::print::{print_line, print_text};
+use crate::settings::Settings;
 use admission::Capacity;
 use build::Build;
 use check::CheckedBatch;
@@ -55,8 +56,8 @@ use mistakes::Mistakes;
 use schedule::Rules;
 
 /// Runs a batch.
-pub(super) fn run(args: &BatchArgs) -> Result<ExitCode> {
-    let failure = match carry_out(args) {
+pub(super) fn run(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
+    let failure = match carry_out(args, settings) {
         Err(failure) if args.json => failure,
         result => return result,
     };
@@ -75,7 +76,7 @@ pub(super) fn run(args: &BatchArgs) -> Result<ExitCode> {
     Ok(failure.code())
 }
 
-fn carry_out(args: &BatchArgs) -> Result<ExitCode> {
+fn carry_out(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
     let interrupt = signals::take_over()?;
     // Folders of builds may be on file systems that do not answer, and builds may be many.
     let looking = Look::begin(&interrupt, args.json)?;
@@ -98,7 +99,7 @@ fn carry_out(args: &BatchArgs) -> Result<ExitCode> {
     if let Some(problem) = log_dir_problem(&log_dir) {
         mistakes.add_at(None, format!("the folder for the logs: {problem}"));
     }
-    let batch = check::check(&builds, &mut mistakes);
+    let batch = check::check(&builds, settings, &mut mistakes);
     drop(looking);
     if !mistakes.is_empty() {
         let (mistakes, class) = mistakes.into_list();
