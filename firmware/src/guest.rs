@@ -96,6 +96,8 @@ pub struct FastBoot {
     pub environment: Vec<(String, OsString)>,
     /// The machine has a network interface.
     pub network: bool,
+    /// The host wants to know where the packages came from.
+    pub observe: bool,
     /// Shared folders besides the description and the bundle.
     pub folders: Vec<SharedFolder>,
     /// Files to write before the build: absolute path and content.
@@ -109,6 +111,8 @@ pub struct FastBoot {
     pub ssh_key: Option<String>,
     /// The host's time, in seconds since the epoch; 0 to leave the guest's clock alone.
     pub time: u64,
+    /// The guest keeps that time.
+    pub hold_clock: bool,
     /// Entropy for the guest's kernel: random hexadecimal digits.
     pub seed: String,
 }
@@ -204,9 +208,11 @@ impl FastBoot {
             files: self.files.iter().map(|(path, _)| path.clone()).collect(),
             made: self.made.clone(),
             network: self.network,
+            observe: self.observe,
             kiwi_version: self.kiwi_version.clone(),
             ssh_key: self.ssh_key.clone().map(Into::into),
             time: self.time,
+            hold_clock: self.hold_clock,
             seed: self.seed.clone().into(),
         }
     }
@@ -399,9 +405,11 @@ mod tests {
             }],
             files: vec![("/a b/key".into(), b"secret".to_vec())],
             made: vec!["/a b/tmp".into()],
+            observe: true,
             kiwi_version: None,
             ssh_key: Some("ssh-ed25519 AAAA\n".into()),
             time: 0,
+            hold_clock: true,
             seed: String::new(),
         };
         let part = boot.initrd_part(Init::Scripts);

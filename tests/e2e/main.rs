@@ -40,6 +40,7 @@ mod network;
 mod notices;
 mod other_user;
 mod paths;
+mod record;
 mod registry;
 mod resume;
 mod several;
@@ -77,6 +78,7 @@ const ALL: &[&[Test]] = &[
     command_line::TESTS,
     network::TESTS,
     paths::TESTS,
+    record::TESTS,
     in_place::TESTS,
     several::TESTS,
     foreign::TESTS,

@@ -21,6 +21,7 @@ pub mod log_copy;
 pub mod output_dir;
 mod places;
 pub mod plan;
+pub mod record;
 pub mod request;
 pub mod resolve;
 pub mod run;

@@ -12,6 +12,7 @@ use boxbuild_host::arch::Arch;
 use crate::boot::BootStyle;
 use crate::build_args::BuildArgs;
 use crate::command_line::CommandLine;
+use crate::record::Attest;
 
 /// A build without a sign of life for this long is ended.
 const DEFAULT_TIMEOUT_IDLE: Duration = Duration::from_secs(30 * 60);
@@ -43,6 +44,10 @@ pub struct BuildRequest {
     pub in_place: bool,
     /// A failed build is kept.
     pub keep_failed: bool,
+    /// The build is to come to the same results each time: its time, in seconds since the epoch.
+    pub reproducible: Option<u64>,
+    /// The results get a record.
+    pub attest: Option<Attest>,
     /// The box stays after the build, with a shell on the user's terminal.
     pub debug: bool,
     /// The description is checked in the box, and nothing is built.
@@ -101,6 +106,8 @@ impl BuildRequest {
             disk_size: None,
             in_place: false,
             keep_failed: true,
+            reproducible: None,
+            attest: None,
             debug: false,
             check_only: false,
             network: Network::User,

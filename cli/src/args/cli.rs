@@ -16,6 +16,7 @@ use super::failed_builds::{LogsArgs, PruneArgs, ResumeArgs, ShellArgs};
 use super::generate::What;
 use super::help_layout;
 use super::image::{RunArgs, TestArgs};
+use super::verify::{DiffArgs, VerifyArgs, VerifyBuildArgs};
 
 /// Builds OS images with KIWI NG in a box: a fast-booting virtual machine.
 #[derive(Debug, Parser)]
@@ -78,6 +79,20 @@ pub(crate) enum Command {
     ///
     /// The image is not written: changes are discarded. Ctrl-] three times leaves it.
     Run(Box<RunArgs>),
+    /// Check a result against the record that --attest left beside it.
+    ///
+    /// Names each file that is missing, changed or not of the build. Ends with 0 if all is well, else
+    /// with 3.
+    Verify(VerifyArgs),
+    /// Build again as the record of a result says, and compare.
+    ///
+    /// Ends with 0 if the second result is the same, byte by byte, else with 1, or as the second build.
+    VerifyBuild(VerifyBuildArgs),
+    /// Show what differs between two results.
+    ///
+    /// Packages, files in archives, partition tables and superblocks, and else which pieces of a disk.
+    /// Ends with 0 if there is no difference, else with 1.
+    Diff(DiffArgs),
     /// Run many builds from one file, several at once.
     Batch(BatchArgs),
     /// Measure boot, share, disk and network on this host.

@@ -37,6 +37,8 @@ const GROUPS: &[(&str, &[&str])] = &[
             "timeout",
             "timeout_idle",
             "keep_failed",
+            "attest",
+            "reproducible",
             "box_debug",
             "description_rw",
             "dry_run",

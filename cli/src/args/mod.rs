@@ -36,6 +36,7 @@ mod peer;
 mod request;
 mod scan;
 mod values;
+mod verify;
 
 #[cfg(test)]
 mod options_page_tests;
@@ -63,3 +64,4 @@ pub(crate) use invocation::{
 pub(crate) use misplaced::is_option;
 pub(crate) use outline::{Outline, outline};
 pub(crate) use values::MOST_JOBS;
+pub(crate) use verify::{DiffArgs, VerifyArgs, VerifyBuildArgs};

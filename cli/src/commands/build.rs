@@ -98,6 +98,12 @@ fn carry_out(invocation: &Invocation, applied: &Applied) -> Result<ExitCode> {
     carriers.put(checked);
     let folders = Folders::check(&request)?;
     drop(looking);
+    // A build takes long: that its record cannot be signed is known before.
+    if let Some(attest) = &request.attest
+        && let Some(signer) = &attest.signer
+    {
+        signer.check(attest.asking, &interrupt)?;
+    }
     let installed = build.fetch_box(&request, &requirements)?;
     let resolved = Resolved::with_box(&request, &host, folders, installed)?;
     // The box may be another one now.

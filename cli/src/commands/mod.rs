@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod confinement;
 mod description;
+mod diff;
 mod doctor;
 mod failed_builds;
 mod forced_end;
@@ -20,6 +21,8 @@ mod preflight;
 mod prune;
 mod resume;
 mod signals;
+mod verify;
+mod verify_build;
 
 use std::ffi::OsString;
 
@@ -73,6 +76,9 @@ fn dispatch(
             description::check(args, build_args)
         }
         Some(Command::Info(args)) => description::info(args),
+        Some(Command::Verify(args)) => verify::run(args),
+        Some(Command::VerifyBuild(args)) => verify_build::run(args),
+        Some(Command::Diff(args)) => diff::run(args),
         Some(Command::Doctor { json }) => doctor::run(*json),
 <<<<<<< HEAD
         Some(Command::Test(args)) => image::test(args),

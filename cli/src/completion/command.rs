@@ -47,6 +47,7 @@ fn of_builds_and_descriptions(arg: Arg, known: &InDescription) -> Arg {
         "kiwi_file" => with_names(arg, &known.files),
         "image_type" if known.types.is_empty() => with(arg, values::image_types),
         "image_type" => with_names(arg, &known.types),
+        "attest" => arg.value_hint(ValueHint::FilePath),
         "arch" | "target_arch" => with(arg, values::arches),
         "description" => arg.value_hint(ValueHint::DirPath),
         // Their values may be something else than a path of this host, too.

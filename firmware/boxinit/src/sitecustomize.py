@@ -19,6 +19,8 @@ images.sh (kiwi/system/setup.py, call_image_script). Before that, this module fr
 the root tree, asks the host for a checkpoint of the disk, and waits for its answer: a build that fails
 later can go on from there. The descriptor for that is in BOXBUILD_CHECKPOINT; without it, nothing is done.
 
+A build that is to be reproducible gets archives without the times of files that are none of theirs.
+
 Python imports the module before it runs kiwi, because boxbuild's init puts its folder first in
 PYTHONPATH. The module then removes its folder from the search path, so that child processes do not
 import it, and imports the box's own sitecustomize. Alternatively, a program that runs kiwi runs this
@@ -310,8 +312,31 @@ def patch_setup(module):
     patch_checkpoint(module)
 
 
+def patch_archive(module):
+    """Has kiwi leave out of its archives what no two builds have in common: when a file was read and
+    changed last, and the number of tar's process. tar's other options for that are in TAR_OPTIONS; these
+    are for archives of POSIX's format alone, which kiwi asks for where it keeps attributes."""
+    archive = getattr(module, "ArchiveTar", None)
+    original = getattr(archive, "__init__", None)
+    if original is None or "--clamp-mtime" not in os.environ.get("TAR_OPTIONS", ""):
+        return
+
+    def init(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        options = getattr(self, "xattrs_options", None)
+        if isinstance(options, list) and "--xattrs" in options:
+            own = "exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"
+            self.xattrs_options = options + ["--pax-option=" + own]
+
+    archive.__init__ = init
+
+
 CHECKPOINT = checkpoint_port()
-PATCHES = {"kiwi.command_process": patch, "kiwi.system.setup": patch_setup}
+PATCHES = {
+    "kiwi.command_process": patch,
+    "kiwi.system.setup": patch_setup,
+    "kiwi.archive.tar": patch_archive,
+}
 
 
 class Finder:

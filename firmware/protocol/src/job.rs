@@ -32,12 +32,16 @@ pub struct Job {
     pub made: Vec<PathBuf>,
     /// The machine has a network interface.
     pub network: bool,
+    /// The host wants to know where the packages came from ([`OBSERVED`](crate::paths::OBSERVED)).
+    pub observe: bool,
     /// Version of kiwi to install first.
     pub kiwi_version: Option<OsString>,
     /// Who may log in as root while the box runs: a line of an `authorized_keys` file.
     pub ssh_key: Option<OsString>,
     /// The host's time when the job was made, in seconds since the epoch; 0 if unknown.
     pub time: u64,
+    /// The guest's clock stands still at `time`.
+    pub hold_clock: bool,
     /// Entropy for the kernel: random hexadecimal digits.
     pub seed: OsString,
 }
@@ -96,6 +100,9 @@ impl Job {
         if self.network {
             entry("network", &[]);
         }
+        if self.observe {
+            entry("observe", &[]);
+        }
         if let Some(version) = &self.kiwi_version {
             entry("kiwi-version", &[version]);
         }
@@ -103,6 +110,9 @@ impl Job {
             entry("ssh-key", &[key]);
         }
         entry("time", &[OsStr::new(&self.time.to_string())]);
+        if self.hold_clock {
+            entry("hold-clock", &[]);
+        }
         entry("seed", &[&self.seed]);
         out
     }
@@ -146,8 +156,10 @@ impl Job {
                 Some("file") => job.files.push(value()?.into()),
                 Some("make") => job.made.push(value()?.into()),
                 Some("network") => job.network = true,
+                Some("observe") => job.observe = true,
                 Some("kiwi-version") => job.kiwi_version = Some(value()?),
                 Some("ssh-key") => job.ssh_key = Some(value()?),
+                Some("hold-clock") => job.hold_clock = true,
                 Some("time") => {
                     let text = value()?;
                     let time = text.to_str().and_then(|text| text.parse().ok());
@@ -190,6 +202,8 @@ mod tests {
             files: vec!["/a b/key".into(), "/etc/x".into()],
             made: vec!["/a b/tmp".into()],
             network: true,
+            hold_clock: true,
+            observe: true,
             kiwi_version: Some("10.2.1".into()),
             ssh_key: Some("ssh-ed25519 AAAA\n".into()),
             time: 1_700_000_000,

@@ -19,6 +19,10 @@ pub const CODE_NAME: &str = "result.code";
 pub const LOG: &str = "/bundle/result.log";
 /// [`CODE_NAME`] as the guest sees it.
 pub const CODE: &str = "/bundle/result.code";
+/// Name of the file in the results' share with what the guest side saw of the build, for its record.
+pub const OBSERVED_NAME: &str = ".boxbuild.observed";
+/// [`OBSERVED_NAME`] as the guest sees it.
+pub const OBSERVED: &str = "/bundle/.boxbuild.observed";
 
 /// A Python program that runs in the place of `kiwi-ng`, with its arguments, if it is there: a check. It
 /// leaves what it found in [`BUNDLE`], and nothing is bundled.
@@ -52,6 +56,7 @@ mod tests {
     fn a_path_is_its_folder_and_its_name() {
         assert_eq!(LOG, format!("{BUNDLE}/{LOG_NAME}"));
         assert_eq!(CODE, format!("{BUNDLE}/{CODE_NAME}"));
+        assert_eq!(OBSERVED, format!("{BUNDLE}/{OBSERVED_NAME}"));
         for path in [INITRD_INIT, INITRD_JOB, INITRD_FILES] {
             assert!(path.starts_with(&format!("{INITRD}/")), "{path}");
         }

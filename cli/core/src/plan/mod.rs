@@ -19,6 +19,7 @@ mod proxy;
 mod report;
 mod repositories;
 mod resumed;
+mod reproducible;
 mod target_notes;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -42,6 +43,7 @@ use crate::failed_builds::scratch;
 use crate::host_facts::HostFacts;
 use crate::host_paths::HostPaths;
 use crate::inputs::Places;
+use crate::record::Attest;
 use crate::request::{BuildRequest, Fetch};
 use crate::ssh::Ssh;
 
@@ -98,6 +100,8 @@ pub struct Plan {
     /// Files and folders of the host besides the description.
     #[serde(rename = "copied_files", serialize_with = "json::copied_files")]
     pub host_paths: HostPaths,
+    /// Addresses of the repositories that packages may come from.
+    pub repositories: Vec<String>,
     /// What the user should know before the build, though it runs.
     pub notes: Vec<String>,
     /// Environment of kiwi.
@@ -111,6 +115,11 @@ pub struct Plan {
     pub disk: Disk,
     /// What is left of the build is kept if it fails.
     pub keep_failed: bool,
+    /// The build is to come to the same results each time: its time, in seconds since the epoch.
+    #[serde(rename = "source_date_epoch")]
+    pub reproducible: Option<u64>,
+    /// The results get a record.
+    pub attest: Option<Attest>,
     /// The box stays after the build, with a shell on the user's terminal.
     pub debug: bool,
     /// The description is checked in the box, and nothing is built.
@@ -216,6 +225,7 @@ impl Plan {
         let HostParts {
             host_paths,
             kiwi_args,
+            repositories,
             services: others,
             notes: host_notes,
         } = HostParts::of(request, &folders, info, runs_as)?;
@@ -224,6 +234,7 @@ impl Plan {
         if runs_as == RunsAs::Machine(Boot::Compat) {
             notes.extend(proxies::only_plain(&mut environment));
         }
+        notes.extend(reproducible::settle(request, runs_as, &mut environment)?);
         notes.extend(options::disk_note(request, runs_as, &installed));
         let (memory_mib, memory_note) =
             memory::settle(request.memory_mib, info.memory_mib, &host.memory);
@@ -260,6 +271,9 @@ impl Plan {
             copy_log_to: log.map(options::log_copy).transpose()?,
             host_paths,
             kiwi_args,
+            repositories,
+            reproducible: request.reproducible,
+            attest: request.attest.clone(),
             allow: request.allow.clone(),
             host_proxies: services,
             environment,

@@ -22,8 +22,9 @@ use crate::failed_builds::{Failed, FailedBuilds};
 use crate::held_folders::HeldFolders;
 use crate::inputs::Inputs;
 use crate::kiwi_log::Phase;
-use crate::output_dir::{OutputDir, OutputDirError, PublishError, Published};
+use crate::output_dir::{OutputDir, OutputDirError, PublishError, Published, Recorder};
 use crate::plan::Plan;
+use crate::record::Recording;
 use crate::ssh::Ssh;
 use crate::timeline::Milestone;
 
@@ -64,6 +65,16 @@ pub fn run(
         .flatten();
     let hold = runner.hold(plan, &StopCheck::new(interrupt, None))?;
     let mut output = OutputDir::stage(folders.target(), &StopCheck::new(interrupt, None))?;
+    let mut recording = match &plan.attest {
+        Some(attest) => Some(Recording::begin(
+            plan,
+            attest,
+            runner.name(),
+            &output,
+            interrupt,
+        )?),
+        None => None,
+    };
     let (sender, events) = events();
     progress.begin(Phase::Boot.name());
     let limits = Limits {
@@ -80,6 +91,8 @@ pub fn run(
     let mut monitor = Monitor::new(Some(log), limits, command, progress);
     if plan.runs_as.is_container() {
         monitor.shares_kernel();
+    } else if plan.reproducible.is_some() {
+        monitor.holds_clock();
     }
     let mut running = runner.job(plan, &output, ssh)?.start(sender)?;
     if let Some(address) = address {
@@ -139,7 +152,10 @@ pub fn run(
     let timeline = monitor.into_timeline();
     released?;
     progress.finish(true);
-    let (outcome, published) = conclude(&mut output, failure, plan, &stop)?;
+    let recorder = recording
+        .as_mut()
+        .map(|recording| recording as &mut dyn Recorder);
+    let (outcome, published) = conclude(&mut output, failure, plan, recorder, &stop)?;
     for note in &published.notes {
         progress.note(note);
     }
@@ -160,11 +176,12 @@ fn conclude(
     output: &mut OutputDir<'_>,
     failure: Option<Failure>,
     plan: &Plan,
+    recorder: Option<&mut dyn Recorder>,
     stop: &StopCheck,
 ) -> Result<(Outcome, Published), BuildError> {
     let mut failure = match failure {
         Some(failure) => failure,
-        None => match output.publish(stop) {
+        None => match output.publish(recorder, stop) {
             Ok(mut published) => {
                 let files = std::mem::take(&mut published.files);
                 return Ok((Outcome::Built(files), published));

@@ -38,6 +38,7 @@ pub(super) fn machine(
                 box_packages: plan.box_packages.iter().map(Into::into).collect(),
                 environment: plan.environment.clone(),
                 network: plan.network != Network::None,
+                observe: plan.attest.is_some(),
                 folders: plan.host_paths.folders.iter().map(in_guest).collect(),
                 files: host_files(plan)?,
                 made: plan.host_paths.made.clone(),
@@ -46,7 +47,8 @@ pub(super) fn machine(
                     .ssh
                     .as_ref()
                     .and_then(|ssh| Some(ssh.key.as_ref()?.line())),
-                time: now(),
+                time: plan.reproducible.unwrap_or_else(now),
+                hold_clock: plan.reproducible.is_some(),
                 seed: seed(),
             };
             initrd::fast(installed, &boot)?

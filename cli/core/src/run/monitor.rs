@@ -400,6 +400,11 @@ impl<'a> Monitor<'a> {
             .or_else(|| self.console.lockup().map(Reason::Lockup))
     }
 
+    /// The box has a time of its own.
+    pub(super) fn holds_clock(&mut self) {
+        self.clock = Some(Clock::held());
+    }
+
     /// The box has the kernel of this host, and with it the clock: it is a container.
     pub(super) fn shares_kernel(&mut self) {
         self.clock = None;

@@ -107,9 +107,11 @@ fn fast(
             .collect(),
         files: Vec::new(),
         made: Vec::new(),
+        observe: false,
         kiwi_version: None,
         ssh_key: None,
         time: now(),
+        hold_clock: false,
         seed: seed(),
     };
     let options = BootOptions {

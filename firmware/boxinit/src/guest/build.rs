@@ -12,7 +12,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use boxbuild_protocol::boot_options::{BootOptions, KeepDisk};
 use boxbuild_protocol::job::Job;
 use boxbuild_protocol::paths::{
-    BUNDLE, CHECKPOINT, CODE, CREATE_ARGS, DESCRIPTION, LOG, PROGRAM, TAKE_OVER, TARGET,
+    BUNDLE, CHECKPOINT, CODE, CREATE_ARGS, DESCRIPTION, LOG, OBSERVED, PROGRAM, TAKE_OVER, TARGET,
 };
 use boxbuild_protocol::ports;
 use boxbuild_protocol::report::{BootStep, GuestPhase, Report};
@@ -37,6 +37,8 @@ const BIN_DIR: &str = "/run/boxbuild/bin";
 const ALLOW_EXISTING_ROOT: &str = "--allow-existing-root";
 /// A folder that fsck(8) wants at the top of a file system.
 const LOST_AND_FOUND: &str = "lost+found";
+/// Prints what [`observe`] notes. Where kiwi 11 keeps indexes: `kiwi/repository/{apt,dnf5,zypper}.py`.
+const OBSERVE: &str = include_str!("observe.sh");
 /// Exit code of a command that was not found (POSIX, "Exit Status for Commands").
 const NOT_FOUND: i32 = 127;
 
@@ -114,6 +116,9 @@ pub(super) fn run(
         }
         code = exit_code(supervisor.run(command, mode, control), "kiwi-ng");
     }
+    if code == 0 && job.observe {
+        observe(&environment, supervisor, control);
+    }
     if code == 0 && supervisor.stop_requested() {
         code = 1;
     }
@@ -175,6 +180,18 @@ fn python(program: &str, environment: &Environment) -> Command {
 /// The description's folder of files for the box itself.
 pub(super) fn boxroot_folder() -> PathBuf {
     Path::new(DESCRIPTION).join("boxroot")
+}
+
+/// Notes for the host what distribution is in the image, and the indexes of the repositories that its
+/// packages came from. What cannot be found out is not in the note.
+fn observe(environment: &Environment, supervisor: &mut Supervisor, control: &mut Control) {
+    let _ = fs::remove_file(OBSERVED);
+    let note = File::options().write(true).create_new(true).open(OBSERVED);
+    let Ok(note) = note else { return };
+    let mut command = command("/bin/sh", environment);
+    command.args(["-c", OBSERVE]).stdout(note);
+    let status = supervisor.run(command, SpawnMode::NoSync, control);
+    exit_code(status, "/bin/sh");
 }
 
 /// Copies `boxroot/` of the description over the box.

@@ -117,6 +117,9 @@ fn bring_up(
     shares::write_files(&job, contents)?;
     shares::make_folders(&job)?;
     system::configure(job.time);
+    if job.hold_clock {
+        system::hold_clock(job.time);
+    }
     if job.network {
         network::configure()?;
     }
