@@ -624,8 +624,8 @@ fn a_root_archive_runs_in_a_container() {
     let script = sandbox.path("script");
     fs::write(&script, "send id\nexpect uid=0\n").unwrap();
     passed(&options(&["--script", script.to_str().unwrap()]), "passed");
-    let mut command = test_command(&sandbox, &archive, &["--verbose", "--command"]);
-    let mut running = Running::start(command.arg("sh -c 'echo Started; sleep 1000'"));
+    let options = ["--verbose", "--command", "sh -c 'echo Started; sleep 1000'"];
+    let mut running = Running::start(&mut test_command(&sandbox, &archive, &options));
     running.wait_for("Started");
     running.signal(Signal::SIGINT);
     running.finish().expect(130, &["interrupted"]);

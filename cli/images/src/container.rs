@@ -6,7 +6,7 @@ use std::io::Write;
 use boxbuild_engine::events;
 use boxbuild_engine::podman::RootTree;
 use boxbuild_host::interrupt::Interrupt;
-use boxbuild_parsers::{Output, Parser, TreeOutputs, TreeSource};
+use boxbuild_parsers::{Output, Parser, TreeOutputs};
 
 use crate::error::RunError;
 use crate::image::What;
@@ -147,13 +147,4 @@ fn words(text: &str) -> Result<Vec<OsString>, RunError> {
         return Err(RunError::Option(String::from("--command: it is empty")));
     }
     Ok(words.into_iter().map(OsString::from).collect())
-}
-
-/// The source of a tree, for messages.
-pub(crate) const fn source_name(source: TreeSource) -> &'static str {
-    match source {
-        TreeSource::Archive => "root archive",
-        TreeSource::OciArchive | TreeSource::OciFolder => "oci",
-        TreeSource::DockerArchive => "docker",
-    }
 }

@@ -11,7 +11,6 @@ use boxbuild_host::text::shown_path;
 use boxbuild_host::untrusted::Dir;
 use boxbuild_parsers::{Output, Parser, Part, Survey, TreeSource};
 
-use crate::container::source_name;
 use crate::error::RunError;
 use crate::folder;
 use crate::kind::{self, Kind, Starts};
@@ -58,7 +57,11 @@ impl What {
             What::Disk { format, .. } => format.name(),
             What::Disc { .. } => "iso",
             What::Kernel { .. } => "kis",
-            What::Root { source, .. } => source_name(*source),
+            What::Root { source, .. } => match source {
+                TreeSource::Archive => "root archive",
+                TreeSource::OciArchive | TreeSource::OciFolder => "oci",
+                TreeSource::DockerArchive => "docker",
+            },
         }
     }
 }

@@ -24,8 +24,8 @@ mod scratch;
 mod watch;
 
 pub use error::RunError;
-pub use outcome::{Outcome, Reason, Verdict};
+pub use outcome::{Outcome, Reason, Trouble, Verdict};
 pub use plan::{Facts, Plan};
 pub use request::{FirmwareChoice, Request, TestRequest};
 pub use run::{Witness, attach, check_test, test};
-pub use watch::{LOGIN_PROMPT, Trouble};
+pub use watch::LOGIN_PROMPT;

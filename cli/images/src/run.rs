@@ -13,10 +13,10 @@ use boxbuild_host::interrupt::Interrupt;
 use crate::container::Container;
 use crate::error::RunError;
 use crate::log::SerialLog;
-use crate::outcome::{Outcome, Reason, Verdict};
+use crate::outcome::{Outcome, Reason, Trouble, Verdict};
 use crate::plan::{Plan, expectations, most_restarts};
 use crate::request::TestRequest;
-use crate::watch::{Expectations, Judgement, Transcript, Trouble, Watch};
+use crate::watch::{Expectations, Judgement, Transcript, Watch};
 
 /// How often a guest is looked at. Text is searched that often at most.
 const TICK: Duration = Duration::from_millis(100);

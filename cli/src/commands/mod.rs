@@ -80,13 +80,9 @@ fn dispatch(
         Some(Command::VerifyBuild(args)) => verify_build::run(args),
         Some(Command::Diff(args)) => diff::run(args),
         Some(Command::Doctor { json }) => doctor::run(*json),
-<<<<<<< HEAD
         Some(Command::Test(args)) => image::test(args),
         Some(Command::Run(args)) => image::run(args),
-        Some(Command::Batch(args)) => batch::run(args),
-=======
         Some(Command::Batch(args)) => batch::run(args, settings),
->>>>>>> main
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Builds { json }) => failed_builds::list(*json),
         Some(Command::Logs(args)) => failed_builds::logs(args),

@@ -1,11 +1,7 @@
 //! The topics of `boxbuild help`.
 
 use super::document::Document;
-<<<<<<< HEAD
-use super::{batch_file, build_args, environment, exit_codes, files, image_script, json};
-=======
-use super::{batch_file, build_args, environment, exit_codes, files, json, settings};
->>>>>>> main
+use super::{batch_file, build_args, environment, exit_codes, files, image_script, json, settings};
 
 /// A text that belongs to no command.
 #[derive(Debug, Clone, Copy)]

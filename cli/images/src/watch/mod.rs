@@ -11,10 +11,11 @@ use regex::Regex;
 
 pub(crate) use script::{Step, parse, pattern};
 use signs::Sign;
-pub use signs::Trouble;
 pub(crate) use transcript::Transcript;
 
 use crate::outcome::Reason;
+#[cfg(test)]
+use crate::outcome::Trouble;
 
 /// What shows that an image came up unless the user says otherwise: the prompt of getty(8).
 pub const LOGIN_PROMPT: &str = r"^(\S+ )?login: ?";

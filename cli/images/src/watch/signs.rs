@@ -1,8 +1,8 @@
 //! What tells that a guest does not come up.
 
-use std::fmt;
-
 use boxbuild_engine::CpuLevel;
+
+use crate::outcome::Trouble;
 
 /// Something that a guest said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,52 +15,6 @@ pub(crate) enum Sign {
     NeedsProcessor(CpuLevel),
     /// Its kernel has not seen its timer in time: a busy host does that to an emulated machine.
     LateTimer,
-}
-
-/// Why a guest does not come up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// Its kernel panicked.
-    Panic,
-    /// Its init gave up.
-    Init,
-    /// It is in a shell for emergencies.
-    Emergency,
-    /// Its boot loader cannot go on.
-    BootLoader,
-    /// Firmware found nothing to start.
-    NoBootDevice,
-    /// Firmware refused what it should start.
-    SecureBoot,
-}
-
-impl Trouble {
-    /// The word for programs.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Trouble::Panic => "panic",
-            Trouble::Init => "init",
-            Trouble::Emergency => "emergency-shell",
-            Trouble::BootLoader => "boot-loader",
-            Trouble::NoBootDevice => "no-boot-device",
-            Trouble::SecureBoot => "secure-boot",
-        }
-    }
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Trouble::Panic => "the kernel of the image panicked",
-            Trouble::Init => "the init of the image gave up",
-            Trouble::Emergency => "the image came up to an emergency shell only",
-            Trouble::BootLoader => "the boot loader of the image cannot go on",
-            Trouble::NoBootDevice => "the firmware found nothing to boot on the image",
-            Trouble::SecureBoot => {
-                "the firmware refused the boot loader of the image (Secure Boot)"
-            }
-        })
-    }
 }
 
 /// What a line has in it, and what it means. The first that fits counts.

@@ -82,11 +82,8 @@ pub(super) fn check(
     let mut known = BTreeMap::new();
     for build in builds {
         let sound = without_wrong_options(build, &mut known, mistakes);
-<<<<<<< HEAD
-        let Some((mut checked, notes)) = check_whole(sound, &mut carriers, mistakes) else {
-=======
-        let Some((checked, notes)) = check_whole(sound, settings, &mut carriers, mistakes) else {
->>>>>>> main
+        let Some((mut checked, notes)) = check_whole(sound, settings, &mut carriers, mistakes)
+        else {
             continue;
         };
         checked.test = check_test(build, &checked, mistakes);

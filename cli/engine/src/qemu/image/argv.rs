@@ -9,8 +9,9 @@ use boxbuild_host::arch::Arch;
 use boxbuild_vmm::net::GUEST_MAC;
 use serde_json::{Value, json};
 
+use super::firmware::Secure;
 use super::format::DiskFormat;
-use super::{Accelerator, Board, Bus, Secure};
+use super::machine::{Accelerator, Board, Bus};
 use crate::qemu::argv::{Argv, SANDBOX, processor};
 
 /// How QEMU starts, in descriptors.
