@@ -84,6 +84,8 @@ pub struct BuildRequest {
     pub build: BuildArgs,
     /// Packages to install in the box first.
     pub box_packages: Vec<String>,
+    /// Packages that the box has besides what its record says.
+    pub box_has: Vec<String>,
     /// The command line that asks for it, if there is one.
     pub command_line: Option<CommandLine>,
     /// What the user should know about these options, though the build runs.
@@ -132,9 +134,17 @@ impl BuildRequest {
                 notes: Vec::new(),
             },
             box_packages: Vec::new(),
+            box_has: Vec::new(),
             command_line: None,
             notes: Vec::new(),
         }
+    }
+}
+
+impl BuildRequest {
+    /// Packages that the box has when kiwi starts, besides what its record says.
+    pub fn added_packages(&self) -> Vec<String> {
+        [&*self.box_has, &*self.box_packages].concat()
     }
 }
 

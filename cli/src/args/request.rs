@@ -124,6 +124,7 @@ impl BuildOptions {
             kiwi: self.kiwi.request(),
             build,
             box_packages: self.box_packages.clone(),
+            box_has: Vec::new(),
             command_line: None,
             notes,
         })

@@ -31,9 +31,10 @@ fn carry_out(args: &ResumeArgs) -> Result<ExitCode> {
     let kept = FailedBuilds::of_user()?.get(args.id.as_deref())?;
     let checkpoint = kept.checkpoint()?;
     let looking = Look::begin(&interrupt, args.json)?;
-    let invocation = invocation(args, checkpoint, &kept)?;
+    let (invocation, box_has) = invocation(args, checkpoint, &kept)?;
     let options = &invocation.cli.build;
-    let request = request(&invocation, checkpoint, &kept)?;
+    let mut request = request(&invocation, checkpoint, &kept)?;
+    request.box_has = box_has;
     let preflight = preflight(&invocation, &request, &kept, &interrupt)?;
     drop(looking);
     let build = Build {
@@ -62,12 +63,13 @@ fn carry_out(args: &ResumeArgs) -> Result<ExitCode> {
     }
 }
 
-/// The command line of the build, with what is different now.
+/// The command line of the build, with what is different now, and the packages that the build has installed in its
+/// box.
 fn invocation(
     args: &ResumeArgs,
     checkpoint: &Checkpoint,
     kept: &FailedBuild,
-) -> Result<Invocation> {
+) -> Result<(Invocation, Vec<String>)> {
     std::env::set_current_dir(&checkpoint.folder)
         .host_context(|| "the folder in which the build was started is gone")?;
     let words: Vec<OsString> = checkpoint.words.clone();
@@ -90,13 +92,13 @@ fn invocation(
     options.timeout = args.timeout.or(options.timeout);
     options.box_memory = args.box_memory.or(options.box_memory);
     // The disk has what the build itself has installed.
-    options.box_packages.clone_from(&checkpoint.box_packages);
+    let installed = std::mem::replace(&mut options.box_packages, checkpoint.box_packages.clone());
     for package in &args.box_packages {
         if !options.box_packages.contains(package) {
             options.box_packages.push(package.clone());
         }
     }
-    Ok(invocation)
+    Ok((invocation, installed))
 }
 
 /// The request of the build, for the box and the engine that it had.

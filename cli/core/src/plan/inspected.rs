@@ -96,7 +96,13 @@ pub fn for_box(
     }
     if description.is_for_kiwi() {
         let words = &request.build.rest;
-        findings.extend(equipment::findings(description, words, &target, installed));
+        findings.extend(equipment::findings(
+            description,
+            words,
+            &target,
+            installed,
+            &request.added_packages(),
+        ));
     }
     if description.format() == Format::Yaml && info.inventory.is_none() {
         findings.push(description.note(
