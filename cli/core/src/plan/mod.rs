@@ -4,6 +4,7 @@ mod authority;
 mod boot;
 mod describe;
 mod emulation;
+mod equipment;
 mod error;
 mod folders;
 mod host_parts;
@@ -212,7 +213,7 @@ impl Plan {
         let (memory_mib, memory_note) =
             memory::settle(request.memory_mib, info.memory_mib, &host.memory);
         notes.extend(memory_note.filter(|_| !runs_as.is_container()));
-        notes.extend(folders.inspected.check_for(request, info)?);
+        notes.extend(folders.inspected.check_for(request, &installed)?);
         let described = folders.inspected.description();
         let target = inspected::target(request, Some(info));
         let image_types = ImageTypes::of(described, &target);
