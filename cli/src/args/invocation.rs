@@ -37,6 +37,9 @@ impl Invocation {
             folder,
             words: self.words.clone(),
         });
+        if let Some(attest) = &mut request.attest {
+            attest.command_line.clone_from(&self.words);
+        }
         Ok(request)
     }
 

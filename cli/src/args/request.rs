@@ -57,7 +57,7 @@ impl BuildOptions {
                 true => Asking::Terminal,
                 false => Asking::No,
             },
-            command_line: std::env::args_os().skip(1).collect(),
+            command_line: Vec::new(),
             working_folder: std::env::current_dir().unwrap_or_default(),
         }))
     }

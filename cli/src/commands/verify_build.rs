@@ -31,8 +31,8 @@ use crate::output::print::{print_line, print_text};
 const SELF: &str = "/proc/self/exe";
 /// How often the build is looked at.
 const TICK: Duration = Duration::from_millis(100);
-/// Options that say where a build's output goes: another one's does not go there.
-const DROPPED: [&str; 3] = ["--attest", "--json", "--dry-run"];
+/// Options that say where a build's output goes, or its settings are: those of another one do not count.
+const DROPPED: [&str; 4] = ["--attest", "--json", "--dry-run", "--no-config"];
 
 /// The document of `--json`.
 #[derive(Serialize)]
@@ -174,7 +174,8 @@ fn command(claims: &Claims, again: &Path, json: bool) -> Result<Again> {
 /// The words of a command line for another target folder, at the same time; `None` if they name none.
 fn edited(words: Vec<String>, target: &str, epoch: Option<u64>) -> Option<Vec<String>> {
     const TARGET: &str = "--target-dir";
-    let mut edited = vec![String::from("--attest")];
+    // The record has what settings said then.
+    let mut edited = ["--no-config", "--attest"].map(String::from).to_vec();
     let (mut separated, mut replaced, mut is_target) = (false, false, false);
     for word in words {
         if std::mem::take(&mut is_target) {
@@ -312,11 +313,11 @@ mod tests {
         assert_eq!(
             again("--box a --attest=key --reproducible --json -- --description d --target-dir t")
                 .unwrap(),
-            "--attest --box a --reproducible=7 -- --description d --target-dir /new"
+            "--no-config --attest --box a --reproducible=7 -- --description d --target-dir /new"
         );
         assert_eq!(
             again("system boxbuild --box a kiwi --target-d=t --description d").unwrap(),
-            "--attest system boxbuild --box a kiwi --target-dir=/new --description d"
+            "--no-config --attest system boxbuild --box a kiwi --target-dir=/new --description d"
         );
         assert_eq!(again("--box a -- --description d"), None);
     }
