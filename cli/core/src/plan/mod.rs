@@ -18,8 +18,8 @@ mod proxies;
 mod proxy;
 mod report;
 mod repositories;
-mod resumed;
 mod reproducible;
+mod resumed;
 mod target_notes;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -43,7 +43,7 @@ use crate::failed_builds::scratch;
 use crate::host_facts::HostFacts;
 use crate::host_paths::HostPaths;
 use crate::inputs::Places;
-use crate::record::Attest;
+use crate::record::attest::Attest;
 use crate::request::{BuildRequest, Fetch};
 use crate::ssh::Ssh;
 
