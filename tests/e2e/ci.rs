@@ -131,8 +131,8 @@ fn a_batch_reports_to_github_and_as_junit() {
         page.contains("| ✓ | good |") && page.contains("| ✗ | bad |"),
         "{page}"
     );
-    for text in [&text, &page, &output.stderr] {
-        assert!(!text.contains("s3cret") && !text.contains("<b>"), "{text}");
+    for (text, markup) in [(&text, "<b>"), (&page, "<b>"), (&output.stderr, "\n::add")] {
+        assert!(!text.contains("s3cret") && !text.contains(markup), "{text}");
     }
     sandbox.assert_nothing_left();
 }
