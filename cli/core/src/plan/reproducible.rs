@@ -37,7 +37,7 @@ pub(super) fn settle(
     environment.push((EPOCH.to_owned(), time.to_string().into()));
     let tar = format!("--sort=name --mtime=@{time} --clamp-mtime");
     environment.push((TAR.to_owned(), tar.into()));
-    // boxbuild's init for other architectures is a script, which only sets the clock.
+    // boxbuild's init for other architectures is a script, which leaves the clock alone.
     let clock = if runs_as.is_container() {
         "a container has the clock of this host"
     } else if Init::of(arch.name()) == Init::Scripts {
