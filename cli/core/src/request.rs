@@ -11,6 +11,7 @@ use boxbuild_host::arch::Arch;
 
 use crate::boot::BootStyle;
 use crate::build_args::BuildArgs;
+use crate::command_line::CommandLine;
 use crate::record::Attest;
 
 /// A build without a sign of life for this long is ended.
@@ -81,6 +82,12 @@ pub struct BuildRequest {
     pub kiwi: KiwiOptions,
     /// Options of `kiwi-ng system build`.
     pub build: BuildArgs,
+    /// Packages to install in the box first.
+    pub box_packages: Vec<String>,
+    /// Packages that the box has besides what its record says.
+    pub box_has: Vec<String>,
+    /// The command line that asks for it, if there is one.
+    pub command_line: Option<CommandLine>,
     /// What the user should know about these options, though the build runs.
     pub notes: Vec<String>,
 }
@@ -126,8 +133,18 @@ impl BuildRequest {
                 host_paths: Vec::new(),
                 notes: Vec::new(),
             },
+            box_packages: Vec::new(),
+            box_has: Vec::new(),
+            command_line: None,
             notes: Vec::new(),
         }
+    }
+}
+
+impl BuildRequest {
+    /// Packages that the box has when kiwi starts, besides what its record says.
+    pub fn added_packages(&self) -> Vec<String> {
+        [&*self.box_has, &*self.box_packages].concat()
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::connection::Connection;
 use crate::job::{Job, Message};
-use crate::{boot, boot_archive, disk, listing, tree};
+use crate::{boot, boot_archive, disk, listing, survey, tree};
 
 /// What this program is when it is started by [`Parser`](crate::Parser).
 pub const ROLE: Role = Role {
@@ -131,6 +131,15 @@ fn work(parent: &mut Connection, job: Job) -> Result<Vec<u8>, Box<dyn Error>> {
             done(())
         }
         Job::Tree(job) => done(tree::put_together(parent, &job)?),
+        Job::Survey => done(survey::survey(parent.file()?)?),
+        Job::Part(number) => {
+            let (archive, mut out) = (parent.file()?, parent.file()?);
+            done(survey::part(archive, number, &mut out)?)
+        }
+        Job::Unpack => {
+            let (file, mut out) = (parent.file()?, parent.file()?);
+            done(survey::unpack(file, &mut out)?)
+        }
     }
 }
 

@@ -51,8 +51,12 @@ pub(crate) struct BuildOptions {
     /// see it, until 'boxbuild box reset' undoes it. No other build can use the box meanwhile.
     #[arg(long)]
     pub(crate) no_snapshot: bool,
-    /// Keep the disk and the logs of a failed build for 'boxbuild shell' and 'boxbuild logs': the
-    /// newest five builds, at most 32 GiB.
+    /// Install this package in the box before the build, over the network of the build (repeatable). The box
+    /// in the store stays as it is.
+    #[arg(long = "box-package", value_name = "NAME")]
+    pub(crate) box_packages: Vec<String>,
+    /// Keep the disk and the logs of a failed build for 'boxbuild resume', 'boxbuild shell' and 'boxbuild
+    /// logs': the newest five builds, at most 32 GiB.
     #[arg(long, value_name = "WHETHER", default_value = "yes", action = clap::ArgAction::Set,
         value_parser = values::yes_or_no())]
     pub(crate) keep_failed: bool,

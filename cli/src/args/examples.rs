@@ -162,6 +162,30 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[("What builds lack on this host", "boxbuild doctor")],
     ),
     (
+        "test",
+        &[
+            (
+                "Boot what a build has made, up to its login prompt",
+                "boxbuild test /tmp/image",
+            ),
+            (
+                "An ISO as a USB stick, with UEFI, and what its console must show",
+                "boxbuild test --usb --firmware uefi --expect Welcome live.iso",
+            ),
+            (
+                "An encrypted disk, with a script that logs in",
+                "boxbuild test --passphrase-env LUKS --script login.script disk.qcow2",
+            ),
+        ],
+    ),
+    (
+        "run",
+        &[(
+            "A login on the console of an image",
+            "boxbuild run disk.qcow2",
+        )],
+    ),
+    (
         "batch",
         &[(
             "All builds of a file, two at a time",
@@ -183,6 +207,16 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             (
                 "The console of an earlier one",
                 "boxbuild logs debian-3 --console",
+            ),
+        ],
+    ),
+    (
+        "resume",
+        &[
+            ("Go on with the newest kept build", "boxbuild resume"),
+            (
+                "With a program that the box lacked",
+                "boxbuild resume debian-3 --box-package binutils",
             ),
         ],
     ),

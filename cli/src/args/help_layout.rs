@@ -20,6 +20,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "box_smp_cpus",
             "disk_size",
             "no_snapshot",
+            "box_packages",
             "nested",
             "machine",
             "cpu",

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use boxbuild_core::command_line::CommandLine;
 use boxbuild_core::request::BuildRequest;
 use clap::{CommandFactory, FromArgMatches};
 
@@ -20,8 +21,8 @@ pub(crate) struct Invocation {
     pub(crate) build_args: Option<Vec<OsString>>,
     /// What the user should know of how the command line was read.
     notes: Vec<String>,
-    /// The whole command line, with what settings say.
-    argv: Vec<OsString>,
+    /// All words but the program's name.
+    words: Vec<OsString>,
 }
 
 impl Invocation {
@@ -32,8 +33,12 @@ impl Invocation {
     pub(crate) fn request(&self) -> Result<BuildRequest, ArgsError> {
         let mut request = self.cli.build.request(self.build_args.as_deref())?;
         request.notes.splice(0..0, self.notes.iter().cloned());
+        request.command_line = std::env::current_dir().ok().map(|folder| CommandLine {
+            folder,
+            words: self.words.clone(),
+        });
         if let Some(attest) = &mut request.attest {
-            attest.command_line.clone_from(&self.argv);
+            attest.command_line.clone_from(&self.words);
         }
         Ok(request)
     }
@@ -109,7 +114,7 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
         cli,
         build_args: scan.build_args,
         notes: scan.notes,
-        argv,
+        words: argv,
     })
 }
 

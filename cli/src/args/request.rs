@@ -123,6 +123,9 @@ impl BuildOptions {
             fetch: self.fetch.policy(),
             kiwi: self.kiwi.request(),
             build,
+            box_packages: self.box_packages.clone(),
+            box_has: Vec::new(),
+            command_line: None,
             notes,
         })
     }

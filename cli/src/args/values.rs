@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use boxbuild_boxes::store::Guest;
 use boxbuild_core::boot::BootStyle;
+use boxbuild_engine::qemu::image::Bus;
 use boxbuild_engine::{EngineChoice, Network};
 use boxbuild_host::units;
+use boxbuild_images::FirmwareChoice;
 use clap::builder::{PossibleValuesParser, StringValueParser, TypedValueParser};
 
 /// An amount of guest memory.
@@ -222,6 +224,16 @@ pub(crate) fn network() -> impl TypedValueParser<Value = Network> {
         ("public", Network::Public),
         ("none", Network::None),
     ])
+}
+
+/// Returns the parser for `--firmware`.
+pub(crate) fn firmware() -> impl TypedValueParser<Value = FirmwareChoice> {
+    named(FirmwareChoice::ALL.map(|choice| (choice.name(), choice)))
+}
+
+/// Returns the parser for `--bus`.
+pub(crate) fn bus() -> impl TypedValueParser<Value = Bus> {
+    named([("virtio", Bus::Virtio), ("sata", Bus::Sata)])
 }
 
 /// Returns the parser for `--guest`.

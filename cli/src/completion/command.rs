@@ -29,6 +29,7 @@ pub(super) fn before_separator(words: &[OsString]) -> Command {
         })
         .mut_subcommand("logs", of_builds)
         .mut_subcommand("shell", of_builds)
+        .mut_subcommand("resume", of_builds)
         .mut_subcommand("prune", of_builds)
         .mut_subcommand("bench", |command| {
             command.mut_args(|arg| match arg.get_id().as_str() {

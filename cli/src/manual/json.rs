@@ -21,6 +21,10 @@ pub(super) fn document() -> Document {
                 "The box that 'box create', 'box pull' or 'box import' has made, as 'box info' has it",
             ),
             (
+                "image test",
+                "What 'test' reports before and after it has started an image",
+            ),
+            (
                 "error",
                 "'message', 'causes', and 'hint' if there is one: why the command failed, a wrong \
                  command line included",

@@ -16,6 +16,11 @@ use crate::share::{Access, SharedFolder};
 pub struct Job {
     /// Words after `kiwi-ng`, up to `--description`.
     pub args: Vec<OsString>,
+    /// Words after `kiwi-ng` of `system create`, up to `--target-dir`, if the build goes on after
+    /// kiwi's `prepare`. The disk has the root tree then.
+    pub create: Vec<OsString>,
+    /// Packages to install in the box first.
+    pub box_packages: Vec<OsString>,
     /// Environment of kiwi: names and values.
     pub environment: Vec<(OsString, OsString)>,
     /// Shared folders besides the description and the bundle.
@@ -65,6 +70,12 @@ impl Job {
         };
         for arg in &self.args {
             entry("arg", &[arg]);
+        }
+        for arg in &self.create {
+            entry("create", &[arg]);
+        }
+        for package in &self.box_packages {
+            entry("box-package", &[package]);
         }
         for (name, value) in &self.environment {
             entry("env", &[name, value]);
@@ -125,6 +136,8 @@ impl Job {
                 || next()?.ok_or_else(|| Malformed(String::from("it ends after a name")));
             match name.to_str() {
                 Some("arg") => job.args.push(value()?),
+                Some("create") => job.create.push(value()?),
+                Some("box-package") => job.box_packages.push(value()?),
                 Some("env") => job.environment.push((value()?, value()?)),
                 Some("folder") => {
                     let (tag, option) = (value()?, value()?);
@@ -171,6 +184,8 @@ mod tests {
                 .into_iter()
                 .chain([OsString::from_vec(b"raw \xff".to_vec())])
                 .collect(),
+            create: vec!["system".into(), "create".into()],
+            box_packages: vec!["binutils".into()],
             environment: vec![("http_proxy".into(), "p q".into()), ("E".into(), "".into())],
             folders: vec![
                 SharedFolder {

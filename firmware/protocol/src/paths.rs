@@ -28,6 +28,17 @@ pub const OBSERVED: &str = "/bundle/.boxbuild.observed";
 /// leaves what it found in [`BUNDLE`], and nothing is bundled.
 pub const PROGRAM: &str = "/run/boxbuild/program";
 
+/// A Python program that runs before `kiwi-ng system create` of a build that goes on after `prepare`, with
+/// the arguments of `kiwi-ng system build`: it takes the description over into the root tree.
+pub const TAKE_OVER: &str = "/run/boxbuild/take-over";
+/// Where that program leaves more arguments for `system create`, one a line.
+pub const CREATE_ARGS: &str = "/run/boxbuild/create-args";
+/// kiwi's root tree, which `prepare` makes and `create` makes the image of.
+pub const ROOT_TREE: &str = "/result/build/image-root";
+/// The environment variable with the number of the descriptor on which kiwi's process asks for a checkpoint
+/// of the disk: it writes the report `checkpoint wanted`, and reads the host's answer.
+pub const CHECKPOINT: &str = "BOXBUILD_CHECKPOINT";
+
 /// Folder of boxbuild's files in the initial ramdisk.
 pub const INITRD: &str = "/boxbuild";
 /// The program that the kernel starts as process 1 (kernel parameter `rdinit=`).

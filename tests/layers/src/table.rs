@@ -72,6 +72,11 @@ pub const LAYERS: &[Layer] = &[
         packages: &["boxbuild-core"],
     },
     Layer {
+        name: "images",
+        shipped: true,
+        packages: &["boxbuild-images"],
+    },
+    Layer {
         name: "program",
         shipped: true,
         packages: &["boxbuild"],

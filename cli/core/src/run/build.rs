@@ -20,6 +20,7 @@ use super::supervise::{Attach, End, supervise};
 use crate::boot::Boot;
 use crate::failed_builds::{Failed, FailedBuilds};
 use crate::held_folders::HeldFolders;
+use crate::inputs::Inputs;
 use crate::kiwi_log::Phase;
 use crate::output_dir::{OutputDir, OutputDirError, PublishError, Published, Recorder};
 use crate::plan::Plan;
@@ -57,6 +58,11 @@ pub fn run(
         return Err(BuildError::Replaced(path.to_owned()));
     }
     let ssh = plan.ssh.as_ref().map(Ssh::listen).transpose()?;
+    // What it cannot be told now only matters if the build fails.
+    let inputs = plan
+        .takes_checkpoints()
+        .then(|| plan.inputs.look().ok())
+        .flatten();
     let hold = runner.hold(plan, &StopCheck::new(interrupt, None))?;
     let mut output = OutputDir::stage(folders.target(), &StopCheck::new(interrupt, None))?;
     let mut recording = match &plan.attest {
@@ -127,6 +133,7 @@ pub fn run(
             folders,
             attempt,
             raised: raise.is_some(),
+            inputs: inputs.as_ref(),
             interrupt,
         }
         .keep(&reason, running.as_ref(), &mut monitor, &output),
@@ -244,6 +251,8 @@ struct Build<'a> {
     attempt: Attempt,
     /// Another attempt follows, on a newer processor.
     raised: bool,
+    /// What went into it.
+    inputs: Option<&'a Inputs>,
     interrupt: &'a Interrupt,
 }
 
@@ -272,10 +281,12 @@ impl Build<'_> {
             exit_code: reason.exit().number(),
             share: output.share_dir(),
             console: monitor.transcript(),
+            taken: monitor.taken(),
+            inputs: self.inputs,
         };
-        let store = plan.installed.dir.parent().unwrap_or(&plan.installed.dir);
+        let store = plan.store();
         let stop = StopCheck::within(self.interrupt, KEEP_TIME);
-        match FailedBuilds::of(store).keep(plan, running, &failed, &stop) {
+        match FailedBuilds::of(&store).keep(plan, running, &failed, &stop) {
             Ok((build, removed)) => {
                 if !removed.is_empty() {
                     monitor.progress().note(&format!(
@@ -284,6 +295,7 @@ impl Build<'_> {
                     ));
                 }
                 Some(Kept {
+                    resumable: build.record.checkpoint.is_some(),
                     id: build.record.id,
                     bytes: build.bytes,
                 })
