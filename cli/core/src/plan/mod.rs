@@ -18,8 +18,8 @@ mod proxies;
 mod proxy;
 mod report;
 mod repositories;
-mod resumed;
 mod reproducible;
+mod resumed;
 mod target_notes;
 #[cfg(test)]
 pub(crate) mod tests;
