@@ -244,6 +244,7 @@ mod tests {
             cpus: 0,
             in_place: false,
             ssh_port: None,
+            test: None,
         }
     }
 
