@@ -56,4 +56,4 @@ pub(crate) use invocation::{
     Invocation, other_command, parse, wants_help_on_build_args, wants_json,
 };
 pub(crate) use misplaced::is_option;
-pub(crate) use values::MOST_JOBS;
+pub(crate) use values::{MOST_JOBS, parse_duration};

@@ -16,7 +16,9 @@ mod kiwi_ng;
 mod look;
 mod preflight;
 mod prune;
+mod self_command;
 mod signals;
+mod worker;
 
 use std::ffi::OsString;
 
@@ -54,6 +56,7 @@ fn dispatch(invocation: &Invocation, wants_json: bool) -> ExitCode {
         Some(Command::Info(args)) => description::info(args),
         Some(Command::Doctor { json }) => doctor::run(*json),
         Some(Command::Batch(args)) => batch::run(args),
+        Some(Command::Worker) => worker::run(),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Builds { json }) => failed_builds::list(*json),
         Some(Command::Logs(args)) => failed_builds::logs(args),

@@ -39,11 +39,24 @@ pub(super) enum Carrier {
     Machine(Selected),
     /// podman, as a container.
     Container(Podman),
+    /// What another host has.
+    Elsewhere,
+}
+
+/// Where builds run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Where {
+    /// On this host.
+    #[default]
+    Here,
+    /// On others, which look for themselves what they have.
+    Elsewhere,
 }
 
 /// What was found already to carry out plans: a host is probed once.
 #[derive(Debug, Default)]
 pub(super) struct Carriers {
+    at: Where,
     known: Vec<(Wanted, Carrier)>,
 }
 
@@ -99,17 +112,23 @@ pub(super) fn check(
     host: &HostFacts,
     carriers: &mut Carriers,
 ) -> Result<Preflight> {
-    if let Some(problem) = system_calls::problem() {
-        return Err(Failure::new(ExitCode::HOST, anyhow::Error::msg(problem)));
-    }
-    if options.require_confinement {
-        confinement::require()?;
+    if !carriers.elsewhere() {
+        if let Some(problem) = system_calls::problem() {
+            return Err(Failure::new(ExitCode::HOST, anyhow::Error::msg(problem)));
+        }
+        if options.require_confinement {
+            confinement::require()?;
+        }
     }
     let resolved = Resolved::preview(request, host)?;
     let of_box = published::check(&Store::of_user()?, &requirements.pull(request))?;
     let mut preflight = Preflight::of(options, &resolved, carriers)?;
     preflight.plan.notes.extend(of_box);
     let plan = &preflight.plan;
+    if carriers.elsewhere() {
+        TargetDir::check(&plan.target_dir)?;
+        return Ok(preflight);
+    }
     // Only looks: the build takes all of these again.
     if let Some(ssh) = Ssh::wanted(request, host).map_err(boxbuild_core::plan::PlanError::Option)? {
         ssh.listen()?;
@@ -154,6 +173,7 @@ impl Preflight {
         let plan = resolved.plan(resolved.choice().first())?;
         let carrier = match carriers.take(&plan) {
             Some(carrier) => carrier,
+            None if carriers.elsewhere() => Carrier::Elsewhere,
             None => Carrier::of(options, &plan)?,
         };
         let (mut plan, history) = match &carrier {
@@ -170,6 +190,7 @@ impl Preflight {
                 container_image(&plan)?;
                 (plan, None)
             }
+            Carrier::Elsewhere => (plan, None),
         };
         plan.notes.extend(carrier.note(options));
         Ok(Preflight {
@@ -188,6 +209,14 @@ impl Preflight {
             Carrier::Container(podman) => ResolvedEngine {
                 engine: podman.describe(),
                 why: String::from("asked for (--container)"),
+                cmdline: None,
+            },
+            Carrier::Elsewhere => ResolvedEngine {
+                engine: match self.plan.runs_as {
+                    RunsAs::Container(_) => String::from("podman"),
+                    RunsAs::Machine(_) => self.plan.engine.name().to_owned(),
+                },
+                why: String::from("its host decides"),
                 cmdline: None,
             },
             Carrier::Machine(selected) => ResolvedEngine {
@@ -218,6 +247,19 @@ impl Wanted {
 }
 
 impl Carriers {
+    /// Looks for what carries out plans, where builds run here.
+    pub(super) fn at(at: Where) -> Carriers {
+        Carriers {
+            at,
+            known: Vec::new(),
+        }
+    }
+
+    /// Whether builds run on other hosts.
+    pub(super) fn elsewhere(&self) -> bool {
+        self.at == Where::Elsewhere
+    }
+
     /// Keeps what carries out a plan for the next one.
     pub(super) fn put(&mut self, preflight: Preflight) {
         let wanted = Wanted::by(&preflight.plan);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::attempts::Attempt;
 use super::build_progress::BuildProgress;
 use crate::exit_code::ExitCode;
 use crate::output::event::BuildSummary;
@@ -11,6 +12,8 @@ use crate::output::event::BuildSummary;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Built,
+    /// An earlier batch has built it (`--resume`).
+    BuiltBefore,
     /// It ended with this exit code of boxbuild.
     Failed(ExitCode),
     /// This signal killed the process.
@@ -28,6 +31,10 @@ pub(super) struct Outcome {
     pub(super) progress: BuildProgress,
     /// The file with everything that it reported, if there is one.
     pub(super) log: Option<PathBuf>,
+    /// Where it ran last, if not on this host.
+    pub(super) host: Option<String>,
+    /// All attempts at it through a runner.
+    pub(super) attempts: Vec<Attempt>,
 }
 
 impl Outcome {
@@ -38,6 +45,8 @@ impl Outcome {
             time: Duration::ZERO,
             progress: BuildProgress::default(),
             log: None,
+            host: None,
+            attempts: Vec::new(),
         }
     }
 
@@ -50,15 +59,22 @@ impl Outcome {
             seconds: self.time.as_secs_f64(),
             log: self.log.as_ref().map(|path| path.display().to_string()),
             reason: self.progress.reason.as_deref(),
+            host: self.host.as_deref(),
+            attempts: self.attempts.len(),
         }
     }
 }
 
 impl Verdict {
+    /// Whether there are results.
+    pub(super) fn is_good(self) -> bool {
+        matches!(self, Verdict::Built | Verdict::BuiltBefore)
+    }
+
     /// Returns the exit code that stands for it, if the build was started.
     pub(super) fn exit_code(self) -> Option<ExitCode> {
         match self {
-            Verdict::Built => Some(ExitCode::SUCCESS),
+            Verdict::Built | Verdict::BuiltBefore => Some(ExitCode::SUCCESS),
             Verdict::Failed(code) => Some(code),
             Verdict::Killed(_) => Some(ExitCode::HOST),
             Verdict::Stopped => Some(ExitCode::INTERRUPTED),
@@ -70,6 +86,7 @@ impl Verdict {
     pub(super) fn describe(self) -> String {
         match self {
             Verdict::Built => String::from("built"),
+            Verdict::BuiltBefore => String::from("built before"),
             Verdict::Failed(ExitCode::BUILD_FAILED) => String::from("failed"),
             Verdict::Failed(ExitCode::TIMEOUT) => String::from("timeout"),
             Verdict::Failed(ExitCode::USAGE | ExitCode::HOST) => String::from("could not run"),
@@ -83,7 +100,7 @@ impl Verdict {
     /// Returns it for programs.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Verdict::Built => "built",
+            Verdict::Built | Verdict::BuiltBefore => "built",
             Verdict::Failed(_) | Verdict::Killed(_) => "failed",
             Verdict::Stopped => "stopped",
             Verdict::NotStarted => "not-started",
