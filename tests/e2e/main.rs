@@ -40,6 +40,7 @@ mod notices;
 mod other_user;
 mod paths;
 mod registry;
+mod runners;
 mod several;
 mod shares;
 mod ssh;
@@ -81,6 +82,7 @@ const ALL: &[&[Test]] = &[
     imported::TESTS,
     in_container::TESTS,
     batch::TESTS,
+    runners::TESTS,
     ci::TESTS,
     dry_run::TESTS,
     json::TESTS,
@@ -101,6 +103,8 @@ const ALL: &[&[Test]] = &[
     full::TESTS,
     full::container::TESTS,
     full::guests::TESTS,
+    runners::slurm::TESTS,
+    runners::ssh::TESTS,
 ];
 
 fn main() -> ExitCode {

@@ -15,6 +15,7 @@
 )]
 
 pub mod command;
+pub mod daemons;
 pub mod debian;
 pub mod env;
 pub mod interrupt;
@@ -24,8 +25,10 @@ pub mod process;
 pub mod pty;
 pub mod publish;
 pub mod sandbox;
+pub mod slurm;
 pub mod small_box;
 pub mod smoke;
+pub mod ssh_hosts;
 pub mod sshd;
 pub mod tree;
 pub mod watch;
