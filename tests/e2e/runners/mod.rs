@@ -140,7 +140,7 @@ fn a_batch_killed_and_resumed_builds_what_is_missing() {
     let farm = scripted(&sandbox, "shift; exec \"$@\"");
     set_farm(&sandbox, &farm);
     let mut batch = Running::start(&mut command(&sandbox, &["--jobs", "1"]));
-    batch.wait_for("b1 built");
+    batch.wait_for("✓ b1");
     batch.wait_until("the second build", |_| started(&sandbox, 3) > 0);
     batch.signal(Signal::SIGKILL);
     batch.finish();
@@ -200,7 +200,7 @@ fn hosts_that_differ_are_told_and_not_used() {
                 "shift; exec env KIWI_BOXED_CACHE_DIR='{}' \"$@\"",
                 sandbox.path("tmp").display()
             ),
-            "the box 'small'",
+            "no box 'small'",
         ),
         (
             job("s/\"fingerprint\":\"[^\"]*\"/\"fingerprint\":\"00\"/"),

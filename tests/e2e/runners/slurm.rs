@@ -209,7 +209,7 @@ fn slurm_nodes_that_differ_are_avoided() {
                 sandbox.path("tmp").display(),
                 boxbuild.display()
             ),
-            "the box 'small'",
+            "no box 'small'",
         ),
         (
             format!(

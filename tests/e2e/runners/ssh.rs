@@ -129,7 +129,7 @@ fn ssh_hosts_that_differ_are_not_used() {
                 sandbox.path("tmp").display(),
                 boxbuild.display()
             ),
-            "the box 'small'",
+            "no box 'small'",
         ),
         (
             format!(

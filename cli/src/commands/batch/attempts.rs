@@ -78,10 +78,11 @@ impl Attempts {
             SetbackKind::Unfit | SetbackKind::Host => &mut self.unfit,
             _ => &mut self.lost,
         };
-        set.extend(host.map(str::to_owned));
-        // What says nothing about the build does not count against it; the number of hosts is bounded.
+        let is_new = host.is_some_and(|host| set.insert(host.to_owned()));
+        // What says nothing about the build does not count against it, unless it would go on for ever:
+        // not every queue can be told to avoid a host.
         let counts = match setback.kind {
-            SetbackKind::Unfit => host.is_none() || self.unfit.len() > MOST_UNFIT,
+            SetbackKind::Unfit => !is_new || self.unfit.len() > MOST_UNFIT,
             SetbackKind::Unreachable => !has_pool,
             _ => true,
         };
@@ -160,9 +161,11 @@ mod tests {
             assert_eq!(next, Next::Again(Duration::ZERO));
         }
         assert_eq!(attempts.unfit.len(), 3);
-        // Without a name, it would be the same one for ever.
-        let next = attempts.set_back(&unfit, None, Duration::ZERO, &runner, None);
-        assert_eq!(next, Next::GiveUp);
+        // The same one again, or one without a name, would be so for ever.
+        for host in [Some("n2"), None] {
+            let next = attempts.set_back(&unfit, host, Duration::ZERO, &runner, None);
+            assert_eq!(next, Next::GiveUp);
+        }
     }
 
     #[test]

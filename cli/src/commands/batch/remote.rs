@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use boxbuild_host::text::shown_path;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::statfs::{AFS_SUPER_MAGIC, FUSE_SUPER_MAGIC, NFS_SUPER_MAGIC, statfs};
 use nix::unistd::Pid;
 
 use super::outcome::Verdict;
@@ -34,9 +35,12 @@ const AFTER_TERM: Duration = Duration::from_secs(10);
 /// How long the command that cancels a job may take.
 const CANCEL: Duration = Duration::from_secs(20);
 
-/// How long results may take to be seen here: above the 60 s for which NFS keeps the names of a folder
-/// (nfs(5), acdirmax).
+/// How long results may take to be seen here on a file system of the network: above the 60 s for which
+/// NFS keeps the names of a folder (nfs(5), acdirmax).
 const SEEN: Duration = Duration::from_secs(75);
+
+/// The same on one of this host.
+const SEEN_HERE: Duration = Duration::from_secs(3);
 
 /// What starts a build through a runner.
 #[derive(Debug)]
@@ -259,9 +263,14 @@ fn signal(process: &Child, signal: Signal) {
     }
 }
 
-/// Returns what is missing of the results after [`SEEN`].
+/// Returns what is missing of the results after all the time that they have.
 fn missing(files: &[(PathBuf, u64)]) -> Option<String> {
-    let deadline = Instant::now() + SEEN;
+    let first = files.first().map(|(path, _)| path.as_path());
+    let patience = match first.is_none_or(is_of_network) {
+        true => SEEN,
+        false => SEEN_HERE,
+    };
+    let deadline = Instant::now() + patience;
     let absent = |(path, bytes): &&(PathBuf, u64)| {
         !fs::metadata(path).is_ok_and(|found| found.len() == *bytes)
     };
@@ -275,5 +284,44 @@ fn missing(files: &[(PathBuf, u64)]) -> Option<String> {
             ));
         }
         thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// Whether a path is, or would be, on a file system whose server other hosts change.
+fn is_of_network(path: &Path) -> bool {
+    /// Of CIFS and SMB2, Ceph, GFS2, OCFS2, Lustre, GPFS, BeeGFS (statfs(2), and their sources).
+    const OTHERS: &[i64] = &[
+        0xff53_4d42,
+        0x00c3_6400,
+        0xfe53_4d42,
+        0x0116_1970,
+        0x7461_636f,
+        0x0bd0_0bd0,
+        0x4750_4653,
+        0x1983_0326,
+    ];
+    let found = path.ancestors().find_map(|folder| statfs(folder).ok());
+    found.is_none_or(|found| {
+        let kind = found.filesystem_type();
+        let known = [NFS_SUPER_MAGIC, FUSE_SUPER_MAGIC, AFS_SUPER_MAGIC];
+        known.contains(&kind) || OTHERS.contains(&&kind.0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_that_are_not_here_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (there, absent) = (dir.path().join("there"), dir.path().join("absent"));
+        fs::write(&there, "12345").unwrap();
+        assert_eq!(missing(&[(there.clone(), 5)]), None);
+        assert_eq!(missing(&[]), None);
+        let text = missing(&[(there.clone(), 5), (absent, 1)]).unwrap();
+        assert!(text.contains("absent is not here"), "{text}");
+        assert!(missing(&[(there, 4)]).is_some());
+        assert!(!is_of_network(&dir.path().join("not/yet")));
     }
 }
