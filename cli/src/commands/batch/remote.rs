@@ -304,7 +304,7 @@ fn is_of_network(path: &Path) -> bool {
     found.is_none_or(|found| {
         let kind = found.filesystem_type();
         let known = [NFS_SUPER_MAGIC, FUSE_SUPER_MAGIC, AFS_SUPER_MAGIC];
-        known.contains(&kind) || OTHERS.contains(&&kind.0)
+        known.contains(&kind) || OTHERS.contains(&kind.0)
     })
 }
 
