@@ -9,6 +9,7 @@ mod exit_code;
 mod manual;
 mod output;
 mod roles;
+mod settings;
 
 use std::process::ExitCode;
 

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use boxbuild_tests::{ProcessOutput, Sandbox, test_env};
+use boxbuild_tests::{ProcessOutput, Sandbox, executable, test_env};
 use serde_json::Value;
 
 crate::tests! {
@@ -180,9 +180,7 @@ fn linked(sandbox: &Sandbox, folder: &str, name: &str) -> PathBuf {
 fn script(sandbox: &Sandbox, folder: &str, name: &str, text: &str) -> PathBuf {
     let folder = sandbox.path(folder);
     fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(name);
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    executable::script(&folder.join(name), text);
     folder
 }
 
@@ -243,7 +241,7 @@ fn links_and_scripts_do_not_go_round_in_circles() {
     let link = linked(&sandbox, "link", "kiwi-ng");
     let copy = sandbox.path("copy");
     fs::create_dir(&copy).unwrap();
-    fs::copy(&test_env().unwrap().boxbuild, copy.join("kiwi-ng")).unwrap();
+    executable::copy(&test_env().unwrap().boxbuild, &copy.join("kiwi-ng"));
     let back = "#!/bin/bash\nexec -a kiwi-ng BOXBUILD \"$@\"\n";
     let program = test_env().unwrap().boxbuild.to_str().unwrap();
     let back = script(

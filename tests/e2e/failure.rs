@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-use boxbuild_tests::{ProcessOutput, Sandbox, names, skip};
+use boxbuild_tests::{ProcessOutput, Sandbox, executable, names, skip};
 
 crate::tests! {
     Engine:
@@ -293,7 +293,7 @@ fn a_host_without_threads_is_told() {
         chown(sandbox.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
     }
     let program = sandbox.path("boxbuild");
-    fs::copy(sandbox.command([""]).get_program(), &program).unwrap();
+    executable::copy(sandbox.command([""]).get_program().as_ref(), &program);
     let build = sandbox.build_command(&["--boot", "fast"], &[]);
     let mut refused = 0;
     for limit in 1..=12 {

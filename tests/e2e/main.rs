@@ -103,6 +103,7 @@ const ALL: &[&[Test]] = &[
     full::TESTS,
     full::container::TESTS,
     full::guests::TESTS,
+    full::types::TESTS,
     runners::slurm::TESTS,
     runners::ssh::TESTS,
 ];

@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use boxbuild_tests::env::{self, USER};
-use boxbuild_tests::{Running, skip, test_env};
+use boxbuild_tests::{Running, executable, skip, test_env};
 use nix::unistd::User;
 
 use crate::ONLY;
@@ -40,8 +39,8 @@ pub(crate) fn run(this: &str, tests: &[Test], words: &[&str]) {
         chown(path(name), Some(uid), Some(gid)).unwrap();
     }
     let program = &test_env().expect("checked before").boxbuild;
-    install(program, &path("boxbuild"));
-    install(&std::env::current_exe().unwrap(), &path("e2e"));
+    executable::copy(program, &path("boxbuild"));
+    executable::copy(&std::env::current_exe().unwrap(), &path("e2e"));
     let mut copy = Command::new("cp");
     copy.arg("-r").arg(env::tests()).arg(path("tests"));
     assert!(copy.status().unwrap().success());
@@ -70,10 +69,4 @@ pub(crate) fn run(this: &str, tests: &[Test], words: &[&str]) {
         let _ = fs::remove_dir_all(left);
     }
     output.expect(0, &[]);
-}
-
-/// Copies a program for all users.
-fn install(from: &Path, to: &Path) {
-    fs::copy(from, to).unwrap();
-    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -18,6 +18,7 @@ pub mod command;
 pub mod daemons;
 pub mod debian;
 pub mod env;
+pub mod executable;
 pub mod interrupt;
 pub mod lab;
 pub mod leftovers;

@@ -13,18 +13,19 @@ use crate::daemons::{Daemon, descendants, parent, processes_with, signal_all, wa
 /// A cluster of the nodes `n1` and `n2`. Its daemons end with it.
 #[derive(Debug)]
 pub struct Cluster {
-    folder: PathBuf,
+    /// Not that of the test, where a socket would be left over.
+    dir: tempfile::TempDir,
     nodes: Vec<(String, Option<Daemon>)>,
     _controller: Daemon,
     _munge: Daemon,
 }
 
 impl Cluster {
-    /// Starts a cluster in `folder`, whose nodes have `cpus` each; more lines of slurm.conf are `extra`.
+    /// Starts a cluster, whose nodes have `cpus` each; more lines of slurm.conf are `extra`.
     ///
     /// # Errors
     /// Says what is not there.
-    pub fn start(folder: &Path, cpus: u32, extra: &str) -> Result<Cluster, String> {
+    pub fn start(cpus: u32, extra: &str) -> Result<Cluster, String> {
         let tools = [
             ("slurmctld", "slurmctld"),
             ("slurmd", "slurmd"),
@@ -32,6 +33,13 @@ impl Cluster {
             ("munged", "munge"),
         ];
         require(tools).map_err(|error| error.to_string())?;
+        let dir = tempfile::Builder::new()
+            .prefix("boxbuild-slurm-")
+            .tempdir()
+            .unwrap();
+        // munged wants a way to its socket that everybody can go.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let folder = dir.path();
         fs::create_dir_all(folder.join("munge")).unwrap();
         for name in ["state", "spool-n1", "spool-n2"] {
             fs::create_dir_all(folder.join(name)).unwrap();
@@ -46,10 +54,10 @@ impl Cluster {
             &folder.join("slurmctld.out"),
         );
         let mut cluster = Cluster {
-            folder: folder.to_owned(),
             nodes: vec![(String::from("n1"), None), (String::from("n2"), None)],
             _controller: controller,
             _munge: munge,
+            dir,
         };
         for node in ["n1", "n2"] {
             cluster.start_node(node);
@@ -65,11 +73,11 @@ impl Cluster {
                 .args(["-D", "-N", name, "-f"])
                 .arg(&conf)
                 .env("SLURM_CONF", &conf),
-            &self.folder.join(format!("{name}.out")),
+            &self.dir.path().join(format!("{name}.out")),
         );
         let node = self.nodes.iter_mut().find(|(node, _)| node == name);
         node.expect("a node").1 = Some(daemon);
-        let log = self.folder.join(format!("{name}.log"));
+        let log = self.dir.path().join(format!("{name}.log"));
         let told = || fs::read_to_string(&log).unwrap_or_default();
         wait_until("a node that takes jobs", told, || {
             self.ask("sinfo", &["-h", "-n", name, "-o", "%t"]).trim() == "idle"
@@ -78,7 +86,7 @@ impl Cluster {
 
     /// The file slurm.conf.
     pub fn configuration(&self) -> PathBuf {
-        self.folder.join("slurm.conf")
+        self.dir.path().join("slurm.conf")
     }
 
     /// Gives a command the cluster.

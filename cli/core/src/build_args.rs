@@ -13,7 +13,7 @@ use crate::host_values::{Bases, translate};
 
 /// What follows an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Value {
+pub enum Value {
     /// The option is a flag.
     None,
     /// A value; the option may stand once.
@@ -58,6 +58,12 @@ const CA_TARGETS: [&str; 4] = ["suse", "redhat", "debian", "archlinux"];
 /// All options of `kiwi-ng system build`.
 pub fn names() -> impl Iterator<Item = &'static str> {
     OPTIONS.iter().map(|(name, _)| *name)
+}
+
+/// What follows the option `name`; `None` if there is no such option.
+pub fn value_of(name: &str) -> Option<Value> {
+    let found = OPTIONS.iter().find(|(option, _)| *option == name)?;
+    Some(found.1)
 }
 
 /// Whether `name` is an option of `kiwi-ng system build`.

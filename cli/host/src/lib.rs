@@ -5,6 +5,7 @@
 
 pub mod arch;
 pub mod binfmt;
+pub mod descriptors;
 pub mod digest;
 pub mod error;
 pub mod exit;

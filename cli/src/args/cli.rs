@@ -9,6 +9,7 @@ use super::bench::BenchArgs;
 use super::boxes::BoxCommand;
 use super::build::BuildOptions;
 use super::completions::{CompleteArgs, CompletionsArgs};
+use super::config::ConfigArgs;
 use super::description::{CheckArgs, InfoArgs};
 use super::examples;
 use super::failed_builds::{LogsArgs, PruneArgs, ShellArgs};
@@ -34,6 +35,9 @@ pub(crate) struct Cli {
     /// Options of a build.
     #[command(flatten)]
     pub(crate) build: BuildOptions,
+    /// Read no settings file ('boxbuild help settings').
+    #[arg(long, global = true, help_heading = "Settings")]
+    pub(crate) no_config: bool,
 }
 
 /// Commands other than a build.
@@ -86,6 +90,11 @@ pub(crate) enum Command {
     ///
     /// Without an option, it shows all of that, and asks.
     Prune(PruneArgs),
+    /// Show the settings, and where each comes from.
+    ///
+    /// Of boxbuild.toml in the folder of settings, of the project's file, of the environment
+    /// ('boxbuild help settings').
+    Config(ConfigArgs),
     /// Print the completion script for a shell.
     Completions(CompletionsArgs),
     /// Show the help of a command, or on a topic.

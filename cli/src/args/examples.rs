@@ -117,6 +117,17 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
     (
+        "config",
+        &[
+            ("What counts, and why", "boxbuild config"),
+            (
+                "Every setting there is, with its variable",
+                "boxbuild config --all",
+            ),
+            ("The files that are read", "boxbuild config --files"),
+        ],
+    ),
+    (
         "doctor",
         &[("What builds lack on this host", "boxbuild doctor")],
     ),

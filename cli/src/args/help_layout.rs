@@ -94,7 +94,7 @@ fn after_long_help() -> String {
         text += &format!("  {:<4} {meaning}\n", exit.number());
     }
     text + "\n'boxbuild help build-args' has the options after --. Other topics: batch-file, exit-codes,\n\
-         environment, files, json."
+         environment, files, json, settings."
 }
 
 #[cfg(test)]

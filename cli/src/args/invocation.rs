@@ -32,6 +32,11 @@ impl Invocation {
         request.notes.splice(0..0, self.notes.iter().cloned());
         Ok(request)
     }
+
+    /// Adds what the user should know besides.
+    pub(crate) fn note(&mut self, notes: &[String]) {
+        self.notes.extend_from_slice(notes);
+    }
 }
 
 /// Returns whether a command line has `--json`, even if it is wrong otherwise.

@@ -20,7 +20,9 @@ use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::stop::StopCheck;
 use boxbuild_host::watchdog::Watchdog;
+use serde::Serialize;
 
+use super::config::{self, Row};
 use super::forced_end::{GRACE, forced_end};
 use super::look::Look;
 use super::preflight::{self, Carrier, Carriers, Preflight, Requirements};
@@ -28,23 +30,26 @@ use super::signals;
 use crate::args::{BuildOptions, Invocation};
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
 use crate::output::event::BuildEvent;
-use crate::output::json::{emit, emit_exit, emit_failure, print_document};
+use crate::output::json::{emit, emit_exit, emit_failure_with, print_document};
 use crate::output::print::{print_failure, print_line, print_text};
 use crate::output::progress::Progress;
 use crate::output::report::{print_report, report};
 use crate::output::timings;
+use crate::settings::Applied;
 
 /// How long a container may take to end after a request to stop.
 const GRACE_OF_CONTAINER: Duration = Duration::from_secs(45);
 
 /// Runs a build, or shows its plan.
-pub(super) fn run(invocation: &Invocation) -> ExitCode {
+pub(super) fn run(invocation: &Invocation, applied: &Applied) -> ExitCode {
     let options = &invocation.cli.build;
-    let code = carry_out(invocation).unwrap_or_else(|failure| {
+    let code = carry_out(invocation, applied).unwrap_or_else(|failure| {
+        let hint = applied.named_in(&failure.messages().join("\n"));
         if options.json {
-            emit_failure(&failure);
+            emit_failure_with(&failure, hint);
         } else {
             print_failure(&failure);
+            hint.iter().for_each(|hint| print_line(hint));
         }
         failure.code()
     });
@@ -55,7 +60,7 @@ pub(super) fn run(invocation: &Invocation) -> ExitCode {
     code
 }
 
-fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
+fn carry_out(invocation: &Invocation, applied: &Applied) -> Result<ExitCode> {
     let interrupt = signals::take_over()?;
     let options = &invocation.cli.build;
     // Folders may be on a file system whose server is gone: nothing but the end of the process ends
@@ -73,7 +78,7 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
     let checked = preflight::check(options, &requirements, &request, &host, &mut carriers)?;
     if options.dry_run {
         drop(looking);
-        return build.show_plan(&checked);
+        return build.show_plan(&checked, applied);
     }
     carriers.put(checked);
     let folders = Folders::check(&request)?;
@@ -93,6 +98,14 @@ fn carry_out(invocation: &Invocation) -> Result<ExitCode> {
             build.run_machine(&resolved, preflight.plan, engine, history)
         }
     }
+}
+
+/// The plan for programs, and which settings are in it.
+#[derive(Serialize)]
+struct Planned<'a> {
+    #[serde(flatten)]
+    plan: &'a PlanReport<'a>,
+    settings: Vec<Row>,
 }
 
 /// A build with the options of its command line.
@@ -175,19 +188,23 @@ impl Build<'_> {
     }
 
     /// Carries out `--dry-run`. People see the notes where a build shows them.
-    fn show_plan(&self, preflight: &Preflight) -> Result<ExitCode> {
+    fn show_plan(&self, preflight: &Preflight, applied: &Applied) -> Result<ExitCode> {
         let plan = &preflight.plan;
         let engine = preflight.engine()?;
         if self.options.json {
-            print_document(&PlanReport::new(plan, &engine))?;
+            print_document(&Planned {
+                plan: &PlanReport::new(plan, &engine),
+                settings: applied.used.iter().map(Row::of).collect(),
+            })?;
         } else {
             let mut progress = self.progress(false);
             plan.notes.iter().for_each(|note| progress.note(note));
             print_text(&format!(
-                "{}engine       {} ({})\n",
+                "{}engine       {} ({})\n{}",
                 plan.describe(),
                 engine.engine,
-                engine.why
+                engine.why,
+                config::in_plan(&applied.used),
             ))?;
         }
         Ok(ExitCode::SUCCESS)

@@ -19,7 +19,7 @@ use boxbuild_core::ssh::Ssh;
 use boxbuild_engine::podman::{Mode, Podman};
 use boxbuild_engine::{EngineChoice, Selected, Unusable};
 use boxbuild_host::arch::Arch;
-use boxbuild_host::system_calls;
+use boxbuild_host::{descriptors, system_calls};
 
 use super::confinement;
 use crate::args::BuildOptions;
@@ -113,7 +113,7 @@ pub(super) fn check(
     carriers: &mut Carriers,
 ) -> Result<Preflight> {
     if !carriers.elsewhere() {
-        if let Some(problem) = system_calls::problem() {
+        if let Some(problem) = system_calls::problem().or_else(descriptors::problem) {
             return Err(Failure::new(ExitCode::HOST, anyhow::Error::msg(problem)));
         }
         if options.require_confinement {
@@ -278,7 +278,7 @@ impl Carrier {
     fn of(options: &BuildOptions, plan: &Plan) -> Result<Carrier> {
         let arch = plan.installed.info.arch;
         if let RunsAs::Container(mode) = plan.runs_as {
-            let podman = Podman::find(mode, arch, plan.image_types.with_loop_devices())?;
+            let podman = Podman::find(mode, arch, plan.image_types.with_loop_devices().as_deref())?;
             return Ok(Carrier::Container(podman));
         }
         let selected =

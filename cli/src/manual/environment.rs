@@ -23,6 +23,14 @@ pub(super) fn environment() -> Document {
             "OpenPGP public key that must have signed published boxes, as --signed-by",
         ),
         (
+            "BOXBUILD_…",
+            "Every option has a variable, which counts where it is not typed: 'boxbuild help settings'",
+        ),
+        (
+            "XDG_CONFIG_HOME",
+            "Folder of the settings file boxbuild.toml. Default: ~/.config",
+        ),
+        (
             "http_proxy https_proxy ftp_proxy all_proxy no_proxy",
             "Proxies, also in capitals: for what boxbuild fetches, and for kiwi in the box. A proxy on \
              this host's loopback is reachable from the box",

@@ -21,6 +21,10 @@ pub(super) fn files() -> Document {
             "Unpacked kernels and what is known of boots; made again when it is missing",
         ),
         (
+            "~/.config/boxbuild.toml boxbuild.toml",
+            "Settings: your own, and a project's ('boxbuild help settings')",
+        ),
+        (
             "~/.config/kiwi/kiwi_boxed_plugin.yml /etc/kiwi_boxed_plugin.yml",
             "The list of published boxes, instead of the built-in one",
         ),

@@ -9,6 +9,7 @@ mod exit_codes;
 mod files;
 mod json;
 mod page;
+mod settings;
 mod topic;
 
 pub(crate) use build_args::BUILD_ARGS;

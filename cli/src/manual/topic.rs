@@ -1,7 +1,7 @@
 //! The topics of `boxbuild help`.
 
 use super::document::Document;
-use super::{batch_file, build_args, environment, exit_codes, files, json};
+use super::{batch_file, build_args, environment, exit_codes, files, json, settings};
 
 /// A text that belongs to no command.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +53,12 @@ pub(crate) const TOPICS: &[Topic] = &[
         about: "where boxbuild keeps what",
         section: "7",
         document: files::files,
+    },
+    Topic {
+        name: "settings",
+        about: "settings files and variables",
+        section: "5",
+        document: settings::document,
     },
     Topic {
         name: "json",

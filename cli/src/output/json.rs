@@ -46,11 +46,16 @@ static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Writes the failure of a build.
 pub(crate) fn emit_failure(failure: &Failure) {
+    emit_failure_with(failure, None);
+}
+
+/// Writes the failure of a build, and what may help.
+pub(crate) fn emit_failure_with(failure: &Failure, hint: Option<String>) {
     let mut messages = failure.messages().into_iter();
     emit(&BuildEvent::Error {
         message: messages.next().unwrap_or_default(),
         causes: messages.collect(),
-        hint: None,
+        hint,
     });
 }
 

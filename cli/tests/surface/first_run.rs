@@ -1,6 +1,6 @@
 //! The first minutes, with an empty store.
 
-use crate::user::User;
+use crate::user::{Ended, User, boxbuild};
 
 /// Case E7.
 #[test]
@@ -49,4 +49,26 @@ fn the_doctor_says_that_a_box_is_missing() {
         let advice = finding["advice"].as_str().unwrap();
         assert!(!advice.is_empty(), "{finding}");
     }
+}
+
+/// The doctor said that this host can build; a build's guest waited for ever.
+#[test]
+fn a_low_limit_of_open_files_is_told_before_anything_is_started() {
+    let user = User::new();
+    let limited = |words: &str| {
+        let script = format!("ulimit -n 48; exec \"$0\" {words}");
+        let mut shell = user.command("sh".as_ref());
+        Ended::of(shell.args(["-c", &script]).arg(boxbuild()))
+    };
+    let ended = limited("--box leap -- --description image --target-dir out");
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("allows 48 open files"),
+        "{}",
+        ended.stderr
+    );
+    assert!(!user.work().join("out").exists());
+    let ended = limited("doctor");
+    assert_eq!(ended.code, 3, "{}", ended.stdout);
+    assert!(ended.stdout.contains("ulimit -Hn"), "{}", ended.stdout);
 }

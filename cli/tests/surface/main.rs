@@ -10,9 +10,11 @@
 )]
 
 mod completions;
+mod equipment;
 mod exit_codes;
 mod first_run;
 mod help;
 mod json;
+mod settings;
 mod strangers;
 mod user;

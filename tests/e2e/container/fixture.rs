@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use boxbuild_tests::command::find;
-use boxbuild_tests::{ProcessOutput, Sandbox, leftovers, skip, test_env};
+use boxbuild_tests::{ProcessOutput, Sandbox, executable, leftovers, skip, test_env};
 use libtest_mimic::Arguments;
 
 use crate::is_asked_for;
@@ -194,7 +194,7 @@ impl ContainerSandbox {
     /// The same, from a copy that every user can reach.
     pub(crate) fn boxbuild_for_all(&self) -> Command {
         let copy = self.path("boxbuild");
-        fs::copy(&test_env().expect("checked before").boxbuild, &copy).unwrap();
+        executable::copy(&test_env().expect("checked before").boxbuild, &copy);
         self.marked(&copy)
     }
 

@@ -10,14 +10,14 @@ pub(crate) mod fixture;
 pub(crate) mod real;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use boxbuild_tests::command::find;
 use boxbuild_tests::leftovers::assert_none;
-use boxbuild_tests::{ProcessOutput, Running, skip};
+use boxbuild_tests::{ProcessOutput, Running, executable, skip};
 use nix::sys::signal::Signal;
 
 use fixture::{ContainerSandbox, is_root, mode};
@@ -93,9 +93,7 @@ impl Host {
     }
 
     fn install(&self, program: &str, script: &str) {
-        let path = self.bin.join(program);
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        executable::script(&self.bin.join(program), script);
     }
 
     /// A build of `tbz` into `target` with this `PATH`.

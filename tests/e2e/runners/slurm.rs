@@ -37,7 +37,7 @@ fn farm(
         &sandbox,
         &format!("kind = 'slurm'\nlost-after = '4s'\n{}", program(&sandbox)),
     );
-    match Cluster::start(&sandbox.path("slurm"), cpus, extra) {
+    match Cluster::start(cpus, extra) {
         Ok(cluster) => Some((sandbox, cluster)),
         Err(reason) => {
             skip(test, &reason);

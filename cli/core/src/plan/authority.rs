@@ -50,6 +50,11 @@ impl Local {
     }
 }
 
+/// Whether the first address in `text` is one of this host.
+pub fn names_this_host(text: &str) -> bool {
+    Authority::find(text).is_some_and(|authority| authority.local().is_some())
+}
+
 impl<'a> Authority<'a> {
     /// Returns the first in `text`.
     pub(super) fn find(text: &'a str) -> Option<Authority<'a>> {

@@ -22,6 +22,7 @@ use crate::commands::preflight::{self, Carriers, Preflight, Requirements, Where}
 use crate::commands::worker::{checks, fingerprint};
 use crate::exit_code::{ExitCode, Failure, Result};
 use crate::output::print::usage_error_text;
+use crate::settings::{Applied, Settings};
 
 /// A build that can run.
 #[derive(Debug)]
@@ -80,14 +81,19 @@ impl CheckedBatch {
 /// Checks all builds, as far as there are no mistakes in them.
 ///
 /// What only the host of a build can be asked is not, unless that is this one (`at`).
-pub(super) fn check(builds: &[Build], at: Where, mistakes: &mut Mistakes<'_>) -> CheckedBatch {
+pub(super) fn check(
+    builds: &[Build],
+    settings: &Settings,
+    at: Where,
+    mistakes: &mut Mistakes<'_>,
+) -> CheckedBatch {
     let mut batch = CheckedBatch::default();
     let mut carriers = Carriers::at(at);
     let mut targets: BTreeMap<PathBuf, &Build> = BTreeMap::new();
     let mut known = BTreeMap::new();
     for build in builds {
         let sound = without_wrong_options(build, &mut known, mistakes);
-        let Some((checked, notes)) = check_whole(sound, &mut carriers, mistakes) else {
+        let Some((checked, notes)) = check_whole(sound, settings, &mut carriers, mistakes) else {
             continue;
         };
         if let Some(other) = targets.insert(checked.target_dir.clone(), build) {
@@ -159,12 +165,13 @@ fn problem_with(option: &SingleOption) -> Option<String> {
 /// Checks a build, again without an option that is wrong, so that the next mistake is seen as well.
 fn check_whole(
     mut build: Build,
+    settings: &Settings,
     carriers: &mut Carriers,
     mistakes: &mut Mistakes<'_>,
 ) -> Option<(CheckedBuild, Vec<String>)> {
     let mut whole = true;
     loop {
-        let failure = match check_one(&build, carriers) {
+        let failure = match check_one(&build, settings, carriers) {
             Ok(checked) => return Some(checked).filter(|_| whole),
             Err(failure) => failure,
         };
@@ -172,8 +179,11 @@ fn check_whole(
         if failure.code() != ExitCode::USAGE {
             mistakes.of_host();
         }
-        let messages = failure.messages().join(": ");
+        let mut messages = failure.messages().join(": ");
         let key = key_of(&failure, &messages);
+        if let Some(place) = settings.complete(build.argv()).named_in(&messages) {
+            messages += &format!("; {place}");
+        }
         let without = build.without(&key);
         let message = match (&without, key.as_str()) {
             // The same of each build.
@@ -243,8 +253,14 @@ fn first_paragraph(error: &clap::Error) -> String {
 }
 
 /// Checks one build. Returns it with the notes of its plan.
-fn check_one(build: &Build, carriers: &mut Carriers) -> Result<(CheckedBuild, Vec<String>)> {
-    let argv = build.argv();
+fn check_one(
+    build: &Build,
+    settings: &Settings,
+    carriers: &mut Carriers,
+) -> Result<(CheckedBuild, Vec<String>)> {
+    let Applied {
+        argv, notes: told, ..
+    } = settings.complete(build.argv());
     let invocation = args::parse(argv.clone())
         .map_err(|error| ArgsError::Impossible(first_paragraph(&error)))?;
     let request = invocation.request()?;
@@ -253,7 +269,10 @@ fn check_one(build: &Build, carriers: &mut Carriers) -> Result<(CheckedBuild, Ve
     let requirements = Requirements::read(options)?;
     let preflight = preflight::check(options, &requirements, &request, &host, carriers)?;
     let engine = preflight.engine()?.engine;
-    let notes = preflight.plan.notes.clone();
+    let notes = told
+        .into_iter()
+        .chain(preflight.plan.notes.iter().cloned())
+        .collect();
     let checked = checked(&build.name, argv, &preflight, engine);
     if checked.box_files.is_none() && carriers.elsewhere() {
         let problem = format!(

@@ -22,6 +22,7 @@ use crate::commands::self_command::self_command;
 use crate::commands::worker::protocol::WorkerEvent;
 use crate::exit_code::ExitCode;
 use crate::output::event::BuildEvent;
+use crate::settings::COMPLETE;
 
 /// How long the output of a build may stay open after the build itself has ended.
 const OPEN_OUTPUT: Duration = Duration::from_secs(5);
@@ -247,9 +248,12 @@ impl RunningBuild {
     }
 }
 
-/// Returns the command line of a build, whose log has every line.
+/// Returns the command line of a build: it has the settings of this process in it, and its log has every
+/// line.
 pub(super) fn words_of(build: &CheckedBuild) -> Vec<OsString> {
-    let mut words = ["--json", "--verbose"].map(OsString::from).to_vec();
+    let mut words = [COMPLETE, "--json", "--verbose"]
+        .map(OsString::from)
+        .to_vec();
     words.extend(build.argv.iter().cloned());
     words
 }

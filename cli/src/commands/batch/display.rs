@@ -213,7 +213,7 @@ impl Display {
     /// Shows how a build ended.
     pub(super) fn ended(&mut self, number: usize, outcome: &Outcome) {
         self.ended += 1;
-        let good = outcome.verdict.is_good();
+        let good = outcome.verdict == Verdict::Built;
         let last_words: &[String] = if good {
             &[]
         } else {
@@ -223,10 +223,10 @@ impl Display {
             "{} {:<width$} {}",
             mark(good),
             self.names[number],
-            outcome.verdict.describe(),
+            outcome.describe(),
             width = self.width
         );
-        if outcome.verdict != Verdict::BuiltBefore {
+        if !outcome.before {
             line += &format!(" in {}", seconds(outcome.time));
         }
         if let Some(host) = &outcome.host {

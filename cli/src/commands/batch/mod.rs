@@ -54,6 +54,7 @@ use crate::exit_code::{ExitCode, HostContext, Result};
 use crate::output::event::BatchEvent;
 use crate::output::json::{emit, emit_exit, print_document};
 use crate::output::print::{print_line, print_text};
+use crate::settings::Settings;
 use admission::{Capacity, Limits};
 use build::Build;
 use check::CheckedBatch;
@@ -64,13 +65,13 @@ use file::BatchFile;
 use mistakes::Mistakes;
 use placement::Placement;
 use runner::Runner;
-use runner::config::LOCAL;
+use runner::config::{LOCAL, Runners};
 use schedule::Rules;
 use shared_folder::SharedFolders;
 
 /// Runs a batch.
-pub(super) fn run(args: &BatchArgs) -> Result<ExitCode> {
-    let failure = match carry_out(args) {
+pub(super) fn run(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
+    let failure = match carry_out(args, settings) {
         Err(failure) if args.json => failure,
         result => return result,
     };
@@ -89,12 +90,12 @@ pub(super) fn run(args: &BatchArgs) -> Result<ExitCode> {
     Ok(failure.code())
 }
 
-fn carry_out(args: &BatchArgs) -> Result<ExitCode> {
+fn carry_out(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
     let interrupt = signals::take_over()?;
     // Folders of builds may be on file systems that do not answer, and builds may be many.
     let looking = Look::begin(&interrupt, args.json)?;
     let path = &args.file;
-    let runner = runner(args)?;
+    let runner = runner(args, settings)?;
     let read_error = |source| BatchError::Read {
         path: path.clone(),
         source,
@@ -117,7 +118,7 @@ fn carry_out(args: &BatchArgs) -> Result<ExitCode> {
         None => Where::Here,
         Some(_) => Where::Elsewhere,
     };
-    let batch = check::check(&builds, at, &mut mistakes);
+    let batch = check::check(&builds, settings, at, &mut mistakes);
     drop(looking);
     if !mistakes.is_empty() {
         let (mistakes, class) = mistakes.into_list();
@@ -171,15 +172,22 @@ fn carry_out(args: &BatchArgs) -> Result<ExitCode> {
     Ok(run_builds(&batch, &rules, &mut placement, args, &interrupt))
 }
 
-/// Returns the runner that the command line names. A batch file names none: what it would start is a
-/// matter of the user's.
-fn runner(args: &BatchArgs) -> Result<Option<Runner>> {
+/// Returns the runner that the user has named. A batch file names none: what it would start is a matter
+/// of the user's.
+fn runner(args: &BatchArgs, settings: &Settings) -> Result<Option<Runner>> {
     let Some(name) = args.runner.as_deref().filter(|name| *name != LOCAL) else {
         return Ok(None);
     };
-    let path = args.runner_config.clone().or_else(runner::settings_file);
-    let path = path.unwrap_or_else(|| PathBuf::from("boxbuild.toml"));
-    let runner = Runner::new(runner::config::read(name, &path)?);
+    let config = match &args.runner_config {
+        Some(path) => runner::config::read(path)?.get(name, &shown_path(path))?,
+        None => {
+            let runners: Option<Runners> = settings.own_table("runner")?;
+            runners
+                .unwrap_or_default()
+                .get(name, "the settings file (boxbuild config --files)")?
+        }
+    };
+    let runner = Runner::new(config);
     if let Some(program) = runner.missing_program() {
         let problem = format!("there is no program {program} on this host");
         return Err(BatchError::Runner {

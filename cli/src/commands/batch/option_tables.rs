@@ -27,6 +27,7 @@ const NOT_IN_A_BATCH: &[&str] = &[
     "json",
     "verbose",
     "list-boxes",
+    "no-config",
     "help",
     "version",
 ];

@@ -12,8 +12,6 @@ use crate::output::event::BuildSummary;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Built,
-    /// An earlier batch has built it (`--resume`).
-    BuiltBefore,
     /// It ended with this exit code of boxbuild.
     Failed(ExitCode),
     /// This signal killed the process.
@@ -35,6 +33,8 @@ pub(super) struct Outcome {
     pub(super) host: Option<String>,
     /// All attempts at it through a runner.
     pub(super) attempts: Vec<Attempt>,
+    /// An earlier batch has built it (`--resume`).
+    pub(super) before: bool,
 }
 
 impl Outcome {
@@ -47,7 +47,16 @@ impl Outcome {
             log: None,
             host: None,
             attempts: Vec::new(),
+            before: false,
         }
+    }
+
+    /// Returns it for people.
+    pub(super) fn describe(&self) -> String {
+        if self.before {
+            return String::from("built before");
+        }
+        self.verdict.describe()
     }
 
     /// Returns the outcome for programs.
@@ -66,15 +75,10 @@ impl Outcome {
 }
 
 impl Verdict {
-    /// Whether there are results.
-    pub(super) fn is_good(self) -> bool {
-        matches!(self, Verdict::Built | Verdict::BuiltBefore)
-    }
-
     /// Returns the exit code that stands for it, if the build was started.
     pub(super) fn exit_code(self) -> Option<ExitCode> {
         match self {
-            Verdict::Built | Verdict::BuiltBefore => Some(ExitCode::SUCCESS),
+            Verdict::Built => Some(ExitCode::SUCCESS),
             Verdict::Failed(code) => Some(code),
             Verdict::Killed(_) => Some(ExitCode::HOST),
             Verdict::Stopped => Some(ExitCode::INTERRUPTED),
@@ -86,7 +90,6 @@ impl Verdict {
     pub(super) fn describe(self) -> String {
         match self {
             Verdict::Built => String::from("built"),
-            Verdict::BuiltBefore => String::from("built before"),
             Verdict::Failed(ExitCode::BUILD_FAILED) => String::from("failed"),
             Verdict::Failed(ExitCode::TIMEOUT) => String::from("timeout"),
             Verdict::Failed(ExitCode::USAGE | ExitCode::HOST) => String::from("could not run"),
@@ -100,7 +103,7 @@ impl Verdict {
     /// Returns it for programs.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Verdict::Built | Verdict::BuiltBefore => "built",
+            Verdict::Built => "built",
             Verdict::Failed(_) | Verdict::Killed(_) => "failed",
             Verdict::Stopped => "stopped",
             Verdict::NotStarted => "not-started",

@@ -125,7 +125,8 @@ impl Record {
     /// Returns the outcome that it is the record of.
     pub(super) fn into_outcome(self) -> Outcome {
         let mut outcome = Outcome::not_started();
-        outcome.verdict = Verdict::BuiltBefore;
+        outcome.verdict = Verdict::Built;
+        outcome.before = true;
         outcome.host = self.host;
         outcome.attempts = self.attempts;
         outcome.log = Some(self.log.into());

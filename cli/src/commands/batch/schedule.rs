@@ -210,6 +210,7 @@ impl Schedule<'_, '_> {
             log: begun.map(|_| log),
             host: None,
             attempts: self.placement.attempts(number).ended.clone(),
+            before: false,
         }
     }
 
@@ -313,6 +314,7 @@ impl Schedule<'_, '_> {
             log: Some(log_path(&self.rules.log_dir, &self.builds[number])),
             host,
             attempts,
+            before: false,
         };
         self.end(number, outcome);
     }
@@ -354,7 +356,7 @@ impl Schedule<'_, '_> {
 
     fn end(&mut self, number: usize, outcome: Outcome) {
         self.display.ended(number, &outcome);
-        if self.rules.fail_fast && !outcome.verdict.is_good() && !self.stopping {
+        if self.rules.fail_fast && outcome.verdict != Verdict::Built && !self.stopping {
             self.stop();
         }
         self.write_record(&Record::ended(&self.builds[number], &outcome));

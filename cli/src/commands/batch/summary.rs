@@ -37,13 +37,13 @@ pub(super) fn table(builds: &[CheckedBuild], outcomes: &[Outcome], total: Durati
     for (build, outcome) in builds.iter().zip(outcomes) {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| String::from("-"));
         let code = outcome.verdict.exit_code();
-        let timeless = [Verdict::NotStarted, Verdict::BuiltBefore];
-        let time = (!timeless.contains(&outcome.verdict)).then(|| seconds(outcome.time));
+        let timed = outcome.verdict != Verdict::NotStarted && !outcome.before;
+        let time = timed.then(|| seconds(outcome.time));
         let log = outcome.log.as_ref().map(|path| path.display().to_string());
         text += &format!(
             "{:<width$}  {:<14} {:>4}  {:>12}  {}{}\n",
             build.name,
-            outcome.verdict.describe(),
+            outcome.describe(),
             or_dash(code.map(|code| code.number().to_string())),
             or_dash(time),
             place(&shown(outcome.host.as_deref().unwrap_or("-"))),

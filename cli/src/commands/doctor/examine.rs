@@ -10,6 +10,7 @@ use boxbuild_host::arch::Arch;
 use boxbuild_host::space::Space;
 use boxbuild_host::text::shown_path;
 use boxbuild_host::units::size;
+use boxbuild_host::{descriptors, system_calls};
 use boxbuild_jail::{Confinement, Landlock};
 
 use super::finding::{Finding, Need, State};
@@ -38,6 +39,27 @@ pub(super) fn examine() -> Vec<Finding> {
         boxbuild_engine::describe_networks(),
         "only --network public and --allow need it",
     ));
+    for (subject, problem, good) in [
+        (
+            "system calls",
+            system_calls::problem(),
+            "has those that builds need",
+        ),
+        (
+            "open files",
+            descriptors::problem(),
+            "as many as builds need",
+        ),
+    ] {
+        findings.push(Finding {
+            subject: String::from(subject),
+            need: Need::Build,
+            state: problem.map_or_else(
+                || State::Good(String::from(good)),
+                |problem| missing(problem, "builds are refused"),
+            ),
+        });
+    }
     findings.extend(store());
     findings.push(optional(
         "box create",

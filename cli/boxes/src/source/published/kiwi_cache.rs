@@ -8,16 +8,18 @@
 
 use std::path::{Path, PathBuf};
 
-use boxbuild_host::digest::sha256;
+use boxbuild_host::digest::sha256_until;
 use boxbuild_host::error::IoError;
 use boxbuild_host::input;
+use boxbuild_host::interrupt::Interrupt;
+use boxbuild_host::stop::{StopCheck, Stopped};
 
 use super::assemble::{DiskForm, PublishedFiles, assemble};
 use super::entry::Entry;
 use crate::fetch::{Algorithm, Checksum, FetchedFile};
 use crate::source::box_source::{BoxSource, MakeBox, Making, Target};
 use crate::source::contents::BoxContents;
-use crate::source::error::SourceError;
+use crate::source::error::{CommandError, SourceError};
 use crate::store::Store;
 
 /// A box of the files in kiwi's cache.
@@ -41,16 +43,17 @@ impl<'a> KiwiCache<'a> {
         })
     }
 
-    /// Makes the box of the cache's files, whose hashes are in `checked`.
-    fn make(
-        &self,
-        checked: &[FetchedFile; 2],
-        making: &mut Making<'_>,
-    ) -> Result<BoxContents, SourceError> {
+    /// Makes the box of the cache's files. Fails with [`SourceError::Unusable`] if they do not match their
+    /// checksums.
+    fn make(&self, making: &mut Making<'_>) -> Result<BoxContents, SourceError> {
+        let checked = [
+            check(&self.kernel, making.interrupt)?,
+            check(&self.disk, making.interrupt)?,
+        ];
         let files = PublishedFiles {
             archive: &self.kernel,
             disk: &self.disk,
-            fetched: checked,
+            fetched: &checked,
         };
         assemble(self.entry, making, &files, DiskForm::AsIs)
     }
@@ -61,16 +64,13 @@ impl BoxSource for KiwiCache<'_> {
         self.entry.target()
     }
 
-    /// Checks the files of the cache. Fails with [`SourceError::Unusable`] if they do not match their
-    /// checksums.
     fn prepare(&self) -> Result<MakeBox<'_>, SourceError> {
-        let checked = [check(&self.kernel)?, check(&self.disk)?];
-        Ok(Box::new(move |making| self.make(&checked, making)))
+        Ok(Box::new(|making| self.make(making)))
     }
 }
 
 /// Checks a file against the checksum file beside it.
-fn check(path: &Path) -> Result<FetchedFile, SourceError> {
+fn check(path: &Path, interrupt: &Interrupt) -> Result<FetchedFile, SourceError> {
     let mut sum = path.to_owned().into_os_string();
     sum.push(".sha256");
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -78,7 +78,12 @@ fn check(path: &Path) -> Result<FetchedFile, SourceError> {
         .ok()
         .and_then(|text| Checksum::parse(&text, &name, Algorithm::Sha256).ok());
     let mut file = input::open(path).map_err(IoError::on("open", path))?;
-    let (size, found) = sha256(&mut file).map_err(IoError::on("read", path))?;
+    let stop = StopCheck::new(interrupt, None);
+    let (size, found) =
+        sha256_until(&mut file, &stop).map_err(|error| match Stopped::of(&error) {
+            Some(_) => CommandError::Interrupted.into(),
+            None => SourceError::from(IoError::on("read", path)(error)),
+        })?;
     if published.is_none_or(|published| published.hex != found) {
         return Err(SourceError::Unusable(format!(
             "{} does not match {}: kiwi's cache is left as it is, and not used",
@@ -91,4 +96,25 @@ fn check(path: &Path) -> Result<FetchedFile, SourceError> {
         sha256: found,
         sha512: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hashing a disk of gigabytes went on after Ctrl-C.
+    #[test]
+    fn an_interrupt_ends_the_check_of_a_large_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = dir.path().join("disk");
+        let file = std::fs::File::create(&disk).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let interrupt = Interrupt::default();
+        interrupt.request();
+        let error = check(&disk, &interrupt).unwrap_err();
+        assert!(matches!(
+            error,
+            SourceError::Command(CommandError::Interrupted)
+        ));
+    }
 }

@@ -102,18 +102,22 @@ pub(in crate::commands::batch) enum RunnerError {
         #[source]
         source: std::io::Error,
     },
-    #[error("{}: not TOML: {message}", shown_path(.path))]
-    Toml { path: PathBuf, message: String },
-    #[error("--runner {name}: there is no [runner.{name}] in {}{hint}", shown_path(.path))]
+    #[error("{}:{line}: {message}", shown_path(.path))]
+    Toml {
+        path: PathBuf,
+        line: usize,
+        message: String,
+    },
+    #[error("--runner {name}: there is no [runner.{name}] in {place}{hint}")]
     Unknown {
         name: String,
-        path: PathBuf,
+        place: String,
         hint: String,
     },
-    #[error("{}: [runner.{name}]: {problem}", shown_path(.path))]
+    #[error("{place}: [runner.{name}]: {problem}")]
     Wrong {
         name: String,
-        path: PathBuf,
+        place: String,
         problem: String,
     },
 }
@@ -124,64 +128,80 @@ impl Classify for RunnerError {
     }
 }
 
-/// Reads the runner `name` from the file `path`. Without such a table, `slurm` is the runner with the
-/// defaults of its kind.
-///
-/// # Errors
-/// Fails if there is no such runner, or something is wrong with it.
-pub(in crate::commands::batch) fn read(
-    name: &str,
-    path: &Path,
-) -> Result<RunnerConfig, RunnerError> {
-    let text = match input::read_text(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(source) => {
-            return Err(RunnerError::Read {
-                path: path.to_owned(),
-                source,
-            });
-        }
-    };
-    from_text(name, path, &text)
+/// Runners as they are written, by their names.
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(in crate::commands::batch) struct Runners(BTreeMap<String, Written>);
+
+/// A file with runners, which may have other settings.
+#[derive(Debug, Deserialize)]
+struct RunnersFile {
+    #[serde(default)]
+    runner: Runners,
 }
 
-fn from_text(name: &str, path: &Path, text: &str) -> Result<RunnerConfig, RunnerError> {
-    let mut file: toml::Table = toml::from_str(text).map_err(|error| RunnerError::Toml {
+/// Reads a file with runners.
+///
+/// # Errors
+/// Fails if it cannot be read, or something is wrong in it.
+pub(in crate::commands::batch) fn read(path: &Path) -> Result<Runners, RunnerError> {
+    let text = input::read_text(path).map_err(|source| RunnerError::Read {
         path: path.to_owned(),
-        message: error.message().to_owned(),
+        source,
     })?;
-    let wrong = |problem: String| RunnerError::Wrong {
-        name: name.to_owned(),
-        path: path.to_owned(),
-        problem,
-    };
-    let mut runners = match file.remove("runner") {
-        None => toml::Table::new(),
-        Some(toml::Value::Table(runners)) => runners,
-        Some(_) => return Err(wrong(String::from("runner is not a table"))),
-    };
-    let written = match runners.remove(name) {
-        Some(table) => {
-            Written::deserialize(table).map_err(|error| wrong(error.message().to_owned()))?
+    from_text(path, &text)
+}
+
+fn from_text(path: &Path, text: &str) -> Result<Runners, RunnerError> {
+    let file: RunnersFile = toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        RunnerError::Toml {
+            path: path.to_owned(),
+            line: 1 + text.as_bytes()[..at]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count(),
+            message: error.message().to_owned(),
         }
-        None if name == "slurm" => Written::of(Kind::Slurm),
-        None => {
-            let known = runners.keys().map(String::as_str);
-            let known: Vec<&str> = known.chain(["slurm", LOCAL]).collect();
-            let near = nearest(name, known.iter().copied(), TYPO);
-            let hint = near.map_or_else(
-                || format!("; runners are {}", known.join(", ")),
-                |near| format!("; did you mean {near}?"),
-            );
-            return Err(RunnerError::Unknown {
-                name: name.to_owned(),
-                path: path.to_owned(),
-                hint,
-            });
-        }
-    };
-    written.check(name).map_err(wrong)
+    })?;
+    Ok(file.runner)
+}
+
+impl Runners {
+    /// Returns the runner `name`. Without such a table, `slurm` is the runner with the defaults of its
+    /// kind. `place` is where they are from, for messages.
+    ///
+    /// # Errors
+    /// Fails if there is no such runner, or something is wrong with it.
+    pub(in crate::commands::batch) fn get(
+        mut self,
+        name: &str,
+        place: &str,
+    ) -> Result<RunnerConfig, RunnerError> {
+        let written = match self.0.remove(name) {
+            Some(written) => written,
+            None if name == "slurm" => Written::of(Kind::Slurm),
+            None => {
+                let known = self.0.keys().map(String::as_str);
+                let known: Vec<&str> = known.chain(["slurm", LOCAL]).collect();
+                let near = nearest(name, known.iter().copied(), TYPO);
+                let hint = near.map_or_else(
+                    || format!("; runners are {}", known.join(", ")),
+                    |near| format!("; did you mean {near}?"),
+                );
+                return Err(RunnerError::Unknown {
+                    name: name.to_owned(),
+                    place: place.to_owned(),
+                    hint,
+                });
+            }
+        };
+        written.check(name).map_err(|problem| RunnerError::Wrong {
+            name: name.to_owned(),
+            place: place.to_owned(),
+            problem,
+        })
+    }
 }
 
 impl Written {
@@ -377,7 +397,10 @@ pub(in crate::commands::batch) mod tests {
     }
 
     fn of(name: &str, text: &str) -> Result<RunnerConfig, String> {
-        from_text(name, Path::new("/x/boxbuild.toml"), text).map_err(|error| error.to_string())
+        let path = Path::new("/x/boxbuild.toml");
+        let runners = from_text(path, text).map_err(|error| error.to_string())?;
+        let place = path.display().to_string();
+        runners.get(name, &place).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -448,8 +471,12 @@ pub(in crate::commands::batch) mod tests {
                 "[runner.far]\nkind = 'slurm'",
                 "runners are far, slurm, local",
             ),
-            ("runner = 1", "not a table"),
-            ("[runner", "not TOML"),
+            ("runner = 1", "boxbuild.toml:1: "),
+            ("\n[runner", "boxbuild.toml:2: "),
+            (
+                "[runner.x]\nkind = 'ssh'\nretries = 'no'",
+                "boxbuild.toml:3: ",
+            ),
         ] {
             let error = of("x", text).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");

@@ -11,7 +11,7 @@ mod quote;
 mod words;
 
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -202,16 +202,6 @@ impl Runner {
             kvm: kvm.then(|| build.arch.to_owned()),
         }
     }
-}
-
-/// The user's file with runners.
-pub(super) fn settings_file() -> Option<PathBuf> {
-    let folder = std::env::var_os("XDG_CONFIG_HOME").filter(|folder| !folder.is_empty());
-    let folder = folder.map(PathBuf::from).or_else(|| {
-        let home = std::env::var_os("HOME").filter(|home| !home.is_empty())?;
-        Some(PathBuf::from(home).join(".config"))
-    })?;
-    Some(folder.join("boxbuild.toml"))
 }
 
 /// Returns a command that leads a process group of its own, and ends with this process.

@@ -1,0 +1,48 @@
+//! Settings that cannot be used.
+
+use std::io;
+use std::path::PathBuf;
+
+use boxbuild_host::error::{Classify, ErrorClass};
+use boxbuild_host::text::shown_path;
+
+use super::origin::Origin;
+
+/// What is wrong with a setting, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    pub(crate) origin: Origin,
+    pub(crate) message: String,
+}
+
+/// Settings cannot be used. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    /// A settings file is there and cannot be read.
+    #[error("cannot read the settings in {}; --no-config leaves settings files out", shown_path(.path))]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// A settings file may be somebody else's.
+    #[error("{}: {problem}; --no-config leaves settings files out", shown_path(.path))]
+    Untrusted { path: PathBuf, problem: String },
+    /// What is in them is wrong.
+    #[error("{}", list(.0))]
+    Wrong(Vec<Wrong>),
+}
+
+/// One line for each, as compilers write them.
+fn list(wrong: &[Wrong]) -> String {
+    let lines = wrong
+        .iter()
+        .map(|wrong| format!("{}: {}", wrong.origin, wrong.message));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+impl Classify for SettingsError {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Usage
+    }
+}
