@@ -35,7 +35,7 @@ fn farm(
     let sandbox = with_farm(count, script, "");
     set_farm(
         &sandbox,
-        &format!("kind = 'slurm'\nlost-after = '4s'\n{}", program(&sandbox)),
+        &format!("kind = 'slurm'\nlost-after = '8s'\n{}", program(&sandbox)),
     );
     match Cluster::start(cpus, extra) {
         Ok(cluster) => Some((sandbox, cluster)),

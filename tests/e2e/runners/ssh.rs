@@ -39,7 +39,7 @@ fn farm(test: &str, (count, slots): (usize, usize), script: &str) -> Option<(San
 /// A runner for these hosts.
 fn ssh(hosts: &Hosts, names: &str, program: &str) -> String {
     format!(
-        "kind = 'ssh'\nlost-after = '4s'\nhosts = {names}\n\
+        "kind = 'ssh'\nlost-after = '8s'\nhosts = {names}\n\
          prefix = ['ssh', '-F', '{}', '-T', '-o', 'BatchMode=yes', '--', '{{host}}']\n{program}",
         hosts.client().display()
     )
