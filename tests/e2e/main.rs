@@ -26,6 +26,7 @@ mod dry_run;
 mod failure;
 mod foreign;
 mod full;
+mod image;
 mod imported;
 mod in_container;
 mod in_lab;
@@ -39,7 +40,9 @@ mod network;
 mod notices;
 mod other_user;
 mod paths;
+mod record;
 mod registry;
+mod resume;
 mod runners;
 mod several;
 mod shares;
@@ -76,9 +79,11 @@ const ALL: &[&[Test]] = &[
     command_line::TESTS,
     network::TESTS,
     paths::TESTS,
+    record::TESTS,
     in_place::TESTS,
     several::TESTS,
     foreign::TESTS,
+    image::TESTS,
     imported::TESTS,
     in_container::TESTS,
     batch::TESTS,
@@ -87,6 +92,7 @@ const ALL: &[&[Test]] = &[
     dry_run::TESTS,
     json::TESTS,
     kept::TESTS,
+    resume::TESTS,
     notices::TESTS,
     ssh::TESTS,
     timings::TESTS,

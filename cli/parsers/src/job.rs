@@ -20,8 +20,16 @@ pub(crate) enum Job {
     Kernel,
     /// Reduces an initial ramdisk for a root file system of this type.
     Ramdisk { root: Option<String> },
+    /// Lists what is in a result.
+    Listing,
     /// Puts a root tree together.
     Tree(TreeJob),
+    /// Looks at what is in a file.
+    Survey,
+    /// Writes one entry of an archive, by its number.
+    Part(usize),
+    /// Unpacks a compressed file.
+    Unpack,
 }
 
 /// A root tree to be put together.
@@ -42,6 +50,8 @@ pub enum TreeSource {
     Archive,
     /// An archive of an OCI layout.
     OciArchive,
+    /// An archive as `docker save` writes it.
+    DockerArchive,
     /// A folder with an OCI layout, whose files the parent opens.
     OciFolder,
 }
@@ -89,7 +99,9 @@ impl Job {
             Job::RootKind { .. } | Job::Kernel | Job::Ramdisk { .. } => 20,
             Job::BootArchive { .. } | Job::Disk { .. } => 300,
             // As much data as a disk has.
-            Job::PlainDisk | Job::Tree(_) => 7200,
+            Job::PlainDisk | Job::Listing | Job::Tree(_) | Job::Part(_) | Job::Unpack => 7200,
+            // A disk may be in front of its description.
+            Job::Survey => 3600,
         };
         Duration::from_secs(seconds)
     }

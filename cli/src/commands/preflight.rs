@@ -113,29 +113,44 @@ pub(super) fn check(
     carriers: &mut Carriers,
 ) -> Result<Preflight> {
     if !carriers.elsewhere() {
-        if let Some(problem) = system_calls::problem().or_else(descriptors::problem) {
-            return Err(Failure::new(ExitCode::HOST, anyhow::Error::msg(problem)));
-        }
-        if options.require_confinement {
-            confinement::require()?;
-        }
+        check_host(options)?;
     }
     let resolved = Resolved::preview(request, host)?;
     let of_box = published::check(&Store::of_user()?, &requirements.pull(request))?;
     let mut preflight = Preflight::of(options, &resolved, carriers)?;
     preflight.plan.notes.extend(of_box);
-    let plan = &preflight.plan;
     if carriers.elsewhere() {
-        TargetDir::check(&plan.target_dir)?;
-        return Ok(preflight);
+        TargetDir::check(&preflight.plan.target_dir)?;
+    } else {
+        look(&preflight.plan, request, host)?;
     }
-    // Only looks: the build takes all of these again.
+    Ok(preflight)
+}
+
+/// Checks what a build needs of the host, whatever it builds.
+///
+/// # Errors
+/// Fails if something is missing.
+pub(super) fn check_host(options: &BuildOptions) -> Result<()> {
+    if let Some(problem) = system_calls::problem().or_else(descriptors::problem) {
+        return Err(Failure::new(ExitCode::HOST, anyhow::Error::msg(problem)));
+    }
+    if options.require_confinement {
+        confinement::require()?;
+    }
+    Ok(())
+}
+
+/// Looks whether a build has what it takes for itself. It takes all of these again.
+///
+/// # Errors
+/// Fails if it has not.
+pub(super) fn look(plan: &Plan, request: &BuildRequest, host: &HostFacts) -> Result<()> {
     if let Some(ssh) = Ssh::wanted(request, host).map_err(boxbuild_core::plan::PlanError::Option)? {
         ssh.listen()?;
     }
-    let store = plan.installed.dir.parent().unwrap_or(&plan.installed.dir);
     if !plan.runs_as.is_container() && !plan.disk.in_place {
-        check_scratch(store)
+        check_scratch(&plan.store())
             .map_err(|problem| Failure::new(ExitCode::HOST, anyhow::Error::msg(problem)))?;
     }
     if !plan.runs_as.is_container() && plan.installed.to_fetch.is_empty() {
@@ -147,7 +162,7 @@ pub(super) fn check(
         BoxLock::take(&plan.installed, access)?;
     }
     TargetDir::check(&plan.target_dir)?;
-    Ok(preflight)
+    Ok(())
 }
 
 /// Checks the box of a build alone.

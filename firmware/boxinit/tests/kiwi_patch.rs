@@ -214,3 +214,37 @@ fn an_overlay_keeps_the_links_of_the_image() {
         ]
     );
 }
+
+/// Archives of two builds differed in when tar had read each file.
+#[test]
+fn archives_of_a_reproducible_build_leave_out_what_differs() {
+    if !has_python("archives_of_a_reproducible_build_leave_out_what_differs") {
+        return;
+    }
+    let folder = Folder::new("archive");
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/kiwi_patch/archive_like.py"
+    );
+    let path = search_path(&folder.python().to_string_lossy(), None);
+    let options = |tar: &str| -> Vec<Vec<String>> {
+        let output = Command::new("python3")
+            .arg(script)
+            .env(VARIABLE, &path)
+            .env("TAR_OPTIONS", tar)
+            .output()
+            .expect("Python runs");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let [with, without] = &options("--sort=name --mtime=@7 --clamp-mtime")[..] else {
+        panic!("two archives");
+    };
+    assert!(
+        with.last()
+            .is_some_and(|option| option.contains("delete=atime,delete=ctime"))
+    );
+    // tar refuses the option in other formats.
+    assert!(without.is_empty());
+    assert_eq!(options("")[0].len(), 2);
+}

@@ -69,7 +69,7 @@ fn twelve_builds_on_two_ssh_hosts_of_which_one_is_killed() {
 /// The host goes on, without its connection.
 fn a_lost_ssh_connection_ends_its_build_and_begins_it_again() {
     let test = "a_lost_ssh_connection_ends_its_build_and_begins_it_again";
-    let script = format!("touch /bundle/started; sleep 3; {GOOD}");
+    let script = format!("touch /bundle/started; sleep 20; {GOOD}");
     let Some((sandbox, mut hosts)) = farm(test, (2, 1), &script) else {
         return;
     };

@@ -17,7 +17,7 @@ use clap::error::ErrorKind;
 use super::build::{Build, SingleOption};
 use super::mistakes::Mistakes;
 use super::option_tables::Table;
-use crate::args::{self, ArgsError};
+use crate::args::{self, ArgsError, Command};
 use crate::commands::preflight::{self, Carriers, Preflight, Requirements, Where};
 use crate::commands::worker::{checks, fingerprint};
 use crate::exit_code::{ExitCode, Failure, Result};
@@ -51,6 +51,8 @@ pub(super) struct CheckedBuild {
     pub(super) box_files: Option<Vec<(String, String)>>,
     /// The build ends after this time.
     pub(super) timeout: Option<Duration>,
+    /// The command line that tests its image, without the program's name.
+    pub(super) test: Option<Vec<OsString>>,
 }
 
 impl CheckedBuild {
@@ -93,9 +95,11 @@ pub(super) fn check(
     let mut known = BTreeMap::new();
     for build in builds {
         let sound = without_wrong_options(build, &mut known, mistakes);
-        let Some((checked, notes)) = check_whole(sound, settings, &mut carriers, mistakes) else {
+        let Some((mut checked, notes)) = check_whole(sound, settings, &mut carriers, mistakes)
+        else {
             continue;
         };
+        checked.test = check_test(build, &checked, mistakes);
         if let Some(other) = targets.insert(checked.target_dir.clone(), build) {
             let message = format!(
                 "{}: builds into {}, as {} does (line {}): give each a target-dir of its own, for \
@@ -115,6 +119,29 @@ pub(super) fn check(
         batch.builds.push(checked);
     }
     batch
+}
+
+/// Returns the command line that tests the image of a build, if it is to be tested.
+fn check_test(
+    build: &Build,
+    checked: &CheckedBuild,
+    mistakes: &mut Mistakes<'_>,
+) -> Option<Vec<OsString>> {
+    let (argv, span) = build.test_argv(&checked.target_dir)?;
+    let problem = match args::parse(argv.clone()) {
+        Err(error) => Some(first_paragraph(&error)),
+        Ok(invocation) => match &invocation.cli.command {
+            Some(Command::Test(test)) => boxbuild_images::check_test(&test.request())
+                .err()
+                .map(|error| Failure::from(error).messages().join(": ")),
+            _ => None,
+        },
+    };
+    if let Some(problem) = problem {
+        mistakes.add(&span, format!("{}: test: {problem}", build.name));
+        return None;
+    }
+    Some(argv)
 }
 
 /// Returns the build without options whose values are wrong by themselves. Options of several builds are
@@ -153,6 +180,8 @@ fn problem_with(option: &SingleOption) -> Option<String> {
             }
             first_paragraph(&error)
         }
+        // Checked as a whole.
+        Table::Test => return None,
         Table::BuildArgs => {
             let mut words = vec!["--description=x".into(), "--target-dir=y".into()];
             words.extend(option.words.clone());
@@ -309,6 +338,7 @@ fn checked(name: &str, argv: Vec<OsString>, preflight: &Preflight, engine: Strin
             .is_empty()
             .then(|| checks::files(&info.files())),
         timeout: plan.timeout,
+        test: None,
     }
 }
 
@@ -333,6 +363,7 @@ pub(super) mod tests {
             fingerprint: None,
             box_files: None,
             timeout: None,
+            test: None,
         }
     }
 

@@ -47,11 +47,15 @@ pub(super) struct RunningBuild {
     /// How many of its streams are open.
     open: usize,
     log: Option<File>,
+    /// Its image is under test.
+    is_tested: bool,
     /// It was told to stop.
     stopped: bool,
     ended: Option<(ExitStatus, Instant)>,
     /// The line to its worker, if it runs through a runner.
     remote: Option<Remote>,
+    /// The host that has built what is tested.
+    built_on: Option<String>,
 }
 
 impl RunningBuild {
@@ -68,7 +72,41 @@ impl RunningBuild {
         log: File,
         sender: &SyncSender<ChildEvent>,
     ) -> io::Result<RunningBuild> {
-        let mut command = self_command(&words_of(build))?;
+        RunningBuild::start_words(number, &words_of(build), Some(log), sender)
+    }
+
+    /// Starts the test of what has been built, which is a part of the build, on this host.
+    ///
+    /// # Errors
+    /// Fails if the process cannot be started.
+    pub(super) fn start_test(
+        &mut self,
+        test: &[OsString],
+        sender: &SyncSender<ChildEvent>,
+    ) -> io::Result<()> {
+        let mut words = test.to_vec();
+        words.extend(["--json", "--verbose"].map(OsString::from));
+        let next = RunningBuild::start_words(self.number, &words, self.log.take(), sender)?;
+        let built = std::mem::replace(self, next);
+        self.built_on = built.host().map(str::to_owned);
+        self.started = built.started;
+        self.progress.files.clone_from(&built.progress.files);
+        self.is_tested = true;
+        Ok(())
+    }
+
+    /// Whether its test has been started.
+    pub(super) fn is_tested(&self) -> bool {
+        self.is_tested
+    }
+
+    fn start_words(
+        number: usize,
+        words: &[OsString],
+        log: Option<File>,
+        sender: &SyncSender<ChildEvent>,
+    ) -> io::Result<RunningBuild> {
+        let mut command = self_command(words)?;
         let process = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -89,14 +127,14 @@ impl RunningBuild {
         let mut process = start.command.spawn()?;
         let input = process.stdin.take();
         let remote = Remote::begin(start, input)?;
-        RunningBuild::attend(number, process, Some(remote), log, sender)
+        RunningBuild::attend(number, process, Some(remote), Some(log), sender)
     }
 
     fn attend(
         number: usize,
         process: Child,
         remote: Option<Remote>,
-        log: File,
+        log: Option<File>,
         sender: &SyncSender<ChildEvent>,
     ) -> io::Result<RunningBuild> {
         // From here on, an error stops it.
@@ -107,10 +145,12 @@ impl RunningBuild {
             process,
             readers: Vec::new(),
             open: 0,
-            log: Some(log),
+            log,
+            is_tested: false,
             stopped: false,
             ended: None,
             remote,
+            built_on: None,
         };
         if let Some(pipe) = running.process.stdout.take() {
             let pipe = BufReader::new(pipe);
@@ -124,7 +164,10 @@ impl RunningBuild {
 
     /// The host that it runs on, if that is not this one, as far as it is known.
     pub(super) fn host(&self) -> Option<&str> {
-        self.remote.as_ref()?.heard.host.as_deref()
+        match &self.remote {
+            Some(remote) => remote.heard.host.as_deref(),
+            None => self.built_on.as_deref(),
+        }
     }
 
     /// Takes what its worker says of itself. Returns whether its build begins with that.

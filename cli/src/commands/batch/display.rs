@@ -13,7 +13,7 @@ use owo_colors::OwoColorize;
 use super::check::CheckedBuild;
 use super::outcome::{Outcome, Verdict};
 use super::setback::Setback;
-use crate::output::event::{BatchEvent, BuildEvent, BuildOutcome, PhaseState};
+use crate::output::event::{BatchEvent, BuildEvent, BuildOutcome, PhaseState, TestStatus};
 use crate::output::json::emit;
 use crate::output::print::print_line;
 use crate::output::text::mark;
@@ -343,6 +343,7 @@ fn is_milestone(event: &BuildEvent) -> bool {
         // Every minute.
         BuildEvent::Progress { seconds, .. } => seconds.is_some(),
         BuildEvent::Result(result) => matches!(result.outcome, BuildOutcome::Built { .. }),
+        BuildEvent::Test(report) => report.status == TestStatus::Passed,
         _ => false,
     }
 }

@@ -43,6 +43,8 @@ struct BuildPlan<'a> {
     /// The command of the runner.
     #[serde(skip_serializing_if = "Option::is_none")]
     runner_command: Option<Vec<String>>,
+    /// Those of the test of its image, or null.
+    test: Option<Vec<String>>,
 }
 
 impl<'a> BatchPlan<'a> {
@@ -63,6 +65,7 @@ impl<'a> BatchPlan<'a> {
             target_dir: build.target_dir.display().to_string(),
             arguments: arguments(build),
             runner_command: runner.map(|runner| runner.example(number, build)),
+            test: build.test.as_deref().map(secret::redact_words),
         };
         BatchPlan {
             jobs: limits.at_once(&batch.memory()),
@@ -124,6 +127,10 @@ pub(super) fn describe(
         if let Some(runner) = runner {
             let words = shell_words::join(runner.example(number, build));
             text += &format!("  started by   {}\n", shown(&words));
+        }
+        if let Some(test) = &build.test {
+            let words = shell_words::join(secret::redact_words(test));
+            text += &format!("  test         boxbuild {}\n", shown(&words));
         }
     }
     text

@@ -77,7 +77,7 @@ pub(super) fn run(
             break;
         }
         schedule.take_events(&events);
-        schedule.collect();
+        schedule.collect(&sender);
         let asked = interrupt.count();
         if asked > interrupts {
             schedule.interrupt(asked - interrupts);
@@ -276,15 +276,29 @@ impl Schedule<'_, '_> {
     }
 
     /// Collects the outcomes of builds that have ended.
-    fn collect(&mut self) {
+    fn collect(&mut self, sender: &SyncSender<ChildEvent>) {
         let mut place = 0;
         while place < self.running.len() {
             let Some(ended) = self.running[place].ended() else {
                 place += 1;
                 continue;
             };
+            if !self.running[place].is_tested() {
+                self.placement.free(self.running[place].host());
+            }
+            let ended = match (self.start_test(place, &ended, sender), ended) {
+                (Some(Ok(())), _) => {
+                    place += 1;
+                    continue;
+                }
+                (Some(Err(error)), _) => {
+                    let reason = format!("cannot start the test of the image: {error}");
+                    self.running[place].progress = BuildProgress::not_started(reason);
+                    Ended::Verdict(Verdict::Failed(ExitCode::HOST))
+                }
+                (None, ended) => ended,
+            };
             let build = self.running.remove(place);
-            self.placement.free(build.host());
             match ended {
                 Ended::Verdict(verdict) => self.conclude(build, verdict),
                 Ended::Setback(setback) => self.set_back(build, &setback),
@@ -352,6 +366,20 @@ impl Schedule<'_, '_> {
             outcome.host = host;
             self.end(number, outcome);
         }
+    }
+
+    /// Starts the test of a build that has `ended`, if it is to be tested now.
+    fn start_test(
+        &mut self,
+        place: usize,
+        ended: &Ended,
+        sender: &SyncSender<ChildEvent>,
+    ) -> Option<io::Result<()>> {
+        let build = &mut self.running[place];
+        let test = self.builds[build.number].test.as_ref()?;
+        let is_built = *ended == Ended::Verdict(Verdict::Built);
+        let due = is_built && !build.is_tested() && !self.stopping;
+        due.then(|| build.start_test(test, sender))
     }
 
     fn end(&mut self, number: usize, outcome: Outcome) {
