@@ -43,6 +43,7 @@ mod paths;
 mod record;
 mod registry;
 mod resume;
+mod runners;
 mod several;
 mod shares;
 mod ssh;
@@ -86,6 +87,7 @@ const ALL: &[&[Test]] = &[
     imported::TESTS,
     in_container::TESTS,
     batch::TESTS,
+    runners::TESTS,
     ci::TESTS,
     dry_run::TESTS,
     json::TESTS,
@@ -108,6 +110,8 @@ const ALL: &[&[Test]] = &[
     full::container::TESTS,
     full::guests::TESTS,
     full::types::TESTS,
+    runners::slurm::TESTS,
+    runners::ssh::TESTS,
 ];
 
 fn main() -> ExitCode {
