@@ -40,7 +40,9 @@ mod network;
 mod notices;
 mod other_user;
 mod paths;
+mod record;
 mod registry;
+mod resume;
 mod several;
 mod shares;
 mod ssh;
@@ -76,6 +78,7 @@ const ALL: &[&[Test]] = &[
     command_line::TESTS,
     network::TESTS,
     paths::TESTS,
+    record::TESTS,
     in_place::TESTS,
     several::TESTS,
     foreign::TESTS,
@@ -87,6 +90,7 @@ const ALL: &[&[Test]] = &[
     dry_run::TESTS,
     json::TESTS,
     kept::TESTS,
+    resume::TESTS,
     notices::TESTS,
     ssh::TESTS,
     timings::TESTS,

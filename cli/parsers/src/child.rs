@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::connection::Connection;
 use crate::job::{Job, Message};
-use crate::{boot, boot_archive, disk, survey, tree};
+use crate::{boot, boot_archive, disk, listing, survey, tree};
 
 /// What this program is when it is started by [`Parser`](crate::Parser).
 pub const ROLE: Role = Role {
@@ -122,6 +122,13 @@ fn work(parent: &mut Connection, job: Job) -> Result<Vec<u8>, Box<dyn Error>> {
             let reduced = boot::ramdisk(&ramdisk, root.as_deref())?;
             out.write_all(reduced.as_deref().unwrap_or_default())?;
             done(reduced.is_some())
+        }
+        Job::Listing => {
+            let file = parent.file()?;
+            let mut out = io::BufWriter::with_capacity(1 << 20, parent.file()?);
+            listing::list(file, &mut out)?;
+            out.flush()?;
+            done(())
         }
         Job::Tree(job) => done(tree::put_together(parent, &job)?),
         Job::Survey => done(survey::survey(parent.file()?)?),

@@ -20,6 +20,8 @@ pub(crate) enum Job {
     Kernel,
     /// Reduces an initial ramdisk for a root file system of this type.
     Ramdisk { root: Option<String> },
+    /// Lists what is in a result.
+    Listing,
     /// Puts a root tree together.
     Tree(TreeJob),
     /// Looks at what is in a file.
@@ -97,7 +99,7 @@ impl Job {
             Job::RootKind { .. } | Job::Kernel | Job::Ramdisk { .. } => 20,
             Job::BootArchive { .. } | Job::Disk { .. } => 300,
             // As much data as a disk has.
-            Job::PlainDisk | Job::Tree(_) | Job::Part(_) | Job::Unpack => 7200,
+            Job::PlainDisk | Job::Listing | Job::Tree(_) | Job::Part(_) | Job::Unpack => 7200,
             // A disk may be in front of its description.
             Job::Survey => 3600,
         };

@@ -211,6 +211,14 @@ impl Parser {
         self.run(Job::Ramdisk { root }, ramdisk, vec![out])
     }
 
+    /// Lists what is in a result, line by line (docs/provenance.md).
+    ///
+    /// # Errors
+    /// Fails if it is damaged, or the list is longer than `out` takes.
+    pub fn listing(&self, result: &File, out: Output<'_>) -> Result<(), ParseError> {
+        self.run(Job::Listing, result, vec![out])
+    }
+
     /// Puts a root tree together. `input` is the archive; of a folder, `open` opens the files. `arch` is
     /// the architecture in the words of OCI images.
     ///

@@ -12,10 +12,11 @@ use super::completions::{CompleteArgs, CompletionsArgs};
 use super::config::ConfigArgs;
 use super::description::{CheckArgs, InfoArgs};
 use super::examples;
-use super::failed_builds::{LogsArgs, PruneArgs, ShellArgs};
+use super::failed_builds::{LogsArgs, PruneArgs, ResumeArgs, ShellArgs};
 use super::generate::What;
 use super::help_layout;
 use super::image::{RunArgs, TestArgs};
+use super::verify::{DiffArgs, VerifyArgs, VerifyBuildArgs};
 
 /// Builds OS images with KIWI NG in a box: a fast-booting virtual machine.
 #[derive(Debug, Parser)]
@@ -78,6 +79,20 @@ pub(crate) enum Command {
     ///
     /// The image is not written: changes are discarded. Ctrl-] three times leaves it.
     Run(Box<RunArgs>),
+    /// Check a result against the record that --attest left beside it.
+    ///
+    /// Names each file that is missing, changed or not of the build. Ends with 0 if all is well, else
+    /// with 3.
+    Verify(VerifyArgs),
+    /// Build again as the record of a result says, and compare.
+    ///
+    /// Ends with 0 if the second result is the same, byte by byte, else with 1, or as the second build.
+    VerifyBuild(VerifyBuildArgs),
+    /// Show what differs between two results.
+    ///
+    /// Packages, files in archives, partition tables and superblocks, and else which pieces of a disk.
+    /// Ends with 0 if there is no difference, else with 1.
+    Diff(DiffArgs),
     /// Run many builds from one file, several at once.
     Batch(BatchArgs),
     /// Measure boot, share, disk and network on this host.
@@ -96,6 +111,12 @@ pub(crate) enum Command {
     ///
     /// The disk is as the build left it. Changes are discarded; folders of the host are read-only.
     Shell(ShellArgs),
+    /// Go on with a kept build after kiwi's 'prepare'.
+    ///
+    /// For a build that failed in 'create': a program is missing in the box (--box-package), or something is
+    /// wrong in the description that only 'create' reads, such as the type. Nothing is installed in the image
+    /// again. What makes that impossible is said before anything is started.
+    Resume(ResumeArgs),
     /// Remove kept builds, unused files of the box store, the cache.
     ///
     /// Without an option, it shows all of that, and asks.

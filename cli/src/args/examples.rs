@@ -47,6 +47,36 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "verify-build",
+        &[(
+            "Whether a build of one's own comes to the same again",
+            "boxbuild verify-build --trust-record ./image-out",
+        )],
+    ),
+    (
+        "diff",
+        &[
+            ("Two results", "boxbuild diff ./monday ./tuesday"),
+            (
+                "Two files",
+                "boxbuild diff ./monday/image.raw.xz ./tuesday/image.raw.xz",
+            ),
+        ],
+    ),
+    (
+        "verify",
+        &[
+            (
+                "Whether all files are what the build published",
+                "boxbuild verify ./image-out",
+            ),
+            (
+                "And whether the build farm's key signed them",
+                "boxbuild verify --signed-by farm.pub ./image-out",
+            ),
+        ],
+    ),
+    (
         "box create",
         &[
             (
@@ -177,6 +207,16 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             (
                 "The console of an earlier one",
                 "boxbuild logs debian-3 --console",
+            ),
+        ],
+    ),
+    (
+        "resume",
+        &[
+            ("Go on with the newest kept build", "boxbuild resume"),
+            (
+                "With a program that the box lacked",
+                "boxbuild resume debian-3 --box-package binutils",
             ),
         ],
     ),

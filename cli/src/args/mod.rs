@@ -36,6 +36,7 @@ mod peer;
 mod request;
 mod scan;
 mod values;
+mod verify;
 
 #[cfg(test)]
 mod options_page_tests;
@@ -44,7 +45,7 @@ mod peer_tests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use batch::BatchArgs;
+pub(crate) use batch::{BatchArgs, Matrix};
 pub(crate) use bench::BenchArgs;
 pub(crate) use boxes::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
 pub(crate) use build::BuildOptions;
@@ -54,7 +55,7 @@ pub(crate) use config::ConfigArgs;
 pub(crate) use description::{CheckArgs, InfoArgs};
 pub(crate) use error::ArgsError;
 pub(crate) use examples::{BUILD_EXAMPLES, examples_of};
-pub(crate) use failed_builds::{LogsArgs, PruneArgs, ShellArgs};
+pub(crate) use failed_builds::{LogsArgs, PruneArgs, ResumeArgs, ShellArgs};
 pub(crate) use generate::What;
 pub(crate) use image::{RunArgs, TestArgs};
 pub(crate) use invocation::{
@@ -63,3 +64,4 @@ pub(crate) use invocation::{
 pub(crate) use misplaced::is_option;
 pub(crate) use outline::{Outline, outline};
 pub(crate) use values::MOST_JOBS;
+pub(crate) use verify::{DiffArgs, VerifyArgs, VerifyBuildArgs};

@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod confinement;
 mod description;
+mod diff;
 mod doctor;
 mod failed_builds;
 mod forced_end;
@@ -18,7 +19,10 @@ mod kiwi_ng;
 mod look;
 mod preflight;
 mod prune;
+mod resume;
 mod signals;
+mod verify;
+mod verify_build;
 
 use std::ffi::OsString;
 
@@ -72,6 +76,9 @@ fn dispatch(
             description::check(args, build_args)
         }
         Some(Command::Info(args)) => description::info(args),
+        Some(Command::Verify(args)) => verify::run(args),
+        Some(Command::VerifyBuild(args)) => verify_build::run(args),
+        Some(Command::Diff(args)) => diff::run(args),
         Some(Command::Doctor { json }) => doctor::run(*json),
         Some(Command::Test(args)) => image::test(args),
         Some(Command::Run(args)) => image::run(args),
@@ -80,6 +87,7 @@ fn dispatch(
         Some(Command::Builds { json }) => failed_builds::list(*json),
         Some(Command::Logs(args)) => failed_builds::logs(args),
         Some(Command::Shell(args)) => failed_builds::shell(args),
+        Some(Command::Resume(args)) => return resume::run(args, applied),
         Some(Command::Config(args)) => config::run(args, settings.no_files),
         Some(Command::Completions(args)) => completions::run(args),
         Some(Command::Complete(args)) => {

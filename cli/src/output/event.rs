@@ -195,10 +195,13 @@ pub(crate) struct ResultFile {
 /// What is kept of a failed build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeptBuild {
-    /// Its name for `boxbuild shell`, `logs` and `prune`.
+    /// Its name for `boxbuild shell`, `logs`, `resume` and `prune`.
     pub(crate) id: String,
     /// Its size on the disk.
     pub(crate) bytes: u64,
+    /// `boxbuild resume` can go on with it.
+    #[serde(default)]
+    pub(crate) resumable: bool,
 }
 
 /// What a batch reports with `--json`.
@@ -378,6 +381,7 @@ mod tests {
                         kept: Some(KeptBuild {
                             id: String::from("debian-1"),
                             bytes: 8,
+                            resumable: false,
                         }),
                         hint: Some(String::from("help")),
                     },
@@ -387,7 +391,7 @@ mod tests {
                 }),
                 json!({"event": "result", "status": "failed", "seconds": 2.0, "phases": [],
                     "peak_memory_bytes": null, "reason": "kiwi", "phase": "prepare", "message": "it failed",
-                    "last_lines": ["last"], "log": null, "kept": {"id": "debian-1", "bytes": 8}, "hint": "help"}),
+                    "last_lines": ["last"], "log": null, "kept": {"id": "debian-1", "bytes": 8, "resumable": false}, "hint": "help"}),
             ),
             (
                 BuildEvent::Error {

@@ -127,8 +127,13 @@ pub(crate) fn result_lines(result: &BuildResult) -> Vec<String> {
             lines.extend(kept.iter().map(|kept| {
                 let id = &kept.id;
                 format!(
-                    "  it is kept ({}): boxbuild shell {id}, boxbuild logs {id}, boxbuild prune {id}",
-                    size(kept.bytes)
+                    "  it is kept ({}): {}boxbuild shell {id}, boxbuild logs {id}, boxbuild prune {id}",
+                    size(kept.bytes),
+                    if kept.resumable {
+                        format!("boxbuild resume {id}, ")
+                    } else {
+                        String::new()
+                    }
                 )
             }));
             lines.extend(hint.iter().map(|hint| format!("  hint: {hint}")));
@@ -235,6 +240,7 @@ mod tests {
             kept: Some(KeptBuild {
                 id: String::from("debian-1"),
                 bytes: 1 << 20,
+                resumable: true,
             }),
             hint: Some(String::from("try again")),
         });
@@ -244,8 +250,8 @@ mod tests {
                 "  | KiwiError: no package foo",
                 "boxbuild: the build failed in the box (kiwi's exit code 7)",
                 "  the log is /out/result.log",
-                "  it is kept (1.0 MiB): boxbuild shell debian-1, boxbuild logs debian-1, boxbuild \
-                 prune debian-1",
+                "  it is kept (1.0 MiB): boxbuild resume debian-1, boxbuild shell debian-1, boxbuild \
+                 logs debian-1, boxbuild prune debian-1",
                 "  hint: try again",
             ]
         );

@@ -14,6 +14,7 @@ mod equipment;
 mod exit_codes;
 mod first_run;
 mod help;
+mod jobs;
 mod json;
 mod settings;
 mod strangers;

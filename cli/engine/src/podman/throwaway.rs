@@ -384,6 +384,9 @@ impl Console for Input {
 
     fn resize(&self, _columns: u16, _rows: u16) {}
 
+    /// A container has no disk of its own.
+    fn answer_checkpoint(&self, _kept: bool) {}
+
     fn tell_time(&self, _time: Duration) {}
 }
 

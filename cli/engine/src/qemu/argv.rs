@@ -192,7 +192,7 @@ fn disk(argv: &mut Argv, machine: &Machine, fds: &Descriptors) {
     let bus = platform(machine.arch).bus;
     argv.option(
         "-device",
-        format!("virtio-blk-{bus},drive=disk,werror=enospc,rerror=report"),
+        format!("virtio-blk-{bus},drive={TOP},werror=enospc,rerror=report"),
     );
 }
 
@@ -254,6 +254,8 @@ fn network(argv: &mut Argv, machine: &Machine, fds: &Descriptors) {
 /// One that is gone with the machine is never flushed, and QEMU's image locks are off: the
 /// others are shared by builds that only read them, and that one has no name that anybody else
 /// could open.
+///
+/// A checkpoint puts one more over them ([`checkpoint_nodes`]).
 fn block_nodes(bases: usize, private: bool) -> Vec<serde_json::Value> {
     let locking = if private { "off" } else { "auto" };
     let mut nodes = Vec::new();
@@ -262,7 +264,7 @@ fn block_nodes(bases: usize, private: bool) -> Vec<serde_json::Value> {
         let mut file = json!({"driver": "file", "node-name": format!("file{set}"),
             "filename": format!("/dev/fdset/{set}"), "read-only": !top, "locking": locking});
         let name = if top {
-            "disk".to_owned()
+            TOP.to_owned()
         } else {
             format!("base{set}")
         };
@@ -282,6 +284,26 @@ fn block_nodes(bases: usize, private: bool) -> Vec<serde_json::Value> {
         nodes.extend([file, image]);
     }
     nodes
+}
+
+/// Name of the image that is written from the start.
+const TOP: &str = "disk";
+
+/// Number of the file descriptor set with the image that is written after a checkpoint.
+pub(super) const CHECKPOINT_SET: u32 = 1000;
+
+/// What QEMU's monitor is told to have it write into one more image, whose file is in the set
+/// [`CHECKPOINT_SET`] (QEMU, docs/interop/live-block-operations.rst).
+pub(super) fn checkpoint_nodes() -> [serde_json::Value; 3] {
+    let cache = json!({"no-flush": true});
+    [
+        json!({"execute": "blockdev-add", "arguments": {"driver": "file", "node-name": "file-after",
+            "filename": format!("/dev/fdset/{CHECKPOINT_SET}"), "locking": "off", "discard": "unmap",
+            "cache": cache}}),
+        json!({"execute": "blockdev-add", "arguments": {"driver": "qcow2", "node-name": "after",
+            "file": "file-after", "backing": null, "discard": "unmap", "cache": cache}}),
+        json!({"execute": "blockdev-snapshot", "arguments": {"node": TOP, "overlay": "after"}}),
+    ]
 }
 
 /// Words of a command line.

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,23 +69,33 @@ enum Source {
     Errors,
 }
 
+/// What else a follower has to do with.
+pub(super) struct Watched {
+    /// What the machine's network knows of the host's.
+    pub(super) host: Option<CurrentNetwork>,
+    /// Gets the monitor's answers to what is asked for a checkpoint.
+    pub(super) steps: Sender<Result<(), String>>,
+}
+
 impl Follower {
     /// Follows what writes to `streams` and `errors`, and reports to `events`.
     pub(super) fn new(
         shared: Arc<Shared>,
         streams: Streams,
         errors: OwnedFd,
+        watched: Watched,
         rules: Rules,
         events: EventSender,
     ) -> Follower {
+        let Watched { host, steps } = watched;
         Follower {
             shared,
             streams,
             errors,
             last_words: Vec::new(),
-            monitor: Monitor::default(),
+            monitor: Monitor::telling(steps),
             fault: None,
-            host: None,
+            host,
             rules,
             events,
         }

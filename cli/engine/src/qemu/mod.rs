@@ -5,6 +5,7 @@
 //! follows the child and turns what it says into events.
 
 mod argv;
+mod checkpoint;
 mod compress;
 mod confine;
 mod follower;
@@ -34,6 +35,7 @@ use crate::network::network;
 use crate::unusable::Unusable;
 use argv::Descriptors;
 use boxbuild_host::arch::Arch;
+use checkpoint::Changes;
 use compress::{Compressor, Limits};
 use confine::Confinement;
 use follower::Rules;
@@ -75,9 +77,9 @@ impl Engine for Qemu {
         let kernel = open_kernel(&machine)?;
         let disk = Disk::open(&qemu_img, &machine.disk)
             .map_err(|(action, source)| StartError::Host { action, source })?;
-        let changes = disk
-            .private
-            .then(|| disk.top.try_clone())
+        let private = disk.maker.map(|maker| (maker, disk.top.try_clone()));
+        let changes = private
+            .map(|(maker, top)| Ok(Changes::new(top?, disk.bases.len(), maker)))
             .transpose()
             .map_err(host("keep the disk's changes open"))?;
         let (streams, ends) = Streams::pairs().map_err(host("create a socket"))?;

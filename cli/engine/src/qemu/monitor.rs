@@ -1,5 +1,7 @@
 //! QEMU's monitor protocol, as far as it decides how a run ended (QEMU, docs/interop/qmp-spec).
 
+use std::sync::mpsc::Sender;
+
 use boxbuild_host::secret;
 use serde_json::{Value, json};
 
@@ -22,6 +24,8 @@ pub(super) struct Monitor {
     pub(super) disk: Option<Moved>,
     /// A question has not been answered yet.
     pub(super) asked: bool,
+    /// Gets the answers to what was asked for a checkpoint, in order: an error in QEMU's words.
+    steps: Option<Sender<Result<(), String>>>,
 }
 
 /// The reason of a SHUTDOWN event.
@@ -57,6 +61,17 @@ impl Monitor {
     pub(super) const BLOCKS: &'static [u8] =
         b"{\"execute\":\"query-blockstats\",\"id\":\"blocks\"}\n";
 
+    /// What is asked for a checkpoint has this id.
+    pub(super) const STEP: &'static str = "checkpoint";
+
+    /// One that passes on the answers to what is asked for a checkpoint.
+    pub(super) fn telling(steps: Sender<Result<(), String>>) -> Monitor {
+        Monitor {
+            steps: Some(steps),
+            ..Monitor::default()
+        }
+    }
+
     /// Takes bytes from the monitor.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         for byte in bytes {
@@ -75,6 +90,16 @@ impl Monitor {
         if message["id"] == "blocks" {
             self.asked = false;
             self.disk = message["return"].as_array().map(|disks| moved(disks));
+        }
+        if message["id"] == Monitor::STEP
+            && let Some(steps) = &self.steps
+        {
+            let problem = message["error"]["desc"].as_str().map(str::to_owned);
+            let is_error = message.get("error").is_some();
+            let _ = steps.send(match problem {
+                None if !is_error => Ok(()),
+                problem => Err(problem.unwrap_or_default()),
+            });
         }
         let data = &message["data"];
         match message["event"].as_str() {
@@ -149,6 +174,18 @@ mod tests {
         assert_eq!((moved.to_guest, moved.from_guest), (15, 3));
         monitor.push(b"{\"error\": {}, \"id\": \"blocks\"}\n");
         assert_eq!(monitor.disk, None);
+    }
+
+    #[test]
+    fn answers_to_a_checkpoint_are_passed_on_in_order() {
+        let (steps, answers) = std::sync::mpsc::channel();
+        let mut monitor = Monitor::telling(steps);
+        monitor.push(
+            b"{\"return\": {\"fd\": 3}, \"id\": \"checkpoint\"}\n{\"return\": {}, \"id\": \"blocks\"}\n\
+              {\"id\": \"checkpoint\", \"error\": {\"class\": \"X\", \"desc\": \"no room\"}}\n",
+        );
+        let said: Vec<_> = answers.try_iter().collect();
+        assert_eq!(said, [Ok(()), Err(String::from("no room"))]);
     }
 
     #[test]

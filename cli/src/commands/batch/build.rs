@@ -213,7 +213,8 @@ impl Build {
             && arch.is_none_or(|wanted| Some(wanted) == self.arch)
     }
 
-    fn fields(&self) -> Fields<'_> {
+    /// Returns what names and target folders may have in braces.
+    pub(super) fn fields(&self) -> Fields<'_> {
         Fields {
             name: &self.name,
             description: self.description.get_ref(),
