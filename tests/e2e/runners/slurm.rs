@@ -77,7 +77,7 @@ fn twelve_builds_on_two_slurm_nodes_of_which_one_is_killed() {
             let placed = format!("\"host\":\"{node}\"");
             batch.stdout().contains(&placed)
         };
-        started(&sandbox, 12) >= 2 && on("n1") && on("n2")
+        started(&sandbox, 12) >= 1 && on("n1") && on("n2")
     });
     cluster.kill_node("n1");
     let output = batch.finish();
@@ -130,7 +130,9 @@ fn a_slurm_node_that_comes_back_changes_nothing() {
 
 fn a_cancelled_slurm_job_is_begun_again() {
     let test = "a_cancelled_slurm_job_is_begun_again";
-    let Some((sandbox, cluster)) = farm(test, (2, 2), &slow(), "") else {
+    // Both run at once, however busy the host is.
+    let script = format!("touch /bundle/started; sleep 20; {GOOD}");
+    let Some((sandbox, cluster)) = farm(test, (2, 2), &script, "") else {
         return;
     };
     let mut batch = start(&sandbox, &cluster, &[]);

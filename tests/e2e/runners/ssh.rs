@@ -56,7 +56,7 @@ fn twelve_builds_on_two_ssh_hosts_of_which_one_is_killed() {
         return;
     };
     let mut batch = start(&sandbox, &["--json"]);
-    batch.wait_until("four builds", |_| started(&sandbox, 12) >= 3);
+    batch.wait_until("a build of four", |_| started(&sandbox, 12) >= 1);
     hosts.kill("one");
     batch.finish().expect(0, &[]);
     let built_on = assert_all_built(&sandbox, 12);

@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
+use super::attempt::Attempt;
 use super::runner::config::Kind;
 use super::runner::{Pool, Runner};
 use super::setback::{Setback, SetbackKind};
@@ -15,19 +14,6 @@ const MOST_UNFIT: usize = 100;
 
 /// How long a queue that did not take a build is left alone; twice as long each time.
 const QUEUE_PAUSE: Duration = Duration::from_secs(5);
-
-/// An attempt that has ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Attempt {
-    /// The host, where it is known.
-    pub(super) host: Option<String>,
-    /// `built`, `failed`, `stopped`, `lost`, `cancelled`, `unreachable`, `unfit` or `host-problem`.
-    pub(super) result: String,
-    /// Why it did not build.
-    pub(super) reason: Option<String>,
-    /// How long it took, with the time in a queue.
-    pub(super) seconds: f64,
-}
 
 /// What is known of a build between its attempts.
 #[derive(Debug, Default)]

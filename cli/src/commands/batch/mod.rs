@@ -8,6 +8,7 @@
 //! that came to nothing is made again ([`setback`], [`attempts`]).
 
 mod admission;
+mod attempt;
 mod attempts;
 mod build;
 mod build_progress;

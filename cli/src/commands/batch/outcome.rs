@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::attempts::Attempt;
+use super::attempt::Attempt;
 use super::build_progress::BuildProgress;
 use crate::exit_code::ExitCode;
 use crate::output::event::BuildSummary;

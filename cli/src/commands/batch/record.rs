@@ -11,7 +11,7 @@ use boxbuild_host::umask::umask;
 use boxbuild_host::untrusted::{Dir, Replacement};
 use serde::{Deserialize, Serialize};
 
-use super::attempts::Attempt;
+use super::attempt::Attempt;
 use super::check::CheckedBuild;
 use super::child::words_of;
 use super::outcome::{Outcome, Verdict};

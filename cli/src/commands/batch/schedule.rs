@@ -12,7 +12,8 @@ use boxbuild_host::umask::umask;
 use boxbuild_host::untrusted::Dir;
 
 use super::admission::{Limits, needed};
-use super::attempts::{Attempt, Next};
+use super::attempt::Attempt;
+use super::attempts::Next;
 use super::build_progress::BuildProgress;
 use super::check::CheckedBuild;
 use super::child::{ChildEvent, RunningBuild};
