@@ -10,6 +10,7 @@ mod cache_file;
 pub mod cache_folder;
 pub mod failed_builds;
 pub mod held_folders;
+pub mod history;
 pub mod host_facts;
 pub mod host_paths;
 mod host_values;

@@ -8,6 +8,7 @@ use super::batch::BatchArgs;
 use super::bench::BenchArgs;
 use super::boxes::BoxCommand;
 use super::build::BuildOptions;
+use super::builds::BuildsArgs;
 use super::completions::{CompleteArgs, CompletionsArgs};
 use super::config::ConfigArgs;
 use super::description::{CheckArgs, InfoArgs};
@@ -74,13 +75,11 @@ pub(crate) enum Command {
     ///
     /// It takes about a minute.
     Bench(BenchArgs),
-    /// List the failed builds that are kept, with their disks and logs.
-    Builds {
-        /// Print the list as JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show the log of a kept build.
+    /// List the builds: those that run, and how the others ended.
+    ///
+    /// Failed builds that are kept have the name by which 'boxbuild shell' and 'boxbuild logs' know them.
+    Builds(BuildsArgs),
+    /// Show the log of a build.
     Logs(LogsArgs),
     /// Open a root shell in the box of a kept build.
     ///

@@ -4,6 +4,7 @@ mod batch;
 mod bench;
 mod boxes;
 mod build;
+mod builds;
 mod completions;
 mod config;
 mod confinement;
@@ -14,6 +15,7 @@ mod forced_end;
 mod generate;
 mod help;
 mod kiwi_ng;
+mod logs;
 mod look;
 mod preflight;
 mod prune;
@@ -74,8 +76,8 @@ fn dispatch(
         Some(Command::Doctor { json }) => doctor::run(*json),
         Some(Command::Batch(args)) => batch::run(args, settings),
         Some(Command::Bench(args)) => bench::run(args),
-        Some(Command::Builds { json }) => failed_builds::list(*json),
-        Some(Command::Logs(args)) => failed_builds::logs(args),
+        Some(Command::Builds(args)) => builds::list(args),
+        Some(Command::Logs(args)) => logs::run(args),
         Some(Command::Shell(args)) => failed_builds::shell(args),
         Some(Command::Config(args)) => config::run(args, settings.no_files),
         Some(Command::Completions(args)) => completions::run(args),

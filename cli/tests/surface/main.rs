@@ -13,6 +13,7 @@ mod completions;
 mod exit_codes;
 mod first_run;
 mod help;
+mod history;
 mod json;
 mod settings;
 mod strangers;
