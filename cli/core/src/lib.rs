@@ -8,6 +8,7 @@ pub mod build_args;
 pub mod build_times;
 mod cache_file;
 pub mod cache_folder;
+pub mod disk_usage;
 pub mod failed_builds;
 pub mod held_folders;
 pub mod history;

@@ -20,6 +20,8 @@ pub(crate) enum Job {
     Kernel,
     /// Reduces an initial ramdisk for a root file system of this type.
     Ramdisk { root: Option<String> },
+    /// Unpacks the archive of an exported box.
+    BoxArchive,
     /// Puts a root tree together.
     Tree(TreeJob),
 }
@@ -89,7 +91,7 @@ impl Job {
             Job::RootKind { .. } | Job::Kernel | Job::Ramdisk { .. } => 20,
             Job::BootArchive { .. } | Job::Disk { .. } => 300,
             // As much data as a disk has.
-            Job::PlainDisk | Job::Tree(_) => 7200,
+            Job::PlainDisk | Job::BoxArchive | Job::Tree(_) => 7200,
         };
         Duration::from_secs(seconds)
     }

@@ -12,6 +12,7 @@
 //! | [`Parser::root_kind`] | the same | the type of the root file system |
 //! | [`Parser::kernel`] | bzImage | ELF file |
 //! | [`Parser::ramdisk`] | cpio archives | a reduced one |
+//! | [`Parser::box_archive`] | the archive of an exported box | its description and files |
 //! | [`Parser::tree`] | root tree, OCI image | one archive, kernel, initial ramdisk |
 //!
 //! The work itself is functions from streams to streams in [`boot`], [`boot_archive`], [`disk`] and
@@ -19,6 +20,7 @@
 
 mod boot;
 mod boot_archive;
+pub mod box_archive;
 mod child;
 mod connection;
 mod disk;
@@ -32,4 +34,4 @@ mod tree;
 pub use child::{CALLS, ROLE, confine};
 pub use disk::DiskFacts;
 pub use job::{TreeFacts, TreeSource};
-pub use parent::{Output, ParseError, Parser, TreeOutputs};
+pub use parent::{BoxOutputs, Output, ParseError, Parser, TreeOutputs};

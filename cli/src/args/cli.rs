@@ -12,6 +12,7 @@ use super::builds::BuildsArgs;
 use super::completions::{CompleteArgs, CompletionsArgs};
 use super::config::ConfigArgs;
 use super::description::{CheckArgs, InfoArgs};
+use super::df::DfArgs;
 use super::examples;
 use super::failed_builds::{LogsArgs, PruneArgs, ShellArgs};
 use super::generate::What;
@@ -85,6 +86,8 @@ pub(crate) enum Command {
     ///
     /// The disk is as the build left it. Changes are discarded; folders of the host are read-only.
     Shell(ShellArgs),
+    /// Show what boxbuild keeps on this host, and what 'boxbuild prune' would free.
+    Df(DfArgs),
     /// Remove kept builds, unused files of the box store, the cache.
     ///
     /// Without an option, it shows all of that, and asks.

@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod confinement;
 mod description;
+mod df;
 mod doctor;
 mod failed_builds;
 mod forced_end;
@@ -77,6 +78,7 @@ fn dispatch(
         Some(Command::Batch(args)) => batch::run(args, settings),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Builds(args)) => builds::list(args),
+        Some(Command::Df(args)) => df::run(args),
         Some(Command::Logs(args)) => logs::run(args),
         Some(Command::Shell(args)) => failed_builds::shell(args),
         Some(Command::Config(args)) => config::run(args, settings.no_files),

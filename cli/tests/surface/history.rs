@@ -249,3 +249,72 @@ fn a_history_that_cannot_be_read_is_told() {
     assert_eq!(ended.code, 3, "{}", ended.stdout);
     assert!(ended.stderr.contains("history"), "{}", ended.stderr);
 }
+
+/// What takes room is told, with what can go.
+#[test]
+fn df_has_all_that_is_kept() {
+    let user = User::new();
+    let store = user.home().join(".kiwi_boxes");
+    let kept = store.join(".builds/debian-1");
+    let cache = user.home().join(".cache/boxbuild/kernels");
+    let fetch = store.join(".fetch-leap.x86_64");
+    for folder in [&kept, &cache, &fetch] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    for (path, bytes) in [
+        (kept.join("build.json"), 10),
+        (kept.join("result.log"), 64 << 10),
+        (kept.join("disk"), 1 << 20),
+        (cache.join("x"), 128 << 10),
+        (fetch.join("disk"), 256 << 10),
+    ] {
+        fs::write(path, vec![1; bytes]).unwrap();
+    }
+    user.has_built(1, json!({ "end": end("built", 0) }));
+    let ended = user.run("df --json");
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let document: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let page = include_str!("../../../docs/json.md");
+    let kinds = document["kinds"].as_array().unwrap();
+    let of = |kind: &str, key: &str| -> u64 {
+        let row = kinds.iter().find(|row| row["kind"] == kind);
+        row.unwrap_or_else(|| panic!("{kind}: {document}"))[key]
+            .as_u64()
+            .unwrap()
+    };
+    for key in kinds[0]
+        .as_object()
+        .unwrap()
+        .keys()
+        .chain(document.as_object().unwrap().keys())
+    {
+        assert!(
+            page.contains(&format!("`{key}`")),
+            "{key} is not in docs/json.md"
+        );
+    }
+    assert_eq!(of("kept builds", "apparent_bytes"), (1 << 20) + 10);
+    assert!(of("kept builds", "prunable_bytes") >= 1 << 20, "{document}");
+    assert_eq!(of("logs", "apparent_bytes"), 64 << 10);
+    assert_eq!(of("cache", "apparent_bytes"), 128 << 10);
+    assert!(of("cache", "prunable_bytes") >= 128 << 10, "{document}");
+    assert_eq!(of("downloads", "apparent_bytes"), 256 << 10);
+    assert!(of("downloads", "prunable_bytes") >= 256 << 10, "{document}");
+    assert!(of("history", "apparent_bytes") > 100 && of("history", "prunable_bytes") == 0);
+    let sum: u64 = kinds.iter().map(|row| row["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(document["bytes"], sum);
+    // What it says, prune does.
+    let pruned = user.run("prune --all --json");
+    let pruned: Value = serde_json::from_str(&pruned.stdout).unwrap();
+    assert_eq!(pruned["bytes"], document["prunable_bytes"], "{pruned}");
+    let ended = user.run("df --verbose");
+    assert!(
+        ended.stdout.contains("history") && ended.stdout.contains("total"),
+        "{}",
+        ended.stdout
+    );
+    // Nothing is there yet, and nothing is made.
+    let fresh = User::new();
+    assert_eq!(fresh.run("df").code, 0);
+    assert_eq!(fs::read_dir(fresh.home()).unwrap().count(), 0);
+}
