@@ -20,7 +20,7 @@ PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static k
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
-.PHONY: docs demo check test test-full cross-check lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench boots boots-first hostile fuzz lab release packages-demo packages-foreign packages-test packages-lab
+.PHONY: docs demo check test test-full cross-check lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench boots boots-first hostile fuzz lab release types packages-demo packages-foreign packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: QUIET =
@@ -137,6 +137,12 @@ bench: packages-bench guard-programs
 	$(CARGO) build --release --quiet --package boxbuild-bench-virtiofs --package boxbuild-bench-block \
 	--package boxbuild-bench-net
 	target/release/boxbuild-bench $(BENCH)
+
+# Every image type, one after the other: hours in emulation. ONLY="--only lvm --only uki" builds these.
+TYPES ?= types
+types: QUIET =
+types: packages-demo release
+	tests/setup/types $(BOXBUILD) $(TYPES) $(ONLY)
 
 # All of them, as a normal user.
 boots: packages-test

@@ -31,7 +31,9 @@ LONGEST_FETCH = 600
 LARGEST = 512 << 20
 MOST_NAMED = 50
 
-# What kiwi 11.1.6 calls for a type: attributes of the type, program, Debian's package for it.
+# What kiwi 11.1.6 calls for a type: attributes of the type, program, Debian's package for it. The host
+# looks at more of them (cli/description/src/programs.rs), but not at boxes that do not say what they
+# have.
 PROGRAMS = [
     ({'filesystem': 'erofs'}, 'mkfs.erofs', 'erofs-utils'),
     ({'image': 'erofs'}, 'mkfs.erofs', 'erofs-utils'),
@@ -40,13 +42,12 @@ PROGRAMS = [
     ({'image': 'squashfs'}, 'mksquashfs', 'squashfs-tools'),
     ({'filesystem': 'btrfs'}, 'mkfs.btrfs', 'btrfs-progs'),
     ({'filesystem': 'xfs'}, 'mkfs.xfs', 'xfsprogs'),
-    ({'filesystem': 'f2fs'}, 'mkfs.f2fs', 'f2fs-tools'),
     ({'mdraid': None}, 'mdadm', 'mdadm'),
     ({'luks': None}, 'cryptsetup', 'cryptsetup-bin'),
-    ({'mediacheck': 'true'}, 'tagmedia', 'checkmedia or isomd5sum'),
     ({'image': 'iso'}, 'xorriso', 'xorriso'),
     ({'image': 'oci'}, 'umoci', 'umoci'),
     ({'image': 'docker'}, 'skopeo', 'skopeo'),
+    ({'format': 'ova'}, 'ova-compose', 'of open-vmdk, which Debian does not have'),
     ({'firmware': 'uefi', 'image': 'oem'}, 'mkfs.vfat', 'dosfstools'),
     ({'firmware': 'efi', 'image': 'oem'}, 'mkfs.vfat', 'dosfstools'),
     # kiwi asks shim and GRUB's signed images for their contents.

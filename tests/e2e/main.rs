@@ -101,6 +101,7 @@ const ALL: &[&[Test]] = &[
     full::TESTS,
     full::container::TESTS,
     full::guests::TESTS,
+    full::types::TESTS,
 ];
 
 fn main() -> ExitCode {

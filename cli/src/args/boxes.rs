@@ -8,8 +8,8 @@ use super::fetch::FetchOptions;
 use super::values::{self, Memory, parse_memory, parse_size};
 use boxbuild_boxes::fetch::{self, Key, SignatureError};
 use boxbuild_boxes::lock_file::{self, LockError, Locked};
-use boxbuild_boxes::source::SourceError;
 use boxbuild_boxes::source::import::{ImportInput, ImportOptions};
+use boxbuild_boxes::source::{SourceError, check_package};
 use boxbuild_boxes::store::Guest;
 use boxbuild_host::arch::Arch;
 use boxbuild_protocol::kernel_args::is_console;
@@ -85,17 +85,25 @@ pub(crate) enum BoxCommand {
     },
 }
 
+/// Reads the name of a package.
+fn package(text: &str) -> Result<String, String> {
+    check_package(text).map(|()| text.to_owned())
+}
+
 /// Options of `box create`.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
     /// Name of the new box.
     pub(crate) name: String,
-    /// Distribution and suite, e.g. debian:trixie.
+    /// Distribution and suite, e.g. debian:trixie, ubuntu:noble.
     #[arg(long, value_name = "DISTRIBUTION:SUITE")]
     pub(crate) from: String,
     /// Package mirror [default: the one of this host's apt, or mmdebstrap's own].
     #[arg(long, value_name = "URL")]
     pub(crate) mirror: Option<String>,
+    /// Public keys of the mirror's packages [default: those of the distribution's keyring package].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keyring: Option<PathBuf>,
     /// Size of the box's disk as the guest sees it.
     #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]
     pub(crate) disk_size: u64,
@@ -106,6 +114,9 @@ pub(crate) struct CreateArgs {
     /// Version of KIWI from the Python package index.
     #[arg(long, value_name = "VERSION")]
     pub(crate) kiwi_version: Option<String>,
+    /// Add a package of the distribution to the box, besides what KIWI may call (repeatable).
+    #[arg(long, value_name = "PACKAGE", value_parser = package)]
+    pub(crate) with: Vec<String>,
     /// Replace the box of that name.
     #[arg(long)]
     pub(crate) force: bool,

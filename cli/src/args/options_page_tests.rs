@@ -28,8 +28,13 @@ fn rows() -> Vec<(String, String)> {
 #[test]
 fn every_option_is_on_the_page_and_in_the_program() {
     let command = args::command();
+    let create = command
+        .find_subcommand("box")
+        .and_then(|command| command.find_subcommand("create"))
+        .unwrap();
     let front = command
         .get_arguments()
+        .chain(create.get_arguments())
         .filter_map(|arg| arg.get_long())
         .filter(|long| !["help", "version"].contains(long))
         .map(|long| format!("--{long}"));

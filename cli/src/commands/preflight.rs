@@ -236,7 +236,7 @@ impl Carrier {
     fn of(options: &BuildOptions, plan: &Plan) -> Result<Carrier> {
         let arch = plan.installed.info.arch;
         if let RunsAs::Container(mode) = plan.runs_as {
-            let podman = Podman::find(mode, arch, plan.image_types.with_loop_devices())?;
+            let podman = Podman::find(mode, arch, plan.image_types.with_loop_devices().as_deref())?;
             return Ok(Carrier::Container(podman));
         }
         let selected =

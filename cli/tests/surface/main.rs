@@ -10,6 +10,7 @@
 )]
 
 mod completions;
+mod equipment;
 mod exit_codes;
 mod first_run;
 mod help;

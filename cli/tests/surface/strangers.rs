@@ -244,28 +244,6 @@ fn names_for_no_terminal_are_not_completed() {
     assert_eq!(ended.stdout, "good/\n");
 }
 
-/// An installed box with files of no meaning, which a dry run takes.
-fn with_box(user: &User) -> std::process::Command {
-    let store = user.work().join("store/plain");
-    std::fs::create_dir_all(&store).unwrap();
-    for file in ["kernel", "initrd", "disk.qcow2"] {
-        std::fs::write(store.join(file), "x").unwrap();
-    }
-    // The digest of "x".
-    let digest = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
-    let file = |name: &str| serde_json::json!({"name": name, "sha256": digest, "size": 1});
-    let info = serde_json::json!({
-        "arch": std::env::consts::ARCH, "cmdline": ["root=/dev/vda1"], "console": "hvc0", "cpus": 1,
-        "created": 0, "disk": file("disk.qcow2"), "disk_size": 268_435_456, "format": 1,
-        "guest": "fast", "initrd": file("initrd"), "kernel": file("kernel"), "kiwi": null,
-        "memory_mib": 256, "name": "plain", "origin": "test",
-    });
-    std::fs::write(store.join("box.json"), info.to_string()).unwrap();
-    let mut command = user.command(boxbuild());
-    command.env("KIWI_BOXED_CACHE_DIR", user.work().join("store"));
-    command
-}
-
 /// The dry run said nothing of a --logsocket that is not a socket, of variables that kiwi fails on or makes "None"
 /// of, of a log file behind links in a circle; a line of the plan could be another's.
 #[test]
@@ -274,7 +252,7 @@ fn a_dry_run_says_what_a_build_would_say() {
     std::os::unix::fs::symlink("circle", user.work().join("circle")).unwrap();
     let run = |options: &[&str], target: &str| {
         let words = ["--", "--description", "image", "--target-dir", target];
-        let mut command = with_box(&user);
+        let mut command = user.with_box("test", None);
         command.args(["--dry-run", "--box", "plain"]);
         Ended::of(command.args(options).args(words))
     };

@@ -59,6 +59,31 @@ impl User {
         self.run_words(&line.split_whitespace().collect::<Vec<_>>())
     }
 
+    /// boxbuild with an installed box `plain`, whose files mean nothing: enough for a dry run.
+    pub(crate) fn with_box(&self, origin: &str, inventory: Option<serde_json::Value>) -> Command {
+        let store = self.work().join("store/plain");
+        std::fs::create_dir_all(&store).unwrap();
+        for file in ["kernel", "initrd", "disk.qcow2"] {
+            std::fs::write(store.join(file), "x").unwrap();
+        }
+        // The digest of "x".
+        let digest = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+        let file = |name: &str| serde_json::json!({"name": name, "sha256": digest, "size": 1});
+        let mut info = serde_json::json!({
+            "arch": std::env::consts::ARCH, "cmdline": ["root=/dev/vda1"], "console": "hvc0",
+            "cpus": 1, "created": 0, "disk": file("disk.qcow2"), "disk_size": 268_435_456, "format": 1,
+            "guest": "fast", "initrd": file("initrd"), "kernel": file("kernel"), "kiwi": null,
+            "memory_mib": 256, "name": "plain", "origin": origin,
+        });
+        if let Some(inventory) = inventory {
+            info["inventory"] = inventory;
+        }
+        std::fs::write(store.join("box.json"), info.to_string()).unwrap();
+        let mut command = self.command(boxbuild());
+        command.env("KIWI_BOXED_CACHE_DIR", self.work().join("store"));
+        command
+    }
+
     pub(crate) fn run_words(&self, words: &[&str]) -> Ended {
         Ended::of(self.command(boxbuild()).args(words))
     }

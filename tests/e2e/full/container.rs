@@ -10,13 +10,15 @@ use boxbuild_tests::{Running, leftovers, names, skip};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use super::fixture::{
-    BUILD_LIMIT, RealSandbox, assert_same_packages, check_image, description, members,
+    BUILD_LIMIT, RealSandbox, assert_same_packages, check_image, description, find_image, members,
+    packages,
 };
 use crate::container::fixture::{mode, podman, podman_lines};
 
 crate::tests! {
     Full:
         real_containers_at_once,
+        kiwis_dracut_modules_come_from_the_box,
         a_box_whose_entry_point_is_systemd,
         a_disk_is_built_in_a_container_and_boots;
 }
@@ -75,6 +77,32 @@ fn real_containers_at_once() {
         .iter()
         .any(|name| name.trim_start_matches("./") == "index.json");
     assert!(index, "{members:?}");
+    assert_nothing_left(&sandbox, "\0");
+}
+
+/// Debian 13 has no packages of them; without the build service, no image with them could be built.
+fn kiwis_dracut_modules_come_from_the_box() {
+    let test = "kiwis_dracut_modules_come_from_the_box";
+    let Some(sandbox) = sandbox_for(test, "mini") else {
+        return;
+    };
+    let mut build = command(&sandbox, "mini", "modules", &["--verbose"]);
+    // One of Debian 12's names, and one of the build service's.
+    build.args(["--add-package", "kiwi-dracut-oem-repart"]);
+    build.args(["--add-package", "dracut-kiwi-live"]);
+    let output = Running::start(&mut build).limit(BUILD_LIMIT).finish();
+    output.expect(0, &["KIWI's own dracut modules"]);
+    let target = sandbox.path("modules");
+    let list = packages(&target);
+    for name in ["lib", "oem-repart", "live"] {
+        let name = format!("dracut-kiwi-{name}|");
+        assert!(list.contains(&name), "{name} is not in: {list}");
+    }
+    let members = members(&find_image(&target).unwrap());
+    let has = |path: &str| members.iter().any(|name| name.contains(path));
+    assert!(has("usr/lib/dracut/modules.d/59kiwi-lib/module-setup.sh"));
+    assert!(!has("usr/share/boxbuild"), "the repository is in the image");
+    assert!(!has("boxbuild-packages"), "the image knows the repository");
     assert_nothing_left(&sandbox, "\0");
 }
 

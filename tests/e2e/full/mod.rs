@@ -7,6 +7,7 @@
 pub(crate) mod container;
 pub(crate) mod fixture;
 pub(crate) mod guests;
+pub(crate) mod types;
 
 use std::fs;
 use std::os::unix::process::CommandExt;

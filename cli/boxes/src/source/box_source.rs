@@ -146,6 +146,7 @@ mod tests {
                     memory_mib: 1024,
                     cpus: 1,
                     container: None,
+                    inventory: None,
                     published: None,
                 };
                 if self.fails_to_make {

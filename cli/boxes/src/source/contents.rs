@@ -10,7 +10,7 @@ use boxbuild_parsers::{Output, ParseError, Parser};
 
 use super::error::SourceError;
 use crate::store::{
-    BoxFile, BoxInfo, ContainerImage, Guest, HashedFile, Published, Staging, StoreError,
+    BoxFile, BoxInfo, ContainerImage, Guest, HashedFile, Inventory, Published, Staging, StoreError,
 };
 
 /// The files and properties of a new box, of which its description is made.
@@ -38,6 +38,8 @@ pub struct BoxContents {
     pub cpus: u32,
     /// The same root tree as a container image, if there is one.
     pub container: Option<ContainerImage>,
+    /// What it has of what builds may need, if that was looked up.
+    pub inventory: Option<Inventory>,
     /// What the box was fetched from, for a published box.
     pub published: Option<Published>,
 }
@@ -69,6 +71,7 @@ impl BoxContents {
             memory_mib: self.memory_mib,
             cpus: self.cpus,
             container: self.container,
+            inventory: self.inventory,
             published: self.published,
         }
     }

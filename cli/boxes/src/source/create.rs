@@ -8,7 +8,7 @@ use super::distribution::{CreateOptions, Distribution};
 use super::error::SourceError;
 
 /// All distributions, in the order in which they are listed to users.
-const DISTRIBUTIONS: &[Distribution] = &[debian::DISTRIBUTION];
+const DISTRIBUTIONS: &[Distribution] = &[debian::DISTRIBUTION, debian::UBUNTU_DISTRIBUTION];
 
 /// Returns the source of the box that `options` describe.
 ///
@@ -22,11 +22,15 @@ pub fn source(options: &CreateOptions) -> Result<Box<dyn BoxSource>, SourceError
     });
     match known {
         Some(distribution) => (distribution.source)(options),
-        None => Err(SourceError::Usage(format!(
-            "--from {}: boxes can be made from {}",
-            options.from,
-            releases().join(" and ")
-        ))),
+        None => {
+            let mut known = releases();
+            let last = known.pop().unwrap_or_default();
+            Err(SourceError::Usage(format!(
+                "--from {}: boxes can be made from {} and {last}",
+                options.from,
+                known.join(", ")
+            )))
+        }
     }
 }
 
@@ -74,6 +78,8 @@ mod tests {
             mirror: None,
             disk_size: 1 << 30,
             kiwi_version: None,
+            with: Vec::new(),
+            keyring: None,
         })
     }
 
@@ -87,6 +93,7 @@ mod tests {
             ("trixie", Some("debian:trixie")),
             ("my-bookworm", Some("debian:bookworm")),
             ("debian-12", None),
+            ("ubuntu", Some("ubuntu:noble")),
             ("leap", None),
             ("x", None),
         ] {
@@ -102,7 +109,10 @@ mod tests {
         }
         for bad in ["trixie", "debian:", "debian:potato", "fedora:41"] {
             let error = from(bad).err().unwrap().to_string();
-            assert!(error.contains("debian:bookworm and debian:trixie"), "{bad}");
+            assert!(
+                error.contains("debian:bookworm, debian:trixie and ubuntu:noble"),
+                "{bad}"
+            );
         }
     }
 }

@@ -14,10 +14,11 @@ mod distribution;
 mod error;
 mod host;
 pub mod import;
+mod look_up;
 pub mod published;
 mod root_disk;
 
 pub use box_source::{BoxSource, MakeBox, Making, Target, install};
 pub use contents::BoxContents;
-pub use distribution::{CreateOptions, Distribution, KIWI_VERSION};
+pub use distribution::{CreateOptions, Distribution, KIWI_VERSION, check_package};
 pub use error::{CommandError, SourceError};

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use boxbuild_host::error::IoError;
 use boxbuild_host::reaper::Reaper;
@@ -10,6 +10,8 @@ use boxbuild_host::reaper::Reaper;
 use super::command::Workshop;
 use super::error::SourceError;
 use super::host::{Host, Program};
+use super::look_up;
+use crate::store::Inventory;
 
 /// Programs that make a disk from a root tree.
 pub(super) const PROGRAMS: &[Program] = &[
@@ -25,9 +27,12 @@ pub(super) const ROOT_DEVICE: &str = "/dev/vda1";
 /// First byte of the only partition: the usual alignment of 1 MiB.
 const PARTITION_START: u64 = 1 << 20;
 
-/// Makes `disk.raw` from `root.tar`, both in the workshop: `size` bytes with one partition, which
+/// The disk that [`make_disk`] makes.
+pub(super) const DISK: &str = "disk.raw";
+
+/// Makes [`DISK`] from `root.tar`, both in the workshop: `size` bytes with one partition, which
 /// has all of the tree. `root.tar` is removed. The shell commands in `more` see the tree in the
-/// folder `tree`.
+/// folder `tree`. Returns what the tree has of what builds may need.
 ///
 /// # Errors
 /// Fails if a program fails: if the tree does not fit, for example.
@@ -35,9 +40,9 @@ pub(super) fn make_disk(
     workshop: &Workshop<'_>,
     size: u64,
     more: &str,
-) -> Result<PathBuf, SourceError> {
+) -> Result<Inventory, SourceError> {
     let dir = &workshop.dir;
-    let disk = dir.join("disk.raw");
+    let disk = dir.join(DISK);
     fs::File::create(&disk)
         .and_then(|file| file.set_len(size))
         .map_err(IoError::on("write", &disk))?;
@@ -51,8 +56,9 @@ pub(super) fn make_disk(
          sfdisk --quiet disk.raw <layout; \
          mke2fs -q -F -t ext4 -d tree -L boxbuild -m 0 -O ^has_journal,^metadata_csum \
          -E offset={PARTITION_START},lazy_itable_init=1,nodiscard,root_owner=0:0 disk.raw {}k; \
-         {more} rm -rf tree",
-        size.saturating_sub(PARTITION_START) >> 10
+         {}{more} rm -rf tree",
+        size.saturating_sub(PARTITION_START) >> 10,
+        look_up::commands(),
     );
     let args: [OsString; 5] = [
         "sh".into(),
@@ -67,7 +73,7 @@ pub(super) fn make_disk(
     remove.extend(["rm", "-rf"].map(OsString::from));
     let _reaper = Reaper::watch_tree(&tree, &remove).map_err(IoError::on("write", &tree))?;
     run_as_owner(workshop, args)?;
-    Ok(disk)
+    Ok(look_up::inventory(dir))
 }
 
 /// Packs the folder `from` into the archive `to`. Files of the user belong to root in the archive.

@@ -4,6 +4,8 @@ use boxbuild_host::arch::Arch;
 use boxbuild_host::secret;
 use serde::{Deserialize, Serialize};
 
+use super::inventory::Inventory;
+
 /// The description of a box. All file names are relative to the box's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +43,9 @@ pub struct BoxInfo {
     /// The same root tree as a container image, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerImage>,
+    /// What it has of what builds may need, if that was looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inventory: Option<Inventory>,
     /// What it was fetched from, for a published box.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,

@@ -12,6 +12,7 @@ mod error;
 mod hashed_file;
 mod info;
 mod installed;
+mod inventory;
 mod names;
 pub(crate) mod staging;
 
@@ -21,6 +22,7 @@ pub use hashed_file::HashedFile;
 pub use info::{BoxFile, BoxInfo, ContainerImage, Guest, Published, PublishedFile};
 pub use installed::InstalledBox;
 pub(crate) use installed::{disk_lock_path, lock_path as box_lock_path};
+pub use inventory::{Inventory, LocalRepository};
 pub use names::{check_file_name, check_name, name_for, published_name};
 pub use staging::{IfExists, Staging};
 

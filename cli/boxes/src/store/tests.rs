@@ -34,6 +34,7 @@ fn info(name: &str, staging: &Staging) -> BoxInfo {
         memory_mib: 4096,
         cpus: 4,
         container: None,
+        inventory: None,
         published: None,
     }
 }

@@ -12,7 +12,7 @@ use boxbuild_host::mounts::is_same;
 use super::error::PlanError;
 use super::folders::Folders;
 use super::repositories::{self, Connection, Repositories};
-use super::{inspected, options};
+use super::{equipment, inspected, options};
 use crate::boot::{Boot, RunsAs};
 use crate::host_paths::HostPaths;
 use crate::kiwi_paths::{self, Reach};
@@ -64,6 +64,10 @@ impl HostParts {
         };
         let found = Repositories::of(&mut kiwi_args, &described, connection);
         notes.extend(found.notes);
+        if let Some(offer) = equipment::offer(description, words, &target, info) {
+            kiwi_args.extend(offer.words);
+            notes.push(offer.note);
+        }
         Ok(HostParts {
             host_paths,
             kiwi_args,

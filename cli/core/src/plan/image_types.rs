@@ -1,21 +1,25 @@
 //! Image types, as far as a container must know them: which ones need loop devices.
 
-use boxbuild_description::{Description, Target};
-use boxbuild_engine::podman::KernelNeeds;
+use boxbuild_description::{Description, Element, Target};
 
-/// Whether kiwi attaches a loop device when it builds a type (kiwi 11, `kiwi/builder`).
+/// Whether kiwi attaches a loop device when it builds a type (kiwi 11.1.6, `kiwi/builder`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loop {
     /// Never: archives, container images, trees packed by a tool.
     Never,
-    /// With some attributes of the type only (`filesystem`, `luks`, `flags`).
+    /// With some attributes, which are not known.
     Maybe,
     /// Always.
     Always,
 }
 
-/// What is known of a type. A name that kiwi may have learnt since then may need one.
-fn need(image_type: &str) -> Loop {
+/// File systems that kiwi makes by a tool, without mounting them (`filesystems_no_device_node`).
+pub(super) fn is_packed(filesystem: &str) -> bool {
+    matches!(filesystem, "squashfs" | "erofs")
+}
+
+/// What is known of a type by its name. One that kiwi may have learnt since then may need one.
+fn by_name(image_type: &str) -> Loop {
     match image_type {
         "tbz" | "cpio" | "docker" | "oci" | "appx" | "wsl" | "squashfs" | "erofs" | "enclave" => {
             Loop::Never
@@ -25,29 +29,92 @@ fn need(image_type: &str) -> Loop {
     }
 }
 
+/// One type that a build may come to.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(into = "String")]
+struct ImageType {
+    name: String,
+    /// The attribute that makes kiwi attach one, as it stands in a description.
+    why: Option<String>,
+    loops: Loop,
+}
+
+impl From<ImageType> for String {
+    fn from(image_type: ImageType) -> String {
+        image_type.name
+    }
+}
+
+impl ImageType {
+    fn named(name: &str) -> ImageType {
+        ImageType {
+            name: name.to_owned(),
+            why: None,
+            loops: by_name(name),
+        }
+    }
+
+    fn of(element: &Element) -> Option<ImageType> {
+        let mut known = ImageType::named(element.attribute("image")?);
+        let because = |name: &str, value: &str| Some(format!("{name}=\"{value}\""));
+        let filesystem = element.attribute("filesystem");
+        let mounted = filesystem.filter(|name| !is_packed(name));
+        known.why = match known.name.as_str() {
+            // FileSystemBuilder
+            "kis" | "pxe" => mounted.and_then(|name| because("filesystem", name)),
+            // LiveImageBuilder
+            "iso" => {
+                let systemd = |loader: &Element| loader.attribute("name") == Some("systemd_boot");
+                if let Some(name) = mounted {
+                    because("filesystem", name)
+                } else if element.attribute("luks").is_some() {
+                    Some(String::from("luks"))
+                } else if element.all("bootloader").any(systemd) {
+                    because("bootloader", "systemd_boot")
+                } else {
+                    None
+                }
+            }
+            _ => return Some(known),
+        };
+        known.loops = if known.why.is_some() {
+            Loop::Always
+        } else {
+            Loop::Never
+        };
+        Some(known)
+    }
+
+    fn label(&self) -> String {
+        match &self.why {
+            Some(why) => format!("{} with {why}", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
 /// The image types that a build may come to.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct ImageTypes(Vec<String>);
+pub struct ImageTypes(Vec<ImageType>);
 
 impl ImageTypes {
     /// The types that `target` selects of a description: one, or several if only the box can tell.
     pub(super) fn of(description: Option<&Description>, target: &Target) -> ImageTypes {
-        if let Some(asked) = &target.image_type {
-            return ImageTypes(vec![asked.clone()]);
-        }
         let types = description.map(|description| description.types(target));
-        let names = types
-            .iter()
-            .flatten()
-            .filter_map(|element| element.attribute("image"));
-        ImageTypes(names.map(str::to_owned).collect())
+        let types = types.iter().flatten();
+        let found: Vec<ImageType> = types.filter_map(|element| ImageType::of(element)).collect();
+        match &target.image_type {
+            Some(asked) if found.is_empty() || found.iter().any(|known| known.name != *asked) => {
+                ImageTypes(vec![ImageType::named(asked)])
+            }
+            _ => ImageTypes(found),
+        }
     }
 
-    /// One of them that needs loop devices, if all do: only kiwi knows which of several the
-    /// profiles select.
-    pub fn with_loop_devices(&self) -> Option<&str> {
-        if self.0.iter().all(|name| need(name) == Loop::Always) {
-            self.0.first().map(String::as_str)
+    /// What needs loop devices, if all do: only kiwi knows which of several the profiles select.
+    pub fn with_loop_devices(&self) -> Option<String> {
+        if self.0.iter().all(|known| known.loops == Loop::Always) {
+            self.0.first().map(ImageType::label)
         } else {
             None
         }
@@ -55,68 +122,31 @@ impl ImageTypes {
 
     /// Whether a loop device may be needed. If nothing is known of the types, it may.
     pub fn may_need_loop_devices(&self) -> bool {
-        self.0.is_empty() || self.0.iter().any(|name| need(name) != Loop::Never)
+        self.0.is_empty() || self.0.iter().any(|known| known.loops != Loop::Never)
     }
-}
-
-/// Returns what the kernel under a container must have to build what `target` selects: nothing if more
-/// than one type may be built.
-pub(super) fn kernel_needs(description: Option<&Description>, target: &Target) -> KernelNeeds {
-    let mut needs = KernelNeeds::default();
-    let types = description.map(|description| description.types(target));
-    let Some([element]) = types.as_deref() else {
-        return needs;
-    };
-    let image = element.attribute("image").unwrap_or_default();
-    needs.image_type = image.to_owned();
-    let mut filesystem = |name: &str| {
-        // Drivers of ext4 mount the older ones, too.
-        let name = if matches!(name, "ext2" | "ext3") {
-            "ext4"
-        } else {
-            name
-        };
-        needs.filesystems.push(name.to_owned());
-    };
-    match image {
-        "ext2" | "ext3" | "ext4" | "btrfs" | "xfs" => filesystem(image),
-        "oem" => {
-            if let Some(root) = element.attribute("filesystem") {
-                filesystem(root);
-            }
-            if let Some(boot) = element.attribute("bootfilesystem") {
-                filesystem(if boot.starts_with("fat") {
-                    "vfat"
-                } else {
-                    boot
-                });
-            }
-            let firmware = element.attribute("firmware").unwrap_or_default();
-            if matches!(firmware, "efi" | "uefi") {
-                filesystem("vfat");
-            }
-            let has_volumes = element.all("systemdisk").next().is_some()
-                && element.attribute("filesystem") != Some("btrfs");
-            needs.device_mapper = has_volumes || element.attribute("luks").is_some();
-        }
-        _ => {}
-    }
-    needs.filesystems.sort();
-    needs.filesystems.dedup();
-    needs
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::kernel_needs::tests::described;
     use super::*;
+
+    fn types(text: &str, image_type: Option<&str>) -> ImageTypes {
+        described(text, image_type, ImageTypes::of)
+    }
+
+    fn one(attributes: &str) -> ImageTypes {
+        let text = format!("<image><preferences><type {attributes}</preferences></image>");
+        types(&text, None)
+    }
 
     #[test]
     fn loop_devices_are_needed_for_disks_only() {
-        let types = |names: &[&str]| ImageTypes(names.iter().map(|s| (*s).to_owned()).collect());
-        assert_eq!(types(&["oem"]).with_loop_devices(), Some("oem"));
+        let types =
+            |names: &[&str]| ImageTypes(names.iter().map(|name| ImageType::named(name)).collect());
+        assert_eq!(types(&["oem"]).with_loop_devices().as_deref(), Some("oem"));
         assert_eq!(types(&["oem", "tbz"]).with_loop_devices(), None);
         assert!(types(&["oem", "tbz"]).may_need_loop_devices());
-        // A live system has one only if its root is neither squashfs nor erofs.
         assert_eq!(types(&["iso"]).with_loop_devices(), None);
         assert!(types(&["iso"]).may_need_loop_devices());
         assert!(!types(&["docker", "tbz"]).may_need_loop_devices());
@@ -124,57 +154,65 @@ mod tests {
         assert_eq!(types(&[]).with_loop_devices(), None);
     }
 
-    fn with(text: &str, image_type: Option<&str>) -> (ImageTypes, KernelNeeds) {
-        use boxbuild_description::{BoxView, Inspection, Wanted};
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("a.kiwi"), text).unwrap();
-        let view = BoxView::new(dir.path(), dir.path(), Vec::new());
-        let target = Target {
-            image_type: image_type.map(str::to_owned),
-            ..Target::default()
-        };
-        let wanted = Wanted {
-            target: target.clone(),
-            ..Wanted::default()
-        };
-        let inspection = Inspection::of(&view, &wanted).unwrap();
-        let description = inspection.description.as_ref();
-        (
-            ImageTypes::of(description, &target),
-            kernel_needs(description, &target),
-        )
+    /// They were refused nowhere and failed in the container, or got the host's devices for nothing.
+    #[test]
+    fn a_root_that_is_mounted_makes_the_difference() {
+        for (attributes, expected) in [
+            (
+                "image='kis' filesystem='ext4'/>",
+                Some("kis with filesystem=\"ext4\""),
+            ),
+            ("image='kis' filesystem='squashfs'/>", None),
+            ("image='kis'/>", None),
+            (
+                "image='pxe' filesystem='xfs'/>",
+                Some("pxe with filesystem=\"xfs\""),
+            ),
+            ("image='iso'/>", None),
+            ("image='iso' filesystem='erofs'/>", None),
+            (
+                "image='iso' filesystem='btrfs'/>",
+                Some("iso with filesystem=\"btrfs\""),
+            ),
+            ("image='iso' luks='x'/>", Some("iso with luks")),
+            (
+                "image='iso'><bootloader name='systemd_boot'/></type>",
+                Some("iso with bootloader=\"systemd_boot\""),
+            ),
+            ("image='iso'><bootloader name='grub2'/></type>", None),
+            ("image='oem' filesystem='squashfs'/>", Some("oem")),
+        ] {
+            let found = one(attributes);
+            assert_eq!(
+                found.with_loop_devices().as_deref(),
+                expected,
+                "{attributes}"
+            );
+            assert_eq!(
+                found.may_need_loop_devices(),
+                expected.is_some(),
+                "{attributes}"
+            );
+        }
     }
 
     #[test]
     fn an_asked_for_type_wins() {
         let text =
             "<image><preferences><type image=\"oem\"/><type image=\"tbz\"/></preferences></image>";
-        assert_eq!(with(text, None).0.with_loop_devices(), Some("oem"));
-        assert!(!with(text, Some("tbz")).0.may_need_loop_devices());
-        assert_eq!(with("<image/>", None).0, ImageTypes(Vec::new()));
+        assert_eq!(
+            types(text, None).with_loop_devices().as_deref(),
+            Some("oem")
+        );
+        assert!(!types(text, Some("tbz")).may_need_loop_devices());
+        // One that the description does not have is left to the box.
+        assert!(types(text, Some("iso")).may_need_loop_devices());
+        assert_eq!(types("<image/>", None), ImageTypes(Vec::new()));
     }
 
     #[test]
-    fn the_kernel_must_have_the_file_systems_of_a_disk() {
-        let needs = |attributes: &str| {
-            let text = format!("<image><preferences><type {attributes}</preferences></image>");
-            let needs = with(&text, None).1;
-            (needs.filesystems.join(" "), needs.device_mapper)
-        };
-        let is = |names: &str, mapper: bool| (names.to_owned(), mapper);
-        assert_eq!(
-            needs("image='oem' filesystem='ext3' firmware='uefi'/>"),
-            is("ext4 vfat", false)
-        );
-        assert_eq!(
-            needs("image='oem' filesystem='xfs' firmware='bios'><systemdisk/></type>"),
-            is("xfs", true)
-        );
-        assert_eq!(
-            needs("image='oem' filesystem='btrfs' luks='x'><systemdisk/></type>"),
-            is("btrfs", true)
-        );
-        assert_eq!(needs("image='tbz'/>"), is("", false));
-        assert_eq!(needs("image='iso' firmware='uefi'/>"), is("", false));
+    fn a_plan_has_their_names() {
+        let text = serde_json::to_string(&one("image='kis' filesystem='ext4'/>")).unwrap();
+        assert_eq!(text, "[\"kis\"]");
     }
 }

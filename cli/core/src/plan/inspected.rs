@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use boxbuild_boxes::store::BoxInfo;
+use boxbuild_boxes::store::{BoxInfo, InstalledBox};
 use boxbuild_description::{BoxView, Description, Finding, Format, Inspection, Target, Wanted};
 use boxbuild_engine::podman::Mode;
 use boxbuild_host::text::shown;
 
+use super::equipment;
 use super::error::PlanError;
 use crate::request::BuildRequest;
 
@@ -43,13 +44,13 @@ impl Inspected {
     pub(super) fn check_for(
         &self,
         request: &BuildRequest,
-        info: &BoxInfo,
+        installed: &InstalledBox,
     ) -> Result<Vec<String>, PlanError> {
         let mut notes = self.notes.clone();
         let Some(description) = &self.description else {
             return Ok(notes);
         };
-        let findings = for_box(description, request, info);
+        let findings = for_box(description, request, installed);
         refuse(findings.iter().filter(|finding| finding.is_error()))?;
         notes.extend(findings.iter().map(Finding::to_string));
         Ok(notes)
@@ -76,7 +77,12 @@ pub fn inspect(request: &BuildRequest, folder: &Path) -> std::io::Result<Inspect
 }
 
 /// Returns what a box finds in a description besides what [`inspect`] finds.
-pub fn for_box(description: &Description, request: &BuildRequest, info: &BoxInfo) -> Vec<Finding> {
+pub fn for_box(
+    description: &Description,
+    request: &BuildRequest,
+    installed: &InstalledBox,
+) -> Vec<Finding> {
+    let info = &installed.info;
     let target = target(request, Some(info));
     // The version to be installed first counts.
     let wanted = request.kiwi_version.as_deref();
@@ -86,7 +92,11 @@ pub fn for_box(description: &Description, request: &BuildRequest, info: &BoxInfo
     if description.is_for_kiwi() {
         findings.extend(description.check_schema(kiwi));
     }
-    if description.format() == Format::Yaml {
+    if description.is_for_kiwi() {
+        let words = &request.build.rest;
+        findings.extend(equipment::findings(description, words, &target, installed));
+    }
+    if description.format() == Format::Yaml && info.inventory.is_none() {
         findings.push(description.note(
             "kiwi reads YAML and JSON only if the box has Python's anymarkup-core, xmltodict and PyYAML",
         ));

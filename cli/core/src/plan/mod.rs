@@ -4,12 +4,14 @@ mod authority;
 mod boot;
 mod describe;
 mod emulation;
+mod equipment;
 mod error;
 mod folders;
 mod host_parts;
 pub mod image_types;
 pub mod inspected;
 mod json;
+mod kernel_needs;
 mod memory;
 mod options;
 mod proxies;
@@ -211,11 +213,11 @@ impl Plan {
         let (memory_mib, memory_note) =
             memory::settle(request.memory_mib, info.memory_mib, &host.memory);
         notes.extend(memory_note.filter(|_| !runs_as.is_container()));
-        notes.extend(folders.inspected.check_for(request, info)?);
+        notes.extend(folders.inspected.check_for(request, &installed)?);
         let described = folders.inspected.description();
         let target = inspected::target(request, Some(info));
         let image_types = ImageTypes::of(described, &target);
-        let kernel_needs = image_types::kernel_needs(described, &target);
+        let kernel_needs = kernel_needs::of(described, &target);
         let log = request.kiwi.copy_log_to.as_deref();
         Ok(Plan {
             runs_as,

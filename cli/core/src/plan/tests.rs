@@ -9,7 +9,7 @@ use super::*;
 use boxbuild_boxes::store::{BoxFile, BoxInfo};
 use boxbuild_host::arch::Arch;
 
-fn small_box(dir: PathBuf) -> InstalledBox {
+pub(crate) fn small_box(dir: PathBuf) -> InstalledBox {
     let file = |name: &str| BoxFile {
         name: name.to_owned(),
         size: 0,
@@ -32,6 +32,7 @@ fn small_box(dir: PathBuf) -> InstalledBox {
         memory_mib: 4096,
         cpus: 1,
         container: None,
+        inventory: None,
         published: None,
     };
     InstalledBox::prospective(dir, info, Vec::new())

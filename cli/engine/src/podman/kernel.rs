@@ -1,19 +1,47 @@
-//! The host's kernel, which a container builds images with: the file systems that it can mount.
+//! The host's kernel, which a container builds images with: what it can mount and map.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::unusable::Unusable;
 
-/// What the kernel must have to build an image.
+/// What the kernel must have to build an image, each with the part of the description that asks for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KernelNeeds {
     /// The image type.
     pub image_type: String,
     /// File systems that it mounts, by the kernel's names.
-    pub filesystems: Vec<String>,
-    /// Volumes or encryption.
-    pub device_mapper: bool,
+    pub filesystems: Vec<(String, String)>,
+    /// What is between them and the disk.
+    pub features: Vec<(KernelFeature, String)>,
+}
+
+/// What is between a file system and the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelFeature {
+    /// Logical volumes.
+    Volumes,
+    /// LUKS.
+    Encryption,
+    /// Checksums of blocks.
+    Integrity,
+    /// RAID 1.
+    Mirror,
+    /// RAID 0.
+    Stripes,
+}
+
+impl KernelFeature {
+    /// Its name for the user, and its module's.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            KernelFeature::Volumes => ("the device mapper", "dm-mod"),
+            KernelFeature::Encryption => ("encryption", "dm-crypt"),
+            KernelFeature::Integrity => ("integrity", "dm-integrity"),
+            KernelFeature::Mirror => ("mirrors", "raid1"),
+            KernelFeature::Stripes => ("stripes", "raid0"),
+        }
+    }
 }
 
 impl KernelNeeds {
@@ -27,15 +55,20 @@ impl KernelNeeds {
 
     fn check_below(&self, root: &Path) -> Result<(), Unusable> {
         let kernel = Kernel::below(root);
-        let mut missing: Vec<String> = self
-            .filesystems
-            .iter()
-            .filter(|name| !kernel.may_mount(name))
-            .map(|name| format!("the file system {name}"))
+        let filesystems = self.filesystems.iter();
+        let mut missing: Vec<String> = filesystems
+            .filter(|(name, _)| !kernel.may_mount(name))
+            .map(|(name, why)| format!("the file system {name} ({why})"))
             .collect();
-        if self.device_mapper && !kernel.may_map() {
-            missing.push(String::from("the device mapper (dm_mod)"));
-        }
+        let features = self.features.iter();
+        missing.extend(
+            features
+                .filter(|(feature, _)| !kernel.may_have(*feature))
+                .map(|(feature, why)| {
+                    let (name, module) = feature.names();
+                    format!("{name} ({module}, for {why})")
+                }),
+        );
         if missing.is_empty() {
             return Ok(());
         }
@@ -54,6 +87,10 @@ struct Kernel {
     /// Lists of modules, built in or not; `None` if there may be modules that cannot be seen from here.
     modules: Option<String>,
     has_mapper: bool,
+    /// `/proc/mdstat`, whose first line has the levels that are there.
+    raid: Option<String>,
+    /// Names of modules that are loaded, or built in and have parameters.
+    loaded: Vec<String>,
 }
 
 impl Kernel {
@@ -83,6 +120,12 @@ impl Kernel {
             modules,
             has_mapper: root.join("sys/module/dm_mod").exists()
                 || read("proc/misc").is_some_and(|text| text.contains("device-mapper")),
+            raid: read("proc/mdstat"),
+            loaded: fs::read_dir(root.join("sys/module"))
+                .into_iter()
+                .flatten()
+                .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                .collect(),
         }
     }
 
@@ -95,8 +138,22 @@ impl Kernel {
             || self.may_load(name)
     }
 
-    fn may_map(&self) -> bool {
-        self.has_mapper || self.may_load("dm-mod")
+    fn may_have(&self, feature: KernelFeature) -> bool {
+        let (_, module) = feature.names();
+        if self.may_load(module) || self.loaded.contains(&module.replace('-', "_")) {
+            return true;
+        }
+        match feature {
+            KernelFeature::Volumes => self.has_mapper,
+            // Without lists of modules, it is not known what is built in.
+            KernelFeature::Encryption | KernelFeature::Integrity => {
+                self.has_mapper && self.modules.as_deref() == Some("")
+            }
+            KernelFeature::Mirror | KernelFeature::Stripes => {
+                let level = format!("[{module}]");
+                self.raid.as_ref().is_some_and(|text| text.contains(&level))
+            }
+        }
     }
 
     fn may_load(&self, module: &str) -> bool {
@@ -131,11 +188,15 @@ mod tests {
         root
     }
 
-    fn needs(names: &[&str], device_mapper: bool) -> KernelNeeds {
+    fn needs(names: &[&str], features: &[KernelFeature]) -> KernelNeeds {
+        let with = |text: &str| (text.to_owned(), String::from("filesystem=\"x\""));
         KernelNeeds {
             image_type: String::from("oem"),
-            filesystems: names.iter().map(|name| (*name).to_owned()).collect(),
-            device_mapper,
+            filesystems: names.iter().map(|name| with(name)).collect(),
+            features: features
+                .iter()
+                .map(|feature| (*feature, String::from("luks")))
+                .collect(),
         }
     }
 
@@ -143,12 +204,14 @@ mod tests {
     #[test]
     fn a_file_system_that_the_kernel_lacks_is_named() {
         let root = root("nodev\tproc\n\text4\n", false);
-        let check = |names: &[&str], mapper| needs(names, mapper).check_below(root.path());
-        assert!(check(&["ext4"], false).is_ok());
-        let Unusable(text) = check(&["ext4", "vfat"], true).unwrap_err();
+        let check = |names: &[&str], features: &[KernelFeature]| {
+            needs(names, features).check_below(root.path())
+        };
+        assert!(check(&["ext4"], &[]).is_ok());
+        let Unusable(text) = check(&["ext4", "vfat"], &[KernelFeature::Volumes]).unwrap_err();
         for word in [
             "oem",
-            "the file system vfat and the device mapper",
+            "the file system vfat (filesystem=\"x\") and the device mapper (dm-mod, for luks)",
             "--container",
         ] {
             assert!(text.contains(word), "{text}");
@@ -160,7 +223,8 @@ mod tests {
     fn a_module_counts_and_doubt_does_too() {
         let root = root("\text4\n", true);
         // The modules are somewhere else, as in a container.
-        assert!(needs(&["vfat"], true).check_below(root.path()).is_ok());
+        let volumes = [KernelFeature::Volumes];
+        assert!(needs(&["vfat"], &volumes).check_below(root.path()).is_ok());
         let folder = root.path().join("lib/modules/6.1");
         fs::create_dir_all(&folder).unwrap();
         fs::write(
@@ -170,11 +234,42 @@ mod tests {
         .unwrap();
         fs::write(folder.join("modules.builtin"), "kernel/fs/xfs/xfs.ko\n").unwrap();
         assert!(
-            needs(&["vfat", "xfs"], true)
+            needs(&["vfat", "xfs"], &volumes)
                 .check_below(root.path())
                 .is_ok()
         );
-        assert!(needs(&["btrfs"], false).check_below(root.path()).is_err());
-        assert!(needs(&["fat"], false).check_below(root.path()).is_err());
+        assert!(needs(&["btrfs"], &[]).check_below(root.path()).is_err());
+        assert!(needs(&["fat"], &[]).check_below(root.path()).is_err());
+    }
+    /// A kernel with the device mapper, but without dm-crypt or a level of md, failed in kiwi.
+    #[test]
+    fn what_is_between_file_system_and_disk_counts() {
+        use KernelFeature::{Encryption, Integrity, Mirror, Stripes, Volumes};
+        let root = root("\text4\n", false);
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let has = |feature| needs(&[], &[feature]).check_below(root.path()).is_ok();
+        let all = [Volumes, Encryption, Integrity, Mirror, Stripes];
+        assert_eq!(all.map(has), [false; 5]);
+        // All is built in, and what else is, is not known.
+        write("proc/misc", "236 device-mapper\n");
+        write("proc/mdstat", "Personalities : [raid1] [raid10]\n");
+        assert_eq!(all.map(has), [true, true, true, true, false]);
+        // It is known.
+        write("proc/modules", "");
+        write(
+            "lib/modules/6.1/modules.builtin",
+            "kernel/drivers/md/dm-mod.ko\n",
+        );
+        write(
+            "lib/modules/6.1/modules.dep",
+            "kernel/drivers/md/raid0.ko.xz:\n",
+        );
+        assert_eq!(all.map(has), [true, false, false, true, true]);
+        write("sys/module/dm_crypt/version", "");
+        assert!(has(Encryption));
     }
 }

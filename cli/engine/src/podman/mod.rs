@@ -26,5 +26,5 @@ pub use container::{Container, EntryKind, Guest, Mask, MaskedEntry, Mode, Mount,
 pub use error::ContainerError;
 pub use host::examine;
 pub use image::{Image, ImageSource, PullPolicy};
-pub use kernel::KernelNeeds;
+pub use kernel::{KernelFeature, KernelNeeds};
 pub use runner::Podman;

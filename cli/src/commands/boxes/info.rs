@@ -1,9 +1,10 @@
 //! `boxbuild box info`.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use boxbuild_boxes::catalog::Catalog;
-use boxbuild_boxes::store::{BoxFile, InstalledBox, Published, Store, StoreError};
+use boxbuild_boxes::store::{BoxFile, InstalledBox, Inventory, Published, Store, StoreError};
 use boxbuild_host::arch::Arch;
 use boxbuild_host::secret;
 use boxbuild_host::units::{date, size};
@@ -35,6 +36,9 @@ struct Document {
     /// Since when builds have written into its disk (`--no-snapshot`), seconds since the epoch.
     changed: Option<u64>,
     files: Vec<BoxFile>,
+    /// What it has of what builds may need; absent if that was not looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inventory: Option<Inventory>,
     /// Where it was fetched from.
     published: Option<Published>,
     /// Addresses of a published box's files.
@@ -85,6 +89,7 @@ pub(super) fn info(store: &Store, name: &str, arch: Option<Arch>) -> Result<Answ
                 created: None,
                 changed: None,
                 files: Vec::new(),
+                inventory: None,
                 published: None,
                 to_fetch: files
                     .iter()
@@ -121,11 +126,40 @@ pub(super) fn document(installed: &InstalledBox) -> Value {
         created: Some(info.created),
         changed: installed.changed.and_then(seconds),
         files: info.files().into_iter().cloned().collect(),
+        inventory: info.inventory.clone(),
         published: info.published.as_ref().map(Published::redacted),
         to_fetch: Vec::new(),
     };
     // Texts and numbers only.
     value(&document).unwrap_or_default()
+}
+
+/// Returns what a box has of what builds may need, as text.
+fn contents(inventory: &Inventory) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, words: Vec<&str>| {
+        if !words.is_empty() {
+            text += &format!("{name:<12} {}\n", words.join(" "));
+        }
+    };
+    let names = |of: &BTreeMap<String, bool>, there: bool| {
+        let entries = of.iter().filter(|(_, is_there)| **is_there == there);
+        entries.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    for (there, programs, modules) in [
+        (true, "programs", "Python"),
+        (false, "no programs", "no Python"),
+    ] {
+        let of_programs = names(&inventory.programs, there);
+        line(programs, of_programs.iter().map(String::as_str).collect());
+        let of_modules = names(&inventory.modules, there);
+        line(modules, of_modules.iter().map(String::as_str).collect());
+    }
+    line("added", inventory.with.iter().map(String::as_str).collect());
+    let repository = inventory.repository.iter();
+    let packages = repository.flat_map(|repository| &repository.packages);
+    line("for images", packages.map(String::as_str).collect());
+    text
 }
 
 /// Returns everything known about an installed box, as text.
@@ -150,6 +184,9 @@ pub(super) fn describe(installed: &InstalledBox) -> String {
             date(changed),
             info.name
         );
+    }
+    if let Some(inventory) = &info.inventory {
+        text += &contents(inventory);
     }
     for file in info.files() {
         text += &format!(

@@ -245,6 +245,8 @@ fn create(store: &Store, args: &CreateArgs, json: bool) -> Result<Answer> {
         mirror: args.mirror.clone(),
         disk_size: args.disk_size,
         kiwi_version: args.kiwi_version.clone(),
+        with: args.with.clone(),
+        keyring: args.keyring.clone(),
     };
     let source = source::create::source(&options)?;
     install(store, source.as_ref(), args.force, progress(json))

@@ -106,7 +106,7 @@ pub(super) fn look(
         Description::file,
     ));
     if let Some(description) = description {
-        let of_box = boxbuild_core::plan::inspected::for_box(description, request, info);
+        let of_box = boxbuild_core::plan::inspected::for_box(description, request, &plan.installed);
         found.findings.extend(of_box);
     }
     conclude(&run, &plan, &place, &mut found)?;

@@ -5,33 +5,19 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Names of releases that only Debian has, and of what they are called in turn. Which distribution a
-/// mirror has is known for certain only after `apt-get update`.
-const RELEASES: &[&str] = &[
-    "bullseye",
-    "bookworm",
-    "trixie",
-    "forky",
-    "sid",
-    "oldoldstable",
-    "oldstable",
-    "stable",
-    "testing",
-    "unstable",
-];
+use super::release::Family;
 
-/// Derivatives that call their releases as Debian does.
-const DERIVATIVES: &[&str] = &["raspbian", "raspberrypi", "devuan", "kali"];
-
-/// Returns the mirror that the host's apt uses for Debian. `path` is the search path for programs.
-pub(super) fn mirror_of_host(path: &OsStr) -> Option<String> {
-    find(path, None)
+/// Returns the mirror that the host's apt uses for a distribution. `path` is the search path for
+/// programs.
+pub(super) fn mirror_of_host(family: &Family, path: &OsStr) -> Option<String> {
+    find(family, path, None)
 }
 
 /// As [`mirror_of_host`], with another configuration of apt.
-fn find(path: &OsStr, config: Option<&Path>) -> Option<String> {
+fn find(family: &Family, path: &OsStr, config: Option<&Path>) -> Option<String> {
     let fetched = targets(path, config, Lists::Fetched);
-    release_mirror(&fetched).or_else(|| likely_mirror(&targets(path, config, Lists::Configured)))
+    release_mirror(family, &fetched)
+        .or_else(|| likely_mirror(family, &targets(path, config, Lists::Configured)))
 }
 
 /// Which package lists apt is asked for.
@@ -95,27 +81,33 @@ fn main_targets(targets: &str) -> impl Iterator<Item = Target<'_>> {
     })
 }
 
-/// Returns the first mirror of Debian among lists that were fetched.
-fn release_mirror(targets: &str) -> Option<String> {
+/// Returns the first mirror of a distribution among lists that were fetched.
+fn release_mirror(family: &Family, targets: &str) -> Option<String> {
     main_targets(targets)
-        .filter(|target| target.origin == "Debian")
+        .filter(|target| target.origin == family.title)
         .find_map(|target| resolve(target.uri))
 }
 
-/// Returns the first that is a mirror of Debian by its names: others have packages for Debian's
+/// Returns the first that is a mirror of a distribution by its names: others have packages for its
 /// releases, too.
-fn likely_mirror(targets: &str) -> Option<String> {
+fn likely_mirror(family: &Family, targets: &str) -> Option<String> {
     let has_updates = |target: &Target<'_>| {
         let line = format!("{}/ {}-updates ", target.uri, target.release);
         targets.lines().any(|other| other.starts_with(&line))
     };
     let named = |target: &Target<'_>| {
         let folder = target.uri.rsplit('/').next().unwrap_or_default();
-        folder == "debian" || (target.uri.starts_with("mirror") && folder.starts_with("debian"))
+        folder == family.name
+            || (target.uri.starts_with("mirror") && folder.starts_with(family.name))
     };
     main_targets(targets)
-        .filter(|target| RELEASES.contains(&target.release))
-        .filter(|target| !DERIVATIVES.iter().any(|name| target.uri.contains(name)))
+        .filter(|target| family.releases.contains(&target.release))
+        .filter(|target| {
+            !family
+                .derivatives
+                .iter()
+                .any(|name| target.uri.contains(name))
+        })
         .filter(|target| named(target) || has_updates(target))
         .find_map(|target| resolve(target.uri))
 }
@@ -167,6 +159,7 @@ fn transport_lines(dump: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::release::{DEBIAN, UBUNTU};
     use super::*;
 
     #[test]
@@ -176,20 +169,24 @@ mod tests {
                        http://mirror.example/debian/ bookworm-updates Debian main\n\
                        http://mirror.example/debian/ bookworm Debian main\n";
         assert_eq!(
-            release_mirror(targets).as_deref(),
+            release_mirror(&DEBIAN, targets).as_deref(),
             Some("http://mirror.example/debian")
         );
         assert_eq!(
-            release_mirror("http://mirror.example/ubuntu/ noble Ubuntu main"),
+            release_mirror(&DEBIAN, "http://mirror.example/ubuntu/ noble Ubuntu main"),
             None
         );
-        assert_eq!(release_mirror(""), None);
-        assert_eq!(release_mirror("garbage"), None);
+        assert_eq!(
+            release_mirror(&UBUNTU, "http://mirror.example/ubuntu/ noble Ubuntu main").as_deref(),
+            Some("http://mirror.example/ubuntu")
+        );
+        assert_eq!(release_mirror(&DEBIAN, ""), None);
+        assert_eq!(release_mirror(&DEBIAN, "garbage"), None);
     }
 
     /// Asks the real apt about a host whose `sources.list` and `sources.list.d/test.sources` are these;
     /// `None` if there is no apt.
-    fn mirror_of(one_line: &str, deb822: &str) -> Option<Option<String>> {
+    fn mirror_of(family: &Family, one_line: &str, deb822: &str) -> Option<Option<String>> {
         let path = std::env::var_os("PATH")?;
         if Command::new("apt-get").arg("--version").output().is_err() {
             // The lines for libtest-mimic's summary are counted by their first word.
@@ -208,7 +205,7 @@ mod tests {
             top.display()
         );
         fs::write(top.join("config"), config).ok()?;
-        Some(find(&path, Some(&top.join("config"))))
+        Some(find(family, &path, Some(&top.join("config"))))
     }
 
     /// Case E7: a host whose apt has no mirror of Debian got an error, and one whose lists had not been
@@ -238,7 +235,19 @@ mod tests {
             (third, debian822, Some("http://two.example/mirrored")),
             ("broken", "", None),
         ] {
-            let Some(mirror) = mirror_of(one_line, deb822) else {
+            let Some(mirror) = mirror_of(&DEBIAN, one_line, deb822) else {
+                return;
+            };
+            assert_eq!(mirror.as_deref(), expected, "{one_line}{deb822}");
+        }
+        let theirs = Some("http://archive.ubuntu.example/ubuntu");
+        for (one_line, deb822, expected) in [
+            (ubuntu, "", theirs),
+            (debian, ubuntu822, theirs),
+            (debian, debian822, None),
+            (third, "", None),
+        ] {
+            let Some(mirror) = mirror_of(&UBUNTU, one_line, deb822) else {
                 return;
             };
             assert_eq!(mirror.as_deref(), expected, "{one_line}{deb822}");
@@ -253,7 +262,7 @@ mod tests {
         fs::write(&file, list).unwrap();
         for slashes in ["", "//"] {
             let line = format!("deb mirror+file:{slashes}{} trixie main\n", file.display());
-            let Some(mirror) = mirror_of(&line, "") else {
+            let Some(mirror) = mirror_of(&DEBIAN, &line, "") else {
                 return;
             };
             assert_eq!(mirror.as_deref(), Some("https://near.example/debian"));

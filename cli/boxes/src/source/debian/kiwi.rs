@@ -2,11 +2,16 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use boxbuild_host::arch::Arch;
+use boxbuild_host::error::IoError;
 
 use crate::source::command::Workshop;
 use crate::source::error::{CommandError, SourceError};
+
+/// Folder of the workshop with KIWI's source distribution.
+pub(super) const SOURCE: &str = "kiwi-source";
 
 /// Platform tags of wheels that run on all suites here, without the architecture: PEP 600, and the
 /// older name (PEP 599) for glibc 2.17.
@@ -18,8 +23,9 @@ const WHEEL_PLATFORMS: &[&str] = &[
     "linux",
 ];
 
-/// Fetches KIWI and its dependencies from the Python package index into the folder `wheels` of the
-/// workshop, with the host's own pip, for the version `python` of Python.
+/// Fetches KIWI and its dependencies from the Python package index, with the host's own pip, for the
+/// version `python` of Python: wheels into the folder `wheels` of the workshop, and the source
+/// distribution, unpacked, into the folder [`SOURCE`].
 pub(super) fn fetch(
     workshop: &Workshop<'_>,
     version: &str,
@@ -28,20 +34,25 @@ pub(super) fn fetch(
 ) -> Result<(), SourceError> {
     let wheels = workshop.dir.join("wheels");
     let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
-    let mut args = words("-m pip wheel --quiet --no-deps --wheel-dir");
-    args.extend([wheels.clone().into(), format!("kiwi=={version}").into()]);
+    let folder = workshop.dir.join("kiwi-sdist");
+    let mut args = words("-m pip download --quiet --no-deps --no-binary=:all: --dest");
+    args.extend([folder.clone().into(), format!("kiwi=={version}").into()]);
     workshop
         .run("python3", args, &[])
         .map_err(|error| pip_hint(error, version))?;
+    let archive = only_file(&folder, version)?;
+    let source = workshop.dir.join(SOURCE);
+    fs::create_dir(&source).map_err(IoError::on("write", &source))?;
+    let mut args = words("--extract --no-same-owner --strip-components=1 --file");
+    args.extend([archive.clone().into(), "--directory".into(), source.into()]);
+    workshop.run("tar", args, &[])?;
 
-    let kiwi = fs::read_dir(&wheels)
-        .ok()
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .ok_or_else(|| SourceError::Host(format!("pip made no wheel of kiwi {version}")))?;
+    let mut args = words("-m pip wheel --quiet --no-deps --wheel-dir");
+    args.extend([wheels.clone().into(), archive.into()]);
+    workshop
+        .run("python3", args, &[])
+        .map_err(|error| pip_hint(error, version))?;
+    let kiwi = only_file(&wheels, version)?;
     let mut args = words("-m pip download --quiet --only-binary=:all: --python-version");
     args.extend([python.into(), "--dest".into(), wheels.into(), kiwi.into()]);
     if arch != Arch::host() {
@@ -51,6 +62,16 @@ pub(super) fn fetch(
         }));
     }
     Ok(workshop.run("python3", args, &[])?)
+}
+
+/// Returns the file that pip has put into a folder.
+fn only_file(folder: &Path, version: &str) -> Result<PathBuf, SourceError> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.is_file())
+        .ok_or_else(|| SourceError::Host(format!("pip fetched no file of kiwi {version}")))
 }
 
 /// Explains an error of pip.

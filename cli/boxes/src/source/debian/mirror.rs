@@ -1,4 +1,4 @@
-//! A mirror of Debian: whether it is one, before anything is made of it.
+//! A mirror of a distribution: whether it is one, before anything is made of it.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -51,11 +51,16 @@ pub(super) fn check_address(mirror: &str) -> Result<(), SourceError> {
     }
 }
 
-/// Looks whether `mirror` has `suite`, with its updates.
+/// Looks whether `mirror` has `suite` of the distribution `title`, with its updates.
 ///
 /// # Errors
 /// If it does not answer, or does not have them.
-pub(super) fn check(mirror: &str, suite: &str, workshop: &Workshop<'_>) -> Result<(), SourceError> {
+pub(super) fn check(
+    mirror: &str,
+    title: &str,
+    suite: &str,
+    workshop: &Workshop<'_>,
+) -> Result<(), SourceError> {
     let reachable = ["http://", "https://", "file:/", "copy:/"];
     if !reachable.iter().any(|scheme| mirror.starts_with(scheme)) || !Path::new(HELPER).exists() {
         // apt finds out.
@@ -69,7 +74,7 @@ pub(super) fn check(mirror: &str, suite: &str, workshop: &Workshop<'_>) -> Resul
             true => fetch(mirror, &suite, "Release", workshop).map_err(|_| error),
             false => Err(error),
         });
-        fetched.map_err(|error| in_words(mirror, &suite, error))?;
+        fetched.map_err(|error| in_words(mirror, title, &suite, error))?;
     }
     Ok(())
 }
@@ -107,7 +112,7 @@ fn missing(error: &CommandError) -> bool {
     output.iter().any(said)
 }
 
-fn in_words(mirror: &str, suite: &str, error: CommandError) -> SourceError {
+fn in_words(mirror: &str, title: &str, suite: &str, error: CommandError) -> SourceError {
     let absent = missing(&error);
     let CommandError::Failed { output, .. } = error else {
         return SourceError::Command(error);
@@ -122,7 +127,7 @@ fn in_words(mirror: &str, suite: &str, error: CommandError) -> SourceError {
     let mirror = secret::redact(mirror);
     SourceError::Host(if absent {
         format!(
-            "the mirror {mirror} has no release '{suite}' of Debian ({reason}); name another one with \
+            "the mirror {mirror} has no release '{suite}' of {title} ({reason}); name another one with \
              --mirror URL, with the folder that has dists/ in it"
         )
     } else {
@@ -190,7 +195,9 @@ mod tests {
         let workshop = Workshop::new(dir.path().to_owned(), &host, &interrupt);
         let check = |mirror: &str| {
             let start = Instant::now();
-            let error = check(mirror, "trixie", &workshop).unwrap_err().to_string();
+            let error = check(mirror, "Debian", "trixie", &workshop)
+                .unwrap_err()
+                .to_string();
             assert!(start.elapsed() < Duration::from_secs(5), "{error}");
             assert!(
                 error.contains("--mirror URL") && error.lines().count() == 1,
@@ -231,6 +238,6 @@ mod tests {
             std::fs::write(suite.join("Release"), "Suite: x\n").unwrap();
         }
         let mirror = format!("file://{}/", dir.path().display());
-        super::check(&mirror, "trixie", &workshop).unwrap();
+        super::check(&mirror, "Debian", "trixie", &workshop).unwrap();
     }
 }

@@ -5,13 +5,16 @@
 
 mod apt;
 mod artifacts;
+mod deb;
+mod dracut;
 mod emulation;
 mod files;
 mod initrd;
 mod kiwi;
 mod mirror;
 mod packages;
+mod release;
 mod root_tree;
 mod source;
 
-pub use source::{DISTRIBUTION, check_host};
+pub use source::{DISTRIBUTION, UBUNTU_DISTRIBUTION, check_host};

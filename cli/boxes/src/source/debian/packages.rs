@@ -18,68 +18,105 @@ pub(super) const BASE: &[&str] = &[
     "openssh-server",
 ];
 
-/// Packages that KIWI and an apt-based build of archives, containers, squashfs and disk images need.
+/// Packages with what KIWI 11 calls for images of apt-based distributions, whatever their type: programs
+/// that its source names, and what these need. KIWI has no f2fs, and calls no program of isolinux.
 pub(super) const BUILD: &[&str] = &[
+    // KIWI itself, with the modules for descriptions in YAML and TOML (`kiwi[markup]`).
     "python3",
     "python3-pip",
     "python3-lxml",
     "python3-yaml",
     "python3-requests",
     "python3-simplejson",
+    "python3-anymarkup-core",
+    "python3-xmltodict",
+    "python3-toml",
+    // For `image info --resolve-package-list`.
+    "python3-solv",
+    "libsolv-tools",
+    // Extensions of descriptions.
+    "libxml2-utils",
+    // Root trees.
     "mmdebstrap",
     "debootstrap",
     "gnupg",
     "gpg",
     "gpgv",
     "debian-archive-keyring",
+    "openssl",
     "curl",
     "rsync",
-    "qemu-utils",
-    "e2fsprogs",
-    "btrfs-progs",
-    "xfsprogs",
-    "dosfstools",
-    "parted",
-    "gdisk",
-    "fdisk",
-    "kpartx",
-    "lvm2",
-    "cryptsetup-bin",
-    "squashfs-tools",
-    "xorriso",
-    "mtools",
-    "cpio",
-    "bzip2",
-    "xz-utils",
-    "pigz",
+    "patch",
+    "screen",
     "file",
     "lsof",
     "psmisc",
     "procps",
     "kbd",
+    // Archives and compression.
+    "tar",
+    "cpio",
+    "gzip",
+    "bzip2",
+    "xz-utils",
+    "pigz",
+    "zstd",
+    "zip",
+    "unzip",
+    "zsync",
+    // Disks and file systems.
+    "qemu-utils",
+    "e2fsprogs",
+    "btrfs-progs",
+    "xfsprogs",
+    "dosfstools",
+    "erofs-utils",
+    "squashfs-tools",
+    "parted",
+    "gdisk",
+    "fdisk",
+    "kpartx",
+    "dmsetup",
+    "lvm2",
+    "mdadm",
+    "cryptsetup-bin",
+    "snapper",
+    // Media.
+    "xorriso",
+    "mtools",
+    "isomd5sum",
+    // Containers.
     "umoci",
     "skopeo",
+    "buildah",
+    // Boot loaders: `strings` looks at GRUB's binaries.
+    "binutils",
     "grub2-common",
 ];
 
 /// Returns the packages with the boot loaders of an architecture.
 pub(super) fn boot_loaders(arch: Arch) -> &'static [&'static str] {
     match arch {
-        Arch::X86_64 => &["grub-pc-bin", "grub-efi-amd64-bin"],
-        Arch::Aarch64 => &["grub-efi-arm64-bin"],
+        Arch::X86_64 => &[
+            "grub-pc-bin",
+            "grub-efi-amd64-bin",
+            "grub-efi-amd64-signed",
+            "grub-efi-ia32-bin",
+            "shim-signed",
+            "sbsigntool",
+            "systemd-boot-efi",
+            "isolinux",
+            "syslinux-common",
+        ],
+        Arch::Aarch64 => &[
+            "grub-efi-arm64-bin",
+            "grub-efi-arm64-signed",
+            "shim-signed",
+            "sbsigntool",
+            "systemd-boot-efi",
+        ],
         Arch::Ppc64le => &["grub-ieee1275-bin"],
         Arch::S390x => &["s390-tools"],
-    }
-}
-
-/// Returns the package with the kernel: the flavour for virtual machines where there is one. All of
-/// them have virtio-fs.
-pub(super) fn kernel(arch: Arch) -> &'static str {
-    match arch {
-        Arch::X86_64 => "linux-image-cloud-amd64",
-        Arch::Aarch64 => "linux-image-cloud-arm64",
-        Arch::Ppc64le => "linux-image-powerpc64le",
-        Arch::S390x => "linux-image-s390x",
     }
 }
 
@@ -106,6 +143,14 @@ pub(super) const MASKED: &[&str] = &[
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "lvm2-monitor.service",
+    "mdadm-waitidle.service",
+    "mdcheck_start.timer",
+    "mdcheck_continue.timer",
+    "mdmonitor-oneshot.timer",
+    "mdmonitor.service",
+    "snapper-boot.timer",
+    "snapper-cleanup.timer",
+    "snapper-timeline.timer",
     "kmod-static-nodes.service",
     "console-setup.service",
     "keyboard-setup.service",
@@ -120,6 +165,10 @@ pub(super) const EXCLUDED: &[&str] = &[
     "path-exclude=/usr/share/locale/*",
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
+    // Hooks of the initial ramdisk, for root file systems that the box does not have.
+    "path-exclude=/usr/share/initramfs-tools/hooks/mdadm",
+    "path-exclude=/usr/share/initramfs-tools/hooks/btrfs",
+    "path-exclude=/usr/share/initramfs-tools/hooks/lvm2",
     "force-unsafe-io",
 ];
 
@@ -139,6 +188,16 @@ pub(super) const FILES: &[(&str, &str)] = &[
     (
         "etc/systemd/journald.conf.d/boxbuild.conf",
         "[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\n",
+    ),
+    (
+        // Debian has no checkmedia, which KIWI marks media with by default.
+        "etc/kiwi.yml",
+        "iso:\n  - media_tag_tool: isomd5sum\n",
+    ),
+    (
+        // Arrays that KIWI makes are not assembled behind its back.
+        "etc/mdadm/mdadm.conf",
+        "AUTO -all\n",
     ),
     (
         // For --box-debug: who has the console has the machine anyway.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use boxbuild_firmware::guest;
 use boxbuild_host::arch::Arch;
@@ -13,45 +13,55 @@ use boxbuild_host::reaper::Reaper;
 
 use super::emulation::Emulation;
 use super::files::write;
-use super::packages::{BASE, BUILD, EXCLUDED, FILES, MASKED, boot_loaders, kernel};
-use super::{apt, initrd};
+use super::packages::{BASE, BUILD, EXCLUDED, FILES, MASKED, boot_loaders};
+use super::release::{Family, Suite};
+use super::{apt, dracut, initrd, kiwi};
 use crate::source::command::Workshop;
 use crate::source::error::SourceError;
 use crate::source::host::Host;
 use crate::source::root_disk::namespace;
 
 /// Free space that mmdebstrap needs for its tree, in bytes.
-const NEEDED_SPACE: u64 = 1 << 30;
+const NEEDED_SPACE: u64 = 2 << 30;
 
 /// What goes into the root tree.
 #[derive(Debug)]
 pub(super) struct RootTree<'a> {
+    /// The distribution.
+    pub(super) family: &'a Family,
     /// The suite, e.g. `trixie`.
-    pub(super) suite: &'a str,
+    pub(super) suite: Suite,
+    /// Public keys of the packages, if the user names them.
+    pub(super) keys: Option<&'a Path>,
     /// Address of the package mirror; mmdebstrap has a default.
     pub(super) mirror: Option<&'a str>,
     /// Architecture of the packages.
     pub(super) arch: Arch,
     /// Version of KIWI, whose wheels are in the folder `wheels` of the workshop.
     pub(super) kiwi: &'a str,
+    /// More packages.
+    pub(super) with: &'a [String],
 }
 
 impl RootTree<'_> {
-    /// Makes `root.tar` in the workshop.
+    /// Makes `root.tar` in the workshop. Returns the repository in it.
     pub(super) fn make(
         &self,
         workshop: &Workshop<'_>,
         emulation: &Emulation,
-    ) -> Result<(), SourceError> {
+    ) -> Result<Option<dracut::Repository>, SourceError> {
         let host = workshop.host;
         let early = workshop.dir.join("early");
         initrd::write_early(&early).map_err(IoError::on("write", &early))?;
         pack(workshop, &early, "early.tar")?;
         let files = workshop.dir.join("files");
         write_files(&files).map_err(IoError::on("write", &files))?;
+        let source = workshop.dir.join(kiwi::SOURCE);
+        let packages = dracut::make(workshop, &source, self.kiwi, self.arch, &files)?;
         pack(workshop, &files, "files.tar")?;
 
         let scratch = Scratch::new(host)?;
+        let keys = self.keys.map(|keys| scratch.take(keys)).transpose()?;
         let name = "mmdebstrap";
         let program = host.find(name).unwrap_or_else(|| name.into());
         let mut command = emulation.command(host, &program);
@@ -63,20 +73,29 @@ impl RootTree<'_> {
         };
         command
             .arg(mode)
-            .args(self.options(host))
+            .args(self.options(host, keys.as_deref()))
             .args(self.hooks(&workshop.dir))
             .args(self.operands(&workshop.dir))
             .env("TMPDIR", scratch.dir.path());
         let result = workshop.run_command(name, command);
         drop(scratch);
-        Ok(result?)
+        result?;
+        Ok(packages)
     }
 
     /// Returns options for the packages and how they are installed.
-    fn options(&self, host: &Host) -> Vec<OsString> {
-        let include = [BASE, BUILD, boot_loaders(self.arch), &[kernel(self.arch)]]
-            .concat()
-            .join(",");
+    fn options(&self, host: &Host, keys: Option<&Path>) -> Vec<OsString> {
+        let kernel = (self.family.kernel)(self.arch);
+        let mut include = [
+            BASE,
+            BUILD,
+            boot_loaders(self.arch),
+            kernel,
+            self.suite.more,
+        ]
+        .concat();
+        include.extend(self.with.iter().map(String::as_str));
+        let include = include.join(",");
         let mut options: Vec<OsString> = vec![
             "--variant=minbase".into(),
             "--format=tar".into(),
@@ -91,6 +110,11 @@ impl RootTree<'_> {
                 .into_iter()
                 .map(|line| format!("--aptopt={line}").into()),
         );
+        options.extend(keys.map(|keys| {
+            let mut option = OsString::from("--keyring=");
+            option.push(keys);
+            option
+        }));
         options.extend(
             EXCLUDED
                 .iter()
@@ -137,11 +161,12 @@ impl RootTree<'_> {
 
     /// Returns suite, output and package sources.
     fn operands(&self, dir: &Path) -> Vec<OsString> {
-        let suite = self.suite;
+        let (suite, components) = (self.suite.name, self.family.components);
         let mut operands = vec![suite.into(), dir.join("root.tar").into()];
         if let Some(mirror) = self.mirror {
-            operands.push(format!("deb {mirror} {suite} main").into());
-            operands.push(format!("deb {mirror} {suite}-updates main").into());
+            for pocket in ["", "-updates"] {
+                operands.push(format!("deb {mirror} {suite}{pocket} {components}").into());
+            }
         }
         operands
     }
@@ -193,6 +218,19 @@ impl Scratch {
             _reaper: reaper,
             dir,
         })
+    }
+}
+
+impl Scratch {
+    /// Copies a file to where subordinate ids reach it.
+    fn take(&self, file: &Path) -> Result<PathBuf, SourceError> {
+        // apt tells by the name what is in it.
+        let extension = file.extension().unwrap_or("gpg".as_ref());
+        let to = self.dir.path().join("keys").with_extension(extension);
+        fs::copy(file, &to).map_err(IoError::on("copy", file))?;
+        let mode = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(&to, mode).map_err(IoError::on("write", &to))?;
+        Ok(to)
     }
 }
 

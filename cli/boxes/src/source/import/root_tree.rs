@@ -16,6 +16,7 @@ use crate::source::command::Workshop;
 use crate::source::error::SourceError;
 use crate::source::host::Host;
 use crate::source::root_disk;
+use crate::store::Inventory;
 
 /// Names of kernel and initial ramdisk of the tree in the workshop.
 const KERNEL: &str = "kernel";
@@ -29,6 +30,8 @@ const LARGEST: u64 = 1 << 30;
 pub(super) struct RootTreeFiles {
     /// The folder of the workshop, which the caller removes.
     pub(super) dir: PathBuf,
+    /// What the tree has of what builds may need.
+    pub(super) inventory: Inventory,
     /// A raw disk, whose root is [`root_disk::ROOT_DEVICE`].
     pub(super) disk: PathBuf,
     /// The kernel that the options name, or the one in the tree.
@@ -77,10 +80,11 @@ pub(super) fn make(
     let initrd = options.initrd.clone().or_else(in_tree);
 
     making.reporter.begin("make the disk");
-    let disk = root_disk::make_disk(&workshop, options.disk_size, "")?;
+    let inventory = root_disk::make_disk(&workshop, options.disk_size, "")?;
     Ok(RootTreeFiles {
+        disk: dir.join(root_disk::DISK),
+        inventory,
         dir,
-        disk,
         kernel,
         initrd,
     })

@@ -69,7 +69,8 @@ impl ImportedBox {
             initrd: made.initrd.as_deref(),
         };
         making.reporter.begin("write the disk");
-        let contents = self.import(&files, making, |_| Ok(ROOT_DEVICE.to_owned()))?;
+        let mut contents = self.import(&files, making, |_| Ok(ROOT_DEVICE.to_owned()))?;
+        contents.inventory = Some(made.inventory);
         fs::remove_dir_all(&made.dir).map_err(IoError::on("remove", &made.dir))?;
         making.reporter.begin("check and publish");
         Ok(contents)
@@ -121,6 +122,7 @@ impl ImportedBox {
             memory_mib: options.memory_mib,
             cpus: options.cpus,
             container: None,
+            inventory: None,
             published: None,
         })
     }

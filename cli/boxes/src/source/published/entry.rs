@@ -101,6 +101,7 @@ impl<'a> Entry<'a> {
             container: Some(self.variant.container.clone())
                 .filter(|name| !name.is_empty())
                 .map(|registry| ContainerImage::Registry { registry }),
+            inventory: None,
             published: None,
         }
     }

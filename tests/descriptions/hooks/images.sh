@@ -1,0 +1,4 @@
+#!/bin/sh
+# Runs in the image's root.
+set -eu
+echo images >>/etc/boxbuild-hooks
