@@ -26,6 +26,7 @@ mod dry_run;
 mod failure;
 mod foreign;
 mod full;
+mod history;
 mod imported;
 mod in_container;
 mod in_lab;
@@ -84,6 +85,7 @@ const ALL: &[&[Test]] = &[
     ci::TESTS,
     dry_run::TESTS,
     json::TESTS,
+    history::TESTS,
     kept::TESTS,
     notices::TESTS,
     ssh::TESTS,

@@ -153,6 +153,10 @@ fn a_hostile_archive_makes_no_box() {
         with("memory_mib", u64::MAX.into()),
         with("cpus", 10_000.into()),
         with("kiwi", "1; rm -rf /".into()),
+        with(
+            "inventory",
+            serde_json::json!({ "repository": { "path": "x y", "packages": [] } }),
+        ),
         with("format", 99.into()),
         with("more", 1.into()),
         Value::from("x"),

@@ -12,7 +12,7 @@ use boxbuild_protocol::kernel_args::is_console;
 use crate::source::box_source::{BoxSource, MakeBox, Making, Target};
 use crate::source::contents::{BoxContents, FileNames};
 use crate::source::error::SourceError;
-use crate::store::{BoxFile, BoxInfo, ContainerImage, HashedFile, name_for};
+use crate::store::{BoxFile, BoxInfo, ContainerImage, HashedFile, Inventory, name_for};
 
 /// Larger than any kernel or initial ramdisk, in bytes.
 const LARGEST_BOOT_FILE: u64 = 1 << 30;
@@ -114,6 +114,7 @@ impl ExportedBox {
             memory_mib: info.memory_mib,
             cpus: info.cpus,
             container,
+            inventory: info.inventory,
             published: None,
         })
     }
@@ -151,6 +152,8 @@ impl ExportedBox {
             || !(1..=MOST_CPUS).contains(&info.cpus)
         {
             String::from("its memory or its number of processors cannot be")
+        } else if !info.inventory.as_ref().is_none_or(is_plain) {
+            String::from("what it says that it has cannot be")
         } else if !info.kiwi.as_ref().is_none_or(version) {
             String::from("its version of KIWI is none")
         } else {
@@ -158,6 +161,23 @@ impl ExportedBox {
         };
         Err(self.unusable(&problem))
     }
+}
+
+/// Whether all that a box says that it has are plain words.
+fn is_plain(inventory: &Inventory) -> bool {
+    let plain = |word: &String| {
+        word.len() < 256
+            && !word.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"')
+    };
+    let repository = inventory.repository.as_ref();
+    inventory.with.iter().all(plain)
+        && inventory.programs.keys().all(plain)
+        && inventory.modules.keys().all(plain)
+        && repository.is_none_or(|repository| {
+            plain(&repository.path)
+                && repository.path.starts_with('/')
+                && repository.packages.iter().all(plain)
+        })
 }
 
 impl BoxSource for ExportedBox {
