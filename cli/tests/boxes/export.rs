@@ -107,6 +107,9 @@ fn archive(path: &Path, members: &[(&str, &[u8])]) {
     fs::write(path, bytes).unwrap();
 }
 
+/// Members of an archive, with their names.
+type Members = Vec<(String, Vec<u8>)>;
+
 /// What a stranger calls a box.
 #[test]
 fn a_hostile_archive_makes_no_box() {
@@ -116,7 +119,7 @@ fn a_hostile_archive_makes_no_box() {
         .expect(0, &[]);
     let packed = fs::File::open(sandbox.path("work/mine.box")).unwrap();
     let mut tar = tar::Archive::new(zstd::Decoder::new(packed).unwrap());
-    let mut members: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut members = Members::new();
     for entry in tar.entries().unwrap() {
         let mut entry = entry.unwrap();
         let name = entry.path().unwrap().display().to_string();
@@ -125,7 +128,7 @@ fn a_hostile_archive_makes_no_box() {
         members.push((name, content));
     }
     let good: Value = serde_json::from_slice(&members[0].1).unwrap();
-    let import = |what: &str, info: &Value, change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    let import = |what: &str, info: &Value, change: &dyn Fn(&mut Members)| {
         let mut members = members.clone();
         members[0].1 = serde_json::to_vec(info).unwrap();
         change(&mut members);
@@ -169,15 +172,15 @@ fn a_hostile_archive_makes_no_box() {
     for info in &wrong {
         import(&info.to_string(), info, &|_| {}).expect(3, &["x.box"]);
     }
-    let other_content = |members: &mut Vec<(String, Vec<u8>)>| members[1].1 = b"a kernal".to_vec();
+    let other_content = |members: &mut Members| members[1].1 = b"a kernal".to_vec();
     import("content", &good, &other_content).expect(3, &["damaged"]);
     import("name", &good, &|members| {
-        members[1].0 = "../../kernel".into()
+        members[1].0 = "../../kernel".into();
     })
     .expect(3, &["../../kernel"]);
     import("missing", &good, &|members| members.truncate(3)).expect(3, &["disk.qcow2"]);
     // A disk that reads a file of the host.
-    let backed = |members: &mut Vec<(String, Vec<u8>)>| {
+    let backed = |members: &mut Members| {
         let disk = &mut members[3].1;
         // qcow2: offset and length of the name of the backing file (docs/interop/qcow2.txt).
         disk[8..16].copy_from_slice(&512_u64.to_be_bytes());

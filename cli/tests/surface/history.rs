@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::user::{User, boxbuild};
 
 /// A build that the history has.
-fn record(id: u64, more: Value) -> Value {
+fn record(id: u64, more: &Value) -> Value {
     let mut record = json!({
         "format": 1, "id": id, "version": "0.2.0", "host": "h", "started": 1_780_000_000 + id,
         "description": "/srv/a", "target_dir": "/srv/out", "box": "debian", "arch": "x86_64",
@@ -40,7 +40,7 @@ impl User {
         folder
     }
 
-    fn has_built(&self, id: u64, more: Value) {
+    fn has_built(&self, id: u64, more: &Value) {
         let text = serde_json::to_vec(&record(id, more)).unwrap();
         fs::write(self.history().join(format!("{id}.json")), text).unwrap();
     }
@@ -65,14 +65,14 @@ impl User {
 #[test]
 fn all_builds_are_listed_with_how_they_ended() {
     let user = User::new();
-    user.has_built(1, json!({ "end": end("built", 0) }));
+    user.has_built(1, &json!({ "end": end("built", 0) }));
     user.has_built(
         2,
-        json!({ "end": end("failed", 1), "description": user.work().join("image") }),
+        &json!({ "end": end("failed", 1), "description": user.work().join("image") }),
     );
-    user.has_built(3, json!({ "box": "leap" }));
-    user.has_built(4, json!({}));
-    user.has_built(5, json!({ "format": 9, "version": "9.0" }));
+    user.has_built(3, &json!({ "box": "leap" }));
+    user.has_built(4, &json!({}));
+    user.has_built(5, &json!({ "format": 9, "version": "9.0" }));
     let _lock = user.runs(4);
     let states = |line: &str| -> Vec<(u64, String)> {
         let rows = user.listed(line);
@@ -144,7 +144,7 @@ fn the_log_of_a_build_is_its_own() {
     let time = found.mtime() * 1_000_000_000 + found.mtime_nsec();
     let mut ended = end("built", 0);
     ended["log"] = json!([found.dev(), found.ino(), time]);
-    user.has_built(7, json!({ "end": ended, "target_dir": target }));
+    user.has_built(7, &json!({ "end": ended, "target_dir": target }));
     for line in ["logs 7", "logs", "logs --follow 7"] {
         let ended = user.run(line);
         assert_eq!(
@@ -187,7 +187,7 @@ fn a_log_is_followed_until_its_build_ends() {
     ] {
         let user = User::new();
         let target = user.work().join("out");
-        user.has_built(1, json!({ "target_dir": target }));
+        user.has_built(1, &json!({ "target_dir": target }));
         let lock = user.runs(1);
         let mut command = user.command(boxbuild());
         let command = command.args(["logs", "--follow"]);
@@ -213,7 +213,10 @@ fn a_log_is_followed_until_its_build_ends() {
         fs::rename(share.join("result.log"), target.join("result.log")).unwrap();
         fs::remove_dir_all(share.parent().unwrap()).unwrap();
         if let Some(status) = status {
-            user.has_built(1, json!({ "end": end(status, code), "target_dir": target }));
+            user.has_built(
+                1,
+                &json!({ "end": end(status, code), "target_dir": target }),
+            );
         }
         drop(lock);
         let began = Instant::now();
@@ -270,7 +273,7 @@ fn df_has_all_that_is_kept() {
     ] {
         fs::write(path, vec![1; bytes]).unwrap();
     }
-    user.has_built(1, json!({ "end": end("built", 0) }));
+    user.has_built(1, &json!({ "end": end("built", 0) }));
     let ended = user.run("df --json");
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     let document: Value = serde_json::from_str(&ended.stdout).unwrap();
