@@ -14,13 +14,17 @@ PACKAGES_FOREIGN = qemu-system-arm qemu-user-static arch-test
 PACKAGES_LAB = qemu-system-x86 busybox-static kmod debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static kmod fdisk \
 	e2fsprogs xz-utils debian-archive-keyring dmsetup gcc libc6-dev make mmdebstrap uidmap btrfs-progs procps \
-	gpg gpgv openssh-client shellcheck $(PACKAGES_PODMAN)
+	gpg gpgv libxml2-utils openssh-client shellcheck ovmf qemu-efi-aarch64 xorriso mtools grub-common grub-pc-bin \
+	grub-efi-amd64-bin $(PACKAGES_PODMAN)
 # podman recommends, or has alternatives for, what it needs: runc works with every mode of
 # cgroups, netavark with iptables or nftables makes networks, slirp4netns those of normal users.
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
+# The second compiler is for the other architecture.
+PACKAGES_DIST = python3 python3-venv binutils gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross cmake git \
+	make gzip
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
-.PHONY: docs demo check test test-full cross-check lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench boots boots-first hostile fuzz lab release types packages-demo packages-foreign packages-test packages-lab
+.PHONY: docs dist dist-reproduce dist-source dist-installed dist-container packages-dist demo check test test-full cross-check lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench packages-validators boots boots-first hostile fuzz lab release types packages-demo packages-foreign packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: QUIET =
@@ -40,10 +44,11 @@ test: packages-test
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
 test-full: export BOXBUILD_TEST_LAB = all
-test-full: packages-demo packages-foreign test release cross-check
+test-full: packages-demo packages-foreign packages-validators test release cross-check
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild --test boxes --quiet -- a_killed_update
 	$(COUNTED) full
+	$(MAKE) --no-print-directory dist dist-reproduce dist-installed dist-container
 	BOXBUILD=$(BOXBUILD) BOXBUILD_ATTACK_SECONDS=600 tests/setup/counted $(E2E_TESTS) -- an_attacker_of
 	BOXBUILD_SCRIBBLE_SECONDS=60 BOXBUILD_BOOTS=all tests/setup/counted $(BOOT_TESTS)
 	$(MAKE) --no-print-directory hostile
@@ -52,6 +57,12 @@ test-full: packages-demo packages-foreign test release cross-check
 timed-%:
 	@TIMEFORMAT='time: $*: %0R s, of processors %0U s for programs and %0S s for the kernel'; \
 	time $(MAKE) --no-print-directory $*
+
+# What checks the documents of a record (tests/setup/validate-record), from the Python registry.
+packages-validators:
+	@test -x target/validators/bin/python || { python3 -m venv target/validators && \
+	target/validators/bin/pip install --quiet spdx-tools==0.8.5 in-toto-attestation==0.9.3; } || \
+	echo "skipped: validators of SPDX and in-toto: cannot be installed"
 
 # Everything that goes into the program compiles for aarch64, with rustup's target or in a root
 # of Debian made for it.
@@ -63,6 +74,27 @@ docs:
 	$(CARGO) build --quiet --package boxbuild
 	target/debug/boxbuild generate man target/docs/man
 	target/debug/boxbuild generate completions target/docs/completions
+
+# What is published of a release: dist/ has an archive, a .deb and a .rpm for each architecture whose
+# compiler is here, the installer, and the sums (RELEASING.md).
+dist: packages-dist
+	cli/packaging/dist
+
+# The same once more in another folder, compared with dist/.
+dist-reproduce:
+	cli/packaging/reproduce dist
+
+# The sources for distributions, with all crates: dist/.
+dist-source:
+	cli/packaging/source dist
+
+# What is in dist/, installed and used in empty roots of distributions; PART="trixie rpm" only there.
+dist-installed: packages-demo
+	tests/setup/counted tests/setup/installed dist $(PART)
+
+# boxbuild in a container, made of what is in dist/, and used as a normal user would.
+dist-container: packages-test
+	tests/setup/counted tests/setup/container dist
 
 lint:
 	$(CARGO) fmt --all --check
@@ -175,6 +207,9 @@ packages-foreign:
 
 packages-test:
 	tests/setup/install-packages $(PACKAGES_TEST)
+
+packages-dist:
+	tests/setup/install-packages $(PACKAGES_DIST)
 
 packages-bench:
 	tests/setup/install-packages $(PACKAGES_BENCH)

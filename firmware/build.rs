@@ -18,6 +18,13 @@ const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
 /// The profile in the workspace's Cargo.toml.
 const PROFILE: &str = "boxinit";
 
+/// Between the flags in `CARGO_ENCODED_RUSTFLAGS`.
+const SEPARATOR: &str = "\x1f";
+
+/// A linker for boxinit, where that of the host's program cannot link statically: zig, for one, has
+/// glibc in its shared form only.
+const LINKER: &str = "BOXBUILD_BOXINIT_LINKER";
+
 /// Set by `cargo clippy`.
 const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
 
@@ -33,7 +40,9 @@ fn main() {
     ] {
         println!("cargo::rerun-if-changed={input}");
     }
-    println!("cargo::rerun-if-env-changed={WRAPPER}");
+    for variable in [WRAPPER, LINKER] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
     let out = PathBuf::from(variable("OUT_DIR"));
     let embedded = out.join("boxinit");
     let known = ARCHITECTURES.contains(&variable("CARGO_CFG_TARGET_ARCH").as_str())
@@ -63,7 +72,7 @@ fn build(target_dir: &Path) -> PathBuf {
     let mut command = Command::new(variable("CARGO"));
     // These are meant for the host's program.
     for name in [
-        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTFLAGS",
         WRAPPER,
         "CARGO_BUILD_TARGET",
         "CARGO_BUILD_TARGET_DIR",
@@ -72,11 +81,12 @@ fn build(target_dir: &Path) -> PathBuf {
     ] {
         command.env_remove(name);
     }
+    if let Some(linker) = env::var_os(LINKER) {
+        let target = target.replace(['-', '.'], "_").to_uppercase();
+        command.env(format!("CARGO_TARGET_{target}_LINKER"), linker);
+    }
     let status = command
-        .env(
-            "RUSTFLAGS",
-            "-C target-feature=+crt-static -C relocation-model=static",
-        )
+        .env("CARGO_ENCODED_RUSTFLAGS", flags().join(SEPARATOR))
         .args(["build", "--quiet", "--locked", "--offline"])
         .args([
             "--bin",
@@ -98,6 +108,19 @@ fn build(target_dir: &Path) -> PathBuf {
          form: libc6-dev (Debian, Ubuntu), glibc-static (Fedora), glibc-devel-static (openSUSE)"
     );
     target_dir.join(target).join(PROFILE).join("boxinit")
+}
+
+/// The flags of the compiler: what a program for the guest takes, and the outer build's names for
+/// folders of this host.
+fn flags() -> Vec<String> {
+    let outer = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let mut flags: Vec<String> = outer
+        .split(SEPARATOR)
+        .filter(|flag| flag.starts_with("--remap-path-prefix="))
+        .map(str::to_owned)
+        .collect();
+    flags.extend(["-Ctarget-feature=+crt-static", "-Crelocation-model=static"].map(String::from));
+    flags
 }
 
 fn variable(name: &str) -> String {

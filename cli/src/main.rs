@@ -3,6 +3,8 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod args;
+#[cfg(test)]
+mod ci_files_tests;
 mod commands;
 mod completion;
 mod exit_code;

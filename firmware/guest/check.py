@@ -32,7 +32,7 @@ LARGEST = 512 << 20
 MOST_NAMED = 50
 
 # What kiwi 11.1.6 calls for a type: attributes of the type, program, Debian's package for it. The host
-# looks at more of them (cli/description/src/programs.rs), but not at boxes that do not say what they
+# looks at more of them (cli/description/src/needs.rs), but not at boxes that do not say what they
 # have.
 PROGRAMS = [
     ({'filesystem': 'erofs'}, 'mkfs.erofs', 'erofs-utils'),

@@ -25,6 +25,9 @@ pub struct BoxFile {
 /// The program that checks a description with the box's kiwi, to be written to [`paths::PROGRAM`].
 pub const CHECK: &str = include_str!("../guest/check.py");
 
+/// The program that takes a description over into a root tree, to be written to [`paths::TAKE_OVER`].
+const TAKE_OVER: &str = include_str!("../guest/take_over.py");
+
 /// Name of the systemd unit that runs a build. It must be enabled in the box.
 pub const UNIT: &str = "boxbuild-kiwi.service";
 
@@ -84,10 +87,17 @@ impl Init {
 pub struct FastBoot {
     /// Words after `kiwi-ng`, up to `--description`; any bytes but NUL, any number.
     pub args: Vec<OsString>,
+    /// Words after `kiwi-ng` of `system create`, up to `--target-dir`, if the build goes on after kiwi's
+    /// `prepare`.
+    pub create: Vec<OsString>,
+    /// Packages to install in the box first.
+    pub box_packages: Vec<OsString>,
     /// Environment of kiwi: names of shell variables, any values.
     pub environment: Vec<(String, OsString)>,
     /// The machine has a network interface.
     pub network: bool,
+    /// The host wants to know where the packages came from.
+    pub observe: bool,
     /// Shared folders besides the description and the bundle.
     pub folders: Vec<SharedFolder>,
     /// Files to write before the build: absolute path and content.
@@ -101,6 +111,8 @@ pub struct FastBoot {
     pub ssh_key: Option<String>,
     /// The host's time, in seconds since the epoch; 0 to leave the guest's clock alone.
     pub time: u64,
+    /// The guest keeps that time.
+    pub hold_clock: bool,
     /// Entropy for the guest's kernel: random hexadecimal digits.
     pub seed: String,
 }
@@ -108,6 +120,21 @@ pub struct FastBoot {
 impl FastBoot {
     /// The archive to append to the box's own initial ramdisk, at a multiple of four bytes.
     pub fn initrd_part(&self, init: Init) -> Vec<u8> {
+        let take_over = (!self.create.is_empty()).then(|| {
+            (
+                PathBuf::from(paths::TAKE_OVER),
+                TAKE_OVER.as_bytes().to_vec(),
+            )
+        });
+        if let Some(program) = take_over {
+            let mut whole = self.clone();
+            whole.files.push(program);
+            return whole.archive(init);
+        }
+        self.archive(init)
+    }
+
+    fn archive(&self, init: Init) -> Vec<u8> {
         let mut archive = Archive::new();
         archive.directory(paths::INITRD, 0o755);
         match init {
@@ -149,6 +176,16 @@ impl FastBoot {
             .file("boxbuild/args", 0o600, &args_file(&self.args))
             .file("boxbuild/env", 0o600, &env_file(&self.environment))
             .file("boxbuild/host", 0o600, &self.host_file());
+        if !self.create.is_empty() {
+            archive.file("boxbuild/create", 0o600, &args_file(&self.create));
+        }
+        if !self.box_packages.is_empty() {
+            archive.file(
+                "boxbuild/box-packages",
+                0o600,
+                &args_file(&self.box_packages),
+            );
+        }
         if let Some(key) = &self.ssh_key {
             archive.file("boxbuild/authorized_keys", 0o600, key.as_bytes());
         }
@@ -160,6 +197,8 @@ impl FastBoot {
     fn job(&self) -> Job {
         Job {
             args: self.args.clone(),
+            create: self.create.clone(),
+            box_packages: self.box_packages.clone(),
             environment: self
                 .environment
                 .iter()
@@ -169,9 +208,11 @@ impl FastBoot {
             files: self.files.iter().map(|(path, _)| path.clone()).collect(),
             made: self.made.clone(),
             network: self.network,
+            observe: self.observe,
             kiwi_version: self.kiwi_version.clone(),
             ssh_key: self.ssh_key.clone().map(Into::into),
             time: self.time,
+            hold_clock: self.hold_clock,
             seed: self.seed.clone().into(),
         }
     }
@@ -202,6 +243,8 @@ impl FastBoot {
 pub struct ContainerBuild {
     /// Words after `kiwi-ng`, up to `--description`; any bytes but NUL, any number.
     pub args: Vec<OsString>,
+    /// Packages to install in the container first.
+    pub box_packages: Vec<OsString>,
     /// Environment of kiwi: names of shell variables, any values.
     pub environment: Vec<(String, OsString)>,
     /// Folders to make before the build, absolute.
@@ -240,7 +283,10 @@ impl ContainerBuild {
         let program = self
             .check_only
             .then(|| ("program", CHECK.as_bytes().to_vec()));
-        files.into_iter().chain(shell).chain(program).collect()
+        let packages = (!self.box_packages.is_empty())
+            .then(|| ("box-packages", args_file(&self.box_packages)));
+        let more = [shell, program, packages].into_iter().flatten();
+        files.into_iter().chain(more).collect()
     }
 }
 
@@ -345,6 +391,8 @@ mod tests {
     fn both_inits_get_the_build() {
         let boot = FastBoot {
             args: vec![],
+            create: vec!["system".into(), "create".into()],
+            box_packages: vec!["binutils".into(), "it's".into()],
             environment: vec![
                 ("a b;reboot".into(), "x".into()),
                 ("http_proxy".into(), "p".into()),
@@ -357,9 +405,11 @@ mod tests {
             }],
             files: vec![("/a b/key".into(), b"secret".to_vec())],
             made: vec!["/a b/tmp".into()],
+            observe: true,
             kiwi_version: None,
             ssh_key: Some("ssh-ed25519 AAAA\n".into()),
             time: 0,
+            hold_clock: true,
             seed: String::new(),
         };
         let part = boot.initrd_part(Init::Scripts);
@@ -367,14 +417,19 @@ mod tests {
         assert!(text.contains("http_proxy='p'"));
         assert!(!text.contains("reboot"), "not a name of a variable");
         let script = "mount_share 'host0' '/srv/it'\\''s' ro\nwrite_file 0 '/a b/key'\n\
-                      make_folder '/a b/tmp'\n";
+                      write_file 1 '/run/boxbuild/take-over'\nmake_folder '/a b/tmp'\n";
         assert!(text.contains(script));
         assert!(text.contains("boxbuild/files/0\0") && text.contains("secret"));
+        assert!(text.contains("set -- 'system' 'create'\n"));
+        assert!(text.contains("set -- 'binutils' 'it'\\''s'\n"));
+        assert!(text.contains("write_file 1 '/run/boxbuild/take-over'"));
         assert!(text.contains("boxbuild/authorized_keys\0"));
         assert_eq!(part.len() % 4, 0);
 
         let part = boot.initrd_part(Init::Program);
-        let job = boot.job().encode();
+        let mut job = boot.job();
+        job.files.push(paths::TAKE_OVER.into());
+        let job = job.encode();
         assert!(part.windows(job.len()).any(|window| window == job));
         assert!(String::from_utf8_lossy(&part).contains("boxbuild/files/0\0"));
     }

@@ -1,10 +1,13 @@
 //! Builds in systems that run jobs: what they print where there is no terminal.
 
-use boxbuild_tests::{ProcessOutput, Sandbox};
+use std::fs;
+
+use boxbuild_tests::{ProcessOutput, Sandbox, engine};
 
 crate::tests! {
     Program:
         a_guest_forges_no_command_of_a_runner,
+        a_batch_reports_to_github_and_as_junit,
         lines_are_folded_where_a_runner_folds_them,
         the_last_build_tells_how_long_the_next_one_takes;
     Full:
@@ -76,6 +79,62 @@ fn a_guest_forges_no_command_of_a_runner() {
     ));
     let output = build(&sandbox, "GITHUB_ACTIONS", &[]);
     assert_eq!(commands(&output), [] as [&str; 0], "{output:?}");
+}
+
+fn a_batch_reports_to_github_and_as_junit() {
+    let sandbox = Sandbox::new("");
+    sandbox.describe("good", "touch /result/image");
+    sandbox.describe(
+        "bad",
+        &format!("{FORGER}; echo '[ ERROR   ]: 00:00:00 | ]]></failure> <b> http://me:s3cret@host/' >>$log; return 7"),
+    );
+    let batch = format!(
+        "[defaults]\nbox = 'small'\ntarget-dir = 'out/{{name}}'\n\
+         options = {{ engine = '{}', keep-failed = 'no' }}\n\
+         [[build]]\nname = 'good'\ndescription = 'good'\n[[build]]\nname = 'bad'\ndescription = 'bad'\n",
+        engine()
+    );
+    let (file, report, summary) = (
+        sandbox.path("batch.toml"),
+        sandbox.path("report.xml"),
+        sandbox.path("summary.md"),
+    );
+    fs::write(&file, batch).unwrap();
+    // The runner makes it.
+    fs::write(&summary, "before\n").unwrap();
+    let mut command = sandbox.command(["batch"]);
+    command.arg(&file).arg("--junit").arg(&report);
+    command
+        .env("GITHUB_ACTIONS", "true")
+        .env("GITHUB_WORKSPACE", sandbox.path("."))
+        .env("GITHUB_STEP_SUMMARY", &summary);
+    let output = ProcessOutput::of(&mut command);
+    assert_eq!(output.code, 1, "{output:?}");
+    let found = commands(&output);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("::error title=bad,file=") && found[0].contains("batch.toml,line=8::"),
+        "{found:?}"
+    );
+    let text = fs::read_to_string(&report).unwrap();
+    for words in [
+        "tests=\"2\" failures=\"1\" errors=\"0\"",
+        "<testcase name=\"good\" classname=\"batch\" time=\"",
+        "<failure message=\"",
+        "]]&gt;&lt;/failure&gt;",
+    ] {
+        assert!(text.contains(words), "{words} is not in {text}");
+    }
+    let page = fs::read_to_string(&summary).unwrap();
+    assert!(page.starts_with("before\n### "), "{page}");
+    assert!(
+        page.contains("| ✓ | good |") && page.contains("| ✗ | bad |"),
+        "{page}"
+    );
+    for (text, markup) in [(&text, "<b>"), (&page, "<b>"), (&output.stderr, "\n::add")] {
+        assert!(!text.contains("s3cret") && !text.contains(markup), "{text}");
+    }
+    sandbox.assert_nothing_left();
 }
 
 fn lines_are_folded_where_a_runner_folds_them() {

@@ -31,7 +31,8 @@ fn every_build_is_in_the_history() {
     let log = sandbox.run(["logs", "1"]);
     assert!(log.code == 0 && log.stdout.contains("a line"), "{log:?}");
     sandbox.script("echo '[ ERROR   ]: 00:00:00 | it went wrong' >>$log; return 7");
-    sandbox.build(&["--keep-failed=yes"], &[]).expect(1, &[]);
+    let failed = sandbox.build(&["--keep-failed=yes"], &[]);
+    failed.expect(1, &["it is kept (", "boxbuild shell small-1"]);
     let found = builds(&sandbox, "builds --json");
     let [good, bad] = &found[..] else {
         panic!("{found:?}");

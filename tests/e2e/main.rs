@@ -27,6 +27,7 @@ mod failure;
 mod foreign;
 mod full;
 mod history;
+mod image;
 mod imported;
 mod in_container;
 mod in_lab;
@@ -40,7 +41,9 @@ mod network;
 mod notices;
 mod other_user;
 mod paths;
+mod record;
 mod registry;
+mod resume;
 mod several;
 mod shares;
 mod ssh;
@@ -76,9 +79,11 @@ const ALL: &[&[Test]] = &[
     command_line::TESTS,
     network::TESTS,
     paths::TESTS,
+    record::TESTS,
     in_place::TESTS,
     several::TESTS,
     foreign::TESTS,
+    image::TESTS,
     imported::TESTS,
     in_container::TESTS,
     batch::TESTS,
@@ -87,6 +92,7 @@ const ALL: &[&[Test]] = &[
     json::TESTS,
     history::TESTS,
     kept::TESTS,
+    resume::TESTS,
     notices::TESTS,
     ssh::TESTS,
     timings::TESTS,

@@ -14,6 +14,7 @@
     reason = "for tests only"
 )]
 
+pub mod boot_sector;
 pub mod command;
 pub mod debian;
 pub mod env;

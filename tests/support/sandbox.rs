@@ -260,6 +260,16 @@ impl Sandbox {
         leftovers::assert_none(|| self.left(also));
     }
 
+    /// The same, where the folders `also` may be in the store with what is in them.
+    #[track_caller]
+    pub fn assert_nothing_left_but(&self, also: &[&str]) {
+        leftovers::assert_none(|| {
+            let mut left = self.left(&[]);
+            left.retain(|name| !also.contains(&name.as_str()));
+            left
+        });
+    }
+
     fn left(&self, also: &[&str]) -> Vec<String> {
         let folder = self.dir.path().to_string_lossy();
         let mut left = self.processes();

@@ -111,7 +111,7 @@ fn open(disk: &str) -> Result<DiskConfig, Box<dyn std::error::Error>> {
                 name: PathBuf::from(path),
             },
             format: ImageFormat::Any,
-            kept: None,
+            kept: Vec::new(),
             len: None,
             changes: NamedFile {
                 file: tmpfile::create(folder)?,

@@ -11,6 +11,8 @@ use boxbuild_host::arch::Arch;
 
 use crate::boot::BootStyle;
 use crate::build_args::BuildArgs;
+use crate::command_line::CommandLine;
+use crate::record::attest::Attest;
 
 /// A build without a sign of life for this long is ended.
 const DEFAULT_TIMEOUT_IDLE: Duration = Duration::from_secs(30 * 60);
@@ -42,6 +44,10 @@ pub struct BuildRequest {
     pub in_place: bool,
     /// A failed build is kept.
     pub keep_failed: bool,
+    /// The build is to come to the same results each time: its time, in seconds since the epoch.
+    pub reproducible: Option<u64>,
+    /// The results get a record.
+    pub attest: Option<Attest>,
     /// The box stays after the build, with a shell on the user's terminal.
     pub debug: bool,
     /// The description is checked in the box, and nothing is built.
@@ -76,6 +82,12 @@ pub struct BuildRequest {
     pub kiwi: KiwiOptions,
     /// Options of `kiwi-ng system build`.
     pub build: BuildArgs,
+    /// Packages to install in the box first.
+    pub box_packages: Vec<String>,
+    /// Packages that the box has besides what its record says.
+    pub box_has: Vec<String>,
+    /// The command line that asks for it, if there is one.
+    pub command_line: Option<CommandLine>,
     /// What the user should know about these options, though the build runs.
     pub notes: Vec<String>,
 }
@@ -96,6 +108,8 @@ impl BuildRequest {
             disk_size: None,
             in_place: false,
             keep_failed: true,
+            reproducible: None,
+            attest: None,
             debug: false,
             check_only: false,
             network: Network::User,
@@ -119,8 +133,18 @@ impl BuildRequest {
                 host_paths: Vec::new(),
                 notes: Vec::new(),
             },
+            box_packages: Vec::new(),
+            box_has: Vec::new(),
+            command_line: None,
             notes: Vec::new(),
         }
+    }
+}
+
+impl BuildRequest {
+    /// Packages that the box has when kiwi starts, besides what its record says.
+    pub fn added_packages(&self) -> Vec<String> {
+        [&*self.box_has, &*self.box_packages].concat()
     }
 }
 

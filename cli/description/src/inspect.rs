@@ -15,7 +15,7 @@ use crate::finding::Finding;
 use crate::include::Included;
 use crate::selection::{self, Selected, Target};
 use crate::view::BoxView;
-use crate::{include, links, markup, text, xml};
+use crate::{include, links, markup, programs, text, xml};
 
 /// The oldest version of the schema that kiwi 11 reads (`xsl/convert74to75.xsl`).
 const OLDEST_SCHEMA: (u32, u32) = (7, 4);
@@ -65,6 +65,7 @@ pub struct Description {
     format: Format,
     includes: Vec<Included>,
     is_whole: bool,
+    brought: Vec<&'static str>,
 }
 
 impl Inspection {
@@ -181,6 +182,7 @@ impl Inspection {
             format,
             includes: includes.files,
             is_whole: !includes.incomplete,
+            brought: programs::brought(view.folder()),
         });
     }
 }
@@ -203,6 +205,16 @@ impl Description {
 
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Programs in the folder that is copied over the box.
+    pub(crate) fn brought(&self) -> &[&'static str] {
+        &self.brought
+    }
+
+    /// Whether all of it could be seen from this host.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     pub(crate) fn includes(&self) -> &[Included] {

@@ -19,6 +19,11 @@ pub(crate) fn time_line(time: Duration) -> String {
     format!("{}\n", HostMessage::Time(time))
 }
 
+/// The line on the control port that answers a guest that wants a checkpoint.
+pub(crate) fn checkpoint_line(kept: bool) -> String {
+    format!("{}\n", HostMessage::Checkpoint { kept })
+}
+
 /// What a machine uses. `None` is what the engine cannot know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -68,6 +73,9 @@ pub trait Console: Send + Sync + std::fmt::Debug {
     /// The host's time is this now, since the epoch. Guests that do not follow the control port do
     /// not learn of it.
     fn tell_time(&self, time: Duration);
+
+    /// Answers a guest that has asked for a checkpoint of its disk: whether there is one.
+    fn answer_checkpoint(&self, kept: bool);
 }
 
 /// A machine that runs. Dropping it kills it and cleans up.
@@ -90,6 +98,24 @@ pub trait Running: std::fmt::Debug {
     /// # Errors
     /// Fails if the host does not allow it. Some files may be in the folder then.
     fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>>;
+
+    /// Takes a checkpoint of the private disk, whose file system the guest has frozen: what the guest has
+    /// written up to here can be had by [`keep_checkpoint`](Self::keep_checkpoint), and what it writes
+    /// from now on by [`keep_disk`](Self::keep_disk). Returns whether there is such a disk.
+    ///
+    /// # Errors
+    /// Fails if the host does not allow it. The machine goes on as before.
+    fn checkpoint(&mut self) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Like [`keep_disk`](Self::keep_disk), for the checkpoint.
+    ///
+    /// # Errors
+    /// Fails if the host does not allow it. Some files may be in the folder then.
+    fn keep_checkpoint(&self, _folder: &Path) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
 
     /// What the machine uses now and has used so far, as far as the engine knows.
     fn usage(&self) -> Usage {

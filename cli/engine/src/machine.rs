@@ -94,9 +94,9 @@ pub enum RootDisk {
     Private {
         /// The qcow2 image.
         image: PathBuf,
-        /// A folder where [`Running::keep_disk`] of the same engine left what was written over
-        /// this image. It is only read.
-        kept: Option<PathBuf>,
+        /// Folders where [`Running::keep_disk`] or [`Running::keep_checkpoint`] of the same engine left
+        /// what was written over this image, the lowest first. They are only read.
+        kept: Vec<PathBuf>,
         /// Length of the disk in bytes, if it is to be longer than the image.
         size: Option<u64>,
         /// Folder with room for that file.

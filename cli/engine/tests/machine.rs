@@ -43,6 +43,10 @@ const TESTS: &[(&str, fn())] = &[
     ("a_process_that_hangs_is_killed_after_its_grace", hangs),
     ("the_disk_of_a_machine_is_kept", kept),
     (
+        "the_disk_of_a_machine_is_kept_as_it_was_at_a_checkpoint",
+        checkpoint,
+    ),
+    (
         "a_process_that_floods_its_parent_takes_little_memory",
         floods,
     ),
@@ -150,7 +154,7 @@ fn machine(folder: &Path, code: &[u8]) -> Machine {
         cmdline: String::new(),
         disk: RootDisk::Private {
             image: file("image", &image()),
-            kept: None,
+            kept: Vec::new(),
             size: None,
             scratch: folder.to_owned(),
         },
@@ -313,7 +317,47 @@ fn kept() {
     let mut machine = machine(next.path(), &kernel(&RESETS));
     machine.disk = RootDisk::Private {
         image: guest.folder.path().join("image"),
-        kept: Some(folder),
+        kept: vec![folder],
+        size: None,
+        scratch: next.path().to_owned(),
+    };
+    let (sender, events) = events();
+    let running = Kvm::default().start(machine, sender).unwrap();
+    let guest = Guest {
+        folder: next,
+        running,
+        events,
+    };
+    assert_eq!(guest.end(), Ended::Reset);
+}
+
+fn checkpoint() {
+    let mut guest = start(&kernel(&SPINS));
+    // The confined process has to do with the files that come with the wish.
+    assert!(guest.running.checkpoint().unwrap());
+    assert!(guest.running.checkpoint().is_err(), "there is one already");
+    guest.running.kill(LIMIT);
+    assert_eq!(guest.end(), Ended::Killed);
+    let folder = |name: &str| {
+        let folder = guest.folder.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        folder
+    };
+    let folders = vec![folder("checkpoint"), folder("end")];
+    assert!(
+        guest
+            .running
+            .keep_checkpoint(&folders[0])
+            .unwrap()
+            .is_some()
+    );
+    assert!(guest.running.keep_disk(&folders[1]).unwrap().is_some());
+
+    let next = TempDir::new().unwrap();
+    let mut machine = machine(next.path(), &kernel(&RESETS));
+    machine.disk = RootDisk::Private {
+        image: guest.folder.path().join("image"),
+        kept: folders,
         size: None,
         scratch: next.path().to_owned(),
     };

@@ -42,7 +42,8 @@ impl Exit {
         match self {
             Exit::Success => "success: for a build, the image is in the target folder",
             Exit::BuildFailed => {
-                "the build failed in the box: the reason is on the screen, the log in result.log"
+                "the build failed in the box: the reason is on the screen, the log in result.log; or an image did \
+                 not pass its test; of diff and verify-build: the results differ"
             }
             Exit::Usage => {
                 "wrong usage: an option is wrong, or a file, folder, box or build that was named does \

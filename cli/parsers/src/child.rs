@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::connection::Connection;
 use crate::job::{Job, Message};
-use crate::{boot, boot_archive, box_archive, disk, tree};
+use crate::{boot, boot_archive, box_archive, disk, listing, survey, tree};
 
 /// What this program is when it is started by [`Parser`](crate::Parser).
 pub const ROLE: Role = Role {
@@ -137,7 +137,23 @@ fn work(parent: &mut Connection, job: Job) -> Result<Vec<u8>, Box<dyn Error>> {
                 &mut [kernel, initrd, disk, container],
             )?)
         }
+        Job::Listing => {
+            let file = parent.file()?;
+            let mut out = io::BufWriter::with_capacity(1 << 20, parent.file()?);
+            listing::list(file, &mut out)?;
+            out.flush()?;
+            done(())
+        }
         Job::Tree(job) => done(tree::put_together(parent, &job)?),
+        Job::Survey => done(survey::survey(parent.file()?)?),
+        Job::Part(number) => {
+            let (archive, mut out) = (parent.file()?, parent.file()?);
+            done(survey::part(archive, number, &mut out)?)
+        }
+        Job::Unpack => {
+            let (file, mut out) = (parent.file()?, parent.file()?);
+            done(survey::unpack(file, &mut out)?)
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 
-use crate::{boot, boot_archive, disk, tree};
+use crate::{boot, boot_archive, disk, listing, tree};
 
 fn file(data: &[u8]) -> io::Result<File> {
     let mut file = memory_file()?;
@@ -46,6 +46,27 @@ pub fn qcow2(data: &[u8]) {
         && plain.size() <= LONGEST
     {
         let _ = plain.write_to(&mut io::sink());
+    }
+}
+
+/// A result: what is listed of it, up to a limit.
+pub fn listing(data: &[u8]) {
+    /// Counts, and ends what is too long.
+    struct Limited(usize);
+    impl Write for Limited {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            if self.0 > 1 << 20 {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    if let Ok(file) = file(data) {
+        let _ = listing::list(file, &mut Limited(0));
     }
 }
 
@@ -155,6 +176,11 @@ mod tests {
     #[test]
     fn layers() {
         replay("layers", super::layers, 1000);
+    }
+
+    #[test]
+    fn listing() {
+        replay("listing", super::listing, 1000);
     }
 
     #[test]

@@ -22,8 +22,16 @@ pub(crate) enum Job {
     Ramdisk { root: Option<String> },
     /// Unpacks the archive of an exported box.
     BoxArchive,
+    /// Lists what is in a result.
+    Listing,
     /// Puts a root tree together.
     Tree(TreeJob),
+    /// Looks at what is in a file.
+    Survey,
+    /// Writes one entry of an archive, by its number.
+    Part(usize),
+    /// Unpacks a compressed file.
+    Unpack,
 }
 
 /// A root tree to be put together.
@@ -44,6 +52,8 @@ pub enum TreeSource {
     Archive,
     /// An archive of an OCI layout.
     OciArchive,
+    /// An archive as `docker save` writes it.
+    DockerArchive,
     /// A folder with an OCI layout, whose files the parent opens.
     OciFolder,
 }
@@ -91,7 +101,14 @@ impl Job {
             Job::RootKind { .. } | Job::Kernel | Job::Ramdisk { .. } => 20,
             Job::BootArchive { .. } | Job::Disk { .. } => 300,
             // As much data as a disk has.
-            Job::PlainDisk | Job::BoxArchive | Job::Tree(_) => 7200,
+            Job::PlainDisk
+            | Job::BoxArchive
+            | Job::Listing
+            | Job::Tree(_)
+            | Job::Part(_)
+            | Job::Unpack => 7200,
+            // A disk may be in front of its description.
+            Job::Survey => 3600,
         };
         Duration::from_secs(seconds)
     }

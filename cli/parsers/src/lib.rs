@@ -13,9 +13,12 @@
 //! | [`Parser::kernel`] | bzImage | ELF file |
 //! | [`Parser::ramdisk`] | cpio archives | a reduced one |
 //! | [`Parser::box_archive`] | the archive of an exported box | its description and files |
+//! | [`Parser::listing`] | an archive or a disk, compressed or not | what is in it, line by line |
 //! | [`Parser::tree`] | root tree, OCI image | one archive, kernel, initial ramdisk |
+//! | [`Parser::survey`] | an archive or a compressed file | what is in it |
+//! | [`Parser::part`], [`Parser::unpack`] | the same | one of its files |
 //!
-//! The work itself is functions from streams to streams in [`boot`], [`boot_archive`], [`disk`] and
+//! The work itself is functions from streams to streams in [`boot`], [`boot_archive`], [`disk`], [`listing`] and
 //! [`tree`].
 
 mod boot;
@@ -27,11 +30,15 @@ mod disk;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod job;
+mod listing;
 mod metered;
 mod parent;
+mod survey;
 mod tree;
 
 pub use child::{CALLS, ROLE, confine};
 pub use disk::DiskFacts;
 pub use job::{TreeFacts, TreeSource};
+pub use listing::PIECE as LISTING_PIECE;
 pub use parent::{BoxOutputs, Output, ParseError, Parser, TreeOutputs};
+pub use survey::{Part, Survey};

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::child::ROLE;
 use crate::disk::DiskFacts;
 use crate::job::{Job, Message, TreeFacts, TreeJob, TreeSource};
+use crate::survey::Survey;
 
 /// How often the user's requests to stop, and the time, are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -243,6 +244,14 @@ impl Parser {
         self.run(Job::Ramdisk { root }, ramdisk, vec![out])
     }
 
+    /// Lists what is in a result, line by line (docs/provenance.md).
+    ///
+    /// # Errors
+    /// Fails if it is damaged, or the list is longer than `out` takes.
+    pub fn listing(&self, result: &File, out: Output<'_>) -> Result<(), ParseError> {
+        self.run(Job::Listing, result, vec![out])
+    }
+
     /// Puts a root tree together. `input` is the archive; of a folder, `open` opens the files. `arch` is
     /// the architecture in the words of OCI images.
     ///
@@ -270,6 +279,30 @@ impl Parser {
             size: &mut |_| Ok(()),
             open,
         })
+    }
+
+    /// Looks at what is in an archive or a compressed file.
+    ///
+    /// # Errors
+    /// Fails if it is damaged.
+    pub fn survey(&self, file: &File) -> Result<Survey, ParseError> {
+        self.run(Job::Survey, file, Vec::new())
+    }
+
+    /// Writes the entry `number` of an archive.
+    ///
+    /// # Errors
+    /// Fails if the archive is damaged, or the output cannot be written.
+    pub fn part(&self, archive: &File, number: usize, out: Output<'_>) -> Result<(), ParseError> {
+        self.run(Job::Part(number), archive, vec![out])
+    }
+
+    /// Unpacks a compressed file.
+    ///
+    /// # Errors
+    /// Fails if it is damaged, or the output cannot be written.
+    pub fn unpack(&self, file: &File, out: Output<'_>) -> Result<(), ParseError> {
+        self.run(Job::Unpack, file, vec![out])
     }
 
     fn run<R: DeserializeOwned>(

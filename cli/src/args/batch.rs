@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::values;
 
@@ -33,7 +33,21 @@ pub(crate) struct BatchArgs {
     /// Show what would run, and stop.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Write a report for systems that run jobs, as JUnit's XML: a test case for each build.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) junit: Option<PathBuf>,
+    /// Print the builds as the matrix of a system that runs jobs, and stop. Nothing but the file is
+    /// looked at.
+    #[arg(long, value_name = "SYSTEM", value_enum, conflicts_with_all = ["dry_run", "junit", "json"])]
+    pub(crate) matrix: Option<Matrix>,
     /// Print events as JSON on standard output, one a line; with --dry-run, the plan as one object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Whose matrix `--matrix` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Matrix {
+    /// `strategy.matrix` of GitHub Actions, one line of JSON.
+    Github,
 }

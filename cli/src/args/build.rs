@@ -13,7 +13,7 @@ use super::error::ArgsError;
 use super::fetch::FetchOptions;
 use super::kiwi::GlobalOptions;
 use super::peer::PeerOptions;
-use super::values::{self, Memory, parse_limit, parse_memory, parse_size};
+use super::values::{self, Epoch, Memory, parse_limit, parse_memory, parse_size};
 use crate::output::timings::Format;
 
 /// Options of a build, before `--`.
@@ -51,11 +51,27 @@ pub(crate) struct BuildOptions {
     /// see it, until 'boxbuild box reset' undoes it. No other build can use the box meanwhile.
     #[arg(long)]
     pub(crate) no_snapshot: bool,
-    /// Keep the disk and the logs of a failed build for 'boxbuild shell' and 'boxbuild logs': the
-    /// newest five builds, at most 32 GiB.
+    /// Install this package in the box before the build, over the network of the build (repeatable). The box
+    /// in the store stays as it is.
+    #[arg(long = "box-package", value_name = "NAME")]
+    pub(crate) box_packages: Vec<String>,
+    /// Keep the disk and the logs of a failed build for 'boxbuild resume', 'boxbuild shell' and 'boxbuild
+    /// logs': the newest five builds, at most 32 GiB.
     #[arg(long, value_name = "WHETHER", default_value = "yes", action = clap::ArgAction::Set,
         value_parser = values::yes_or_no())]
     pub(crate) keep_failed: bool,
+    /// Publish a record beside the results: where they come from (SLSA provenance), what is in them (SPDX),
+    /// checksums of all files, and with KEY a signature. KEY is the file of an SSH key, or the
+    /// fingerprint or mail address of an OpenPGP key. 'boxbuild verify' checks it.
+    #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true,
+        default_missing_value = "")]
+    pub(crate) attest: Option<OsString>,
+    /// Build so that a second build comes to the same, as far as kiwi's image type allows: with the clock
+    /// of the box at this time, in seconds since 1970, and SOURCE_DATE_EPOCH in kiwi's environment
+    /// [default: $SOURCE_DATE_EPOCH, else the time of the description's commit in git].
+    #[arg(long, value_name = "EPOCH", num_args = 0..=1, require_equals = true,
+        default_missing_value = "auto", value_parser = values::epoch)]
+    pub(crate) reproducible: Option<Epoch>,
     /// Keep the box running after the build, failed or not, with a root shell on this terminal.
     /// Ctrl-] three times stops the box at once.
     #[arg(long)]

@@ -14,9 +14,11 @@ use super::config::ConfigArgs;
 use super::description::{CheckArgs, InfoArgs};
 use super::df::DfArgs;
 use super::examples;
-use super::failed_builds::{LogsArgs, PruneArgs, ShellArgs};
+use super::failed_builds::{LogsArgs, PruneArgs, ResumeArgs, ShellArgs};
 use super::generate::What;
 use super::help_layout;
+use super::image::{RunArgs, TestArgs};
+use super::verify::{DiffArgs, VerifyArgs, VerifyBuildArgs};
 
 /// Builds OS images with KIWI NG in a box: a fast-booting virtual machine.
 #[derive(Debug, Parser)]
@@ -70,6 +72,29 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Boot an image, and check that it comes up.
+    ///
+    /// Disks, ISOs, kernels with their ramdisks in a virtual machine; container images and root archives in
+    /// a container. The image is not written. Ends with 0 if the console shows what is expected, else with 1.
+    Test(Box<TestArgs>),
+    /// Boot an image with this terminal as its console.
+    ///
+    /// The image is not written: changes are discarded. Ctrl-] three times leaves it.
+    Run(Box<RunArgs>),
+    /// Check a result against the record that --attest left beside it.
+    ///
+    /// Names each file that is missing, changed or not of the build. Ends with 0 if all is well, else
+    /// with 3.
+    Verify(VerifyArgs),
+    /// Build again as the record of a result says, and compare.
+    ///
+    /// Ends with 0 if the second result is the same, byte by byte, else with 1, or as the second build.
+    VerifyBuild(VerifyBuildArgs),
+    /// Show what differs between two results.
+    ///
+    /// Packages, files in archives, partition tables and superblocks, and else which pieces of a disk.
+    /// Ends with 0 if there is no difference, else with 1.
+    Diff(DiffArgs),
     /// Run many builds from one file, several at once.
     Batch(BatchArgs),
     /// Measure boot, share, disk and network on this host.
@@ -88,6 +113,12 @@ pub(crate) enum Command {
     Shell(ShellArgs),
     /// Show what boxbuild keeps on this host, and what 'boxbuild prune' would free.
     Df(DfArgs),
+    /// Go on with a kept build after kiwi's 'prepare'.
+    ///
+    /// For a build that failed in 'create': a program is missing in the box (--box-package), or something is
+    /// wrong in the description that only 'create' reads, such as the type. Nothing is installed in the image
+    /// again. What makes that impossible is said before anything is started.
+    Resume(ResumeArgs),
     /// Remove kept builds, unused files of the box store, the cache.
     ///
     /// Without an option, it shows all of that, and asks.

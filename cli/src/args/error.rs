@@ -2,6 +2,7 @@
 
 use boxbuild_core::build_args::BuildArgsError;
 use boxbuild_host::error::{Classify, ErrorClass};
+use boxbuild_provenance::sign::SignError;
 
 /// The options of a build are wrong.
 #[derive(Debug, thiserror::Error)]
@@ -21,10 +22,16 @@ pub(crate) enum ArgsError {
     /// An option asks for something that is not possible in a box.
     #[error("{0}")]
     Impossible(String),
+    /// A key cannot sign.
+    #[error(transparent)]
+    Sign(#[from] SignError),
 }
 
 impl Classify for ArgsError {
     fn class(&self) -> ErrorClass {
-        ErrorClass::Usage
+        match self {
+            ArgsError::Sign(error) => error.class(),
+            _ => ErrorClass::Usage,
+        }
     }
 }

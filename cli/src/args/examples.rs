@@ -47,6 +47,36 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "verify-build",
+        &[(
+            "Whether a build of one's own comes to the same again",
+            "boxbuild verify-build --trust-record ./image-out",
+        )],
+    ),
+    (
+        "diff",
+        &[
+            ("Two results", "boxbuild diff ./monday ./tuesday"),
+            (
+                "Two files",
+                "boxbuild diff ./monday/image.raw.xz ./tuesday/image.raw.xz",
+            ),
+        ],
+    ),
+    (
+        "verify",
+        &[
+            (
+                "Whether all files are what the build published",
+                "boxbuild verify ./image-out",
+            ),
+            (
+                "And whether the build farm's key signed them",
+                "boxbuild verify --signed-by farm.pub ./image-out",
+            ),
+        ],
+    ),
+    (
         "box create",
         &[
             (
@@ -145,6 +175,30 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[("What builds lack on this host", "boxbuild doctor")],
     ),
     (
+        "test",
+        &[
+            (
+                "Boot what a build has made, up to its login prompt",
+                "boxbuild test /tmp/image",
+            ),
+            (
+                "An ISO as a USB stick, with UEFI, and what its console must show",
+                "boxbuild test --usb --firmware uefi --expect Welcome live.iso",
+            ),
+            (
+                "An encrypted disk, with a script that logs in",
+                "boxbuild test --passphrase-env LUKS --script login.script disk.qcow2",
+            ),
+        ],
+    ),
+    (
+        "run",
+        &[(
+            "A login on the console of an image",
+            "boxbuild run disk.qcow2",
+        )],
+    ),
+    (
         "batch",
         &[(
             "All builds of a file, two at a time",
@@ -181,6 +235,16 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             (
                 "The console of an earlier one",
                 "boxbuild logs debian-3 --console",
+            ),
+        ],
+    ),
+    (
+        "resume",
+        &[
+            ("Go on with the newest kept build", "boxbuild resume"),
+            (
+                "With a program that the box lacked",
+                "boxbuild resume debian-3 --box-package binutils",
             ),
         ],
     ),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{Memory, parse_duration, parse_memory};
+use super::values::{Memory, parse_duration, parse_limit, parse_memory};
 
 /// Options of `boxbuild logs`.
 #[derive(Debug, Args)]
@@ -31,6 +31,34 @@ pub(crate) struct ShellArgs {
     /// Guest memory, e.g. 4G [default: the build's].
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub(crate) box_memory: Option<Memory>,
+}
+
+/// Options of `boxbuild resume`.
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    /// Name of the build (see 'boxbuild builds') [default: the newest].
+    pub(crate) id: Option<String>,
+    /// Install this package in the box first (repeatable).
+    #[arg(long = "box-package", value_name = "NAME")]
+    pub(crate) box_packages: Vec<String>,
+    /// Guest memory, e.g. 4G [default: the build's].
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+    pub(crate) box_memory: Option<Memory>,
+    /// Stop after this time, e.g. 90m (exit code 124) [default: the build's].
+    #[arg(long, value_name = "TIME", value_parser = parse_limit)]
+    pub(crate) timeout: Option<Duration>,
+    /// Keep the box running afterwards, failed or not, with a root shell on this terminal.
+    #[arg(long)]
+    pub(crate) box_debug: bool,
+    /// Show the build log and the console of the box live.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    /// Show what would run, and stop.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print events as JSON on standard output, one a line; with --dry-run, the plan as one object.
+    #[arg(long, conflicts_with = "box_debug")]
+    pub(crate) json: bool,
 }
 
 /// Options of `boxbuild prune`.

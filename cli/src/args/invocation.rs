@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use boxbuild_core::command_line::CommandLine;
 use boxbuild_core::request::BuildRequest;
 use clap::{CommandFactory, FromArgMatches};
 
@@ -20,6 +21,8 @@ pub(crate) struct Invocation {
     pub(crate) build_args: Option<Vec<OsString>>,
     /// What the user should know of how the command line was read.
     notes: Vec<String>,
+    /// All words but the program's name.
+    words: Vec<OsString>,
 }
 
 impl Invocation {
@@ -30,6 +33,13 @@ impl Invocation {
     pub(crate) fn request(&self) -> Result<BuildRequest, ArgsError> {
         let mut request = self.cli.build.request(self.build_args.as_deref())?;
         request.notes.splice(0..0, self.notes.iter().cloned());
+        request.command_line = std::env::current_dir().ok().map(|folder| CommandLine {
+            folder,
+            words: self.words.clone(),
+        });
+        if let Some(attest) = &mut request.attest {
+            attest.command_line.clone_from(&self.words);
+        }
         Ok(request)
     }
 
@@ -73,7 +83,8 @@ pub(crate) fn other_command(argv: Vec<OsString>) -> Option<String> {
 
 /// Parses a command line (without the program's name).
 pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
-    let mut scan = scan(&Cli::command(), argv.into_iter().collect());
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let mut scan = scan(&Cli::command(), argv.clone());
     if let Some(other) = &scan.other {
         return Err(misplaced::other_command(other));
     }
@@ -103,6 +114,7 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
         cli,
         build_args: scan.build_args,
         notes: scan.notes,
+        words: argv,
     })
 }
 

@@ -28,6 +28,7 @@ mod fetch;
 mod generate;
 pub(crate) mod handed_over;
 mod help_layout;
+mod image;
 mod invocation;
 mod kiwi;
 mod kiwi_options;
@@ -37,6 +38,7 @@ mod peer;
 mod request;
 mod scan;
 mod values;
+mod verify;
 
 #[cfg(test)]
 mod options_page_tests;
@@ -45,7 +47,7 @@ mod peer_tests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use batch::BatchArgs;
+pub(crate) use batch::{BatchArgs, Matrix};
 pub(crate) use bench::BenchArgs;
 pub(crate) use boxes::{BoxCommand, CreateArgs, ImportArgs, PullArgs};
 pub(crate) use build::BuildOptions;
@@ -57,11 +59,13 @@ pub(crate) use description::{CheckArgs, InfoArgs};
 pub(crate) use df::DfArgs;
 pub(crate) use error::ArgsError;
 pub(crate) use examples::{BUILD_EXAMPLES, examples_of};
-pub(crate) use failed_builds::{LogsArgs, PruneArgs, ShellArgs};
+pub(crate) use failed_builds::{LogsArgs, PruneArgs, ResumeArgs, ShellArgs};
 pub(crate) use generate::What;
+pub(crate) use image::{RunArgs, TestArgs};
 pub(crate) use invocation::{
     Invocation, other_command, parse, wants_help_on_build_args, wants_json,
 };
 pub(crate) use misplaced::is_option;
 pub(crate) use outline::{Outline, outline};
 pub(crate) use values::MOST_JOBS;
+pub(crate) use verify::{DiffArgs, VerifyArgs, VerifyBuildArgs};

@@ -1,18 +1,67 @@
 //! From the options of a build to its request.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::Path;
 
 use boxbuild_core::boot::BootStyle;
 use boxbuild_core::build_args::BuildArgs;
+use boxbuild_core::record::attest::Attest;
 use boxbuild_core::request::{BuildRequest, SshRequest};
 use boxbuild_engine::podman::Mode;
+use boxbuild_provenance::description::commit_time;
+use boxbuild_provenance::sign::{Asking, Signer};
 
 use super::build::BuildOptions;
 use super::error::ArgsError;
 use super::misplaced;
-use super::values;
+use super::values::{self, Epoch};
+
+/// The time of a reproducible build (reproducible-builds.org).
+const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 impl BuildOptions {
+    /// Returns the time of a reproducible build of `description`.
+    fn epoch(&self, description: &Path) -> Result<Option<u64>, ArgsError> {
+        let known = match self.reproducible {
+            None => return Ok(None),
+            Some(Epoch::At(time)) => Some(time),
+            Some(Epoch::Known) => std::env::var(SOURCE_DATE_EPOCH)
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .filter(|time| *time <= values::LATEST)
+                .or_else(|| commit_time(description)),
+        };
+        match known {
+            Some(time) => Ok(Some(time)),
+            None => Err(ArgsError::Impossible(String::from(
+                "--reproducible: at what time? The description is not in git, and SOURCE_DATE_EPOCH is \
+                 not set: write it in seconds since 1970, e.g. --reproducible=$(date +%s)",
+            ))),
+        }
+    }
+
+    /// Returns what the record of the build is to be.
+    fn attest(&self) -> Result<Option<Attest>, ArgsError> {
+        let Some(key) = &self.attest else {
+            return Ok(None);
+        };
+        let signer = match key.is_empty() {
+            true => None,
+            false => Some(Signer::named(key)?),
+        };
+        let terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        Ok(Some(Attest {
+            signer,
+            asking: match terminal && !self.json {
+                true => Asking::Terminal,
+                false => Asking::No,
+            },
+            command_line: Vec::new(),
+            working_folder: std::env::current_dir().unwrap_or_default(),
+        }))
+    }
+
     /// Returns the request for a build; `build_args` are the words after the separator.
     ///
     /// # Errors
@@ -48,6 +97,8 @@ impl BuildOptions {
             disk_size: self.disk_size.filter(|_| machine),
             in_place: self.no_snapshot && machine,
             keep_failed: self.keep_failed,
+            reproducible: self.epoch(&build.description)?,
+            attest: self.attest()?,
             debug: self.box_debug,
             check_only: false,
             network: self.network,
@@ -72,6 +123,9 @@ impl BuildOptions {
             fetch: self.fetch.policy(),
             kiwi: self.kiwi.request(),
             build,
+            box_packages: self.box_packages.clone(),
+            box_has: Vec::new(),
+            command_line: None,
             notes,
         })
     }

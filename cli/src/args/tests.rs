@@ -217,6 +217,16 @@ const ROWS: &[Row] = &[
     ("--timings=html", |o| {
         o.timings == Some(crate::output::timings::Format::Html)
     }),
+    ("--attest", |o| o.attest.as_deref() == Some("".as_ref())),
+    ("--attest=farm@example.org", |o| {
+        o.attest.as_deref() == Some("farm@example.org".as_ref())
+    }),
+    ("--reproducible", |o| {
+        o.reproducible == Some(super::values::Epoch::Known)
+    }),
+    ("--reproducible=1764500000", |o| {
+        o.reproducible == Some(super::values::Epoch::At(1_764_500_000))
+    }),
     ("--locked", |o| o.source.locked),
     ("--lock-file=x.lock --locked", |o| {
         o.source.lock_file == std::path::Path::new("x.lock")
@@ -285,7 +295,8 @@ fn build(line: &str) -> Result<BuildOptions, clap::Error> {
 /// The two spellings of a row: with `=` and with a space.
 fn spellings(row: &str) -> Vec<String> {
     // An optional value has one only: behind the sign.
-    if row.starts_with("--timings") {
+    let optional = ["--timings", "--attest", "--reproducible"];
+    if optional.iter().any(|option| row.starts_with(option)) {
         return vec![row.to_owned()];
     }
     vec![row.replacen(['='], " ", 1), row.to_owned()]

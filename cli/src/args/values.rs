@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use boxbuild_boxes::store::Guest;
 use boxbuild_core::boot::BootStyle;
+use boxbuild_engine::qemu::image::Bus;
 use boxbuild_engine::{EngineChoice, Network};
 use boxbuild_host::units;
+use boxbuild_images::FirmwareChoice;
 use clap::builder::{PossibleValuesParser, StringValueParser, TypedValueParser};
 
 /// An amount of guest memory.
@@ -102,6 +104,29 @@ pub(crate) fn parse_memory(text: &str) -> Result<Memory, String> {
 
 /// The longest time that an option takes: a deadline so far from now cannot overflow.
 const LONGEST_TIME: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+/// The time of a reproducible build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Epoch {
+    /// What the environment or git says.
+    Known,
+    /// In seconds since 1970.
+    At(u64),
+}
+
+/// The latest time that all formats can have: that of a signed number of 32 bits.
+pub(crate) const LATEST: u64 = i32::MAX as u64;
+
+/// Parses the time of a reproducible build.
+pub(super) fn epoch(text: &str) -> Result<Epoch, String> {
+    match text.parse::<u64>() {
+        _ if text == "auto" => Ok(Epoch::Known),
+        Ok(time) if time <= LATEST => Ok(Epoch::At(time)),
+        _ => Err(format!(
+            "expected seconds since 1970, at most {LATEST}, e.g. what 'date +%s' prints"
+        )),
+    }
+}
 
 /// Parses a time: seconds, or what `humantime` accepts (`90s`, `15m`, `1h30m`, `1d`).
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -199,6 +224,16 @@ pub(crate) fn network() -> impl TypedValueParser<Value = Network> {
         ("public", Network::Public),
         ("none", Network::None),
     ])
+}
+
+/// Returns the parser for `--firmware`.
+pub(crate) fn firmware() -> impl TypedValueParser<Value = FirmwareChoice> {
+    named(FirmwareChoice::ALL.map(|choice| (choice.name(), choice)))
+}
+
+/// Returns the parser for `--bus`.
+pub(crate) fn bus() -> impl TypedValueParser<Value = Bus> {
+    named([("virtio", Bus::Virtio), ("sata", Bus::Sata)])
 }
 
 /// Returns the parser for `--guest`.

@@ -32,6 +32,7 @@ use super::signals;
 use crate::args::{BuildOptions, Invocation};
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
 use crate::output::event::BuildEvent;
+use crate::output::github;
 use crate::output::json::{emit, emit_exit, emit_failure_with, print_document};
 use crate::output::print::{print_failure, print_line, print_text};
 use crate::output::progress::Progress;
@@ -45,18 +46,32 @@ const GRACE_OF_CONTAINER: Duration = Duration::from_secs(45);
 /// Runs a build, or shows its plan.
 pub(super) fn run(invocation: &Invocation, applied: &Applied) -> ExitCode {
     let options = &invocation.cli.build;
-    let code = carry_out(invocation, applied).unwrap_or_else(|failure| {
+    report_end(
+        (options.json, options.dry_run),
+        applied,
+        carry_out(invocation, applied),
+    )
+}
+
+/// Reports how a build, or the plan for one, has ended: in JSON, and without one. Returns the exit code.
+pub(super) fn report_end(
+    (json, dry_run): (bool, bool),
+    applied: &Applied,
+    ended: Result<ExitCode>,
+) -> ExitCode {
+    let code = ended.unwrap_or_else(|failure| {
         let hint = applied.named_in(&failure.messages().join("\n"));
-        if options.json {
+        if json {
             emit_failure_with(&failure, hint);
         } else {
             print_failure(&failure);
             hint.iter().for_each(|hint| print_line(hint));
+            github::show_error(&failure.messages().join(": "));
         }
         failure.code()
     });
     // A plan is one object, without events.
-    if options.json && (code != ExitCode::SUCCESS || !options.dry_run) {
+    if json && (code != ExitCode::SUCCESS || !dry_run) {
         emit_exit(code);
     }
     code
@@ -85,6 +100,12 @@ fn carry_out(invocation: &Invocation, applied: &Applied) -> Result<ExitCode> {
     carriers.put(checked);
     let folders = Folders::check(&request)?;
     drop(looking);
+    // A build takes long: that its record cannot be signed is known before.
+    if let Some(attest) = &request.attest
+        && let Some(signer) = &attest.signer
+    {
+        signer.check(attest.asking, &interrupt)?;
+    }
     let installed = build.fetch_box(&request, &requirements)?;
     let resolved = Resolved::with_box(&request, &host, folders, installed)?;
     // The box may be another one now.
@@ -107,9 +128,9 @@ struct Planned<'a> {
 }
 
 /// A build with the options of its command line.
-struct Build<'a> {
-    options: &'a BuildOptions,
-    interrupt: &'a Interrupt,
+pub(super) struct Build<'a> {
+    pub(super) options: &'a BuildOptions,
+    pub(super) interrupt: &'a Interrupt,
 }
 
 impl Build<'_> {
@@ -161,7 +182,7 @@ impl Build<'_> {
         prepared?;
         let build = Attempts::begin(self, plan, Runner::Container(&podman))?;
         let run = build.attempt(plan, Attempt::Last, &mut progress)?;
-        build.conclude(&run, plan, &progress)
+        build.conclude(&run, plan, &mut progress)
     }
 
     fn run_machine(
@@ -178,11 +199,21 @@ impl Build<'_> {
         if plan.boot() == Some(Boot::Fast) && resolved.choice() == BootChoice::FastFirst {
             return build.run_fast_first(resolved, &mut plan, &history, &mut progress);
         }
-        let run = build.attempt_raised(&mut plan, Attempt::Last, &history, &mut progress)?;
-        if plan.boot() == Some(Boot::Fast) {
-            remember_fast(&run, &history);
-        }
-        build.conclude(&run, &plan, &progress)
+        build.run_once(&mut plan, &history, &mut progress)
+    }
+
+    /// Runs a machine that is booted in one way only.
+    pub(super) fn run_plan(
+        &self,
+        mut plan: Plan,
+        engine: &dyn Engine,
+        history: Option<BootHistory>,
+    ) -> Result<ExitCode> {
+        let history =
+            history.unwrap_or_else(|| BootHistory::of(&plan.installed.info, engine.name()));
+        let mut progress = self.begin(&plan);
+        let build = Attempts::begin(self, &plan, Runner::Machine(engine))?;
+        build.run_once(&mut plan, &history, &mut progress)
     }
 
     /// Begins the record of the build in the history. A build does not fail because it has none.
@@ -204,7 +235,7 @@ impl Build<'_> {
     }
 
     /// Carries out `--dry-run`. People see the notes where a build shows them.
-    fn show_plan(&self, preflight: &Preflight, applied: &Applied) -> Result<ExitCode> {
+    pub(super) fn show_plan(&self, preflight: &Preflight, applied: &Applied) -> Result<ExitCode> {
         let plan = &preflight.plan;
         let engine = preflight.engine()?;
         if self.options.json {
@@ -270,7 +301,11 @@ impl<'a> Attempts<'a> {
             .transpose()?;
         let (folders, runner) = (&self.folders, self.runner);
         let times = BuildTimes::of(plan, runner.name());
-        progress.expect(times.recall());
+        // A half of a build says nothing about a whole one.
+        let whole = plan.resumes.is_none();
+        if whole {
+            progress.expect(times.recall());
+        }
         let run = run::run(plan, folders, runner, attempt, interrupt, progress);
         let run = run.map_err(|error| {
             let failure = Failure::from(error);
@@ -278,7 +313,7 @@ impl<'a> Attempts<'a> {
             self.record(&End::error(&message, failure.code().number()));
             failure
         })?;
-        if matches!(run.outcome, Outcome::Built(_)) {
+        if whole && matches!(run.outcome, Outcome::Built(_)) {
             times.keep(&run.phases);
         }
         Ok(run)
@@ -314,6 +349,20 @@ impl<'a> Attempts<'a> {
             history.keep_cpu_level(level);
         }
         Ok(run)
+    }
+
+    /// Boots the box in one way.
+    fn run_once(
+        self,
+        plan: &mut Plan,
+        history: &BootHistory,
+        progress: &mut Progress,
+    ) -> Result<ExitCode> {
+        let run = self.attempt_raised(plan, Attempt::Last, history, progress)?;
+        if plan.boot() == Some(Boot::Fast) {
+            remember_fast(&run, history);
+        }
+        self.conclude(&run, plan, progress)
     }
 
     /// Boots the box fast, and by its own init if that fails.
@@ -365,7 +414,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Reports how a build ended, and returns the exit code.
-    fn conclude(mut self, run: &Run, plan: &Plan, progress: &Progress) -> Result<ExitCode> {
+    fn conclude(mut self, run: &Run, plan: &Plan, progress: &mut Progress) -> Result<ExitCode> {
         let code = match &run.outcome {
             Outcome::Built(_) => ExitCode::SUCCESS,
             Outcome::Failed(failure) => failure.reason.exit().into(),
@@ -382,11 +431,18 @@ impl<'a> Attempts<'a> {
             emit(&BuildEvent::Result(result));
         } else {
             print_report(&result)?;
+            github::show_build(&plan.description, &result);
         }
         if let Some(format) = self.build.options.timings {
             let facts = facts(plan, self.runner, run);
             let text = timings::show(format, &facts, &run.timeline, self.folders.target())?;
             print_line(text.trim_end_matches('\n'));
+        }
+        if let (Outcome::Built(_), Some(resumed)) = (&run.outcome, &plan.resumes) {
+            progress.note(&format!(
+                "{id} is still kept, and can be resumed once more: boxbuild prune {id} removes it",
+                id = resumed.id
+            ));
         }
         Ok(code)
     }

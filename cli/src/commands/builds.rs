@@ -264,6 +264,9 @@ impl Found {
         }
         if let Some((_, Ok(kept))) = &self.kept {
             line += &format!("; kept ({})", size(kept.bytes));
+            if kept.record.checkpoint.is_some() {
+                line += ", can be resumed";
+            }
         }
         line + "\n"
     }

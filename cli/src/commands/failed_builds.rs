@@ -39,6 +39,11 @@ pub(super) enum Row {
         bytes: u64,
         /// What the box wrote to its disk is kept.
         disk: bool,
+        /// `boxbuild resume` can go on with it, unless something has changed since.
+        resumable: bool,
+        /// Why it cannot.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        not_resumable: Option<String>,
         folder: String,
     },
 }
@@ -47,11 +52,16 @@ pub(super) enum Row {
 pub(super) fn line(build: &FailedBuild) -> String {
     let record = &build.record;
     format!(
-        "{}  {:>10}  {}: {}\n",
+        "{}  {:>10}  {}: {}{}\n",
         date(record.time()),
         size(build.bytes),
         shown_path(Path::new(&record.description)),
         shown(&record.reason),
+        if record.checkpoint.is_some() {
+            " (can be resumed)"
+        } else {
+            ""
+        }
     )
 }
 
@@ -69,6 +79,8 @@ pub(super) fn row(build: &FailedBuild) -> Row {
         target_dir: record.target_dir.to_string_lossy().into_owned(),
         bytes: build.bytes,
         disk: record.disk.is_some(),
+        resumable: record.checkpoint.is_some(),
+        not_resumable: record.no_checkpoint.clone(),
         folder: build.folder.to_string_lossy().into_owned(),
     }
 }

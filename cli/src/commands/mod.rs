@@ -10,17 +10,22 @@ mod config;
 mod confinement;
 mod description;
 mod df;
+mod diff;
 mod doctor;
 mod failed_builds;
 mod forced_end;
 mod generate;
 mod help;
+mod image;
 mod kiwi_ng;
 mod logs;
 mod look;
 mod preflight;
 mod prune;
+mod resume;
 mod signals;
+mod verify;
+mod verify_build;
 
 use std::ffi::OsString;
 
@@ -74,13 +79,19 @@ fn dispatch(
             description::check(args, build_args)
         }
         Some(Command::Info(args)) => description::info(args),
+        Some(Command::Verify(args)) => verify::run(args),
+        Some(Command::VerifyBuild(args)) => verify_build::run(args),
+        Some(Command::Diff(args)) => diff::run(args),
         Some(Command::Doctor { json }) => doctor::run(*json),
+        Some(Command::Test(args)) => image::test(args),
+        Some(Command::Run(args)) => image::run(args),
         Some(Command::Batch(args)) => batch::run(args, settings),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Builds(args)) => builds::list(args),
         Some(Command::Df(args)) => df::run(args),
         Some(Command::Logs(args)) => logs::run(args),
         Some(Command::Shell(args)) => failed_builds::shell(args),
+        Some(Command::Resume(args)) => return resume::run(args, applied),
         Some(Command::Config(args)) => config::run(args, settings.no_files),
         Some(Command::Completions(args)) => completions::run(args),
         Some(Command::Complete(args)) => {

@@ -99,24 +99,39 @@ pub(super) fn check(
     host: &HostFacts,
     carriers: &mut Carriers,
 ) -> Result<Preflight> {
+    check_host(options)?;
+    let resolved = Resolved::preview(request, host)?;
+    let of_box = published::check(&Store::of_user()?, &requirements.pull(request))?;
+    let mut preflight = Preflight::of(options, &resolved, carriers)?;
+    preflight.plan.notes.extend(of_box);
+    look(&preflight.plan, request, host)?;
+    Ok(preflight)
+}
+
+/// Checks what a build needs of the host, whatever it builds.
+///
+/// # Errors
+/// Fails if something is missing.
+pub(super) fn check_host(options: &BuildOptions) -> Result<()> {
     if let Some(problem) = system_calls::problem().or_else(descriptors::problem) {
         return Err(Failure::new(ExitCode::HOST, anyhow::Error::msg(problem)));
     }
     if options.require_confinement {
         confinement::require()?;
     }
-    let resolved = Resolved::preview(request, host)?;
-    let of_box = published::check(&Store::of_user()?, &requirements.pull(request))?;
-    let mut preflight = Preflight::of(options, &resolved, carriers)?;
-    preflight.plan.notes.extend(of_box);
-    let plan = &preflight.plan;
-    // Only looks: the build takes all of these again.
+    Ok(())
+}
+
+/// Looks whether a build has what it takes for itself. It takes all of these again.
+///
+/// # Errors
+/// Fails if it has not.
+pub(super) fn look(plan: &Plan, request: &BuildRequest, host: &HostFacts) -> Result<()> {
     if let Some(ssh) = Ssh::wanted(request, host).map_err(boxbuild_core::plan::PlanError::Option)? {
         ssh.listen()?;
     }
-    let store = plan.installed.dir.parent().unwrap_or(&plan.installed.dir);
     if !plan.runs_as.is_container() && !plan.disk.in_place {
-        check_scratch(store)
+        check_scratch(&plan.store())
             .map_err(|problem| Failure::new(ExitCode::HOST, anyhow::Error::msg(problem)))?;
     }
     if !plan.runs_as.is_container() && plan.installed.to_fetch.is_empty() {
@@ -128,7 +143,7 @@ pub(super) fn check(
         BoxLock::take(&plan.installed, access)?;
     }
     TargetDir::check(&plan.target_dir)?;
-    Ok(preflight)
+    Ok(())
 }
 
 /// Checks the box of a build alone.

@@ -29,6 +29,7 @@ pub(super) fn before_separator(words: &[OsString]) -> Command {
         })
         .mut_subcommand("logs", of_builds)
         .mut_subcommand("shell", of_builds)
+        .mut_subcommand("resume", of_builds)
         .mut_subcommand("prune", of_builds)
         .mut_subcommand("bench", |command| {
             command.mut_args(|arg| match arg.get_id().as_str() {
@@ -46,6 +47,7 @@ fn of_builds_and_descriptions(arg: Arg, known: &InDescription) -> Arg {
         "kiwi_file" => with_names(arg, &known.files),
         "image_type" if known.types.is_empty() => with(arg, values::image_types),
         "image_type" => with_names(arg, &known.types),
+        "attest" => arg.value_hint(ValueHint::FilePath),
         "arch" | "target_arch" => with(arg, values::arches),
         "description" => arg.value_hint(ValueHint::DirPath),
         // Their values may be something else than a path of this host, too.

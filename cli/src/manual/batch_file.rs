@@ -53,7 +53,7 @@ pub(super) fn document() -> Document {
             ("[[exclude]]", "Combinations that are left out; what they name must be equal"),
             (
                 "[[override]]",
-                "Changes to the builds that 'match' selects: target-dir, options, build-args",
+                "Changes to the builds that 'match' selects: target-dir, options, build-args, test",
             ),
             ("[[build]]", "A build of its own"),
         ])
@@ -82,6 +82,11 @@ pub(super) fn document() -> Document {
             (
                 "build-args",
                 "The same for the options after -- ('boxbuild help build-args')",
+            ),
+            (
+                "test",
+                "Whether the image is started when it is built, and judged: true, false, or a table of \
+                 options of 'boxbuild test' without their dashes",
             ),
         ])
         .paragraph(

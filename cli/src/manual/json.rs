@@ -21,6 +21,10 @@ pub(super) fn document() -> Document {
                 "The box that 'box create', 'box pull' or 'box import' has made, as 'box info' has it",
             ),
             (
+                "image test",
+                "What 'test' reports before and after it has started an image",
+            ),
+            (
                 "error",
                 "'message', 'causes', and 'hint' if there is one: why the command failed, a wrong \
                  command line included",
@@ -30,7 +34,7 @@ pub(super) fn document() -> Document {
         .heading("Documents")
         .paragraph(
             "Commands that print once (box list, box info, box verify, box lock, box reset, box prune, \
-             box rm, builds, check, config, df, info, prune, doctor, bench, --dry-run) print one indented object or array. If they \
+             box rm, builds, check, config, df, info, prune, verify, verify-build, diff, doctor, bench, --dry-run) print one indented object or array. If they \
              fail, they print the events 'error' and 'exit' instead.",
         )
 }

@@ -7,6 +7,7 @@ mod document;
 mod environment;
 mod exit_codes;
 mod files;
+mod image_script;
 mod json;
 mod page;
 mod settings;

@@ -11,7 +11,7 @@ use super::topic::{TOPICS, Topic};
 use super::{build_args, environment, exit_codes, files};
 
 /// Commands that run a box, and so can end with every exit code.
-const RUNS: &[&str] = &["", "batch", "shell"];
+const RUNS: &[&str] = &["", "batch", "resume", "shell"];
 
 /// A page to refer to: its name and section.
 type Reference = (String, &'static str);
@@ -128,7 +128,7 @@ fn references(path: &str, others: &[String]) -> Vec<Reference> {
         *other != path && !other.is_empty() && (top && path.is_empty() || first == family)
     });
     found.extend(beside.map(|other| (page_name(other), "1")));
-    let kept = ["builds", "logs", "shell", "prune"];
+    let kept = ["builds", "logs", "resume", "shell", "prune"];
     if kept.contains(&path) {
         let others = kept.iter().filter(|other| **other != path);
         found.extend(others.map(|other| (page_name(other), "1")));

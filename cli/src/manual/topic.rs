@@ -1,7 +1,7 @@
 //! The topics of `boxbuild help`.
 
 use super::document::Document;
-use super::{batch_file, build_args, environment, exit_codes, files, json, settings};
+use super::{batch_file, build_args, environment, exit_codes, files, image_script, json, settings};
 
 /// A text that belongs to no command.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +35,12 @@ pub(crate) const TOPICS: &[Topic] = &[
         about: "the file of 'boxbuild batch'",
         section: "5",
         document: batch_file::document,
+    },
+    Topic {
+        name: "image-script",
+        about: "what 'boxbuild test --script' types",
+        section: "5",
+        document: image_script::document,
     },
     Topic {
         name: "exit-codes",

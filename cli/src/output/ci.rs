@@ -2,7 +2,7 @@
 //!
 //! What a guest prints must not be one of these: on GitHub `::add-path::/x` puts a folder of its choice
 //! into the `PATH` of the steps that follow. All that boxbuild prints comes through [`harmless`]; the
-//! only commands are its own groups ([`Groups`]).
+//! only commands are its own groups ([`Groups`]) and annotations ([`super::github`]).
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -53,6 +53,11 @@ impl Ci {
 /// How the system that reads what this process prints folds lines, if there is one that does.
 pub(crate) fn groups() -> Option<Groups> {
     CI.groups
+}
+
+/// Whether GitHub Actions reads what this process prints, or what is compatible with it.
+pub(super) fn is_github() -> bool {
+    CI.groups == Some(Groups::GitHub)
 }
 
 /// Text, of one or more lines, in which no line is a command for a system that takes commands.
@@ -162,7 +167,7 @@ fn now() -> u64 {
 }
 
 /// Writes a command as it is. Standard error that is closed does not fail a build.
-fn write(command: &str) {
+pub(super) fn write(command: &str) {
     let _ = io::stderr().lock().write_all(command.as_bytes());
 }
 

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::mistake::Mistake;
+use boxbuild_images::Facts;
 
 /// What a build reports with `--json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,6 +59,8 @@ pub(crate) enum BuildEvent {
     },
     /// The build ran, and ended.
     Result(BuildResult),
+    /// The test of an image ran, and ended.
+    Test(TestReport),
     /// The build could not run.
     Error {
         /// What happened.
@@ -131,6 +134,44 @@ pub(crate) enum BuildOutcome {
     },
 }
 
+/// How the test of an image ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TestReport {
+    /// Whether it did what was expected.
+    pub(crate) status: TestStatus,
+    /// The image; bytes that are not UTF-8 are replaced.
+    pub(crate) image: String,
+    /// From power-on to the end.
+    pub(crate) seconds: f64,
+    /// A word for programs, as [`boxbuild_images::Reason::word`] has it; `None` if it passed.
+    pub(crate) reason: Option<String>,
+    /// What happened, for people.
+    pub(crate) message: String,
+    /// The last lines of the console.
+    pub(crate) last_lines: Vec<String>,
+    /// Where the console is kept.
+    pub(crate) log: Option<String>,
+    /// What may help, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
+}
+
+/// Whether an image did what was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TestStatus {
+    Passed,
+    Failed,
+}
+
+/// What `boxbuild test --json` reports before it starts.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub(crate) enum ImageEvent<'a> {
+    /// What the image is, and how it is started.
+    Image(&'a Facts),
+}
+
 /// How long a phase took.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PhaseTime {
@@ -154,10 +195,13 @@ pub(crate) struct ResultFile {
 /// What is kept of a failed build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeptBuild {
-    /// Its name for `boxbuild shell`, `logs` and `prune`.
+    /// Its name for `boxbuild shell`, `logs`, `resume` and `prune`.
     pub(crate) id: String,
     /// Its size on the disk.
     pub(crate) bytes: u64,
+    /// `boxbuild resume` can go on with it.
+    #[serde(default)]
+    pub(crate) resumable: bool,
 }
 
 /// What a batch reports with `--json`.
@@ -259,7 +303,7 @@ mod tests {
     use super::*;
 
     /// Events and their form in docs/json.md.
-    fn cases() -> [(BuildEvent, Value); 11] {
+    fn cases() -> [(BuildEvent, Value); 12] {
         [
             (
                 BuildEvent::Phase {
@@ -337,6 +381,7 @@ mod tests {
                         kept: Some(KeptBuild {
                             id: String::from("debian-1"),
                             bytes: 8,
+                            resumable: false,
                         }),
                         hint: Some(String::from("help")),
                     },
@@ -346,7 +391,7 @@ mod tests {
                 }),
                 json!({"event": "result", "status": "failed", "seconds": 2.0, "phases": [],
                     "peak_memory_bytes": null, "reason": "kiwi", "phase": "prepare", "message": "it failed",
-                    "last_lines": ["last"], "log": null, "kept": {"id": "debian-1", "bytes": 8}, "hint": "help"}),
+                    "last_lines": ["last"], "log": null, "kept": {"id": "debian-1", "bytes": 8, "resumable": false}, "hint": "help"}),
             ),
             (
                 BuildEvent::Error {
@@ -355,6 +400,21 @@ mod tests {
                     hint: Some(String::from("try")),
                 },
                 json!({"event": "error", "message": "no", "causes": ["why"], "hint": "try"}),
+            ),
+            (
+                BuildEvent::Test(TestReport {
+                    status: TestStatus::Failed,
+                    image: String::from("/out/disk.raw"),
+                    seconds: 2.0,
+                    reason: Some(String::from("panic")),
+                    message: String::from("it panicked"),
+                    last_lines: vec![String::from("last")],
+                    log: None,
+                    hint: Some(String::from("help")),
+                }),
+                json!({"event": "test", "status": "failed", "image": "/out/disk.raw", "seconds": 2.0,
+                    "reason": "panic", "message": "it panicked", "last_lines": ["last"], "log": null,
+                    "hint": "help"}),
             ),
             (
                 BuildEvent::Exit { code: 3 },

@@ -76,6 +76,12 @@ pub(crate) fn print_document(document: &impl Serialize) -> Result<()> {
     print_text(&document_text(document)?)
 }
 
+/// Prints one object or array in one line.
+pub(crate) fn print_line_document(document: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string(document).host_context(|| "cannot write JSON")?;
+    print_text(&(ci::harmless_json(&text::json(&text)).into_owned() + "\n"))
+}
+
 /// Returns one object or array as indented text.
 fn document_text(document: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(document).host_context(|| "cannot write JSON")?;

@@ -3,6 +3,7 @@
 mod ci;
 mod estimate;
 pub(crate) mod event;
+pub(crate) mod github;
 mod heartbeat;
 pub(crate) mod json;
 pub(crate) mod mistake;

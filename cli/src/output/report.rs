@@ -57,6 +57,7 @@ fn failed(failure: &Failure, plan: &Plan) -> BuildOutcome {
     let kept = failure.kept.as_ref().map(|kept| KeptBuild {
         id: kept.id.clone(),
         bytes: kept.bytes,
+        resumable: kept.resumable,
     });
     BuildOutcome::Failed {
         reason: failure.reason.word().to_owned(),

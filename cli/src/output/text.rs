@@ -9,7 +9,7 @@ use boxbuild_host::units::{seconds, size};
 use owo_colors::OwoColorize;
 
 use super::estimate::about;
-use super::event::{BuildEvent, BuildOutcome, BuildResult, PhaseState};
+use super::event::{BuildEvent, BuildOutcome, BuildResult, PhaseState, TestReport, TestStatus};
 use super::heartbeat::Beat;
 
 /// Returns the lines for an event. Events without text for people have none: the work of a phase
@@ -44,6 +44,7 @@ pub(crate) fn lines(event: &BuildEvent) -> Vec<String> {
         )],
         BuildEvent::Line { text } => vec![text.clone()],
         BuildEvent::Result(result) => result_lines(result),
+        BuildEvent::Test(report) => test_lines(report),
         BuildEvent::Error {
             message,
             causes,
@@ -126,14 +127,46 @@ pub(crate) fn result_lines(result: &BuildResult) -> Vec<String> {
             lines.extend(kept.iter().map(|kept| {
                 let id = &kept.id;
                 format!(
-                    "  it is kept ({}): boxbuild shell {id}, boxbuild logs {id}, boxbuild prune {id}",
-                    size(kept.bytes)
+                    "  it is kept ({}): {}boxbuild shell {id}, boxbuild logs {id}, boxbuild prune {id}",
+                    size(kept.bytes),
+                    if kept.resumable {
+                        format!("boxbuild resume {id}, ")
+                    } else {
+                        String::new()
+                    }
                 )
             }));
             lines.extend(hint.iter().map(|hint| format!("  hint: {hint}")));
             lines
         }
     }
+}
+
+/// Returns the lines for the test of an image that ran.
+pub(crate) fn test_lines(report: &TestReport) -> Vec<String> {
+    let time = seconds(duration(report.seconds));
+    if report.status == TestStatus::Passed {
+        return vec![format!(
+            "{}  {} in {time}",
+            shown(&report.image),
+            report.message
+        )];
+    }
+    let lines = report.last_lines.iter();
+    let mut lines: Vec<String> = lines.map(|line| format!("  | {line}")).collect();
+    lines.push(format!(
+        "boxbuild: {}: {}",
+        shown(&report.image),
+        report.message
+    ));
+    lines.extend(
+        report
+            .log
+            .iter()
+            .map(|log| format!("  the console is in {}", shown(log))),
+    );
+    lines.extend(report.hint.iter().map(|hint| format!("  hint: {hint}")));
+    lines
 }
 
 /// Returns how long a build took, and what of.
@@ -207,6 +240,7 @@ mod tests {
             kept: Some(KeptBuild {
                 id: String::from("debian-1"),
                 bytes: 1 << 20,
+                resumable: true,
             }),
             hint: Some(String::from("try again")),
         });
@@ -216,8 +250,8 @@ mod tests {
                 "  | KiwiError: no package foo",
                 "boxbuild: the build failed in the box (kiwi's exit code 7)",
                 "  the log is /out/result.log",
-                "  it is kept (1.0 MiB): boxbuild shell debian-1, boxbuild logs debian-1, boxbuild \
-                 prune debian-1",
+                "  it is kept (1.0 MiB): boxbuild resume debian-1, boxbuild shell debian-1, boxbuild \
+                 logs debian-1, boxbuild prune debian-1",
                 "  hint: try again",
             ]
         );

@@ -25,7 +25,9 @@ const OF_ONE_RUN: &[&str] = &[
     "dry-run",
     "force",
     "json",
+    "junit",
     "list-boxes",
+    "matrix",
     "target-dir",
 ];
 

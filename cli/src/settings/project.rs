@@ -53,6 +53,7 @@ const BUILD: &[(&str, Limit)] = &[
     ("no-update-check", Limit::On),
     ("offline", Limit::On),
     ("profile", Limit::Anything),
+    ("reproducible", Limit::Anything),
     ("require-confinement", Limit::On),
     ("setenv", Limit::Variable),
     ("target-arch", Limit::Anything),

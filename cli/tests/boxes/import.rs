@@ -47,6 +47,8 @@ fn a_root_tree_becomes_a_disk() {
     fs::write(root.join("boot/vmlinuz-6.12"), "new kernel").unwrap();
     fs::write(root.join("boot/initrd.img-6.12"), "an initrd").unwrap();
     fs::write(root.join("data"), noise(1, 100_000)).unwrap();
+    fs::create_dir_all(root.join("usr/bin")).unwrap();
+    fs::write(root.join("usr/bin/tar"), "").unwrap();
     let packed = Command::new("tar")
         .args(["-C", "root", "-czf", "root.tar.gz", "."])
         .current_dir(sandbox.path("work"))
@@ -77,6 +79,9 @@ fn a_root_tree_becomes_a_disk() {
         assert_eq!(read(&installed.info.initrd), "an initrd");
         assert_eq!(installed.info.cmdline, ["root=/dev/vda1"]);
         assert_eq!(installed.info.disk_size, 1 << 30);
+        // What the tree has is known from now on.
+        let programs = installed.info.inventory.unwrap().programs;
+        assert_eq!((programs["tar"], programs["mdadm"]), (true, false));
     }
     fs::remove_file(root.join("boot/vmlinuz-6.1")).unwrap();
     fs::remove_file(root.join("boot/vmlinuz-6.12")).unwrap();

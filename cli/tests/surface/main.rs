@@ -15,6 +15,7 @@ mod exit_codes;
 mod first_run;
 mod help;
 mod history;
+mod jobs;
 mod json;
 mod settings;
 mod strangers;

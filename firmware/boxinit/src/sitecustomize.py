@@ -1,4 +1,5 @@
-"""Makes kiwi wait for its children's output instead of polling for it, and keep the links of an image.
+"""Makes kiwi wait for its children's output instead of polling for it, keep the links of an image, and
+have the host take a checkpoint of the disk.
 
 kiwi (up to 11.1 at least, kiwi/command.py and kiwi/command_process.py) reads the output of package
 managers byte by byte, and polls both pipes before each byte, with a timeout of 0.1 ms. A package
@@ -12,6 +13,13 @@ with another implementation is not patched.
 kiwi (kiwi/system/setup.py) copies the overlay over the image with rsync, which replaces a link by a
 folder of the same name: with root/lib/ in the description, the image loses its link lib -> usr/lib, and
 with it all programs. This module has such a folder copied to where the image's link leads.
+
+Between the two halves of `system build`, which are `system prepare` and `system create`, kiwi calls
+images.sh (kiwi/system/setup.py, call_image_script). Before that, this module freezes the file system of
+the root tree, asks the host for a checkpoint of the disk, and waits for its answer: a build that fails
+later can go on from there. The descriptor for that is in BOXBUILD_CHECKPOINT; without it, nothing is done.
+
+A build that is to be reproducible gets archives without the times of files that are none of theirs.
 
 Python imports the module before it runs kiwi, because boxbuild's init puts its folder first in
 PYTHONPATH. The module then removes its folder from the search path, so that child processes do not
@@ -226,7 +234,109 @@ def patch_overlay(module):
     setup._sync_overlay_files = sync_overlay_files
 
 
-PATCHES = {"kiwi.command_process": patch, "kiwi.system.setup": patch_overlay}
+FIFREEZE, FITHAW = 0xC0045877, 0xC0045878  # linux/fs.h
+ANSWER_TIMEOUT = 60  # seconds
+
+
+def wait_for_answer(port, select, deadline, now):
+    """Reads lines of the host until the one that answers, or until the deadline."""
+    lines = b""
+    while now() < deadline:
+        if not select([port], [], [], max(0, deadline - now()))[0]:
+            return
+        try:
+            data = os.read(port, 4096)
+        except BlockingIOError:
+            continue
+        lines += data
+        complete = lines.split(b"\n")[:-1]
+        if not data or any(line.startswith(b"boxbuild 1 checkpoint ") for line in complete):
+            return
+
+
+def take_checkpoint(root, port):
+    """Has the host take a checkpoint of the disk that has the root tree. Without one, the build is the
+    same: nothing here fails."""
+    # What is imported later could be written to the frozen disk, as a .pyc file.
+    from fcntl import ioctl
+    from select import select
+    from time import monotonic
+
+    try:
+        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        # Writes out everything, whatever the filter of system calls does about sync(2).
+        ioctl(folder, FIFREEZE, 0)
+        try:
+            os.write(port, b"boxbuild 1 checkpoint wanted\n")
+            wait_for_answer(port, select, monotonic() + ANSWER_TIMEOUT, monotonic)
+        finally:
+            ioctl(folder, FITHAW, 0)
+    except OSError:
+        pass
+    finally:
+        os.close(folder)
+
+
+def patch_checkpoint(module):
+    """Has a checkpoint taken before kiwi calls images.sh for the first time."""
+    setup = getattr(module, "SystemSetup", None)
+    original = getattr(setup, "call_image_script", None)
+    if original is None or CHECKPOINT is None:
+        return
+    ports = [CHECKPOINT]
+
+    def call_image_script(self, *args, **kwargs):
+        root = getattr(self, "root_dir", None)
+        if ports and root:
+            take_checkpoint(root, ports.pop())
+        return original(self, *args, **kwargs)
+
+    setup.call_image_script = call_image_script
+
+
+def checkpoint_port():
+    """The descriptor to ask for a checkpoint on; None if there is none. It is for this process alone."""
+    try:
+        port = int(os.environ.pop("BOXBUILD_CHECKPOINT", ""))
+        os.set_inheritable(port, False)
+        return port
+    except (ValueError, OSError):
+        return None
+
+
+def patch_setup(module):
+    patch_overlay(module)
+    patch_checkpoint(module)
+
+
+def patch_archive(module):
+    """Has kiwi leave out of its archives what no two builds have in common: when a file was read and
+    changed last, and the number of tar's process. tar's other options for that are in TAR_OPTIONS; these
+    are for archives of POSIX's format alone, which kiwi asks for where it keeps attributes."""
+    archive = getattr(module, "ArchiveTar", None)
+    original = getattr(archive, "__init__", None)
+    if original is None or "--clamp-mtime" not in os.environ.get("TAR_OPTIONS", ""):
+        return
+
+    def init(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        options = getattr(self, "xattrs_options", None)
+        if isinstance(options, list) and "--xattrs" in options:
+            own = "exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"
+            self.xattrs_options = options + ["--pax-option=" + own]
+
+    archive.__init__ = init
+
+
+CHECKPOINT = checkpoint_port()
+PATCHES = {
+    "kiwi.command_process": patch,
+    "kiwi.system.setup": patch_setup,
+    "kiwi.archive.tar": patch_archive,
+}
 
 
 class Finder:

@@ -214,3 +214,74 @@ fn an_overlay_keeps_the_links_of_the_image() {
         ]
     );
 }
+
+/// Archives of two builds differed in when tar had read each file.
+#[test]
+fn archives_of_a_reproducible_build_leave_out_what_differs() {
+    if !has_python("archives_of_a_reproducible_build_leave_out_what_differs") {
+        return;
+    }
+    let folder = Folder::new("archive");
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/kiwi_patch/archive_like.py"
+    );
+    let path = search_path(&folder.python().to_string_lossy(), None);
+    let options = |tar: &str| -> Vec<Vec<String>> {
+        let output = Command::new("python3")
+            .arg(script)
+            .env(VARIABLE, &path)
+            .env("TAR_OPTIONS", tar)
+            .output()
+            .expect("Python runs");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let [with, without] = &options("--sort=name --mtime=@7 --clamp-mtime")[..] else {
+        panic!("two archives");
+    };
+    assert!(
+        with.last()
+            .is_some_and(|option| option.contains("delete=atime,delete=ctime"))
+    );
+    // tar refuses the option in other formats.
+    assert!(without.is_empty());
+    assert_eq!(options("")[0].len(), 2);
+}
+
+/// Once, before images.sh, with the disk frozen from before the question until after the answer. No child
+/// learns of the descriptor.
+#[test]
+fn a_checkpoint_is_taken_between_the_halves_of_a_build() {
+    if !has_python("a_checkpoint_is_taken_between_the_halves_of_a_build") {
+        return;
+    }
+    const PROGRAM: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/kiwi_patch/checkpoint.py"
+    );
+    for answer in ["kept", "refused", "none"] {
+        let folder = Folder::new(&format!("checkpoint-{answer}"));
+        let patch = folder.python().join(FILE);
+        let work = folder.0.join("work");
+        let args: [&OsStr; 4] = [
+            PROGRAM.as_ref(),
+            patch.as_os_str(),
+            work.as_os_str(),
+            answer.as_ref(),
+        ];
+        let happened: serde_json::Value = serde_json::from_str(&run(None, &args)).expect("JSON");
+        let expected = match answer {
+            "none" => serde_json::json!([false, "images.sh", "images.sh"]),
+            _ => serde_json::json!([
+                false,
+                "freeze",
+                "boxbuild 1 checkpoint wanted\n",
+                "thaw",
+                "images.sh",
+                "images.sh"
+            ]),
+        };
+        assert_eq!(happened, expected, "{answer}");
+    }
+}

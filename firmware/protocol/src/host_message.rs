@@ -23,6 +23,12 @@ pub enum HostMessage {
     },
     /// `time SECONDS NANOSECONDS`: the host's time now, since the epoch.
     Time(Duration),
+    /// `checkpoint kept|refused`: the answer to [`Report::CheckpointWanted`](crate::report::Report). The
+    /// guest may write to its disk again.
+    Checkpoint {
+        /// The disk can be had again as it was.
+        kept: bool,
+    },
 }
 
 impl HostMessage {
@@ -40,6 +46,8 @@ impl HostMessage {
                 let time = Duration::new(seconds.parse().ok()?, nanoseconds);
                 Some(HostMessage::Time(time))
             }
+            ("checkpoint", Some("kept"), None) => Some(HostMessage::Checkpoint { kept: true }),
+            ("checkpoint", Some("refused"), None) => Some(HostMessage::Checkpoint { kept: false }),
             _ => None,
         }
     }
@@ -54,6 +62,8 @@ impl fmt::Display for HostMessage {
             HostMessage::Time(time) => {
                 write!(f, "{PREFIX}time {} {}", time.as_secs(), time.subsec_nanos())
             }
+            HostMessage::Checkpoint { kept: true } => write!(f, "{PREFIX}checkpoint kept"),
+            HostMessage::Checkpoint { kept: false } => write!(f, "{PREFIX}checkpoint refused"),
         }
     }
 }
@@ -94,7 +104,8 @@ mod tests {
         fn what_is_written_is_read_back(columns: u16, rows: u16, seconds: u64, nanoseconds in 0..SECOND) {
             let size = HostMessage::TerminalSize { columns, rows };
             let time = HostMessage::Time(Duration::new(seconds, nanoseconds));
-            for message in [size, time] {
+            let [kept, refused] = [true, false].map(|kept| HostMessage::Checkpoint { kept });
+            for message in [size, time, kept, refused] {
                 let line = message.to_string();
                 prop_assert!(line.len() <= MAX_LENGTH);
                 prop_assert_eq!(HostMessage::parse(line.as_bytes()), Some(message));

@@ -16,6 +16,11 @@ use crate::share::{Access, SharedFolder};
 pub struct Job {
     /// Words after `kiwi-ng`, up to `--description`.
     pub args: Vec<OsString>,
+    /// Words after `kiwi-ng` of `system create`, up to `--target-dir`, if the build goes on after
+    /// kiwi's `prepare`. The disk has the root tree then.
+    pub create: Vec<OsString>,
+    /// Packages to install in the box first.
+    pub box_packages: Vec<OsString>,
     /// Environment of kiwi: names and values.
     pub environment: Vec<(OsString, OsString)>,
     /// Shared folders besides the description and the bundle.
@@ -27,12 +32,16 @@ pub struct Job {
     pub made: Vec<PathBuf>,
     /// The machine has a network interface.
     pub network: bool,
+    /// The host wants to know where the packages came from ([`OBSERVED`](crate::paths::OBSERVED)).
+    pub observe: bool,
     /// Version of kiwi to install first.
     pub kiwi_version: Option<OsString>,
     /// Who may log in as root while the box runs: a line of an `authorized_keys` file.
     pub ssh_key: Option<OsString>,
     /// The host's time when the job was made, in seconds since the epoch; 0 if unknown.
     pub time: u64,
+    /// The guest's clock stands still at `time`.
+    pub hold_clock: bool,
     /// Entropy for the kernel: random hexadecimal digits.
     pub seed: OsString,
 }
@@ -62,6 +71,12 @@ impl Job {
         for arg in &self.args {
             entry("arg", &[arg]);
         }
+        for arg in &self.create {
+            entry("create", &[arg]);
+        }
+        for package in &self.box_packages {
+            entry("box-package", &[package]);
+        }
         for (name, value) in &self.environment {
             entry("env", &[name, value]);
         }
@@ -85,6 +100,9 @@ impl Job {
         if self.network {
             entry("network", &[]);
         }
+        if self.observe {
+            entry("observe", &[]);
+        }
         if let Some(version) = &self.kiwi_version {
             entry("kiwi-version", &[version]);
         }
@@ -92,6 +110,9 @@ impl Job {
             entry("ssh-key", &[key]);
         }
         entry("time", &[OsStr::new(&self.time.to_string())]);
+        if self.hold_clock {
+            entry("hold-clock", &[]);
+        }
         entry("seed", &[&self.seed]);
         out
     }
@@ -115,6 +136,8 @@ impl Job {
                 || next()?.ok_or_else(|| Malformed(String::from("it ends after a name")));
             match name.to_str() {
                 Some("arg") => job.args.push(value()?),
+                Some("create") => job.create.push(value()?),
+                Some("box-package") => job.box_packages.push(value()?),
                 Some("env") => job.environment.push((value()?, value()?)),
                 Some("folder") => {
                     let (tag, option) = (value()?, value()?);
@@ -133,8 +156,10 @@ impl Job {
                 Some("file") => job.files.push(value()?.into()),
                 Some("make") => job.made.push(value()?.into()),
                 Some("network") => job.network = true,
+                Some("observe") => job.observe = true,
                 Some("kiwi-version") => job.kiwi_version = Some(value()?),
                 Some("ssh-key") => job.ssh_key = Some(value()?),
+                Some("hold-clock") => job.hold_clock = true,
                 Some("time") => {
                     let text = value()?;
                     let time = text.to_str().and_then(|text| text.parse().ok());
@@ -159,6 +184,8 @@ mod tests {
                 .into_iter()
                 .chain([OsString::from_vec(b"raw \xff".to_vec())])
                 .collect(),
+            create: vec!["system".into(), "create".into()],
+            box_packages: vec!["binutils".into()],
             environment: vec![("http_proxy".into(), "p q".into()), ("E".into(), "".into())],
             folders: vec![
                 SharedFolder {
@@ -175,6 +202,8 @@ mod tests {
             files: vec!["/a b/key".into(), "/etc/x".into()],
             made: vec!["/a b/tmp".into()],
             network: true,
+            hold_clock: true,
+            observe: true,
             kiwi_version: Some("10.2.1".into()),
             ssh_key: Some("ssh-ed25519 AAAA\n".into()),
             time: 1_700_000_000,

@@ -25,6 +25,8 @@ pub enum Report {
     Exit(i32),
     /// `exhausted RESOURCE`: the guest has run out of something, once for each run.
     Exhausted(Resource),
+    /// `checkpoint wanted`: kiwi's `prepare` is done, and the disk is frozen until the host answers.
+    CheckpointWanted,
     /// `unfit REASON`: boxbuild's init cannot bring up this box; kiwi has not started.
     Unfit(Reason),
 }
@@ -49,6 +51,7 @@ impl Report {
             "ssh" => Report::Sshd(Sshd::parse(value)?),
             "exhausted" => Report::Exhausted(Resource::parse(value)?),
             "exit" => Report::Exit(value.parse().ok()?),
+            "checkpoint" if value == "wanted" => Report::CheckpointWanted,
             _ => return None,
         })
     }
@@ -64,6 +67,7 @@ impl fmt::Display for Report {
             Report::Sshd(state) => write!(f, "ssh {state}"),
             Report::Exhausted(resource) => write!(f, "exhausted {resource}"),
             Report::Exit(code) => write!(f, "exit {code}"),
+            Report::CheckpointWanted => f.write_str("checkpoint wanted"),
             Report::Unfit(reason) => write!(f, "unfit {reason}"),
         }
     }
@@ -198,6 +202,7 @@ mod tests {
             select(Sshd::ALL).prop_map(Report::Sshd),
             select(Resource::ALL).prop_map(Report::Exhausted),
             any::<i32>().prop_map(Report::Exit),
+            Just(Report::CheckpointWanted),
             any::<String>().prop_map(|text| Report::Unfit(Reason::new(&text))),
         ]
     }
@@ -210,6 +215,7 @@ mod tests {
             ("beat 12", Report::Beat(12)),
             ("exit -1", Report::Exit(-1)),
             ("ssh none", Report::Sshd(Sshd::None)),
+            ("checkpoint wanted", Report::CheckpointWanted),
             ("exhausted memory", Report::Exhausted(Resource::Memory)),
             (
                 "mark root 412",

@@ -55,7 +55,11 @@ pub const LAYERS: &[Layer] = &[
     Layer {
         name: "parsers",
         shipped: true,
-        packages: &["boxbuild-description", "boxbuild-parsers"],
+        packages: &[
+            "boxbuild-description",
+            "boxbuild-parsers",
+            "boxbuild-provenance",
+        ],
     },
     Layer {
         name: "engines and boxes",
@@ -66,6 +70,11 @@ pub const LAYERS: &[Layer] = &[
         name: "core",
         shipped: true,
         packages: &["boxbuild-core"],
+    },
+    Layer {
+        name: "images",
+        shipped: true,
+        packages: &["boxbuild-images"],
     },
     Layer {
         name: "program",

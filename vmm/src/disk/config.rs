@@ -58,8 +58,8 @@ pub struct OverlayConfig {
     pub image: NamedFile,
     /// What it must be.
     pub format: ImageFormat,
-    /// What an earlier machine wrote over the image ([`Overlay::keep`]).
-    pub kept: Option<KeptChanges>,
+    /// What earlier machines wrote over the image, the lowest first ([`Overlay::keep`]).
+    pub kept: Vec<KeptChanges>,
     /// Length of the disk in bytes, if it shall be longer than the image.
     pub len: Option<u64>,
     /// An empty file for the guest's writes ([`tmpfile`](super::tmpfile)).
@@ -106,7 +106,7 @@ impl OverlayConfig {
         if self.format == ImageFormat::Qcow2 && !image.is_qcow2() {
             return Err(ImageError::NotQcow2.into());
         }
-        if let Some(kept) = self.kept {
+        for kept in self.kept {
             image = image.with_changes(kept).map_err(OpenError::Kept)?;
         }
         let NamedFile { file, name } = self.changes;
@@ -124,7 +124,7 @@ mod tests {
     use crate::disk::tmpfile;
     use crate::guest_io::Cursor;
 
-    fn overlay(image: &Path, format: ImageFormat, kept: Option<KeptChanges>) -> DiskConfig {
+    fn overlay(image: &Path, format: ImageFormat, kept: Vec<KeptChanges>) -> DiskConfig {
         let folder = image.parent().unwrap();
         DiskConfig::Overlay(OverlayConfig {
             image: NamedFile {
@@ -153,7 +153,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("image");
         std::fs::write(&image, [7; 4096]).unwrap();
-        let open = overlay(&image, ImageFormat::Any, None).open().unwrap();
+        let open = overlay(&image, ImageFormat::Any, Vec::new())
+            .open()
+            .unwrap();
         let first = open.overlay.unwrap();
         assert_eq!(open.disk.size(), 8192);
         let mut data = [1, 2, 3, 4];
@@ -164,7 +166,7 @@ mod tests {
         first.keep(&kept).unwrap();
 
         let kept = KeptChanges::open(&kept).unwrap();
-        let open = overlay(&image, ImageFormat::Any, Some(kept))
+        let open = overlay(&image, ImageFormat::Any, vec![kept])
             .open()
             .unwrap();
         let second = open.overlay.unwrap();
@@ -177,7 +179,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("image");
         std::fs::write(&image, [7; 4096]).unwrap();
-        let refused = overlay(&image, ImageFormat::Qcow2, None).open();
+        let refused = overlay(&image, ImageFormat::Qcow2, Vec::new()).open();
         assert!(matches!(
             refused,
             Err(OpenError::Image(ImageError::NotQcow2))

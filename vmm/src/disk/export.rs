@@ -102,7 +102,7 @@ impl Image {
                     budget.unpacked(count)?;
                     take(offset, offset + count);
                 }
-                Mapping::Changes(_) => take(offset, offset + count),
+                Mapping::Changes { .. } => take(offset, offset + count),
                 Mapping::File(at) => {
                     // Of what has a place in the file, some may be holes of the file.
                     let mut position = at;

@@ -22,8 +22,8 @@ pub struct Image {
     /// Its name in errors.
     path: PathBuf,
     format: Format,
-    /// Changes that lie over it.
-    changes: Option<Changes>,
+    /// Changes that lie over it, the lowest first.
+    changes: Vec<Changes>,
     /// Without the changes, in bytes.
     own_len: u64,
     /// Of the disk, in bytes.
@@ -86,7 +86,7 @@ impl Image {
                 file,
                 path: PathBuf::from("of the box"),
                 format: Format::Qcow2(qcow2),
-                changes: None,
+                changes: Vec::new(),
                 own_len: len,
                 len,
             });
@@ -96,24 +96,27 @@ impl Image {
             file,
             path: PathBuf::from("of the box"),
             format: Format::Raw,
-            changes: None,
+            changes: Vec::new(),
             own_len: len,
             len,
         })
     }
 
-    /// The image with changes over it that [`Overlay::keep`](super::Overlay::keep) left. Whether
-    /// they were made over this image is for the caller to know.
+    /// The image with changes over it, and over those that it has already, that
+    /// [`Overlay::keep`](super::Overlay::keep) left. Whether they were made over this image is for the
+    /// caller to know.
     ///
     /// # Errors
     /// If they cannot be read or contradict themselves.
-    pub fn with_changes(self, kept: KeptChanges) -> io::Result<Image> {
-        let changes = Changes::load(kept)?;
-        Ok(Image {
-            len: self.len.max(changes.len),
-            changes: Some(changes),
-            ..self
-        })
+    pub fn with_changes(mut self, kept: KeptChanges) -> io::Result<Image> {
+        self.add(Changes::load(kept)?);
+        Ok(self)
+    }
+
+    /// Puts changes over all that is there.
+    pub(super) fn add(&mut self, changes: Changes) {
+        self.len = self.len.max(changes.len);
+        self.changes.push(changes);
     }
 
     /// Length of the disk in bytes.
@@ -150,10 +153,10 @@ impl Image {
             return Ok((Mapping::Zero, len));
         }
         let mut len = len.min(self.len - offset);
-        if let Some(changes) = &self.changes {
+        for (layer, changes) in self.changes.iter().enumerate().rev() {
             let (changed, count) = changes.run(offset, len);
             if changed {
-                return Ok((Mapping::Changes(offset), count));
+                return Ok((Mapping::Changes { layer, at: offset }, count));
             }
             len = count;
         }
@@ -198,7 +201,9 @@ impl Image {
             let (mapping, count) = self.map(offset + done, len - done)?;
             match mapping {
                 Mapping::File(at) => buffers.fill_from(&self.file, at, count)?,
-                Mapping::Changes(at) => buffers.fill_from(self.changed()?, at, count)?,
+                Mapping::Changes { layer, at } => {
+                    buffers.fill_from(self.changed(layer)?, at, count)?;
+                }
                 Mapping::Zero => buffers.zero(count)?,
                 Mapping::Compressed { entry, within } => {
                     let cluster = self.unpacked(entry)?;
@@ -223,7 +228,7 @@ impl Image {
             let part = &mut bytes[done..done + count as usize];
             match mapping {
                 Mapping::File(at) => read_at(&self.file, part, at)?,
-                Mapping::Changes(at) => read_at(self.changed()?, part, at)?,
+                Mapping::Changes { layer, at } => read_at(self.changed(layer)?, part, at)?,
                 Mapping::Zero => part.fill(0),
                 Mapping::Compressed { entry, within } => {
                     let start = within as usize;
@@ -235,8 +240,8 @@ impl Image {
         Ok(())
     }
 
-    fn changed(&self) -> io::Result<&File> {
-        let changes = self.changes.as_ref().map(|changes| &changes.file);
+    fn changed(&self, layer: usize) -> io::Result<&File> {
+        let changes = self.changes.get(layer).map(|changes| &changes.file);
         changes.ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 

@@ -6,7 +6,12 @@ pub(in crate::disk) enum Mapping {
     /// At this offset of the file.
     File(u64),
     /// At this offset of what was written over the image.
-    Changes(u64),
+    Changes {
+        /// Which of the layers over the image, from the bottom.
+        layer: usize,
+        /// The offset.
+        at: u64,
+    },
     /// Nowhere: they are zeros.
     Zero,
     /// In a compressed cluster, at this offset of what it unpacks to; the number is the

@@ -12,7 +12,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use vm_memory::bitmap::BitmapSlice;
 
 use self::bitmap::Bitmap;
-use self::changes::{BLOCK, LONGEST};
+use self::changes::{BLOCK, Changes, LONGEST};
 use super::error::with_context;
 use super::file_io::punch_or_write;
 use super::image::Image;
@@ -23,16 +23,25 @@ use crate::guest_io::{Buffers, Cursor};
 /// A disk that a guest may write to. What it writes is lost when this value is dropped.
 #[derive(Debug)]
 pub struct Overlay {
-    image: Image,
-    /// As long as the disk. Has the blocks whose bit is set, at their offsets on the disk.
-    file: File,
-    /// The folder of that file, for errors.
+    /// Held exclusively while a checkpoint is taken, which waits for all writes under way; shared by all
+    /// reads and writes.
+    layers: RwLock<Layers>,
+    /// The folder of the topmost file, for errors.
     scratch: PathBuf,
-    written: Bitmap,
     /// Held exclusively while a block is completed with the image's data, so that no other
     /// write to it is undone; shared by all others. Guests seldom write less than a block.
     completing: RwLock<()>,
     len: u64,
+}
+
+/// What an overlay consists of.
+#[derive(Debug)]
+struct Layers {
+    /// What is below: the image with what lies over it.
+    image: Image,
+    /// As long as the disk. Has the blocks whose bit is set, at their offsets on the disk.
+    file: File,
+    written: Bitmap,
 }
 
 impl Overlay {
@@ -65,10 +74,12 @@ impl Overlay {
         }
         file.set_len(len)?;
         Ok(Overlay {
-            image,
-            file,
+            layers: RwLock::new(Layers {
+                image,
+                file,
+                written: Bitmap::new(len.div_ceil(BLOCK)),
+            }),
             scratch,
-            written: Bitmap::new(len.div_ceil(BLOCK)),
             completing: RwLock::new(()),
             len,
         })
@@ -90,7 +101,7 @@ impl Overlay {
     /// If the host does not tell.
     pub fn allocated(&self) -> io::Result<u64> {
         use std::os::unix::fs::MetadataExt;
-        Ok(self.file.metadata()?.blocks() * 512)
+        Ok(self.layers().file.metadata()?.blocks() * 512)
     }
 
     /// Keeps what was written, in files in `folder`, which must be on the overlay's file system.
@@ -99,7 +110,32 @@ impl Overlay {
     /// # Errors
     /// If the host does not allow it. There may be some of the files in the folder then.
     pub fn keep(&self, folder: &Path) -> io::Result<u64> {
-        changes::keep(&self.file, folder, |map| self.write_map(map))
+        let file = self.layers().file.try_clone()?;
+        changes::keep(&file, folder, |map| self.write_map(map))
+    }
+
+    /// Takes a checkpoint: what has been written so far stays as it is, and what is written from now on goes
+    /// to `file`, which has nothing in it. Which blocks the file of the changes has up to here is written to `map`.
+    ///
+    /// # Errors
+    /// If the host does not allow it. Nothing is different then.
+    pub fn checkpoint(&self, file: File, map: File) -> io::Result<()> {
+        // A confined process may not change the length of files.
+        if file.metadata()?.len() != self.len {
+            file.set_len(self.len)?;
+        }
+        let mut layers = self.layers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut map = BufWriter::new(map);
+        layers.written.save(&mut map)?;
+        map.into_inner()?;
+        let written = Bitmap::new(self.len.div_ceil(BLOCK));
+        let changes = Changes {
+            file: std::mem::replace(&mut layers.file, file),
+            written: std::mem::replace(&mut layers.written, written),
+            len: self.len,
+        };
+        layers.image.add(changes);
+        Ok(())
     }
 
     /// Writes down which blocks have been written, for [`keep_changes`](super::keep_changes) of
@@ -109,7 +145,7 @@ impl Overlay {
     /// If the host does not allow it.
     pub fn write_map(&self, map: File) -> io::Result<()> {
         let mut map = BufWriter::new(map);
-        self.written.save(&mut map)?;
+        self.layers().written.save(&mut map)?;
         map.into_inner()?.sync_all()
     }
 
@@ -124,12 +160,13 @@ impl Overlay {
     ) -> io::Result<()> {
         let end = self.end(offset, buffers.remaining())?;
         let mut at = offset;
+        let layers = self.layers();
         while at < end {
-            let (written, run_end) = self.run(at, end);
+            let (written, run_end) = layers.run(at, end);
             if written {
-                self.with_context(buffers.fill_from(&self.file, at, run_end - at))?;
+                self.with_context(buffers.fill_from(&layers.file, at, run_end - at))?;
             } else {
-                self.image.read(at, run_end - at, buffers)?;
+                layers.image.read(at, run_end - at, buffers)?;
             }
             at = run_end;
         }
@@ -147,12 +184,13 @@ impl Overlay {
     ) -> io::Result<()> {
         let end = self.end(offset, buffers.remaining())?;
         let mut at = offset;
+        let layers = self.layers();
         while at < end {
             let block = at / BLOCK;
             let block_end = ((block + 1) * BLOCK).min(self.len);
             if !at.is_multiple_of(BLOCK) || end < block_end {
                 let part_end = end.min(block_end);
-                self.write_part(block, at, part_end - at, buffers)?;
+                self.write_part(&layers, block, at, part_end - at, buffers)?;
                 at = part_end;
             } else {
                 // Whole blocks; the disk's last one may be short.
@@ -162,8 +200,8 @@ impl Overlay {
                     end / BLOCK * BLOCK
                 };
                 let _shared = self.shared();
-                buffers.drain_to(&self.file, at, whole_end - at)?;
-                self.written.set(block, whole_end.div_ceil(BLOCK));
+                buffers.drain_to(&layers.file, at, whole_end - at)?;
+                layers.written.set(block, whole_end.div_ceil(BLOCK));
                 at = whole_end;
             }
         }
@@ -173,6 +211,7 @@ impl Overlay {
     /// Writes a part of one block, which must then have the rest of its data.
     fn write_part<B: BitmapSlice>(
         &self,
+        layers: &Layers,
         block: u64,
         offset: u64,
         len: u64,
@@ -180,25 +219,25 @@ impl Overlay {
     ) -> io::Result<()> {
         {
             let _shared = self.shared();
-            if self.is_written(block) {
-                return buffers.drain_to(&self.file, offset, len);
+            if layers.written.get(block) {
+                return buffers.drain_to(&layers.file, offset, len);
             }
         }
         let _exclusive = self
             .completing
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        if self.is_written(block) {
-            return buffers.drain_to(&self.file, offset, len);
+        if layers.written.get(block) {
+            return buffers.drain_to(&layers.file, offset, len);
         }
         let mut data = [0; BLOCK as usize];
         let start = block * BLOCK;
         let data = &mut data[..BLOCK.min(self.len - start) as usize];
-        self.image.read_bytes(start, data)?;
+        layers.image.read_bytes(start, data)?;
         let within = (offset - start) as usize;
         buffers.take(&mut data[within..within + len as usize])?;
-        self.file.write_all_at(data, start)?;
-        self.written.set(block, block + 1);
+        layers.file.write_all_at(data, start)?;
+        layers.written.set(block, block + 1);
         Ok(())
     }
 
@@ -214,13 +253,14 @@ impl Overlay {
         } else {
             (end / BLOCK * BLOCK).max(first)
         };
-        self.zero_part(offset, first)?;
+        let layers = self.layers();
+        self.zero_part(&layers, offset, first)?;
         if first < last {
             let _shared = self.shared();
-            punch_or_write(&self.file, first, last - first)?;
-            self.written.set(first / BLOCK, last.div_ceil(BLOCK));
+            punch_or_write(&layers.file, first, last - first)?;
+            layers.written.set(first / BLOCK, last.div_ceil(BLOCK));
         }
-        self.zero_part(last, end)
+        self.zero_part(&layers, last, end)
     }
 
     /// Gives the space of a range back to the host. What it reads as afterwards is
@@ -233,14 +273,15 @@ impl Overlay {
         let first = offset.next_multiple_of(BLOCK);
         let last = end / BLOCK * BLOCK;
         if first < last {
+            let layers = self.layers();
             let _shared = self.shared();
-            punch_or_write(&self.file, first, last - first)?;
-            self.written.set(first / BLOCK, last / BLOCK);
+            punch_or_write(&layers.file, first, last - first)?;
+            layers.written.set(first / BLOCK, last / BLOCK);
         }
         Ok(())
     }
 
-    fn zero_part(&self, from: u64, to: u64) -> io::Result<()> {
+    fn zero_part(&self, layers: &Layers, from: u64, to: u64) -> io::Result<()> {
         if from == to {
             return Ok(());
         }
@@ -248,7 +289,17 @@ impl Overlay {
         let parts = [vm_memory::VolatileSlice::from(
             &mut zeros[..(to - from) as usize],
         )];
-        self.write_part(from / BLOCK, from, to - from, &mut Cursor::new(&parts))
+        self.write_part(
+            layers,
+            from / BLOCK,
+            from,
+            to - from,
+            &mut Cursor::new(&parts),
+        )
+    }
+
+    fn layers(&self) -> RwLockReadGuard<'_, Layers> {
+        self.layers.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn shared(&self) -> RwLockReadGuard<'_, ()> {
@@ -265,17 +316,6 @@ impl Overlay {
             .ok_or_else(|| ErrorKind::InvalidInput.into())
     }
 
-    fn is_written(&self, block: u64) -> bool {
-        self.written.get(block)
-    }
-
-    /// Whether the block at `at` is in the overlay, and up to where, at most `end`, this holds.
-    fn run(&self, at: u64, end: u64) -> (bool, u64) {
-        let first = at / BLOCK;
-        let (written, count) = self.written.run(first, end.div_ceil(BLOCK));
-        (written, ((first + count) * BLOCK).min(end))
-    }
-
     /// Names the overlay's file in an error. Errors of the image name the image already.
     fn with_context<T>(&self, result: io::Result<T>) -> io::Result<T> {
         result.map_err(|error| match error.kind() {
@@ -285,6 +325,15 @@ impl Overlay {
                 &error,
             ),
         })
+    }
+}
+
+impl Layers {
+    /// Whether the block at `at` is in the topmost file, and up to where, at most `end`, this holds.
+    fn run(&self, at: u64, end: u64) -> (bool, u64) {
+        let first = at / BLOCK;
+        let (written, count) = self.written.run(first, end.div_ceil(BLOCK));
+        (written, ((first + count) * BLOCK).min(end))
     }
 }
 

@@ -66,6 +66,20 @@ impl Handle {
         Ok(written.is_some())
     }
 
+    /// Takes a checkpoint of disk `index`: what the guest has written stays as it is, in the file of its
+    /// changes, and `map` says which blocks these are; what it writes from now on goes to the empty
+    /// `file`. Returns whether there is such a disk whose writes do not go into the image.
+    ///
+    /// # Errors
+    /// If the host does not allow it.
+    pub fn checkpoint(&self, index: usize, file: File, map: File) -> io::Result<bool> {
+        let overlay = self.overlays.get(index).and_then(Option::as_ref);
+        let taken = overlay
+            .map(|overlay| overlay.checkpoint(file, map))
+            .transpose()?;
+        Ok(taken.is_some())
+    }
+
     /// Returns what the guest has moved through its devices, one entry for each of them.
     pub fn traffic(&self) -> &[(Kind, Traffic)] {
         &self.traffic

@@ -37,6 +37,9 @@ pub(super) fn commands() -> String {
     )
 }
 
+/// A program that each KIWI needs: a tree without it has its programs in other places.
+const ALWAYS: &str = "tar";
+
 /// Reads what [`commands`] have written in the folder `dir`. Without it, nothing is known.
 pub(super) fn inventory(dir: &Path) -> Inventory {
     let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
@@ -47,8 +50,9 @@ pub(super) fn inventory(dir: &Path) -> Inventory {
         })
         .unwrap_or_default()
     };
+    let programs = read(FOUND).filter(|text| text.lines().any(|name| name == ALWAYS));
     Inventory {
-        programs: of(read(FOUND), PROGRAMS),
+        programs: of(programs, PROGRAMS),
         modules: of(read(&format!("{FOUND}-modules")), MODULES),
         ..Inventory::default()
     }
@@ -72,6 +76,7 @@ mod tests {
         symlink("usr/bin", tree.join("bin")).unwrap();
         symlink("/etc/alternatives/mcopy", tree.join("usr/bin/mcopy")).unwrap();
         fs::write(tree.join("usr/sbin/mkfs.erofs"), "").unwrap();
+        fs::write(tree.join("usr/bin/tar"), "").unwrap();
         let module = "usr/local/lib/python3.13/dist-packages/xmltodict.py";
         fs::write(tree.join(module), "").unwrap();
         let status = Command::new("sh")
@@ -86,8 +91,11 @@ mod tests {
             let there = of.iter().filter(|(_, there)| **there);
             there.map(|(name, _)| name.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(names(&found.programs), ["mcopy", "mkfs.erofs"]);
+        assert_eq!(names(&found.programs), ["mcopy", "mkfs.erofs", "tar"]);
         assert_eq!(names(&found.modules), ["xmltodict", "yaml"]);
         assert!(inventory(&tree).programs.is_empty());
+        // A tree with its programs in another place, of which nothing is known.
+        fs::write(dir.path().join(FOUND), "mcopy\n").unwrap();
+        assert!(inventory(dir.path()).programs.is_empty());
     }
 }

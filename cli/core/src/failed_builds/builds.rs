@@ -16,6 +16,7 @@ use boxbuild_protocol::paths::LOG_NAME;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::getuid;
 
+use super::checkpoint;
 use super::error::FailedBuildError;
 use super::record::{self, Record};
 use super::scratch::scratch;
@@ -247,6 +248,23 @@ impl FailedBuild {
         }
     }
 
+    /// Holds the build while another one goes on with it: one at a time, beside shells.
+    ///
+    /// # Errors
+    /// Fails if it has no checkpoint, or another build goes on with it.
+    pub fn hold_checkpoint(&self) -> Result<Flock<File>, FailedBuildError> {
+        let path = self.folder.join(checkpoint::FOLDER);
+        let handle = Dir::open(&path).map_err(IoError::on("open", &path))?;
+        let file = File::from(OwnedFd::from(handle));
+        Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| FailedBuildError::Resumed(self.record.id.clone()))
+    }
+
+    /// The folder with the disk as it was when kiwi's `prepare` was done.
+    pub fn checkpoint_disk(&self) -> PathBuf {
+        self.folder.join(checkpoint::FOLDER)
+    }
+
     /// Holds the build while it is used.
     ///
     /// # Errors
@@ -262,13 +280,25 @@ impl FailedBuild {
     }
 }
 
-/// Bytes on the disk of the files in a folder that have no name elsewhere.
+/// Bytes on the disk of the files in a build's folder that have no name elsewhere; several builds may share one
+/// checkpoint, of which each has its part.
 pub(super) fn bytes(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten();
-    entries
-        .filter_map(Result::ok)
-        .filter_map(|entry| entry.metadata().ok())
-        .filter(|metadata| metadata.is_file() && metadata.nlink() == 1)
-        .map(|metadata| metadata.blocks() * 512)
-        .sum()
+    let files = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten();
+        let metadata = entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| entry.metadata().ok());
+        metadata.filter(fs::Metadata::is_file).collect::<Vec<_>>()
+    };
+    let size = |metadata: &fs::Metadata| metadata.blocks() * 512;
+    let own = files(folder);
+    let own = own
+        .iter()
+        .filter(|metadata| metadata.nlink() == 1)
+        .map(size);
+    let checkpoint = files(&folder.join(checkpoint::FOLDER));
+    let shared = checkpoint
+        .iter()
+        .map(|metadata| size(metadata) / metadata.nlink().max(1));
+    own.chain(shared).sum()
 }

@@ -26,9 +26,22 @@ pub enum FailedBuildError {
         /// What is wrong.
         problem: String,
     },
-    /// `boxbuild shell` runs in it.
-    #[error("the kept build '{0}' is in use by 'boxbuild shell': leave that first")]
+    /// `boxbuild shell` runs in it, or another build goes on with it.
+    #[error(
+        "the kept build '{0}' is in use by 'boxbuild shell' or 'boxbuild resume': end that first"
+    )]
     InUse(String),
+    /// Another build goes on with it.
+    #[error("the kept build '{0}' is being resumed by another boxbuild: wait for that, or stop it")]
+    Resumed(String),
+    /// No build can go on with it.
+    #[error("the kept build '{id}' cannot be resumed: {reason}; build again")]
+    NotResumable {
+        /// Name of the build.
+        id: String,
+        /// Why, in words.
+        reason: String,
+    },
     /// A file operation failed.
     #[error(transparent)]
     Io(#[from] IoError),
@@ -37,7 +50,9 @@ pub enum FailedBuildError {
 impl Classify for FailedBuildError {
     fn class(&self) -> ErrorClass {
         match self {
-            FailedBuildError::Unknown { .. } | FailedBuildError::Nothing => ErrorClass::Usage,
+            FailedBuildError::Unknown { .. }
+            | FailedBuildError::Nothing
+            | FailedBuildError::NotResumable { .. } => ErrorClass::Usage,
             _ => ErrorClass::Host,
         }
     }

@@ -10,9 +10,11 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::builds::{CONSOLE_NAME, FailedBuild, FailedBuilds, bytes};
+use super::checkpoint::{self, Taken};
 use super::error::FailedBuildError;
 use super::record::Record;
 use crate::held_folders::HeldFolders;
+use crate::inputs::Inputs;
 use crate::log_copy;
 use crate::plan::Plan;
 use boxbuild_engine::Running;
@@ -43,6 +45,10 @@ pub struct Failed<'a> {
     pub share: &'a Dir,
     /// The end of what the box wrote to its console.
     pub console: &'a str,
+    /// What came of the checkpoint after kiwi's `prepare`.
+    pub taken: &'a Taken,
+    /// What went into the build when it started.
+    pub inputs: Option<&'a Inputs>,
 }
 
 impl FailedBuilds {
@@ -76,6 +82,14 @@ impl FailedBuilds {
         record.disk = running
             .keep_disk(folder)
             .map_err(IoError::on("keep the disk in", folder))?;
+        if record.disk.is_some() {
+            record.layered = checkpoint::keep_disk(plan, running, folder, &own)
+                .map_err(IoError::on("keep the disk in", folder))?;
+            match checkpoint::describe(plan, failed.taken, failed.inputs, stop) {
+                Ok(checkpoint) => record.checkpoint = Some(checkpoint),
+                Err(problem) => record.no_checkpoint = Some(problem),
+            }
+        }
         if record.disk.is_some() && link_box(plan, folder).is_ok() {
             record.box_folder = None;
         }

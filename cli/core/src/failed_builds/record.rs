@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::checkpoint::{self, Checkpoint};
 use crate::boot::Boot;
 use crate::held_folders::{HeldFolders, is_still};
 use crate::plan::Plan;
@@ -21,7 +22,7 @@ use boxbuild_host::untrusted::{Dir, Replacement};
 pub(super) const NAME: &str = "build.json";
 
 /// Longest record that is read, in bytes.
-const LONGEST: u64 = 4 << 20;
+const LONGEST: u64 = 32 << 20;
 
 /// `build.json`. Paths may have any bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +69,15 @@ pub struct Record {
     pub target_dir: OsString,
     /// Other folders of the host.
     pub shares: Vec<KeptShare>,
+    /// What was written over the box's disk up to a checkpoint is in a folder of its own, below the rest.
+    #[serde(default)]
+    pub layered: bool,
+    /// What it takes to go on after kiwi's `prepare`.
+    #[serde(default)]
+    pub checkpoint: Option<Checkpoint>,
+    /// Why there is no such thing.
+    #[serde(default)]
+    pub no_checkpoint: Option<String>,
 }
 
 /// Reads [`Record::network`]; older records say only whether there was one.
@@ -145,7 +155,16 @@ impl Record {
                     real: folders.real(&share.root),
                 })
                 .collect(),
+            layered: false,
+            checkpoint: None,
+            no_checkpoint: None,
         }
+    }
+
+    /// The folders with what was written over the box's disk, the lowest first, for a build in `folder`.
+    pub fn layers(&self, folder: &Path) -> Vec<PathBuf> {
+        let below = self.layered.then(|| folder.join(checkpoint::FOLDER));
+        below.into_iter().chain([folder.to_owned()]).collect()
     }
 
     /// The description, if it is still where it was, through no link that has appeared since.

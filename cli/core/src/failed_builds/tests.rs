@@ -10,14 +10,19 @@ use std::path::Path;
 
 use super::builds::{FOLDER, MOST};
 use super::*;
+use crate::command_line::CommandLine;
 use crate::held_folders::HeldFolders;
+use crate::inputs::Inputs;
 use crate::plan::tests::plan_in;
 use boxbuild_engine::{Console, Running, Usage};
 use boxbuild_host::stop::StopCheck;
 use boxbuild_host::untrusted::Dir;
 
-#[derive(Debug)]
-struct Gone;
+#[derive(Debug, Default)]
+struct Gone {
+    /// It took a checkpoint of its disk.
+    checkpoint: bool,
+}
 
 impl Running for Gone {
     fn kill(&mut self, _grace: Duration) {}
@@ -37,6 +42,14 @@ impl Running for Gone {
     fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>> {
         fs::write(folder.join("changes"), vec![1; 100_000])?;
         Ok(Some(100_000))
+    }
+
+    fn keep_checkpoint(&self, folder: &Path) -> io::Result<Option<u64>> {
+        if !self.checkpoint {
+            return Ok(None);
+        }
+        fs::write(folder.join("changes"), vec![2; 200_000])?;
+        Ok(Some(200_000))
     }
 }
 
@@ -68,6 +81,22 @@ impl Sandbox {
     }
 
     fn keep(&self) -> (FailedBuild, Vec<String>) {
+        self.keep_machine(&Gone::default(), &Taken::No, None)
+    }
+
+    /// The same after kiwi's `prepare`, which read `inputs`.
+    fn keep_prepared(&self, inputs: &Inputs) -> FailedBuild {
+        let taken = Taken::Yes(std::time::SystemTime::now());
+        self.keep_machine(&Gone { checkpoint: true }, &taken, Some(inputs))
+            .0
+    }
+
+    fn keep_machine(
+        &self,
+        gone: &Gone,
+        taken: &Taken,
+        inputs: Option<&Inputs>,
+    ) -> (FailedBuild, Vec<String>) {
         let failed = Failed {
             folders: &HeldFolders::take(&self.plan).unwrap(),
             engine: "qemu",
@@ -75,9 +104,11 @@ impl Sandbox {
             exit_code: 1,
             share: &Dir::open(&self.dir.path().join("share")).unwrap(),
             console: "said",
+            taken,
+            inputs,
         };
         self.builds
-            .keep(&self.plan, &Gone, &failed, &StopCheck::default())
+            .keep(&self.plan, gone, &failed, &StopCheck::default())
             .unwrap()
     }
 
@@ -246,4 +277,130 @@ fn a_record_has_no_secret() {
     let text = fs::read_to_string(build.folder.join(record::NAME)).unwrap();
     assert!(text.contains("https://***@boxes.example/x"), "{text}");
     assert!(!text.contains("s3cret"), "{text}");
+}
+
+/// A build whose `prepare` was done, with its description in the sandbox.
+fn prepared() -> (Sandbox, FailedBuild) {
+    let mut sandbox = Sandbox::new();
+    let description = sandbox.dir.path().join("description");
+    fs::create_dir(&description).unwrap();
+    fs::write(description.join("config.sh"), "a").unwrap();
+    sandbox.plan.inputs.description.clone_from(&description);
+    sandbox.plan.description = description;
+    sandbox.plan.kiwi_args = ["system", "build"].map(Into::into).to_vec();
+    sandbox.plan.command_line = Some(CommandLine {
+        folder: "/".into(),
+        words: ["--box", "small"].map(Into::into).to_vec(),
+    });
+    let inputs = sandbox.plan.inputs.look().unwrap();
+    let build = sandbox.keep_prepared(&inputs);
+    (sandbox, build)
+}
+
+/// A plan of the same command line goes on with the build.
+fn resume(sandbox: &Sandbox, build: &FailedBuild) -> Result<crate::plan::Plan, FailedBuildError> {
+    let mut plan = plan_in(sandbox.plan.installed.dir.clone(), |_| {}).unwrap();
+    plan.inputs
+        .description
+        .clone_from(&sandbox.plan.description);
+    plan.description.clone_from(&sandbox.plan.description);
+    plan.target_dir.clone_from(&sandbox.plan.target_dir);
+    plan.kiwi_args.clone_from(&sandbox.plan.kiwi_args);
+    let installed = build.record.installed(&build.folder).unwrap();
+    build.resume(plan, &installed, sandbox.dir.path(), &StopCheck::default())
+}
+
+#[test]
+fn a_build_that_was_prepared_is_gone_on_with_and_kept_again() {
+    let (mut sandbox, build) = prepared();
+    assert!(build.bytes >= 300_000, "both layers count: {}", build.bytes);
+    let layers = build.record.layers(&build.folder);
+    assert_eq!(
+        layers,
+        [build.folder.join("checkpoint"), build.folder.clone()]
+    );
+    let found = sandbox.builds.get(Some(&build.record.id)).unwrap();
+    assert_eq!(found.record, build.record);
+
+    fs::write(sandbox.plan.description.join("disk.sh"), "new").unwrap();
+    let plan = resume(&sandbox, &build).unwrap();
+    assert!(
+        plan.notes
+            .iter()
+            .any(|note| note == "taken as they are now: disk.sh")
+    );
+    assert!(!plan.takes_checkpoints());
+    let resumed = plan.resumes.clone().unwrap();
+    assert_eq!(resumed.disk, build.folder.join("checkpoint"));
+    assert_eq!(plan.scratch(), build.folder);
+    let args = plan.create_args().join(std::ffi::OsStr::new(" "));
+    assert_eq!(args, "system create --root /result/build/image-root");
+
+    // One at a time; a shell may look at it meanwhile.
+    let alone = build.hold_checkpoint().unwrap();
+    let error = build.hold_checkpoint().unwrap_err().to_string();
+    assert!(
+        error.contains("is being resumed by another boxbuild"),
+        "{error}"
+    );
+    drop((alone, build.hold().unwrap()));
+
+    // What fails once more is kept over the same checkpoint, which is there once.
+    sandbox.plan = plan;
+    sandbox.plan.box_packages = vec![String::from("binutils")];
+    let (again, _) = sandbox.keep();
+    assert_eq!(again.record.id, "small-2");
+    let checkpoint = again.record.checkpoint.as_ref().unwrap();
+    assert_eq!(checkpoint.box_packages, ["binutils"]);
+    assert_eq!(
+        checkpoint.inputs,
+        build.record.checkpoint.as_ref().unwrap().inputs
+    );
+    let sum = again.bytes + sandbox.builds.get(Some("small-1")).unwrap().bytes;
+    assert!((400_000..500_000).contains(&sum), "{sum}");
+    sandbox.builds.remove("small-1").unwrap();
+    assert!(resume(&sandbox, &again).is_ok());
+}
+
+#[test]
+fn what_makes_a_resume_impossible_is_said() {
+    let refused = |sandbox: &Sandbox, build: &FailedBuild, words: &str| {
+        let error = resume(sandbox, build).unwrap_err();
+        assert_eq!(
+            boxbuild_host::error::Classify::class(&error),
+            boxbuild_host::error::ErrorClass::Usage
+        );
+        assert!(error.to_string().contains(words), "{words}: {error}");
+    };
+    let (sandbox, build) = prepared();
+    fs::write(sandbox.plan.description.join("config.sh"), "new").unwrap();
+    refused(
+        &sandbox,
+        &build,
+        "read what has changed since: config.sh; build again",
+    );
+
+    // In prepare, and by a boxbuild that kept no checkpoint.
+    let (mut early, _) = sandbox.keep();
+    refused(&sandbox, &early, "before kiwi's prepare was done");
+    early.record.no_checkpoint = None;
+    refused(&sandbox, &early, "by a boxbuild that could not resume");
+    early.record.disk = None;
+    refused(&sandbox, &early, "--no-snapshot");
+
+    // A secret that is not kept; a description that was changed meanwhile. The disk is whole all the same.
+    let (mut sandbox, _) = prepared();
+    let inputs = sandbox.plan.inputs.look().unwrap();
+    let line = sandbox.plan.command_line.as_mut().unwrap();
+    line.words
+        .extend(["--", "--set-type-attr", "luks=s3cret"].map(Into::into));
+    let build = sandbox.keep_prepared(&inputs);
+    refused(&sandbox, &build, "has a secret, which is not kept");
+    assert!(build.record.layered && build.folder.join("checkpoint/changes").exists());
+    let record = fs::read_to_string(build.folder.join(record::NAME)).unwrap();
+    assert!(!record.contains("s3cret"), "{record}");
+    sandbox.plan.command_line.as_mut().unwrap().words.clear();
+    fs::write(sandbox.plan.description.join("new"), "").unwrap();
+    let build = sandbox.keep_prepared(&inputs);
+    refused(&sandbox, &build, "changed while it ran");
 }

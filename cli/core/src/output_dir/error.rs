@@ -6,6 +6,8 @@ use boxbuild_host::error::{Classify, ErrorClass, IoError};
 use boxbuild_host::stop::Stopped;
 use boxbuild_host::text::shown_path;
 
+use super::recorder::RecordError;
+
 /// The target folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputDirError {
@@ -26,6 +28,7 @@ impl Classify for OutputDirError {
             OutputDirError::Publish(PublishError::Stopped(Stopped::Interrupted)) => {
                 ErrorClass::Interrupted
             }
+            OutputDirError::Publish(PublishError::Record { source, .. }) => source.class(),
             _ => ErrorClass::Host,
         }
     }
@@ -66,6 +69,15 @@ pub enum PublishError {
         /// What failed.
         #[source]
         source: IoError,
+    },
+    /// There is no record of them.
+    #[error("the results have no record, and are not published; {}", advice(.rescued.as_deref()))]
+    Record {
+        /// The folder with the results, as far as they could be saved.
+        rescued: Option<PathBuf>,
+        /// What failed.
+        #[source]
+        source: RecordError,
     },
 }
 

@@ -63,7 +63,7 @@ fn build_twice(target: &Path) {
         fs::write(share.join("folder/inside"), number).unwrap();
         fs::write(share.join("result.log"), "log").unwrap();
         fs::write(share.join("result.code"), "0\n").unwrap();
-        let published = output.publish(&stop).unwrap();
+        let published = output.publish(None, &stop).unwrap();
         assert_eq!(published.files.len(), 2, "{:?}", published.notes);
         drop(held);
         for name in ["image.raw", "folder/inside"] {

@@ -64,6 +64,11 @@ impl OutputDir<'_> {
         hidden().map_err(IoError::on("read the folder", self.target.path()))
     }
 
+    /// The target folder.
+    pub(crate) fn target_dir(&self) -> &Dir {
+        self.target.dir()
+    }
+
     /// What the box sees of the target folder, where it sees that at all; `None` if there are more than
     /// `most` entries.
     ///

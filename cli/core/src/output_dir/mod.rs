@@ -17,6 +17,8 @@ mod modes;
 mod names;
 mod notes;
 mod publish;
+mod recorded;
+mod recorder;
 mod staging;
 mod target_dir;
 #[cfg(test)]
@@ -25,6 +27,7 @@ mod tests;
 pub use error::{OutputDirError, PublishError};
 pub use hidden::{VisibleEntry, hidden_everywhere};
 pub use publish::{Published, ResultFile};
+pub use recorder::{Delivered, DeliveredFile, RecordError, RecordFile, Recorder};
 pub use staging::{OutputDir, ResultCode, share_of};
 pub use target_dir::TargetDir;
 

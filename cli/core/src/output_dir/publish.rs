@@ -16,7 +16,8 @@ use boxbuild_host::digest::sha256_until;
 use boxbuild_host::error::IoError;
 use boxbuild_host::stop::{StopCheck, Stopped};
 use boxbuild_host::untrusted::{Dir, FileKind, Replacement, Status, remove_tree};
-use boxbuild_protocol::paths::{CODE_NAME, LOG_NAME};
+use boxbuild_protocol::paths::{CODE_NAME, LOG_NAME, OBSERVED_NAME};
+use boxbuild_provenance::names;
 use nix::unistd::geteuid;
 
 use super::error::{OutputDirError, PublishError};
@@ -25,6 +26,7 @@ use super::manifest::{self, Manifest};
 use super::modes::{Modes, open_file};
 use super::names::{is_of_kiwi, objection};
 use super::notes::Notes;
+use super::recorder::{RecordError, Recorder};
 use super::staging::OutputDir;
 
 /// How many results there may be. kiwi has about ten.
@@ -63,17 +65,18 @@ pub struct ResultFile {
 
 /// A result that may be published.
 #[derive(Debug)]
-struct Candidate {
-    name: String,
-    status: Status,
+pub(super) struct Candidate {
+    pub(super) name: String,
+    pub(super) status: Status,
 }
 
 /// Why publishing ended.
 #[derive(Debug)]
-enum Trouble {
+pub(super) enum Trouble {
     Stopped(Stopped),
     InTheWay(Vec<String>),
     Io(IoError),
+    Record(RecordError),
 }
 
 impl OutputDir<'_> {
@@ -82,18 +85,23 @@ impl OutputDir<'_> {
     /// # Errors
     /// Fails if `stop` says to stop (nothing is published then), or it is not possible: the error
     /// says where the results are.
-    pub fn publish(&mut self, stop: &StopCheck) -> Result<Published, PublishError> {
-        self.publish_within(stop, MOST_HASHED)
+    pub fn publish(
+        &mut self,
+        recorder: Option<&mut dyn Recorder>,
+        stop: &StopCheck,
+    ) -> Result<Published, PublishError> {
+        self.publish_within(recorder, stop, MOST_HASHED)
     }
 
     pub(super) fn publish_within(
         &mut self,
+        recorder: Option<&mut dyn Recorder>,
         stop: &StopCheck,
         most_hashed: u64,
     ) -> Result<Published, PublishError> {
         let modes = Modes::of_user();
         let mut notes = Notes::default();
-        let candidates = match self.candidates(&mut notes) {
+        let mut candidates = match self.candidates(recorder.is_some(), &mut notes) {
             Ok(Some(candidates)) => candidates,
             Ok(None) => return Err(PublishError::TooMany { most: MOST }),
             Err(source) => {
@@ -105,7 +113,10 @@ impl OutputDir<'_> {
         };
         let published = self
             .prepare(&candidates, modes, most_hashed, &mut notes, stop)
-            .and_then(|files| {
+            .and_then(|mut files| {
+                if let Some(recorder) = recorder {
+                    self.record(recorder, &mut candidates, &mut files, modes, stop)?;
+                }
                 self.move_all(&candidates)?;
                 Ok(files)
             })
@@ -128,6 +139,10 @@ impl OutputDir<'_> {
                 rescued: self.rescue(&candidates),
                 source,
             }),
+            Err(Trouble::Record(source)) => Err(PublishError::Record {
+                rescued: self.rescue(&candidates),
+                source,
+            }),
         }
     }
 
@@ -139,7 +154,7 @@ impl OutputDir<'_> {
         let mut notes = Notes::default();
         let log = match self.conclude(Modes::of_user(), code, &mut notes) {
             Ok(log) => log,
-            Err(Trouble::Io(_)) => {
+            Err(Trouble::Io(_) | Trouble::Record(_)) => {
                 // On a full disk, this makes the room for the verdict.
                 self.empty();
                 self.write_code(Modes::of_user(), code)?;
@@ -154,13 +169,17 @@ impl OutputDir<'_> {
         })
     }
 
-    /// What the guest delivered, in the order of names, without `result.log` and `result.code`; `None`
-    /// if that is too much.
-    fn candidates(&self, notes: &mut Notes) -> io::Result<Option<Vec<Candidate>>> {
+    /// What the guest delivered, in the order of names, without `result.log`, `result.code` and, if it is
+    /// going to be `recorded`, what has a name of the record; `None` if that is too much.
+    fn candidates(&self, recorded: bool, notes: &mut Notes) -> io::Result<Option<Vec<Candidate>>> {
         let mut names = Vec::new();
         for name in self.share.names()? {
             let name = name?;
-            if name == LOG_NAME || name == CODE_NAME {
+            if name == LOG_NAME || name == CODE_NAME || name == OBSERVED_NAME {
+                continue;
+            }
+            if recorded && names::ALL.iter().any(|own| name == *own) {
+                notes.left_out(&name, "the record has a file of this name");
                 continue;
             }
             if names.len() == MOST {
@@ -275,6 +294,7 @@ impl OutputDir<'_> {
             .try_for_each(|result| known.add(&self.share, &result.name, &result.status))
             .and_then(|()| known.write(target))
             .map_err(|error| Trouble::Io(self.on("write", manifest::NAME)(error)))?;
+        self.remove_stale_record(candidates, &earlier)?;
         for Candidate { name, .. } in candidates {
             self.move_one(name, &earlier)?;
         }
@@ -299,6 +319,28 @@ impl OutputDir<'_> {
         }
         share.exchange(os_name, target, os_name).map_err(io)?;
         Err(Trouble::InTheWay(vec![name.to_owned()]))
+    }
+
+    /// Removes what earlier builds recorded: it is about other results.
+    fn remove_stale_record(
+        &self,
+        candidates: &[Candidate],
+        earlier: &Manifest,
+    ) -> Result<(), Trouble> {
+        let target = self.target.dir();
+        for name in names::ALL {
+            if candidates.iter().any(|result| result.name == name) {
+                continue;
+            }
+            let found = target.find(OsStr::new(name));
+            let is_stale = matches!(found, Ok(Some(there)) if earlier.has(target, name, &there));
+            if is_stale {
+                target
+                    .remove(OsStr::new(name))
+                    .map_err(|error| Trouble::Io(self.on("remove the stale file", name)(error)))?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether an earlier build made what `dir` has as `name`. One that kept no manifest
@@ -394,7 +436,11 @@ impl OutputDir<'_> {
         }
     }
 
-    fn on(&self, action: &'static str, name: &str) -> impl FnOnce(io::Error) -> IoError + use<> {
+    pub(super) fn on(
+        &self,
+        action: &'static str,
+        name: &str,
+    ) -> impl FnOnce(io::Error) -> IoError + use<> {
         IoError::on(action, &self.target.path().join(name))
     }
 }

@@ -34,7 +34,7 @@ impl Sandbox {
         let target = self.target();
         let mut output = stage(&target);
         guest(output.share().to_owned());
-        output.publish(&StopCheck::default())
+        output.publish(None, &StopCheck::default())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -87,7 +87,7 @@ fn results_appear_whole_and_with_the_modes_of_the_user() {
     }
     assert!(!sandbox.path("image.raw").exists());
     assert_eq!(output.result_code(), ResultCode::Code(0));
-    let published = output.publish(&StopCheck::default()).unwrap();
+    let published = output.publish(None, &StopCheck::default()).unwrap();
     let names: Vec<_> = published.files.iter().map(|file| &file.path).collect();
     let expected = ["image.raw", "locked", "open"].map(|name| sandbox.path(name));
     assert_eq!(names, expected.each_ref());
@@ -448,7 +448,7 @@ fn a_result_with_a_hole_of_terabytes_does_not_hold_the_build() {
             late.request();
         });
         let error = output
-            .publish(&StopCheck::new(&interrupt, None))
+            .publish(None, &StopCheck::new(&interrupt, None))
             .unwrap_err();
         signal.join().unwrap();
         assert!(matches!(error, PublishError::Stopped(Stopped::Interrupted)));
@@ -462,7 +462,7 @@ fn a_result_with_a_hole_of_terabytes_does_not_hold_the_build() {
         file.set_len(length).unwrap();
     }
     let published = output
-        .publish_within(&StopCheck::default(), 1 << 20)
+        .publish_within(None, &StopCheck::default(), 1 << 20)
         .unwrap();
     let hashed: Vec<bool> = published
         .files
@@ -491,7 +491,7 @@ fn a_tree_of_25000_levels_changes_nothing_about_the_verdict() {
         }
         fs::write(output.share().join("image"), "x").unwrap();
         if succeeds {
-            let published = output.publish(&StopCheck::default()).unwrap();
+            let published = output.publish(None, &StopCheck::default()).unwrap();
             assert!(published.notes[0].contains("too deep"), "{published:?}");
             assert_eq!(sandbox.read("result.code"), "0\n");
         } else {

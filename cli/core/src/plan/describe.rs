@@ -46,6 +46,17 @@ impl Plan {
         let shared: String = folders
             .chain(files.map(|file| format!("shared       {} (a copy)\n", shown_path(&file.path))))
             .collect();
+        let resumes = self.resumes.as_ref().map_or_else(String::new, |resumed| {
+            format!("resumes      {} after kiwi's prepare\n", resumed.id)
+        });
+        let kiwi_args = match &self.resumes {
+            Some(_) => self.create_args(),
+            None => self.kiwi_args.clone(),
+        };
+        let packages = match self.box_packages.join(", ") {
+            none if none.is_empty() => none,
+            packages => format!("installs     {packages} (in the box, first)\n"),
+        };
         let ssh = self.ssh.as_ref().map_or_else(String::new, |ssh| {
             let key = ssh.key.as_ref();
             let key = key.map_or_else(
@@ -69,13 +80,13 @@ impl Plan {
             .collect();
         format!(
             "box          {} ({}, {})\n{to_fetch}{machine}\ndescription  {}\ntarget-dir   {}\n\
-             {ssh}{disk}{shared}kiwi-ng      {}\n",
+             {resumes}{packages}{ssh}{disk}{shared}kiwi-ng      {}\n",
             self.installed.info.name,
             secret::redact(&self.installed.info.origin),
             self.installed.info.arch,
             shown_path(&self.description),
             shown_path(&self.target_dir),
-            shown(&words(&self.kiwi_args)),
+            shown(&words(&kiwi_args)),
         )
     }
 

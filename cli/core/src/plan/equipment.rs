@@ -21,15 +21,21 @@ const OLD_BOXES_LACK: &[&str] = &[
 const CREATED: &[&str] = &["debian:", "ubuntu:"];
 
 /// Returns what a build of `target` needs and the box lacks: errors if the box says so and every such
-/// build comes to it. Of a box without a record, only what is known of its kind is noted.
+/// build comes to it. `added` are packages that are installed in the box first. Of a box without a record, only what is known of its kind is noted.
 pub(super) fn findings(
     description: &Description,
     words: &[OsString],
     target: &Target,
     installed: &InstalledBox,
+    added: &[String],
 ) -> Vec<Finding> {
     let info = &installed.info;
-    let needs = description.needs(target, &set_attributes(words));
+    let mut needs = description.needs(target, &set_attributes(words));
+    needs.retain(|need| {
+        !need
+            .package()
+            .is_some_and(|package| added.iter().any(|one| one == package))
+    });
     let missing: Vec<&Need> = match &info.inventory {
         Some(inventory) => needs.iter().filter(|need| lacks(inventory, need)).collect(),
         None if is_created(info) => needs.iter().filter(|need| lacked_before(need)).collect(),
@@ -42,8 +48,11 @@ pub(super) fn findings(
         .filter(|need| told.insert(need.any_of))
         .map(|need| {
             let text = sentence(info, need, &advice);
-            // Builds with --no-snapshot may have installed it.
-            let is_sure = info.inventory.is_some() && installed.changed.is_none() && need.certain;
+            // Builds with --no-snapshot may have installed it, and other packages may have it.
+            let is_sure = info.inventory.is_some()
+                && installed.changed.is_none()
+                && added.is_empty()
+                && need.certain;
             if is_sure {
                 Finding::error(&need.place, text)
             } else {
@@ -111,6 +120,10 @@ fn advice(info: &BoxInfo, missing: &[&Need]) -> String {
             words(&packages)
         );
     }
+    let for_one: Vec<_> = packages
+        .iter()
+        .map(|name| format!("--box-package {name}"))
+        .collect();
     let mut command = String::from("boxbuild box create ");
     let suffix = format!(".{}", info.arch);
     match info.name.strip_suffix(&suffix) {
@@ -128,7 +141,10 @@ fn advice(info: &BoxInfo, missing: &[&Need]) -> String {
             command += &format!(" --with {package}");
         }
     }
-    format!("make it again: {command}")
+    format!(
+        "add it for one build ({}), or make the box again: {command}",
+        for_one.join(" ")
+    )
 }
 
 /// Returns the attributes that `--set-type-attr` sets.

@@ -24,6 +24,8 @@ pub(super) struct HostParts {
     pub(super) host_paths: HostPaths,
     /// Complete arguments of kiwi-ng up to `--description`.
     pub(super) kiwi_args: Vec<OsString>,
+    /// Addresses of the repositories that packages may come from.
+    pub(super) repositories: Vec<String>,
     /// Services on the host's loopback.
     pub(super) services: Vec<SocketAddr>,
     /// What the user should know.
@@ -69,6 +71,7 @@ impl HostParts {
             notes.push(offer.note);
         }
         Ok(HostParts {
+            repositories: repositories::used(&described, &kiwi_args),
             host_paths,
             kiwi_args,
             services: found.services,

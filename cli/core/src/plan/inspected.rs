@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use boxbuild_boxes::store::{BoxInfo, InstalledBox};
-use boxbuild_description::{BoxView, Description, Finding, Format, Inspection, Target, Wanted};
+use boxbuild_description::{
+    BoxView, Description, Finding, Format, Halves, Inspection, Target, Wanted,
+};
 use boxbuild_engine::podman::Mode;
 use boxbuild_host::text::shown;
 
@@ -94,7 +96,13 @@ pub fn for_box(
     }
     if description.is_for_kiwi() {
         let words = &request.build.rest;
-        findings.extend(equipment::findings(description, words, &target, installed));
+        findings.extend(equipment::findings(
+            description,
+            words,
+            &target,
+            installed,
+            &request.added_packages(),
+        ));
     }
     if description.format() == Format::Yaml && info.inventory.is_none() {
         findings.push(description.note(
@@ -102,6 +110,17 @@ pub fn for_box(
         ));
     }
     findings
+}
+
+/// Returns `halves` with the names of files below the description folder.
+pub(super) fn below_folder(mut halves: Halves, request: &BuildRequest) -> Halves {
+    let typed = &request.build.description;
+    for file in &mut halves.files {
+        if let Ok(below) = Path::new(&*file).strip_prefix(typed) {
+            *file = below.to_string_lossy().into_owned();
+        }
+    }
+    halves
 }
 
 /// Returns what is built of a description: in the box `info`, if it is known.

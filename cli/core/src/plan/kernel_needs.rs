@@ -76,8 +76,11 @@ impl Needs {
     }
 
     fn disk(&mut self, element: &Element) {
-        let has_volumes = element.all("systemdisk").next().is_some();
-        let has_logical_volumes = has_volumes && element.attribute("filesystem") != Some("btrfs");
+        // btrfs has volumes of its own.
+        let is_btrfs = element.attribute("filesystem") == Some("btrfs");
+        let has_logical_volumes = element
+            .all("systemdisk")
+            .any(|volumes| !is_btrfs || volumes.is_set("preferlvm"));
         let raid = element.attribute("mdraid");
         if element.is_set("overlayroot") {
             // What is written beside it is only made; the boot partition has the same by default.
@@ -178,6 +181,10 @@ pub(super) mod tests {
             (
                 "image='oem' filesystem='btrfs' luks='x'><systemdisk/></type>",
                 "btrfs Encryption",
+            ),
+            (
+                "image='oem' filesystem='btrfs'><systemdisk preferlvm='true'/></type>",
+                "btrfs Volumes",
             ),
             // An empty pass phrase is one.
             ("image='oem' filesystem='ext4' luks=''/>", "ext4 Encryption"),

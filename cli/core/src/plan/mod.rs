@@ -18,6 +18,8 @@ mod proxies;
 mod proxy;
 mod report;
 mod repositories;
+mod reproducible;
+mod resumed;
 mod target_notes;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -36,8 +38,12 @@ use boxbuild_protocol::share::{BUNDLE_TAG, DESCRIPTION_TAG};
 use serde::Serialize;
 
 use crate::boot::{Boot, RunsAs};
+use crate::command_line::CommandLine;
+use crate::failed_builds::scratch;
 use crate::host_facts::HostFacts;
 use crate::host_paths::HostPaths;
+use crate::inputs::Places;
+use crate::record::attest::Attest;
 use crate::request::{BuildRequest, Fetch};
 use crate::ssh::Ssh;
 
@@ -48,6 +54,7 @@ pub use folders::{Folders, description_folder};
 pub use host_parts::look_at_repositories;
 pub use image_types::ImageTypes;
 pub use report::{PlanReport, ResolvedEngine};
+pub use resumed::{Resumed, create_args};
 
 use host_parts::HostParts;
 use proxies::Proxies;
@@ -93,6 +100,8 @@ pub struct Plan {
     /// Files and folders of the host besides the description.
     #[serde(rename = "copied_files", serialize_with = "json::copied_files")]
     pub host_paths: HostPaths,
+    /// Addresses of the repositories that packages may come from.
+    pub repositories: Vec<String>,
     /// What the user should know before the build, though it runs.
     pub notes: Vec<String>,
     /// Environment of kiwi.
@@ -106,6 +115,11 @@ pub struct Plan {
     pub disk: Disk,
     /// What is left of the build is kept if it fails.
     pub keep_failed: bool,
+    /// The build is to come to the same results each time: its time, in seconds since the epoch.
+    #[serde(rename = "source_date_epoch")]
+    pub reproducible: Option<u64>,
+    /// The results get a record.
+    pub attest: Option<Attest>,
     /// The box stays after the build, with a shell on the user's terminal.
     pub debug: bool,
     /// The description is checked in the box, and nothing is built.
@@ -133,6 +147,16 @@ pub struct Plan {
     /// What an emulated processor can do at least.
     #[serde(skip)]
     pub cpu_level: CpuLevel,
+    /// Packages to install in the box first.
+    pub box_packages: Vec<String>,
+    /// The build that this one goes on with.
+    pub resumes: Option<Resumed>,
+    /// The command line that asked for it, if there is one.
+    #[serde(skip)]
+    pub command_line: Option<CommandLine>,
+    /// Where its inputs are.
+    #[serde(skip)]
+    pub inputs: Places,
     /// What may be fetched before the build.
     pub fetch: Fetch,
     /// Image types that the build may come to.
@@ -201,6 +225,7 @@ impl Plan {
         let HostParts {
             host_paths,
             kiwi_args,
+            repositories,
             services: others,
             notes: host_notes,
         } = HostParts::of(request, &folders, info, runs_as)?;
@@ -209,6 +234,12 @@ impl Plan {
         if runs_as == RunsAs::Machine(Boot::Compat) {
             notes.extend(proxies::only_plain(&mut environment));
         }
+        notes.extend(reproducible::settle(
+            request,
+            runs_as,
+            info.arch,
+            &mut environment,
+        )?);
         notes.extend(options::disk_note(request, runs_as, &installed));
         let (memory_mib, memory_note) =
             memory::settle(request.memory_mib, info.memory_mib, &host.memory);
@@ -218,9 +249,20 @@ impl Plan {
         let target = inspected::target(request, Some(info));
         let image_types = ImageTypes::of(described, &target);
         let kernel_needs = kernel_needs::of(described, &target);
+        let inputs = Places {
+            description: folders.description.clone(),
+            target: folders.target_dir.clone(),
+            halves: described
+                .and_then(|described| described.halves(&target))
+                .map(|halves| inspected::below_folder(halves, request)),
+        };
         let log = request.kiwi.copy_log_to.as_deref();
         Ok(Plan {
             runs_as,
+            box_packages: options::box_packages(request, runs_as, info)?,
+            resumes: None,
+            command_line: request.command_line.clone(),
+            inputs,
             fetch: request.fetch,
             fips: request.fips,
             nested: request.nested,
@@ -234,6 +276,9 @@ impl Plan {
             copy_log_to: log.map(options::log_copy).transpose()?,
             host_paths,
             kiwi_args,
+            repositories,
+            reproducible: request.reproducible,
+            attest: request.attest.clone(),
             allow: request.allow.clone(),
             host_proxies: services,
             environment,
@@ -278,6 +323,42 @@ impl Plan {
             RunsAs::Machine(boot) => Some(boot),
             RunsAs::Container(_) => None,
         }
+    }
+
+    /// Whether a machine for this plan asks for a checkpoint of its disk when kiwi's `prepare` is done.
+    pub fn takes_checkpoints(&self) -> bool {
+        self.boot() == Some(Boot::Fast)
+            && self.keep_failed
+            && !self.disk.in_place
+            && !self.check_only
+            && self.resumes.is_none()
+    }
+
+    /// The box store, beside whose boxes failed builds are kept.
+    pub fn store(&self) -> PathBuf {
+        let dir = &self.installed.dir;
+        match &self.resumes {
+            Some(resumed) => resumed.store.clone(),
+            None => dir.parent().unwrap_or(dir).to_owned(),
+        }
+    }
+
+    /// The folder with room for what a machine writes to its disk.
+    pub fn scratch(&self) -> PathBuf {
+        match &self.resumes {
+            // What is kept of the machine is kept beside.
+            Some(resumed) => resumed.disk.parent().unwrap_or(&resumed.disk).to_owned(),
+            None => scratch(&self.store()),
+        }
+    }
+
+    /// Arguments of `kiwi-ng system create`, if this goes on with another build.
+    pub fn create_args(&self) -> Vec<OsString> {
+        let args = self
+            .resumes
+            .as_ref()
+            .and_then(|_| create_args(&self.kiwi_args));
+        args.unwrap_or_default()
     }
 
     /// What a machine reaches over its network, if it has one.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use boxbuild_boxes::store::{BoxInfo, ContainerImage, InstalledBox};
 use boxbuild_engine::{EngineChoice, Network};
 use boxbuild_firmware::guest::Init;
+use boxbuild_host::text::shown;
 use boxbuild_host::units::{date, size};
 use boxbuild_protocol::kernel_args::{is_console, is_kiwi_version};
 use nix::unistd::{AccessFlags, access};
@@ -193,6 +194,50 @@ pub(super) fn kiwi_version(
         )));
     }
     Ok(Some(version.to_owned()))
+}
+
+/// The packages to install in the box first.
+pub(super) fn box_packages(
+    request: &BuildRequest,
+    runs_as: RunsAs,
+    info: &BoxInfo,
+) -> Result<Vec<String>, PlanError> {
+    let packages = &request.box_packages;
+    let Some(first) = packages.first() else {
+        return Ok(Vec::new());
+    };
+    let refuse = |problem: &str| {
+        Err(PlanError::Option(format!(
+            "--box-package {first}: {problem}"
+        )))
+    };
+    // What package managers take for a package: names, versions, architectures, groups, file names.
+    let is_name = |name: &String| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._:=~@/".contains(&byte);
+        name.bytes().all(known) && !name.starts_with('-') && !name.is_empty()
+    };
+    if let Some(other) = packages.iter().find(|name| !is_name(name)) {
+        return Err(PlanError::Option(format!(
+            "--box-package {}: not the name of a package",
+            shown(other)
+        )));
+    }
+    let own_init = match runs_as {
+        RunsAs::Container(_) => matches!(info.container, Some(ContainerImage::Registry { .. })),
+        RunsAs::Machine(boot) => boot == Boot::Compat,
+    };
+    if own_init {
+        return refuse(
+            "a box that is booted by its own init installs nothing: leave --boot compat out, or take a \
+             box of your own (boxbuild box create)",
+        );
+    }
+    if request.network == Network::None {
+        return refuse(
+            "it is fetched over the network of the build, which --network none takes away",
+        );
+    }
+    Ok(packages.clone())
 }
 
 /// Where a copy of the log can be written.

@@ -70,6 +70,30 @@ pub(super) fn described(
         .collect()
 }
 
+/// Returns the addresses of the repositories that a build with the words `kiwi_args` uses, of which
+/// `repositories` are the description's, without their secrets. kiwi replaces the first one of the
+/// description.
+pub(super) fn used(repositories: &[Described], kiwi_args: &[OsString]) -> Vec<String> {
+    let named = |option: &'static str| {
+        kiwi_args
+            .windows(2)
+            .filter(move |words| words[0] == option)
+            .filter_map(|words| words[1].to_str()?.split(',').next().map(str::to_owned))
+    };
+    let set: Vec<String> = named("--set-repo").collect();
+    let replaced = usize::from(!set.is_empty());
+    let described = repositories.iter().skip(replaced);
+    let mut all: Vec<String> = set
+        .into_iter()
+        .chain(described.map(|described| described.address.clone()))
+        .chain(named("--add-repo"))
+        .map(|address| secret::redact(&address).into_owned())
+        .collect();
+    let mut known = std::collections::HashSet::new();
+    all.retain(|address| known.insert(address.clone()));
+    all
+}
+
 /// Returns notes on the folders among `repositories` that the box does not have; `shared` says which
 /// ones of this host it does. The first repository is left out if an option replaces it.
 pub(super) fn folders(

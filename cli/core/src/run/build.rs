@@ -20,9 +20,11 @@ use super::supervise::{Attach, End, supervise};
 use crate::boot::Boot;
 use crate::failed_builds::{Failed, FailedBuilds};
 use crate::held_folders::HeldFolders;
+use crate::inputs::Inputs;
 use crate::kiwi_log::Phase;
-use crate::output_dir::{OutputDir, OutputDirError, PublishError, Published};
+use crate::output_dir::{OutputDir, OutputDirError, PublishError, Published, Recorder};
 use crate::plan::Plan;
+use crate::record::Recording;
 use crate::ssh::Ssh;
 use crate::timeline::Milestone;
 
@@ -56,8 +58,23 @@ pub fn run(
         return Err(BuildError::Replaced(path.to_owned()));
     }
     let ssh = plan.ssh.as_ref().map(Ssh::listen).transpose()?;
+    // What it cannot be told now only matters if the build fails.
+    let inputs = plan
+        .takes_checkpoints()
+        .then(|| plan.inputs.look().ok())
+        .flatten();
     let hold = runner.hold(plan, &StopCheck::new(interrupt, None))?;
     let mut output = OutputDir::stage(folders.target(), &StopCheck::new(interrupt, None))?;
+    let mut recording = match &plan.attest {
+        Some(attest) => Some(Recording::begin(
+            plan,
+            attest,
+            runner.name(),
+            &output,
+            interrupt,
+        )?),
+        None => None,
+    };
     let (sender, events) = events();
     progress.begin(Phase::Boot.name());
     let limits = Limits {
@@ -74,6 +91,8 @@ pub fn run(
     let mut monitor = Monitor::new(Some(log), limits, command, progress);
     if plan.runs_as.is_container() {
         monitor.shares_kernel();
+    } else if plan.reproducible.is_some() {
+        monitor.holds_clock();
     }
     let mut running = runner.job(plan, &output, ssh)?.start(sender)?;
     if let Some(address) = address {
@@ -114,6 +133,7 @@ pub fn run(
             folders,
             attempt,
             raised: raise.is_some(),
+            inputs: inputs.as_ref(),
             interrupt,
         }
         .keep(&reason, running.as_ref(), &mut monitor, &output),
@@ -132,7 +152,10 @@ pub fn run(
     let timeline = monitor.into_timeline();
     released?;
     progress.finish(true);
-    let (outcome, published) = conclude(&mut output, failure, plan, &stop)?;
+    let recorder = recording
+        .as_mut()
+        .map(|recording| recording as &mut dyn Recorder);
+    let (outcome, published) = conclude(&mut output, failure, plan, recorder, &stop)?;
     for note in &published.notes {
         progress.note(note);
     }
@@ -153,11 +176,12 @@ fn conclude(
     output: &mut OutputDir<'_>,
     failure: Option<Failure>,
     plan: &Plan,
+    recorder: Option<&mut dyn Recorder>,
     stop: &StopCheck,
 ) -> Result<(Outcome, Published), BuildError> {
     let mut failure = match failure {
         Some(failure) => failure,
-        None => match output.publish(stop) {
+        None => match output.publish(recorder, stop) {
             Ok(mut published) => {
                 let files = std::mem::take(&mut published.files);
                 return Ok((Outcome::Built(files), published));
@@ -227,6 +251,8 @@ struct Build<'a> {
     attempt: Attempt,
     /// Another attempt follows, on a newer processor.
     raised: bool,
+    /// What went into it.
+    inputs: Option<&'a Inputs>,
     interrupt: &'a Interrupt,
 }
 
@@ -255,10 +281,12 @@ impl Build<'_> {
             exit_code: reason.exit().number(),
             share: output.share_dir(),
             console: monitor.transcript(),
+            taken: monitor.taken(),
+            inputs: self.inputs,
         };
-        let store = plan.installed.dir.parent().unwrap_or(&plan.installed.dir);
+        let store = plan.store();
         let stop = StopCheck::within(self.interrupt, KEEP_TIME);
-        match FailedBuilds::of(store).keep(plan, running, &failed, &stop) {
+        match FailedBuilds::of(&store).keep(plan, running, &failed, &stop) {
             Ok((build, removed)) => {
                 if !removed.is_empty() {
                     monitor.progress().note(&format!(
@@ -267,6 +295,7 @@ impl Build<'_> {
                     ));
                 }
                 Some(Kept {
+                    resumable: build.record.checkpoint.is_some(),
                     id: build.record.id,
                     bytes: build.bytes,
                 })

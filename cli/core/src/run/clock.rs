@@ -18,6 +18,8 @@ pub(super) struct Clock {
     /// The guest is there, and does not know the time yet.
     untold: bool,
     follows: bool,
+    /// The guest has another time, and keeps it.
+    held: bool,
     /// How far the clock has moved since it was last asked for.
     moved: Option<Duration>,
 }
@@ -29,12 +31,21 @@ impl Default for Clock {
             origin: wall(),
             untold: false,
             follows: false,
+            held: false,
             moved: None,
         }
     }
 }
 
 impl Clock {
+    /// The clock of a host whose guest has a time of its own.
+    pub(super) fn held() -> Clock {
+        Clock {
+            held: true,
+            ..Clock::default()
+        }
+    }
+
     /// The guest follows what it is told from now on.
     pub(super) fn follows(&mut self) {
         self.follows = true;
@@ -53,6 +64,9 @@ impl Clock {
 
     /// The same when the host's clock says `now`, and this process has run for `uptime`.
     fn look(&mut self, now: Duration, uptime: Duration) -> Option<Duration> {
+        if self.held {
+            return None;
+        }
         let moved = now.abs_diff(self.origin + uptime);
         if moved >= JUMP {
             self.moved = Some(moved);
@@ -95,6 +109,15 @@ mod tests {
         // Somebody sets the clock back.
         assert_eq!(clock.look(start, 2 * MINUTE), Some(start));
         assert_eq!(clock.look(start + MINUTE, 3 * MINUTE), None);
+    }
+
+    #[test]
+    fn a_guest_with_a_time_of_its_own_is_told_nothing() {
+        let mut clock = Clock::held();
+        let start = clock.origin;
+        clock.follows();
+        assert_eq!(clock.look(start + 60 * MINUTE, MINUTE), None);
+        assert_eq!(clock.moved_untold(), None);
     }
 
     #[test]

@@ -15,7 +15,6 @@ use super::error::BuildError;
 use super::initrd::{self, now, seed};
 use super::shares::shares;
 use crate::boot::Boot;
-use crate::failed_builds::scratch;
 use crate::host_paths;
 use crate::output_dir::OutputDir;
 use crate::plan::Plan;
@@ -35,8 +34,11 @@ pub(super) fn machine(
         Some(Boot::Fast) => {
             let boot = FastBoot {
                 args: plan.kiwi_args.clone(),
+                create: plan.create_args(),
+                box_packages: plan.box_packages.iter().map(Into::into).collect(),
                 environment: plan.environment.clone(),
                 network: plan.network != Network::None,
+                observe: plan.attest.is_some(),
                 folders: plan.host_paths.folders.iter().map(in_guest).collect(),
                 files: host_files(plan)?,
                 made: plan.host_paths.made.clone(),
@@ -45,7 +47,8 @@ pub(super) fn machine(
                     .ssh
                     .as_ref()
                     .and_then(|ssh| Some(ssh.key.as_ref()?.line())),
-                time: now(),
+                time: plan.reproducible.unwrap_or_else(now),
+                hold_clock: plan.reproducible.is_some(),
                 seed: seed(),
             };
             initrd::fast(installed, &boot)?
@@ -128,11 +131,15 @@ fn root_disk(plan: &Plan) -> RootDisk {
     if plan.disk.in_place {
         return RootDisk::InPlace(installed.unfinished_disk());
     }
+    let (image, kept) = match &plan.resumes {
+        Some(resumed) => (resumed.image.clone(), vec![resumed.disk.clone()]),
+        None => (installed.disk(), Vec::new()),
+    };
     RootDisk::Private {
-        image: installed.disk(),
-        kept: None,
+        image,
+        kept,
         size: plan.disk.grown.then_some(plan.disk.bytes),
-        scratch: scratch(installed.dir.parent().unwrap_or(&installed.dir)),
+        scratch: plan.scratch(),
     }
 }
 

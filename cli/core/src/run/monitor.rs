@@ -1,6 +1,6 @@
 //! Everything observed of a running box, and the verdict on it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use boxbuild_engine::{Ended, Usage};
 use boxbuild_host::interrupt::Interrupt;
@@ -15,6 +15,7 @@ use super::console_log::ConsoleLog;
 use super::lack::Lack;
 use super::outcome::Reason;
 use super::signs::{Means, Signs};
+use crate::failed_builds::Taken;
 use crate::kiwi_log::{Lines, Phase, Pulse, phase_of_log_line};
 use crate::output_dir::ResultCode;
 use crate::terminal::Session;
@@ -72,6 +73,10 @@ pub(super) struct Monitor<'a> {
     failed: Option<Phase>,
     /// There is more of the log to read.
     behind: bool,
+    /// The guest waits for a checkpoint of its disk.
+    wants_checkpoint: bool,
+    /// What came of that.
+    taken: Taken,
     /// The command that leads into the box, until the box has told whether it does.
     ssh: Option<String>,
 }
@@ -103,6 +108,8 @@ impl<'a> Monitor<'a> {
             clock: Some(Clock::default()),
             failed: None,
             behind: false,
+            wants_checkpoint: false,
+            taken: Taken::No,
             ssh,
         }
     }
@@ -190,6 +197,7 @@ impl<'a> Monitor<'a> {
                 self.reports.exit = Some(code);
             }
             Report::Sshd(sshd) => self.sshd(sshd),
+            Report::CheckpointWanted => self.wants_checkpoint = true,
             Report::Exhausted(resource) => {
                 self.signs.report(resource);
                 if resource == Resource::WorkingMemory {
@@ -199,6 +207,36 @@ impl<'a> Monitor<'a> {
                 }
             }
         }
+    }
+
+    /// Takes a checkpoint by `take` if the guest waits for one. Returns whether there is one, which the guest is
+    /// to be told. The first counts: what the guest has written since is its own.
+    pub(super) fn checkpoint(
+        &mut self,
+        take: impl FnOnce() -> std::io::Result<bool>,
+    ) -> Option<bool> {
+        if !std::mem::take(&mut self.wants_checkpoint) {
+            return None;
+        }
+        if self.taken != Taken::No {
+            return Some(false);
+        }
+        self.taken = match take() {
+            Ok(true) => Taken::Yes(SystemTime::now()),
+            Ok(false) => Taken::Failed(String::from("its machine has no disk of its own")),
+            Err(error) => {
+                self.progress.note(&format!(
+                    "the build cannot be resumed if it fails: no checkpoint of the disk of the box: {error}"
+                ));
+                Taken::Failed(format!("no checkpoint of its disk could be taken: {error}"))
+            }
+        };
+        Some(matches!(self.taken, Taken::Yes(_)))
+    }
+
+    /// What came of the checkpoint.
+    pub(super) fn taken(&self) -> &Taken {
+        &self.taken
     }
 
     /// The guest says whether it has an sshd; the words are ours, and are shown once.
@@ -360,6 +398,11 @@ impl<'a> Monitor<'a> {
             .map(Reason::Timeout)
             .or_else(|| over(self.limits.idle, self.last_life).map(Reason::Hung))
             .or_else(|| self.console.lockup().map(Reason::Lockup))
+    }
+
+    /// The box has a time of its own.
+    pub(super) fn holds_clock(&mut self) {
+        self.clock = Some(Clock::held());
     }
 
     /// The box has the kernel of this host, and with it the clock: it is a container.

@@ -76,6 +76,8 @@ pub struct Kept {
     pub id: String,
     /// Bytes that it takes.
     pub bytes: u64,
+    /// A build can go on with it after kiwi's `prepare`.
+    pub resumable: bool,
 }
 
 /// Why there is no result.

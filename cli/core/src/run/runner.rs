@@ -125,6 +125,7 @@ fn container(plan: &Plan, output: &OutputDir<'_>) -> Result<Container, BuildErro
         },
         _ => podman::Guest::Own {
             args: plan.kiwi_args.clone(),
+            box_packages: plan.box_packages.iter().map(Into::into).collect(),
             environment,
             made: plan.host_paths.made.clone(),
             check_only: plan.check_only,

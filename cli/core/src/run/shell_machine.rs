@@ -64,7 +64,7 @@ pub(super) fn machine(
         cmdline,
         disk: RootDisk::Private {
             image: record.disk_of(installed),
-            kept: Some(folder.to_owned()),
+            kept: record.layers(folder),
             size: None,
             scratch: folder.to_owned(),
         },
@@ -94,6 +94,8 @@ fn fast(
     let folders = record.shares.iter();
     let boot = FastBoot {
         args: Vec::new(),
+        create: Vec::new(),
+        box_packages: Vec::new(),
         environment: Vec::new(),
         network: record.network.is_some(),
         folders: folders
@@ -105,9 +107,11 @@ fn fast(
             .collect(),
         files: Vec::new(),
         made: Vec::new(),
+        observe: false,
         kiwi_version: None,
         ssh_key: None,
         time: now(),
+        hold_clock: false,
         seed: seed(),
     };
     let options = BootOptions {

@@ -110,12 +110,25 @@ impl Supervisor<'_, '_> {
                 }
                 self.monitor.console(&bytes);
             }
-            Event::Control(bytes) => self.monitor.control(&bytes),
+            Event::Control(bytes) => {
+                self.monitor.control(&bytes);
+                self.answer_checkpoint();
+            }
             Event::Note(text) => self.note(&text),
             Event::Hopeless(text) => self.hopeless = Some(Reason::Engine(text)),
             Event::Ended(ended) => return Some(ended),
         }
         None
+    }
+
+    /// Takes a checkpoint of the disk, if the guest waits for one.
+    fn answer_checkpoint(&mut self) {
+        let running = &mut *self.running;
+        if let Some(kept) = self.monitor.checkpoint(|| running.checkpoint())
+            && let Some(console) = self.running.console()
+        {
+            console.answer_checkpoint(kept);
+        }
     }
 
     /// Shows what the user must see.

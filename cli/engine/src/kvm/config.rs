@@ -98,7 +98,7 @@ fn open_disk(
             scratch,
         } => {
             files.push(image(path, File::open(path))?.into());
-            if let Some(folder) = kept {
+            for folder in kept {
                 let kept = KeptChanges::open(folder)
                     .map_err(host(format!("read the kept disk in {}", folder.display())))?;
                 files.extend(kept.into_files().map(OwnedFd::from));
@@ -111,7 +111,7 @@ fn open_disk(
             files.push(theirs.into());
             let config = DiskConfig::Private {
                 name: path.display().to_string(),
-                kept: kept.is_some(),
+                kept: kept.len(),
                 len: *size,
                 scratch: scratch.display().to_string(),
             };
@@ -134,12 +134,10 @@ pub(super) fn start_error(disk: &RootDisk, failure: StartFailure) -> StartError 
     };
     match (failure.part, disk) {
         (Part::Image, disk) => unusable_image(disk.image(), Box::new(source)),
-        (
-            Part::Kept,
-            RootDisk::Private {
-                kept: Some(kept), ..
-            },
-        ) => host(format!("read the kept disk in {}", kept.display())),
+        (Part::Kept, RootDisk::Private { kept, .. }) if !kept.is_empty() => {
+            let folders: Vec<_> = kept.iter().map(|kept| kept.display().to_string()).collect();
+            host(format!("read the kept disk in {}", folders.join(", ")))
+        }
         (Part::Kept | Part::Changes, disk) => host(format!(
             "create a file for the disk's changes in {}",
             disk.written_to().display()

@@ -1,21 +1,21 @@
 //! The handle of a machine in its process.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use boxbuild_vmm::disk::keep_changes;
+use boxbuild_vmm::disk::{keep_changes, tmpfile};
 use boxbuild_vmm::virtio::console::Port;
 
 use super::shared::Shared;
 use super::wire::{self, Wish};
 use crate::channel::EventGate;
-use crate::handle::{Console, Running, Usage, size_line, time_line};
+use crate::handle::{Console, Running, Usage, checkpoint_line, size_line, time_line};
 use crate::usage;
 
 /// Time to write the map of a disk's changes: 4 KiB for each 128 MiB of it.
@@ -31,10 +31,31 @@ pub(super) struct MachineProcess {
     /// `None` once the channel of events is abandoned.
     pub(super) gate: Option<EventGate>,
     pub(super) follower: Option<JoinHandle<()>>,
-    /// The file with the changes of its disk.
-    pub(super) changes: Option<File>,
-    /// Answers to [`Wish::WriteMap`].
+    /// The files with the changes of its disk.
+    pub(super) changes: Option<Changes>,
+    /// Answers to [`Wish::WriteMap`] and [`Wish::Checkpoint`].
     pub(super) maps: Mutex<Receiver<Result<(), String>>>,
+}
+
+/// The private files of a disk.
+#[derive(Debug)]
+pub(super) struct Changes {
+    /// Takes what is written.
+    top: File,
+    /// Folder with room for more.
+    scratch: PathBuf,
+    /// What had been written at the checkpoint, and the map of that.
+    checkpoint: Option<(File, File)>,
+}
+
+impl Changes {
+    pub(super) fn new(top: File, scratch: &Path) -> Changes {
+        Changes {
+            top,
+            scratch: scratch.to_owned(),
+            checkpoint: None,
+        }
+    }
 }
 
 impl Running for MachineProcess {
@@ -71,17 +92,54 @@ impl Running for MachineProcess {
         let Some(changes) = &self.changes else {
             return Ok(None);
         };
-        keep_changes(changes, folder, |map| self.write_map(&map)).map(Some)
+        keep_changes(&changes.top, folder, |map| self.write_map(&map)).map(Some)
+    }
+
+    fn checkpoint(&mut self) -> io::Result<bool> {
+        let Some(changes) = &self.changes else {
+            return Ok(false);
+        };
+        if changes.checkpoint.is_some() {
+            return Err(io::Error::other("there is one already"));
+        }
+        let next = tmpfile::create(&changes.scratch)?;
+        next.set_len(changes.top.metadata()?.len())?;
+        let map = tmpfile::create(&changes.scratch)?;
+        self.ask(&Wish::Checkpoint, &[&next, &map])?;
+        if let Some(changes) = &mut self.changes {
+            let before = std::mem::replace(&mut changes.top, next);
+            changes.checkpoint = Some((before, map));
+        }
+        Ok(true)
+    }
+
+    fn keep_checkpoint(&self, folder: &Path) -> io::Result<Option<u64>> {
+        let changes = self.changes.as_ref();
+        let Some((blocks, map)) = changes.and_then(|changes| changes.checkpoint.as_ref()) else {
+            return Ok(None);
+        };
+        keep_changes(blocks, folder, |mut file| {
+            let mut map = map;
+            map.rewind()?;
+            io::copy(&mut map, &mut file)?;
+            file.sync_all()
+        })
+        .map(Some)
     }
 }
 
 impl MachineProcess {
     /// Has the process say which blocks of its disk have changed.
     fn write_map(&self, map: &File) -> io::Result<()> {
+        self.ask(&Wish::WriteMap, &[map])
+    }
+
+    /// Has the process do something with `files`, and waits for its answer.
+    fn ask(&self, wish: &Wish, files: &[&File]) -> io::Result<()> {
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         // What is there already is no answer to this.
         let _ = maps.try_recv();
-        self.ask_for_map(map)?;
+        self.send(wish, files)?;
         match maps.recv_timeout(MAP) {
             Ok(written) => written.map_err(io::Error::other),
             Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
@@ -91,11 +149,12 @@ impl MachineProcess {
         }
     }
 
-    /// Sends the question. A process that does not read must not hold this one up.
-    fn ask_for_map(&self, map: &File) -> io::Result<()> {
-        let question = wire::message(&Wish::WriteMap)?;
+    /// Sends a wish. A process that does not read must not hold this one up.
+    fn send(&self, wish: &Wish, files: &[&File]) -> io::Result<()> {
+        let question = wire::message(wish)?;
+        let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
         let deadline = Instant::now() + ROOM;
-        while !(self.shared.process.channel()).try_send(&question, &[map.as_fd()])? {
+        while !(self.shared.process.channel()).try_send(&question, &files)? {
             if Instant::now() >= deadline {
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
@@ -135,6 +194,11 @@ impl Console for Ports {
 
     fn tell_time(&self, time: Duration) {
         self.0.input(Port::Control, time_line(time).as_bytes());
+    }
+
+    fn answer_checkpoint(&self, kept: bool) {
+        self.0
+            .input(Port::Control, checkpoint_line(kept).as_bytes());
     }
 }
 

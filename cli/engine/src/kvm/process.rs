@@ -100,8 +100,7 @@ impl Files {
     fn take(entered: &mut Entered, config: &MachineConfig) -> std::io::Result<Files> {
         let disk = match &config.disk {
             wire::DiskConfig::InPlace { .. } => 1,
-            wire::DiskConfig::Private { kept: false, .. } => 2,
-            wire::DiskConfig::Private { kept: true, .. } => 4,
+            wire::DiskConfig::Private { kept, .. } => kept.saturating_mul(2).saturating_add(2),
         };
         let forward = config.network.as_ref().and_then(|network| network.forward);
         Ok(Files {
@@ -201,10 +200,9 @@ fn disk(disk: wire::DiskConfig, files: Vec<File>) -> std::io::Result<DiskConfig>
                 name: name.into(),
             },
             format: ImageFormat::Qcow2,
-            kept: match kept {
-                true => Some(KeptChanges::from_files([next()?, next()?])),
-                false => None,
-            },
+            kept: (0..kept)
+                .map(|_| Ok(KeptChanges::from_files([next()?, next()?])))
+                .collect::<std::io::Result<_>>()?,
             len,
             changes: NamedFile {
                 file: next()?,
@@ -321,6 +319,17 @@ fn obey(
                 .and_then(|map| handle.write_map(0, map));
             let written = written.map(|_| ()).map_err(|error| error.to_string());
             wire::report(channel, &Report::MapWritten(written));
+        }
+        ToMachine::Wish(Wish::Checkpoint) => {
+            let mut files = message.descriptors.into_iter().map(File::from);
+            let missing = || std::io::Error::other("no files for the checkpoint");
+            let taken = files
+                .next()
+                .zip(files.next())
+                .ok_or_else(missing)
+                .and_then(|(file, map)| handle.checkpoint(0, file, map));
+            let taken = taken.map(|_| ()).map_err(|error| error.to_string());
+            wire::report(channel, &Report::MapWritten(taken));
         }
     }
     Ok(())

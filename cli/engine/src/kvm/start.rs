@@ -9,7 +9,7 @@ use boxbuild_jail::{Jailed, Launch, LaunchError, Program};
 
 use super::config::{self, Opened};
 use super::follower::{self, Follower};
-use super::handle::MachineProcess;
+use super::handle::{Changes, MachineProcess};
 use super::process::ROLE;
 use super::shared::Shared;
 use super::wire::{FromMachine, Report, StartFailure};
@@ -71,7 +71,7 @@ pub(super) fn start(
         shared,
         gate: Some(gate),
         follower: Some(follower),
-        changes,
+        changes: changes.map(|file| Changes::new(file, disk.written_to())),
         maps: Mutex::new(written),
     })
 }

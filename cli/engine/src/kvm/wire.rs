@@ -40,10 +40,10 @@ pub(super) struct MachineConfig {
 pub(super) enum DiskConfig {
     /// One file: the image.
     InPlace { name: String },
-    /// The image, the blocks and the map of what was kept, and the changes.
+    /// The image, the blocks and the map of each that was kept, the lowest first, and the changes.
     Private {
         name: String,
-        kept: bool,
+        kept: usize,
         len: Option<u64>,
         scratch: String,
     },
@@ -68,6 +68,9 @@ pub(super) enum Wish {
     HostNetwork(HostNetwork),
     /// Write the map of the changes into the file that comes with it.
     WriteMap,
+    /// Take a checkpoint of the disk: the files that come with it take what is written from now on, and the
+    /// map of what has been written. The answer is [`Report::MapWritten`].
+    Checkpoint,
 }
 
 /// What the process tells.
@@ -82,7 +85,7 @@ pub(super) enum Report {
     Note(String),
     StorageFull(String),
     Figures(Figures),
-    /// The answer to [`Wish::WriteMap`]; an error in words.
+    /// The answer to [`Wish::WriteMap`] and [`Wish::Checkpoint`]; an error in words.
     MapWritten(Result<(), String>),
     Ended(Ended),
 }

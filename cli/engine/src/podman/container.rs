@@ -85,6 +85,8 @@ pub enum Guest {
     Own {
         /// See [`boxbuild_firmware::guest::ContainerBuild::args`].
         args: Vec<OsString>,
+        /// See [`boxbuild_firmware::guest::ContainerBuild::box_packages`].
+        box_packages: Vec<OsString>,
         /// See [`boxbuild_firmware::guest::ContainerBuild::environment`].
         environment: Vec<(String, OsString)>,
         /// See [`boxbuild_firmware::guest::ContainerBuild::made`].

@@ -36,6 +36,7 @@ pub(super) fn make(
         match &container.guest {
             Guest::Own {
                 args,
+                box_packages,
                 environment,
                 made,
                 check_only,
@@ -49,6 +50,7 @@ pub(super) fn make(
                 };
                 let build = ContainerBuild {
                     args: args.clone(),
+                    box_packages: box_packages.clone(),
                     environment: environment.clone(),
                     made: made.clone(),
                     name: name.to_owned(),

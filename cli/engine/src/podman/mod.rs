@@ -21,6 +21,7 @@ mod program;
 mod reaper;
 mod runner;
 mod shell;
+mod throwaway;
 
 pub use container::{Container, EntryKind, Guest, Mask, MaskedEntry, Mode, Mount, check_place};
 pub use error::ContainerError;
@@ -28,3 +29,4 @@ pub use host::examine;
 pub use image::{Image, ImageSource, PullPolicy};
 pub use kernel::{KernelFeature, KernelNeeds};
 pub use runner::Podman;
+pub use throwaway::{RootRun, RootTree};

@@ -48,6 +48,10 @@ struct Platform {
     bus: &'static str,
 }
 
+/// What QEMU itself may do: no privileges, no programs.
+pub(super) const SANDBOX: &str =
+    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
 /// What the translator would only lose time with: saving and restoring wide vector registers
 /// at each switch of tasks, switching the access rights of the kernel at each copy from user
 /// space, and tables that it does not have (docs/qemu-engine.md has the figures).
@@ -91,20 +95,20 @@ fn platform(arch: Arch) -> Platform {
     }
 }
 
-/// The CPU model that the guest gets unless the user names one.
-fn processor(machine: &Machine, platform: &Platform) -> OsString {
-    let mut model = String::from(platform.cpu);
-    if machine.arch == Arch::X86_64 {
-        model = match machine.cpu_level {
+/// The CPU model that an emulated guest gets unless the user names one.
+pub(super) fn processor(arch: Arch, level: CpuLevel, nested: bool) -> String {
+    let mut model = String::from(platform(arch).cpu);
+    if arch == Arch::X86_64 {
+        model = match level {
             CpuLevel::V1 => model + WITHOUT_CX16,
             CpuLevel::V2 => model,
             CpuLevel::V3 | CpuLevel::V4 => String::from(CPU_X86_64_V3),
         };
-        if !machine.nested {
+        if !nested {
             model += NESTED_X86_64;
         }
     }
-    model.into()
+    model
 }
 
 /// Name of the QEMU program for guests of `arch`.
@@ -146,20 +150,15 @@ fn board(argv: &mut Argv, machine: &Machine) {
         "-name",
         format!("{},debug-threads=on", machine.name.replace(',', ",,")),
     );
-    argv.option(
-        "-sandbox",
-        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-    );
+    argv.option("-sandbox", SANDBOX);
     argv.option("-accel", "tcg,thread=multi");
     let kind = machine.machine_type.clone();
     let mut kind = kind.unwrap_or_else(|| platform.machine.into());
     kind.push(",memory-backend=memory");
     argv.option("-machine", kind);
     let model = machine.cpu_model.clone();
-    argv.option(
-        "-cpu",
-        model.unwrap_or_else(|| processor(machine, &platform)),
-    );
+    let own = || processor(machine.arch, machine.cpu_level, machine.nested).into();
+    argv.option("-cpu", model.unwrap_or_else(own));
     argv.option("-smp", machine.cpus.to_string());
     argv.option("-m", format!("{}M", machine.memory_mib));
     argv.option(
@@ -193,7 +192,7 @@ fn disk(argv: &mut Argv, machine: &Machine, fds: &Descriptors) {
     let bus = platform(machine.arch).bus;
     argv.option(
         "-device",
-        format!("virtio-blk-{bus},drive=disk,werror=enospc,rerror=report"),
+        format!("virtio-blk-{bus},drive={TOP},werror=enospc,rerror=report"),
     );
 }
 
@@ -255,6 +254,8 @@ fn network(argv: &mut Argv, machine: &Machine, fds: &Descriptors) {
 /// One that is gone with the machine is never flushed, and QEMU's image locks are off: the
 /// others are shared by builds that only read them, and that one has no name that anybody else
 /// could open.
+///
+/// A checkpoint puts one more over them ([`checkpoint_nodes`]).
 fn block_nodes(bases: usize, private: bool) -> Vec<serde_json::Value> {
     let locking = if private { "off" } else { "auto" };
     let mut nodes = Vec::new();
@@ -263,7 +264,7 @@ fn block_nodes(bases: usize, private: bool) -> Vec<serde_json::Value> {
         let mut file = json!({"driver": "file", "node-name": format!("file{set}"),
             "filename": format!("/dev/fdset/{set}"), "read-only": !top, "locking": locking});
         let name = if top {
-            "disk".to_owned()
+            TOP.to_owned()
         } else {
             format!("base{set}")
         };
@@ -285,18 +286,39 @@ fn block_nodes(bases: usize, private: bool) -> Vec<serde_json::Value> {
     nodes
 }
 
-#[derive(Default)]
-struct Argv {
-    words: Vec<OsString>,
+/// Name of the image that is written from the start.
+const TOP: &str = "disk";
+
+/// Number of the file descriptor set with the image that is written after a checkpoint.
+pub(super) const CHECKPOINT_SET: u32 = 1000;
+
+/// What QEMU's monitor is told to have it write into one more image, whose file is in the set
+/// [`CHECKPOINT_SET`] (QEMU, docs/interop/live-block-operations.rst).
+pub(super) fn checkpoint_nodes() -> [serde_json::Value; 3] {
+    let cache = json!({"no-flush": true});
+    [
+        json!({"execute": "blockdev-add", "arguments": {"driver": "file", "node-name": "file-after",
+            "filename": format!("/dev/fdset/{CHECKPOINT_SET}"), "locking": "off", "discard": "unmap",
+            "cache": cache}}),
+        json!({"execute": "blockdev-add", "arguments": {"driver": "qcow2", "node-name": "after",
+            "file": "file-after", "backing": null, "discard": "unmap", "cache": cache}}),
+        json!({"execute": "blockdev-snapshot", "arguments": {"node": TOP, "overlay": "after"}}),
+    ]
+}
+
+/// Words of a command line.
+#[derive(Debug, Default)]
+pub(super) struct Argv {
+    pub(super) words: Vec<OsString>,
 }
 
 impl Argv {
-    fn flag(&mut self, name: &str) -> &mut Argv {
+    pub(super) fn flag(&mut self, name: &str) -> &mut Argv {
         self.words.push(name.into());
         self
     }
 
-    fn option(&mut self, name: &str, value: impl Into<OsString>) {
+    pub(super) fn option(&mut self, name: &str, value: impl Into<OsString>) {
         self.words.push(name.into());
         self.words.push(value.into());
     }

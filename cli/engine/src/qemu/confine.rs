@@ -79,13 +79,20 @@ pub(super) struct ConfineError(#[from] RulesetError);
 
 impl Confinement {
     /// Makes the rules for `program`, which has no network of its own; `reopened` are descriptors that it opens once
-    /// more by the names that they have in /proc.
+    /// more by the names that they have in /proc, `devices` what it opens by name and controls.
     pub(super) fn new(
         program: &Path,
         reopened: &[BorrowedFd<'_>],
+        devices: &[&Path],
     ) -> Result<Confinement, ConfineError> {
         // The guest's network is boxbuild's, at the other end of a socket.
-        let rules = rules(&programs(program), AccessNet::from_all(NEWEST), reopened)?;
+        let mut rules = rules(&programs(program), AccessNet::from_all(NEWEST), reopened)?;
+        for device in devices {
+            if let Ok(file) = open(device) {
+                let access = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
+                rules = add(rules, file.as_fd(), access)?;
+            }
+        }
         Ok(Confinement {
             rules: rules.into(),
         })

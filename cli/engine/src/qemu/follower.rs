@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,8 +37,27 @@ pub(super) struct Follower {
     /// Why a share does not work any more.
     fault: Option<Fault>,
     /// What the machine's network knows of the host's.
-    host: Option<CurrentNetwork>,
+    pub(super) host: Option<CurrentNetwork>,
+    rules: Rules,
     events: EventSender,
+}
+
+/// What decides that a machine is to end, and the words for it.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    /// More restarts of the guest end it; `None` for any number.
+    pub(super) resets: Option<u32>,
+    /// What is said where the file system with the disk's changes is full.
+    pub(super) full: &'static str,
+}
+
+impl Rules {
+    /// Those of a box: QEMU ends with its first restart (`-no-reboot`).
+    pub(super) const BOX: Rules = Rules {
+        resets: None,
+        full: "the file system with the box's writable disk is full: free some space, or set \
+               KIWI_BOXED_CACHE_DIR to a folder on another one",
+    };
 }
 
 /// One of the things QEMU writes to.
@@ -49,28 +69,39 @@ enum Source {
     Errors,
 }
 
+/// What else a follower has to do with.
+pub(super) struct Watched {
+    /// What the machine's network knows of the host's.
+    pub(super) host: Option<CurrentNetwork>,
+    /// Gets the monitor's answers to what is asked for a checkpoint.
+    pub(super) steps: Sender<Result<(), String>>,
+}
+
 impl Follower {
     /// Follows what writes to `streams` and `errors`, and reports to `events`.
     pub(super) fn new(
         shared: Arc<Shared>,
         streams: Streams,
         errors: OwnedFd,
-        host: Option<CurrentNetwork>,
+        watched: Watched,
+        rules: Rules,
         events: EventSender,
     ) -> Follower {
+        let Watched { host, steps } = watched;
         Follower {
             shared,
             streams,
             errors,
             last_words: Vec::new(),
-            monitor: Monitor::default(),
+            monitor: Monitor::telling(steps),
             fault: None,
             host,
+            rules,
             events,
         }
     }
 
-    pub(super) fn run(mut self, mut servers: ShareProcess) {
+    pub(super) fn run(mut self, mut servers: Option<ShareProcess>) {
         let mut open = vec![
             Source::Console,
             Source::Control,
@@ -94,10 +125,12 @@ impl Follower {
             if let Some(status) = status {
                 break status;
             }
-            // The guest would wait for ever for answers that do not come.
-            self.tell(servers.news());
-            self.fault = servers.fault().cloned();
-            if self.monitor.no_space || self.fault.is_some() {
+            if let Some(servers) = &mut servers {
+                // The guest would wait for ever for answers that do not come.
+                self.tell(servers.news());
+                self.fault = servers.fault().cloned();
+            }
+            if self.monitor.no_space || self.fault.is_some() || self.restarts_for_ever() {
                 let _ = self.shared.process().kill();
             }
             if looked.elapsed() > Duration::from_secs(1) {
@@ -112,11 +145,18 @@ impl Follower {
             }
         };
         // The shares are still before the end is told: what is in them is final.
-        let (fault, news) = servers.finish();
-        self.fault = fault;
-        self.tell(news);
+        if let Some(servers) = servers {
+            let (fault, news) = servers.finish();
+            self.fault = fault;
+            self.tell(news);
+        }
         let ended = self.judge(status);
         self.events.end(ended);
+    }
+
+    fn restarts_for_ever(&self) -> bool {
+        let most = self.rules.resets;
+        most.is_some_and(|most| self.monitor.resets > most)
     }
 
     fn tell(&self, news: News) {
@@ -212,10 +252,10 @@ impl Follower {
             .collect();
         let words = words[words.len().saturating_sub(5)..].join("; ");
         if self.monitor.no_space {
-            return Ended::Failed(String::from(
-                "the file system with the box's writable disk is full: free some space, or set \
-                 KIWI_BOXED_CACHE_DIR to a folder on another one",
-            ));
+            return Ended::Failed(self.rules.full.to_owned());
+        }
+        if self.restarts_for_ever() {
+            return Ended::Reset;
         }
         match &self.fault {
             Some(Fault::Guest(fault)) => {

@@ -5,9 +5,11 @@
 //! follows the child and turns what it says into events.
 
 mod argv;
+mod checkpoint;
 mod compress;
 mod confine;
 mod follower;
+pub mod image;
 mod monitor;
 mod overlay;
 mod process;
@@ -21,20 +23,22 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use boxbuild_jail::Program;
-use boxbuild_vmm::net::StreamNetwork;
+use boxbuild_vmm::net::{Policy, StreamNetwork};
 
 use crate::boot_cache::kernel;
 use crate::channel::EventSender;
 use crate::engine::{Engine, Processor};
 use crate::error::StartError;
 use crate::handle::Running;
-use crate::machine::Machine;
+use crate::machine::{Forward, Machine};
 use crate::network::network;
 use crate::unusable::Unusable;
 use argv::Descriptors;
 use boxbuild_host::arch::Arch;
+use checkpoint::Changes;
 use compress::{Compressor, Limits};
 use confine::Confinement;
+use follower::Rules;
 use monitor::Monitor;
 use overlay::Disk;
 use process::{Child, Parts};
@@ -73,9 +77,9 @@ impl Engine for Qemu {
         let kernel = open_kernel(&machine)?;
         let disk = Disk::open(&qemu_img, &machine.disk)
             .map_err(|(action, source)| StartError::Host { action, source })?;
-        let changes = disk
-            .private
-            .then(|| disk.top.try_clone())
+        let private = disk.maker.map(|maker| (maker, disk.top.try_clone()));
+        let changes = private
+            .map(|(maker, top)| Ok(Changes::new(top?, disk.bases.len(), maker)))
             .transpose()
             .map_err(host("keep the disk's changes open"))?;
         let (streams, ends) = Streams::pairs().map_err(host("create a socket"))?;
@@ -93,7 +97,7 @@ impl Engine for Qemu {
                  as it should: {weakness}; names from the guest are checked all the same"
             ));
         }
-        let (network, frames) = start_network(&mut machine)?;
+        let (network, frames) = start_network(machine.network.clone(), machine.forward.take())?;
         let descriptors = Descriptors {
             kernel: kernel.as_raw_fd(),
             initrd: machine.initrd.as_raw_fd(),
@@ -109,7 +113,7 @@ impl Engine for Qemu {
         };
         let arguments = argv::arguments(&machine, &descriptors);
         let reopened = [kernel.as_fd(), machine.initrd.as_fd()];
-        let confinement = Confinement::new(&program, &reopened)
+        let confinement = Confinement::new(&program, &reopened, &[])
             .map_err(|error| StartError::Machine(error.into()))?;
         let hello = Monitor::hello(&machine.cmdline);
         let mut inherited: Vec<OwnedFd> = vec![
@@ -129,10 +133,11 @@ impl Engine for Qemu {
             hello,
             streams,
             network,
-            servers,
-            compressor,
+            servers: Some(servers),
+            compressor: Some(compressor),
             changes,
             confinement,
+            rules: Rules::BOX,
         };
         let action = format!("start {}", program.display());
         let child = Child::spawn(&program, arguments, parts, events).map_err(host(&action))?;
@@ -142,12 +147,13 @@ impl Engine for Qemu {
 
 /// Starts the machine's network. Returns it, and QEMU's end of the stream of frames.
 fn start_network(
-    machine: &mut Machine,
+    policy: Option<Policy>,
+    forward: Option<Forward>,
 ) -> Result<(Option<StreamNetwork>, Option<UnixStream>), StartError> {
-    let Some(policy) = machine.network.take() else {
+    let Some(policy) = policy else {
         return Ok((None, None));
     };
-    let config = network(policy, machine.forward.take());
+    let config = network(policy, forward);
     let (network, frames) =
         StreamNetwork::start(config).map_err(|error| StartError::Machine(Box::new(error)))?;
     Ok((Some(network), Some(frames)))

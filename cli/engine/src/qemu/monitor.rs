@@ -1,5 +1,7 @@
 //! QEMU's monitor protocol, as far as it decides how a run ended (QEMU, docs/interop/qmp-spec).
 
+use std::sync::mpsc::Sender;
+
 use boxbuild_host::secret;
 use serde_json::{Value, json};
 
@@ -14,12 +16,16 @@ pub(super) struct Monitor {
     partial: Vec<u8>,
     /// Why the guest stopped running, once it has.
     pub(super) shutdown: Option<Shutdown>,
+    /// How often the guest has restarted.
+    pub(super) resets: u32,
     /// The overlay's file system is full.
     pub(super) no_space: bool,
     /// What went through the disks, as far as it has been asked.
     pub(super) disk: Option<Moved>,
     /// A question has not been answered yet.
     pub(super) asked: bool,
+    /// Gets the answers to what was asked for a checkpoint, in order: an error in QEMU's words.
+    steps: Option<Sender<Result<(), String>>>,
 }
 
 /// The reason of a SHUTDOWN event.
@@ -55,6 +61,17 @@ impl Monitor {
     pub(super) const BLOCKS: &'static [u8] =
         b"{\"execute\":\"query-blockstats\",\"id\":\"blocks\"}\n";
 
+    /// What is asked for a checkpoint has this id.
+    pub(super) const STEP: &'static str = "checkpoint";
+
+    /// One that passes on the answers to what is asked for a checkpoint.
+    pub(super) fn telling(steps: Sender<Result<(), String>>) -> Monitor {
+        Monitor {
+            steps: Some(steps),
+            ..Monitor::default()
+        }
+    }
+
     /// Takes bytes from the monitor.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         for byte in bytes {
@@ -74,6 +91,16 @@ impl Monitor {
             self.asked = false;
             self.disk = message["return"].as_array().map(|disks| moved(disks));
         }
+        if message["id"] == Monitor::STEP
+            && let Some(steps) = &self.steps
+        {
+            let problem = message["error"]["desc"].as_str().map(str::to_owned);
+            let is_error = message.get("error").is_some();
+            let _ = steps.send(match problem {
+                None if !is_error => Ok(()),
+                problem => Err(problem.unwrap_or_default()),
+            });
+        }
         let data = &message["data"];
         match message["event"].as_str() {
             Some("SHUTDOWN") => {
@@ -82,6 +109,9 @@ impl Monitor {
                     Some("guest-reset" | "guest-panic" | "subsystem-reset") => Shutdown::Reset,
                     _ => Shutdown::Host,
                 });
+            }
+            Some("RESET") if data["guest"] == Value::Bool(true) => {
+                self.resets = self.resets.saturating_add(1);
             }
             Some("BLOCK_IO_ERROR") => self.no_space |= data["nospace"] == Value::Bool(true),
             _ => {}
@@ -118,6 +148,11 @@ mod tests {
             "the first reason counts"
         );
         assert!(!monitor.no_space);
+        // Those of the host, such as the one at power-on, are not the guest's.
+        monitor.push(b"{\"event\": \"RESET\", \"data\": {\"guest\": false}}\n");
+        assert_eq!(monitor.resets, 0);
+        monitor.push(b"{\"event\": \"RESET\", \"data\": {\"guest\": true}}\n");
+        assert_eq!(monitor.resets, 1);
         monitor.push(b"{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"nospace\": true}}\n");
         assert!(monitor.no_space);
     }
@@ -139,6 +174,18 @@ mod tests {
         assert_eq!((moved.to_guest, moved.from_guest), (15, 3));
         monitor.push(b"{\"error\": {}, \"id\": \"blocks\"}\n");
         assert_eq!(monitor.disk, None);
+    }
+
+    #[test]
+    fn answers_to_a_checkpoint_are_passed_on_in_order() {
+        let (steps, answers) = std::sync::mpsc::channel();
+        let mut monitor = Monitor::telling(steps);
+        monitor.push(
+            b"{\"return\": {\"fd\": 3}, \"id\": \"checkpoint\"}\n{\"return\": {}, \"id\": \"blocks\"}\n\
+              {\"id\": \"checkpoint\", \"error\": {\"class\": \"X\", \"desc\": \"no room\"}}\n",
+        );
+        let said: Vec<_> = answers.try_iter().collect();
+        assert_eq!(said, [Ok(()), Err(String::from("no room"))]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use boxbuild_vmm::disk::tmpfile;
@@ -20,12 +20,31 @@ const KEPT: &str = "changes.qcow2";
 /// Open images, the topmost of which the guest writes to.
 #[derive(Debug)]
 pub(super) struct Disk {
-    /// Read-only ones, from the bottom up: the box's own, and a kept overlay.
+    /// Read-only ones, from the bottom up: the box's own, and kept overlays.
     pub(super) bases: Vec<File>,
     /// The one that is written.
     pub(super) top: File,
     /// It has no name and is gone with the machine.
     pub(super) private: bool,
+    /// Makes further ones over the topmost, if that is private.
+    pub(super) maker: Option<Maker>,
+}
+
+/// Makes private images of a disk.
+#[derive(Debug)]
+pub(super) struct Maker {
+    qemu_img: PathBuf,
+    scratch: PathBuf,
+    size: u64,
+}
+
+impl Maker {
+    /// An empty image in a file without a name.
+    pub(super) fn make(&self) -> io::Result<File> {
+        let file = tmpfile::create(&self.scratch)?;
+        format(&self.qemu_img, &file, self.size)?;
+        Ok(file)
+    }
 }
 
 type At = (String, io::Error);
@@ -57,30 +76,36 @@ impl Disk {
                 bases: Vec::new(),
                 top: base,
                 private: false,
+                maker: None,
             });
         };
         let mut bases = vec![base];
-        if let Some(folder) = kept {
+        for folder in kept {
             let path = folder.join(KEPT);
             let mut kept = File::open(&path).map_err(at("open the kept disk", &path))?;
             let size = virtual_size(&mut kept).map_err(at("read the kept disk", &path))?;
             longest = longest.max(size);
             bases.push(kept);
         }
-        let top = tmpfile::create(scratch)
-            .map_err(at("create a file for the disk's changes in", scratch))?;
-        format(qemu_img, &top, size.unwrap_or(0).max(longest))
+        let maker = Maker {
+            qemu_img: qemu_img.to_owned(),
+            scratch: scratch.clone(),
+            size: size.unwrap_or(0).max(longest),
+        };
+        let top = maker
+            .make()
             .map_err(at("create the disk's overlay in", scratch))?;
         Ok(Disk {
             bases,
             top,
             private: true,
+            maker: Some(maker),
         })
     }
 }
 
 /// Makes an empty qcow2 image of a disk of `size` bytes in `file`, which may have no name.
-fn format(qemu_img: &Path, file: &File, size: u64) -> io::Result<()> {
+pub(super) fn format(qemu_img: &Path, file: &File, size: u64) -> io::Result<()> {
     let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
     let output = Command::new(qemu_img)
         .args(["create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on"])

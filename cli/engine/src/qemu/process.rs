@@ -1,7 +1,6 @@
 //! QEMU as a child process.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -9,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,15 +17,16 @@ use boxbuild_vmm::net::StreamNetwork;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, send};
 
+use super::checkpoint::Changes;
 use super::compress::Compressor;
 use super::confine::Confinement;
-use super::follower::Follower;
+use super::follower::{Follower, Rules, Watched};
 use super::monitor::Monitor;
 use super::overlay;
 use super::shared::{Shared, Streams};
 use super::shares::ShareProcess;
 use crate::channel::{EventGate, EventSender};
-use crate::handle::{Console, Moved, Running, Usage, size_line, time_line};
+use crate::handle::{Console, Moved, Running, Usage, checkpoint_line, size_line, time_line};
 use crate::usage;
 
 /// What QEMU works with.
@@ -39,14 +40,16 @@ pub(super) struct Parts {
     pub(super) streams: Streams,
     /// Its network.
     pub(super) network: Option<StreamNetwork>,
-    /// What serves its shares.
-    pub(super) servers: ShareProcess,
+    /// What serves its shares, if it has any.
+    pub(super) servers: Option<ShareProcess>,
     /// What compresses for it.
-    pub(super) compressor: Compressor,
+    pub(super) compressor: Option<Compressor>,
     /// The private image that takes what the guest writes to its disk, if there is one.
-    pub(super) changes: Option<File>,
+    pub(super) changes: Option<Changes>,
     /// What QEMU may open by name.
     pub(super) confinement: Confinement,
+    /// What else decides that the machine is to end.
+    pub(super) rules: Rules,
 }
 
 /// A running QEMU.
@@ -54,13 +57,15 @@ pub(super) struct Parts {
 pub(super) struct Child {
     shared: Arc<Shared>,
     follower: Option<JoinHandle<()>>,
-    changes: Option<File>,
+    changes: Option<Changes>,
+    /// Answers to what is asked for a checkpoint.
+    answers: Mutex<Receiver<Result<(), String>>>,
     ports: Ports,
     /// `None` once the channel of events is abandoned.
     gate: Option<EventGate>,
     network: Option<StreamNetwork>,
     /// Ends when QEMU has.
-    _compressor: Compressor,
+    _compressor: Option<Compressor>,
 }
 
 impl Child {
@@ -80,6 +85,7 @@ impl Child {
             compressor,
             changes,
             confinement,
+            rules,
         } = parts;
         let mut command = Command::new(program);
         command
@@ -106,7 +112,10 @@ impl Child {
             killed: AtomicBool::new(false),
             peak_memory: AtomicU64::new(0),
             disk: Mutex::new(None),
-            shares: servers.traffic(),
+            shares: servers
+                .as_ref()
+                .map(ShareProcess::traffic)
+                .unwrap_or_default(),
         });
         let ports = Ports {
             console: streams.console.try_clone()?,
@@ -114,7 +123,15 @@ impl Child {
         };
         let (events, gate) = events.gated();
         let host = network.as_ref().map(StreamNetwork::host);
-        let follower = Follower::new(Arc::clone(&shared), streams, errors.into(), host, events);
+        let (steps, answers) = channel();
+        let follower = Follower::new(
+            Arc::clone(&shared),
+            streams,
+            errors.into(),
+            Watched { host, steps },
+            rules,
+            events,
+        );
         let follower = std::thread::Builder::new()
             .name(String::from("qemu"))
             .spawn(move || follower.run(servers))?;
@@ -122,6 +139,7 @@ impl Child {
             shared,
             follower: Some(follower),
             changes,
+            answers: Mutex::new(answers),
             ports,
             gate: Some(gate),
             network,
@@ -158,7 +176,29 @@ impl Running for Child {
     fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>> {
         self.changes
             .as_ref()
-            .map(|changes| overlay::keep(changes, folder))
+            .map(|changes| overlay::keep(&changes.top, folder))
+            .transpose()
+    }
+
+    fn checkpoint(&mut self) -> io::Result<bool> {
+        let Some(changes) = &mut self.changes else {
+            return Ok(false);
+        };
+        let answers = self
+            .answers
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        changes.checkpoint(&self.shared.monitor, answers)?;
+        Ok(true)
+    }
+
+    fn keep_checkpoint(&self, folder: &Path) -> io::Result<Option<u64>> {
+        let checkpoint = self
+            .changes
+            .as_ref()
+            .and_then(|changes| changes.checkpoint.as_ref());
+        checkpoint
+            .map(|checkpoint| overlay::keep(checkpoint, folder))
             .transpose()
     }
 
@@ -212,6 +252,10 @@ impl Console for Ports {
     fn tell_time(&self, time: Duration) {
         say(&self.control, time_line(time).as_bytes());
     }
+
+    fn answer_checkpoint(&self, kept: bool) {
+        say(&self.control, checkpoint_line(kept).as_bytes());
+    }
 }
 
 /// Never waits: a guest that does not read holds nothing up.
@@ -222,7 +266,7 @@ fn say(stream: &UnixStream, bytes: &[u8]) {
 }
 
 /// Lets the child inherit `descriptors`, and die with this process.
-fn inherit(command: &mut Command, descriptors: &[OwnedFd]) {
+pub(super) fn inherit(command: &mut Command, descriptors: &[OwnedFd]) {
     let numbers: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let parent = nix::unistd::getpid();
     // SAFETY: between fork and exec, only fcntl, prctl and getppid are called, which are

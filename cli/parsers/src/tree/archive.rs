@@ -58,12 +58,12 @@ impl LayerError {
 }
 
 /// Opens an archive, which may be compressed with gzip, xz or zstd.
-pub(super) fn open(section: Section) -> io::Result<Archive<impl Read>> {
+pub(crate) fn open(section: Section) -> io::Result<Archive<impl Read>> {
     Ok(Archive::new(reader(section)?.take(LARGEST)))
 }
 
 /// Decompresses what a file has as it is read.
-fn reader(section: Section) -> io::Result<Box<dyn Read>> {
+pub(crate) fn reader(section: Section) -> io::Result<Box<dyn Read>> {
     let mut file = BufReader::with_capacity(1 << 20, section);
     let magic = file.fill_buf()?;
     Ok(if magic.starts_with(&[0x1f, 0x8b]) {

@@ -12,8 +12,9 @@ use std::io::{BufWriter, Write};
 
 use crate::connection::Connection;
 use crate::job::{TreeFacts, TreeJob, TreeSource};
+pub(crate) use archive::{open as open_archive, reader};
 use names::Tree;
-use section::Section;
+pub(crate) use section::Section;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fuzz::merge;
@@ -31,6 +32,10 @@ pub(crate) fn put_together(
         TreeSource::OciArchive => {
             let archive = oci::Layout::of_archive(parent.file()?)?;
             oci::layers(&archive, &job.arch)?
+        }
+        TreeSource::DockerArchive => {
+            let archive = oci::Layout::of_docker_archive(parent.file()?)?;
+            oci::docker_layers(&archive)?
         }
         TreeSource::OciFolder => {
             let open = |name: &str| parent.want(name).map(Section::whole);

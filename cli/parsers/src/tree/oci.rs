@@ -59,31 +59,7 @@ pub(super) enum Layout<'a> {
 impl<'a> Layout<'a> {
     /// Finds the parts in an archive. Entries that do not belong to a layout are ignored.
     pub(super) fn of_archive(file: File) -> Result<Layout<'a>, OciError> {
-        let all = || -> io::Result<_> {
-            let whole = Section::whole(file);
-            let mut parts = HashMap::new();
-            Archive::new(BufReader::with_capacity(1 << 16, whole.clone())).for_each::<io::Error>(
-                |_, entry| {
-                    if !entry.header().entry_type().is_file() {
-                        return Ok(());
-                    }
-                    let name = entry.path_bytes();
-                    let name = name.strip_prefix(b"./").unwrap_or(&name);
-                    if name.len() <= LONGEST_NAME
-                        && let Ok(name) = std::str::from_utf8(name)
-                    {
-                        let section = whole.part(entry.raw_file_position(), entry.size());
-                        parts.insert(name.to_owned(), section);
-                    }
-                    if parts.len() > MOST_PARTS {
-                        return Err(io::Error::other("it has too many parts"));
-                    }
-                    Ok(())
-                },
-            )?;
-            Ok(parts)
-        };
-        let parts = all().map_err(|error| OciError(error.to_string()))?;
+        let parts = parts(file)?;
         if !parts.contains_key("index.json") {
             return Err(OciError(String::from(
                 "it has no index.json; save it with --format oci-archive (podman), or with skopeo \
@@ -91,6 +67,11 @@ impl<'a> Layout<'a> {
             )));
         }
         Ok(Layout::Archive(parts))
+    }
+
+    /// The same for an archive as `docker save` writes it.
+    pub(super) fn of_docker_archive(file: File) -> Result<Layout<'a>, OciError> {
+        parts(file).map(Layout::Archive)
     }
 
     /// A folder whose files `open` opens.
@@ -127,6 +108,56 @@ impl<'a> Layout<'a> {
         }
         Ok(section)
     }
+}
+
+/// Returns the parts of an archive, by their names.
+fn parts(file: File) -> Result<HashMap<String, Section>, OciError> {
+    let all = || -> io::Result<_> {
+        let whole = Section::whole(file);
+        let mut parts = HashMap::new();
+        let buffered = BufReader::with_capacity(1 << 16, whole.clone());
+        Archive::new(buffered).for_each::<io::Error>(|_, entry| {
+            if !entry.header().entry_type().is_file() {
+                return Ok(());
+            }
+            let name = entry.path_bytes();
+            let name = name.strip_prefix(b"./").unwrap_or(&name);
+            if name.len() <= LONGEST_NAME
+                && let Ok(name) = std::str::from_utf8(name)
+            {
+                let section = whole.part(entry.raw_file_position(), entry.size());
+                parts.insert(name.to_owned(), section);
+            }
+            if parts.len() > MOST_PARTS {
+                return Err(io::Error::other("it has too many parts"));
+            }
+            Ok(())
+        })?;
+        Ok(parts)
+    };
+    all().map_err(|error| OciError(error.to_string()))
+}
+
+/// An image in the list of an archive of `docker save` (moby, image/spec/spec.md, "Combined Image JSON").
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    layers: Vec<String>,
+}
+
+/// Returns the layers of the only image in an archive of `docker save`, the lowest first.
+pub(super) fn docker_layers(layout: &Layout<'_>) -> Result<Vec<Section>, OciError> {
+    let find = || -> Result<_, String> {
+        let images: Vec<Saved> = json(layout.open("manifest.json")?)?;
+        let [image] = images.as_slice() else {
+            return Err(format!("it has {} images, not one", images.len()));
+        };
+        if image.layers.is_empty() || image.layers.len() > MOST_LAYERS {
+            return Err(format!("it has {} layers", image.layers.len()));
+        }
+        image.layers.iter().map(|name| layout.open(name)).collect()
+    };
+    find().map_err(OciError)
 }
 
 /// Returns the layers of the image for `arch` (GOARCH), the lowest first. Their digests are checked.
@@ -174,6 +205,10 @@ fn choose<'a>(manifests: &'a [Descriptor], arch: &str) -> Result<&'a Descriptor,
 
 /// Reads an index or a manifest.
 fn parse(section: Section) -> Result<Index, String> {
+    json(section)
+}
+
+fn json<T: serde::de::DeserializeOwned>(section: Section) -> Result<T, String> {
     let mut text = Vec::new();
     section
         .take(LARGEST_MANIFEST + 1)

@@ -15,7 +15,7 @@ pub(crate) struct Section {
 
 impl Section {
     /// All of a file.
-    pub(super) fn whole(file: File) -> Section {
+    pub(crate) fn whole(file: File) -> Section {
         Section::new(Rc::new(file), 0, u64::MAX)
     }
 

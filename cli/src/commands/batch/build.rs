@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::ops::Range;
+use std::path::Path;
 
-use super::file::{ArchName, Entry, Options, Override, Profiles, Selector, Spanned, Value};
+use super::file::{ArchName, Entry, Options, Override, Profiles, Selector, Spanned, Test, Value};
 use super::option_tables::Table;
 use super::template::{self, Fields};
 
@@ -23,6 +24,8 @@ pub(super) struct Build {
     target_dir: Spanned<String>,
     options: Options,
     build_args: Options,
+    /// The image is tested with these options, and where the file says so.
+    test: Option<(Options, Range<usize>)>,
 }
 
 impl Build {
@@ -78,7 +81,10 @@ impl Build {
             target_dir,
             options: merged(&defaults.options, &entry.options),
             build_args: merged(&defaults.build_args, &entry.build_args),
+            test: None,
         };
+        build.say_test(defaults.test.as_ref());
+        build.say_test(entry.test.as_ref());
         build.name = template::file_name(&template::fill(name, &build.fields()));
         Ok(build)
     }
@@ -87,9 +93,34 @@ impl Build {
     pub(super) fn change(&mut self, change: &Override) {
         self.options = merged(&self.options, &change.options);
         self.build_args = merged(&self.build_args, &change.build_args);
+        self.say_test(change.test.as_ref());
         if let Some(target) = &change.target_dir {
             self.target_dir.clone_from(target);
         }
+    }
+
+    /// Applies what is said of its test. Later options replace those of the same name.
+    fn say_test(&mut self, said: Option<&Spanned<Test>>) {
+        let Some(said) = said else {
+            return;
+        };
+        self.test = match said.get_ref() {
+            Test::No => None,
+            Test::With(options) => {
+                let before = self.test.take().map(|(options, _)| options);
+                Some((merged(&before.unwrap_or_default(), options), said.span()))
+            }
+        };
+    }
+
+    /// Returns the words of the command line that tests what is in `target`, without the program's
+    /// name, and where the batch file says so.
+    pub(super) fn test_argv(&self, target: &Path) -> Option<(Vec<OsString>, Range<usize>)> {
+        let (options, span) = self.test.as_ref()?;
+        let mut words = vec![OsString::from("test")];
+        words.extend(option_words(options));
+        words.push(target.into());
+        Some((words, span.clone()))
     }
 
     /// Replaces the fields in the target folder.
@@ -182,7 +213,8 @@ impl Build {
             && arch.is_none_or(|wanted| Some(wanted) == self.arch)
     }
 
-    fn fields(&self) -> Fields<'_> {
+    /// Returns what names and target folders may have in braces.
+    pub(super) fn fields(&self) -> Fields<'_> {
         Fields {
             name: &self.name,
             description: self.description.get_ref(),

@@ -1,6 +1,6 @@
 //! What is known of a build of a batch from its events.
 
-use crate::output::event::{BuildEvent, BuildOutcome};
+use crate::output::event::{BuildEvent, BuildOutcome, TestStatus};
 
 /// Most lines about a failure that are kept.
 const LAST_WORDS: usize = 40;
@@ -33,6 +33,7 @@ impl BuildProgress {
                 BuildOutcome::Failed { message, .. } => message,
                 BuildOutcome::Built { .. } => return,
             },
+            BuildEvent::Test(report) if report.status == TestStatus::Failed => &report.message,
             BuildEvent::Error { message, .. } => message,
             // A note after a failure explains it.
             BuildEvent::Note { .. } if self.reason.is_some() => {

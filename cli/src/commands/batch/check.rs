@@ -16,7 +16,7 @@ use clap::error::ErrorKind;
 use super::build::{Build, SingleOption};
 use super::mistakes::Mistakes;
 use super::option_tables::Table;
-use crate::args::{self, ArgsError};
+use crate::args::{self, ArgsError, Command};
 use crate::commands::preflight::{self, Carriers, Requirements};
 use crate::exit_code::{ExitCode, Failure, Result};
 use crate::output::print::usage_error_text;
@@ -41,6 +41,8 @@ pub(super) struct CheckedBuild {
     pub(super) in_place: bool,
     /// The port of this host that leads into its box (`--ssh-port`); 0 is any.
     pub(super) ssh_port: Option<u16>,
+    /// The command line that tests its image, without the program's name.
+    pub(super) test: Option<Vec<OsString>>,
 }
 
 impl CheckedBuild {
@@ -80,9 +82,11 @@ pub(super) fn check(
     let mut known = BTreeMap::new();
     for build in builds {
         let sound = without_wrong_options(build, &mut known, mistakes);
-        let Some((checked, notes)) = check_whole(sound, settings, &mut carriers, mistakes) else {
+        let Some((mut checked, notes)) = check_whole(sound, settings, &mut carriers, mistakes)
+        else {
             continue;
         };
+        checked.test = check_test(build, &checked, mistakes);
         if let Some(other) = targets.insert(checked.target_dir.clone(), build) {
             let message = format!(
                 "{}: builds into {}, as {} does (line {}): give each a target-dir of its own, for \
@@ -102,6 +106,29 @@ pub(super) fn check(
         batch.builds.push(checked);
     }
     batch
+}
+
+/// Returns the command line that tests the image of a build, if it is to be tested.
+fn check_test(
+    build: &Build,
+    checked: &CheckedBuild,
+    mistakes: &mut Mistakes<'_>,
+) -> Option<Vec<OsString>> {
+    let (argv, span) = build.test_argv(&checked.target_dir)?;
+    let problem = match args::parse(argv.clone()) {
+        Err(error) => Some(first_paragraph(&error)),
+        Ok(invocation) => match &invocation.cli.command {
+            Some(Command::Test(test)) => boxbuild_images::check_test(&test.request())
+                .err()
+                .map(|error| Failure::from(error).messages().join(": ")),
+            _ => None,
+        },
+    };
+    if let Some(problem) = problem {
+        mistakes.add(&span, format!("{}: test: {problem}", build.name));
+        return None;
+    }
+    Some(argv)
 }
 
 /// Returns the build without options whose values are wrong by themselves. Options of several builds are
@@ -140,6 +167,8 @@ fn problem_with(option: &SingleOption) -> Option<String> {
             }
             first_paragraph(&error)
         }
+        // Checked as a whole.
+        Table::Test => return None,
         Table::BuildArgs => {
             let mut words = vec!["--description=x".into(), "--target-dir=y".into()];
             words.extend(option.words.clone());
@@ -270,6 +299,7 @@ fn check_one(
         cpus: if in_machine { plan.cpus } else { 0 },
         in_place: plan.disk.in_place,
         ssh_port: plan.ssh.as_ref().map(|ssh| ssh.port),
+        test: None,
     };
     carriers.put(preflight);
     Ok((checked, notes))
@@ -292,6 +322,7 @@ mod tests {
             cpus: 0,
             in_place,
             ssh_port: None,
+            test: None,
         };
         assert!(!build("a", false).excludes(&build("a", false)));
         assert!(!build("a", true).excludes(&build("b", true)));

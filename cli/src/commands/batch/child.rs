@@ -48,6 +48,8 @@ pub(super) struct RunningBuild {
     /// How many of its streams are open.
     open: usize,
     log: Option<File>,
+    /// Its image is under test.
+    is_tested: bool,
     /// It was told to stop.
     stopped: bool,
     ended: Option<(ExitStatus, Instant)>,
@@ -73,6 +75,38 @@ impl RunningBuild {
             .map(OsString::from)
             .to_vec();
         words.extend(build.argv.iter().cloned());
+        RunningBuild::start_words(number, words, Some(log), sender)
+    }
+
+    /// Starts the test of what has been built, which is a part of the build.
+    ///
+    /// # Errors
+    /// Fails if the process cannot be started.
+    pub(super) fn start_test(
+        &mut self,
+        test: &[OsString],
+        sender: &SyncSender<ChildEvent>,
+    ) -> io::Result<()> {
+        let mut words = test.to_vec();
+        words.extend(["--json", "--verbose"].map(OsString::from));
+        let next = RunningBuild::start_words(self.number, words, self.log.take(), sender)?;
+        let built = std::mem::replace(self, next);
+        self.started = built.started;
+        self.is_tested = true;
+        Ok(())
+    }
+
+    /// Whether its test has been started.
+    pub(super) fn is_tested(&self) -> bool {
+        self.is_tested
+    }
+
+    fn start_words(
+        number: usize,
+        words: Vec<OsString>,
+        log: Option<File>,
+        sender: &SyncSender<ChildEvent>,
+    ) -> io::Result<RunningBuild> {
         let mut command = Command::new(SELF);
         command.arg0("boxbuild");
         match handed_over::hidden(&words)? {
@@ -94,7 +128,8 @@ impl RunningBuild {
             process,
             readers: Vec::new(),
             open: 0,
-            log: Some(log),
+            log,
+            is_tested: false,
             stopped: false,
             ended: None,
         };

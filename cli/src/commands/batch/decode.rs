@@ -11,7 +11,8 @@ use boxbuild_host::nearest::{TYPO, nearest};
 use toml::de::{DeTable, DeValue};
 
 use super::file::{
-    ArchName, Axis, BatchFile, Entry, Matrix, Options, Override, Profiles, Selector, Spanned, Value,
+    ArchName, Axis, BatchFile, Entry, Matrix, Options, Override, Profiles, Selector, Spanned, Test,
+    Value,
 };
 use super::mistakes::Mistakes;
 use super::option_tables::Table;
@@ -31,10 +32,11 @@ const OF_ENTRY: &[&str] = &[
     "target-dir",
     "options",
     "build-args",
+    "test",
 ];
 const OF_MATRIX: &[&str] = &["description", "profile", "type", "box", "arch"];
 const OF_SELECTOR: &[&str] = &["name", "description", "profile", "type", "box", "arch"];
-const OF_OVERRIDE: &[&str] = &["match", "target-dir", "options", "build-args"];
+const OF_OVERRIDE: &[&str] = &["match", "target-dir", "options", "build-args", "test"];
 
 /// Reads the batch file `text`.
 pub(super) fn read(text: &str, mistakes: &mut Mistakes<'_>) -> BatchFile {
@@ -252,8 +254,10 @@ impl Decoder<'_, '_> {
             damaged: false,
             options: Options::new(),
             build_args: Options::new(),
+            test: None,
         };
         entry.damaged = self.mistakes.count() > before;
+        entry.test = fields.get("test").and_then(|value| self.test(value));
         entry.options = self.options(&fields, Table::Options);
         entry.build_args = self.options(&fields, Table::BuildArgs);
         Some(Spanned::new(value.span(), entry))
@@ -325,19 +329,39 @@ impl Decoder<'_, '_> {
             target_dir: self.template(&fields, "target-dir", Place::Target),
             options: self.options(&fields, Table::Options),
             build_args: self.options(&fields, Table::BuildArgs),
+            test: fields.get("test").and_then(|value| self.test(value)),
         };
         Some(Spanned::new(value.span(), change))
     }
 
+    /// Returns what is said of a test: `true`, `false`, or a table with its options.
+    fn test(&mut self, value: &Found<'_>) -> Option<Spanned<Test>> {
+        let test = match value.get_ref() {
+            DeValue::Boolean(true) => Test::With(Options::new()),
+            DeValue::Boolean(false) => Test::No,
+            DeValue::Table(table) => Test::With(self.given(table, Table::Test)),
+            _ => {
+                self.expected(value, "test", "true, false or a table of options");
+                return None;
+            }
+        };
+        Some(Spanned::new(value.span(), test))
+    }
+
     /// Returns the options in a table of options that may be in it.
     fn options(&mut self, fields: &Fields<'_>, table: Table) -> Options {
-        let mut options = Options::new();
         let Some(value) = fields.get(table.key()) else {
-            return options;
+            return Options::new();
         };
-        let Some(given) = self.table(value, table.key()) else {
-            return options;
-        };
+        match self.table(value, table.key()) {
+            Some(given) => self.given(given, table),
+            None => Options::new(),
+        }
+    }
+
+    /// Returns those of a table.
+    fn given(&mut self, given: &DeTable<'_>, table: Table) -> Options {
+        let mut options = Options::new();
         for (name, value) in given {
             let span = value.span();
             if let Some(problem) = table.problem_with(name.get_ref()) {

@@ -11,7 +11,7 @@ use owo_colors::OwoColorize;
 
 use super::check::CheckedBuild;
 use super::outcome::{Outcome, Verdict};
-use crate::output::event::{BatchEvent, BuildEvent, BuildOutcome, PhaseState};
+use crate::output::event::{BatchEvent, BuildEvent, BuildOutcome, PhaseState, TestStatus};
 use crate::output::json::emit;
 use crate::output::print::print_line;
 use crate::output::text::mark;
@@ -267,6 +267,7 @@ fn is_milestone(event: &BuildEvent) -> bool {
         // Every minute.
         BuildEvent::Progress { seconds, .. } => seconds.is_some(),
         BuildEvent::Result(result) => matches!(result.outcome, BuildOutcome::Built { .. }),
+        BuildEvent::Test(report) => report.status == TestStatus::Passed,
         _ => false,
     }
 }

@@ -37,6 +37,8 @@ struct BuildPlan<'a> {
     target_dir: String,
     /// The words of the command line, without the program's name.
     arguments: Vec<String>,
+    /// Those of the test of its image, or null.
+    test: Option<Vec<String>>,
 }
 
 impl<'a> BatchPlan<'a> {
@@ -55,6 +57,7 @@ impl<'a> BatchPlan<'a> {
             cpus: build.cpus,
             target_dir: build.target_dir.display().to_string(),
             arguments: arguments(build),
+            test: build.test.as_deref().map(secret::redact_words),
         };
         BatchPlan {
             jobs: limits.at_once(&batch.memory()),
@@ -104,6 +107,10 @@ pub(super) fn describe(batch: &CheckedBatch, limits: &Limits, log_dir: &Path) ->
             shown_path(&build.target_dir),
             shown(&shell_words::join(arguments(build))),
         );
+        if let Some(test) = &build.test {
+            let words = shell_words::join(secret::redact_words(test));
+            text += &format!("  test         boxbuild {}\n", shown(&words));
+        }
     }
     text
 }

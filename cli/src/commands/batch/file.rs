@@ -53,6 +53,8 @@ pub(super) struct Entry {
     pub(super) options: Options,
     /// Options of `kiwi-ng system build`.
     pub(super) build_args: Options,
+    /// Whether the image is tested.
+    pub(super) test: Option<Spanned<Test>>,
     /// Some of it could not be read: what is missing may be there.
     pub(super) damaged: bool,
 }
@@ -90,6 +92,16 @@ pub(super) struct Override {
     pub(super) target_dir: Option<Spanned<String>>,
     pub(super) options: Options,
     pub(super) build_args: Options,
+    pub(super) test: Option<Spanned<Test>>,
+}
+
+/// Whether an image is tested when it is built.
+#[derive(Debug, Clone)]
+pub(super) enum Test {
+    /// It is not.
+    No,
+    /// With these options of `boxbuild test`.
+    With(Options),
 }
 
 /// The values of an axis: a list, or one value.

@@ -18,6 +18,9 @@ mod dry_run;
 mod error;
 mod expand;
 mod file;
+mod job_summary;
+mod junit;
+mod matrix;
 mod mistakes;
 mod option_tables;
 mod outcome;
@@ -29,7 +32,7 @@ use std::fs;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use boxbuild_host::input;
 use boxbuild_host::interrupt::Interrupt;
@@ -39,11 +42,11 @@ use nix::unistd::{AccessFlags, access};
 
 use super::look::Look;
 use super::signals;
-use crate::args::BatchArgs;
+use crate::args::{self, BatchArgs};
 use crate::exit_code::{ExitCode, HostContext, Result};
 use crate::output::event::BatchEvent;
-use crate::output::json::{emit, emit_exit, print_document};
-use crate::output::print::{print_line, print_text};
+use crate::output::json::{emit, emit_exit, print_document, print_line_document};
+use crate::output::print::{print_failure, print_line, print_text};
 use crate::settings::Settings;
 use admission::Capacity;
 use build::Build;
@@ -52,14 +55,25 @@ use display::Display;
 use dry_run::BatchPlan;
 use error::BatchError;
 use file::BatchFile;
+use job_summary::Places;
+use junit::{Report, ReportFile};
 use mistakes::Mistakes;
 use schedule::Rules;
 
 /// Runs a batch.
 pub(super) fn run(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
+    // Another folder is the current one later.
+    let file = std::path::absolute(&args.file).unwrap_or_else(|_| args.file.clone());
     let failure = match carry_out(args, settings) {
         Err(failure) if args.json => failure,
-        result => return result,
+        result => {
+            if let Err(failure) = &result
+                && let Some(refused) = failure.downcast_ref::<BatchError>()
+            {
+                job_summary::show_refusal(&file, refused);
+            }
+            return result;
+        }
     };
     let mut messages = failure.messages().into_iter();
     let refused = failure.downcast_ref::<BatchError>();
@@ -92,6 +106,12 @@ fn carry_out(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
     let file = decode::read(&text, &mut mistakes);
     let builds = expand::expand(&file, &mut mistakes);
     let builds = select(builds, &args.only, &mut mistakes);
+    if let Some(system) = args.matrix {
+        drop(looking);
+        return print_matrix(path, &builds, system, mistakes);
+    }
+    // The current folder is the user's still.
+    let report_file = args.junit.as_deref().map(ReportFile::find).transpose();
     let log_dir = log_dir(args, &file, &whole, folder)?;
     // Paths in the file are relative to its folder.
     std::env::set_current_dir(folder)
@@ -99,17 +119,20 @@ fn carry_out(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
     if let Some(problem) = log_dir_problem(&log_dir) {
         mistakes.add_at(None, format!("the folder for the logs: {problem}"));
     }
+    let report_file = report_file.unwrap_or_else(|problem| {
+        mistakes.add_at(None, problem);
+        None
+    });
     let batch = check::check(&builds, settings, &mut mistakes);
     drop(looking);
-    if !mistakes.is_empty() {
-        let (mistakes, class) = mistakes.into_list();
-        return Err(BatchError::Refused {
-            path: path.clone(),
-            mistakes,
-            class,
-        }
-        .into());
-    }
+    let places = Places {
+        file: &whole,
+        lines: builds
+            .iter()
+            .map(|build| (build.name.clone(), mistakes.line_of(&build.span)))
+            .collect(),
+    };
+    refuse_mistakes(path, mistakes)?;
     let asked = args.jobs.or(file.jobs).map(NonZeroUsize::get);
     let limits = Capacity::of_host().limits(asked, &batch.memory());
     if args.dry_run {
@@ -134,7 +157,56 @@ fn carry_out(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
         log_dir,
         logs,
     };
-    Ok(run_builds(&batch, &rules, args, &interrupt))
+    run_builds(
+        &batch,
+        &rules,
+        args,
+        &interrupt,
+        &Reports {
+            places,
+            report_file,
+        },
+    )
+}
+
+/// Fails if there are mistakes in the file `path`.
+fn refuse_mistakes(path: &Path, mistakes: Mistakes<'_>) -> Result<()> {
+    if mistakes.is_empty() {
+        return Ok(());
+    }
+    let (mistakes, class) = mistakes.into_list();
+    Err(BatchError::Refused {
+        path: path.to_owned(),
+        mistakes,
+        class,
+    }
+    .into())
+}
+
+/// Carries out `--matrix`.
+fn print_matrix(
+    path: &Path,
+    builds: &[Build],
+    system: args::Matrix,
+    mut mistakes: Mistakes<'_>,
+) -> Result<ExitCode> {
+    let matrix = matrix::matrix(builds, system);
+    if let Err(problem) = &matrix {
+        mistakes.add_at(None, problem);
+    }
+    refuse_mistakes(path, mistakes)?;
+    if let Ok(matrix) = matrix {
+        print_line_document(&matrix)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Who else is told how a batch ended.
+#[derive(Debug)]
+struct Reports<'a> {
+    places: Places<'a>,
+    /// `--junit`.
+    report_file: Option<ReportFile>,
 }
 
 /// Returns the builds that `--only` names; all of them if it is not given.
@@ -199,7 +271,8 @@ fn run_builds(
     rules: &Rules,
     args: &BatchArgs,
     interrupt: &Interrupt,
-) -> ExitCode {
+    reports: &Reports<'_>,
+) -> Result<ExitCode> {
     let builds = &batch.builds;
     let mut display = if args.json {
         Display::events(builds)
@@ -210,7 +283,7 @@ fn run_builds(
         print_line(&dry_run::heading(batch, &rules.limits));
         Display::for_people(builds, args.verbose)
     };
-    let started = Instant::now();
+    let (started, began) = (Instant::now(), SystemTime::now());
     let outcomes = schedule::run(builds, rules, interrupt, &mut display);
     display.finish();
     let exit_code = outcome::exit_code(&outcomes, interrupt.count() > 0);
@@ -220,6 +293,32 @@ fn run_builds(
     } else {
         // The builds are done, whether standard output can be written to or not.
         let _ = print_text(&summary::table(builds, &outcomes, total));
+        job_summary::show(&reports.places, builds, &outcomes, total);
     }
-    exit_code
+    let Some(file) = &reports.report_file else {
+        return Ok(exit_code);
+    };
+    let name = reports.places.file.file_stem().unwrap_or_default();
+    let report = Report {
+        name: &name.to_string_lossy(),
+        builds,
+        outcomes: &outcomes,
+        total,
+        began,
+    };
+    match file.write(&report) {
+        Ok(()) => Ok(exit_code),
+        Err(error) => {
+            let failure: Result<()> = Err(error)
+                .host_context(|| format!("cannot write the report {}", shown_path(file.path())));
+            // What the builds ended with is worse.
+            match failure {
+                Err(failure) if exit_code != ExitCode::SUCCESS => {
+                    print_failure(&failure);
+                    Ok(exit_code)
+                }
+                failure => failure.map(|()| exit_code),
+            }
+        }
+    }
 }

@@ -39,12 +39,17 @@ pub(super) enum Table {
     Options,
     /// Options of `kiwi-ng system build`.
     BuildArgs,
+    /// Options of `boxbuild test`.
+    Test,
 }
 
 impl Table {
     /// Returns why the option `name`, without its dashes, cannot stand in this table.
     pub(super) fn problem_with(self, name: &str) -> Option<String> {
         let dashed = format!("--{name}");
+        if self == Table::Test {
+            return problem_with_test(name);
+        }
         let own = OWN_KEYS.iter().find(|(option, _)| *option == name);
         Some(if let Some((_, key)) = own {
             format!("{self}.{name}: write it as {key} = \"…\"")
@@ -69,13 +74,14 @@ impl Table {
         match self {
             Table::Options => "options",
             Table::BuildArgs => "build-args",
+            Table::Test => "test",
         }
     }
 
     fn other(self) -> Table {
         match self {
             Table::Options => Table::BuildArgs,
-            Table::BuildArgs => Table::Options,
+            Table::BuildArgs | Table::Test => Table::Options,
         }
     }
 
@@ -84,6 +90,7 @@ impl Table {
         match self {
             Table::Options => args::is_option(option),
             Table::BuildArgs => build_args::is_option(option),
+            Table::Test => false,
         }
     }
 
@@ -101,7 +108,30 @@ impl Table {
                 }
                 _ => None,
             },
+            Table::Test => None,
         }
+    }
+}
+
+/// Returns why `boxbuild test` cannot have the option `name` in a batch.
+fn problem_with_test(name: &str) -> Option<String> {
+    const NOT_HERE: [&str; 5] = ["json", "verbose", "dry-run", "help", "version"];
+    let command = args::Cli::command();
+    let test = command.find_subcommand("test")?;
+    let known: Vec<&str> = test
+        .get_arguments()
+        .filter_map(|arg| arg.get_long())
+        .collect();
+    if NOT_HERE.contains(&name) {
+        Some(format!("test.{name}: not for a test of a batch"))
+    } else if known.contains(&name) {
+        None
+    } else {
+        let hint = nearest(name, known.iter().copied(), TYPO)
+            .map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        Some(format!(
+            "test.{name}: 'boxbuild test' has no option --{name}{hint}"
+        ))
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn run(
             break;
         }
         schedule.take_events(&events);
-        schedule.collect();
+        schedule.collect(&sender);
         let asked = interrupt.count();
         if asked > interrupts {
             schedule.interrupt(asked - interrupts);
@@ -168,13 +168,26 @@ impl Schedule<'_> {
     }
 
     /// Collects the outcomes of builds that have ended.
-    fn collect(&mut self) {
+    fn collect(&mut self, sender: &SyncSender<ChildEvent>) {
         let mut place = 0;
         while place < self.running.len() {
-            let Some(verdict) = self.running[place].verdict() else {
+            let Some(mut verdict) = self.running[place].verdict() else {
                 place += 1;
                 continue;
             };
+            if let Some(started) = self.start_test(place, verdict, sender) {
+                match started {
+                    Ok(()) => {
+                        place += 1;
+                        continue;
+                    }
+                    Err(error) => {
+                        let reason = format!("cannot start the test of the image: {error}");
+                        self.running[place].progress = BuildProgress::not_started(reason);
+                        verdict = Verdict::Failed(ExitCode::HOST);
+                    }
+                }
+            }
             let mut ended = self.running.remove(place);
             let number = ended.number;
             let outcome = Outcome {
@@ -185,6 +198,19 @@ impl Schedule<'_> {
             };
             self.end(number, outcome);
         }
+    }
+
+    /// Starts the test of a build that has ended with `verdict`, if it is to be tested now.
+    fn start_test(
+        &mut self,
+        place: usize,
+        verdict: Verdict,
+        sender: &SyncSender<ChildEvent>,
+    ) -> Option<io::Result<()>> {
+        let build = &mut self.running[place];
+        let test = self.builds[build.number].test.as_ref()?;
+        let due = verdict == Verdict::Built && !build.is_tested() && !self.stopping;
+        due.then(|| build.start_test(test, sender))
     }
 
     fn end(&mut self, number: usize, outcome: Outcome) {

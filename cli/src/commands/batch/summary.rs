@@ -41,7 +41,7 @@ pub(super) fn table(builds: &[CheckedBuild], outcomes: &[Outcome], total: Durati
 }
 
 /// Returns how many builds ended how.
-fn counts(outcomes: &[Outcome]) -> String {
+pub(super) fn counts(outcomes: &[Outcome]) -> String {
     let count = |word: &str| {
         let same = |outcome: &&Outcome| outcome.verdict.word() == word;
         outcomes.iter().filter(same).count()

@@ -1,5 +1,7 @@
 //! `boxbuild check`: what is wrong with a description, told by this host and by a box.
 
+use std::path::Path;
+
 use boxbuild_core::plan::look_at_repositories;
 use boxbuild_description::Finding;
 use serde::Serialize;
@@ -9,8 +11,12 @@ use crate::args::CheckArgs;
 use crate::commands::look::Look;
 use crate::commands::signals;
 use crate::exit_code::{ExitCode, HostContext, Result};
+use crate::output::github::{Annotation, Level, annotate};
 use crate::output::json::print_document;
 use crate::output::print::{print_line, print_text};
+
+/// Findings that are annotations on GitHub at most: it shows ten of each kind of a step.
+const ANNOTATIONS: usize = 20;
 
 /// The document of `--json`.
 #[derive(Serialize)]
@@ -68,6 +74,19 @@ pub(in crate::commands) fn check(
     }
     for finding in &findings {
         print_line(&text::finding(finding));
+    }
+    for finding in findings.iter().take(ANNOTATIONS) {
+        annotate(&Annotation {
+            level: if finding.is_error() {
+                Level::Error
+            } else {
+                Level::Notice
+            },
+            file: Some(Path::new(&finding.file)),
+            line: finding.line.map(|line| line as usize),
+            title: "boxbuild check",
+            text: &finding.text,
+        });
     }
     if code == ExitCode::SUCCESS {
         let text = match &args.box_name {

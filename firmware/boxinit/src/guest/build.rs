@@ -11,15 +11,19 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use boxbuild_protocol::boot_options::{BootOptions, KeepDisk};
 use boxbuild_protocol::job::Job;
-use boxbuild_protocol::paths::{BUNDLE, CODE, DESCRIPTION, LOG, PROGRAM, TARGET};
+use boxbuild_protocol::paths::{
+    BUNDLE, CHECKPOINT, CODE, CREATE_ARGS, DESCRIPTION, LOG, OBSERVED, PROGRAM, TAKE_OVER, TARGET,
+};
 use boxbuild_protocol::ports;
 use boxbuild_protocol::report::{BootStep, GuestPhase, Report};
 use boxinit::{host_xz, kiwi_patch};
 
 use super::boxroot;
+use super::checkpoint::Checkpoint;
 use super::control::{Control, port};
 use super::environment::{self, Environment};
 use super::error::{GuestError, failed};
+use super::packages;
 use super::process::{SpawnMode, Supervisor};
 use super::sshd;
 
@@ -33,6 +37,8 @@ const BIN_DIR: &str = "/run/boxbuild/bin";
 const ALLOW_EXISTING_ROOT: &str = "--allow-existing-root";
 /// A folder that fsck(8) wants at the top of a file system.
 const LOST_AND_FOUND: &str = "lost+found";
+/// Prints what [`observe`] notes. Where kiwi 11 keeps indexes: `kiwi/repository/{apt,dnf5,zypper}.py`.
+const OBSERVE: &str = include_str!("observe.sh");
 /// Exit code of a command that was not found (POSIX, "Exit Status for Commands").
 const NOT_FOUND: i32 = 127;
 
@@ -40,10 +46,12 @@ const NOT_FOUND: i32 = 127;
 pub(super) fn run(
     job: &Job,
     options: BootOptions,
+    checkpoint: &Checkpoint,
     supervisor: &mut Supervisor,
     control: &mut Control,
 ) -> Result<i32, GuestError> {
-    if !job.args.iter().any(|word| word == ALLOW_EXISTING_ROOT) {
+    let goes_on = !job.create.is_empty();
+    if !goes_on && !job.args.iter().any(|word| word == ALLOW_EXISTING_ROOT) {
         empty_target(supervisor, control)?;
     }
     copy_boxroot(supervisor, control)?;
@@ -61,6 +69,10 @@ pub(super) fn run(
         install_kiwi(version, &environment, supervisor, control)?;
     }
 
+    if !job.box_packages.is_empty() {
+        packages::install(&job.box_packages, &environment, supervisor, control)?;
+    }
+
     // A disk that outlives the machine must hold what kiwi has synchronized.
     let mode = if options.keep == KeepDisk::Always {
         SpawnMode::Plain
@@ -70,19 +82,24 @@ pub(super) fn run(
     control.mark(BootStep::Kiwi);
     control.report(Report::Phase(GuestPhase::Build));
     let program = Path::new(PROGRAM).exists().then_some(PROGRAM);
-    let mut command = match program {
-        Some(program) => {
-            let mut command = command("python3", &environment);
-            command.arg(program);
-            command
+    let mut code = if goes_on {
+        create(job, &environment, mode, supervisor, control)
+    } else {
+        let mut command = match program {
+            Some(program) => python(program, &environment),
+            None => kiwi(&environment),
+        };
+        of_build(&mut command, job);
+        let end = (options.keep == KeepDisk::OnFailure && program.is_none())
+            .then(|| checkpoint.connect(control))
+            .flatten();
+        if let Some(end) = &end {
+            command.env(CHECKPOINT, end.number().to_string());
         }
-        None => kiwi(&environment),
+        let status = supervisor.run(command, mode, control);
+        checkpoint.finish();
+        exit_code(status, "kiwi-ng")
     };
-    command.arg("--logfile").arg(LOG).args(&job.args);
-    command.args(["--description", DESCRIPTION, "--target-dir", TARGET]);
-    // What kiwi prints is also in its log file; the console is for everything else.
-    command.stdout(Stdio::null());
-    let mut code = exit_code(supervisor.run(command, mode, control), "kiwi-ng");
     if code == 0 && program.is_none() {
         control.report(Report::Phase(GuestPhase::Bundle));
         let mut command = kiwi(&environment);
@@ -99,6 +116,9 @@ pub(super) fn run(
         }
         code = exit_code(supervisor.run(command, mode, control), "kiwi-ng");
     }
+    if code == 0 && job.observe {
+        observe(&environment, supervisor, control);
+    }
     if code == 0 && supervisor.stop_requested() {
         code = 1;
     }
@@ -112,9 +132,66 @@ pub(super) fn run(
     Ok(code)
 }
 
+/// Gives a command the arguments of `kiwi-ng system build`.
+fn of_build(command: &mut Command, job: &Job) {
+    command.arg("--logfile").arg(LOG).args(&job.args);
+    command.args(["--description", DESCRIPTION, "--target-dir", TARGET]);
+    // What kiwi prints is also in its log file; the console is for everything else.
+    command.stdout(Stdio::null());
+}
+
+/// Goes on after kiwi's `prepare`, whose root tree is on the disk: takes the description over as it is
+/// now, and makes the image. A kiwi that is no Python program has its description in the root tree.
+fn create(
+    job: &Job,
+    environment: &Environment,
+    mode: SpawnMode,
+    supervisor: &mut Supervisor,
+    control: &mut Control,
+) -> i32 {
+    let has_python = [host_xz::INTERPRETER, "/usr/local/bin/python3"]
+        .iter()
+        .any(|path| Path::new(path).exists());
+    if Path::new(TAKE_OVER).exists() && has_python {
+        let mut command = python(TAKE_OVER, environment);
+        of_build(&mut command, job);
+        match exit_code(supervisor.run(command, mode, control), "python3") {
+            0 => {}
+            code => return code,
+        }
+    }
+    let more = fs::read(CREATE_ARGS).unwrap_or_default();
+    let more = more
+        .split(|byte| *byte == b'\n')
+        .filter(|word| !word.is_empty());
+    let mut command = kiwi(environment);
+    command.arg("--logfile").arg(LOG).args(&job.create);
+    command.args(more.map(|word| OsString::from_vec(word.to_vec())));
+    command.args(["--target-dir", TARGET]).stdout(Stdio::null());
+    exit_code(supervisor.run(command, mode, control), "kiwi-ng")
+}
+
+fn python(program: &str, environment: &Environment) -> Command {
+    let mut command = command("python3", environment);
+    command.arg(program);
+    command
+}
+
 /// The description's folder of files for the box itself.
 pub(super) fn boxroot_folder() -> PathBuf {
     Path::new(DESCRIPTION).join("boxroot")
+}
+
+/// Notes for the host what distribution is in the image, and the indexes of the repositories that its
+/// packages came from. What cannot be found out is not in the note.
+fn observe(environment: &Environment, supervisor: &mut Supervisor, control: &mut Control) {
+    let _ = fs::remove_file(OBSERVED);
+    let note = File::options().write(true).create_new(true).open(OBSERVED);
+    let Ok(note) = note else { return };
+    let mut command = command("/bin/sh", environment);
+    command.args(["-c", OBSERVE]).stdout(note);
+    let status = supervisor.run(command, SpawnMode::NoSync, control);
+    exit_code(status, "/bin/sh");
 }
 
 /// Copies `boxroot/` of the description over the box.

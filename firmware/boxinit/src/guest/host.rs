@@ -1,4 +1,4 @@
-//! Messages of the host: the size of its terminal, its time.
+//! Messages of the host: the size of its terminal, its time, its answer to a checkpoint.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -9,6 +9,7 @@ use boxbuild_protocol::host_message::{HostMessage, MAX_LENGTH};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_settime};
 
+use super::checkpoint::Checkpoint;
 use super::control::Control;
 
 /// A clock that is less wrong is left alone: programs do not like one that jumps.
@@ -16,14 +17,14 @@ const LEAST_ERROR: Duration = Duration::from_millis(500);
 
 /// Follows what the host says from now on. Must be called after signals are taken over, which a thread
 /// inherits.
-pub(super) fn follow(control: &Control) {
+pub(super) fn follow(control: &Control, checkpoint: Checkpoint) {
     if let Some(port) = control.incoming() {
         // The thread ends with this process. Without it, terminal and clock stay as they are.
-        let _ = std::thread::Builder::new().spawn(move || read(port));
+        let _ = std::thread::Builder::new().spawn(move || read(port, &checkpoint));
     }
 }
 
-fn read(mut port: File) {
+fn read(mut port: File, checkpoint: &Checkpoint) {
     let mut line = Vec::new();
     let mut byte = [0];
     loop {
@@ -32,6 +33,7 @@ fn read(mut port: File) {
                 match HostMessage::parse(&line) {
                     Some(HostMessage::TerminalSize { columns, rows }) => set_size(columns, rows),
                     Some(HostMessage::Time(time)) => set_clock(time),
+                    Some(HostMessage::Checkpoint { kept }) => checkpoint.answer(kept),
                     None => {}
                 }
                 line.clear();

@@ -2,6 +2,7 @@
 
 mod boxroot;
 mod build;
+mod checkpoint;
 mod control;
 mod drivers;
 mod environment;
@@ -10,6 +11,7 @@ mod grow;
 mod host;
 mod load;
 mod network;
+mod packages;
 mod process;
 mod resources;
 mod rootfs;
@@ -29,6 +31,7 @@ use boxbuild_protocol::paths::{INITRD_FILES, INITRD_JOB};
 use boxbuild_protocol::report::{BootStep, GuestPhase, Reason, Report};
 use nix::sys::reboot::{RebootMode, reboot};
 
+use checkpoint::Checkpoint;
 use control::Control;
 use error::{GuestError, failed};
 use process::Supervisor;
@@ -101,7 +104,8 @@ fn bring_up(
 
     let supervisor = supervisor.insert(Supervisor::new().map_err(failed("supervise processes"))?);
     supervisor.beat(control);
-    host::follow(control);
+    let checkpoint = Checkpoint::default();
+    host::follow(control, checkpoint.clone());
     let mut loader = load::Loader::at("/");
     drivers::load(&mut loader);
     // Again, in case only the root has the driver of the console.
@@ -113,6 +117,9 @@ fn bring_up(
     shares::write_files(&job, contents)?;
     shares::make_folders(&job)?;
     system::configure(job.time);
+    if job.hold_clock {
+        system::hold_clock(job.time);
+    }
     if job.network {
         network::configure()?;
     }
@@ -128,7 +135,7 @@ fn bring_up(
         return Ok(0);
     }
     system::start_udevd(supervisor);
-    build::run(&job, *options, supervisor, control)
+    build::run(&job, *options, &checkpoint, supervisor, control)
 }
 
 /// Whether the box has kiwi, or will have it once `boxroot/` of the description is copied.

@@ -198,6 +198,19 @@ fn set_clock(host_time: u64) {
     }
 }
 
+/// Has the clock stand still at `time`, in seconds since the epoch: it is set back before a second is
+/// over, from now on.
+pub(super) fn hold_clock(time: u64) {
+    const OFTEN: Duration = Duration::from_millis(100);
+    let hold = move || loop {
+        let _ = clock_settime(ClockId::CLOCK_REALTIME, Duration::from_secs(time).into());
+        // By the monotonic clock.
+        std::thread::sleep(OFTEN);
+    };
+    // The thread ends with this process.
+    let _ = std::thread::Builder::new().spawn(hold);
+}
+
 /// A random machine ID: 32 hexadecimal digits, a version 4 UUID without its hyphens
 /// (machine-id(5)).
 fn random_id() -> Option<String> {

@@ -23,7 +23,7 @@ pub(super) const LONGEST: u64 = 16 << 40;
 #[derive(Debug)]
 pub(in crate::disk) struct Changes {
     pub(in crate::disk) file: File,
-    written: Bitmap,
+    pub(super) written: Bitmap,
     pub(in crate::disk) len: u64,
 }
 

@@ -398,3 +398,53 @@ fn a_kept_overlay_is_seen_over_its_image() {
             .is_err()
     );
 }
+
+/// What a build that failed after a checkpoint goes on from is what was there then.
+#[test]
+fn a_checkpoint_stays_as_it_is_while_more_is_written() {
+    let bench = Bench::new();
+    let image = bench.path("raw");
+    let open = |folders: &[&Path]| {
+        let image = Image::open(&image).unwrap();
+        folders.iter().fold(image, |image, folder| {
+            image
+                .with_changes(KeptChanges::open(folder).unwrap())
+                .unwrap()
+        })
+    };
+    let overlay = Overlay::new(open(&[]), None, bench.dir.path()).unwrap();
+    let mut before = read(&overlay, 0, LEN);
+    write(&overlay, 10, &[1; 9000]).unwrap();
+    before[10..9010].fill(1);
+
+    let first = overlay.layers().file.try_clone().unwrap();
+    let checkpoint = bench.path("checkpoint");
+    std::fs::create_dir(&checkpoint).unwrap();
+    let file = tmpfile::create(bench.dir.path()).unwrap();
+    changes::keep(&first, &checkpoint, |map| overlay.checkpoint(file, map)).unwrap();
+    assert!(
+        read(&overlay, 0, LEN) == before,
+        "the guest sees no difference"
+    );
+
+    // Whole blocks, parts of blocks of both files below, and holes.
+    let mut after = before.clone();
+    for (offset, len, byte) in [(0, 4096, 2), (5000, 10, 3), (100_001, 7, 4)] {
+        write(&overlay, offset as u64, &vec![byte; len]).unwrap();
+        after[offset..offset + len].fill(byte);
+    }
+    overlay.zero_range(4096 * 2, 4096).unwrap();
+    after[4096 * 2..4096 * 3].fill(0);
+    assert!(read(&overlay, 0, LEN) == after);
+    let end = bench.path("end");
+    std::fs::create_dir(&end).unwrap();
+    overlay.keep(&end).unwrap();
+    drop(overlay);
+
+    let again = |folders: &[&Path]| {
+        let overlay = Overlay::new(open(folders), None, bench.dir.path()).unwrap();
+        read(&overlay, 0, LEN)
+    };
+    assert!(again(&[&checkpoint]) == before);
+    assert!(again(&[&checkpoint, &end]) == after);
+}

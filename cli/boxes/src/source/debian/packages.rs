@@ -89,15 +89,15 @@ pub(super) const BUILD: &[&str] = &[
     "umoci",
     "skopeo",
     "buildah",
-    // Boot loaders: `strings` looks at GRUB's binaries.
+    // `strings` looks at GRUB's binaries.
     "binutils",
-    "grub2-common",
 ];
 
 /// Returns the packages with the boot loaders of an architecture.
 pub(super) fn boot_loaders(arch: Arch) -> &'static [&'static str] {
     match arch {
         Arch::X86_64 => &[
+            "grub2-common",
             "grub-pc-bin",
             "grub-efi-amd64-bin",
             "grub-efi-amd64-signed",
@@ -109,13 +109,14 @@ pub(super) fn boot_loaders(arch: Arch) -> &'static [&'static str] {
             "syslinux-common",
         ],
         Arch::Aarch64 => &[
+            "grub2-common",
             "grub-efi-arm64-bin",
             "grub-efi-arm64-signed",
             "shim-signed",
             "sbsigntool",
             "systemd-boot-efi",
         ],
-        Arch::Ppc64le => &["grub-ieee1275-bin"],
+        Arch::Ppc64le => &["grub2-common", "grub-ieee1275-bin"],
         Arch::S390x => &["s390-tools"],
     }
 }

@@ -17,7 +17,7 @@ use super::packages::{BASE, BUILD, EXCLUDED, FILES, MASKED, boot_loaders};
 use super::release::{Family, Suite};
 use super::{apt, dracut, initrd, kiwi};
 use crate::source::command::Workshop;
-use crate::source::error::SourceError;
+use crate::source::error::{CommandError, SourceError};
 use crate::source::host::Host;
 use crate::source::root_disk::namespace;
 
@@ -79,8 +79,24 @@ impl RootTree<'_> {
             .env("TMPDIR", scratch.dir.path());
         let result = workshop.run_command(name, command);
         drop(scratch);
-        result?;
+        result.map_err(|error| self.explain(error))?;
         Ok(packages)
+    }
+
+    /// Says in a line that the suite does not have a package of the user's.
+    fn explain(&self, error: CommandError) -> SourceError {
+        let CommandError::Failed { output, .. } = &error else {
+            return error.into();
+        };
+        match missing_package(output, self.with) {
+            Some(package) => SourceError::Usage(format!(
+                "--with {package}: {} {} has no such package in {}",
+                self.family.title,
+                self.suite.name,
+                self.family.components.replace(' ', " and ")
+            )),
+            None => error.into(),
+        }
     }
 
     /// Returns options for the packages and how they are installed.
@@ -172,6 +188,17 @@ impl RootTree<'_> {
     }
 }
 
+/// Returns the first of `packages` that apt did not find, as its last lines say.
+fn missing_package<'a>(output: &[String], packages: &'a [String]) -> Option<&'a String> {
+    packages.iter().find(|package| {
+        let unknown = format!("E: Unable to locate package {package}");
+        let virtual_only = format!("E: Package '{package}' has no installation candidate");
+        output
+            .iter()
+            .any(|line| *line == unknown || *line == virtual_only)
+    })
+}
+
 /// Writes the box's own configuration and guest side to the folder `dir`.
 fn write_files(dir: &Path) -> io::Result<()> {
     for (path, content) in FILES {
@@ -249,4 +276,28 @@ fn pack(workshop: &Workshop<'_>, dir: &Path, name: &str) -> Result<(), SourceErr
 /// Quotes a path for the shell that runs hooks.
 fn quoted(path: &Path) -> String {
     shell_words::quote(&path.to_string_lossy()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_that_is_not_there_is_named() {
+        let with = ["htop", "nosuch", "g++"].map(str::to_owned);
+        let missing = |line: &str| {
+            let output = [line, "W: hooklistener errored out"].map(str::to_owned);
+            missing_package(&output, &with).map(String::as_str)
+        };
+        assert_eq!(
+            missing("E: Unable to locate package nosuch"),
+            Some("nosuch")
+        );
+        assert_eq!(
+            missing("E: Package 'g++' has no installation candidate"),
+            Some("g++")
+        );
+        assert_eq!(missing("E: Unable to locate package htop-dev"), None);
+        assert_eq!(missing("E: Unable to fetch some archives"), None);
+    }
 }

@@ -48,7 +48,7 @@ const FOREIGN_PROGRAMS: &[Program] = &[Program::new("arch-test", "arch-test")];
 
 /// Free space that making a box needs at its peak, in bytes: root tree, its archive, the raw disk
 /// and the qcow2 image.
-const NEEDED_SPACE: u64 = 5 << 30;
+const NEEDED_SPACE: u64 = 4 << 30;
 
 /// Default guest memory of a box in MiB.
 const MEMORY_MIB: u64 = 4096;

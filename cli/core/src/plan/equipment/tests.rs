@@ -43,7 +43,7 @@ fn found(kind: &str, words: &[&str], installed: &InstalledBox) -> Vec<(bool, Str
     let text = format!("<image>\n<preferences>\n{kind}\n</preferences></image>");
     let description = description(dir.path(), &text);
     let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-    findings(&description, &words, &Target::default(), installed)
+    findings(&description, &words, &Target::default(), installed, &[])
         .into_iter()
         .map(|finding| (finding.is_error(), finding.to_string()))
         .collect()
@@ -82,6 +82,30 @@ fn what_a_box_lacks_is_said_with_the_command_that_adds_it() {
         list[0].0 && list[0].1.contains("boxroot/usr/bin"),
         "{list:?}"
     );
+}
+
+/// What is installed first is there, whatever the record of the box says.
+#[test]
+fn packages_for_one_build_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "<image><preferences><type image='erofs'/></preferences></image>";
+    let description = description(dir.path(), text);
+    let debian = installed("debian:trixie", &["mkfs.erofs"]);
+    let found = |added: &[&str]| {
+        let added: Vec<String> = added.iter().map(|name| (*name).to_owned()).collect();
+        findings(&description, &[], &Target::default(), &debian, &added)
+    };
+    let refused = found(&[]);
+    assert!(refused[0].is_error(), "{refused:?}");
+    let text = refused[0].to_string();
+    assert!(
+        text.contains("add it for one build (--box-package erofs-utils), or make the box again: boxbuild box create"),
+        "{text}"
+    );
+    assert_eq!(found(&["erofs-utils"]), []);
+    // Another package may have it, under another name.
+    let noted = found(&["my-tools"]);
+    assert!(noted.len() == 1 && !noted[0].is_error(), "{noted:?}");
 }
 
 #[test]

@@ -1,0 +1,457 @@
+//! An image, made ready to be started: found, recognised, unpacked.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use boxbuild_engine::qemu::image::{DiskFormat, head, virtual_size};
+use boxbuild_host::arch::Arch;
+use boxbuild_host::input;
+use boxbuild_host::text::shown_path;
+use boxbuild_host::untrusted::Dir;
+use boxbuild_parsers::{Output, Parser, Part, Survey, TreeSource};
+
+use crate::error::RunError;
+use crate::folder;
+use crate::kind::{self, Kind, Starts};
+use crate::scratch::Sparse;
+
+/// Bytes that an image may unpack to. Its zeros take no room.
+const LARGEST: u64 = 1 << 40;
+/// How often something unpacked may have to be unpacked again: a compressed disk in an archive.
+const DEPTH: usize = 3;
+/// Longest kernel command line.
+const LONGEST_CMDLINE: u64 = 2048;
+
+/// What can be started of an image.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// A disk.
+    Disk {
+        file: File,
+        format: DiskFormat,
+        size: u64,
+        starts: Starts,
+    },
+    /// A disc.
+    Disc {
+        file: File,
+        stick: bool,
+        starts: Starts,
+    },
+    /// A kernel with what belongs to it.
+    Kernel {
+        kernel: File,
+        initrd: Option<File>,
+        disk: Option<File>,
+        cmdline: Option<String>,
+    },
+    /// A root tree.
+    Root { archive: File, source: TreeSource },
+}
+
+impl What {
+    /// The name that users know it by.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            What::Disk { format, .. } => format.name(),
+            What::Disc { .. } => "iso",
+            What::Kernel { .. } => "kis",
+            What::Root { source, .. } => match source {
+                TreeSource::Archive => "root archive",
+                TreeSource::OciArchive | TreeSource::OciFolder => "oci",
+                TreeSource::DockerArchive => "docker",
+            },
+        }
+    }
+}
+
+/// An image.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// Its path, for messages.
+    pub(crate) path: PathBuf,
+    pub(crate) what: What,
+    /// What the user should know.
+    pub(crate) notes: Vec<String>,
+    /// The file, to be known again.
+    pub(crate) original: File,
+    /// The architecture that its name has in it.
+    pub(crate) arch: Option<Arch>,
+}
+
+/// Files that the user adds to an image: it is started by them.
+#[derive(Debug, Default)]
+pub(crate) struct OwnKernel {
+    pub(crate) kernel: Option<File>,
+    pub(crate) initrd: Option<File>,
+}
+
+/// Makes images ready.
+#[derive(Debug)]
+pub(crate) struct Preparation<'a> {
+    pub(crate) parser: &'a Parser,
+    pub(crate) scratch: &'a Path,
+    /// What the user should know.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Preparation<'_> {
+    /// Finds the image at `path`, and makes it ready.
+    pub(crate) fn image(mut self, path: &Path, own: OwnKernel) -> Result<Image, RunError> {
+        let read = |error| RunError::Read(path.to_owned(), error);
+        let is_folder = std::fs::metadata(path).map_err(read)?.is_dir();
+        let (path, file) = if is_folder {
+            let folder = Dir::open(path).map_err(read)?;
+            if let Some((kernel, name)) = loose_kis(&folder, path, &own)? {
+                let original = folder.file(name.as_ref()).map_err(read)?;
+                let path = path.join(&name);
+                return self.done(path, kernel, original);
+            }
+            let found = folder::find(&folder, path)?;
+            self.notes.extend(found.note);
+            (path.join(found.name), found.file)
+        } else {
+            (path.to_owned(), input::open(path).map_err(read)?)
+        };
+        let original = file.try_clone().map_err(read)?;
+        let what = match own.kernel {
+            Some(kernel) => {
+                let disk = self.plain(&path, file)?;
+                What::Kernel {
+                    kernel,
+                    initrd: own.initrd,
+                    disk: Some(disk),
+                    cmdline: None,
+                }
+            }
+            None => self.recognise(&path, file, 0)?,
+        };
+        self.done(path, what, original)
+    }
+
+    fn done(self, path: PathBuf, what: What, original: File) -> Result<Image, RunError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Image {
+            arch: arch_of(&name),
+            path,
+            what,
+            notes: self.notes,
+            original,
+        })
+    }
+
+    fn recognise(&mut self, path: &Path, file: File, depth: usize) -> Result<What, RunError> {
+        let read = |error| RunError::Read(path.to_owned(), error);
+        match kind::of(&file).map_err(read)? {
+            Kind::Disk(format) => disk(path, file, format),
+            Kind::Iso { stick } => Ok(What::Disc {
+                starts: kind::starts_of_disc(&file).map_err(read)?,
+                file,
+                stick,
+            }),
+            Kind::Compressed("bzip2") => Err(not_bootable(
+                path,
+                "it is compressed with bzip2, which is not read here: unpack it first",
+            )),
+            Kind::Compressed(_) | Kind::Tar if depth >= DEPTH => Err(not_bootable(
+                path,
+                "it is an archive in an archive in an archive",
+            )),
+            Kind::Compressed(_) | Kind::Tar => self.archive(path, file, depth),
+            Kind::FileSystem(name) => Err(not_bootable(
+                path,
+                &format!(
+                    "a file system ({name}) has no boot loader and no partition: give a kernel with --kernel, \
+                     and its ramdisk with --initrd"
+                ),
+            )),
+            Kind::Extents => Err(not_bootable(
+                path,
+                "it only describes a disk whose data is in other files, and what an image names is never opened: \
+                 make one file of it with 'qemu-img convert'",
+            )),
+            Kind::Kernel => Err(not_bootable(
+                path,
+                "it is a kernel: name the folder or the archive that has its ramdisk and file system as well",
+            )),
+            Kind::Cpio => Err(not_bootable(
+                path,
+                "an archive of cpio is started by a kernel only: give it with --kernel and the archive with --initrd",
+            )),
+            Kind::Unknown => Err(not_bootable(
+                path,
+                "it is no image that is known: neither a disk, a disc nor an archive",
+            )),
+        }
+    }
+
+    /// What is in an archive or a compressed file.
+    fn archive(&mut self, path: &Path, file: File, depth: usize) -> Result<What, RunError> {
+        let survey = self.parser.survey(&file).map_err(parse(path))?;
+        match survey {
+            Survey::Single => {
+                let plain = self.unpacked(path, &file)?;
+                self.recognise(path, plain, depth + 1)
+            }
+            Survey::Root => Ok(What::Root {
+                archive: file,
+                source: TreeSource::Archive,
+            }),
+            Survey::Oci => Ok(What::Root {
+                archive: self.plain(path, file)?,
+                source: TreeSource::OciArchive,
+            }),
+            Survey::Docker => Ok(What::Root {
+                archive: self.plain(path, file)?,
+                source: TreeSource::DockerArchive,
+            }),
+            Survey::Parts(parts) => self.of_parts(path, &file, &parts, depth),
+        }
+    }
+
+    fn of_parts(
+        &mut self,
+        path: &Path,
+        file: &File,
+        parts: &[Part],
+        depth: usize,
+    ) -> Result<What, RunError> {
+        let ends = |end: &'static str| move |part: &&Part| part.name.to_lowercase().ends_with(end);
+        let kernel = parts.iter().find(ends(".kernel"));
+        let initrd = parts
+            .iter()
+            .find(|part| ends(".initrd")(part) || ends(".initrd.xz")(part));
+        if let (Some(kernel), Some(initrd)) = (kernel, initrd) {
+            return self.kis(path, file, parts, kernel, initrd);
+        }
+        // box.img of Vagrant, disk.raw of Google, the disk of an appliance (OVF).
+        const DISKS: [&str; 8] = [
+            ".vmdk", ".qcow2", ".raw", ".img", ".vdi", ".vhd", ".vhdx", ".iso",
+        ];
+        let disks = parts
+            .iter()
+            .filter(|part| DISKS.iter().any(|end| ends(end)(part)));
+        match disks.collect::<Vec<_>>().as_slice() {
+            [disk] => {
+                let disk = self.part(path, file, disk)?;
+                self.recognise(path, disk, depth + 1)
+            }
+            [] => Err(not_bootable(
+                path,
+                "the archive has neither a disk, a kernel with a ramdisk, a container image nor a root tree in it",
+            )),
+            several => {
+                let names: Vec<_> = several.iter().take(5).map(|part| &*part.name).collect();
+                let names = boxbuild_host::text::shown(&names.join(", ")).into_owned();
+                let text = format!("the archive has several disks in it: {names}");
+                Err(not_bootable(path, &text))
+            }
+        }
+    }
+
+    /// Kernel, ramdisk and file system of an archive for the network.
+    fn kis(
+        &mut self,
+        path: &Path,
+        file: &File,
+        parts: &[Part],
+        kernel: &Part,
+        initrd: &Part,
+    ) -> Result<What, RunError> {
+        let cmdline = match parts.iter().find(|part| part.name.ends_with(".append")) {
+            Some(part) => Some(
+                words(&self.part(path, file, part)?)
+                    .map_err(|error| RunError::Read(path.to_owned(), error))?,
+            ),
+            None => None,
+        };
+        // The root file system is called as the image, without an ending; it may be compressed.
+        let stem = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+        let initrd_stem = stem(&initrd.name);
+        let root = parts
+            .iter()
+            .filter(|part| {
+                part.size > 0 && part.number != kernel.number && part.number != initrd.number
+            })
+            .filter(|part| !is_beside(&part.name))
+            .max_by_key(|part| {
+                (
+                    initrd_stem.starts_with(stem(&part.name).trim_end_matches(".xz")),
+                    part.size,
+                )
+            });
+        let disk = match root {
+            Some(root) => {
+                let disk = self.part(path, file, root)?;
+                Some(self.plain(path, disk)?)
+            }
+            None => None,
+        };
+        Ok(What::Kernel {
+            kernel: self.part(path, file, kernel)?,
+            initrd: Some(self.part(path, file, initrd)?),
+            disk,
+            cmdline,
+        })
+    }
+
+    /// An entry of an archive, as a file.
+    fn part(&self, path: &Path, archive: &File, part: &Part) -> Result<File, RunError> {
+        self.written(path, |output| {
+            self.parser.part(archive, part.number, output)
+        })
+    }
+
+    /// What a compressed file unpacks to; another one as it is.
+    fn plain(&self, path: &Path, file: File) -> Result<File, RunError> {
+        let kind = kind::of(&file).map_err(|error| RunError::Read(path.to_owned(), error))?;
+        match kind {
+            Kind::Compressed(_) => self.unpacked(path, &file),
+            _ => Ok(file),
+        }
+    }
+
+    fn unpacked(&self, path: &Path, file: &File) -> Result<File, RunError> {
+        self.written(path, |output| self.parser.unpack(file, output))
+    }
+
+    fn written(
+        &self,
+        path: &Path,
+        write: impl FnOnce(Output<'_>) -> Result<(), boxbuild_parsers::ParseError>,
+    ) -> Result<File, RunError> {
+        let mut sparse = Sparse::create(self.scratch)?;
+        write(Output::new(&mut sparse, LARGEST)).map_err(parse(path))?;
+        let action = format!("write into {}", self.scratch.display());
+        sparse
+            .finish()
+            .map_err(|error| RunError::Host(action, error))
+    }
+}
+
+/// Kernel, ramdisk and file system that lie in a folder side by side. Returns the name of the kernel,
+/// too.
+fn loose_kis(
+    folder: &Dir,
+    path: &Path,
+    own: &OwnKernel,
+) -> Result<Option<(What, String)>, RunError> {
+    if own.kernel.is_some() {
+        return Ok(None);
+    }
+    let read = |error| RunError::Read(path.to_owned(), error);
+    let names = folder.names().map_err(read)?.take(4000);
+    let names: Vec<String> = names
+        .filter_map(|name| name.ok()?.into_string().ok())
+        .collect();
+    let one = |end: &str| {
+        let mut found = names.iter().filter(|name| name.ends_with(end));
+        found.next().filter(|_| found.next().is_none())
+    };
+    let (Some(kernel), Some(initrd)) = (one(".kernel"), one(".initrd")) else {
+        return Ok(None);
+    };
+    let open = |name: &String| folder.file(name.as_ref()).map_err(read);
+    let root = initrd.trim_end_matches(".initrd");
+    let disk = names
+        .iter()
+        .find(|name| *name == root)
+        .map(open)
+        .transpose()?;
+    let cmdline = match one(".append") {
+        Some(name) => Some(words(&open(name)?).map_err(read)?),
+        None => None,
+    };
+    let what = What::Kernel {
+        kernel: open(kernel)?,
+        initrd: Some(open(initrd)?),
+        disk,
+        cmdline,
+    };
+    Ok(Some((what, kernel.clone())))
+}
+
+/// Whether a file lies beside a file system, and is none.
+fn is_beside(name: &str) -> bool {
+    const ENDS: [&str; 9] = [
+        ".md5",
+        ".sha256",
+        ".append",
+        ".bootoptions",
+        ".packages",
+        ".changes",
+        ".verified",
+        ".json",
+        ".asc",
+    ];
+    ENDS.iter().any(|end| name.ends_with(end))
+}
+
+/// The words of a kernel command line in a file.
+fn words(file: &File) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    file.take(LONGEST_CMDLINE).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let printable = text
+        .chars()
+        .map(|char| if char.is_control() { ' ' } else { char });
+    Ok(printable.collect::<String>().trim().to_owned())
+}
+
+fn disk(path: &Path, file: File, format: DiskFormat) -> Result<What, RunError> {
+    let failed = |error| RunError::Image(path.to_owned(), error);
+    let size = match format {
+        DiskFormat::Raw => {
+            let metadata = file.metadata();
+            metadata
+                .map_err(|error| RunError::Read(path.to_owned(), error))?
+                .len()
+        }
+        format => virtual_size(&file, format).map_err(failed)?,
+    };
+    let head = head(&file, format, kind::TABLES.min(size / 512 * 512)).map_err(failed)?;
+    Ok(What::Disk {
+        starts: kind::starts_of_disk(&head),
+        file,
+        format,
+        size,
+    })
+}
+
+fn not_bootable(path: &Path, problem: &str) -> RunError {
+    RunError::NotBootable(PathBuf::from(shown_path(path)), problem.to_owned())
+}
+
+fn parse(path: &Path) -> impl FnOnce(boxbuild_parsers::ParseError) -> RunError + use<> {
+    let path = path.to_owned();
+    move |error| RunError::Parse(path, error)
+}
+
+/// The architecture in a name such as KIWI gives (`NAME.ARCH-VERSION`).
+fn arch_of(name: &str) -> Option<Arch> {
+    let words = name.split(['.', '-', '_']).collect::<Vec<_>>();
+    Arch::ALL.into_iter().find(|arch| {
+        name.contains(&format!(".{}-", arch.name())) || words.contains(&arch.name())
+            // An underscore is in the name of one of them.
+            || *arch == Arch::X86_64 && name.contains("x86_64")
+            || words.contains(&arch.debian_name())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_tells_the_architecture() {
+        for (name, arch) in [
+            ("mini.x86_64-1.0.0.raw", Some(Arch::X86_64)),
+            ("mini.aarch64-1.0.0-0.qcow2", Some(Arch::Aarch64)),
+            ("debian-13-genericcloud-arm64.qcow2", Some(Arch::Aarch64)),
+            ("disk.raw", None),
+        ] {
+            assert_eq!(arch_of(name), arch, "{name}");
+        }
+    }
+}
