@@ -532,7 +532,7 @@ fn a_real_kernel_with_its_ramdisk_boots() {
         "--kernel",
         kernel.to_str().unwrap(),
         "--initrd",
-        &name(".initrd").to_string_lossy().into_owned(),
+        &name(".initrd").to_string_lossy(),
         "--append",
         "panics",
     ];

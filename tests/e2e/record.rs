@@ -46,7 +46,7 @@ fn a_result_with_a_record_is_verified() {
     let target_text = target.to_str().unwrap();
     let public = sandbox.path("key.pub");
     let public = public.to_str().unwrap();
-    let verify = |words: &[&str]| sandbox.run(&[&["verify"], words].concat());
+    let verify = |words: &[&str]| sandbox.run([&["verify"], words].concat());
     says(
         &verify(&["--signed-by", public, target_text]),
         0,
@@ -138,7 +138,7 @@ fn a_second_build_is_compared() {
     let sandbox = Sandbox::new("date +%s >/result/time; echo x >/result/same");
     let target = sandbox.target();
     let target = target.to_str().unwrap();
-    let again = |words: &[&str]| sandbox.run(&[&["verify-build", target], words].concat());
+    let again = |words: &[&str]| sandbox.run([&["verify-build", target], words].concat());
     sandbox
         .build(&["--attest", "--reproducible=1700000000"], &[])
         .expect(0, &[]);

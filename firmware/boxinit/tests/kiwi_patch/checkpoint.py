@@ -42,8 +42,8 @@ def host():
     line = ours.recv(100)
     happened.append(line.decode())
     # Other messages may come in between.
-    ours.sendall(b'boxbuild 1 time 5 0\nboxbuild 1 checkp')
-    ours.sendall(b'oint %s\n' % answer.encode())
+    ours.sendall(b'boxbuild 1 time 5 0\nboxbuild 1 check')
+    ours.sendall(b'point %s\n' % answer.encode())
 
 
 thread = threading.Thread(target=host, daemon=True)
