@@ -44,6 +44,7 @@ mod paths;
 mod record;
 mod registry;
 mod resume;
+mod runners;
 mod several;
 mod shares;
 mod ssh;
@@ -87,6 +88,7 @@ const ALL: &[&[Test]] = &[
     imported::TESTS,
     in_container::TESTS,
     batch::TESTS,
+    runners::TESTS,
     ci::TESTS,
     dry_run::TESTS,
     json::TESTS,
@@ -110,6 +112,8 @@ const ALL: &[&[Test]] = &[
     full::container::TESTS,
     full::guests::TESTS,
     full::types::TESTS,
+    runners::slurm::TESTS,
+    runners::ssh::TESTS,
 ];
 
 fn main() -> ExitCode {

@@ -139,6 +139,9 @@ pub(crate) enum Command {
     /// Print what may stand at the end of a command line, for the completion scripts.
     #[command(hide = true)]
     Complete(CompleteArgs),
+    /// Do the job of a batch that is on standard input: what a runner starts (docs/runners.md).
+    #[command(hide = true)]
+    Worker,
     /// Write manual pages or shell completions into a folder ('make docs').
     #[command(hide = true)]
     Generate {

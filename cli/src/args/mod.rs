@@ -67,5 +67,5 @@ pub(crate) use invocation::{
 };
 pub(crate) use misplaced::is_option;
 pub(crate) use outline::{Outline, outline};
-pub(crate) use values::MOST_JOBS;
+pub(crate) use values::{MOST_JOBS, parse_duration};
 pub(crate) use verify::{DiffArgs, VerifyArgs, VerifyBuildArgs};

@@ -111,6 +111,10 @@ fn carry_out(invocation: &Invocation, applied: &Applied) -> Result<ExitCode> {
     // The box may be another one now.
     let preflight = Preflight::of(options, &resolved, &mut carriers)?;
     match preflight.carrier {
+        Carrier::Elsewhere => Err(Failure::new(
+            ExitCode::HOST,
+            anyhow::Error::msg("no engine of this host was looked for"),
+        )),
         Carrier::Container(podman) => build.run_container(&preflight.plan, podman),
         Carrier::Machine(selected) => {
             let (engine, history) = (selected.engine.as_ref(), preflight.history);

@@ -23,9 +23,11 @@ mod look;
 mod preflight;
 mod prune;
 mod resume;
+mod self_command;
 mod signals;
 mod verify;
 mod verify_build;
+mod worker;
 
 use std::ffi::OsString;
 
@@ -86,6 +88,7 @@ fn dispatch(
         Some(Command::Test(args)) => image::test(args),
         Some(Command::Run(args)) => image::run(args),
         Some(Command::Batch(args)) => batch::run(args, settings),
+        Some(Command::Worker) => worker::run(),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Builds(args)) => builds::list(args),
         Some(Command::Df(args)) => df::run(args),
