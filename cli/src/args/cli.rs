@@ -111,7 +111,7 @@ pub(crate) enum Command {
     ///
     /// The disk is as the build left it. Changes are discarded; folders of the host are read-only.
     Shell(ShellArgs),
-    /// Show what boxbuild keeps on this host, and what 'boxbuild prune' would free.
+    /// Show what boxbuild keeps on this host, and what prune would free.
     Df(DfArgs),
     /// Go on with a kept build after kiwi's 'prepare'.
     ///

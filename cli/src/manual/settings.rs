@@ -14,7 +14,7 @@ pub(super) fn document() -> Document {
             (
                 "BOXBUILD_…",
                 "One variable for each option: BOXBUILD_BOX_MEMORY for --box-memory, \
-                 BOXBUILD_ADD_REPO for the build argument, BOXBUILD_BOX_CREATE_MIRROR for an option \
+                 BOXBUILD_ADD_REPO for the build argument, BOXBUILD_BOX_CREATE__MIRROR for an option \
                  of another command. true and false for a flag; several values as words of a shell",
             ),
             (

@@ -127,7 +127,8 @@ impl Setting {
     /// The environment variable.
     pub(crate) fn variable(&self) -> String {
         let words = match &self.place {
-            Place::Command(command) => format!("{command} {}", self.name),
+            // Two: `boxbuild test --engine` is not what the tests of boxbuild call BOXBUILD_TEST_ENGINE.
+            Place::Command(command) => format!("{command}  {}", self.name),
             _ => self.name.clone(),
         };
         format!(
@@ -278,7 +279,7 @@ mod tests {
             assert!(known, "{table}.{name}");
         }
         assert!(variables.contains_key("BOXBUILD_BOX_MEMORY"));
-        assert!(variables.contains_key("BOXBUILD_BOX_CREATE_MIRROR"));
+        assert!(variables.contains_key("BOXBUILD_BOX_CREATE__MIRROR"));
         assert!(!variables.contains_key(NO_CONFIG));
     }
 

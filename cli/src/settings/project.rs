@@ -36,6 +36,7 @@ const BUILD: &[(&str, Limit)] = &[
     ("boot", Limit::Anything),
     ("box", Limit::Name),
     ("box-memory", Limit::Anything),
+    ("box-package", Limit::Name),
     ("box-smp-cpus", Limit::Anything),
     ("color-output", Limit::Anything),
     ("debug", Limit::Anything),
@@ -257,6 +258,7 @@ mod tests {
     fn a_cloned_file_gets_nothing_of_the_host() {
         let secrets = [
             "signed-by",
+            "attest",
             "config",
             "shared-path",
             "shared-cache-dir",

@@ -203,7 +203,7 @@ fn a_project_closes_a_network_and_does_not_open_it() {
 #[test]
 fn other_commands_have_tables_of_their_own() {
     let said = Said {
-        environment: &[("BOXBUILD_OFFLINE", "1"), ("BOXBUILD_BATCH_JOBS", "3")],
+        environment: &[("BOXBUILD_OFFLINE", "1"), ("BOXBUILD_BATCH__JOBS", "3")],
         user: "box = 'debian'\ndisk-size = '60G'\nsigned-by = '/k'\n\
                [box-create]\nmirror = 'http://m/'\n[batch]\njobs = 2\n[check]\nengine = 'qemu'\n",
         ..Said::default()

@@ -319,7 +319,7 @@ fn config_shows_each_value_and_its_place() {
     );
     let ended = user.run("config --all");
     assert!(
-        ended.stdout.contains("BOXBUILD_BOX_CREATE_MIRROR"),
+        ended.stdout.contains("BOXBUILD_BOX_CREATE__MIRROR"),
         "{}",
         ended.stdout
     );
