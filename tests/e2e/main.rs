@@ -26,6 +26,7 @@ mod dry_run;
 mod failure;
 mod foreign;
 mod full;
+mod history;
 mod image;
 mod imported;
 mod in_container;
@@ -91,6 +92,7 @@ const ALL: &[&[Test]] = &[
     ci::TESTS,
     dry_run::TESTS,
     json::TESTS,
+    history::TESTS,
     kept::TESTS,
     resume::TESTS,
     notices::TESTS,

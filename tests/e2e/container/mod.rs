@@ -31,6 +31,7 @@ crate::tests! {
         what_is_reported_where_no_engine_works,
         a_box_without_a_container_image,
         a_disk_needs_loop_devices,
+        what_the_kernel_lacks_is_said_before_the_start,
         rootless_without_subordinate_ids,
         rootful_through_sudo,
         options_of_a_machine_are_noted,
@@ -207,7 +208,54 @@ fn a_disk_needs_loop_devices() {
     let mut command = host.sandbox.build_command("oem", "never", &[]);
     let output = ProcessOutput::of(command.env("PATH", &host.bin));
     output.expect(3, &["oem needs loop devices"]);
+    // Of the types that need one for a root that is mounted, only these.
+    host.sandbox.describe("kis", "kis\" filesystem=\"xfs", ":");
+    let mut command = host.sandbox.build_command("kis", "never", &[]);
+    let output = ProcessOutput::of(command.env("PATH", &host.bin));
+    output.expect(3, &["kis with filesystem=\"xfs\" needs loop devices"]);
     host.assert_nothing_made();
+}
+
+/// Builds failed in kiwi, minutes later.
+fn what_the_kernel_lacks_is_said_before_the_start() {
+    let test = "what_the_kernel_lacks_is_said_before_the_start";
+    if !mode().is_empty() {
+        return skip(test, "it is of rootful containers");
+    }
+    if Path::new("/proc/modules").exists() {
+        return skip(test, "this kernel may have everything as a module");
+    }
+    let host = Host::with_podman();
+    for (name, file, lacking, attributes) in [
+        (
+            "vfat",
+            "/proc/filesystems",
+            "vfat (firmware=\"uefi\")",
+            "oem\" filesystem=\"ext4\" firmware=\"uefi",
+        ),
+        (
+            "[raid1]",
+            "/proc/mdstat",
+            "mirrors (raid1, for mdraid=\"mirroring\")",
+            "oem\" filesystem=\"ext4\" mdraid=\"mirroring",
+        ),
+        (
+            "device-mapper",
+            "/proc/misc",
+            "encryption (dm-crypt, for luks)",
+            "oem\" filesystem=\"ext4\" luks=\"",
+        ),
+    ] {
+        if fs::read_to_string(file).is_ok_and(|text| text.contains(name)) {
+            skip(&format!("{test}, {name}"), "this kernel has it");
+            continue;
+        }
+        host.sandbox.describe(name, attributes, ":");
+        let mut command = host.sandbox.build_command(name, "never", &[]);
+        let output = ProcessOutput::of(command.env("PATH", &host.bin));
+        output.expect(3, &[lacking, "leave out --container"]);
+        host.assert_nothing_made();
+    }
 }
 
 /// A folder that the stranger can write to.
