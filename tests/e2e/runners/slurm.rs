@@ -275,7 +275,14 @@ fn a_batch_on_slurm_killed_and_resumed() {
         return;
     };
     let mut batch = start(&sandbox, &cluster, &[]);
-    batch.wait_for(" built in ");
+    // Not its last line, which comes before its record.
+    batch.wait_until("a build with a record", |_| {
+        (1..=4).any(|number| {
+            let path = sandbox.path(&format!("batch.logs/b{number}.json"));
+            fs::read_to_string(path)
+                .is_ok_and(|text| text.contains("\"result\": \"built\",\n  \"exit_code\": 0"))
+        })
+    });
     batch.wait_until("another build", |_| started(&sandbox, 4) > 0);
     batch.signal(Signal::SIGKILL);
     batch.finish();

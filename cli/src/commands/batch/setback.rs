@@ -25,9 +25,15 @@ pub(super) struct Heard {
     pub(super) files: Option<Vec<(PathBuf, u64)>>,
     /// Why the build failed, or could not run.
     failure: Option<String>,
-    /// The last line of the runner itself.
-    last_line: Option<String>,
+    /// The last lines of the runner itself: the very last one often tells no more than its exit code.
+    last_lines: Vec<String>,
 }
+
+/// Lines of a runner that are told.
+const TOLD: usize = 3;
+
+/// Most characters of each.
+const LONGEST: usize = 300;
 
 /// How an attempt at a build ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,9 +165,13 @@ impl Heard {
     /// Takes a line that is no event.
     pub(super) fn take_line(&mut self, line: &str) {
         let line = line.trim();
-        if !line.is_empty() {
-            self.last_line = Some(line.chars().take(300).collect());
+        if line.is_empty() {
+            return;
         }
+        if self.last_lines.len() == TOLD {
+            self.last_lines.remove(0);
+        }
+        self.last_lines.push(line.chars().take(LONGEST).collect());
     }
 
     /// Decides about an attempt whose command has ended.
@@ -172,9 +182,9 @@ impl Heard {
         if end.stopped {
             return Ended::Verdict(Verdict::Stopped);
         }
-        let words = |beginning: &str| match &self.last_line {
-            Some(line) => format!("{beginning}{line}"),
-            None => format!("{beginning}{}", end.how),
+        let words = |beginning: &str| match self.last_lines.as_slice() {
+            [] => format!("{beginning}{}", end.how),
+            lines => format!("{beginning}{}", lines.join("; ")),
         };
         let (kind, reason) = if let Some(reason) = &self.unfit {
             (SetbackKind::Unfit, reason.clone())
