@@ -524,7 +524,7 @@ fn a_real_kernel_with_its_ramdisk_boots() {
     .unwrap();
     let archive = sandbox.path("kis.tar.xz");
     let script = sandbox.path("script");
-    fs::write(&script, "send root\nexpect ~ #\nsend id\nexpect uid=0\n").unwrap();
+    fs::write(&script, "send root\nexpect [~/] #\nsend id\nexpect uid=0\n").unwrap();
     let options = ["--script", script.to_str().unwrap()];
     passed(&test(&sandbox, &archive, &options), "passed (kis, kernel");
     let kernel = name("-6.1.kernel");
