@@ -12,7 +12,7 @@ use boxbuild_host::arch::Arch;
 use crate::boot::BootStyle;
 use crate::build_args::BuildArgs;
 use crate::command_line::CommandLine;
-use crate::record::Attest;
+use crate::record::attest::Attest;
 
 /// A build without a sign of life for this long is ended.
 const DEFAULT_TIMEOUT_IDLE: Duration = Duration::from_secs(30 * 60);

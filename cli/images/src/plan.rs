@@ -281,9 +281,9 @@ impl Plan {
             true => "root=/dev/vda",
             false => "",
         };
-        // The timer of an emulated machine may be late.
+        // The timer of an emulated machine may be late, and its clocks go apart on a busy host.
         let timer = match (self.arch, self.accelerator) {
-            (Arch::X86_64, Accelerator::Tcg) => "no_timer_check",
+            (Arch::X86_64, Accelerator::Tcg) => "no_timer_check tsc=reliable clocksource=tsc",
             _ => "",
         };
         let words = [console, timer, root, own, append].into_iter();

@@ -65,6 +65,7 @@ pub(crate) fn survey(file: File) -> io::Result<Survey> {
     }
     let mut parts = Vec::new();
     let mut folders: Vec<&str> = Vec::new();
+    let mut marks = Marks::default();
     /// Ends the search early.
     const SEEN: &str = "enough seen";
     let result = open_archive(whole)?.for_each::<io::Error>(|number, entry| {
@@ -80,6 +81,7 @@ pub(crate) fn survey(file: File) -> io::Result<Survey> {
         }
         let regular =
             entry.header().entry_type().is_file() || entry.header().entry_type().is_gnu_sparse();
+        marks.see(&name);
         let near = name.split('/').count() <= DEEPEST && name.len() <= LONGEST_NAME;
         if regular && near && parts.len() < MOST_PARTS {
             parts.push(Part {
@@ -99,10 +101,9 @@ pub(crate) fn survey(file: File) -> io::Result<Survey> {
         Err(error) if error.to_string() == SEEN => return Ok(Survey::Root),
         result => result?,
     }
-    let has = |name: &str| parts.iter().any(|part| part.name == name);
-    Ok(if has("index.json") && has("oci-layout") {
+    Ok(if marks.index && marks.layout {
         Survey::Oci
-    } else if has("manifest.json") {
+    } else if marks.manifest && marks.layer {
         Survey::Docker
     } else if folders.len() >= 2 {
         // A small one, such as that of an appliance with one program.
@@ -110,6 +111,26 @@ pub(crate) fn survey(file: File) -> io::Result<Survey> {
     } else {
         Survey::Parts(parts)
     })
+}
+
+/// What tells that an archive is a container image.
+#[derive(Debug, Default)]
+struct Marks {
+    /// Of the OCI layout.
+    layout: bool,
+    index: bool,
+    /// Of `docker save`. An archive for Google has a file of the first name, too.
+    manifest: bool,
+    layer: bool,
+}
+
+impl Marks {
+    fn see(&mut self, name: &str) {
+        self.layout |= name == "oci-layout";
+        self.index |= name == "index.json";
+        self.manifest |= name == "manifest.json";
+        self.layer |= name.ends_with(".tar");
+    }
 }
 
 /// Writes what is in the entry `number` of an archive.
@@ -190,6 +211,11 @@ mod tests {
             Survey::Oci
         );
         assert_eq!(of(&["manifest.json", "x.tar", "x.json"]), Survey::Docker);
+        // KIWI's for Google, with a tag.
+        assert!(matches!(
+            of(&["disk.raw", "manifest.json"]),
+            Survey::Parts(_)
+        ));
         assert_eq!(
             of(&["bin/sh", "dev/null", "etc/passwd", "usr/x"]),
             Survey::Root

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use boxbuild_core::boot::BootStyle;
 use boxbuild_core::build_args::BuildArgs;
-use boxbuild_core::record::Attest;
+use boxbuild_core::record::attest::Attest;
 use boxbuild_core::request::{BuildRequest, SshRequest};
 use boxbuild_engine::podman::Mode;
 use boxbuild_provenance::description::commit_time;

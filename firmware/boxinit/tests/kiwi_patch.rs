@@ -248,3 +248,40 @@ fn archives_of_a_reproducible_build_leave_out_what_differs() {
     assert!(without.is_empty());
     assert_eq!(options("")[0].len(), 2);
 }
+
+/// Once, before images.sh, with the disk frozen from before the question until after the answer. No child
+/// learns of the descriptor.
+#[test]
+fn a_checkpoint_is_taken_between_the_halves_of_a_build() {
+    if !has_python("a_checkpoint_is_taken_between_the_halves_of_a_build") {
+        return;
+    }
+    const PROGRAM: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/kiwi_patch/checkpoint.py"
+    );
+    for answer in ["kept", "refused", "none"] {
+        let folder = Folder::new(&format!("checkpoint-{answer}"));
+        let patch = folder.python().join(FILE);
+        let work = folder.0.join("work");
+        let args: [&OsStr; 4] = [
+            PROGRAM.as_ref(),
+            patch.as_os_str(),
+            work.as_os_str(),
+            answer.as_ref(),
+        ];
+        let happened: serde_json::Value = serde_json::from_str(&run(None, &args)).expect("JSON");
+        let expected = match answer {
+            "none" => serde_json::json!([false, "images.sh", "images.sh"]),
+            _ => serde_json::json!([
+                false,
+                "freeze",
+                "boxbuild 1 checkpoint wanted\n",
+                "thaw",
+                "images.sh",
+                "images.sh"
+            ]),
+        };
+        assert_eq!(happened, expected, "{answer}");
+    }
+}

@@ -6,7 +6,7 @@ use boxbuild_host::error::{Classify, ErrorClass, IoError};
 use boxbuild_host::stop::Stopped;
 use boxbuild_host::text::shown_path;
 
-use super::recorded::RecordError;
+use super::recorder::RecordError;
 
 /// The target folder cannot be used.
 #[derive(Debug, thiserror::Error)]

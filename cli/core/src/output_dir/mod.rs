@@ -18,6 +18,7 @@ mod names;
 mod notes;
 mod publish;
 mod recorded;
+mod recorder;
 mod staging;
 mod target_dir;
 #[cfg(test)]
@@ -26,7 +27,7 @@ mod tests;
 pub use error::{OutputDirError, PublishError};
 pub use hidden::{VisibleEntry, hidden_everywhere};
 pub use publish::{Published, ResultFile};
-pub use recorded::{Delivered, DeliveredFile, RecordError, RecordFile, Recorder};
+pub use recorder::{Delivered, DeliveredFile, RecordError, RecordFile, Recorder};
 pub use staging::{OutputDir, ResultCode};
 pub use target_dir::TargetDir;
 

@@ -26,7 +26,7 @@ use super::manifest::{self, Manifest};
 use super::modes::{Modes, open_file};
 use super::names::{is_of_kiwi, objection};
 use super::notes::Notes;
-use super::recorded::{RecordError, Recorder};
+use super::recorder::{RecordError, Recorder};
 use super::staging::OutputDir;
 
 /// How many results there may be. kiwi has about ten.

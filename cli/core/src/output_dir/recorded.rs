@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io::{self, Read};
 
 use boxbuild_host::digest::sha256_until;
-use boxbuild_host::error::{Classify, ErrorClass, IoError};
+use boxbuild_host::error::IoError;
 use boxbuild_host::stop::{StopCheck, Stopped};
 use boxbuild_host::untrusted::{Dir, FileKind, Replacement, Status, remove_tree};
 use boxbuild_protocol::paths::{LOG_NAME, OBSERVED_NAME};
@@ -13,75 +13,11 @@ use boxbuild_provenance::{names, observed, packages, sign, tree};
 
 use super::modes::{Modes, open_file};
 use super::publish::{Candidate, ResultFile, Trouble};
+use super::recorder::{Delivered, DeliveredFile, RecordError, RecordFile, Recorder};
 use super::staging::OutputDir;
 
 /// Longest log and most bytes in folders that are hashed for a record.
 const MOST_HASHED: u64 = 1 << 40;
-
-/// What makes the record of a build.
-pub trait Recorder {
-    /// Returns the files of the record.
-    ///
-    /// # Errors
-    /// Fails if there is none: nothing is published then.
-    fn record(&mut self, delivered: &Delivered) -> Result<Vec<RecordFile>, RecordError>;
-}
-
-/// What a build delivered.
-#[derive(Debug, Default)]
-pub struct Delivered {
-    /// All files, those in folders among them.
-    pub files: Vec<DeliveredFile>,
-    /// kiwi's log.
-    pub log: Option<DeliveredFile>,
-    /// kiwi's lists of packages.
-    pub packages: Vec<String>,
-    /// What the guest side saw.
-    pub observed: String,
-}
-
-/// A file that was delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeliveredFile {
-    /// Its path in the target folder.
-    pub path: String,
-    /// Its length.
-    pub bytes: u64,
-    /// SHA-256 in lower-case hex.
-    pub sha256: String,
-}
-
-/// A file of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordFile {
-    /// Its name, one of [`names::ALL`].
-    pub name: &'static str,
-    /// Its contents.
-    pub text: Vec<u8>,
-}
-
-/// There is no record.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// A result cannot be covered.
-    #[error("'{0}' is too large to get a checksum")]
-    TooLarge(String),
-    /// The key did not sign.
-    #[error(transparent)]
-    Sign(#[from] sign::SignError),
-    /// A document cannot be written.
-    #[error("cannot write the record")]
-    Write(#[from] serde_json::Error),
-}
-
-impl Classify for RecordError {
-    fn class(&self) -> ErrorClass {
-        match self {
-            RecordError::Sign(error) => error.class(),
-            _ => ErrorClass::Host,
-        }
-    }
-}
 
 impl OutputDir<'_> {
     /// Has the record made of what is going to be published, and adds its files to that.

@@ -43,7 +43,7 @@ use crate::failed_builds::scratch;
 use crate::host_facts::HostFacts;
 use crate::host_paths::HostPaths;
 use crate::inputs::Places;
-use crate::record::Attest;
+use crate::record::attest::Attest;
 use crate::request::{BuildRequest, Fetch};
 use crate::ssh::Ssh;
 
@@ -234,7 +234,12 @@ impl Plan {
         if runs_as == RunsAs::Machine(Boot::Compat) {
             notes.extend(proxies::only_plain(&mut environment));
         }
-        notes.extend(reproducible::settle(request, runs_as, &mut environment)?);
+        notes.extend(reproducible::settle(
+            request,
+            runs_as,
+            info.arch,
+            &mut environment,
+        )?);
         notes.extend(options::disk_note(request, runs_as, &installed));
         let (memory_mib, memory_note) =
             memory::settle(request.memory_mib, info.memory_mib, &host.memory);

@@ -2,6 +2,9 @@
 
 use std::ffi::OsString;
 
+use boxbuild_firmware::guest::Init;
+use boxbuild_host::arch::Arch;
+
 use super::error::PlanError;
 use crate::boot::{Boot, RunsAs};
 use crate::request::BuildRequest;
@@ -19,6 +22,7 @@ const TAR: &str = "TAR_OPTIONS";
 pub(super) fn settle(
     request: &BuildRequest,
     runs_as: RunsAs,
+    arch: Arch,
     environment: &mut Vec<(String, OsString)>,
 ) -> Result<Option<String>, PlanError> {
     let Some(time) = request.reproducible else {
@@ -33,12 +37,18 @@ pub(super) fn settle(
     environment.push((EPOCH.to_owned(), time.to_string().into()));
     let tar = format!("--sort=name --mtime=@{time} --clamp-mtime");
     environment.push((TAR.to_owned(), tar.into()));
-    Ok(runs_as.is_container().then(|| {
-        String::from(
-            "--reproducible: a container has the clock of this host: what writes the time into files \
-             writes another one each time; a virtual machine has the build's own",
-        )
-    }))
+    // boxbuild's init for other architectures is a script, which leaves the clock alone.
+    let clock = if runs_as.is_container() {
+        "a container has the clock of this host"
+    } else if Init::of(arch.name()) == Init::Scripts {
+        "a box of another architecture has a clock that goes on"
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(format!(
+        "--reproducible: {clock}: what writes the time into files writes another one each time; a virtual \
+         machine of this host's architecture has the build's own"
+    )))
 }
 
 #[cfg(test)]
@@ -46,7 +56,6 @@ mod tests {
     use boxbuild_engine::podman::Mode;
 
     use super::*;
-    use crate::boot::BootStyle;
     use crate::plan::tests::plan;
 
     #[test]
@@ -69,6 +78,5 @@ mod tests {
         assert!(container.notes.iter().any(|note| note.contains("clock")));
         let plain = plan(|_| {}).unwrap();
         assert!(!plain.environment.iter().any(|(name, _)| name == EPOCH));
-        let _ = BootStyle::Auto;
     }
 }

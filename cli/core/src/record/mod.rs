@@ -1,13 +1,13 @@
 //! The record of a build: what is known of it before and after it ran, in the documents of
 //! `boxbuild_provenance`.
 
+pub mod attest;
 mod dependencies;
 mod parameters;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::ffi::OsStr;
 use std::time::SystemTime;
 
 use boxbuild_engine::{DirectoryId, Hidden, HiddenNames};
@@ -21,39 +21,22 @@ use boxbuild_provenance::names::{PROVENANCE, SBOM, SUMS};
 use boxbuild_provenance::observed::Observed;
 use boxbuild_provenance::packages;
 use boxbuild_provenance::sbom::{Contents, Document};
-use boxbuild_provenance::sign::{Asking, Signer};
 use boxbuild_provenance::statement::{
     BUILD_TYPE, BuildDefinition, Builder, Metadata, Predicate, Resource, RunDetails, Statement,
 };
 use boxbuild_provenance::sums::Sums;
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::output_dir::{
     Delivered, DeliveredFile, OutputDir, OutputDirError, RecordError, RecordFile, Recorder,
 };
 use crate::plan::Plan;
+use attest::Attest;
 
 /// Name and version of this program.
 const TOOL: &str = concat!("boxbuild-", env!("CARGO_PKG_VERSION"));
 /// The same as a package URL.
 const BUILDER: &str = concat!("pkg:generic/boxbuild@", env!("CARGO_PKG_VERSION"));
-
-/// That a build is to have a record.
-#[derive(Debug, Clone, Serialize)]
-pub struct Attest {
-    /// Who signs it.
-    pub signer: Option<Signer>,
-    /// Whether the signer can be asked for a pass phrase.
-    #[serde(skip)]
-    pub asking: Asking,
-    /// The command line.
-    #[serde(skip)]
-    pub command_line: Vec<OsString>,
-    /// The folder that its relative paths begin in.
-    #[serde(skip)]
-    pub working_folder: PathBuf,
-}
 
 /// A record in the making.
 #[derive(Debug)]

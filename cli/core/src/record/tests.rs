@@ -1,5 +1,6 @@
 //! Records as they are published, and what a check says of them.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use boxbuild_provenance::check::{self, Expected, Report, SignatureFound};
 use boxbuild_provenance::names::{OPENPGP_SIGNATURE, SSH_SIGNATURE};
+use boxbuild_provenance::sign::{Asking, Signer};
 use boxbuild_provenance::trust::Trusted;
 use serde_json::Value;
 

@@ -174,7 +174,7 @@ fn field(out: &mut dyn Write, place: &str, value: &u64) -> io::Result<()> {
 }
 
 fn field_hex(out: &mut dyn Write, place: &str, value: &[u8]) -> io::Result<()> {
-    text_field(out, place, &super::hex(value))
+    text_field(out, place, &super::field::hex(value))
 }
 
 fn text_field(out: &mut dyn Write, place: &str, value: &str) -> io::Result<()> {

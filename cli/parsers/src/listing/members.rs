@@ -6,7 +6,7 @@ use liblzma::stream::{CONCATENATED, Stream};
 use sha2::{Digest, Sha256};
 use tar::EntryType;
 
-use super::{LARGEST, escaped, hex};
+use super::field::{LARGEST, escaped, hex};
 use crate::metered::{Archive, Entry};
 
 /// Memory limit of a decoder of xz in bytes: `xz -9` needs 65 MiB.

@@ -9,6 +9,7 @@
 //!
 //! Fields of a line are separated by tabs; control characters, tabs and backslashes of names are escaped.
 
+mod field;
 mod headers;
 mod members;
 
@@ -20,13 +21,11 @@ use boxbuild_vmm::disk::{Image, SECTOR};
 use sha2::{Digest, Sha256};
 
 use crate::disk;
+use field::{LARGEST, hex};
 use members::Unpacked;
 
 /// Bytes of a disk that have a checksum.
 pub const PIECE: u64 = 1 << 20;
-
-/// Bytes that a file may be unpacked to.
-const LARGEST: u64 = 1 << 40;
 
 /// First bytes of a qcow2 image (QEMU, docs/interop/qcow2.rst).
 const QCOW2: [u8; 4] = *b"QFI\xfb";
@@ -112,26 +111,6 @@ fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(count)
-}
-
-/// Bytes as lower-case hex.
-fn hex(bytes: &[u8]) -> String {
-    boxbuild_host::digest::hex(bytes)
-}
-
-/// A name as a field of a line.
-fn escaped(name: &[u8]) -> String {
-    let mut text = String::new();
-    for char in String::from_utf8_lossy(name).chars() {
-        match char {
-            '\\' => text.push_str("\\\\"),
-            char if boxbuild_host::text::is_harmful(char) => {
-                text.push_str(&format!("\\u{{{:x}}}", u32::from(char)));
-            }
-            char => text.push(char),
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -127,7 +127,9 @@ fn report(plan: &Plan, outcome: &Outcome, log: Option<&Path>) -> (Option<TestRep
         message: reason.map_or_else(|| show::passed(&plan.facts), ToString::to_string),
         last_lines: outcome.last_lines.clone(),
         log: log.map(shown_path),
-        hint: reason.and_then(|reason| reason.hint()).map(str::to_owned),
+        hint: reason
+            .and_then(boxbuild_images::Reason::hint)
+            .map(str::to_owned),
     };
     (Some(report), code)
 }

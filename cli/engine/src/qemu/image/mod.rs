@@ -199,3 +199,48 @@ fn drive(
         bus: medium.bus,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Output, Stdio};
+
+    use super::*;
+
+    /// QEMU with KVM and no machine, confined as for an image; it ends at once.
+    fn qemu(program: &Path, devices: &[&Path]) -> Output {
+        let confinement = Confinement::new(program, &[], devices).unwrap();
+        let mut command = Command::new(program);
+        command
+            .args(["-machine", "none", "-accel", "kvm", "-nodefaults", "-S"])
+            .args(["-display", "none", "-qmp", "stdio"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        // SAFETY: it makes system calls only.
+        unsafe { command.pre_exec(confinement.apply()) };
+        let mut child = command.spawn().unwrap();
+        let quit = b"{\"execute\":\"qmp_capabilities\"}{\"execute\":\"quit\"}";
+        // A QEMU that has failed reads nothing.
+        let _ = child.stdin.take().unwrap().write_all(quit);
+        child.wait_with_output().unwrap()
+    }
+
+    /// The rules of Landlock have the right to control a device since Linux 6.10.
+    #[test]
+    fn a_confined_qemu_uses_kvm_if_it_may() {
+        let has = boxbuild_jail::Landlock::of_host();
+        let program = program::find_qemu(Arch::host());
+        let usable = nix::unistd::access(KVM, nix::unistd::AccessFlags::W_OK).is_ok();
+        let (Ok(program), true, boxbuild_jail::Landlock::Enforced(_)) = (program, usable, has)
+        else {
+            let text = "skipped: a_confined_qemu_uses_kvm_if_it_may: no QEMU, /dev/kvm or Landlock";
+            let _ = writeln!(io::stderr(), "{text}");
+            return;
+        };
+        let output = qemu(&program, &[]);
+        assert!(!output.status.success(), "it needs no right: {output:?}");
+        let output = qemu(&program, &[Path::new(KVM)]);
+        assert!(output.status.success(), "{output:?}");
+    }
+}
