@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn scripts_of_the_type_are_named() {
         assert_eq!(halves(DESCRIPTION, "oem").scripts, [Path::new("boot.sh")]);
-        assert_eq!(halves(DESCRIPTION, "tbz").scripts, [Path::new(""); 0]);
+        assert!(halves(DESCRIPTION, "tbz").scripts.is_empty());
         assert_eq!(halves(DESCRIPTION, "oem").files, ["d/config.xml"]);
     }
 }

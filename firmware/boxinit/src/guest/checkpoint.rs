@@ -74,7 +74,7 @@ impl Checkpoint {
 }
 
 /// `FITHAW` (linux/fs.h): `_IOWR('X', 120, int)`.
-const THAW: u32 = 0xc004_5878;
+const THAW: libc::c_ulong = 0xc004_5878;
 
 /// Reports to the host once kiwi's process asks for it. It asks once, or never.
 fn forward(mut kiwi: UnixStream, mut port: File) {
