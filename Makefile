@@ -19,12 +19,14 @@ PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static k
 # podman recommends, or has alternatives for, what it needs: runc works with every mode of
 # cgroups, netavark with iptables or nftables makes networks, slirp4netns those of normal users.
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
+# Real queues and hosts for batches (docs/runners.md). The tests start daemons of their own.
+PACKAGES_RUNNERS = slurmctld slurmd slurm-client munge openssh-client openssh-server
 # The second compiler is for the other architecture.
 PACKAGES_DIST = python3 python3-venv binutils gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross cmake git \
 	make gzip
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
-.PHONY: docs dist dist-reproduce dist-source dist-installed dist-container packages-dist demo check test test-full cross-check lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench packages-validators boots boots-first hostile fuzz lab release types packages-demo packages-foreign packages-test packages-lab
+.PHONY: docs dist dist-reproduce dist-source dist-installed dist-container packages-dist demo check test test-full cross-check lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench packages-validators boots boots-first hostile fuzz lab release types packages-demo packages-foreign packages-runners packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: QUIET =
@@ -44,7 +46,7 @@ test: packages-test
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
 test-full: export BOXBUILD_TEST_LAB = all
-test-full: packages-demo packages-foreign packages-validators test release cross-check
+test-full: packages-demo packages-foreign packages-runners packages-validators test release cross-check
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild --test boxes --quiet -- a_killed_update
 	$(COUNTED) full
@@ -207,6 +209,9 @@ packages-foreign:
 
 packages-test:
 	tests/setup/install-packages $(PACKAGES_TEST)
+
+packages-runners:
+	tests/setup/install-packages $(PACKAGES_RUNNERS)
 
 packages-dist:
 	tests/setup/install-packages $(PACKAGES_DIST)

@@ -26,6 +26,7 @@ mod dry_run;
 mod failure;
 mod foreign;
 mod full;
+mod history;
 mod image;
 mod imported;
 mod in_container;
@@ -43,6 +44,7 @@ mod paths;
 mod record;
 mod registry;
 mod resume;
+mod runners;
 mod several;
 mod shares;
 mod ssh;
@@ -86,9 +88,11 @@ const ALL: &[&[Test]] = &[
     imported::TESTS,
     in_container::TESTS,
     batch::TESTS,
+    runners::TESTS,
     ci::TESTS,
     dry_run::TESTS,
     json::TESTS,
+    history::TESTS,
     kept::TESTS,
     resume::TESTS,
     notices::TESTS,
@@ -108,6 +112,8 @@ const ALL: &[&[Test]] = &[
     full::container::TESTS,
     full::guests::TESTS,
     full::types::TESTS,
+    runners::slurm::TESTS,
+    runners::ssh::TESTS,
 ];
 
 fn main() -> ExitCode {

@@ -16,6 +16,7 @@
 
 pub mod boot_sector;
 pub mod command;
+pub mod daemons;
 pub mod debian;
 pub mod env;
 pub mod executable;
@@ -26,8 +27,10 @@ pub mod process;
 pub mod pty;
 pub mod publish;
 pub mod sandbox;
+pub mod slurm;
 pub mod small_box;
 pub mod smoke;
+pub mod ssh_hosts;
 pub mod sshd;
 pub mod tree;
 pub mod watch;

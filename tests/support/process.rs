@@ -92,6 +92,11 @@ impl Running {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"))
     }
 
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
     /// What it has written to standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.text()

@@ -165,6 +165,8 @@ impl Sandbox {
         command
             .env(MARK, &self.mark)
             .env("KIWI_BOXED_CACHE_DIR", self.store())
+            .env("XDG_STATE_HOME", self.path("state"))
+            .env("BOXBUILD_NO_CONFIG", "1")
             .env("XDG_CACHE_HOME", &self.cache)
             .env("TMPDIR", self.temp())
             .env("RUST_BACKTRACE", "1");

@@ -3,6 +3,7 @@
 
 pub mod box_lock;
 pub mod catalog;
+pub mod export;
 pub mod fetch;
 pub mod in_place;
 pub mod leftovers;

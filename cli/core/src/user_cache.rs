@@ -29,7 +29,7 @@ pub struct CachedFile {
 }
 
 /// The folder of the user's cache, if there can be one.
-pub(crate) fn folder() -> Option<PathBuf> {
+pub fn folder() -> Option<PathBuf> {
     let base = etcetera::choose_base_strategy().ok()?;
     Some(base.cache_dir().join("boxbuild"))
 }

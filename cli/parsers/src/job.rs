@@ -20,6 +20,8 @@ pub(crate) enum Job {
     Kernel,
     /// Reduces an initial ramdisk for a root file system of this type.
     Ramdisk { root: Option<String> },
+    /// Unpacks the archive of an exported box.
+    BoxArchive,
     /// Lists what is in a result.
     Listing,
     /// Puts a root tree together.
@@ -99,7 +101,12 @@ impl Job {
             Job::RootKind { .. } | Job::Kernel | Job::Ramdisk { .. } => 20,
             Job::BootArchive { .. } | Job::Disk { .. } => 300,
             // As much data as a disk has.
-            Job::PlainDisk | Job::Listing | Job::Tree(_) | Job::Part(_) | Job::Unpack => 7200,
+            Job::PlainDisk
+            | Job::BoxArchive
+            | Job::Listing
+            | Job::Tree(_)
+            | Job::Part(_)
+            | Job::Unpack => 7200,
             // A disk may be in front of its description.
             Job::Survey => 3600,
         };

@@ -12,6 +12,7 @@
 //! | [`Parser::root_kind`] | the same | the type of the root file system |
 //! | [`Parser::kernel`] | bzImage | ELF file |
 //! | [`Parser::ramdisk`] | cpio archives | a reduced one |
+//! | [`Parser::box_archive`] | the archive of an exported box | its description and files |
 //! | [`Parser::listing`] | an archive or a disk, compressed or not | what is in it, line by line |
 //! | [`Parser::tree`] | root tree, OCI image | one archive, kernel, initial ramdisk |
 //! | [`Parser::survey`] | an archive or a compressed file | what is in it |
@@ -22,6 +23,7 @@
 
 mod boot;
 mod boot_archive;
+pub mod box_archive;
 mod child;
 mod connection;
 mod disk;
@@ -38,5 +40,5 @@ pub use child::{CALLS, ROLE, confine};
 pub use disk::DiskFacts;
 pub use job::{TreeFacts, TreeSource};
 pub use listing::PIECE as LISTING_PIECE;
-pub use parent::{Output, ParseError, Parser, TreeOutputs};
+pub use parent::{BoxOutputs, Output, ParseError, Parser, TreeOutputs};
 pub use survey::{Part, Survey};

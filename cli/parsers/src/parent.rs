@@ -67,6 +67,19 @@ pub struct TreeOutputs<'a> {
     pub initrd: Option<Output<'a>>,
 }
 
+/// Where the files of an exported box go.
+#[derive(Debug)]
+pub struct BoxOutputs<'a> {
+    /// Its kernel.
+    pub kernel: Output<'a>,
+    /// Its initial ramdisk.
+    pub initrd: Output<'a>,
+    /// Its disk.
+    pub disk: Output<'a>,
+    /// Its container image; nothing goes there if it has none.
+    pub container: Output<'a>,
+}
+
 /// Something cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
@@ -147,6 +160,26 @@ impl Parser {
         };
         let outputs = std::iter::once(kernel).chain(initrd).collect();
         self.run(job, archive, outputs)
+    }
+
+    /// Unpacks the archive of an exported box. Returns the description in it, which is as little
+    /// trusted as the rest.
+    ///
+    /// # Errors
+    /// Fails if it is damaged, or is something else.
+    pub fn box_archive(
+        &self,
+        archive: &File,
+        outputs: BoxOutputs<'_>,
+    ) -> Result<String, ParseError> {
+        let BoxOutputs {
+            kernel,
+            initrd,
+            disk,
+            container,
+        } = outputs;
+        let outputs = vec![kernel, initrd, disk, container];
+        self.run(Job::BoxArchive, archive, outputs)
     }
 
     /// Looks at a disk image; with `qcow2`, a raw one is refused.

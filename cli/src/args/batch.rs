@@ -24,6 +24,15 @@ pub(crate) struct BatchArgs {
     /// Stop all builds as soon as one fails.
     #[arg(long)]
     pub(crate) fail_fast: bool,
+    /// Go on with a batch that was ended: builds with a record of their results are not built again.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Run the builds through this runner of the settings file, on other hosts ('local': on this one).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) runner: Option<String>,
+    /// File with the runners [default: ~/.config/boxbuild.toml].
+    #[arg(long, value_name = "FILE", requires = "runner")]
+    pub(crate) runner_config: Option<PathBuf>,
     /// Folder for the logs, one for each build [default: log-dir of the file, or FILE.logs beside it].
     #[arg(long, value_name = "DIR")]
     pub(crate) log_dir: Option<PathBuf>,

@@ -31,8 +31,21 @@ pub(crate) enum BoxCommand {
     },
     /// Fetch or update published boxes. Builds do this automatically.
     Pull(PullArgs),
-    /// Create a box from an existing disk, root tree or container image.
+    /// Create a box from an existing disk, root tree or container image, or from an exported box.
     Import(ImportArgs),
+    /// Write a box to one file, which 'boxbuild box import --archive' makes a box of elsewhere.
+    Export {
+        /// Name of the box.
+        name: String,
+        /// The file: a tar archive, compressed with zstd.
+        file: PathBuf,
+        /// Architecture of the box.
+        #[arg(long, value_name = "ARCH")]
+        arch: Option<Arch>,
+        /// Replace the file.
+        #[arg(long)]
+        force: bool,
+    },
     /// Check the files of boxes against their checksums.
     Verify {
         /// Names of the boxes [default: all].
@@ -148,6 +161,10 @@ pub(crate) struct ImportArgs {
     /// A container image in the OCI layout: a folder, or an archive of one.
     #[arg(long, value_name = "DIR|TAR", group = "material")]
     pub(crate) oci: Option<PathBuf>,
+    /// A box that 'boxbuild box export' has written: with its kernel, memory and all else.
+    #[arg(long, value_name = "FILE", group = "material", conflicts_with_all = ["kernel", "initrd",
+        "cmdline", "console", "memory", "cpus", "disk_size", "guest"])]
+    pub(crate) archive: Option<PathBuf>,
     /// Kernel [default: the newest in the root tree].
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel: Option<PathBuf>,
@@ -211,10 +228,9 @@ impl ImportArgs {
             self.rootfs.clone().map(ImportInput::RootTree),
             self.oci.clone().map(ImportInput::OciImage),
         ];
-        let input =
-            input.into_iter().flatten().next().ok_or_else(|| {
-                SourceError::Usage(String::from("name --disk, --rootfs or --oci"))
-            })?;
+        let input = input.into_iter().flatten().next().ok_or_else(|| {
+            SourceError::Usage(String::from("name --disk, --rootfs, --oci or --archive"))
+        })?;
         Ok(ImportOptions {
             name: self.name.clone(),
             input,

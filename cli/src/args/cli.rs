@@ -8,9 +8,11 @@ use super::batch::BatchArgs;
 use super::bench::BenchArgs;
 use super::boxes::BoxCommand;
 use super::build::BuildOptions;
+use super::builds::BuildsArgs;
 use super::completions::{CompleteArgs, CompletionsArgs};
 use super::config::ConfigArgs;
 use super::description::{CheckArgs, InfoArgs};
+use super::df::DfArgs;
 use super::examples;
 use super::failed_builds::{LogsArgs, PruneArgs, ResumeArgs, ShellArgs};
 use super::generate::What;
@@ -99,18 +101,18 @@ pub(crate) enum Command {
     ///
     /// It takes about a minute.
     Bench(BenchArgs),
-    /// List the failed builds that are kept, with their disks and logs.
-    Builds {
-        /// Print the list as JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show the log of a kept build.
+    /// List the builds: those that run, and how the others ended.
+    ///
+    /// Failed builds that are kept have the name by which 'boxbuild shell' and 'boxbuild logs' know them.
+    Builds(BuildsArgs),
+    /// Show the log of a build.
     Logs(LogsArgs),
     /// Open a root shell in the box of a kept build.
     ///
     /// The disk is as the build left it. Changes are discarded; folders of the host are read-only.
     Shell(ShellArgs),
+    /// Show what boxbuild keeps on this host, and what 'boxbuild prune' would free.
+    Df(DfArgs),
     /// Go on with a kept build after kiwi's 'prepare'.
     ///
     /// For a build that failed in 'create': a program is missing in the box (--box-package), or something is
@@ -137,6 +139,9 @@ pub(crate) enum Command {
     /// Print what may stand at the end of a command line, for the completion scripts.
     #[command(hide = true)]
     Complete(CompleteArgs),
+    /// Do the job of a batch that is on standard input: what a runner starts (docs/runners.md).
+    #[command(hide = true)]
+    Worker,
     /// Write manual pages or shell completions into a folder ('make docs').
     #[command(hide = true)]
     Generate {

@@ -118,6 +118,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
     (
+        "box export",
+        &[(
+            "A box for another host",
+            "boxbuild box export debian debian.box.tar.zst",
+        )],
+    ),
+    (
         "box verify",
         &[("Check the files of all boxes", "boxbuild box verify")],
     ),
@@ -141,10 +148,16 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "box import",
-        &[(
-            "A box from files",
-            "boxbuild box import mine --disk disk.qcow2 --kernel vmlinuz --initrd initrd",
-        )],
+        &[
+            (
+                "A box from files",
+                "boxbuild box import mine --disk disk.qcow2 --kernel vmlinuz --initrd initrd",
+            ),
+            (
+                "One that another host has exported",
+                "boxbuild box import debian --archive debian.box.tar.zst",
+            ),
+        ],
     ),
     (
         "config",
@@ -196,14 +209,29 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "builds",
         &[
-            ("The kept builds", "boxbuild builds"),
+            ("All builds, the oldest first", "boxbuild builds"),
+            (
+                "What failed lately of a description",
+                "boxbuild builds --failed --last 5 --description ./image",
+            ),
             ("For programs", "boxbuild builds --json"),
+        ],
+    ),
+    (
+        "df",
+        &[
+            ("Boxes, kept builds, caches", "boxbuild df"),
+            ("Each of them", "boxbuild df --verbose"),
         ],
     ),
     (
         "logs",
         &[
             ("The log of the newest kept build", "boxbuild logs"),
+            (
+                "The log of the build that runs, until it ends",
+                "boxbuild logs --follow",
+            ),
             (
                 "The console of an earlier one",
                 "boxbuild logs debian-3 --console",

@@ -9,11 +9,15 @@ use super::values::{Memory, parse_duration, parse_limit, parse_memory};
 /// Options of `boxbuild logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
-    /// Name of the build (see 'boxbuild builds') [default: the newest].
+    /// Name or number of the build (see 'boxbuild builds') [default: the newest kept one; with --follow,
+    /// the newest that runs].
     pub(crate) id: Option<String>,
-    /// Show the console of the box instead.
-    #[arg(long)]
+    /// Show the console of the box instead: its end, of a kept build.
+    #[arg(long, conflicts_with = "follow")]
     pub(crate) console: bool,
+    /// Show what the log gains until the build ends, and how it ended; the exit code is the build's.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
     /// Print each line as an event in JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -96,8 +96,8 @@ fn after_long_help() -> String {
         let meaning = exit.meaning().split(':').next().unwrap_or_default();
         text += &format!("  {:<4} {meaning}\n", exit.number());
     }
-    text + "\n'boxbuild help build-args' has the options after --. Other topics: batch-file, exit-codes,\n\
-         environment, files, json, settings."
+    text + "\n'boxbuild help build-args' has the options after --. Other topics: batch-file, image-script,\n\
+         exit-codes, environment, files, json, settings."
 }
 
 #[cfg(test)]

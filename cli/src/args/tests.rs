@@ -184,6 +184,7 @@ const ROWS: &[Row] = &[
     ("--box-smp-cpus=2", |o| o.box_smp_cpus == Some(2)),
     ("--disk-size=60G", |o| o.disk_size == Some(60 << 30)),
     ("--keep-failed=no", |o| !o.keep_failed),
+    ("--box-package=binutils", |o| o.box_packages == ["binutils"]),
     ("--box-debug", |o| o.box_debug),
     ("--json", |o| o.json),
     ("--no-snapshot", |o| o.no_snapshot),

@@ -1,5 +1,6 @@
 //! A build: from the request to the report on its results.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use boxbuild_boxes::source::published;
@@ -8,6 +9,7 @@ use boxbuild_core::boot::Boot;
 use boxbuild_core::boot_history::{BootHistory, BootOutcome};
 use boxbuild_core::build_times::BuildTimes;
 use boxbuild_core::held_folders::HeldFolders;
+use boxbuild_core::history::{End, Entry, History};
 use boxbuild_core::host_facts::HostFacts;
 use boxbuild_core::log_copy::LogCopy;
 use boxbuild_core::plan::{BootChoice, Folders, Plan, PlanReport};
@@ -109,6 +111,10 @@ fn carry_out(invocation: &Invocation, applied: &Applied) -> Result<ExitCode> {
     // The box may be another one now.
     let preflight = Preflight::of(options, &resolved, &mut carriers)?;
     match preflight.carrier {
+        Carrier::Elsewhere => Err(Failure::new(
+            ExitCode::HOST,
+            anyhow::Error::msg("no engine of this host was looked for"),
+        )),
         Carrier::Container(podman) => build.run_container(&preflight.plan, podman),
         Carrier::Machine(selected) => {
             let (engine, history) = (selected.engine.as_ref(), preflight.history);
@@ -214,6 +220,24 @@ impl Build<'_> {
         build.run_once(&mut plan, &history, &mut progress)
     }
 
+    /// Begins the record of the build in the history. A build does not fail because it has none.
+    fn entry(&self, plan: &Plan, runner: Runner<'_>) -> Option<Entry> {
+        let history = History::of_user().ok()?;
+        match history.begin(plan, runner.name()) {
+            Ok(entry) => Some(entry),
+            Err(error) => {
+                self.without_history(&error);
+                None
+            }
+        }
+    }
+
+    fn without_history(&self, error: &std::io::Error) {
+        self.progress(false).note(&format!(
+            "'boxbuild builds' will not have this build: its record cannot be written: {error}"
+        ));
+    }
+
     /// Carries out `--dry-run`. People see the notes where a build shows them.
     pub(super) fn show_plan(&self, preflight: &Preflight, applied: &Applied) -> Result<ExitCode> {
         let plan = &preflight.plan;
@@ -245,6 +269,8 @@ struct Attempts<'a> {
     runner: Runner<'a>,
     folders: HeldFolders,
     log_copy: Option<LogCopy>,
+    /// Its place in the history, until it has ended.
+    entry: RefCell<Option<Entry>>,
     /// Ends the process if a request to stop does not.
     _watchdog: Watchdog,
 }
@@ -257,6 +283,7 @@ impl<'a> Attempts<'a> {
         let folders = HeldFolders::take(plan)?;
         let find = |path: &std::path::PathBuf| LogCopy::find(path, folders.target());
         Ok(Attempts {
+            entry: RefCell::new(build.entry(plan, runner)),
             log_copy: plan.copy_log_to.as_ref().map(find).transpose()?,
             build,
             runner,
@@ -283,7 +310,13 @@ impl<'a> Attempts<'a> {
         if whole {
             progress.expect(times.recall());
         }
-        let run = run::run(plan, folders, runner, attempt, interrupt, progress)?;
+        let run = run::run(plan, folders, runner, attempt, interrupt, progress);
+        let run = run.map_err(|error| {
+            let failure = Failure::from(error);
+            let message = failure.messages().join(": ");
+            self.record(&End::error(&message, failure.code().number()));
+            failure
+        })?;
         if whole && matches!(run.outcome, Outcome::Built(_)) {
             times.keep(&run.phases);
         }
@@ -385,8 +418,16 @@ impl<'a> Attempts<'a> {
     }
 
     /// Reports how a build ended, and returns the exit code.
-    fn conclude(self, run: &Run, plan: &Plan, progress: &mut Progress) -> Result<ExitCode> {
-        if let (Some(copy), Some(log)) = (self.log_copy, &run.log) {
+    fn conclude(mut self, run: &Run, plan: &Plan, progress: &mut Progress) -> Result<ExitCode> {
+        let code = match &run.outcome {
+            Outcome::Built(_) => ExitCode::SUCCESS,
+            Outcome::Failed(failure) => failure.reason.exit().into(),
+        };
+        if let Some(entry) = self.entry.borrow_mut().as_mut() {
+            entry.update(plan);
+        }
+        self.record(&End::of(run, code.number()));
+        if let (Some(copy), Some(log)) = (self.log_copy.take(), &run.log) {
             copy.write(log, &StopCheck::new(self.build.interrupt, None))?;
         }
         let result = report(run, plan);
@@ -407,10 +448,15 @@ impl<'a> Attempts<'a> {
                 id = resumed.id
             ));
         }
-        Ok(match &run.outcome {
-            Outcome::Built(_) => ExitCode::SUCCESS,
-            Outcome::Failed(failure) => failure.reason.exit().into(),
-        })
+        Ok(code)
+    }
+
+    /// Writes how the build ended into the history.
+    fn record(&self, end: &End) {
+        let entry = self.entry.borrow_mut().take();
+        if let Some(Err(error)) = entry.map(|entry| entry.end(end.clone())) {
+            self.build.without_history(&error);
+        }
     }
 }
 

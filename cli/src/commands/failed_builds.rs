@@ -1,4 +1,4 @@
-//! `boxbuild builds`, `logs` and `shell`: failed builds that are kept.
+//! Failed builds that are kept: `boxbuild shell`, and what `builds` says of them.
 
 use std::path::Path;
 
@@ -6,13 +6,10 @@ use serde::Serialize;
 
 use super::forced_end::{GRACE, forced_end};
 use super::signals;
-use crate::args::{LogsArgs, ShellArgs};
+use crate::args::ShellArgs;
 use crate::exit_code::{ExitCode, HostContext, Result};
-use crate::output::event::BuildEvent;
-use crate::output::json::{emit, emit_exit, print_document};
-use crate::output::print::{log_lines, print_line, print_log, print_text};
 use crate::output::progress::Progress;
-use boxbuild_core::failed_builds::{FailedBuild, FailedBuildError, FailedBuilds, KeptLog};
+use boxbuild_core::failed_builds::{FailedBuild, FailedBuildError, FailedBuilds};
 use boxbuild_core::plan::PlanError;
 use boxbuild_core::run::shell;
 use boxbuild_core::terminal;
@@ -26,7 +23,7 @@ use boxbuild_host::watchdog::Watchdog;
 /// A kept build in `boxbuild builds --json`.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Row {
+pub(super) enum Row {
     Kept {
         id: String,
         /// Seconds since the epoch.
@@ -49,54 +46,13 @@ enum Row {
         not_resumable: Option<String>,
         folder: String,
     },
-    Damaged {
-        id: String,
-        problem: String,
-    },
 }
 
-/// Lists the kept builds, the oldest first.
-///
-/// # Errors
-/// Fails if the folder of kept builds cannot be read.
-pub(crate) fn list(json: bool) -> Result<ExitCode> {
-    let builds = FailedBuilds::of_user()?;
-    let ids = builds.ids()?;
-    let found = ids.into_iter().map(|id| {
-        let build = builds.get(Some(&id));
-        (id, build)
-    });
-    if json {
-        let rows: Vec<Row> = found
-            .map(|(id, build)| match build {
-                Ok(build) => row(&build),
-                Err(error) => Row::Damaged {
-                    id,
-                    problem: error.to_string(),
-                },
-            })
-            .collect();
-        print_document(&rows)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let text: String = found
-        .map(|(id, build)| match build {
-            Ok(build) => line(&build),
-            Err(error) => format!("{:<16} {error}\n", shown(&id)),
-        })
-        .collect();
-    if text.is_empty() {
-        print_line("No failed build is kept.");
-    }
-    print_text(&text)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn line(build: &FailedBuild) -> String {
+/// Returns a line on a kept build of which the history knows nothing.
+pub(super) fn line(build: &FailedBuild) -> String {
     let record = &build.record;
     format!(
-        "{:<16} {}  {:>10}  {}: {}{}\n",
-        record.id,
+        "{}  {:>10}  {}: {}{}\n",
         date(record.time()),
         size(build.bytes),
         shown_path(Path::new(&record.description)),
@@ -109,7 +65,8 @@ fn line(build: &FailedBuild) -> String {
     )
 }
 
-fn row(build: &FailedBuild) -> Row {
+/// Returns a kept build for programs.
+pub(super) fn row(build: &FailedBuild) -> Row {
     let record = &build.record;
     Row::Kept {
         id: record.id.clone(),
@@ -126,41 +83,6 @@ fn row(build: &FailedBuild) -> Row {
         not_resumable: record.no_checkpoint.clone(),
         folder: build.folder.to_string_lossy().into_owned(),
     }
-}
-
-/// Prints the log of a kept build, or the end of its console.
-///
-/// # Errors
-/// Fails if there is no such build, or its log cannot be read.
-pub(crate) fn logs(args: &LogsArgs) -> Result<ExitCode> {
-    let build = FailedBuilds::of_user()?.get(args.id.as_deref())?;
-    let log = if args.console {
-        None
-    } else {
-        let log = build.open_log(KeptLog::Kiwi)?;
-        if log.is_none() {
-            print_line("kiwi wrote no log; this is the console of the box:");
-        }
-        log
-    };
-    let log = match log {
-        Some(log) => Some(log),
-        None => build.open_log(KeptLog::Console)?,
-    };
-    match log {
-        Some(mut log) if args.json => log_lines(&mut log, |line| {
-            emit(&BuildEvent::Line {
-                text: line.to_owned(),
-            });
-            Ok(())
-        })?,
-        Some(mut log) => print_log(&mut log)?,
-        None => {}
-    }
-    if args.json {
-        emit_exit(ExitCode::SUCCESS);
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs a shell in the box of a kept build.

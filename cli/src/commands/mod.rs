@@ -4,10 +4,12 @@ mod batch;
 mod bench;
 mod boxes;
 mod build;
+mod builds;
 mod completions;
 mod config;
 mod confinement;
 mod description;
+mod df;
 mod diff;
 mod doctor;
 mod failed_builds;
@@ -16,13 +18,16 @@ mod generate;
 mod help;
 mod image;
 mod kiwi_ng;
+mod logs;
 mod look;
 mod preflight;
 mod prune;
 mod resume;
+mod self_command;
 mod signals;
 mod verify;
 mod verify_build;
+mod worker;
 
 use std::ffi::OsString;
 
@@ -83,9 +88,11 @@ fn dispatch(
         Some(Command::Test(args)) => image::test(args),
         Some(Command::Run(args)) => image::run(args),
         Some(Command::Batch(args)) => batch::run(args, settings),
+        Some(Command::Worker) => worker::run(),
         Some(Command::Bench(args)) => bench::run(args),
-        Some(Command::Builds { json }) => failed_builds::list(*json),
-        Some(Command::Logs(args)) => failed_builds::logs(args),
+        Some(Command::Builds(args)) => builds::list(args),
+        Some(Command::Df(args)) => df::run(args),
+        Some(Command::Logs(args)) => logs::run(args),
         Some(Command::Shell(args)) => failed_builds::shell(args),
         Some(Command::Resume(args)) => return resume::run(args, applied),
         Some(Command::Config(args)) => config::run(args, settings.no_files),

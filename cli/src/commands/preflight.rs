@@ -39,11 +39,24 @@ pub(super) enum Carrier {
     Machine(Selected),
     /// podman, as a container.
     Container(Podman),
+    /// What another host has.
+    Elsewhere,
+}
+
+/// Where builds run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Where {
+    /// On this host.
+    #[default]
+    Here,
+    /// On others, which look for themselves what they have.
+    Elsewhere,
 }
 
 /// What was found already to carry out plans: a host is probed once.
 #[derive(Debug, Default)]
 pub(super) struct Carriers {
+    at: Where,
     known: Vec<(Wanted, Carrier)>,
 }
 
@@ -99,12 +112,18 @@ pub(super) fn check(
     host: &HostFacts,
     carriers: &mut Carriers,
 ) -> Result<Preflight> {
-    check_host(options)?;
+    if !carriers.elsewhere() {
+        check_host(options)?;
+    }
     let resolved = Resolved::preview(request, host)?;
     let of_box = published::check(&Store::of_user()?, &requirements.pull(request))?;
     let mut preflight = Preflight::of(options, &resolved, carriers)?;
     preflight.plan.notes.extend(of_box);
-    look(&preflight.plan, request, host)?;
+    if carriers.elsewhere() {
+        TargetDir::check(&preflight.plan.target_dir)?;
+    } else {
+        look(&preflight.plan, request, host)?;
+    }
     Ok(preflight)
 }
 
@@ -169,6 +188,7 @@ impl Preflight {
         let plan = resolved.plan(resolved.choice().first())?;
         let carrier = match carriers.take(&plan) {
             Some(carrier) => carrier,
+            None if carriers.elsewhere() => Carrier::Elsewhere,
             None => Carrier::of(options, &plan)?,
         };
         let (mut plan, history) = match &carrier {
@@ -185,6 +205,7 @@ impl Preflight {
                 container_image(&plan)?;
                 (plan, None)
             }
+            Carrier::Elsewhere => (plan, None),
         };
         plan.notes.extend(carrier.note(options));
         Ok(Preflight {
@@ -203,6 +224,14 @@ impl Preflight {
             Carrier::Container(podman) => ResolvedEngine {
                 engine: podman.describe(),
                 why: String::from("asked for (--container)"),
+                cmdline: None,
+            },
+            Carrier::Elsewhere => ResolvedEngine {
+                engine: match self.plan.runs_as {
+                    RunsAs::Container(_) => String::from("podman"),
+                    RunsAs::Machine(_) => self.plan.engine.name().to_owned(),
+                },
+                why: String::from("its host decides"),
                 cmdline: None,
             },
             Carrier::Machine(selected) => ResolvedEngine {
@@ -233,6 +262,19 @@ impl Wanted {
 }
 
 impl Carriers {
+    /// Looks for what carries out plans, where builds run here.
+    pub(super) fn at(at: Where) -> Carriers {
+        Carriers {
+            at,
+            known: Vec::new(),
+        }
+    }
+
+    /// Whether builds run on other hosts.
+    pub(super) fn elsewhere(&self) -> bool {
+        self.at == Where::Elsewhere
+    }
+
     /// Keeps what carries out a plan for the next one.
     pub(super) fn put(&mut self, preflight: Preflight) {
         let wanted = Wanted::by(&preflight.plan);

@@ -91,6 +91,36 @@ pub(super) fn run(args: &PruneArgs) -> Result<ExitCode> {
     finish(&items, args.dry_run, args.json, shown)
 }
 
+/// Bytes that can be freed of each kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Prunable {
+    pub(super) of_builds: u64,
+    /// Old versions of boxes.
+    pub(super) of_boxes: u64,
+    /// Interrupted downloads, and boxes that were never finished.
+    pub(super) of_downloads: u64,
+    pub(super) of_cache: u64,
+}
+
+/// Returns what `prune --all` would free.
+pub(super) fn prunable() -> Result<Prunable> {
+    let all = Kinds {
+        builds: true,
+        boxes: true,
+        cache: true,
+    };
+    let mut sums = Prunable::default();
+    for item in items(all)? {
+        *match item.what {
+            What::Build => &mut sums.of_builds,
+            What::OfStore(_) if item.name.starts_with('.') => &mut sums.of_downloads,
+            What::OfStore(_) => &mut sums.of_boxes,
+            What::Cached(_) => &mut sums.of_cache,
+        } += item.bytes;
+    }
+    Ok(sums)
+}
+
 /// Carries out `boxbuild box prune`, and returns what it did, for people and for programs.
 pub(super) fn boxes(dry_run: bool) -> Result<(String, Value)> {
     let items = items(Kinds {

@@ -55,7 +55,7 @@ fn carry_out(args: &ResumeArgs) -> Result<ExitCode> {
     } = preflight;
     match carrier {
         Carrier::Machine(selected) => build.run_plan(plan, selected.engine.as_ref(), history),
-        Carrier::Container(_) => Err(not_resumable(
+        Carrier::Container(_) | Carrier::Elsewhere => Err(not_resumable(
             &kept,
             "it would run in a container, which has no disk of its own",
         )

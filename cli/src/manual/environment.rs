@@ -44,6 +44,11 @@ pub(super) fn environment() -> Document {
             "Folder of caches; boxbuild keeps unpacked kernels in boxbuild/ there. Default: ~/.cache",
         ),
         (
+            "XDG_STATE_HOME",
+            "Folder of what is remembered; the history of builds is in boxbuild/history there. Default: \
+             ~/.local/state",
+        ),
+        (
             "HOME",
             "Where ~ is in the entries above, and ~/.ssh for --ssh-key",
         ),

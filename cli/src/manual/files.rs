@@ -21,6 +21,10 @@ pub(super) fn files() -> Document {
             "Unpacked kernels and what is known of boots; made again when it is missing",
         ),
         (
+            "~/.local/state/boxbuild/history/N.json",
+            "The history: what is known of build N ('boxbuild builds'). The last thousand are kept",
+        ),
+        (
             "~/.config/boxbuild.toml boxbuild.toml",
             "Settings: your own, and a project's ('boxbuild help settings')",
         ),

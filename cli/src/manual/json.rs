@@ -34,7 +34,7 @@ pub(super) fn document() -> Document {
         .heading("Documents")
         .paragraph(
             "Commands that print once (box list, box info, box verify, box lock, box reset, box prune, \
-             box rm, builds, check, info, prune, verify, verify-build, diff, doctor, bench, --dry-run) print one indented object or array. If they \
+             box rm, builds, check, config, df, info, prune, verify, verify-build, diff, doctor, bench, --dry-run) print one indented object or array. If they \
              fail, they print the events 'error' and 'exit' instead.",
         )
 }

@@ -247,6 +247,30 @@ pub(crate) enum BatchEvent<'a> {
         /// The message, possibly of several lines.
         text: &'a str,
     },
+    /// A runner has given a build to a host.
+    Placed {
+        /// Name of the build.
+        build: &'a str,
+        /// The host.
+        host: &'a str,
+        /// Number of the attempt, from 1.
+        attempt: usize,
+    },
+    /// An attempt at a build through a runner came to nothing. If it is not begun again, `ended` follows.
+    Setback {
+        /// Name of the build.
+        build: &'a str,
+        /// The host, where it is known.
+        host: Option<&'a str>,
+        /// `lost`, `cancelled`, `unreachable`, `unfit` or `host-problem`.
+        result: &'a str,
+        /// Why, for people.
+        reason: &'a str,
+        /// Number of the attempt, from 1.
+        attempt: usize,
+        /// It is begun again after so long; null: it is not.
+        again_seconds: Option<f64>,
+    },
     /// Nothing was started.
     Error {
         /// What happened.
@@ -284,6 +308,10 @@ pub(crate) struct BuildSummary<'a> {
     pub(crate) log: Option<String>,
     /// Why it failed.
     pub(crate) reason: Option<&'a str>,
+    /// The host that it ran on through a runner.
+    pub(crate) host: Option<&'a str>,
+    /// How many attempts there were through a runner.
+    pub(crate) attempts: usize,
 }
 
 /// A build in the summary of a batch.
@@ -491,9 +519,11 @@ mod tests {
             seconds: 1.0,
             log: None,
             reason: None,
+            host: Some("n1"),
+            attempts: 2,
         };
         let ended = json!({"event": "ended", "build": "a", "result": "built", "exit_code": 0,
-            "seconds": 1.0, "log": null, "reason": null});
+            "seconds": 1.0, "log": null, "reason": null, "host": "n1", "attempts": 2});
         let event = BatchEvent::Ended(summary.clone());
         assert_eq!(serde_json::to_value(&event).unwrap(), ended);
         let event = BatchEvent::Summary {

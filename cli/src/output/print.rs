@@ -66,6 +66,15 @@ pub(crate) fn log_lines(
     unless_closed(written)
 }
 
+/// Prints a line of a log at once. Returns whether somebody reads on.
+pub(crate) fn print_log_line(line: &str) -> Result<bool> {
+    let mut stdout = io::stdout().lock();
+    let written = writeln!(stdout, "{}", ci::harmless(line)).and_then(|()| stdout.flush());
+    let closed = matches!(&written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe);
+    unless_closed(written)?;
+    Ok(!closed)
+}
+
 /// Prints a line on standard error. One that is closed does not fail a command.
 pub(crate) fn print_line(text: &str) {
     let _ = writeln!(anstream::stderr(), "{}", screen(text));

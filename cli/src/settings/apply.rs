@@ -27,6 +27,7 @@ const TOGETHER: &[&[&str]] = &[
 const NEEDS: &[(&str, &str, &str)] = &[
     ("", "lock-file", "locked"),
     ("", "rootless", "container"),
+    ("batch", "runner-config", "runner"),
     ("box pull", "lock-file", "locked"),
     ("check", "container", "box"),
     ("check", "lock-file", "locked"),

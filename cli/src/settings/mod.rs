@@ -45,7 +45,16 @@ pub(crate) const NO_FILES: &str = "--no-config";
 pub(crate) const COMPLETE: &str = "--without-settings";
 
 /// Commands that do without settings: broken ones must not keep a user from their help.
-const WITHOUT: &[&str] = &["complete", "completions", "config", "generate", "help"];
+///
+/// A worker has what the batch sends it: settings of its host would make another build of it.
+const WITHOUT: &[&str] = &[
+    "complete",
+    "completions",
+    "config",
+    "generate",
+    "help",
+    "worker",
+];
 
 /// The settings of this process.
 #[derive(Debug, Default)]
@@ -164,7 +173,6 @@ impl Settings {
     ///
     /// # Errors
     /// Fails if it is not what `T` has; the message has the file and the line.
-    #[expect(dead_code, reason = "for the table [runner]")]
     pub(crate) fn own_table<T: serde::de::DeserializeOwned>(
         &self,
         name: &str,

@@ -32,7 +32,16 @@ const OF_ONE_RUN: &[&str] = &[
 ];
 
 /// Commands without settings of their own.
-const WITHOUT: &[&str] = &["complete", "completions", "config", "generate", "help"];
+// `run` and `test` are about one image each; and BOXBUILD_TEST_… are variables of the test suite.
+const WITHOUT: &[&str] = &[
+    "complete",
+    "completions",
+    "config",
+    "generate",
+    "help",
+    "run",
+    "test",
+];
 
 /// Options of a build that mean the same for other commands that have them.
 const SHARED: &[&str] = &[

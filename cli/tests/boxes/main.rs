@@ -13,6 +13,7 @@
 mod crash;
 mod damage;
 mod download;
+mod export;
 mod hostile;
 mod import;
 mod kiwi_cache;

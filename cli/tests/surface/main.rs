@@ -14,6 +14,7 @@ mod equipment;
 mod exit_codes;
 mod first_run;
 mod help;
+mod history;
 mod jobs;
 mod json;
 mod settings;

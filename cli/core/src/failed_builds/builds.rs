@@ -73,6 +73,11 @@ impl FailedBuilds {
         Ok(FailedBuilds::of(Store::of_user()?.root()))
     }
 
+    /// The folder, which need not exist.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The folder, made if need be, which must be the user's own: what is in it is trusted.
     pub(super) fn make(&self) -> Result<(), FailedBuildError> {
         fs::DirBuilder::new()

@@ -28,7 +28,7 @@ pub use error::{OutputDirError, PublishError};
 pub use hidden::{VisibleEntry, hidden_everywhere};
 pub use publish::{Published, ResultFile};
 pub use recorder::{Delivered, DeliveredFile, RecordError, RecordFile, Recorder};
-pub use staging::{OutputDir, ResultCode};
+pub use staging::{OutputDir, ResultCode, share_of};
 pub use target_dir::TargetDir;
 
 /// Name of the page about where the time went, in the target folder.

@@ -41,6 +41,11 @@ pub enum ResultCode {
     Missing,
 }
 
+/// Where the guest of a build into `target` writes its results and its log.
+pub fn share_of(target: &Path) -> PathBuf {
+    target.join(STAGING).join(SHARE)
+}
+
 impl<'t> OutputDir<'t> {
     /// Makes the folder for the guest, and removes what an earlier build said about its own outcome.
     ///

@@ -84,6 +84,15 @@ impl Capacity {
 }
 
 impl Limits {
+    /// The limits of a runner: memory is a matter of its hosts.
+    pub(super) fn of_runner(jobs: usize, reason: String) -> Limits {
+        Limits {
+            jobs,
+            memory: None,
+            reason,
+        }
+    }
+
     /// Returns whether a build with a guest of `memory` bytes can start beside `running` others that
     /// take `in_use` bytes together ([`needed`]). One build always can.
     pub(super) fn allow(&self, running: usize, in_use: u64, memory: u64) -> bool {

@@ -1,6 +1,6 @@
 //! What is known of a build of a batch from its events.
 
-use crate::output::event::{BuildEvent, BuildOutcome, TestStatus};
+use crate::output::event::{BuildEvent, BuildOutcome, ResultFile, TestStatus};
 
 /// Most lines about a failure that are kept.
 const LAST_WORDS: usize = 40;
@@ -14,6 +14,8 @@ pub(super) struct BuildProgress {
     pub(super) reason: Option<String>,
     /// Its log could not be written to the end.
     pub(super) log_incomplete: bool,
+    /// Its results, once it has built.
+    pub(super) files: Vec<ResultFile>,
 }
 
 impl BuildProgress {
@@ -23,6 +25,7 @@ impl BuildProgress {
             last_words: vec![format!("boxbuild: {reason}")],
             reason: Some(reason),
             log_incomplete: false,
+            files: Vec::new(),
         }
     }
 
@@ -31,7 +34,10 @@ impl BuildProgress {
         let message = match event {
             BuildEvent::Result(result) => match &result.outcome {
                 BuildOutcome::Failed { message, .. } => message,
-                BuildOutcome::Built { .. } => return,
+                BuildOutcome::Built { files } => {
+                    self.files.clone_from(files);
+                    return;
+                }
             },
             BuildEvent::Test(report) if report.status == TestStatus::Failed => &report.message,
             BuildEvent::Error { message, .. } => message,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use boxbuild_boxes::fetch::SignatureError;
 use boxbuild_boxes::lock_file::LockError;
@@ -17,7 +18,8 @@ use super::build::{Build, SingleOption};
 use super::mistakes::Mistakes;
 use super::option_tables::Table;
 use crate::args::{self, ArgsError, Command};
-use crate::commands::preflight::{self, Carriers, Requirements};
+use crate::commands::preflight::{self, Carriers, Preflight, Requirements, Where};
+use crate::commands::worker::{checks, fingerprint};
 use crate::exit_code::{ExitCode, Failure, Result};
 use crate::output::print::usage_error_text;
 use crate::settings::{Applied, Settings};
@@ -41,6 +43,14 @@ pub(super) struct CheckedBuild {
     pub(super) in_place: bool,
     /// The port of this host that leads into its box (`--ssh-port`); 0 is any.
     pub(super) ssh_port: Option<u16>,
+    /// The description folder.
+    pub(super) description: PathBuf,
+    /// A hash of what is in it, if it can be read.
+    pub(super) fingerprint: Option<String>,
+    /// Names and checksums of the box's files; `None` if it has to be fetched first.
+    pub(super) box_files: Option<Vec<(String, String)>>,
+    /// The build ends after this time.
+    pub(super) timeout: Option<Duration>,
     /// The command line that tests its image, without the program's name.
     pub(super) test: Option<Vec<OsString>>,
 }
@@ -71,13 +81,16 @@ impl CheckedBatch {
 }
 
 /// Checks all builds, as far as there are no mistakes in them.
+///
+/// What only the host of a build can be asked is not, unless that is this one (`at`).
 pub(super) fn check(
     builds: &[Build],
     settings: &Settings,
+    at: Where,
     mistakes: &mut Mistakes<'_>,
 ) -> CheckedBatch {
     let mut batch = CheckedBatch::default();
-    let mut carriers = Carriers::default();
+    let mut carriers = Carriers::at(at);
     let mut targets: BTreeMap<PathBuf, &Build> = BTreeMap::new();
     let mut known = BTreeMap::new();
     for build in builds {
@@ -285,33 +298,57 @@ fn check_one(
     let requirements = Requirements::read(options)?;
     let preflight = preflight::check(options, &requirements, &request, &host, carriers)?;
     let engine = preflight.engine()?.engine;
+    let notes = told
+        .into_iter()
+        .chain(preflight.plan.notes.iter().cloned())
+        .collect();
+    let checked = checked(&build.name, argv, &preflight, engine);
+    if checked.box_files.is_none() && carriers.elsewhere() {
+        let problem = format!(
+            "there is no box '{}' on this host, and another host must not fetch one of its own: \
+             boxbuild box pull {}",
+            checked.box_name, checked.box_name
+        );
+        return Err(Failure::new(ExitCode::HOST, anyhow::Error::msg(problem)));
+    }
+    carriers.put(preflight);
+    Ok((checked, notes))
+}
+
+fn checked(name: &str, argv: Vec<OsString>, preflight: &Preflight, engine: String) -> CheckedBuild {
     let plan = &preflight.plan;
-    let notes = told.into_iter().chain(plan.notes.iter().cloned()).collect();
     let in_machine = !plan.runs_as.is_container();
-    let checked = CheckedBuild {
-        name: build.name.clone(),
+    let info = &plan.installed.info;
+    CheckedBuild {
+        name: name.to_owned(),
         argv,
         target_dir: plan.target_dir.clone(),
-        box_name: plan.installed.info.name.clone(),
-        arch: plan.installed.info.arch.name(),
+        box_name: info.name.clone(),
+        arch: info.arch.name(),
         engine,
         memory: if in_machine { plan.memory_mib << 20 } else { 0 },
         cpus: if in_machine { plan.cpus } else { 0 },
         in_place: plan.disk.in_place,
         ssh_port: plan.ssh.as_ref().map(|ssh| ssh.port),
+        fingerprint: fingerprint::of_description(&plan.description).ok(),
+        description: plan.description.clone(),
+        box_files: plan
+            .installed
+            .to_fetch
+            .is_empty()
+            .then(|| checks::files(&info.files())),
+        timeout: plan.timeout,
         test: None,
-    };
-    carriers.put(preflight);
-    Ok((checked, notes))
+    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    #[test]
-    fn a_build_that_writes_into_a_box_or_takes_a_port_has_it_alone() {
-        let build = |box_name: &str, in_place| CheckedBuild {
+    /// A build in the box `box_name`.
+    pub(in crate::commands::batch) fn build(box_name: &str, in_place: bool) -> CheckedBuild {
+        CheckedBuild {
             name: String::from("name"),
             argv: Vec::new(),
             target_dir: PathBuf::from("/target"),
@@ -322,8 +359,16 @@ mod tests {
             cpus: 0,
             in_place,
             ssh_port: None,
+            description: PathBuf::from("/description"),
+            fingerprint: None,
+            box_files: None,
+            timeout: None,
             test: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_build_that_writes_into_a_box_or_takes_a_port_has_it_alone() {
         assert!(!build("a", false).excludes(&build("a", false)));
         assert!(!build("a", true).excludes(&build("b", true)));
         assert!(build("a", true).excludes(&build("a", false)));

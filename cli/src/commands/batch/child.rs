@@ -3,13 +3,12 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use boxbuild_host::reaper::die_with_parent;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -17,13 +16,13 @@ use super::build_progress::BuildProgress;
 use super::check::CheckedBuild;
 use super::child_output::{ChildOutput, read_events, read_lines};
 use super::outcome::Verdict;
-use crate::args::handed_over;
+use super::remote::{Remote, Start};
+use super::setback::Ended;
+use crate::commands::self_command::self_command;
+use crate::commands::worker::protocol::WorkerEvent;
 use crate::exit_code::ExitCode;
 use crate::output::event::BuildEvent;
 use crate::settings::COMPLETE;
-
-/// This program, even if its file has been replaced since it was started.
-const SELF: &str = "/proc/self/exe";
 
 /// How long the output of a build may stay open after the build itself has ended.
 const OPEN_OUTPUT: Duration = Duration::from_secs(5);
@@ -53,6 +52,10 @@ pub(super) struct RunningBuild {
     /// It was told to stop.
     stopped: bool,
     ended: Option<(ExitStatus, Instant)>,
+    /// The line to its worker, if it runs through a runner.
+    remote: Option<Remote>,
+    /// The host that has built what is tested.
+    built_on: Option<String>,
 }
 
 impl RunningBuild {
@@ -69,16 +72,10 @@ impl RunningBuild {
         log: File,
         sender: &SyncSender<ChildEvent>,
     ) -> io::Result<RunningBuild> {
-        // The log has every line.
-        // It has the settings of this process in it.
-        let mut words = [COMPLETE, "--json", "--verbose"]
-            .map(OsString::from)
-            .to_vec();
-        words.extend(build.argv.iter().cloned());
-        RunningBuild::start_words(number, words, Some(log), sender)
+        RunningBuild::start_words(number, &words_of(build), Some(log), sender)
     }
 
-    /// Starts the test of what has been built, which is a part of the build.
+    /// Starts the test of what has been built, which is a part of the build, on this host.
     ///
     /// # Errors
     /// Fails if the process cannot be started.
@@ -89,9 +86,11 @@ impl RunningBuild {
     ) -> io::Result<()> {
         let mut words = test.to_vec();
         words.extend(["--json", "--verbose"].map(OsString::from));
-        let next = RunningBuild::start_words(self.number, words, self.log.take(), sender)?;
+        let next = RunningBuild::start_words(self.number, &words, self.log.take(), sender)?;
         let built = std::mem::replace(self, next);
+        self.built_on = built.host().map(str::to_owned);
         self.started = built.started;
+        self.progress.files.clone_from(&built.progress.files);
         self.is_tested = true;
         Ok(())
     }
@@ -103,23 +102,41 @@ impl RunningBuild {
 
     fn start_words(
         number: usize,
-        words: Vec<OsString>,
+        words: &[OsString],
         log: Option<File>,
         sender: &SyncSender<ChildEvent>,
     ) -> io::Result<RunningBuild> {
-        let mut command = Command::new(SELF);
-        command.arg0("boxbuild");
-        match handed_over::hidden(&words)? {
-            Some(file) => command.arg(handed_over::FROM_INPUT).stdin(file),
-            None => command.args(words).stdin(Stdio::null()),
-        };
-        command
+        let mut command = self_command(words)?;
+        let process = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Ctrl-C at the terminal is for the batch, which passes it on once.
-            .process_group(0);
-        die_with_parent(&mut command, Signal::SIGTERM);
-        let process = command.spawn()?;
+            .spawn()?;
+        RunningBuild::attend(number, process, None, log, sender)
+    }
+
+    /// Starts the build through a runner.
+    ///
+    /// # Errors
+    /// Fails if the runner's command cannot be started.
+    pub(super) fn start_remote(
+        number: usize,
+        mut start: Start,
+        log: File,
+        sender: &SyncSender<ChildEvent>,
+    ) -> io::Result<RunningBuild> {
+        let mut process = start.command.spawn()?;
+        let input = process.stdin.take();
+        let remote = Remote::begin(start, input)?;
+        RunningBuild::attend(number, process, Some(remote), Some(log), sender)
+    }
+
+    fn attend(
+        number: usize,
+        process: Child,
+        remote: Option<Remote>,
+        log: Option<File>,
+        sender: &SyncSender<ChildEvent>,
+    ) -> io::Result<RunningBuild> {
         // From here on, an error stops it.
         let mut running = RunningBuild {
             number,
@@ -132,6 +149,8 @@ impl RunningBuild {
             is_tested: false,
             stopped: false,
             ended: None,
+            remote,
+            built_on: None,
         };
         if let Some(pipe) = running.process.stdout.take() {
             let pipe = BufReader::new(pipe);
@@ -141,6 +160,24 @@ impl RunningBuild {
             running.read(sender, move |take| read_lines(pipe, take))?;
         }
         Ok(running)
+    }
+
+    /// The host that it runs on, if that is not this one, as far as it is known.
+    pub(super) fn host(&self) -> Option<&str> {
+        match &self.remote {
+            Some(remote) => remote.heard.host.as_deref(),
+            None => self.built_on.as_deref(),
+        }
+    }
+
+    /// Takes what its worker says of itself. Returns whether its build begins with that.
+    pub(super) fn take_worker(&mut self, event: WorkerEvent) -> bool {
+        let begins = event == WorkerEvent::Ready;
+        if let Some(remote) = &mut self.remote {
+            remote.heard.take_worker(event);
+            remote.alive();
+        }
+        begins
     }
 
     /// Starts a thread that reads one of its streams.
@@ -165,10 +202,22 @@ impl RunningBuild {
 
     /// Takes an event of the build, with its lines for people.
     pub(super) fn take_event(&mut self, event: &BuildEvent, lines: &[String]) {
+        if let Some(remote) = &mut self.remote {
+            remote.heard.take(event);
+            remote.alive();
+        }
         self.progress.take(event, lines);
         for line in lines {
             self.write_log(line);
         }
+    }
+
+    /// Takes a line that is no event.
+    pub(super) fn take_line(&mut self, line: &str) {
+        if let Some(remote) = &mut self.remote {
+            remote.heard.take_line(line);
+        }
+        self.write_log(line);
     }
 
     /// Writes a line into the log.
@@ -190,20 +239,26 @@ impl RunningBuild {
     /// Tells it to stop; a second time, to stop at once.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
-        if self.ended.is_none()
-            && let Ok(pid) = i32::try_from(self.process.id())
-        {
+        if self.ended.is_some() {
+            return;
+        }
+        if let Some(remote) = &mut self.remote {
+            remote.stop(&self.process);
+        } else if let Ok(pid) = i32::try_from(self.process.id()) {
             // An error means that it has ended already.
             let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
         }
     }
 
     /// Returns how it ended, once it has and all of its output has been taken.
-    pub(super) fn verdict(&mut self) -> Option<Verdict> {
+    pub(super) fn ended(&mut self) -> Option<Ended> {
         if self.ended.is_none()
             && let Ok(Some(status)) = self.process.try_wait()
         {
             self.ended = Some((status, Instant::now()));
+        }
+        if let (None, Some(remote)) = (self.ended, &mut self.remote) {
+            remote.watch(&self.process);
         }
         let (status, since) = self.ended?;
         // A process that it left behind must not keep the batch from ending.
@@ -216,7 +271,14 @@ impl RunningBuild {
                 let _ = reader.join();
             }
         }
-        Some(match (status.code(), status.signal()) {
+        if let Some(remote) = &mut self.remote {
+            let how = match (status.code(), status.signal()) {
+                (Some(code), _) => format!("its command ended with exit code {code}"),
+                (None, signal) => format!("its command was killed ({})", signal.unwrap_or(0)),
+            };
+            return remote.conclude(how, status.code());
+        }
+        Some(Ended::Verdict(match (status.code(), status.signal()) {
             (Some(0), _) => Verdict::Built,
             (Some(130), _) if self.stopped => Verdict::Stopped,
             // It was stopped before it could handle the signal.
@@ -225,8 +287,18 @@ impl RunningBuild {
                 Verdict::Failed(ExitCode::of_process(u8::try_from(code).unwrap_or(u8::MAX)))
             }
             (None, signal) => Verdict::Killed(signal.unwrap_or(0)),
-        })
+        }))
     }
+}
+
+/// Returns the command line of a build: it has the settings of this process in it, and its log has every
+/// line.
+pub(super) fn words_of(build: &CheckedBuild) -> Vec<OsString> {
+    let mut words = [COMPLETE, "--json", "--verbose"]
+        .map(OsString::from)
+        .to_vec();
+    words.extend(build.argv.iter().cloned());
+    words
 }
 
 impl Drop for RunningBuild {

@@ -9,6 +9,7 @@ use boxbuild_core::kiwi_log::Lines;
 use boxbuild_host::text::plain;
 use serde_json::Value;
 
+use crate::commands::worker::protocol::WorkerEvent;
 use crate::output::event::BuildEvent;
 
 /// Longest event, in bytes. The longest that a build writes has its result files, or up to 15 lines
@@ -20,6 +21,8 @@ const LONGEST_EVENT: usize = 1 << 20;
 pub(super) enum ChildOutput {
     /// An event.
     Event(Box<BuildEvent>),
+    /// An event of the worker that it runs under.
+    Worker(WorkerEvent),
     /// A line that is not an event.
     Line(String),
     /// One of its streams has ended.
@@ -37,8 +40,8 @@ pub(super) fn read_events(mut pipe: impl BufRead, mut take: impl FnMut(ChildOutp
                 "boxbuild: an event of {length} bytes was left out (at most {LONGEST_EVENT})"
             ))),
             Ok(_) => match event(&line) {
-                Some(BuildEvent::Unknown) => {}
-                Some(event) => take(ChildOutput::Event(Box::new(event))),
+                Some(ChildOutput::Event(event)) if *event == BuildEvent::Unknown => {}
+                Some(event) => take(event),
                 None => take(ChildOutput::Line(plain(line.trim_ascii_end()))),
             },
         }
@@ -85,13 +88,19 @@ fn read_line(pipe: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
 }
 
 /// Parses an event, with harmless texts; `None` if it is not one.
-fn event(line: &[u8]) -> Option<BuildEvent> {
+fn event(line: &[u8]) -> Option<ChildOutput> {
     let mut value: Value = serde_json::from_slice(line).ok()?;
     sanitise(&mut value);
-    serde_json::from_value(value).ok()
+    let name = value.get("event").and_then(Value::as_str);
+    if name.is_some_and(|name| WorkerEvent::NAMES.contains(&name)) {
+        return serde_json::from_value(value).ok().map(ChildOutput::Worker);
+    }
+    let event = serde_json::from_value(value).ok()?;
+    Some(ChildOutput::Event(Box::new(event)))
 }
 
-/// Removes control characters from every text, except the ends of lines.
+/// Removes control characters from every text, except the ends of lines and the names of files, which
+/// have to be true.
 fn sanitise(value: &mut Value) {
     match value {
         Value::String(text) => {
@@ -99,7 +108,13 @@ fn sanitise(value: &mut Value) {
             *text = lines.collect::<Vec<_>>().join("\n");
         }
         Value::Array(values) => values.iter_mut().for_each(sanitise),
-        Value::Object(fields) => fields.values_mut().for_each(sanitise),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                if key != "path" {
+                    sanitise(value);
+                }
+            }
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

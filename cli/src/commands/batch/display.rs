@@ -5,12 +5,14 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use boxbuild_core::kiwi_log::Phase;
+use boxbuild_host::text::shown;
 use boxbuild_host::units::seconds;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize;
 
 use super::check::CheckedBuild;
 use super::outcome::{Outcome, Verdict};
+use super::setback::Setback;
 use crate::output::event::{BatchEvent, BuildEvent, BuildOutcome, PhaseState, TestStatus};
 use crate::output::json::emit;
 use crate::output::print::print_line;
@@ -109,6 +111,75 @@ impl Display {
         }
     }
 
+    /// Shows the host of an attempt at a build.
+    pub(super) fn placed(&self, number: usize, host: &str, attempt: usize) {
+        match &self.style {
+            Style::Live(..) => self.set_message(number, format!("on {}", shown(host))),
+            Style::Plain(_) => self.print(number, &format!("on {}", shown(host))),
+            Style::Events => emit(&BatchEvent::Placed {
+                build: &self.names[number],
+                host,
+                attempt,
+            }),
+        }
+    }
+
+    /// Shows an attempt that came to nothing, and when there is another one.
+    pub(super) fn set_back(
+        &self,
+        number: usize,
+        host: Option<&str>,
+        setback: &Setback,
+        attempt: usize,
+        again: Option<Duration>,
+    ) {
+        if let Style::Events = self.style {
+            emit(&BatchEvent::Setback {
+                build: &self.names[number],
+                host,
+                result: setback.kind.word(),
+                reason: &setback.reason,
+                attempt,
+                again_seconds: again.map(|wait| wait.as_secs_f64()),
+            });
+            return;
+        }
+        let next = match again {
+            None => String::new(),
+            Some(Duration::ZERO) => String::from(" (it is begun again)"),
+            Some(wait) => format!(" (it is begun again in {} s)", wait.as_secs()),
+        };
+        let line = format!(
+            "{}: {}: {}{next}",
+            shown(host.unwrap_or("the runner")),
+            setback.kind.describe(),
+            shown(&setback.reason)
+        );
+        self.set_message(number, String::from("waiting for another host"));
+        match &self.style {
+            Style::Live(bars, _) => {
+                let name = &self.names[number];
+                bars.suspend(|| print_line(&format!("  {name}: {line}")));
+            }
+            _ => self.print(number, &line),
+        }
+    }
+
+    /// Shows something about the batch.
+    pub(super) fn note(&self, text: &str) {
+        match &self.style {
+            Style::Live(bars, _) => bars.suspend(|| print_line(text)),
+            Style::Plain(_) => print_line(text),
+            Style::Events => emit(&BatchEvent::Note { build: None, text }),
+        }
+    }
+
+    fn set_message(&self, number: usize, text: String) {
+        if let Some(bar) = &self.bars[number] {
+            bar.set_message(text);
+        }
+    }
+
     /// Shows an event of a build, with its lines for people.
     pub(super) fn event(&self, number: usize, event: &BuildEvent, lines: &[String]) {
         match &self.style {
@@ -148,14 +219,19 @@ impl Display {
         } else {
             &outcome.progress.last_words
         };
-        let line = format!(
-            "{} {:<width$} {} in {}",
+        let mut line = format!(
+            "{} {:<width$} {}",
             mark(good),
             self.names[number],
-            outcome.verdict.describe(),
-            seconds(outcome.time),
+            outcome.describe(),
             width = self.width
         );
+        if !outcome.before {
+            line += &format!(" in {}", seconds(outcome.time));
+        }
+        if let Some(host) = &outcome.host {
+            line += &format!(" on {}", shown(host));
+        }
         if let Some(bar) = self.bars[number].take() {
             bar.finish_and_clear();
         }

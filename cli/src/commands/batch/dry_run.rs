@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::admission::Limits;
 use super::check::{CheckedBatch, CheckedBuild};
+use super::runner::Runner;
 
 /// The document of `--dry-run --json`.
 #[derive(Debug, Serialize)]
@@ -17,6 +18,8 @@ pub(super) struct BatchPlan<'a> {
     /// Why so many, for people.
     jobs_reason: &'a str,
     log_dir: String,
+    /// The runner, with its kind; null: builds run on this host.
+    runner: Option<String>,
     /// What the user should know.
     notes: &'a [String],
     builds: Vec<BuildPlan<'a>>,
@@ -37,6 +40,9 @@ struct BuildPlan<'a> {
     target_dir: String,
     /// The words of the command line, without the program's name.
     arguments: Vec<String>,
+    /// The command of the runner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runner_command: Option<Vec<String>>,
     /// Those of the test of its image, or null.
     test: Option<Vec<String>>,
 }
@@ -47,8 +53,9 @@ impl<'a> BatchPlan<'a> {
         batch: &'a CheckedBatch,
         limits: &'a Limits,
         log_dir: &Path,
+        runner: Option<&Runner>,
     ) -> BatchPlan<'a> {
-        let plan = |build: &'a CheckedBuild| BuildPlan {
+        let plan = |(number, build): (usize, &'a CheckedBuild)| BuildPlan {
             build: &build.name,
             box_name: &build.box_name,
             arch: build.arch,
@@ -57,14 +64,16 @@ impl<'a> BatchPlan<'a> {
             cpus: build.cpus,
             target_dir: build.target_dir.display().to_string(),
             arguments: arguments(build),
+            runner_command: runner.map(|runner| runner.example(number, build)),
             test: build.test.as_deref().map(secret::redact_words),
         };
         BatchPlan {
             jobs: limits.at_once(&batch.memory()),
             jobs_reason: &limits.reason,
             log_dir: log_dir.display().to_string(),
+            runner: runner.map(Runner::describe),
             notes: &batch.notes,
-            builds: batch.builds.iter().map(plan).collect(),
+            builds: batch.builds.iter().enumerate().map(plan).collect(),
         }
     }
 }
@@ -81,13 +90,21 @@ pub(super) fn heading(batch: &CheckedBatch, limits: &Limits) -> String {
 }
 
 /// Returns the plan for people.
-pub(super) fn describe(batch: &CheckedBatch, limits: &Limits, log_dir: &Path) -> String {
+pub(super) fn describe(
+    batch: &CheckedBatch,
+    limits: &Limits,
+    log_dir: &Path,
+    runner: Option<&Runner>,
+) -> String {
     let mut text = heading(batch, limits) + "\n";
     for note in &batch.notes {
         text += &format!("{note}\n");
     }
     text += &format!("logs         {}\n", shown_path(log_dir));
-    for build in &batch.builds {
+    if let Some(runner) = runner {
+        text += &format!("runner       {}\n", shown(&runner.describe()));
+    }
+    for (number, build) in batch.builds.iter().enumerate() {
         let machine = if build.memory == 0 {
             String::new()
         } else {
@@ -107,6 +124,10 @@ pub(super) fn describe(batch: &CheckedBatch, limits: &Limits, log_dir: &Path) ->
             shown_path(&build.target_dir),
             shown(&shell_words::join(arguments(build))),
         );
+        if let Some(runner) = runner {
+            let words = shell_words::join(runner.example(number, build));
+            text += &format!("  started by   {}\n", shown(&words));
+        }
         if let Some(test) = &build.test {
             let words = shell_words::join(secret::redact_words(test));
             text += &format!("  test         boxbuild {}\n", shown(&words));

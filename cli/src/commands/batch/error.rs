@@ -25,6 +25,8 @@ pub(super) enum BatchError {
         /// The worst class among them.
         class: ErrorClass,
     },
+    #[error("the runner {runner} cannot be used: {problem}; nothing was started")]
+    Runner { runner: String, problem: String },
 }
 
 /// The mistakes, a line each, as compilers write them.
@@ -44,6 +46,7 @@ impl Classify for BatchError {
         match self {
             BatchError::Read { .. } => ErrorClass::Usage,
             BatchError::Refused { class, .. } => *class,
+            BatchError::Runner { .. } => ErrorClass::Host,
         }
     }
 }
@@ -52,7 +55,7 @@ impl BatchError {
     /// The mistakes in the batch file.
     pub(super) fn mistakes(&self) -> &[Mistake] {
         match self {
-            BatchError::Read { .. } => &[],
+            BatchError::Read { .. } | BatchError::Runner { .. } => &[],
             BatchError::Refused { mistakes, .. } => mistakes,
         }
     }

@@ -235,16 +235,8 @@ mod tests {
     fn build(name: &str) -> CheckedBuild {
         CheckedBuild {
             name: name.to_owned(),
-            argv: Vec::new(),
             target_dir: PathBuf::from("/out"),
-            box_name: String::from("small"),
-            arch: "x86_64",
-            engine: String::from("qemu"),
-            memory: 0,
-            cpus: 0,
-            in_place: false,
-            ssh_port: None,
-            test: None,
+            ..crate::commands::batch::check::tests::build("small", false)
         }
     }
 
@@ -255,9 +247,10 @@ mod tests {
             progress: BuildProgress {
                 reason: reason.map(str::to_owned),
                 last_words: words.iter().map(|word| (*word).to_owned()).collect(),
-                log_incomplete: false,
+                ..BuildProgress::default()
             },
             log: (verdict != Verdict::NotStarted).then(|| PathBuf::from("/logs/a\u{1b}.log")),
+            ..Outcome::not_started()
         }
     }
 

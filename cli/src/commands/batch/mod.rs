@@ -4,9 +4,12 @@
 //! ran alone ([`check`]); all mistakes are told at once ([`mistakes`]). Then each runs as a process of
 //! its own ([`child`]), as many at once as the host has room for ([`admission`], [`schedule`]). A build
 //! reports its progress as JSON events ([`child_output`]), which are shown ([`display`]) and written into
-//! its log as text.
+//! its log as text. A [`runner`] starts the builds on other hosts ([`placement`], [`remote`]); an attempt
+//! that came to nothing is made again ([`setback`], [`attempts`]).
 
 mod admission;
+mod attempt;
+mod attempts;
 mod build;
 mod build_progress;
 mod check;
@@ -24,7 +27,13 @@ mod matrix;
 mod mistakes;
 mod option_tables;
 mod outcome;
+mod placement;
+mod record;
+mod remote;
+mod runner;
 mod schedule;
+mod setback;
+mod shared_folder;
 mod summary;
 mod template;
 
@@ -36,19 +45,21 @@ use std::time::{Instant, SystemTime};
 
 use boxbuild_host::input;
 use boxbuild_host::interrupt::Interrupt;
-use boxbuild_host::text::shown_path;
+use boxbuild_host::text::{shown, shown_path};
 use boxbuild_host::untrusted::Dir;
 use nix::unistd::{AccessFlags, access};
 
 use super::look::Look;
+use super::preflight::Where;
 use super::signals;
+use super::worker::protocol::Expected;
 use crate::args::{self, BatchArgs};
 use crate::exit_code::{ExitCode, HostContext, Result};
 use crate::output::event::BatchEvent;
 use crate::output::json::{emit, emit_exit, print_document, print_line_document};
 use crate::output::print::{print_failure, print_line, print_text};
 use crate::settings::Settings;
-use admission::Capacity;
+use admission::{Capacity, Limits};
 use build::Build;
 use check::CheckedBatch;
 use display::Display;
@@ -58,7 +69,11 @@ use file::BatchFile;
 use job_summary::Places;
 use junit::{Report, ReportFile};
 use mistakes::Mistakes;
+use placement::Placement;
+use runner::Runner;
+use runner::config::{LOCAL, Runners};
 use schedule::Rules;
+use shared_folder::SharedFolders;
 
 /// Runs a batch.
 pub(super) fn run(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
@@ -95,6 +110,7 @@ fn carry_out(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
     // Folders of builds may be on file systems that do not answer, and builds may be many.
     let looking = Look::begin(&interrupt, args.json)?;
     let path = &args.file;
+    let runner = runner(args, settings)?;
     let read_error = |source| BatchError::Read {
         path: path.clone(),
         source,
@@ -123,7 +139,11 @@ fn carry_out(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
         mistakes.add_at(None, problem);
         None
     });
-    let batch = check::check(&builds, settings, &mut mistakes);
+    let at = match runner {
+        None => Where::Here,
+        Some(_) => Where::Elsewhere,
+    };
+    let batch = check::check(&builds, settings, at, &mut mistakes);
     drop(looking);
     let places = Places {
         file: &whole,
@@ -134,12 +154,23 @@ fn carry_out(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
     };
     refuse_mistakes(path, mistakes)?;
     let asked = args.jobs.or(file.jobs).map(NonZeroUsize::get);
-    let limits = Capacity::of_host().limits(asked, &batch.memory());
+    let limits = match &runner {
+        None => Capacity::of_host().limits(asked, &batch.memory()),
+        Some(runner) => Limits::of_runner(
+            asked.unwrap_or(runner.config.jobs).min(runner.config.jobs),
+            format!("runner {}", runner.describe()),
+        ),
+    };
     if args.dry_run {
         if args.json {
-            print_document(&BatchPlan::new(&batch, &limits, &log_dir))?;
+            print_document(&BatchPlan::new(&batch, &limits, &log_dir, runner.as_ref()))?;
         } else {
-            print_text(&dry_run::describe(&batch, &limits, &log_dir))?;
+            print_text(&dry_run::describe(
+                &batch,
+                &limits,
+                &log_dir,
+                runner.as_ref(),
+            ))?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -154,12 +185,18 @@ fn carry_out(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
     let rules = Rules {
         limits,
         fail_fast: args.fail_fast,
+        resume: args.resume,
         log_dir,
         logs,
+    };
+    let mut placement = match &runner {
+        None => Placement::here(),
+        Some(runner) => placement_through(runner, &batch, args, &interrupt)?,
     };
     run_builds(
         &batch,
         &rules,
+        &mut placement,
         args,
         &interrupt,
         &Reports {
@@ -167,6 +204,79 @@ fn carry_out(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
             report_file,
         },
     )
+}
+
+/// Returns the runner that the user has named. A batch file names none: what it would start is a matter
+/// of the user's.
+fn runner(args: &BatchArgs, settings: &Settings) -> Result<Option<Runner>> {
+    let Some(name) = args.runner.as_deref().filter(|name| *name != LOCAL) else {
+        return Ok(None);
+    };
+    let config = match &args.runner_config {
+        Some(path) => runner::config::read(path)?.get(name, &shown_path(path))?,
+        None => {
+            let runners: Option<Runners> = settings.own_table("runner")?;
+            runners
+                .unwrap_or_default()
+                .get(name, "the settings file (boxbuild config --files)")?
+        }
+    };
+    let runner = Runner::new(config);
+    if let Some(program) = runner.missing_program() {
+        let problem = format!("there is no program {program} on this host");
+        return Err(BatchError::Runner {
+            runner: runner.describe(),
+            problem,
+        }
+        .into());
+    }
+    Ok(Some(runner))
+}
+
+/// Looks at the hosts of a runner, where it knows them, and at whether they share what they have to.
+fn placement_through<'r>(
+    runner: &'r Runner,
+    batch: &CheckedBatch,
+    args: &BatchArgs,
+    interrupt: &Interrupt,
+) -> Result<Placement<'r>> {
+    let mut shared = SharedFolders::default();
+    let mut expected = Expected::default();
+    for build in &batch.builds {
+        let file = shared
+            .file_for(&build.target_dir)
+            .host_context(|| format!("cannot write beside {}", shown_path(&build.target_dir)))?;
+        let of_build = runner.expected(build, &file);
+        expected.add(of_build);
+    }
+    let mut pool = runner.pool();
+    if let Some(pool) = &mut pool {
+        runner::probe::probe(runner, pool, &expected, interrupt);
+        let out = pool.out();
+        let told: Vec<String> = out
+            .iter()
+            .map(|(host, reason)| format!("{}: {}", shown(host), shown(reason)))
+            .collect();
+        if out.len() == pool.names().len() {
+            return Err(BatchError::Runner {
+                runner: runner.describe(),
+                problem: told.join("; "),
+            }
+            .into());
+        }
+        for line in told {
+            let text = format!("not used: {line}");
+            if args.json {
+                emit(&BatchEvent::Note {
+                    build: None,
+                    text: &text,
+                });
+            } else {
+                print_line(&text);
+            }
+        }
+    }
+    Ok(Placement::through(runner, pool, shared))
 }
 
 /// Fails if there are mistakes in the file `path`.
@@ -269,6 +379,7 @@ fn log_dir_problem(dir: &Path) -> Option<String> {
 fn run_builds(
     batch: &CheckedBatch,
     rules: &Rules,
+    placement: &mut Placement<'_>,
     args: &BatchArgs,
     interrupt: &Interrupt,
     reports: &Reports<'_>,
@@ -284,7 +395,7 @@ fn run_builds(
         Display::for_people(builds, args.verbose)
     };
     let (started, began) = (Instant::now(), SystemTime::now());
-    let outcomes = schedule::run(builds, rules, interrupt, &mut display);
+    let outcomes = schedule::run(builds, rules, placement, interrupt, &mut display);
     display.finish();
     let exit_code = outcome::exit_code(&outcomes, interrupt.count() > 0);
     let total = started.elapsed();

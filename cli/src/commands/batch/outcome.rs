@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::attempt::Attempt;
 use super::build_progress::BuildProgress;
 use crate::exit_code::ExitCode;
 use crate::output::event::BuildSummary;
@@ -28,6 +29,12 @@ pub(super) struct Outcome {
     pub(super) progress: BuildProgress,
     /// The file with everything that it reported, if there is one.
     pub(super) log: Option<PathBuf>,
+    /// Where it ran last, if not on this host.
+    pub(super) host: Option<String>,
+    /// All attempts at it through a runner.
+    pub(super) attempts: Vec<Attempt>,
+    /// An earlier batch has built it (`--resume`).
+    pub(super) before: bool,
 }
 
 impl Outcome {
@@ -38,7 +45,18 @@ impl Outcome {
             time: Duration::ZERO,
             progress: BuildProgress::default(),
             log: None,
+            host: None,
+            attempts: Vec::new(),
+            before: false,
         }
+    }
+
+    /// Returns it for people.
+    pub(super) fn describe(&self) -> String {
+        if self.before {
+            return String::from("built before");
+        }
+        self.verdict.describe()
     }
 
     /// Returns the outcome for programs.
@@ -50,6 +68,8 @@ impl Outcome {
             seconds: self.time.as_secs_f64(),
             log: self.log.as_ref().map(|path| path.display().to_string()),
             reason: self.progress.reason.as_deref(),
+            host: self.host.as_deref(),
+            attempts: self.attempts.len(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Runs the builds of a batch in their order, as many at once as the host has room for.
+//! Runs the builds of a batch in their order, as many at once as the host, or its runner, has room for.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,12 +12,18 @@ use boxbuild_host::umask::umask;
 use boxbuild_host::untrusted::Dir;
 
 use super::admission::{Limits, needed};
+use super::attempt::Attempt;
+use super::attempts::Next;
 use super::build_progress::BuildProgress;
 use super::check::CheckedBuild;
 use super::child::{ChildEvent, RunningBuild};
 use super::child_output::ChildOutput;
 use super::display::Display;
 use super::outcome::{Outcome, Verdict};
+use super::placement::{Place, Placement};
+use super::record::Record;
+use super::setback::{Ended, Setback};
+use crate::commands::worker::protocol::WorkerEvent;
 use crate::exit_code::ExitCode;
 use crate::output::text;
 
@@ -33,6 +39,8 @@ pub(super) struct Rules {
     pub(super) limits: Limits,
     /// The first failure stops all builds.
     pub(super) fail_fast: bool,
+    /// Builds with a record of results are not built again.
+    pub(super) resume: bool,
     /// Folder for the logs.
     pub(super) log_dir: PathBuf,
     /// The same, opened before any guest ran.
@@ -43,6 +51,7 @@ pub(super) struct Rules {
 pub(super) fn run(
     builds: &[CheckedBuild],
     rules: &Rules,
+    placement: &mut Placement<'_>,
     interrupt: &Interrupt,
     display: &mut Display,
 ) -> Vec<Outcome> {
@@ -50,16 +59,22 @@ pub(super) fn run(
     let mut schedule = Schedule {
         builds,
         rules,
+        placement,
         display,
         outcomes: builds.iter().map(|_| None).collect(),
         waiting: (0..builds.len()).collect(),
         running: Vec::new(),
+        logs: builds.iter().map(|_| None).collect(),
+        begun: builds.iter().map(|_| None).collect(),
         stopping: false,
     };
+    if rules.resume {
+        schedule.resume();
+    }
     let mut interrupts = 0;
     loop {
         schedule.start(&sender);
-        if schedule.running.is_empty() {
+        if schedule.running.is_empty() && (schedule.waiting.is_empty() || schedule.stopping) {
             break;
         }
         schedule.take_events(&events);
@@ -77,18 +92,40 @@ pub(super) fn run(
 }
 
 /// The state of a batch that runs. Builds are known by their numbers.
-struct Schedule<'a> {
+struct Schedule<'a, 'r> {
     builds: &'a [CheckedBuild],
     rules: &'a Rules,
+    placement: &'a mut Placement<'r>,
     display: &'a mut Display,
     outcomes: Vec<Option<Outcome>>,
     waiting: Vec<usize>,
     running: Vec<RunningBuild>,
+    /// The logs of builds that were begun.
+    logs: Vec<Option<File>>,
+    /// When the first attempt at each was begun.
+    begun: Vec<Option<Instant>>,
     /// No more builds are started.
     stopping: bool,
 }
 
-impl Schedule<'_> {
+impl Schedule<'_, '_> {
+    /// Takes the outcomes of builds that an earlier batch has built.
+    fn resume(&mut self) {
+        for (number, build) in self.builds.iter().enumerate() {
+            let Some(record) = Record::read(&self.rules.logs, build) else {
+                continue;
+            };
+            if record.stands_for(build) {
+                self.waiting.retain(|waiting| *waiting != number);
+                let outcome = record.into_outcome();
+                self.display.ended(number, &outcome);
+                self.outcomes[number] = Some(outcome);
+            } else if record.is_unfinished() {
+                self.placement.may_still_run(number);
+            }
+        }
+    }
+
     /// Starts every waiting build that can run now. One that is too large does not keep a smaller
     /// one behind it waiting.
     fn start(&mut self, sender: &SyncSender<ChildEvent>) {
@@ -99,29 +136,82 @@ impl Schedule<'_> {
                 place += 1;
                 continue;
             }
-            self.waiting.remove(place);
-            let build = &self.builds[number];
-            let log = log_path(&self.rules.log_dir, build);
-            let started = new_log(&self.rules.logs, build)
-                .and_then(|file| RunningBuild::start(number, build, file, sender));
-            match started {
-                Ok(started) => {
-                    self.display.started(number);
-                    self.running.push(started);
+            match self.placement.choose(number, self.running.len()) {
+                Place::Wait => place += 1,
+                Place::Nowhere(reason) => {
+                    self.waiting.remove(place);
+                    self.end(number, self.not_carried_out(number, reason));
                 }
-                Err(error) => {
-                    let outcome = Outcome {
-                        verdict: Verdict::Failed(ExitCode::HOST),
-                        time: Duration::ZERO,
-                        progress: BuildProgress::not_started(format!(
-                            "cannot start the build or write its log {}: {error}",
-                            log.display()
-                        )),
-                        log: None,
-                    };
-                    self.end(number, outcome);
+                Place::Here => {
+                    self.waiting.remove(place);
+                    self.begin(number, None, sender);
+                }
+                Place::Host(host) => {
+                    self.waiting.remove(place);
+                    self.begin(number, host.as_deref(), sender);
                 }
             }
+        }
+    }
+
+    /// Starts a build, here or on a host.
+    fn begin(&mut self, number: usize, host: Option<&str>, sender: &SyncSender<ChildEvent>) {
+        let build = &self.builds[number];
+        let first = self.begun[number].is_none();
+        let start = self.placement.start(number, build, host);
+        let started = self.log_of(number).and_then(|log| match start? {
+            Some(start) => RunningBuild::start_remote(number, start, log, sender),
+            None => RunningBuild::start(number, build, log, sender),
+        });
+        match started {
+            Ok(started) => {
+                self.begun[number].get_or_insert(started.started);
+                self.running.push(started);
+                if first {
+                    let log = log_path(&self.rules.log_dir, build);
+                    self.write_record(&Record::running(build, &log));
+                    self.display.started(number);
+                }
+                if let Some(host) = host {
+                    let attempt = self.placement.attempts(number).ended.len() + 1;
+                    self.display.placed(number, host, attempt);
+                }
+            }
+            Err(error) => {
+                self.placement.free(host);
+                let log = log_path(&self.rules.log_dir, build);
+                let reason = format!(
+                    "cannot start the build or write its log {}: {error}",
+                    log.display()
+                );
+                self.end(number, self.not_carried_out(number, reason));
+            }
+        }
+    }
+
+    /// The log of a build, which all attempts at it share.
+    fn log_of(&mut self, number: usize) -> io::Result<File> {
+        if self.logs[number].is_none() {
+            self.logs[number] = Some(new_log(&self.rules.logs, &self.builds[number])?);
+        }
+        match &self.logs[number] {
+            Some(log) => log.try_clone(),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// The outcome of a build that no host has carried out.
+    fn not_carried_out(&self, number: usize, reason: String) -> Outcome {
+        let begun = self.begun[number];
+        let log = log_path(&self.rules.log_dir, &self.builds[number]);
+        Outcome {
+            verdict: Verdict::Failed(ExitCode::HOST),
+            time: begun.map_or(Duration::ZERO, |begun| begun.elapsed()),
+            progress: BuildProgress::not_started(reason),
+            log: begun.map(|_| log),
+            host: None,
+            attempts: self.placement.attempts(number).ended.clone(),
+            before: false,
         }
     }
 
@@ -155,8 +245,9 @@ impl Schedule<'_> {
                     build.take_event(&event, &lines);
                     self.display.event(number, &event, &lines);
                 }
+                ChildOutput::Worker(event) => self.take_worker(number, event),
                 ChildOutput::Line(line) => {
-                    build.write_log(&line);
+                    build.take_line(&line);
                     self.display.line(number, &line);
                 }
                 ChildOutput::Closed => {
@@ -167,49 +258,128 @@ impl Schedule<'_> {
         }
     }
 
+    fn take_worker(&mut self, number: usize, event: WorkerEvent) {
+        let Some(build) = self.running.iter_mut().find(|it| it.number == number) else {
+            return;
+        };
+        let known = build.host().map(str::to_owned);
+        let begins = build.take_worker(event);
+        let host = build.host().map(str::to_owned);
+        let Some(host) = host else { return };
+        if known.is_none() {
+            let attempt = self.placement.attempts(number).ended.len() + 1;
+            self.display.placed(number, &host, attempt);
+        }
+        if begins {
+            build.write_log(&format!("boxbuild: on {host}"));
+            self.placement.good(&host);
+        }
+    }
+
     /// Collects the outcomes of builds that have ended.
     fn collect(&mut self, sender: &SyncSender<ChildEvent>) {
         let mut place = 0;
         while place < self.running.len() {
-            let Some(mut verdict) = self.running[place].verdict() else {
+            let Some(ended) = self.running[place].ended() else {
                 place += 1;
                 continue;
             };
-            if let Some(started) = self.start_test(place, verdict, sender) {
-                match started {
-                    Ok(()) => {
-                        place += 1;
-                        continue;
-                    }
-                    Err(error) => {
-                        let reason = format!("cannot start the test of the image: {error}");
-                        self.running[place].progress = BuildProgress::not_started(reason);
-                        verdict = Verdict::Failed(ExitCode::HOST);
-                    }
-                }
+            if !self.running[place].is_tested() {
+                self.placement.free(self.running[place].host());
             }
-            let mut ended = self.running.remove(place);
-            let number = ended.number;
-            let outcome = Outcome {
-                verdict,
-                time: ended.started.elapsed(),
-                progress: std::mem::take(&mut ended.progress),
-                log: Some(log_path(&self.rules.log_dir, &self.builds[number])),
+            let ended = match (self.start_test(place, &ended, sender), ended) {
+                (Some(Ok(())), _) => {
+                    place += 1;
+                    continue;
+                }
+                (Some(Err(error)), _) => {
+                    let reason = format!("cannot start the test of the image: {error}");
+                    self.running[place].progress = BuildProgress::not_started(reason);
+                    Ended::Verdict(Verdict::Failed(ExitCode::HOST))
+                }
+                (None, ended) => ended,
             };
+            let build = self.running.remove(place);
+            match ended {
+                Ended::Verdict(verdict) => self.conclude(build, verdict),
+                Ended::Setback(setback) => self.set_back(build, &setback),
+            }
+        }
+    }
+
+    /// Takes the verdict on a build.
+    fn conclude(&mut self, mut build: RunningBuild, verdict: Verdict) {
+        let number = build.number;
+        let host = build.host().map(str::to_owned);
+        let begun = self.begun[number].unwrap_or(build.started);
+        let progress = std::mem::take(&mut build.progress);
+        let mut attempts = self.placement.attempts(number).ended.clone();
+        if self.placement.is_elsewhere() {
+            attempts.push(Attempt {
+                host: host.clone(),
+                result: verdict.word().to_owned(),
+                reason: progress.reason.clone(),
+                seconds: build.started.elapsed().as_secs_f64(),
+            });
+        }
+        let outcome = Outcome {
+            verdict,
+            time: begun.elapsed(),
+            progress,
+            log: Some(log_path(&self.rules.log_dir, &self.builds[number])),
+            host,
+            attempts,
+            before: false,
+        };
+        self.end(number, outcome);
+    }
+
+    /// Takes an attempt that says nothing about the build itself.
+    fn set_back(&mut self, mut build: RunningBuild, setback: &Setback) {
+        let number = build.number;
+        let host = build.host().map(str::to_owned);
+        let time = build.started.elapsed();
+        let next = self
+            .placement
+            .set_back(number, setback, host.as_deref(), time);
+        let again = match next {
+            Next::Again(wait) if !self.stopping => Some(wait),
+            _ => None,
+        };
+        let place = host.as_deref().unwrap_or("the runner");
+        build.write_log(&format!(
+            "boxbuild: {place}: {}: {}",
+            setback.kind.word(),
+            setback.reason
+        ));
+        let attempt = self.placement.attempts(number).ended.len();
+        self.display
+            .set_back(number, host.as_deref(), setback, attempt, again);
+        if again.is_some() {
+            // In the order of the file.
+            let place = self.waiting.partition_point(|waiting| *waiting < number);
+            self.waiting.insert(place, number);
+        } else if self.stopping {
+            self.conclude(build, Verdict::Stopped);
+        } else {
+            let reason = self.placement.reason(number);
+            let mut outcome = self.not_carried_out(number, reason);
+            outcome.host = host;
             self.end(number, outcome);
         }
     }
 
-    /// Starts the test of a build that has ended with `verdict`, if it is to be tested now.
+    /// Starts the test of a build that has `ended`, if it is to be tested now.
     fn start_test(
         &mut self,
         place: usize,
-        verdict: Verdict,
+        ended: &Ended,
         sender: &SyncSender<ChildEvent>,
     ) -> Option<io::Result<()>> {
         let build = &mut self.running[place];
         let test = self.builds[build.number].test.as_ref()?;
-        let due = verdict == Verdict::Built && !build.is_tested() && !self.stopping;
+        let is_built = *ended == Ended::Verdict(Verdict::Built);
+        let due = is_built && !build.is_tested() && !self.stopping;
         due.then(|| build.start_test(test, sender))
     }
 
@@ -218,7 +388,19 @@ impl Schedule<'_> {
         if self.rules.fail_fast && outcome.verdict != Verdict::Built && !self.stopping {
             self.stop();
         }
+        self.write_record(&Record::ended(&self.builds[number], &outcome));
+        self.logs[number] = None;
         self.outcomes[number] = Some(outcome);
+    }
+
+    /// Writes a record. Without one, a batch that is resumed builds again.
+    fn write_record(&self, record: &Record) {
+        if let Err(error) = record.write(&self.rules.logs) {
+            self.display.note(&format!(
+                "cannot write a record into {}: {error}",
+                self.rules.log_dir.display()
+            ));
+        }
     }
 
     /// Passes interruptions on to the builds.
@@ -233,6 +415,15 @@ impl Schedule<'_> {
     fn stop(&mut self) {
         self.stopping = true;
         self.running.iter_mut().for_each(RunningBuild::stop);
+        // What waits for another attempt was begun, and is stopped now.
+        let waiting = std::mem::take(&mut self.waiting);
+        for number in waiting {
+            if self.begun[number].is_some() {
+                let mut outcome = self.not_carried_out(number, self.placement.reason(number));
+                outcome.verdict = Verdict::Stopped;
+                self.end(number, outcome);
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use boxbuild_host::text::shown;
 use boxbuild_host::units::seconds;
 
 use super::check::CheckedBuild;
@@ -13,21 +14,39 @@ use crate::output::event::{BatchEvent, BuildInSummary};
 pub(super) fn table(builds: &[CheckedBuild], outcomes: &[Outcome], total: Duration) -> String {
     let width = builds.iter().map(|build| build.name.chars().count()).max();
     let width = width.unwrap_or(0).max(5);
+    // Where builds ran is told if any ran elsewhere.
+    let hosts = outcomes.iter().filter_map(|outcome| outcome.host.as_ref());
+    let hosts = hosts
+        .map(|host| host.chars().count() + 2)
+        .max()
+        .unwrap_or(0)
+        .max(7);
+    let elsewhere = outcomes.iter().any(|outcome| !outcome.attempts.is_empty());
+    let place = |text: &str| match elsewhere {
+        true => format!("{text:<hosts$}"),
+        false => String::new(),
+    };
     let mut text = format!(
-        "{:<width$}  {:<14} {:>4}  {:>12}  log\n",
-        "build", "result", "exit", "time"
+        "{:<width$}  {:<14} {:>4}  {:>12}  {}log\n",
+        "build",
+        "result",
+        "exit",
+        "time",
+        place("where")
     );
     for (build, outcome) in builds.iter().zip(outcomes) {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| String::from("-"));
         let code = outcome.verdict.exit_code();
-        let time = (outcome.verdict != Verdict::NotStarted).then(|| seconds(outcome.time));
+        let timed = outcome.verdict != Verdict::NotStarted && !outcome.before;
+        let time = timed.then(|| seconds(outcome.time));
         let log = outcome.log.as_ref().map(|path| path.display().to_string());
         text += &format!(
-            "{:<width$}  {:<14} {:>4}  {:>12}  {}\n",
+            "{:<width$}  {:<14} {:>4}  {:>12}  {}{}\n",
             build.name,
-            outcome.verdict.describe(),
+            outcome.describe(),
             or_dash(code.map(|code| code.number().to_string())),
             or_dash(time),
+            place(&shown(outcome.host.as_deref().unwrap_or("-"))),
             or_dash(log),
         );
         if outcome.progress.log_incomplete {

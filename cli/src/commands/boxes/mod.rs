@@ -6,9 +6,10 @@ mod list;
 mod list_boxes;
 mod verify;
 
+use boxbuild_boxes::export;
 use boxbuild_boxes::in_place;
 use boxbuild_boxes::lock_file::Locked;
-use boxbuild_boxes::source::import::ImportedBox;
+use boxbuild_boxes::source::import::{ExportedBox, ImportedBox};
 use boxbuild_boxes::source::published::{self, Freshness, PullRequest};
 use boxbuild_boxes::source::{self, BoxSource, CreateOptions};
 use boxbuild_boxes::store::{IfExists, InstalledBox, Store, StoreError};
@@ -38,6 +39,9 @@ pub(super) fn run(command: &BoxCommand, json: bool) -> Result<ExitCode> {
         .failure
         .map_or(ExitCode::SUCCESS, |failure| failure.code());
     if answer.takes_long {
+        if answer.value.is_object() {
+            emit(&answer.value);
+        }
         for installed in answer.value.as_array().into_iter().flatten() {
             emit(&BoxEvent {
                 event: "box",
@@ -81,6 +85,42 @@ fn carry_out(store: &Store, command: &BoxCommand, json: bool) -> Result<Answer> 
         }
         BoxCommand::Pull(args) => pull(store, args, json),
         BoxCommand::Import(args) => import(store, args, json),
+        BoxCommand::Export {
+            name,
+            file,
+            arch,
+            force,
+        } => {
+            let installed = store.get_for(name, *arch)?;
+            let interrupt = signals::take_over()?;
+            let mut progress = progress(json);
+            if installed.changed.is_some() {
+                progress.note(&format!(
+                    "the box {name} is exported as it was installed, without what builds with \
+                     --no-snapshot have written into it"
+                ));
+            }
+            let written = export::export(
+                &installed,
+                file,
+                if_exists(*force),
+                &interrupt,
+                &mut progress,
+            );
+            progress.finish(written.is_ok());
+            let written = written?;
+            let shown = boxbuild_host::text::shown_path(file);
+            let value = json!({
+                "event": "exported",
+                "file": file.to_string_lossy(),
+                "bytes": written.bytes,
+                "sha256": written.sha256,
+            });
+            Ok(Answer {
+                takes_long: true,
+                ..Answer::new(format!("{}  {shown}\n", written.sha256), value)
+            })
+        }
         BoxCommand::Verify { names } => verify::verify(store, names),
         BoxCommand::Lock {
             names,
@@ -187,6 +227,11 @@ fn import(store: &Store, args: &ImportArgs, json: bool) -> Result<Answer> {
     if args.require_confinement {
         confinement::require()?;
     }
+    if let Some(archive) = &args.archive {
+        let arch = args.arch.unwrap_or_else(Arch::host);
+        let source = ExportedBox::new(args.name.clone(), archive.clone(), arch);
+        return install(store, &source, args.force, progress(json));
+    }
     let source = ImportedBox::new(args.options()?);
     install(store, &source, args.force, progress(json))
 }
@@ -207,6 +252,14 @@ fn create(store: &Store, args: &CreateArgs, json: bool) -> Result<Answer> {
     install(store, source.as_ref(), args.force, progress(json))
 }
 
+fn if_exists(force: bool) -> IfExists {
+    if force {
+        IfExists::Replace
+    } else {
+        IfExists::Fail
+    }
+}
+
 /// Makes a box.
 fn install(
     store: &Store,
@@ -215,12 +268,7 @@ fn install(
     mut progress: Progress,
 ) -> Result<Answer> {
     let interrupt = signals::take_over()?;
-    let if_exists = if force {
-        IfExists::Replace
-    } else {
-        IfExists::Fail
-    };
-    let result = source::install(store, source, if_exists, &interrupt, &mut progress);
+    let result = source::install(store, source, if_exists(force), &interrupt, &mut progress);
     progress.finish(result.is_ok());
     Ok(made(&[result?]))
 }

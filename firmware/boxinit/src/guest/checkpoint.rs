@@ -64,7 +64,7 @@ impl Checkpoint {
         if let Ok(folder) = File::open(TARGET) {
             // Fails if nothing is frozen, which is as it should be.
             // SAFETY: the call touches no memory.
-            unsafe { libc::ioctl(folder.as_raw_fd(), THAW as _, 0) };
+            unsafe { libc::ioctl(folder.as_raw_fd(), THAW, 0) };
         }
     }
 
@@ -74,7 +74,12 @@ impl Checkpoint {
 }
 
 /// `FITHAW` (linux/fs.h): `_IOWR('X', 120, int)`.
-const THAW: libc::c_ulong = 0xc004_5878;
+#[allow(
+    clippy::cast_lossless,
+    clippy::cast_possible_wrap,
+    reason = "the type is that of the C library"
+)]
+const THAW: libc::Ioctl = 0xc004_5878_u32 as libc::Ioctl;
 
 /// Reports to the host once kiwi's process asks for it. It asks once, or never.
 fn forward(mut kiwi: UnixStream, mut port: File) {

@@ -5,9 +5,11 @@
 //! boxbuild's init needs.
 
 mod boot_files;
+mod exported;
 mod options;
 mod root_tree;
 mod source;
 
+pub use exported::ExportedBox;
 pub use options::{ImportInput, ImportOptions};
 pub use source::ImportedBox;
