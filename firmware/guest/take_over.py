@@ -29,6 +29,15 @@ class Prepare:
         raise Reached(state, root)
 
 
+def without_empty_values(state):
+    """Leaves out values of repositories that the command line gives as nothing: `--set-repo URL,TYPE,,,DIST`.
+    kiwi goes on with empty texts in them, and refuses the description that it would write with these."""
+    for repository in getattr(state, 'get_repository_sections', list)() or []:
+        for name, value in list(vars(repository).items()):
+            if value == '':
+                setattr(repository, name, None)
+
+
 def take_over(state, root):
     from kiwi.defaults import Defaults
     from kiwi.system.profile import Profile
@@ -36,6 +45,7 @@ def take_over(state, root):
 
     if not os.path.isdir(root):
         raise FileNotFoundError('there is no root tree at %s' % root)
+    without_empty_values(state)
     SystemSetup(state, root).import_description()
     profile = Profile(state)
     Defaults().to_profile(profile)

@@ -21,7 +21,10 @@ const KIWI: [(&str, &str); 8] = [
          if 'refuse' in sys.argv: sys.exit(3)\n    if 'help' in sys.argv: return\n    \
          with task.SystemPrepare(State(sys.argv), sys.argv[-1], False) as system:\n        \
          print('installed')\n\nclass State:\n    def __init__(self, words): self.words = words\n    \
-         def get_repositories_signing_keys(self): return ['/a key', '/b']\n",
+         def get_repositories_signing_keys(self): return ['/a key', '/b']\n    \
+         def get_repository_sections(self): return [REPOSITORY]\n\n\
+         class Repository: pass\nREPOSITORY = Repository()\n\
+         REPOSITORY.alias, REPOSITORY.package_gpgcheck = 'x', ''\n",
     ),
     ("tasks/system_build.py", "class SystemPrepare:\n    pass\n"),
     (
@@ -38,7 +41,9 @@ const KIWI: [(&str, &str); 8] = [
         "system/setup.py",
         "class SystemSetup:\n    def __init__(self, state, root): self.state, self.root = state, root\n    \
          def import_description(self):\n        \
-         open(self.root + '/config.xml', 'w').write(' '.join(self.state.words[1:-1]))\n",
+         words = self.state.words[1:-1] + [str(sorted(vars(one).items())) for one in \
+         self.state.get_repository_sections()]\n        \
+         open(self.root + '/config.xml', 'w').write(' '.join(words))\n",
     ),
 ];
 
@@ -80,7 +85,11 @@ fn the_description_is_taken_over_and_nothing_is_installed() {
     let output = run(&folder, &["--type", "oem", "system", "build", text]);
     assert!(output.status.success(), "{output:?}");
     assert!(output.stdout.is_empty(), "{output:?}");
-    assert_eq!(read("root/config.xml"), "--type oem system build");
+    // kiwi gives --set-repo URL,TYPE,,, empty values, which its own schema refuses.
+    assert_eq!(
+        read("root/config.xml"),
+        "--type oem system build [('alias', 'x'), ('package_gpgcheck', None)]"
+    );
     assert_eq!(read("root/.profile"), "defaults");
     assert_eq!(
         read("create-args"),

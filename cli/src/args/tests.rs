@@ -185,6 +185,7 @@ const ROWS: &[Row] = &[
     ("--box-package=joe", |o| o.box_packages == ["joe"]),
     ("--disk-size=60G", |o| o.disk_size == Some(60 << 30)),
     ("--keep-failed=no", |o| !o.keep_failed),
+    ("--box-package=binutils", |o| o.box_packages == ["binutils"]),
     ("--box-debug", |o| o.box_debug),
     ("--json", |o| o.json),
     ("--no-snapshot", |o| o.no_snapshot),
