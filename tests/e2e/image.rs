@@ -528,11 +528,12 @@ fn a_real_kernel_with_its_ramdisk_boots() {
     let options = ["--script", script.to_str().unwrap()];
     passed(&test(&sandbox, &archive, &options), "passed (kis, kernel");
     let kernel = name("-6.1.kernel");
+    let initrd = name(".initrd");
     let options = [
         "--kernel",
         kernel.to_str().unwrap(),
         "--initrd",
-        &name(".initrd").to_string_lossy(),
+        &initrd.to_string_lossy(),
         "--append",
         "panics",
     ];
