@@ -202,6 +202,12 @@ impl History {
                 }
                 Err(error) => return Err(error),
             }
+            // A build that has begun and ended since the numbers were read has this one.
+            if dir.find(&record_name(id))?.is_some() {
+                dir.remove(&live_name(id))?;
+                id += 1;
+                continue;
+            }
             let path = self.folder.join(live_name(id));
             // Who lists the builds looks at the lock for a moment.
             for _ in 0..100 {
