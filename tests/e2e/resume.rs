@@ -81,7 +81,7 @@ fn a_build_that_failed_in_create_is_gone_on_with() {
     let log = sandbox.run(["logs"]);
     assert!(log.stdout.contains("boxbuild 1 checkpoint kept"), "{log:?}");
     let list = sandbox.run(["builds"]);
-    assert!(list.stdout.contains("(can be resumed)"), "{list:?}");
+    assert!(list.stdout.contains(", can be resumed"), "{list:?}");
     let list = sandbox.run(["builds", "--json"]);
     assert!(list.stdout.contains("\"resumable\": true"), "{list:?}");
     // The shell has the disk as the build left it, over both layers.
