@@ -21,7 +21,7 @@ crate::tests! {
     Qemu:
         an_image_boots_to_its_login_prompt_and_is_not_written,
         what_keeps_an_image_from_coming_up_is_said,
-        a_pass_phrase_is_typed_and_shown_to_nobody,
+        a_pass_phrase_is_typed_and_not_shown,
         a_script_logs_in_and_its_failure_is_told_with_the_line,
         wrong_options_of_a_test_are_refused_before_anything_starts,
         an_image_that_names_other_files_is_refused,
@@ -194,7 +194,7 @@ fn what_keeps_an_image_from_coming_up_is_said() {
     sandbox.assert_nothing_left();
 }
 
-fn a_pass_phrase_is_typed_and_shown_to_nobody() {
+fn a_pass_phrase_is_typed_and_not_shown() {
     let sandbox = Sandbox::new("");
     let program = [
         Does::Says("\r\nPlease enter passphrase for disk x (luks): "),

@@ -147,7 +147,7 @@ impl Work<'_> {
         encoder.include_checksum(true)?;
         let mut tar = tar::Builder::new(encoder);
         let mut info = self.installed.info.redacted();
-        // It is updated by nobody, and its image comes from nowhere else.
+        // No publisher updates it, and no registry has its image.
         info.published = None;
         let container = match info.container.take() {
             Some(ContainerImage::Archive(file)) => {

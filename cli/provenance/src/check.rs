@@ -78,9 +78,9 @@ pub enum SignatureFound {
     None,
     /// It is of a key that counts: of this file.
     Good(String),
-    /// It is of some key, which nobody asked about.
+    /// It is of some key; no key was asked for.
     Somebody(String),
-    /// It was not checked: nobody said whose it is.
+    /// It was not checked: no key was named.
     NotChecked,
     /// It is not what it should be.
     Bad,

@@ -1,4 +1,4 @@
-//! Package URLs (ECMA-427): one name for a package, whoever looks it up.
+//! Package URLs (ECMA-427): one name for a package in all ecosystems.
 
 use packageurl::PackageUrl;
 

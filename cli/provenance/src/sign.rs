@@ -272,8 +272,8 @@ fn of_ssh(command: &mut Command, key: &Path) {
         .args(["-Y", "sign", "-n", SSH_NAMESPACE, "-f"])
         .arg(key);
     // It would ask on the terminal otherwise (ssh(1), since OpenSSH 8.4), long after the build began.
-    if let Some(nobody) = program::find("false") {
-        command.env("SSH_ASKPASS", nobody);
+    if let Some(program) = program::find("false") {
+        command.env("SSH_ASKPASS", program);
         command.env("SSH_ASKPASS_REQUIRE", "force");
     }
 }

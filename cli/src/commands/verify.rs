@@ -84,7 +84,7 @@ fn show(report: &Report) -> Result<()> {
             "signed, which was not checked: whose key it should be was not said (--signed-by FILE)\n",
         ),
         SignatureFound::None | SignatureFound::Bad => {
-            String::from("not signed: whoever can change the files can change the record as well\n")
+            String::from("not signed: the record can be changed along with the files\n")
         }
     };
     if let (Some(builder), Some(time)) = (&report.builder, &report.finished) {

@@ -36,7 +36,7 @@ pub(super) fn document() -> Document {
              file.",
         )
         .code(
-            "box = \"debian\"\nbox-memory = \"6G\"\nallow = [\"deb.debian.org\"]\n\n\
+            "box = \"debian\"\nbox-memory = \"6G\"\nallow = [\"mirror.example\"]\n\n\
              [build-args]\nadd-repo = [\"http://mirror.example/debian,apt-deb\"]\n\n\
              [box-create]\nmirror = \"http://mirror.example/debian\"",
         )

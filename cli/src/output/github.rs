@@ -268,11 +268,11 @@ mod tests {
 
     #[test]
     fn an_annotation_is_one_command_whatever_a_guest_wrote() {
-        let file = Path::new("/work/a,b:c.toml");
+        let file = Path::new("/home/me/a,b:c.toml");
         let guest = "no\n::add-path::/tmp\r\x1b[31m100%0A ##[x]\nhttp://me:s3cret@host/";
         let command = command(
             &error(Some(file), "x::y,line=1\n::z", guest),
-            Some(Path::new("/work")),
+            Some(Path::new("/home/me")),
         );
         assert_eq!(
             command,

@@ -126,13 +126,13 @@ mod tests {
         let variables = variables
             .iter()
             .map(|(name, value)| (name.into(), value.into()));
-        read(&names::all(), variables, Some(Path::new("/work")))
+        read(&names::all(), variables, Some(Path::new("/home/me")))
     }
 
     #[test]
     fn variables_have_flags_lists_and_values() {
         let found = of(&[
-            ("BOXBUILD_ALLOW", "deb.debian.org 'a b'"),
+            ("BOXBUILD_ALLOW", "mirror.example 'a b'"),
             ("BOXBUILD_BOX", "debian"),
             ("BOXBUILD_BOX_MEMORY", ""),
             ("BOXBUILD_KEEP_FAILED", "0"),
@@ -151,12 +151,12 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "allow deb.debian.org a b",
+                "allow mirror.example a b",
                 "box debian",
                 "keep-failed no",
                 "no-accel false",
                 "offline true",
-                "signed-by /work/keys/a.asc",
+                "signed-by /home/me/keys/a.asc",
                 "timings true"
             ]
         );

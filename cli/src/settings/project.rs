@@ -370,7 +370,7 @@ mod tests {
             ("profile", "Live"),
             ("box-memory", "6G"),
             ("network", "none"),
-            ("allow", "deb.debian.org"),
+            ("allow", "mirror.example"),
             ("setenv", "A=B"),
             ("lock-file", "ci/boxbuild.lock"),
             ("kiwi-version", "11.1.6"),
@@ -379,7 +379,7 @@ mod tests {
             assert_eq!(problem(&word(&Place::Build, name, value)), None, "{name}");
         }
         for (name, value) in [
-            ("add-repo", "http://deb.debian.org/debian,apt-deb,main,1"),
+            ("add-repo", "http://mirror.example/debian,apt-deb,main,1"),
             ("only-repo", "https://192.0.2.1:8080/x"),
             ("add-package", "vim"),
             ("set-type-attr", "filesystem=ext4"),
@@ -413,9 +413,9 @@ mod tests {
             given(&Place::Build, "allow", Value::Words(words))
         };
         assert!(
-            is_too_open(&allow(&["evil.example"]), Some(&allow(&["deb.debian.org"]))).is_some()
+            is_too_open(&allow(&["evil.example"]), Some(&allow(&["mirror.example"]))).is_some()
         );
-        assert!(is_too_open(&allow(&["deb.debian.org"]), None).is_none());
-        assert!(is_too_open(&allow(&[]), Some(&allow(&["deb.debian.org"]))).is_some());
+        assert!(is_too_open(&allow(&["mirror.example"]), None).is_none());
+        assert!(is_too_open(&allow(&[]), Some(&allow(&["mirror.example"]))).is_some());
     }
 }

@@ -177,12 +177,12 @@ fn confinement_stays_required() {
 fn a_project_closes_a_network_and_does_not_open_it() {
     let mut said = Said {
         project: "network = 'user'\nallow = ['evil.example']\n",
-        user: "network = 'none'\nallow = ['deb.debian.org']\n",
+        user: "network = 'none'\nallow = ['mirror.example']\n",
         ..Said::default()
     };
     let applied = said.applied("--box b -- x", Caller::User);
     let line = applied.argv.join(" ".as_ref()).into_string().unwrap();
-    assert_eq!(line, "--network=none --allow=deb.debian.org --box b -- x");
+    assert_eq!(line, "--network=none --allow=mirror.example --box b -- x");
     assert_eq!(applied.notes.len(), 2, "{:?}", applied.notes);
     assert!(
         applied.notes[0].starts_with("/repo/boxbuild.toml:"),
@@ -190,10 +190,10 @@ fn a_project_closes_a_network_and_does_not_open_it() {
         applied.notes
     );
     said.user = "";
-    said.project = "network = 'public'\nallow = ['deb.debian.org']\n";
+    said.project = "network = 'public'\nallow = ['mirror.example']\n";
     let applied = said.applied("--box b -- x", Caller::User);
     let line = applied.argv.join(" ".as_ref()).into_string().unwrap();
-    assert_eq!(line, "--network=public --allow=deb.debian.org --box b -- x");
+    assert_eq!(line, "--network=public --allow=mirror.example --box b -- x");
     assert_eq!(
         applied.notes,
         ["settings of /repo/boxbuild.toml: network, allow"]

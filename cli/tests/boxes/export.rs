@@ -34,7 +34,7 @@ fn a_box_goes_to_another_host_and_is_the_same() {
     sandbox
         .run(&["box", "export", "mine", "mine.box"])
         .expect(2, &["--force"]);
-    // The same bytes, whoever writes them and when.
+    // The same bytes, on every host and at every time.
     sandbox
         .run(&["box", "export", "mine", "again.box", "--json"])
         .expect(0, &[]);

@@ -78,7 +78,7 @@ fn a_build_takes_its_settings_and_names_them() {
         &format!("--box typed {line}"),
     );
     assert!(ended.stderr.contains("typed"), "{}", ended.stderr);
-    // An option that nobody typed is told with its place.
+    // An option that was not typed is told with its place.
     fs::write(&own, "box = 'nonesuch'\nrequire-confinement = true\n").unwrap();
     let ended = user.run(&format!("--container {line}"));
     let place = format!("--require-confinement comes from {}:2", own.display());

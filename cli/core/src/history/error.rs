@@ -6,7 +6,7 @@ use boxbuild_host::error::{Classify, ErrorClass, IoError};
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
     /// There is no telling where it is.
-    #[error("there is no folder for the history of builds: set HOME or XDG_STATE_HOME")]
+    #[error("no folder for the history of builds is known: set HOME or XDG_STATE_HOME")]
     NoHome,
     /// A file operation failed.
     #[error(transparent)]

@@ -1,5 +1,5 @@
-//! The record beside the results: its files are made where the guest left the results, which nobody else
-//! can reach, and published with them.
+//! The record beside the results: its files are made where the guest left the results, which no other
+//! process can reach, and published with them.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};

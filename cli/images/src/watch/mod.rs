@@ -41,7 +41,7 @@ pub(crate) struct Expectations {
     /// Without a byte.
     pub(crate) idle: Option<Duration>,
     pub(crate) passphrase: Option<String>,
-    /// Texts that are shown to nobody.
+    /// Texts that are never shown.
     pub(crate) secrets: Vec<String>,
 }
 
@@ -250,7 +250,7 @@ impl Watch {
         }
     }
 
-    /// A text without what nobody is to see.
+    /// Returns a text without its secrets.
     pub(crate) fn redacted(&self, text: &str) -> String {
         let secrets = self.expectations.secrets.iter();
         let secrets = secrets.chain(&self.expectations.passphrase);

@@ -13,7 +13,7 @@ import types
 patch, folder, answer = sys.argv[1:]
 happened = []
 
-# Freezing is for a guest's disk, not for the disk of whoever runs this.
+# Freezing is for a guest's disk, not for the disk of the host that runs this.
 fake = types.ModuleType('fcntl')
 names = {0xC0045877: 'freeze', 0xC0045878: 'thaw'}
 fake.ioctl = lambda *words: happened.append(names[words[1]])

@@ -119,7 +119,7 @@ impl ExportedBox {
         })
     }
 
-    /// Reads what the archive says of the box: the words of whoever made it.
+    /// Reads what the archive says of the box: its author's words.
     fn described(&self, text: &str) -> Result<BoxInfo, SourceError> {
         let info: BoxInfo = serde_json::from_str(text).map_err(|error| {
             self.unusable(&format!(
