@@ -46,6 +46,8 @@ pub(super) struct Changes {
     scratch: PathBuf,
     /// What had been written at the checkpoint, and the map of that.
     checkpoint: Option<(File, File)>,
+    /// The machine has not answered in time: it may write into another file than `top` by now, or later.
+    unanswered: bool,
 }
 
 impl Changes {
@@ -54,7 +56,18 @@ impl Changes {
             top,
             scratch: scratch.to_owned(),
             checkpoint: None,
+            unanswered: false,
         }
+    }
+
+    /// The file that takes what is written.
+    fn top(&self) -> io::Result<&File> {
+        if self.unanswered {
+            return Err(io::Error::other(
+                "the machine has not said whether it took a checkpoint of the disk",
+            ));
+        }
+        Ok(&self.top)
     }
 }
 
@@ -92,7 +105,7 @@ impl Running for MachineProcess {
         let Some(changes) = &self.changes else {
             return Ok(None);
         };
-        keep_changes(&changes.top, folder, |map| self.write_map(&map)).map(Some)
+        keep_changes(changes.top()?, folder, |map| self.write_map(&map)).map(Some)
     }
 
     fn checkpoint(&mut self) -> io::Result<bool> {
@@ -103,10 +116,14 @@ impl Running for MachineProcess {
             return Err(io::Error::other("there is one already"));
         }
         let next = tmpfile::create(&changes.scratch)?;
-        next.set_len(changes.top.metadata()?.len())?;
+        next.set_len(changes.top()?.metadata()?.len())?;
         let map = tmpfile::create(&changes.scratch)?;
-        self.ask(&Wish::Checkpoint, &[&next, &map])?;
+        let asked = self.ask(&Wish::Checkpoint, &[&next, &map]);
         if let Some(changes) = &mut self.changes {
+            if let Err(error) = asked {
+                changes.unanswered = error.kind() == io::ErrorKind::TimedOut;
+                return Err(error);
+            }
             let before = std::mem::replace(&mut changes.top, next);
             changes.checkpoint = Some((before, map));
         }

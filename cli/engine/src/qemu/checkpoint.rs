@@ -22,12 +22,14 @@ const STEP: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Changes {
     /// The one that QEMU writes, or wrote when it ended.
-    pub(super) top: File,
+    top: File,
     /// The file descriptor set of `top`.
     set: usize,
     maker: Maker,
     /// The one that it wrote up to the checkpoint.
     pub(super) checkpoint: Option<File>,
+    /// QEMU has not answered in time: it may write into another image than `top` by now, or later.
+    unanswered: bool,
 }
 
 impl Changes {
@@ -38,13 +40,27 @@ impl Changes {
             set,
             maker,
             checkpoint: None,
+            unanswered: false,
         }
+    }
+
+    /// The image that QEMU writes, or wrote when it ended.
+    ///
+    /// # Errors
+    /// Fails if that is not known.
+    pub(super) fn top(&self) -> io::Result<&File> {
+        if self.unanswered {
+            return Err(io::Error::other(
+                "QEMU has not said whether it took a checkpoint of the disk",
+            ));
+        }
+        Ok(&self.top)
     }
 
     /// Takes a checkpoint. `answers` are those to what `monitor` is asked.
     ///
     /// # Errors
-    /// Fails if there is no room, or QEMU refuses. It goes on as before.
+    /// Fails if there is no room, or QEMU refuses or does not answer. It goes on as before.
     pub(super) fn checkpoint(
         &mut self,
         monitor: &UnixStream,
@@ -53,17 +69,31 @@ impl Changes {
         if self.checkpoint.is_some() {
             return Err(io::Error::other("there is one already"));
         }
-        let next = self.maker.make()?;
         // QEMU opens what it only reads from now on for reading: a set has a descriptor for each way.
-        let path = format!("/proc/self/fd/{}", self.top.as_raw_fd());
+        let path = format!("/proc/self/fd/{}", self.top()?.as_raw_fd());
         let reading = File::open(path)?;
-        add(monitor, self.set, reading.as_raw_fd(), answers)?;
-        add(monitor, CHECKPOINT_SET as usize, next.as_raw_fd(), answers)?;
-        for command in checkpoint_nodes() {
-            ask(monitor, command, None, answers)?;
+        let next = self.maker.make()?;
+        if let Err(error) = self.switch(&reading, &next, monitor, answers) {
+            self.unanswered = error.kind() == io::ErrorKind::TimedOut;
+            return Err(error);
         }
         self.checkpoint = Some(std::mem::replace(&mut self.top, next));
         Ok(())
+    }
+
+    /// Has QEMU write into `next`, and read from `reading` what it has written.
+    fn switch(
+        &self,
+        reading: &File,
+        next: &File,
+        monitor: &UnixStream,
+        answers: &Receiver<Result<(), String>>,
+    ) -> io::Result<()> {
+        add(monitor, self.set, reading.as_raw_fd(), answers)?;
+        add(monitor, CHECKPOINT_SET as usize, next.as_raw_fd(), answers)?;
+        checkpoint_nodes()
+            .into_iter()
+            .try_for_each(|command| ask(monitor, command, None, answers))
     }
 }
 

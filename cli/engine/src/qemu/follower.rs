@@ -37,7 +37,7 @@ pub(super) struct Follower {
     /// Why a share does not work any more.
     fault: Option<Fault>,
     /// What the machine's network knows of the host's.
-    pub(super) host: Option<CurrentNetwork>,
+    host: Option<CurrentNetwork>,
     rules: Rules,
     events: EventSender,
 }

@@ -176,7 +176,7 @@ impl Running for Child {
     fn keep_disk(&self, folder: &Path) -> io::Result<Option<u64>> {
         self.changes
             .as_ref()
-            .map(|changes| overlay::keep(&changes.top, folder))
+            .map(|changes| overlay::keep(changes.top()?, folder))
             .transpose()
     }
 
