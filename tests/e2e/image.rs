@@ -156,6 +156,19 @@ fn what_keeps_an_image_from_coming_up_is_said() {
             "hung",
             "the image hangs",
         ),
+        // The first is not emulated, the second is what the machine has by then.
+        (
+            "v4",
+            &says("Fatal glibc error: CPU does not support x86-64-v4\r\n"),
+            "old-processor",
+            "need a newer processor (x86-64-v4)",
+        ),
+        (
+            "v3",
+            &says("Fatal glibc error: CPU does not support x86-64-v3\r\n"),
+            "old-processor",
+            "need a newer processor (x86-64-v3)",
+        ),
         (
             "off",
             &[Does::Says("Bye\r\n"), Does::PowersOff],
@@ -263,6 +276,11 @@ fn wrong_options_of_a_test_are_refused_before_anything_starts() {
             vec!["--command", "id"],
             &image,
             "--command is for container images",
+        ),
+        (
+            vec!["--command", "id", "--script", "/nowhere/script"],
+            &image,
+            "--script with --command needs --expect",
         ),
         (vec!["--initrd", own], &image, "--initrd needs the kernel"),
         (vec!["--log", own], &image, "is the image itself"),

@@ -99,12 +99,8 @@ impl Container {
     }
 
     /// Runs it with the user's terminal.
-    pub(crate) fn attach(&self) -> Result<Option<i32>, RunError> {
-        let status = self
-            .tree
-            .attach(&self.command)
-            .map_err(RunError::Container)?;
-        Ok(status.code())
+    pub(crate) fn attach(&self) -> Result<(), RunError> {
+        self.tree.attach(&self.command).map_err(RunError::Container)
     }
 
     /// What is expected where the user does not say: the prompt of a shell, or the end of a command.

@@ -56,6 +56,7 @@ impl Classify for RunError {
             | RunError::Folder(_) => ErrorClass::Usage,
             RunError::Image(_, error) => match error {
                 ImageError::NamesFile(_) | ImageError::Damaged(..) => ErrorClass::Usage,
+                ImageError::Interrupted => ErrorClass::Interrupted,
                 _ => ErrorClass::Host,
             },
             RunError::Parse(_, error) => match error {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use boxbuild_engine::qemu::image::{DiskFormat, head, virtual_size};
 use boxbuild_host::arch::Arch;
 use boxbuild_host::input;
+use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::text::shown_path;
 use boxbuild_host::untrusted::Dir;
 use boxbuild_parsers::{Output, Parser, Part, Survey, TreeSource};
@@ -80,6 +81,28 @@ pub(crate) struct Image {
     pub(crate) arch: Option<Arch>,
 }
 
+impl Image {
+    /// All files that it is read from.
+    pub(crate) fn files(&self) -> Vec<&File> {
+        let mut files = vec![&self.original];
+        match &self.what {
+            What::Disk { file, .. } | What::Disc { file, .. } => files.push(file),
+            What::Root { archive, .. } => files.push(archive),
+            What::Kernel {
+                kernel,
+                initrd,
+                disk,
+                ..
+            } => files.extend(
+                [Some(kernel), initrd.as_ref(), disk.as_ref()]
+                    .into_iter()
+                    .flatten(),
+            ),
+        }
+        files
+    }
+}
+
 /// Files that the user adds to an image: it is started by them.
 #[derive(Debug, Default)]
 pub(crate) struct OwnKernel {
@@ -92,6 +115,7 @@ pub(crate) struct OwnKernel {
 pub(crate) struct Preparation<'a> {
     pub(crate) parser: &'a Parser,
     pub(crate) scratch: &'a Path,
+    pub(crate) interrupt: &'a Interrupt,
     /// What the user should know.
     pub(crate) notes: Vec<String>,
 }
@@ -103,7 +127,8 @@ impl Preparation<'_> {
         let is_folder = std::fs::metadata(path).map_err(read)?.is_dir();
         let (path, file) = if is_folder {
             let folder = Dir::open(path).map_err(read)?;
-            if let Some((kernel, name)) = loose_kis(&folder, path, &own)? {
+            let plain = |file| self.plain(path, file);
+            if let Some((kernel, name)) = loose_kis(&folder, path, &own, &plain)? {
                 let original = folder.file(name.as_ref()).map_err(read)?;
                 let path = path.join(&name);
                 return self.done(path, kernel, original);
@@ -144,7 +169,7 @@ impl Preparation<'_> {
     fn recognise(&mut self, path: &Path, file: File, depth: usize) -> Result<What, RunError> {
         let read = |error| RunError::Read(path.to_owned(), error);
         match kind::of(&file).map_err(read)? {
-            Kind::Disk(format) => disk(path, file, format),
+            Kind::Disk(format) => disk(path, file, format, self.interrupt),
             Kind::Iso { stick } => Ok(What::Disc {
                 starts: kind::starts_of_disc(&file).map_err(read)?,
                 file,
@@ -336,6 +361,7 @@ fn loose_kis(
     folder: &Dir,
     path: &Path,
     own: &OwnKernel,
+    plain: &dyn Fn(File) -> Result<File, RunError>,
 ) -> Result<Option<(What, String)>, RunError> {
     if own.kernel.is_some() {
         return Ok(None);
@@ -354,10 +380,11 @@ fn loose_kis(
     };
     let open = |name: &String| folder.file(name.as_ref()).map_err(read);
     let root = initrd.trim_end_matches(".initrd");
-    let disk = names
-        .iter()
-        .find(|name| *name == root)
-        .map(open)
+    let packed = format!("{root}.xz");
+    let disk = [root, &packed]
+        .into_iter()
+        .find_map(|wanted| names.iter().find(|name| *name == wanted))
+        .map(|name| plain(open(name)?))
         .transpose()?;
     let cmdline = match one(".append") {
         Some(name) => Some(words(&open(name)?).map_err(read)?),
@@ -399,7 +426,12 @@ fn words(file: &File) -> io::Result<String> {
     Ok(printable.collect::<String>().trim().to_owned())
 }
 
-fn disk(path: &Path, file: File, format: DiskFormat) -> Result<What, RunError> {
+fn disk(
+    path: &Path,
+    file: File,
+    format: DiskFormat,
+    interrupt: &Interrupt,
+) -> Result<What, RunError> {
     let failed = |error| RunError::Image(path.to_owned(), error);
     let size = match format {
         DiskFormat::Raw => {
@@ -408,9 +440,10 @@ fn disk(path: &Path, file: File, format: DiskFormat) -> Result<What, RunError> {
                 .map_err(|error| RunError::Read(path.to_owned(), error))?
                 .len()
         }
-        format => virtual_size(&file, format).map_err(failed)?,
+        format => virtual_size(&file, format, interrupt).map_err(failed)?,
     };
-    let head = head(&file, format, kind::TABLES.min(size / 512 * 512)).map_err(failed)?;
+    let tables = kind::TABLES.min(size / 512 * 512);
+    let head = head(&file, format, tables, interrupt).map_err(failed)?;
     Ok(What::Disk {
         starts: kind::starts_of_disk(&head),
         file,
@@ -453,5 +486,27 @@ mod tests {
         ] {
             assert_eq!(arch_of(name), arch, "{name}");
         }
+    }
+
+    /// A type with compressed="true" has its file system as xz, in a folder as in an archive.
+    #[test]
+    fn a_compressed_file_system_beside_its_kernel_is_unpacked() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["k-6.1.kernel", "k.initrd", "k.xz", "k.xz.md5"] {
+            std::fs::write(dir.path().join(name), name).unwrap();
+        }
+        let folder = Dir::open(dir.path()).unwrap();
+        let unpacked = |mut packed: File| {
+            let mut text = String::new();
+            packed.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "k.xz");
+            Ok(tempfile::tempfile().unwrap())
+        };
+        let own = OwnKernel::default();
+        let found = loose_kis(&folder, dir.path(), &own, &unpacked).unwrap();
+        let Some((What::Kernel { disk, .. }, _)) = found else {
+            panic!("it is not found");
+        };
+        assert_eq!(disk.unwrap().metadata().unwrap().len(), 0);
     }
 }

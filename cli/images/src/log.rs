@@ -23,8 +23,8 @@ pub(crate) struct SerialLog {
 }
 
 impl SerialLog {
-    /// Begins a log. It replaces an earlier one, but never `image`.
-    pub(crate) fn begin(path: &Path, image: &File) -> Result<SerialLog, RunError> {
+    /// Begins a log. It replaces an earlier one, but none of the files `image`.
+    pub(crate) fn begin(path: &Path, image: &[&File]) -> Result<SerialLog, RunError> {
         let failed = |error| {
             let cause = format!("{}: {error}", shown_path(path));
             RunError::Option(format!("--log: the log cannot be written to {cause}"))
@@ -37,16 +37,15 @@ impl SerialLog {
             .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
             .open(path)
             .map_err(failed)?;
-        let (own, of_image) = (file.metadata(), image.metadata());
-        if let (Ok(own), Ok(of_image)) = (&own, &of_image)
-            && (own.dev(), own.ino()) == (of_image.dev(), of_image.ino())
-        {
+        let own = file.metadata().map_err(failed)?;
+        let mut of_image = image.iter().filter_map(|file| file.metadata().ok());
+        if of_image.any(|of_image| (own.dev(), own.ino()) == (of_image.dev(), of_image.ino())) {
             return Err(RunError::Option(format!(
-                "--log: {} is the image itself: choose another file",
+                "--log: {} is the image itself or a part of it: choose another file",
                 shown_path(path)
             )));
         }
-        if own.is_ok_and(|own| own.is_file()) {
+        if own.is_file() {
             file.set_len(0).map_err(failed)?;
         }
         Ok(SerialLog {
@@ -108,12 +107,16 @@ mod tests {
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("image"), "precious").unwrap();
         std::fs::hard_link(path("image"), path("link")).unwrap();
+        std::fs::write(path("ramdisk"), "precious").unwrap();
         let image = File::open(path("image")).unwrap();
-        for name in ["image", "link"] {
+        let image = [&image, &File::open(path("ramdisk")).unwrap()];
+        for name in ["image", "link", "ramdisk"] {
             let error = SerialLog::begin(&path(name), &image).unwrap_err();
             assert!(error.to_string().contains("is the image itself"), "{error}");
         }
-        assert_eq!(std::fs::read_to_string(path("image")).unwrap(), "precious");
+        for name in ["image", "ramdisk"] {
+            assert_eq!(std::fs::read_to_string(path(name)).unwrap(), "precious");
+        }
         for text in ["a long first line", "second"] {
             let mut log = SerialLog::begin(&path("log"), &image).unwrap();
             assert_eq!(log.line(text), None);
@@ -128,10 +131,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_once() {
-        let image = tempfile::tempfile().unwrap();
-        let Ok(mut log) = SerialLog::begin(Path::new("/dev/full"), &image) else {
-            return;
-        };
+        let mut log = SerialLog::begin(Path::new("/dev/full"), &[]).unwrap();
         let mut told = 0;
         for _ in 0..10_000 {
             told += usize::from(log.line("a line of the console").is_some());

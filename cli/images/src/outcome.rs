@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use boxbuild_engine::CpuLevel;
 use boxbuild_host::text::shown;
 use boxbuild_host::units::seconds;
 
@@ -78,6 +79,8 @@ pub enum Reason {
     PoweredOff,
     /// It restarts again and again.
     Restarts,
+    /// Its programs need a newer processor.
+    Processor(CpuLevel),
     /// Its command ended with another code than 0.
     Command(i32),
 }
@@ -94,6 +97,7 @@ impl Reason {
             Reason::NotSeen { .. } => "not-seen",
             Reason::PoweredOff => "power-off",
             Reason::Restarts => "restarts",
+            Reason::Processor(_) => "old-processor",
             Reason::Command(_) => "command",
         }
     }
@@ -116,6 +120,10 @@ impl Reason {
             Reason::Trouble(Trouble::NoBootDevice, _) => {
                 "--firmware bios or --firmware uefi chooses another firmware, --bus sata or --usb another \
                  connection"
+            }
+            Reason::Processor(_) => {
+                "--engine kvm gives it the processor of this host, --cpu-model another one; or test it on a \
+                 host with a newer processor"
             }
             Reason::Trouble(Trouble::SecureBoot, _) => "--firmware uefi boots without Secure Boot",
             _ => return None,
@@ -167,6 +175,11 @@ impl fmt::Display for Reason {
                 f.write_str("the image switched itself off before it had written what was expected")
             }
             Reason::Restarts => f.write_str("the image restarts again and again"),
+            Reason::Processor(level) => write!(
+                f,
+                "the programs of the image need a newer processor ({})",
+                level.name()
+            ),
             Reason::Command(code) => write!(f, "the command in the image ended with {code}"),
         }
     }

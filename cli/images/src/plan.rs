@@ -40,6 +40,7 @@ const LONGEST_SCRIPT: u64 = 1 << 20;
 #[derive(Debug, Clone, Serialize)]
 pub struct Facts {
     /// The image.
+    #[serde(serialize_with = "text")]
     pub image: PathBuf,
     /// What it is: `raw`, `qcow2`, …, `iso`, `kis`, `oci`, `docker`, `root archive`.
     pub kind: &'static str,
@@ -57,6 +58,11 @@ pub struct Facts {
     pub cpus: u32,
     /// What the user should know.
     pub notes: Vec<String>,
+}
+
+/// Bytes of a path that are not UTF-8 are replaced.
+fn text<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
 }
 
 /// What will run.
@@ -89,6 +95,7 @@ impl Plan {
         let preparation = Preparation {
             parser: &parser,
             scratch: &scratch,
+            interrupt,
             notes: Vec::new(),
         };
         if request.initrd.is_some() && request.kernel.is_none() {
@@ -120,6 +127,7 @@ impl Plan {
             ));
         }
         let medium = medium(request, &image);
+        notes.extend(ignored(request).filter(|_| !in_machine));
         let facts = Facts {
             image: image.path.clone(),
             kind: image.what.name(),
@@ -161,6 +169,11 @@ impl Plan {
         !matches!(self.image.what, What::Root { .. })
     }
 
+    /// Whether an emulated machine with a processor of the level `wanted` is another than one of `level`.
+    pub(crate) fn may_emulate(&self, wanted: CpuLevel, level: CpuLevel) -> bool {
+        self.cpu_model.is_none() && wanted > level && wanted <= CpuLevel::EMULATED
+    }
+
     /// The folder for what is large.
     pub(crate) fn scratch(&self) -> &Path {
         &self.scratch
@@ -169,7 +182,7 @@ impl Plan {
     /// Begins the log that is asked for.
     pub(crate) fn begin_log(&self) -> Result<Option<SerialLog>, RunError> {
         let log = self.log.as_deref();
-        log.map(|path| SerialLog::begin(path, &self.image.original))
+        log.map(|path| SerialLog::begin(path, &self.image.files()))
             .transpose()
     }
 
@@ -397,6 +410,19 @@ fn check_options(request: &Request, image: &Image) -> Result<(), RunError> {
     Ok(())
 }
 
+/// What is to be known of options on a machine, where the image runs in a container. They are no mistake:
+/// a batch has them for all of its builds.
+fn ignored(request: &Request) -> impl Iterator<Item = String> + use<> {
+    let options = [
+        ("--memory", request.memory_mib.is_some()),
+        ("--cpus", request.cpus.is_some()),
+        ("--cpu-model", request.cpu_model.is_some()),
+        ("--add-disk", !request.disks.is_empty()),
+    ];
+    let given = options.into_iter().filter(|(_, given)| *given);
+    given.map(|(option, _)| format!("{option} is for machines: this image runs in a container"))
+}
+
 fn accelerator(engine: EngineChoice, arch: Arch) -> Result<Accelerator, RunError> {
     match engine {
         EngineChoice::Qemu => Ok(Accelerator::Tcg),
@@ -429,8 +455,7 @@ fn firmware(
         (FirmwareChoice::Bios, Arch::Aarch64) => Err(RunError::Option(String::from(
             "--firmware bios: machines of aarch64 have UEFI only",
         ))),
-        (FirmwareChoice::Uefi | FirmwareChoice::Auto, Arch::Aarch64)
-        | (FirmwareChoice::Uefi, Arch::X86_64) => {
+        (FirmwareChoice::Auto, Arch::Aarch64) | (FirmwareChoice::Uefi, _) => {
             find_uefi(arch, Secure::Off)?;
             Ok(FirmwareChoice::Uefi)
         }
@@ -519,4 +544,53 @@ fn cpus() -> u32 {
 /// How often a guest may restart during a test.
 pub(crate) const fn most_restarts() -> Option<u32> {
     Some(MOST_RESTARTS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn a_path_of_any_bytes_is_told_to_programs() {
+        let facts = Facts {
+            image: PathBuf::from(std::ffi::OsStr::from_bytes(b"/x/\xff.raw")),
+            kind: "raw",
+            arch: "x86_64",
+            firmware: None,
+            bus: None,
+            accelerator: "tcg",
+            memory_mib: 512,
+            cpus: 1,
+            notes: Vec::new(),
+        };
+        let text = serde_json::to_string(&facts).unwrap();
+        assert!(text.contains("/x/\u{fffd}.raw"), "{text}");
+    }
+
+    #[test]
+    fn firmware_that_an_architecture_does_not_have_is_refused() {
+        let file = || tempfile::tempfile().unwrap();
+        let image = Image {
+            path: PathBuf::from("disk.raw"),
+            what: What::Disk {
+                file: file(),
+                format: DiskFormat::Raw,
+                size: 512,
+                starts: Starts::default(),
+            },
+            notes: Vec::new(),
+            original: file(),
+            arch: None,
+        };
+        let mut notes = Vec::new();
+        for arch in [Arch::Ppc64le, Arch::S390x] {
+            for asked in [FirmwareChoice::Uefi, FirmwareChoice::SecureBoot] {
+                assert!(firmware(asked, &image, arch, &mut notes).is_err());
+            }
+            let own = firmware(FirmwareChoice::Auto, &image, arch, &mut notes);
+            assert_eq!(own.unwrap(), FirmwareChoice::Bios);
+        }
+    }
 }

@@ -15,7 +15,7 @@ use crate::error::RunError;
 use crate::log::SerialLog;
 use crate::outcome::{Outcome, Reason, Trouble, Verdict};
 use crate::plan::{Plan, expectations, most_restarts};
-use crate::request::TestRequest;
+use crate::request::{Request, TestRequest};
 use crate::watch::{Expectations, Judgement, Transcript, Watch};
 
 /// How often a guest is looked at. Text is searched that often at most.
@@ -62,21 +62,24 @@ pub fn test(
     }
     let mut level = CpuLevel::V1;
     let mut again = 0;
+    let began = Instant::now();
     loop {
         let expectations = expectations(request, slow)?;
-        let mut test = Test::new(expectations, interrupt, &mut *witness, log.as_mut());
         let machine = plan.machine(level, most_restarts())?;
         let (sender, events) = events();
         let mut running = image::start(machine, sender)?;
+        let watch = Watch::new(expectations, began, Instant::now());
+        let mut test = Test::new(watch, interrupt, &mut *witness, log.as_mut());
         match test.supervise(running.as_mut(), &events)? {
             Judged::Outcome(outcome) => return Ok(outcome),
-            Judged::NeedsProcessor(wanted) => {
+            Judged::NeedsProcessor(wanted, _) if slow && plan.may_emulate(wanted, level) => {
                 level = wanted;
                 witness.note(&format!(
                     "the image needs a processor of the level {}: it is started again with one",
                     wanted.name()
                 ));
             }
+            Judged::NeedsProcessor(_, outcome) => return Ok(outcome),
             Judged::Again(outcome) if again == MOST_AGAIN || !slow => return Ok(outcome),
             Judged::Again(_) => {
                 again += 1;
@@ -101,22 +104,20 @@ fn test_container(
     let mut expectations = expectations(request, false)?;
     container.adapt(&mut expectations, asked)?;
     let (mut run, events) = container.start()?;
-    let mut test = Test::new(expectations, interrupt, witness, log);
+    let now = Instant::now();
+    let watch = Watch::new(expectations, now, now);
+    let mut test = Test::new(watch, interrupt, witness, log);
     match test.supervise(&mut run, &events)? {
         Judged::Outcome(outcome) => Ok(container.judge(asked, run.exit_code(), outcome)),
-        Judged::NeedsProcessor(level) => Err(RunError::Engine(format!(
-            "this host's processor is older than the image needs ({})",
-            level.name()
-        ))),
-        Judged::Again(outcome) => Ok(outcome),
+        Judged::NeedsProcessor(_, outcome) | Judged::Again(outcome) => Ok(outcome),
     }
 }
 
 /// How a run ended.
 enum Judged {
     Outcome(Outcome),
-    /// The same machine with a newer processor may come up.
-    NeedsProcessor(CpuLevel),
+    /// The same machine with a newer processor may come up; what it comes to if no other is tried.
+    NeedsProcessor(CpuLevel, Outcome),
     /// The emulated machine was too slow for its kernel; what it comes to if no other is tried.
     Again(Outcome),
 }
@@ -134,14 +135,14 @@ struct Test<'a> {
 
 impl<'a> Test<'a> {
     fn new(
-        expectations: Expectations,
+        watch: Watch,
         interrupt: &'a Interrupt,
         witness: &'a mut dyn Witness,
         log: Option<&'a mut SerialLog>,
     ) -> Test<'a> {
         let now = Instant::now();
         Test {
-            watch: Watch::new(expectations, now),
+            watch,
             interrupt,
             witness,
             log,
@@ -166,7 +167,7 @@ impl<'a> Test<'a> {
                 Some(Event::Control(_)) | None => {}
             }
             if self.interrupt.count() > 0 {
-                break Ok(self.outcome(Verdict::Interrupted));
+                break Ok(Judged::Outcome(self.outcome(Verdict::Interrupted)));
             }
             let now = Instant::now();
             if now.duration_since(looked) < TICK {
@@ -216,37 +217,31 @@ impl<'a> Test<'a> {
 
     fn judged(&mut self, judgement: Judgement) -> Judged {
         match judgement {
-            Judgement::Passed => self.outcome(Verdict::Passed),
-            Judgement::Failed(reason) => self.outcome(Verdict::Failed(reason)),
-            Judgement::NeedsProcessor(level) => Judged::NeedsProcessor(level),
+            Judgement::Passed => Judged::Outcome(self.outcome(Verdict::Passed)),
+            Judgement::Failed(reason) => Judged::Outcome(self.outcome(Verdict::Failed(reason))),
+            Judgement::NeedsProcessor(level) => {
+                let reason = Reason::Processor(level);
+                Judged::NeedsProcessor(level, self.outcome(Verdict::Failed(reason)))
+            }
             Judgement::Again(text) => {
                 let reason = Reason::Trouble(Trouble::Panic, text);
-                match self.outcome(Verdict::Failed(reason)) {
-                    Judged::Outcome(outcome) => Judged::Again(outcome),
-                    other => other,
-                }
+                Judged::Again(self.outcome(Verdict::Failed(reason)))
             }
         }
     }
 
     /// The guest is gone. What it wrote last may be what was expected.
     fn ended(&mut self, ended: Ended) -> Result<Judged, RunError> {
-        let late = Instant::now() + Duration::from_secs(60);
-        let (_, judgement) = self.watch.look(late);
-        let reason = match (judgement, ended) {
-            (_, Ended::Failed(text)) => return Err(RunError::Engine(text)),
-            (Some(Judgement::Passed), _) => return Ok(self.outcome(Verdict::Passed)),
-            (Some(judgement @ (Judgement::NeedsProcessor(_) | Judgement::Again(_))), _) => {
-                return Ok(self.judged(judgement));
-            }
-            (Some(Judgement::Failed(reason @ Reason::Trouble(..))), _) => reason,
-            (_, Ended::PoweredOff | Ended::Killed) => Reason::PoweredOff,
-            (_, Ended::Reset | Ended::TripleFault(_)) => Reason::Restarts,
+        let gone = match ended {
+            Ended::Failed(text) => return Err(RunError::Engine(text)),
+            Ended::PoweredOff | Ended::Killed => Reason::PoweredOff,
+            Ended::Reset | Ended::TripleFault(_) => Reason::Restarts,
         };
-        Ok(self.outcome(Verdict::Failed(reason)))
+        let judgement = self.watch.ended();
+        Ok(self.judged(judgement.unwrap_or(Judgement::Failed(gone))))
     }
 
-    fn outcome(&mut self, verdict: Verdict) -> Judged {
+    fn outcome(&mut self, verdict: Verdict) -> Outcome {
         let current = self.watch.rest();
         if let Some(rest) = current {
             self.witness.line(&rest);
@@ -254,11 +249,11 @@ impl<'a> Test<'a> {
                 self.witness.note(&note);
             }
         }
-        Judged::Outcome(Outcome {
+        Outcome {
             verdict,
             time: self.started.elapsed(),
             last_lines: self.watch.last_lines(),
-        })
+        }
     }
 }
 
@@ -271,7 +266,7 @@ pub fn attach(plan: &Plan, interrupt: &Interrupt) -> Result<(), RunError> {
     if !plan.in_machine() {
         // podman has the terminal, and gives it back.
         let container = Container::prepare(plan, interrupt)?;
-        return container.attach().map(|_| ());
+        return container.attach();
     }
     let mut log = plan.begin_log()?;
     let (sender, events) = events();
@@ -303,13 +298,14 @@ pub fn attach(plan: &Plan, interrupt: &Interrupt) -> Result<(), RunError> {
             break Ended::Killed;
         }
     };
+    if let Some(log) = &mut log {
+        let problems = [log.line(transcript.current()), log.flush()];
+        let problems = problems.into_iter().flatten();
+        problems.for_each(|problem| session.say(&problem));
+    }
     drop(session);
     running.kill(GRACE);
     drop(running);
-    if let Some(log) = &mut log {
-        let _ = log.line(transcript.current());
-        let _ = log.flush();
-    }
     match ended {
         Ended::Failed(text) => Err(RunError::Engine(text)),
         _ => Ok(()),
@@ -319,7 +315,13 @@ pub fn attach(plan: &Plan, interrupt: &Interrupt) -> Result<(), RunError> {
 /// Reads what a test needs, and checks it.
 ///
 /// # Errors
-/// If a file cannot be read, or an expression or a script is wrong.
-pub fn check_test(request: &TestRequest) -> Result<(), RunError> {
+/// If a file cannot be read, an expression or a script is wrong, or options do not fit each other.
+pub fn check_test(request: &TestRequest, image: &Request) -> Result<(), RunError> {
+    // A command is judged by its end: a script would never be typed, and its failure never be seen.
+    if request.script.is_some() && request.expect.is_none() && image.command.is_some() {
+        let text =
+            "--script with --command needs --expect REGEX: what the command shows once it reads";
+        return Err(RunError::Option(String::from(text)));
+    }
     expectations(request, false).map(|_: Expectations| ())
 }

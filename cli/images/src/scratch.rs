@@ -24,6 +24,8 @@ pub(crate) fn folder() -> Result<PathBuf, RunError> {
         .into_iter()
         .chain(["/var/tmp", "/tmp"].map(PathBuf::from));
     let writable = |folder: &PathBuf| access(folder, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
+    // Programs that run in another folder get its path.
+    let candidates = candidates.into_iter().flat_map(std::path::absolute);
     candidates.into_iter().find(writable).ok_or_else(|| {
         RunError::Option(String::from(
             "no folder for large temporary files can be written (TMPDIR, /var/tmp, /tmp): set TMPDIR to one \

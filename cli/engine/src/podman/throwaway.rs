@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use boxbuild_host::program;
 use boxbuild_host::reaper::{Reaper, die_with_parent};
+use boxbuild_host::text::plain;
 use nix::sys::signal::Signal;
 use nix::unistd::getuid;
 
@@ -38,6 +39,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// for devices and raw sockets).
 const CAPABILITIES: &str = "CHOWN,DAC_OVERRIDE,FOWNER,FSETID,KILL,NET_BIND_SERVICE,SETFCAP,SETGID,\
                             SETPCAP,SETUID,SYS_CHROOT";
+/// podman ends with it if it cannot run the container (podman-run(1), "Exit Status").
+const NOT_RUN: i32 = 125;
+/// Bytes of a program's complaints that are shown.
+const MOST_COMPLAINTS: u64 = 1 << 10;
 /// Most processes in it.
 const PROCESSES: &str = "4096";
 
@@ -121,27 +126,13 @@ impl RootTree {
         words.push(self.folder.join("root").into());
         let mut words = words.into_iter();
         let mut command = Command::new(words.next().unwrap_or_default());
-        command
-            .args(words)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        command.args(words).current_dir("/").stdout(Stdio::null());
         die_with_parent(&mut command, Signal::SIGKILL);
-        let mut child = command.spawn().map_err(io_error("run tar"))?;
-        let written = match child.stdin.take() {
-            Some(mut input) => write(&mut input),
-            None => Ok(()),
-        };
-        if written.is_err() {
-            // It may be gone already.
-            let _ = child.kill();
-        }
-        let output = child.wait_with_output().map_err(io_error("run tar"))?;
-        if written.is_ok() && !output.status.success() {
+        let (written, status, complaints) = feed(command, write).map_err(io_error("run tar"))?;
+        if written.is_ok() && !status.success() {
             return Err(ContainerError::Podman {
                 action: String::from("unpack the image"),
-                output: String::from_utf8_lossy(&output.stderr).into_owned(),
+                output: complaints,
             });
         }
         Ok(written)
@@ -201,16 +192,24 @@ impl RootTree {
         RootRun::spawn(podman, reaper, events).map_err(io_error("start podman"))
     }
 
-    /// Runs `command` in it with this process's terminal. Returns how podman ended.
+    /// Runs `command` in it with this process's terminal.
     ///
     /// # Errors
-    /// If podman cannot be started.
-    pub fn attach(&self, command: &[OsString]) -> Result<ExitStatus, ContainerError> {
+    /// If podman cannot be started, or cannot run it.
+    pub fn attach(&self, command: &[OsString]) -> Result<(), ContainerError> {
         let _reaper = self.watch()?;
         let mut podman = Command::new(&self.host.program);
         podman.args(self.arguments(true, command)).current_dir("/");
         die_with_parent(&mut podman, Signal::SIGKILL);
-        podman.status().map_err(io_error("start podman"))
+        let status = podman.status().map_err(io_error("start podman"))?;
+        if status.code() == Some(NOT_RUN) {
+            return Err(ContainerError::Podman {
+                action: String::from("run the container"),
+                // It is on the terminal.
+                output: String::new(),
+            });
+        }
+        Ok(())
     }
 
     /// Whether the tree has the file `path`, which begins with a slash, or a link of that name.
@@ -218,6 +217,40 @@ impl RootTree {
         let path = self.folder.join("root").join(path.trim_start_matches('/'));
         path.symlink_metadata().is_ok()
     }
+}
+
+/// Runs a program with what `write` writes as its standard input. Returns what `write` did, how the
+/// program ended, and its first complaints. All of them are read while it runs: an image can have tar
+/// complain of each of its files, and a program whose complaints are not read reads nothing more.
+fn feed<E>(
+    mut command: Command,
+    write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), E>,
+) -> io::Result<(Result<(), E>, ExitStatus, String)> {
+    command.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let (input, errors) = (child.stdin.take(), child.stderr.take());
+    let reader = std::thread::Builder::new().spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut errors) = errors {
+            // What was read before an error is all that there is.
+            let _ = (&mut errors).take(MOST_COMPLAINTS).read_to_end(&mut bytes);
+            let _ = io::copy(&mut errors, &mut io::sink());
+        }
+        bytes
+    });
+    let written = match (&reader, input) {
+        (Ok(_), Some(mut input)) => write(&mut input),
+        _ => Ok(()),
+    };
+    if written.is_err() || reader.is_err() {
+        // It may be gone already.
+        let _ = child.kill();
+    }
+    let status = child.wait()?;
+    let complaints = reader?.join().unwrap_or_default();
+    let lines = complaints.split(|byte| *byte == b'\n').map(plain);
+    let lines: Vec<String> = lines.filter(|line| !line.trim().is_empty()).collect();
+    Ok((written, status, lines.join("; ")))
 }
 
 /// A container that runs.
@@ -310,8 +343,7 @@ impl Shared {
         let killed = lock(&self.killed).is_some();
         events.end(match code {
             _ if killed => Ended::Killed,
-            // podman-run(1), "Exit Status".
-            Some(125) => Ended::Failed(String::from("podman cannot run the container")),
+            Some(NOT_RUN) => Ended::Failed(String::from("podman cannot run the container")),
             Some(_) => Ended::PoweredOff,
             None => Ended::Failed(String::from("podman was killed")),
         });
@@ -392,4 +424,31 @@ impl Console for Input {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// tar complains of each file with a time in the future, and the pipe for that has room for 64 KiB.
+    #[test]
+    fn a_program_that_complains_a_lot_is_fed_to_its_end() {
+        let (done, finished) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut command = Command::new("sh");
+            let script = "printf 'one\\033[2J\\ntwo\\n' >&2; head -c 300000 /dev/zero >&2; \
+                          test $(wc -c) = 1000000 && exit 7";
+            command.args(["-c", script]).stdout(Stdio::null());
+            let fed = feed(command, |input| input.write_all(&vec![1; 1_000_000]));
+            let _ = done.send(fed);
+        });
+        let fed = finished.recv_timeout(Duration::from_secs(60));
+        let (written, status, complaints) = fed.unwrap().unwrap();
+        written.unwrap();
+        assert_eq!(status.code(), Some(7));
+        assert!(complaints.starts_with("one"), "{complaints}");
+        assert!(complaints.contains("; two"), "{complaints}");
+        assert!(!complaints.contains('\x1b'), "{complaints}");
+        assert!(complaints.len() < 4096);
+    }
 }

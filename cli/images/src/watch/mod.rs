@@ -68,29 +68,33 @@ pub(crate) struct Watch {
     since: Instant,
     /// Up to where the text has been searched with success.
     seen: u64,
+    /// When the first machine of the test was started, and this one.
+    began: Instant,
     started: Instant,
     /// When the last byte came, if any has.
     last_byte: Option<Instant>,
     /// Why it does not come up, and when that was found out.
     trouble: Option<(Judgement, Instant)>,
-    /// Behind which a prompt for a pass phrase is a new one.
-    answered: u64,
+    /// Where the line with the prompt begins that has been answered: what is echoed there is no new one.
+    answered: Option<u64>,
     attempts: u32,
     last_lines: Vec<String>,
 }
 
 impl Watch {
-    pub(crate) fn new(expectations: Expectations, now: Instant) -> Watch {
+    /// The time for all of it has passed since `began`.
+    pub(crate) fn new(expectations: Expectations, began: Instant, now: Instant) -> Watch {
         Watch {
             expectations,
             transcript: Transcript::default(),
             step: 0,
             since: now,
             seen: 0,
+            began,
             started: now,
             last_byte: None,
             trouble: None,
-            answered: 0,
+            answered: None,
             attempts: 0,
             last_lines: Vec::new(),
         }
@@ -133,14 +137,10 @@ impl Watch {
         loop {
             match self.expectations.steps.get(self.step) {
                 None => return (typed, Some(Judgement::Passed)),
-                Some(Step::Expect { pattern, .. }) => {
-                    let text = self.transcript.since(self.seen);
-                    let Some(found) = pattern.find(text) else {
+                Some(Step::Expect { .. }) => {
+                    if !self.is_seen() {
                         break;
-                    };
-                    self.seen = self.transcript.place_in(self.seen, found.end());
-                    // What it said before is no trouble.
-                    self.trouble = None;
+                    }
                 }
                 Some(Step::Type(_)) if now.duration_since(self.since) < BEFORE_TYPING => break,
                 Some(Step::Type(bytes)) => {
@@ -159,6 +159,44 @@ impl Watch {
         (typed, judgement)
     }
 
+    /// Returns the judgement on a guest that is gone, if it is more than that: nothing is typed any more,
+    /// and no time goes by that the script waits.
+    pub(crate) fn ended(&mut self) -> Option<Judgement> {
+        while self.is_seen() {
+            self.step += 1;
+        }
+        if self.step == self.expectations.steps.len() {
+            return Some(Judgement::Passed);
+        }
+        if self.trouble.is_none() {
+            self.sign(self.of_prompt(), self.started);
+        }
+        self.trouble.take().map(|(judgement, _)| judgement)
+    }
+
+    /// Whether the step that is due expects something that is there.
+    fn is_seen(&mut self) -> bool {
+        let Some(Step::Expect { pattern, .. }) = self.expectations.steps.get(self.step) else {
+            return false;
+        };
+        let Some(found) = pattern.find(self.transcript.since(self.seen)) else {
+            return false;
+        };
+        self.seen = self.transcript.place_in(self.seen, found.end());
+        // What it said before is no trouble.
+        self.trouble = None;
+        true
+    }
+
+    /// What the line tells that the guest has not ended.
+    fn of_prompt(&self) -> Option<Sign> {
+        match signs::of_prompt(self.transcript.current()) {
+            // A shell that the user has logged into.
+            Some(Sign::Stuck(..)) if self.step > 0 => None,
+            sign => sign,
+        }
+    }
+
     /// Looks at the line that the guest has not ended, if it has been silent since.
     fn prompt(&mut self, now: Instant, typed: &mut Vec<u8>) {
         let standing = self
@@ -167,25 +205,22 @@ impl Watch {
         if !standing || self.trouble.is_some() {
             return;
         }
-        let sign = match signs::of_prompt(self.transcript.current()) {
-            // A shell that the user has logged into.
-            Some(Sign::Stuck(..)) if self.step > 0 => return,
-            sign => sign,
-        };
+        let sign = self.of_prompt();
         let Some(Sign::AsksForPassphrase(prompt)) = sign else {
             self.sign(sign, now);
             return;
         };
-        let end = self.transcript.end();
-        if end == self.answered {
+        let line = Some(self.transcript.place_of_line());
+        if line == self.answered {
             return;
         }
+        let prompt = self.redacted(&prompt);
         let reason = match &self.expectations.passphrase {
             None => Reason::AsksForPassphrase(prompt),
             Some(_) if self.attempts == MOST_ATTEMPTS => Reason::WrongPassphrase(prompt),
             Some(passphrase) => {
                 self.attempts += 1;
-                self.answered = end;
+                self.answered = line;
                 typed.extend_from_slice(passphrase.as_bytes());
                 typed.push(b'\r');
                 return;
@@ -200,7 +235,7 @@ impl Watch {
                 Judgement::Failed(Reason::Trouble(trouble, self.redacted(&text)))
             }
             Some(Sign::NeedsProcessor(level)) => Judgement::NeedsProcessor(level),
-            Some(Sign::LateTimer) => Judgement::Again(self.last_lines().pop().unwrap_or_default()),
+            Some(Sign::LateTimer(text)) => Judgement::Again(self.redacted(&text)),
             Some(Sign::AsksForPassphrase(_)) | None => return,
         };
         self.trouble = Some((judgement, now));
@@ -213,7 +248,7 @@ impl Watch {
         let failed = |reason| Some(Judgement::Failed(reason));
         let over =
             |time: Option<Duration>, since| time.filter(|time| now.duration_since(since) >= *time);
-        if let Some(time) = over(self.expectations.timeout, self.started) {
+        if let Some(time) = over(self.expectations.timeout, self.began) {
             return failed(self.not_seen(time));
         }
         if let Some(Step::Expect { patience, line, .. }) = self.expectations.steps.get(self.step)
@@ -291,7 +326,7 @@ mod tests {
         fn new(expectations: Expectations) -> Guest {
             let start = Instant::now();
             Guest {
-                watch: Watch::new(expectations, start),
+                watch: Watch::new(expectations, start, start),
                 start,
             }
         }
@@ -378,6 +413,45 @@ mod tests {
         assert_eq!(guest.at(2).1, Some(Judgement::Passed));
     }
 
+    /// `wait 30s` at the end of a script holds that the guest is still there then.
+    #[test]
+    fn a_guest_that_is_gone_has_not_outlasted_a_wait() {
+        let mut guest = Guest::new(expectations("up", "wait 30s\n"));
+        guest.says("up", 1);
+        assert_eq!(guest.at(2).1, None);
+        assert_eq!(guest.watch.ended(), None);
+        let mut guest = Guest::new(expectations("up", "send x\n"));
+        guest.says("up", 1);
+        guest.at(1);
+        assert_eq!(guest.watch.ended(), None, "nothing was typed");
+        let mut guest = Guest::new(expectations("up", "expect and running\n"));
+        guest.says("up and running", 1);
+        assert_eq!(guest.watch.ended(), Some(Judgement::Passed));
+        let mut guest = Guest::new(expectations("up", ""));
+        guest.says("Kernel panic - not syncing: x", 1);
+        let ended = guest.watch.ended();
+        assert!(
+            matches!(
+                &ended,
+                Some(Judgement::Failed(Reason::Trouble(Trouble::Panic, _)))
+            ),
+            "{ended:?}"
+        );
+    }
+
+    #[test]
+    fn the_time_for_all_counts_from_the_first_machine() {
+        let began = Instant::now();
+        let started = began + Duration::from_secs(590);
+        let mut watch = Watch::new(expectations("up", ""), began, started);
+        assert_eq!(watch.look(started + Duration::from_secs(5)).1, None);
+        let judgement = watch.look(started + Duration::from_secs(10)).1;
+        assert!(
+            matches!(&judgement, Some(Judgement::Failed(Reason::Silent(_)))),
+            "{judgement:?}"
+        );
+    }
+
     #[test]
     fn silence_and_hanging_differ() {
         let mut guest = Guest::new(expectations(LOGIN_PROMPT, ""));
@@ -411,7 +485,9 @@ mod tests {
         guest.says(prompt, 1);
         assert_eq!(guest.at(3).0, "s3cret\r");
         assert_eq!(guest.at(4).0, "", "it was answered");
-        guest.says("s3cret\r\n", 4);
+        guest.says("****", 4);
+        assert_eq!(guest.at(6).0, "", "that is its echo");
+        guest.says("s3cret\r\n", 6);
         assert!(
             guest
                 .watch
@@ -419,17 +495,18 @@ mod tests {
                 .iter()
                 .all(|line| !line.contains("s3cret"))
         );
-        for second in [5, 10] {
+        for second in [7, 12] {
             guest.says(prompt, second);
             assert_eq!(guest.at(second + 2).0, "s3cret\r");
             guest.says("\r\n", second + 3);
         }
-        guest.says(prompt, 20);
+        let echoed = "Please enter passphrase for disk x (luks): s3cret";
+        guest.says(echoed, 20);
         guest.at(22);
         let wrong = guest.at(26).1;
-        assert!(
-            matches!(&wrong, Some(Judgement::Failed(Reason::WrongPassphrase(_)))),
-            "{wrong:?}"
-        );
+        let Some(Judgement::Failed(Reason::WrongPassphrase(text))) = wrong else {
+            panic!("{wrong:?}");
+        };
+        assert!(!text.contains("s3cret"), "{text}");
     }
 }

@@ -14,7 +14,7 @@ pub(crate) enum Sign {
     /// Its programs need a newer processor.
     NeedsProcessor(CpuLevel),
     /// Its kernel has not seen its timer in time: a busy host does that to an emulated machine.
-    LateTimer,
+    LateTimer(String),
 }
 
 /// What a line has in it, and what it means. The first that fits counts.
@@ -115,7 +115,7 @@ const TIMER: &str = "IO-APIC + timer doesn't work!";
 /// Returns what a line that has ended tells.
 pub(crate) fn of_line(line: &str) -> Option<Sign> {
     if line.contains(TIMER) {
-        return Some(Sign::LateTimer);
+        return Some(Sign::LateTimer(line.trim().to_owned()));
     }
     if let Some((_, level)) = line.split_once(PROCESSOR) {
         return CpuLevel::from_name(level.trim()).map(Sign::NeedsProcessor);
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn a_late_timer_is_no_panic_of_the_images() {
         let line = "[ 0.0] Kernel panic - not syncing: IO-APIC + timer doesn't work!  Boot with apic=debug";
-        assert_eq!(of_line(line), Some(Sign::LateTimer));
+        assert_eq!(of_line(line), Some(Sign::LateTimer(line.to_owned())));
     }
 
     #[test]

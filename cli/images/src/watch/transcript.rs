@@ -95,6 +95,11 @@ impl Transcript {
         place.max(self.dropped) + at as u64
     }
 
+    /// Where the line that has not ended begins, counted from the beginning of all.
+    pub(crate) fn place_of_line(&self) -> u64 {
+        self.dropped + self.line as u64
+    }
+
     /// The line that has not ended.
     pub(crate) fn current(&self) -> &str {
         self.text.get(self.line..).unwrap_or_default()

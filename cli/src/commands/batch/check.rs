@@ -131,9 +131,11 @@ fn check_test(
     let problem = match args::parse(argv.clone()) {
         Err(error) => Some(first_paragraph(&error)),
         Ok(invocation) => match &invocation.cli.command {
-            Some(Command::Test(test)) => boxbuild_images::check_test(&test.request())
-                .err()
-                .map(|error| Failure::from(error).messages().join(": ")),
+            Some(Command::Test(test)) => {
+                boxbuild_images::check_test(&test.request(), &test.image.request())
+                    .err()
+                    .map(|error| Failure::from(error).messages().join(": "))
+            }
             _ => None,
         },
     };

@@ -37,8 +37,9 @@ pub(crate) fn test(args: &TestArgs) -> Result<ExitCode> {
     let _watchdog = Watchdog::start(stop, GRACE, move |stopped| forced_end(stopped, json))
         .host_context(|| "cannot start a thread")?;
     let request = args.request();
-    boxbuild_images::check_test(&request)?;
-    let plan = Plan::new(&args.image.request(), &interrupt)?;
+    let image = args.image.request();
+    boxbuild_images::check_test(&request, &image)?;
+    let plan = Plan::new(&image, &interrupt)?;
     if args.image.dry_run {
         return show_plan(&plan, json);
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::program;
 use boxbuild_host::text::plain;
 use serde_json::{Value, json};
@@ -42,14 +43,23 @@ pub enum ImageError {
     /// The host is in the way.
     #[error("cannot look at it with {0}")]
     Host(&'static str, #[source] io::Error),
+    /// The user stopped it.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// Returns the length of the disk in an image, in bytes.
 ///
 /// # Errors
 /// If it is damaged or names another file.
-pub fn virtual_size(image: &File, format: DiskFormat) -> Result<u64, ImageError> {
-    let output = run("qemu-img", image, |name| {
+pub fn virtual_size(
+    image: &File,
+    format: DiskFormat,
+    interrupt: &Interrupt,
+) -> Result<u64, ImageError> {
+    let mut own_name = String::new();
+    let output = run("qemu-img", image, interrupt, |name| {
+        name.clone_into(&mut own_name);
         vec!["info".into(), "--output=json".into(), node(name, format)]
     })?;
     if !output.0.success() {
@@ -57,7 +67,7 @@ pub fn virtual_size(image: &File, format: DiskFormat) -> Result<u64, ImageError>
     }
     let facts: Value = serde_json::from_slice(&output.1)
         .map_err(|error| ImageError::Damaged(format.name(), error.to_string()))?;
-    if let Some(name) = other_file(&facts) {
+    if let Some(name) = other_file(&facts, &own_name) {
         return Err(ImageError::NamesFile(plain(name.as_bytes())));
     }
     facts["virtual-size"]
@@ -65,16 +75,16 @@ pub fn virtual_size(image: &File, format: DiskFormat) -> Result<u64, ImageError>
         .ok_or_else(|| ImageError::Damaged(format.name(), String::from("it has no length")))
 }
 
-/// Returns a file that the facts about an image name.
-fn other_file(facts: &Value) -> Option<&str> {
+/// Returns a file that the facts about the image `own_name` name.
+fn other_file<'f>(facts: &'f Value, own_name: &str) -> Option<&'f str> {
     let named = OTHER_FILES.iter().find_map(|key| facts[key].as_str());
     let data = &facts["format-specific"]["data"];
     let extents = data["extents"].as_array().into_iter().flatten();
-    let own = |name: &&str| !name.starts_with("/proc/self/fd/") && !name.starts_with("json:");
     named.or_else(|| data["data-file"].as_str()).or_else(|| {
+        // An extent in the image itself has its name, to the letter: dots lead from it to any file.
         extents
             .filter_map(|extent| extent["filename"].as_str())
-            .find(own)
+            .find(|name| *name != own_name)
     })
 }
 
@@ -82,8 +92,13 @@ fn other_file(facts: &Value) -> Option<&str> {
 ///
 /// # Errors
 /// If it is damaged.
-pub fn head(image: &File, format: DiskFormat, length: u64) -> Result<Vec<u8>, ImageError> {
-    let output = run("qemu-io", image, |name| {
+pub fn head(
+    image: &File,
+    format: DiskFormat,
+    length: u64,
+    interrupt: &Interrupt,
+) -> Result<Vec<u8>, ImageError> {
+    let output = run("qemu-io", image, interrupt, |name| {
         let read = format!("read -v 0 {length}");
         vec!["-r".into(), "-c".into(), read, node(name, format)]
     })?;
@@ -140,6 +155,7 @@ impl Output {
 fn run(
     tool: &'static str,
     image: &File,
+    interrupt: &Interrupt,
     arguments: impl FnOnce(&str) -> Vec<String>,
 ) -> Result<Output, ImageError> {
     let program = find(tool)?;
@@ -160,11 +176,15 @@ fn run(
     // after spawn().
     unsafe { command.pre_exec(confinement.apply()) };
     let child = command.spawn().map_err(failed)?;
-    collect(child).map_err(failed)
+    collect(child, interrupt).map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted => ImageError::Interrupted,
+        _ => failed(error),
+    })
 }
 
-/// Waits for a tool, and takes what it says. One that says too much, or takes too long, is killed.
-fn collect(mut child: Child) -> io::Result<Output> {
+/// Waits for a tool, and takes what it says. One that says too much, or takes too long, is killed, as is
+/// one that the user does not wait for.
+fn collect(mut child: Child, interrupt: &Interrupt) -> io::Result<Output> {
     let deadline = Instant::now() + PATIENCE;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let read = |pipe: Option<Box<dyn Read + Send>>| {
@@ -180,6 +200,7 @@ fn collect(mut child: Child) -> io::Result<Output> {
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break Ok(status),
+            Ok(None) if interrupt.count() > 0 => break Err(io::ErrorKind::Interrupted.into()),
             Ok(None) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -224,6 +245,10 @@ mod tests {
         there
     }
 
+    fn none() -> Interrupt {
+        Interrupt::default()
+    }
+
     fn made(arguments: &[&str]) -> (tempfile::TempDir, File) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("image");
@@ -259,13 +284,21 @@ mod tests {
             (DiskFormat::Vdi, vec!["-f", "vdi"]),
         ] {
             let (_dir, file) = made(&options);
-            assert_eq!(virtual_size(&file, format).unwrap(), 3 << 20, "{format:?}");
-            assert_eq!(head(&file, format, 1024).unwrap(), [0; 1024], "{format:?}");
+            assert_eq!(
+                virtual_size(&file, format, &none()).unwrap(),
+                3 << 20,
+                "{format:?}"
+            );
+            assert_eq!(
+                head(&file, format, 1024, &none()).unwrap(),
+                [0; 1024],
+                "{format:?}"
+            );
         }
         let mut file = tempfile::tempfile().unwrap();
         let bytes: Vec<u8> = (0..1024_u32).map(|number| number as u8).collect();
         file.write_all(&bytes).unwrap();
-        assert_eq!(head(&file, DiskFormat::Raw, 1024).unwrap(), bytes);
+        assert_eq!(head(&file, DiskFormat::Raw, 1024, &none()).unwrap(), bytes);
     }
 
     /// The name leads to a file that is there, so that it would be found if it was opened.
@@ -278,14 +311,14 @@ mod tests {
         other.as_file().set_len(3 << 20).unwrap();
         let other = other.path().to_str().unwrap();
         let (_dir, file) = made(&["-f", "qcow2", "-F", "raw", "-b", other]);
-        let error = virtual_size(&file, DiskFormat::Qcow2).unwrap_err();
+        let error = virtual_size(&file, DiskFormat::Qcow2, &none()).unwrap_err();
         assert!(
             matches!(&error, ImageError::NamesFile(name) if name == other),
             "{error}"
         );
         let option = format!("data_file={other},data_file_raw=on");
         let (_dir, file) = made(&["-f", "qcow2", "-o", &option]);
-        assert!(virtual_size(&file, DiskFormat::Qcow2).is_err());
+        assert!(virtual_size(&file, DiskFormat::Qcow2, &none()).is_err());
         // A descriptor of VMware's, all of whose data is in another file.
         let text = format!(
             "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\n\
@@ -293,7 +326,43 @@ mod tests {
         );
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        assert!(virtual_size(&file, DiskFormat::Vmdk).is_err());
+        assert!(virtual_size(&file, DiskFormat::Vmdk, &none()).is_err());
+    }
+
+    /// `/proc/self/fd/../../..` is the root folder, and begins as the image's own name does.
+    #[test]
+    fn an_extent_is_the_images_own_only_by_its_whole_name() {
+        let facts = |name: &str| {
+            let data = json!({"extents": [{"filename": "/proc/self/fd/7"}, {"filename": name}]});
+            json!({"format-specific": {"data": data}})
+        };
+        let own = "/proc/self/fd/7";
+        assert_eq!(other_file(&facts(own), own), None);
+        for name in [
+            "/proc/self/fd/../../../etc/passwd",
+            "/proc/self/fd/70",
+            "json:{}",
+            "/etc/passwd",
+        ] {
+            assert_eq!(other_file(&facts(name), own), Some(name));
+        }
+    }
+
+    #[test]
+    fn a_user_who_stops_it_does_not_wait_for_a_tool() {
+        let interrupt = none();
+        interrupt.request();
+        let mut command = Command::new("sleep");
+        command
+            .arg("30")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let begun = Instant::now();
+        let Err(error) = collect(command.spawn().unwrap(), &interrupt) else {
+            panic!("it slept");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+        assert!(begun.elapsed() < Duration::from_secs(20));
     }
 
     #[test]
@@ -303,7 +372,7 @@ mod tests {
         }
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 4096]).unwrap();
-        let error = virtual_size(&file, DiskFormat::Qcow2).unwrap_err();
+        let error = virtual_size(&file, DiskFormat::Qcow2, &none()).unwrap_err();
         assert!(matches!(error, ImageError::Damaged(..)), "{error}");
         assert!(!error.to_string().contains("/proc/"), "{error}");
     }
