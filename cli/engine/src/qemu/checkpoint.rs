@@ -16,7 +16,7 @@ use super::monitor::Monitor;
 use super::overlay::Maker;
 
 /// How long QEMU may take for each step. It writes out its tables in the last one.
-const STEP: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
 /// The private images of a disk.
 #[derive(Debug)]
@@ -140,5 +140,37 @@ fn ask(
         Ok(Err(text)) => Err(io::Error::other(format!("QEMU: {text}"))),
         Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
         Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("QEMU is gone")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// The checkpoint may still be taken, and then the guest writes into a file that nothing keeps.
+    #[test]
+    fn a_disk_is_not_kept_after_a_checkpoint_without_an_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(qemu_img) = boxbuild_host::program::find("qemu-img") else {
+            let what = "a_disk_is_not_kept_after_a_checkpoint_without_an_answer";
+            let _ = writeln!(io::stderr(), "skipped: {what}: there is no qemu-img");
+            return;
+        };
+        let maker = Maker::new(&qemu_img, dir.path(), 1 << 20);
+        let top = maker.make().unwrap();
+        let mut changes = Changes::new(top, 0, maker);
+        assert!(changes.top().is_ok());
+        let (monitor, _qemu) = UnixStream::pair().unwrap();
+        let (steps, answers) = channel();
+        steps.send(Err(String::from("no room"))).unwrap();
+        changes.checkpoint(&monitor, &answers).unwrap_err();
+        assert!(changes.top().is_ok(), "it was refused");
+        let error = changes.checkpoint(&monitor, &answers).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(changes.top().is_err());
+        assert!(changes.checkpoint.is_none());
     }
 }

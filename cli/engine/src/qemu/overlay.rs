@@ -39,6 +39,15 @@ pub(super) struct Maker {
 }
 
 impl Maker {
+    /// One for images of a disk of `size` bytes in `scratch`.
+    pub(super) fn new(qemu_img: &Path, scratch: &Path, size: u64) -> Maker {
+        Maker {
+            qemu_img: qemu_img.to_owned(),
+            scratch: scratch.to_owned(),
+            size,
+        }
+    }
+
     /// An empty image in a file without a name.
     pub(super) fn make(&self) -> io::Result<File> {
         let file = tmpfile::create(&self.scratch)?;
@@ -87,11 +96,7 @@ impl Disk {
             longest = longest.max(size);
             bases.push(kept);
         }
-        let maker = Maker {
-            qemu_img: qemu_img.to_owned(),
-            scratch: scratch.clone(),
-            size: size.unwrap_or(0).max(longest),
-        };
+        let maker = Maker::new(qemu_img, scratch, size.unwrap_or(0).max(longest));
         let top = maker
             .make()
             .map_err(at("create the disk's overlay in", scratch))?;
