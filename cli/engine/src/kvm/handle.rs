@@ -105,7 +105,14 @@ impl Running for MachineProcess {
         let next = tmpfile::create(&changes.scratch)?;
         next.set_len(changes.top.metadata()?.len())?;
         let map = tmpfile::create(&changes.scratch)?;
-        self.ask(&Wish::Checkpoint, &[&next, &map])?;
+        match self.ask(&Wish::Checkpoint, &[&next, &map])? {
+            Some(answer) => answer?,
+            None => {
+                // It may do it yet: which files belong to the disk is not known any more.
+                self.changes = None;
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
         if let Some(changes) = &mut self.changes {
             let before = std::mem::replace(&mut changes.top, next);
             changes.checkpoint = Some((before, map));
@@ -131,18 +138,19 @@ impl Running for MachineProcess {
 impl MachineProcess {
     /// Has the process say which blocks of its disk have changed.
     fn write_map(&self, map: &File) -> io::Result<()> {
-        self.ask(&Wish::WriteMap, &[map])
+        let answer = self.ask(&Wish::WriteMap, &[map])?;
+        answer.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Has the process do something with `files`, and waits for its answer.
-    fn ask(&self, wish: &Wish, files: &[&File]) -> io::Result<()> {
+    /// Has the process do something with `files`, and waits for its answer. `None` if there is none in time.
+    fn ask(&self, wish: &Wish, files: &[&File]) -> io::Result<Option<io::Result<()>>> {
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         // What is there already is no answer to this.
         let _ = maps.try_recv();
         self.send(wish, files)?;
         match maps.recv_timeout(MAP) {
-            Ok(written) => written.map_err(io::Error::other),
-            Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
+            Ok(answer) => Ok(Some(answer.map_err(io::Error::other))),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err(io::Error::other(
                 "the machine's process is gone, which knew what belongs to the disk",
             )),

@@ -44,7 +44,8 @@ impl Changes {
     /// Takes a checkpoint. `answers` are those to what `monitor` is asked.
     ///
     /// # Errors
-    /// Fails if there is no room, or QEMU refuses. It goes on as before.
+    /// Fails if there is no room, or QEMU refuses: it goes on as before then. If it does not answer in time, it
+    /// may or may not.
     pub(super) fn checkpoint(
         &mut self,
         monitor: &UnixStream,

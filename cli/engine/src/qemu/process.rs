@@ -188,8 +188,15 @@ impl Running for Child {
             .answers
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
-        changes.checkpoint(&self.shared.monitor, answers)?;
-        Ok(true)
+        let taken = changes.checkpoint(&self.shared.monitor, answers);
+        if taken
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::TimedOut)
+        {
+            // QEMU may do it yet: which images belong to the disk is not known any more.
+            self.changes = None;
+        }
+        taken.map(|()| true)
     }
 
     fn keep_checkpoint(&self, folder: &Path) -> io::Result<Option<u64>> {
