@@ -362,6 +362,20 @@ fn a_build_that_was_prepared_is_gone_on_with_and_kept_again() {
     assert!(resume(&sandbox, &again).is_ok());
 }
 
+/// The build was listed as damaged, and no shell could look into it.
+#[test]
+fn a_checkpoint_too_long_for_the_record_is_left_out() {
+    let (_sandbox, build) = prepared();
+    let mut record = build.record.clone();
+    let checkpoint = record.checkpoint.as_mut().unwrap();
+    checkpoint.words = vec!["x".repeat(33 << 20).into()];
+    record.write(&build.folder).unwrap();
+    let read = Record::read(&build.folder).unwrap();
+    assert_eq!(read, record);
+    assert!(read.checkpoint.is_none() && read.layered);
+    assert!(read.no_checkpoint.unwrap().contains("too long"));
+}
+
 #[test]
 fn what_makes_a_resume_impossible_is_said() {
     let refused = |sandbox: &Sandbox, build: &FailedBuild, words: &str| {
