@@ -174,3 +174,55 @@ fn the_scripts_parse() {
         assert!(status.success(), "{name}");
     }
 }
+
+/// The part of the container's script that installs packages, with `apt` for apt-get.
+fn install_in_container(apt: &str, folder: &Path) -> std::process::Child {
+    use std::os::unix::fs::PermissionsExt;
+
+    let text = script("container");
+    let from = text.find("# Packages that the build wants").unwrap();
+    let to = text.find("# A shell starts background").unwrap();
+    let setup = "exec 3>/dev/null; fail() { echo \"$*\" >&2; exit 1; }; trap 'exit 7' TERM";
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("box-packages"), "set -- 'x'\n").unwrap();
+    let program = folder.join("apt-get");
+    fs::write(&program, format!("#!/bin/sh\n{apt}\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    Command::new("/bin/sh")
+        .arg("-c")
+        .arg(format!("{setup}\n{}", &text[from..to]))
+        .env("here", folder)
+        .env("PATH", format!("{}:/usr/bin:/bin", folder.display()))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The shell waited for apt-get, which may wait for a server, before it looked at a signal.
+#[test]
+fn a_container_that_installs_packages_can_be_stopped() {
+    let name = format!("boxbuild-test-container-packages-{}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
+    let failed = install_in_container("exit 100", &folder);
+    let output = failed.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors.contains("apt-get update ended with 100"), "{errors}");
+
+    let waits = format!(
+        "echo >{}/started; exec sleep 20 2>/dev/null",
+        folder.display()
+    );
+    let mut waiting = install_in_container(&waits, &folder);
+    while !folder.join("started").exists() {
+        assert_eq!(waiting.try_wait().unwrap(), None);
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let begun = std::time::Instant::now();
+    let pid = waiting.id().to_string();
+    let kill = Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(kill.unwrap().success());
+    assert_eq!(waiting.wait().unwrap().code(), Some(7));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10));
+    fs::remove_dir_all(&folder).unwrap();
+}

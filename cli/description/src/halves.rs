@@ -14,7 +14,7 @@ use crate::inspect::Description;
 use crate::selection::{self, Target};
 
 /// A half of a build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Half {
     /// kiwi's `prepare`.
@@ -24,7 +24,7 @@ pub enum Half {
 }
 
 /// A part of a description, as one half of a build reads it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Section {
     /// Its name, for people; several may have the same.
     pub label: String,

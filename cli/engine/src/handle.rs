@@ -104,7 +104,8 @@ pub trait Running: std::fmt::Debug {
     /// from now on by [`keep_disk`](Self::keep_disk). Returns whether there is such a disk.
     ///
     /// # Errors
-    /// Fails if the host does not allow it. The machine goes on as before.
+    /// Fails if the host does not allow it. The machine goes on as before; if it did not answer in time, no disk
+    /// is kept of it any more.
     fn checkpoint(&mut self) -> io::Result<bool> {
         Ok(false)
     }

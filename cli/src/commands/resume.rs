@@ -1,6 +1,7 @@
 //! `boxbuild resume`: goes on with a kept build after kiwi's `prepare`.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use boxbuild_boxes::store::Store;
 use boxbuild_core::boot::BootStyle;
@@ -12,6 +13,7 @@ use boxbuild_core::resolve::Resolved;
 use boxbuild_engine::{CpuLevel, EngineChoice};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::stop::StopCheck;
+use boxbuild_host::text::shown_path;
 
 use super::build::{self, Build};
 use super::look::Look;
@@ -70,8 +72,10 @@ fn invocation(
     checkpoint: &Checkpoint,
     kept: &FailedBuild,
 ) -> Result<(Invocation, Vec<String>)> {
-    std::env::set_current_dir(&checkpoint.folder)
-        .host_context(|| "the folder in which the build was started is gone")?;
+    std::env::set_current_dir(&checkpoint.folder).host_context(|| {
+        let folder = shown_path(Path::new(&checkpoint.folder));
+        format!("{folder}: the build was started in this folder, which cannot be entered")
+    })?;
     let words: Vec<OsString> = checkpoint.words.clone();
     let mut invocation = args::parse(words).map_err(|error| {
         let first = error.to_string();

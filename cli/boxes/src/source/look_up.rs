@@ -30,7 +30,7 @@ pub(super) fn commands() -> String {
          for name in {}; do for folder in {PROGRAM_FOLDERS}; do \
          if there \"tree/$folder/$name\"; then echo \"$name\"; break; fi; done; done >{FOUND}; \
          for name in {}; do for folder in {MODULE_FOLDERS}; do for path in tree/$folder; do \
-         if there \"$path/$name\" || there \"$path/$name.py\"; then echo \"$name\"; fi; \
+         if there \"$path/$name\" || there \"$path/$name.py\"; then echo \"$name\"; break 2; fi; \
          done; done; done >{FOUND}-modules; ",
         names(PROGRAMS),
         names(MODULES),

@@ -1,6 +1,7 @@
 //! Why failed builds cannot be used.
 
 use boxbuild_host::error::{Classify, ErrorClass, IoError};
+use boxbuild_host::stop::Stopped;
 
 /// Kept builds cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,9 @@ pub enum FailedBuildError {
         /// Why, in words.
         reason: String,
     },
+    /// The user interrupted the comparison of a description with what it was.
+    #[error("the description is compared with what it was: {0}")]
+    Stopped(#[from] Stopped),
     /// A file operation failed.
     #[error(transparent)]
     Io(#[from] IoError),
@@ -53,6 +57,7 @@ impl Classify for FailedBuildError {
             FailedBuildError::Unknown { .. }
             | FailedBuildError::Nothing
             | FailedBuildError::NotResumable { .. } => ErrorClass::Usage,
+            FailedBuildError::Stopped(_) => ErrorClass::Interrupted,
             _ => ErrorClass::Host,
         }
     }

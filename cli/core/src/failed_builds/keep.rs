@@ -89,6 +89,8 @@ impl FailedBuilds {
                 Ok(checkpoint) => record.checkpoint = Some(checkpoint),
                 Err(problem) => record.no_checkpoint = Some(problem),
             }
+        } else if let Taken::Failed(problem) = failed.taken {
+            record.no_checkpoint = Some(problem.clone());
         }
         if record.disk.is_some() && link_box(plan, folder).is_ok() {
             record.box_folder = None;

@@ -184,8 +184,14 @@ impl Record {
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.failed)
     }
 
-    pub(super) fn write(&self, folder: &Path) -> std::io::Result<()> {
-        let text = serde_json::to_vec_pretty(self)?;
+    /// Writes it into `folder`; without its checkpoint if it is too long for [`read`](Self::read) with it.
+    pub(super) fn write(&mut self, folder: &Path) -> std::io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        if text.len() as u64 > LONGEST && self.checkpoint.take().is_some() {
+            let reason = "the list of what its description consists of is too long to be kept";
+            self.no_checkpoint = Some(reason.to_owned());
+            text = serde_json::to_vec_pretty(self)?;
+        }
         Replacement::write(&Dir::open(folder)?, OsStr::new(NAME), &text, 0o600)
     }
 

@@ -59,6 +59,8 @@ impl FailedBuild {
             ))
         })?;
         let changes = checkpoint.inputs.changes(&now, &plan.description, stop);
+        // A file that was not read to its end counts as changed.
+        stop.check()?;
         if !changes.prepare.is_empty() {
             return Err(self.not_resumable(&format!(
                 "kiwi's prepare, which is not run again, read what has changed since: {}",

@@ -299,6 +299,14 @@ fn prepared() -> (Sandbox, FailedBuild) {
 
 /// A plan of the same command line goes on with the build.
 fn resume(sandbox: &Sandbox, build: &FailedBuild) -> Result<crate::plan::Plan, FailedBuildError> {
+    resume_until(sandbox, build, &StopCheck::default())
+}
+
+fn resume_until(
+    sandbox: &Sandbox,
+    build: &FailedBuild,
+    stop: &StopCheck,
+) -> Result<crate::plan::Plan, FailedBuildError> {
     let mut plan = plan_in(sandbox.plan.installed.dir.clone(), |_| {}).unwrap();
     plan.inputs
         .description
@@ -307,7 +315,29 @@ fn resume(sandbox: &Sandbox, build: &FailedBuild) -> Result<crate::plan::Plan, F
     plan.target_dir.clone_from(&sandbox.plan.target_dir);
     plan.kiwi_args.clone_from(&sandbox.plan.kiwi_args);
     let installed = build.record.installed(&build.folder).unwrap();
-    build.resume(plan, &installed, sandbox.dir.path(), &StopCheck::default())
+    build.resume(plan, &installed, sandbox.dir.path(), stop)
+}
+
+/// The files that were not compared any more were said to have changed.
+#[test]
+fn an_interrupted_comparison_is_no_change() {
+    let (sandbox, build) = prepared();
+    let script = fs::File::options()
+        .write(true)
+        .open(sandbox.plan.description.join("config.sh"))
+        .unwrap();
+    script
+        .set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap();
+    assert!(resume(&sandbox, &build).is_ok());
+    let interrupt = boxbuild_host::interrupt::Interrupt::default();
+    interrupt.request();
+    let error = resume_until(&sandbox, &build, &StopCheck::new(&interrupt, None)).unwrap_err();
+    assert!(error.to_string().ends_with("interrupted"), "{error}");
+    assert_eq!(
+        boxbuild_host::error::Classify::class(&error),
+        boxbuild_host::error::ErrorClass::Interrupted
+    );
 }
 
 #[test]
@@ -360,6 +390,20 @@ fn a_build_that_was_prepared_is_gone_on_with_and_kept_again() {
     assert!((400_000..500_000).contains(&sum), "{sum}");
     sandbox.builds.remove("small-1").unwrap();
     assert!(resume(&sandbox, &again).is_ok());
+}
+
+/// The build was listed as damaged, and no shell could look into it.
+#[test]
+fn a_checkpoint_too_long_for_the_record_is_left_out() {
+    let (_sandbox, build) = prepared();
+    let mut record = build.record.clone();
+    let checkpoint = record.checkpoint.as_mut().unwrap();
+    checkpoint.words = vec!["x".repeat(33 << 20).into()];
+    record.write(&build.folder).unwrap();
+    let read = Record::read(&build.folder).unwrap();
+    assert_eq!(read, record);
+    assert!(read.checkpoint.is_none() && read.layered);
+    assert!(read.no_checkpoint.unwrap().contains("too long"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What has changed between two looks at a description folder.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use boxbuild_description::{Half, Section};
 use boxbuild_host::stop::StopCheck;
@@ -40,12 +40,13 @@ pub(super) fn compare(before: &Inputs, now: &Inputs, folder: &Path, stop: &StopC
         };
         names.insert(section.label.clone());
     }
-    let scripts: Vec<_> = before.scripts.iter().chain(&now.scripts).collect();
+    let scripts: HashSet<&Path> = (before.scripts.iter().chain(&now.scripts))
+        .map(PathBuf::as_path)
+        .collect();
     for file in changed_files(before, now, folder, stop) {
         let path = file.path();
         // A folder changes with what is in it.
-        let of_create = file.kind_is_file()
-            && (scripts.iter().any(|script| **script == path) || is_of_create(path));
+        let of_create = file.kind_is_file() && (scripts.contains(path) || is_of_create(path));
         let names = if of_create {
             &mut changes.create
         } else {
@@ -72,16 +73,16 @@ fn is_of_create(path: &Path) -> bool {
 
 /// Sections that are in one of the lists and not in the other.
 fn different<'a>(before: &'a [Section], now: &'a [Section]) -> Vec<&'a Section> {
-    let mut left: Vec<&Section> = now.iter().collect();
-    let mut different = Vec::new();
+    // A description may have several that are the same.
+    let mut more_before: HashMap<&Section, i64> = HashMap::new();
     for section in before {
-        match left.iter().position(|other| *other == section) {
-            Some(at) => drop(left.remove(at)),
-            None => different.push(section),
-        }
+        *more_before.entry(section).or_default() += 1;
     }
-    different.extend(left);
-    different
+    for section in now {
+        *more_before.entry(section).or_default() -= 1;
+    }
+    more_before.retain(|_, more| *more != 0);
+    more_before.into_keys().collect()
 }
 
 fn changed_files<'a>(

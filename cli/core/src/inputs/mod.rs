@@ -39,6 +39,9 @@ pub struct Inputs {
     scripts: Vec<PathBuf>,
     /// Files and folders, sorted.
     files: Vec<FileMark>,
+    /// The files that the sections stand in.
+    #[serde(default)]
+    described: Vec<FileMark>,
 }
 
 impl Places {
@@ -49,18 +52,22 @@ impl Places {
     pub fn look(&self) -> Result<Inputs, String> {
         let halves = self.halves.clone().unwrap_or_default();
         let described: Vec<PathBuf> = halves.files.iter().map(PathBuf::from).collect();
+        let found = files::walk(&self.description, |path| self.counts(path))?;
+        let is_described = |file: &FileMark| described.iter().any(|path| path == file.path());
+        let (described, files) = found.into_iter().partition(is_described);
         Ok(Inputs {
-            files: files::walk(&self.description, |path| self.counts(path, &described))?,
             sections: halves.sections,
             scripts: halves.scripts,
+            files,
+            described,
         })
     }
 
     /// Whether a file or folder, relative to the description folder, may be an input by its name.
-    fn counts(&self, path: &Path, described: &[PathBuf]) -> bool {
+    fn counts(&self, path: &Path) -> bool {
         let is_target =
             self.target != self.description && self.description.join(path) == self.target;
-        !is_target && !described.iter().any(|file| file == path) && !files::is_for_people(path)
+        !is_target && !files::is_for_people(path)
     }
 }
 

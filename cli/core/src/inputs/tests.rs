@@ -103,6 +103,37 @@ fn files_of_create_and_files_for_people_may_change() {
     }
 }
 
+/// Its sections are those that were read when the build was planned.
+#[test]
+fn a_description_that_is_edited_while_it_runs_is_noticed() {
+    let folder = Folder::new();
+    let before = folder.look(&[]);
+    assert!(before.is_still(&folder.look(&[])));
+    folder.write("config.xml", "<image  />");
+    let now = folder.look(&[]);
+    assert!(!before.is_still(&now));
+    let changes = before.changes(&now, folder.dir.path(), &StopCheck::default());
+    assert_eq!(changes, Changes::default());
+}
+
+/// Each section was looked for among all others.
+#[test]
+fn many_sections_take_no_time() {
+    let folder = Folder::new();
+    let labels: Vec<String> = (0..60_000).map(|number| number.to_string()).collect();
+    let of = |hash: &'static str| {
+        let sections: Vec<_> = labels
+            .iter()
+            .map(|label| (&**label, Half::Prepare, hash))
+            .collect();
+        folder.look(&sections)
+    };
+    let begun = std::time::Instant::now();
+    let changes = of("a").changes(&of("b"), folder.dir.path(), &StopCheck::default());
+    assert_eq!(changes.prepare.len(), labels.len());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10));
+}
+
 #[test]
 fn everything_else_is_read_by_prepare() {
     for (name, named) in [

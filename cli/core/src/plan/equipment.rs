@@ -21,7 +21,8 @@ const OLD_BOXES_LACK: &[&str] = &[
 const CREATED: &[&str] = &["debian:", "ubuntu:"];
 
 /// Returns what a build of `target` needs and the box lacks: errors if the box says so and every such
-/// build comes to it. `added` are packages that are installed in the box first. Of a box without a record, only what is known of its kind is noted.
+/// build comes to it. `added` are packages that are installed in the box first. Of a box without a record, only
+/// what is known of its kind is noted.
 pub(super) fn findings(
     description: &Description,
     words: &[OsString],

@@ -212,9 +212,13 @@ pub(super) fn box_packages(
         )))
     };
     // What package managers take for a package: names, versions, architectures, groups, file names.
+    // apt-get removes `name-`, and takes `~…` for a pattern; zypper removes `~name`.
     let is_name = |name: &String| {
         let known = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._:=~@/".contains(&byte);
-        name.bytes().all(known) && !name.starts_with('-') && !name.is_empty()
+        let is_start = |byte: &u8| byte.is_ascii_alphanumeric() || b"@/".contains(byte);
+        name.bytes().all(known)
+            && name.as_bytes().first().is_some_and(is_start)
+            && !name.ends_with('-')
     };
     if let Some(other) = packages.iter().find(|name| !is_name(name)) {
         return Err(PlanError::Option(format!(

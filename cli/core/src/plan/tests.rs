@@ -269,3 +269,28 @@ fn a_network_that_cannot_be_limited_is_refused() {
         assert!(error.contains("--network none"), "{error}");
     }
 }
+
+/// `apt-get install libc6-` removes the package.
+#[test]
+fn a_package_for_the_box_is_one_that_is_installed() {
+    let asked = |name: &str| plan(|request| request.box_packages = vec![name.to_owned()]);
+    for name in [
+        "g++",
+        "vim=2:9.1~rc1-1",
+        "libc6:amd64",
+        "@core",
+        "/usr/bin/strings",
+        "xz-5.4-1",
+    ] {
+        assert_eq!(asked(name).unwrap().box_packages, [name]);
+    }
+    for name in [
+        "", "-y", "libc6-", "~nlib", "!vim", "a b", "a;b", "$(a)", "a\n", "é",
+    ] {
+        let error = asked(name).unwrap_err().to_string();
+        assert!(
+            error.contains("not the name of a package"),
+            "{name}: {error}"
+        );
+    }
+}

@@ -94,6 +94,9 @@ pub fn run(
     } else if plan.reproducible.is_some() {
         monitor.holds_clock();
     }
+    if plan.takes_checkpoints() {
+        monitor.takes_checkpoint();
+    }
     let mut running = runner.job(plan, &output, ssh)?.start(sender)?;
     if let Some(address) = address {
         monitor.progress().listening(address);

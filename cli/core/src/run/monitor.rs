@@ -73,6 +73,8 @@ pub(super) struct Monitor<'a> {
     failed: Option<Phase>,
     /// There is more of the log to read.
     behind: bool,
+    /// The build is one of which a checkpoint is taken.
+    takes_checkpoint: bool,
     /// The guest waits for a checkpoint of its disk.
     wants_checkpoint: bool,
     /// What came of that.
@@ -108,6 +110,7 @@ impl<'a> Monitor<'a> {
             clock: Some(Clock::default()),
             failed: None,
             behind: false,
+            takes_checkpoint: false,
             wants_checkpoint: false,
             taken: Taken::No,
             ssh,
@@ -210,7 +213,8 @@ impl<'a> Monitor<'a> {
     }
 
     /// Takes a checkpoint by `take` if the guest waits for one. Returns whether there is one, which the guest is
-    /// to be told. The first counts: what the guest has written since is its own.
+    /// to be told. The first counts: what the guest has written since is its own. A guest that was not to ask
+    /// gets none.
     pub(super) fn checkpoint(
         &mut self,
         take: impl FnOnce() -> std::io::Result<bool>,
@@ -218,7 +222,7 @@ impl<'a> Monitor<'a> {
         if !std::mem::take(&mut self.wants_checkpoint) {
             return None;
         }
-        if self.taken != Taken::No {
+        if !self.takes_checkpoint || self.taken != Taken::No {
             return Some(false);
         }
         self.taken = match take() {
@@ -398,6 +402,11 @@ impl<'a> Monitor<'a> {
             .map(Reason::Timeout)
             .or_else(|| over(self.limits.idle, self.last_life).map(Reason::Hung))
             .or_else(|| self.console.lockup().map(Reason::Lockup))
+    }
+
+    /// A checkpoint of the box's disk is taken when the box asks for it.
+    pub(super) fn takes_checkpoint(&mut self) {
+        self.takes_checkpoint = true;
     }
 
     /// The box has a time of its own.

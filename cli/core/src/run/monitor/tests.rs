@@ -156,6 +156,25 @@ fn only_a_build_that_came_to_kiwi_is_one() {
     assert!(reached("[ INFO    ]: 10:11:12 | Loading XML\n", &[]));
 }
 
+/// In a build that goes on with another one, what had been written between the two checkpoints was lost.
+#[test]
+fn a_guest_gets_one_checkpoint_if_it_was_to_ask_for_one() {
+    let mut steps = Steps::default();
+    let mut monitor = Monitor::new(None, Limits::default(), None, &mut steps);
+    let wanted = b"boxbuild 1 checkpoint wanted\n";
+    assert_eq!(monitor.checkpoint(|| Ok(true)), None);
+    monitor.control(wanted);
+    let refused = monitor.checkpoint(|| panic!("a checkpoint was taken"));
+    assert_eq!((refused, monitor.taken()), (Some(false), &Taken::No));
+    monitor.takes_checkpoint();
+    monitor.control(wanted);
+    assert_eq!(monitor.checkpoint(|| Ok(true)), Some(true));
+    monitor.control(wanted);
+    let again = monitor.checkpoint(|| panic!("a second checkpoint was taken"));
+    assert_eq!(again, Some(false));
+    assert!(matches!(monitor.taken(), Taken::Yes(_)));
+}
+
 /// A container that ended before its first word was told of drivers that its kernel lacks.
 #[test]
 fn only_a_machine_lacks_drivers() {
