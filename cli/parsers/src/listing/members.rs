@@ -85,7 +85,13 @@ fn walk(
         }
         let facts = facts(entry);
         let name = format!("{prefix}{}", escaped(&entry.path_bytes()));
-        if entry.header().entry_type() != EntryType::Regular {
+        let kind = entry.header().entry_type();
+        let has_content = [
+            EntryType::Regular,
+            EntryType::Continuous,
+            EntryType::GNUSparse,
+        ];
+        if !has_content.contains(&kind) {
             return writeln!(out, "entry\t{name}\t{facts}");
         }
         let mut head = Vec::new();
@@ -117,13 +123,13 @@ fn nested(
     let mut bytes = head.to_vec();
     entry.take(LARGEST_INSIDE).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST_INSIDE {
-        let sum = hex(&Sha256::digest(&bytes));
-        return writeln!(out, "entry\t{prefix}\tthe first GiB sha256={sum}");
+        let sum = sum(&bytes, entry)?;
+        return writeln!(out, "entry\t{prefix}\tpacked sha256={sum}");
     }
     match open(Box::new(io::Cursor::new(bytes)))? {
         Unpacked::Archive(archive) => walk(archive, prefix, depth + 1, count, inside, out),
         Unpacked::Other(mut stream) => {
-            let sum = sum(&[], &mut stream)?;
+            let sum = sum(&[], &mut stream.by_ref().take(LARGEST))?;
             writeln!(out, "entry\t{prefix}\tunpacked sha256={sum}")
         }
     }
@@ -143,6 +149,11 @@ fn sum(head: &[u8], rest: &mut impl Read) -> io::Result<String> {
     }
 }
 
+/// A text as a word: a space ends a fact.
+fn word(text: &[u8]) -> String {
+    escaped(text).replace(' ', "\\u{20}")
+}
+
 /// What an archive says of an entry besides its content.
 fn facts(entry: &mut Entry<'_, impl Read>) -> String {
     let number =
@@ -154,14 +165,14 @@ fn facts(entry: &mut Entry<'_, impl Read>) -> String {
     let kind = header.entry_type().as_byte();
     let mut text = format!(
         "type={} mode={mode} uid={} gid={} size={} mtime={}",
-        escaped(&[kind]),
+        word(&[kind]),
         number(header.uid()),
         number(header.gid()),
         entry.size(),
         number(header.mtime()),
     );
     if let Some(target) = entry.link_name_bytes() {
-        text += &format!(" link={}", escaped(&target));
+        text += &format!(" link={}", word(&target));
     }
     let extensions = entry.pax_extensions().ok().flatten();
     for extension in extensions.into_iter().flatten().filter_map(Result::ok) {
@@ -171,7 +182,7 @@ fn facts(entry: &mut Entry<'_, impl Read>) -> String {
             .iter()
             .any(|own| key == own.as_bytes())
         {
-            text += &format!(" {}={}", escaped(key), escaped(value));
+            text += &format!(" {}={}", word(key), word(value));
         }
     }
     text
