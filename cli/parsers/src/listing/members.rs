@@ -1,16 +1,14 @@
 //! Entries of archives, and of archives in them.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 
-use liblzma::stream::{CONCATENATED, Stream};
 use sha2::{Digest, Sha256};
 use tar::EntryType;
 
 use super::field::{LARGEST, escaped, hex};
+use crate::compressed;
 use crate::metered::{Archive, Entry};
 
-/// Memory limit of a decoder of xz in bytes: `xz -9` needs 65 MiB.
-const DECODER_MEMORY: u64 = 256 << 20;
 /// Bytes at the beginning that tell what a file is.
 const HEAD: usize = 512;
 /// Entries that are listed, at most.
@@ -28,7 +26,7 @@ pub(super) enum Unpacked<'a> {
 
 /// Unpacks a file from its beginning.
 pub(super) fn open<'a>(file: Box<dyn Read + 'a>) -> io::Result<Unpacked<'a>> {
-    let mut stream = decoder(file)?;
+    let mut stream = compressed::reader(BufReader::with_capacity(1 << 20, file))?;
     let mut head = Vec::new();
     stream.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
     let is_archive = is_tar(&head);
@@ -42,22 +40,6 @@ pub(super) fn open<'a>(file: Box<dyn Read + 'a>) -> io::Result<Unpacked<'a>> {
 /// Whether bytes are the beginning of a tar archive (POSIX, "ustar Interchange Format").
 fn is_tar(head: &[u8]) -> bool {
     head.len() >= HEAD && &head[257..262] == b"ustar"
-}
-
-/// Decompresses what a file has as it is read.
-fn decoder<'a>(stream: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
-    let mut file = BufReader::with_capacity(1 << 20, stream);
-    let magic = file.fill_buf()?;
-    Ok(if magic.starts_with(&[0x1f, 0x8b]) {
-        Box::new(flate2::bufread::MultiGzDecoder::new(file))
-    } else if magic.starts_with(b"\xfd7zXZ\0") {
-        let decoder = Stream::new_stream_decoder(DECODER_MEMORY, CONCATENATED)?;
-        Box::new(liblzma::bufread::XzDecoder::new_stream(file, decoder))
-    } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        Box::new(zstd::Decoder::with_buffer(file)?)
-    } else {
-        Box::new(file)
-    })
 }
 
 /// Lists the entries of an archive.
@@ -96,9 +78,8 @@ fn walk(
         }
         let mut head = Vec::new();
         entry.take(HEAD as u64).read_to_end(&mut head)?;
-        let packed = [&b"\x1f\x8b"[..], b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-        let is_packed = packed.iter().any(|magic| head.starts_with(magic));
-        let is_archive = is_tar(&head) || (is_packed && name.contains("blobs/"));
+        let is_archive =
+            is_tar(&head) || (compressed::is_compressed(&head) && name.contains("blobs/"));
         if is_archive && depth < DEEPEST {
             *inside += 1;
             let prefix = format!("{prefix}archive {inside}: ");
