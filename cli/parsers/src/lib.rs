@@ -25,6 +25,7 @@ mod boot;
 mod boot_archive;
 pub mod box_archive;
 mod child;
+mod compressed;
 mod connection;
 mod disk;
 #[cfg(any(test, feature = "fuzzing"))]

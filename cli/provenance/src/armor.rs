@@ -49,7 +49,8 @@ impl Armor {
             if let Some((before, sum)) = body.rsplit_once("\n=") {
                 let sum = STANDARD.decode(sum.strip_suffix('\n')?).ok()?;
                 checksum = Some(<[u8; 3]>::try_from(sum).ok()?);
-                body = text_with_end(text, before)?;
+                // With the newline that ends its last line.
+                body = body.get(..=before.len())?;
             }
         }
         let joined: String = body.lines().collect();
@@ -58,12 +59,6 @@ impl Armor {
         let right = checksum.is_none_or(|sum| crc24(&bytes).to_be_bytes()[1..] == sum);
         (again == body && right && !bytes.is_empty()).then_some(bytes)
     }
-}
-
-/// `before` with the newline that follows it in `text`, of which it is a part.
-fn text_with_end<'t>(text: &'t str, before: &'t str) -> Option<&'t str> {
-    let start = before.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
-    text.get(start..start + before.len() + 1)
 }
 
 fn wrapped(text: &str, width: usize) -> String {

@@ -1,6 +1,6 @@
 //! Checking a result against its record. The folder may come from anyone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::Path;
@@ -20,8 +20,8 @@ use crate::sums::Sums;
 use crate::tree::{self, Entry};
 use crate::trust::{Kind, LookError, Trusted, Verdict, look_at_any};
 
-/// Longest list of checksums and longest document that is read, in bytes.
-const LONGEST: u64 = 64 << 20;
+/// Longest list of checksums and longest document that is read, in bytes: a record has none that is longer.
+pub const LONGEST: u64 = 64 << 20;
 /// Longest signature that is read, in bytes.
 const LONGEST_SIGNATURE: u64 = 64 << 10;
 /// Bytes that are hashed, at most: a hole of a file costs as much as data.
@@ -58,6 +58,9 @@ pub struct Report {
     pub builder: Option<String>,
     /// When it was made, as the record says.
     pub finished: Option<String>,
+    /// The statement that was checked, if it could be read.
+    #[serde(skip)]
+    pub claims: Option<Claims>,
 }
 
 /// Something that is wrong.
@@ -176,16 +179,17 @@ impl Check<'_> {
         self.signature(&text)?;
         self.listed(&entries, &sums);
         let statement: Option<Claims> = self.document(PROVENANCE, &sums)?;
-        let sizes = statement.as_ref().map_or(&[][..], |claims| &claims.subject);
-        self.files(&entries, &sums, sizes)?;
+        let subjects = statement.as_ref().map(subjects).unwrap_or_default();
+        self.files(&entries, &sums, &subjects)?;
         self.verdict();
         if let Some(claims) = &statement {
             self.claims(claims, &sums);
         }
         let sbom: Option<Document> = self.document(SBOM, &sums)?;
-        if let (Some(sbom), Some(claims)) = (&sbom, &statement) {
-            self.sbom(sbom, claims);
+        if let Some(sbom) = sbom.filter(|_| statement.is_some()) {
+            self.sbom(&sbom, &subjects);
         }
+        self.report.claims = statement;
         Ok(())
     }
 
@@ -291,12 +295,13 @@ impl Check<'_> {
         &mut self,
         entries: &[Entry],
         sums: &Sums,
-        sizes: &[Resource],
+        subjects: &BTreeMap<&str, &Resource>,
     ) -> Result<(), CheckError> {
         let mut left = MOST_HASHED;
         for (path, sha256) in sums.iter() {
-            let entry = entries.iter().find(|entry| entry.path == *path);
-            let Some(entry) = entry else {
+            // Both lists are as long as the one who wrote them likes; this one is sorted.
+            let found = entries.binary_search_by(|entry| entry.path.as_os_str().cmp(path.as_ref()));
+            let Some(entry) = found.ok().and_then(|at| entries.get(at)) else {
                 self.report.wrong(path, "it is missing");
                 continue;
             };
@@ -304,7 +309,7 @@ impl Check<'_> {
                 // Said already.
                 continue;
             }
-            let recorded = sizes.iter().find(|subject| subject.name == path);
+            let recorded = subjects.get(path);
             let recorded = recorded.and_then(|subject| subject.annotations.get(BYTES)?.as_u64());
             if let Some(bytes) = recorded.filter(|bytes| *bytes != entry.bytes) {
                 let problem = format!("it has {} bytes instead of {bytes}", entry.bytes);
@@ -355,9 +360,16 @@ impl Check<'_> {
         name: &str,
         sums: &Sums,
     ) -> Result<Option<T>, CheckError> {
-        let Ok(text) = bounded(self.dir, name, LONGEST) else {
-            // Whatever it is, the comparison of checksums names it.
-            return Ok(None);
+        let text = match bounded(self.dir, name, LONGEST) {
+            Ok(text) => text,
+            Err(error) => {
+                // Its checksum may be right all the same.
+                if error.kind() == io::ErrorKind::FileTooLarge {
+                    self.report.wrong(name, why(&error));
+                }
+                // Everything else is named by the comparison of checksums.
+                return Ok(None);
+            }
         };
         let (_, found) = sha256_until(&mut &text[..], self.stop).map_err(|error| self.io(error))?;
         if sums.get(name) != Some(&found) {
@@ -399,7 +411,7 @@ impl Check<'_> {
     }
 
     /// Compares the files of the bill of materials with the subjects.
-    fn sbom(&mut self, sbom: &Document, claims: &Claims) {
+    fn sbom(&mut self, sbom: &Document, subjects: &BTreeMap<&str, &Resource>) {
         if sbom.spdx_version != "SPDX-2.3" {
             self.report.wrong(SBOM, "it is not SPDX 2.3");
             return;
@@ -408,7 +420,7 @@ impl Check<'_> {
             let Some(name) = &entry.package_file_name else {
                 continue;
             };
-            let subject = claims.subject.iter().find(|subject| subject.name == *name);
+            let subject = subjects.get(name.as_str());
             let known = subject.and_then(|subject| subject.digest.get("sha256"));
             let same = |value: &String| {
                 entry
@@ -422,6 +434,14 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// What a statement is about, by name.
+fn subjects(claims: &Claims) -> BTreeMap<&str, &Resource> {
+    let subjects = claims.subject.iter();
+    subjects
+        .map(|subject| (subject.name.as_str(), subject))
+        .collect()
 }
 
 /// Reads a regular file of `dir`, of at most `limit` bytes.
@@ -441,5 +461,68 @@ fn why(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => String::from("it is missing"),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+    use std::fs;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// 100,000 names in each of the lists: compared one by one, that takes minutes.
+    #[test]
+    fn long_lists_are_compared_in_seconds() {
+        const NAMES: usize = 100_000;
+        let dir = tempfile::tempdir().unwrap();
+        let sum = "e".repeat(64);
+        let (mut subjects, mut packages) = (String::new(), String::new());
+        let mut sums = Sums::default();
+        for number in 0..NAMES {
+            let name = format!("an image among others, {number}");
+            let comma = if number == 0 { "" } else { "," };
+            write!(
+                subjects,
+                r#"{comma}{{"name":"{name}","digest":{{"sha256":"{sum}"}}}}"#
+            )
+            .unwrap();
+            write!(
+                packages,
+                r#"{comma}{{"packageFileName":"{name}","checksums":[{{"algorithm":"SHA256","checksumValue":"{sum}"}}]}}"#
+            )
+            .unwrap();
+            sums.add(name, sum.clone());
+        }
+        let statement = format!(
+            r#"{{"_type":"{STATEMENT}","predicateType":"{PREDICATE}","subject":[{subjects}]}}"#
+        );
+        let sbom = format!(
+            r#"{{"spdxVersion":"SPDX-2.3","dataLicense":"","SPDXID":"","name":"","documentNamespace":"",
+                "creationInfo":{{"created":"","creators":[]}},"relationships":[],"packages":[{packages}]}}"#
+        );
+        for (name, text) in [(PROVENANCE, statement), (SBOM, sbom)] {
+            let (_, digest) = sha256_until(&mut text.as_bytes(), &StopCheck::default()).unwrap();
+            sums.add(name.to_owned(), digest);
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        fs::write(dir.path().join(SUMS), sums.text()).unwrap();
+        let expected = Expected {
+            beside: &[],
+            verdict: ("result.code", "0\n"),
+            trusted: None,
+            others: false,
+        };
+        let begun = Instant::now();
+        let report = check(dir.path(), expected, &StopCheck::default()).unwrap();
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "{:?}",
+            begun.elapsed()
+        );
+        // All images and the verdict are missing, and the statement is silent on the other document.
+        assert_eq!(report.problems.len() + report.more_problems, NAMES + 2);
+        assert_eq!(report.claims.unwrap().subject.len(), NAMES);
     }
 }

@@ -48,12 +48,15 @@ impl Difference {
     }
 }
 
+/// The name of an entry, and how many there are of this name before it.
+type Place<'t> = (&'t str, usize);
+
 /// The lines of a listing.
 #[derive(Default)]
 struct Listing<'t> {
     fields: BTreeMap<&'t str, &'t str>,
-    entries: BTreeMap<&'t str, &'t str>,
-    order: Vec<&'t str>,
+    entries: BTreeMap<Place<'t>, &'t str>,
+    order: Vec<Place<'t>>,
     pieces: BTreeMap<u64, &'t str>,
 }
 
@@ -68,8 +71,10 @@ impl<'t> Listing<'t> {
             };
             match (kind, name.parse()) {
                 ("entry", _) => {
-                    listing.entries.insert(name, value);
-                    listing.order.push(name);
+                    let mut same = listing.entries.range((name, 0)..=(name, usize::MAX));
+                    let number = same.next_back().map_or(0, |((_, last), _)| last + 1);
+                    listing.entries.insert((name, number), value);
+                    listing.order.push((name, number));
                 }
                 ("piece", Ok(at)) => {
                     listing.pieces.insert(at, value);
@@ -91,8 +96,9 @@ pub fn listings(first: &str, second: &str, piece: u64) -> Difference {
         ranges: ranges(&first.pieces, &second.pieces, piece),
         ..Difference::default()
     };
-    for (name, value) in &first.entries {
-        match second.entries.get(name) {
+    for (place, value) in &first.entries {
+        let (name, _) = place;
+        match second.entries.get(place) {
             None => difference.only_first.push(shown(name).into_owned()),
             Some(other) if other != value => difference.entry(name, value, other),
             Some(_) => {}
@@ -101,14 +107,12 @@ pub fn listings(first: &str, second: &str, piece: u64) -> Difference {
     let only = second
         .entries
         .keys()
-        .filter(|name| !first.entries.contains_key(*name));
-    difference.only_second = only.map(|name| shown(name).into_owned()).collect();
-    let common = |order: &[&str], other: &BTreeMap<&str, &str>| -> Vec<String> {
-        let both = order.iter().filter(|name| other.contains_key(*name));
-        both.map(|name| (*name).to_owned()).collect()
-    };
-    difference.order =
-        common(&first.order, &second.entries) != common(&second.order, &first.entries);
+        .filter(|place| !first.entries.contains_key(*place));
+    difference.only_second = only.map(|(name, _)| shown(name).into_owned()).collect();
+    let in_second = |place: &&Place<'_>| second.entries.contains_key(*place);
+    let in_first = |place: &&Place<'_>| first.entries.contains_key(*place);
+    let (one, other) = (first.order.iter(), second.order.iter());
+    difference.order = !one.filter(in_second).eq(other.filter(in_first));
     difference
 }
 
@@ -186,7 +190,7 @@ fn ranges(
         .filter(|at| first.get(at) != second.get(at))
     {
         match ranges.last_mut() {
-            Some((start, length)) if *start + *length == at => *length += piece,
+            Some((start, length)) if start.checked_add(*length) == Some(at) => *length += piece,
             _ => ranges.push((at, piece)),
         }
     }
@@ -260,6 +264,17 @@ mod tests {
         );
         assert!(difference.order);
         assert!(listings(first, first, 1).is_empty());
+    }
+
+    #[test]
+    fn each_of_several_entries_of_one_name_is_compared() {
+        let first = "entry\ta\tsha256=aa\nentry\ta\tsha256=bb\n";
+        let second = "entry\ta\tsha256=cc\nentry\ta\tsha256=bb\n";
+        let difference = listings(first, second, 1);
+        assert_eq!(difference.contents, ["a"]);
+        assert!(!difference.order);
+        let one = listings(first, "entry\ta\tsha256=aa\n", 1);
+        assert_eq!(one.only_first, ["a"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod check;
 pub mod compare;
 pub mod description;
+pub mod keyring;
 pub mod names;
 pub mod observed;
 pub mod packages;

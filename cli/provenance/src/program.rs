@@ -1,7 +1,8 @@
 //! Programs that sign and verify: bounded in time and output, ended when the user asks for it.
 
 use std::io::{self, Read, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -36,59 +37,91 @@ pub(crate) fn run(command: &mut Command, input: &[u8], stop: &StopCheck) -> io::
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    thread::scope(|scope| {
-        let builder = thread::Builder::new;
-        let threads = [
-            // A program that does not read to the end is told by its exit code.
-            builder().spawn_scoped(scope, move || {
-                let _ = stdin.map(|mut pipe| pipe.write_all(input));
-                Vec::new()
-            }),
-            builder().spawn_scoped(scope, move || head(stdout)),
-            builder().spawn_scoped(scope, move || head(stderr)),
-        ];
-        let ended = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break Ok(status),
-                Ok(None) => {}
-                Err(error) => break Err(error),
-            }
-            if let Err(stopped) = stop.check() {
-                break Err(io::Error::other(stopped));
-            }
-            thread::sleep(TICK);
-        };
-        if ended.is_err() {
-            let _ = child.kill();
-            let _ = child.wait();
+    let output = supervise(&mut child, input, stop);
+    if output.is_err() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    output
+}
+
+fn supervise(child: &mut Child, input: &[u8], stop: &StopCheck) -> io::Result<Output> {
+    let (stdin, input) = (child.stdin.take(), input.to_vec());
+    // A program that does not read to the end is told by its exit code.
+    thread::Builder::new().spawn(move || stdin.map(|mut pipe| pipe.write_all(&input)))?;
+    let (stdout, stderr) = (head(child.stdout.take())?, head(child.stderr.take())?);
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
         }
-        let mut outputs = Vec::new();
-        for thread in threads {
-            let ended_early = |_| io::Error::other("a thread ended early");
-            outputs.push(thread?.join().map_err(ended_early)?);
-        }
-        let lines = outputs.pop().unwrap_or_default();
-        let lines: Vec<String> = lines
-            .split(|byte| *byte == b'\n')
-            .map(plain)
-            .filter(|line| !line.trim().is_empty())
-            .collect();
-        Ok(Output {
-            success: ended?.success(),
-            stdout: outputs.pop().unwrap_or_default(),
-            words: lines.join("; "),
-        })
+        stop.check().map_err(io::Error::other)?;
+        thread::sleep(TICK);
+    };
+    let stdout = received(&stdout, stop)?;
+    let lines: Vec<String> = received(&stderr, stop)?
+        .split(|byte| *byte == b'\n')
+        .map(plain)
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    Ok(Output {
+        success: status.success(),
+        stdout,
+        words: lines.join("; "),
     })
 }
 
-/// The first bytes of a pipe, which is read to its end.
-fn head(pipe: Option<impl Read>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if let Some(pipe) = pipe {
-        let mut pipe = pipe.take(LONGEST);
-        let _ = pipe.read_to_end(&mut bytes);
-        let _ = io::copy(&mut pipe.into_inner(), &mut io::sink());
+/// Reads a pipe to its end, and sends its first bytes.
+fn head(pipe: Option<impl Read + Send + 'static>) -> io::Result<Receiver<Vec<u8>>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new().spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(pipe) = pipe {
+            let mut pipe = pipe.take(LONGEST);
+            let _ = pipe.read_to_end(&mut bytes);
+            let _ = io::copy(&mut pipe.into_inner(), &mut io::sink());
+        }
+        sender.send(bytes)
+    })?;
+    Ok(receiver)
+}
+
+/// What a thread sends. What the program started may have its pipes after its end: an agent, or a program of
+/// a configuration.
+fn received(receiver: &Receiver<Vec<u8>>, stop: &StopCheck) -> io::Result<Vec<u8>> {
+    loop {
+        match receiver.recv_timeout(TICK) {
+            Ok(bytes) => return Ok(bytes),
+            Err(RecvTimeoutError::Timeout) => stop.check().map_err(io::Error::other)?,
+            Err(error) => return Err(io::Error::other(error)),
+        }
     }
-    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use boxbuild_host::interrupt::Interrupt;
+    use boxbuild_host::stop::Stopped;
+
+    use super::*;
+
+    fn shell(script: &str, input: &[u8], time: Duration) -> io::Result<Output> {
+        let stop = StopCheck::within(&Interrupt::default(), time);
+        run(Command::new("sh").args(["-c", script]), input, &stop)
+    }
+
+    #[test]
+    fn output_is_bounded_and_fit_for_a_terminal() {
+        let script = "head -c 1000000 /dev/zero; printf 'a\\n\\n\\033[2Jb\\n' >&2; exit 1";
+        let output = shell(script, &[7; 200_000], Duration::from_secs(60)).unwrap();
+        assert_eq!(output.stdout.len() as u64, LONGEST);
+        assert_eq!((output.success, output.words.as_str()), (false, "a; b"));
+    }
+
+    #[test]
+    fn a_program_that_leaves_another_with_its_pipes_is_not_waited_for() {
+        for script in ["sleep 60 & echo x", "exec sleep 60"] {
+            let error = shell(script, b"", Duration::from_millis(500)).unwrap_err();
+            assert!(matches!(Stopped::of(&error), Some(Stopped::TimeOver)));
+        }
+    }
 }

@@ -255,7 +255,9 @@ fn ssh_key(path: &Path) -> Result<Signer, SignError> {
 
 /// Whether a word is a key's id or fingerprint, or the address of its owner.
 fn is_openpgp_id(word: &str) -> bool {
-    let hex = word.strip_prefix("0x").unwrap_or(word);
+    // With `!`, it is that subkey and no other (gpg(1), "HOW TO SPECIFY A USER ID").
+    let hex = word.strip_suffix('!').unwrap_or(word);
+    let hex = hex.strip_prefix("0x").unwrap_or(hex);
     let is_id = [8, 16, 32, 40, 64].contains(&hex.len())
         && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_address = |(local, host): (&str, &str)| {
@@ -318,7 +320,12 @@ mod tests {
                 Signer::Ssh(path.clone())
             );
         }
-        for id in ["0xDEADBEEF", "me@example.org", &"A".repeat(40)] {
+        for id in [
+            "0xDEADBEEF",
+            "0xDEADBEEF!",
+            "me@example.org",
+            &"A".repeat(40),
+        ] {
             let signer = Signer::named(id.as_ref()).unwrap();
             assert_eq!(signer, Signer::OpenPgp(id.to_owned()));
         }

@@ -5,19 +5,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use base64::Engine;
 use boxbuild_host::error::{Classify, ErrorClass};
 use boxbuild_host::input;
 use boxbuild_host::stop::{StopCheck, Stopped};
 use boxbuild_host::text::shown_path;
 
 use crate::armor;
+use crate::keyring::{self, NoKeyring};
 use crate::names::{OPENPGP_SIGNATURE, SSH_SIGNATURE, SUMS};
 use crate::program::{Output, run};
 use crate::sign::SSH_NAMESPACE;
-
-/// First line of a public OpenPGP key in text form (RFC 9580, section 6.2).
-const PUBLIC_KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 
 /// Largest file of keys, in bytes.
 const LARGEST: u64 = 4 << 20;
@@ -129,14 +126,13 @@ impl Trusted {
             problem: problem.to_owned(),
         };
         let bytes = input::read(path, LARGEST).map_err(|error| problem(&error.to_string()))?;
-        let keys = match str::from_utf8(&bytes) {
-            Ok(text) if text.contains(PUBLIC_KEY) => {
-                Keys::OpenPgp(unarmored(text).ok_or_else(|| problem("its text is damaged"))?)
+        let keys = match (keyring::of(&bytes), str::from_utf8(&bytes)) {
+            (Ok(ring), _) => Keys::OpenPgp(ring),
+            (Err(NoKeyring::Damaged), _) => return Err(problem("its text is damaged")),
+            (Err(NoKeyring::None), Ok(text)) => {
+                Keys::Ssh(allowed_signers(text).ok_or_else(|| problem("it has no keys"))?)
             }
-            Ok(text) => Keys::Ssh(allowed_signers(text).ok_or_else(|| problem("it has no keys"))?),
-            // A packet's first byte has the highest bit set (RFC 9580, section 4.2).
-            Err(_) if bytes.first().is_some_and(|byte| byte & 0x80 != 0) => Keys::OpenPgp(bytes),
-            Err(_) => return Err(problem("it has no keys")),
+            (Err(NoKeyring::None), Err(_)) => return Err(problem("it has no keys")),
         };
         Ok(Trusted {
             path: path.to_owned(),
@@ -333,7 +329,13 @@ fn allowed_signers(text: &str) -> Option<String> {
     let mut signers = String::new();
     for line in lines {
         let mut words = line.split_whitespace();
-        if words.next().is_some_and(is_kind) {
+        // A user may be named like a kind of key; all keys begin with the length of their kind.
+        let is_key = words.next().is_some_and(is_kind)
+            && words
+                .clone()
+                .next()
+                .is_some_and(|word| word.starts_with("AAAA"));
+        if is_key {
             signers += &format!("{NAMELESS} {line}\n");
         } else if words.any(is_kind) {
             signers += &format!("{line}\n");
@@ -342,27 +344,6 @@ fn allowed_signers(text: &str) -> Option<String> {
         }
     }
     (!signers.is_empty()).then_some(signers)
-}
-
-/// Decodes an armored key (RFC 9580, section 6.2): base 64 between the headers and the checksum,
-/// which begins with `=`.
-fn unarmored(text: &str) -> Option<Vec<u8>> {
-    let body: String = text
-        .lines()
-        .map(str::trim)
-        .skip_while(|line| *line != PUBLIC_KEY)
-        .skip(1)
-        .skip_while(|line| !line.is_empty())
-        .skip(1)
-        .take_while(|line| !(line.starts_with("-----") || line.starts_with('=') && line.len() == 5))
-        .collect();
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(body)
-        .ok()?;
-    bytes
-        .first()
-        .is_some_and(|byte| byte & 0x80 != 0)
-        .then_some(bytes)
 }
 
 #[cfg(test)]
@@ -390,6 +371,11 @@ mod tests {
                        -----END PGP PUBLIC KEY BLOCK-----\n";
         let keys = read(armored.as_bytes()).unwrap().keys;
         assert!(matches!(keys, Keys::OpenPgp(ring) if ring == [0x99]));
+        let two = armored.repeat(2);
+        let keys = read(two.as_bytes()).unwrap().keys;
+        assert!(matches!(keys, Keys::OpenPgp(ring) if ring == [0x99, 0x99]));
+        let keys = read(&[0x99, 0xff]).unwrap().keys;
+        assert!(matches!(keys, Keys::OpenPgp(ring) if ring == [0x99, 0xff]));
         let signers = |content: &[u8]| match read(content).unwrap().keys {
             Keys::Ssh(signers) => signers,
             Keys::OpenPgp(_) => panic!("not SSH"),
@@ -397,6 +383,10 @@ mod tests {
         assert_eq!(
             signers(b"# mine\nssh-ed25519 AAAA me\n"),
             "boxbuild ssh-ed25519 AAAA me\n"
+        );
+        assert_eq!(
+            signers(b"ssh-farm@x ssh-ed25519 AAAA\n"),
+            "ssh-farm@x ssh-ed25519 AAAA\n"
         );
         let allowed = b"me@x namespaces=\"file\" ssh-ed25519 AAAA\n";
         assert_eq!(signers(allowed).as_bytes(), allowed);

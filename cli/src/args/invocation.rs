@@ -119,7 +119,7 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
 }
 
 /// Cuts a command line at the separator; the words `system boxbuild` are gone.
-fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
+pub(crate) fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
     let scan = scan(&Cli::command(), argv);
     (scan.front, scan.build_args)
 }

@@ -63,7 +63,7 @@ pub(crate) use failed_builds::{LogsArgs, PruneArgs, ResumeArgs, ShellArgs};
 pub(crate) use generate::What;
 pub(crate) use image::{RunArgs, TestArgs};
 pub(crate) use invocation::{
-    Invocation, other_command, parse, wants_help_on_build_args, wants_json,
+    Invocation, other_command, parse, split, wants_help_on_build_args, wants_json,
 };
 pub(crate) use misplaced::is_option;
 pub(crate) use outline::{Outline, outline};

@@ -41,6 +41,8 @@ pub(super) struct Differences {
     same: Vec<String>,
     /// Files that both have, and that differ.
     files: Vec<FileDifference>,
+    /// What is no regular file, or has a name that is not UTF-8.
+    not_compared: BTreeSet<String>,
     /// Packages that differ, by the lists of both.
     packages: PackageDifference,
 }
@@ -60,7 +62,10 @@ struct FileDifference {
 impl Differences {
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
-        self.only_first.is_empty() && self.only_second.is_empty() && self.files.is_empty()
+        self.only_first.is_empty()
+            && self.only_second.is_empty()
+            && self.files.is_empty()
+            && self.not_compared.is_empty()
     }
 }
 
@@ -127,7 +132,7 @@ impl Comparison {
         let open =
             |path: &Path| Dir::open(path).map_err(IoError::on_named("open the folder", path));
         let (one, other) = (open(first)?, open(second)?);
-        let (of_one, of_other) = (self.list(&one, first)?, self.list(&other, second)?);
+        let (of_one, of_other) = (self.list(&one, first, to)?, self.list(&other, second, to)?);
         let only = |of: &BTreeSet<String>, not: &BTreeSet<String>| -> Vec<String> {
             of.difference(not)
                 .map(|name| shown(name).into_owned())
@@ -150,8 +155,9 @@ impl Comparison {
         Ok(())
     }
 
-    /// The results in a folder: what says when and how they were built differs by nature.
-    fn list(&self, dir: &Dir, path: &Path) -> Result<BTreeSet<String>> {
+    /// The results in a folder: what says when and how they were built differs by nature. What cannot be
+    /// compared is noted.
+    fn list(&self, dir: &Dir, path: &Path, to: &mut Differences) -> Result<BTreeSet<String>> {
         let entries = tree::list(dir, &self.stop).map_err(|error| match Stopped::of(&error) {
             Some(_) => Failure::new(ExitCode::INTERRUPTED, anyhow::Error::new(error)),
             None => IoError::on("read the folder", path)(error).into(),
@@ -161,12 +167,23 @@ impl Comparison {
                 && ![CODE_NAME, LOG_NAME, TIMINGS_PAGE].contains(&name)
                 && !name.starts_with(".boxbuild.")
         };
-        Ok(entries
-            .into_iter()
-            .filter(|entry| entry.kind == FileKind::Regular)
-            .filter_map(|entry| entry.path.into_string().ok())
-            .filter(|name| is_result(name))
-            .collect())
+        let mut files = BTreeSet::new();
+        for entry in entries {
+            match (entry.kind, entry.path.into_string()) {
+                (FileKind::Regular, Ok(name)) => {
+                    if is_result(&name) {
+                        files.insert(name);
+                    }
+                }
+                (_, name) => {
+                    let name = name.unwrap_or_else(|name| name.to_string_lossy().into_owned());
+                    if is_result(&name) {
+                        to.not_compared.insert(shown(&name).into_owned());
+                    }
+                }
+            }
+        }
+        Ok(files)
     }
 
     fn files(&self, name: &str, first: &File, second: &File, to: &mut Differences) -> Result<()> {
@@ -174,7 +191,7 @@ impl Comparison {
         let hash = |mut file: &File| {
             sha256_until(&mut file, &self.stop).map_err(|error| match Stopped::of(&error) {
                 Some(_) => Failure::new(ExitCode::INTERRUPTED, anyhow::Error::new(error)),
-                None => Failure::new(ExitCode::HOST, anyhow::Error::new(error)),
+                None => IoError::on("read", Path::new(&name))(error).into(),
             })
         };
         let (one, other) = (hash(first)?, hash(second)?);
@@ -222,10 +239,20 @@ pub(super) fn text(differences: &Differences) -> String {
     let mut lines = Vec::new();
     let count = differences.same.len();
     if differences.is_empty() {
-        return format!("no difference: {count} files are the same, byte by byte\n");
+        let files = match count {
+            1 => String::from("1 file is"),
+            count => format!("{count} files are"),
+        };
+        return format!("no difference: {files} the same, byte by byte\n");
     }
     some(&mut lines, "only in the first: ", &differences.only_first);
     some(&mut lines, "only in the second: ", &differences.only_second);
+    let others: Vec<String> = differences.not_compared.iter().cloned().collect();
+    some(
+        &mut lines,
+        "not compared, as only regular files with names in UTF-8 are: ",
+        &others,
+    );
     let packages = &differences.packages;
     some(&mut lines, "package only in the first: ", &packages.removed);
     some(&mut lines, "package only in the second: ", &packages.added);
@@ -250,6 +277,7 @@ pub(super) fn text(differences: &Differences) -> String {
     }
     lines.push(match count {
         0 => String::from("no file is the same"),
+        1 => String::from("1 file is the same"),
         count => format!("{count} files are the same"),
     });
     lines.join("\n") + "\n"
@@ -303,4 +331,36 @@ fn fields(lines: &mut Vec<String>, before: &str, items: &[Field]) {
         .map(|field| format!("{}: {} and {}", field.place, field.first, field.second))
         .collect();
     some(lines, before, &items);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Two links to different places are no "no difference".
+    #[test]
+    fn what_is_not_compared_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let folders = ["a", "b"].map(|name| dir.path().join(name));
+        for folder in &folders {
+            fs::create_dir(folder).unwrap();
+            fs::write(folder.join("image"), "x").unwrap();
+            symlink(folder, folder.join("link")).unwrap();
+            fs::write(
+                folder.join(OsStr::from_bytes(b"\xff")),
+                folder.as_os_str().as_bytes(),
+            )
+            .unwrap();
+        }
+        let found = compare(&folders[0], &folders[1], &Interrupt::default()).unwrap();
+        assert!(!found.is_empty());
+        assert_eq!(found.same, ["image"]);
+        assert!(found.not_compared.iter().eq(["link", "\u{fffd}"]));
+        assert!(text(&found).contains("link"), "{}", text(&found));
+    }
 }

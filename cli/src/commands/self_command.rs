@@ -1,4 +1,4 @@
-//! This program as a child of itself: a build of a batch.
+//! This program as a child of itself: a build of a batch, or one that verifies another.
 
 use std::ffi::OsString;
 use std::io;

@@ -1,14 +1,15 @@
 //! `boxbuild verify-build`: builds again as the record of a result says, and compares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::os::fd::AsFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::Duration;
 
+use boxbuild_host::error::IoError;
 use boxbuild_host::interrupt::Interrupt;
-use boxbuild_host::reaper::die_with_parent;
 use boxbuild_host::stop::StopCheck;
 use boxbuild_host::text::{shown, shown_path};
 use boxbuild_host::untrusted::{Dir, remove_tree};
@@ -20,19 +21,26 @@ use nix::unistd::Pid;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::self_command::self_command;
 use super::verify::expected;
 use super::{diff, signals};
-use crate::args::VerifyBuildArgs;
+use crate::args::{self, VerifyBuildArgs};
 use crate::exit_code::{ExitCode, Failure, HostContext, Result};
 use crate::output::json::print_document;
 use crate::output::print::{print_line, print_text};
 
-/// This program, even if its file has been replaced since it was started.
-const SELF: &str = "/proc/self/exe";
 /// How often the build is looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// Options that say where a build's output goes, or its settings are: those of another one do not count.
-const DROPPED: [&str; 4] = ["--attest", "--json", "--dry-run", "--no-config"];
+const DROPPED: [&str; 7] = [
+    "--attest",
+    "--box-debug",
+    "--dry-run",
+    "--json",
+    "--logfile",
+    "--logsocket",
+    "--no-config",
+];
 
 /// The document of `--json`.
 #[derive(Serialize)]
@@ -45,17 +53,22 @@ struct Document<'a> {
 /// Builds again, and compares.
 pub(super) fn run(args: &VerifyBuildArgs) -> Result<ExitCode> {
     let interrupt = signals::take_over()?;
-    let claims = check::claims(&args.result)?;
-    trusted(args, &interrupt)?;
-    let again = args.into.clone().unwrap_or_else(|| beside(&args.result));
-    let again = std::path::absolute(&again).host_context(|| "cannot name the new result")?;
+    let claims = trusted(args, &interrupt)?;
+    let result = args.result.canonicalize();
+    let result = result.map_err(IoError::on_named("open the folder", &args.result))?;
+    let again = again(&args.result, &result, args.into.as_deref())?;
+    if again.starts_with(&result) {
+        return Err(usage(format!(
+            "{}: is in the result that it is compared with: name another folder (--into)",
+            shown_path(&again)
+        )));
+    }
     if again.exists() {
         return Err(usage(format!(
             "{}: is there already: name another folder for the new result (--into)",
             shown_path(&again)
         )));
     }
-    let result = std::path::absolute(&args.result).host_context(|| "cannot name the result")?;
     let command = command(&claims, &again, args.json)?;
     print_line(&format!(
         "building again: {}",
@@ -100,9 +113,9 @@ pub(super) fn run(args: &VerifyBuildArgs) -> Result<ExitCode> {
     Ok(diff::code(&differences))
 }
 
-/// Checks that the record is one whose command line may be run: it can share folders of this host with a
-/// box, and write to others.
-fn trusted(args: &VerifyBuildArgs, interrupt: &Interrupt) -> Result<()> {
+/// Returns the claims of the record, if it is one whose command line may be run: it can share folders of this
+/// host with a box, and write to others.
+fn trusted(args: &VerifyBuildArgs, interrupt: &Interrupt) -> Result<Claims> {
     if args.signed_by.is_none() && !args.trust_record {
         return Err(usage(String::from(
             "the record says what is run on this host: insist on its signature (--signed-by FILE), or, if \
@@ -113,22 +126,25 @@ fn trusted(args: &VerifyBuildArgs, interrupt: &Interrupt) -> Result<()> {
     let mut expected = expected(keys.as_ref());
     expected.others = true;
     let report = check::check(&args.result, expected, &StopCheck::new(interrupt, None))?;
-    match report.problems.first() {
-        None => Ok(()),
-        Some(problem) => Err(Failure::new(
+    if let Some(problem) = report.problems.first() {
+        return Err(Failure::new(
             ExitCode::HOST,
             anyhow::anyhow!(
                 "the result is not what its record says: {}: {} (see boxbuild verify)",
                 problem.file,
                 problem.problem
             ),
-        )),
+        ));
     }
+    // Those that were checked: the file may be another one by now.
+    report
+        .claims
+        .ok_or_else(|| usage(String::from("the record has no statement")))
 }
 
 /// A build as a record has it.
 struct Again {
-    words: Vec<String>,
+    words: Vec<OsString>,
     folder: PathBuf,
 }
 
@@ -158,7 +174,7 @@ fn command(claims: &Claims, again: &Path, json: bool) -> Result<Again> {
         (Some(mut words), Some(folder)) => {
             if json {
                 // Standard output is the document's.
-                words.insert(0, String::from("--json"));
+                words.insert(0, OsString::from("--json"));
             }
             Ok(Again {
                 words,
@@ -172,41 +188,38 @@ fn command(claims: &Claims, again: &Path, json: bool) -> Result<Again> {
 }
 
 /// The words of a command line for another target folder, at the same time; `None` if they name none.
-fn edited(words: Vec<String>, target: &str, epoch: Option<u64>) -> Option<Vec<String>> {
+fn edited(words: Vec<String>, target: &str, epoch: Option<u64>) -> Option<Vec<OsString>> {
     const TARGET: &str = "--target-dir";
+    let (front, build_args) = args::split(words.into_iter().map(OsString::from).collect());
     // The record has what settings said then.
-    let mut edited = ["--no-config", "--attest"].map(String::from).to_vec();
-    let (mut separated, mut replaced, mut is_target) = (false, false, false);
-    for word in words {
-        if std::mem::take(&mut is_target) {
-            edited.push(target.to_owned());
-            replaced = true;
-            continue;
-        }
-        separated |= word == "--" || word == "kiwi";
-        let name = word.split('=').next().unwrap_or_default();
-        if !separated && DROPPED.contains(&name) {
-            continue;
-        }
-        if !separated
-            && name == "--reproducible"
-            && let Some(epoch) = epoch
-        {
-            edited.push(format!("--reproducible={epoch}"));
-            continue;
-        }
-        // kiwi takes the beginning of a name, where only one option has it.
-        let is_name = separated && name.len() > 3 && TARGET.starts_with(name);
-        match (is_name, word.contains('=')) {
-            (true, true) => {
-                edited.push(format!("{TARGET}={target}"));
-                replaced = true;
-            }
-            (true, false) => {
-                is_target = true;
-                edited.push(TARGET.to_owned());
+    let mut edited = ["--no-config", "--attest"].map(OsString::from).to_vec();
+    for word in front {
+        let text = word.to_str()?;
+        let name = text.split('=').next().unwrap_or_default();
+        match epoch {
+            _ if DROPPED.contains(&name) => {}
+            Some(epoch) if name == "--reproducible" => {
+                edited.push(format!("--reproducible={epoch}").into());
             }
             _ => edited.push(word),
+        }
+    }
+    edited.push(OsString::from("--"));
+    let mut replaced = false;
+    let mut words = build_args?.into_iter();
+    while let Some(word) = words.next() {
+        let text = word.to_str()?;
+        let (name, value) = text.split_once('=').unzip();
+        let name = name.unwrap_or(text);
+        // kiwi takes the beginning of a name, where only one option has it.
+        if name.len() > 3 && TARGET.starts_with(name) {
+            if value.is_none() {
+                words.next()?;
+            }
+            edited.push(format!("{TARGET}={target}").into());
+            replaced = true;
+        } else {
+            edited.push(word);
         }
     }
     replaced.then_some(edited)
@@ -214,18 +227,16 @@ fn edited(words: Vec<String>, target: &str, epoch: Option<u64>) -> Option<Vec<St
 
 /// Runs the build, which is told when this process is.
 fn build(again: Again, interrupt: &Interrupt) -> Result<ExitStatus> {
-    let mut command = Command::new(SELF);
-    command
-        .args(again.words)
-        .current_dir(again.folder)
-        .process_group(0);
+    let folder = shown_path(&again.folder);
+    let mut command =
+        self_command(&again.words).host_context(|| "cannot start the second build")?;
+    command.current_dir(again.folder);
     // Standard output is for what this command says.
     let error = std::io::stderr().as_fd().try_clone_to_owned();
     command.stdout(error.host_context(|| "cannot show what the second build says")?);
-    die_with_parent(&mut command, Signal::SIGTERM);
-    let mut child = command
-        .spawn()
-        .host_context(|| "cannot start the second build")?;
+    let mut child = command.spawn().host_context(|| {
+        format!("cannot start the second build in {folder}, where the first one was started")
+    })?;
     let mut told = 0;
     loop {
         if let Some(status) = child
@@ -246,7 +257,9 @@ fn build(again: Again, interrupt: &Interrupt) -> Result<ExitStatus> {
 
 /// What two builds were made of, as far as it differs.
 fn inputs(first: &Claims, second: &Claims) -> Vec<String> {
-    let of = |claims: &Claims| -> BTreeMap<String, String> {
+    // Several can have one name: repositories.
+    let of = |claims: &Claims| -> BTreeMap<String, BTreeSet<String>> {
+        let mut inputs = BTreeMap::<String, BTreeSet<String>>::new();
         let all = &claims.predicate.build_definition.resolved_dependencies;
         let named = |resource: &Resource| {
             let digests = resource.digest.iter();
@@ -257,12 +270,13 @@ fn inputs(first: &Claims, second: &Claims) -> Vec<String> {
                 true => &resource.uri,
                 false => &resource.name,
             };
-            (
-                name.clone(),
-                format!("{} {}", digests.join(" "), resource.uri),
-            )
+            let value = format!("{} {}", digests.join(" "), resource.uri);
+            (name.clone(), value.trim().to_owned())
         };
-        all.iter().map(named).collect()
+        for (name, value) in all.iter().map(named) {
+            inputs.entry(name).or_default().insert(value);
+        }
+        inputs
     };
     let (first, second) = (of(first), of(second));
     let mut names: Vec<&String> = first.keys().chain(second.keys()).collect();
@@ -272,26 +286,52 @@ fn inputs(first: &Claims, second: &Claims) -> Vec<String> {
         .into_iter()
         .filter(|name| first.get(*name) != second.get(*name))
         .map(|name| {
-            let value = |of: &BTreeMap<String, String>| {
-                shown(of.get(name).map_or("none", |value| value.trim())).into_owned()
+            let value = |of: &BTreeMap<String, BTreeSet<String>>| {
+                let values = of.get(name).map(|values| {
+                    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                    values.join(", ")
+                });
+                shown(&values.unwrap_or_else(|| String::from("none"))).into_owned()
             };
             format!("{}: {} and {}", shown(name), value(&first), value(&second))
         })
         .collect()
 }
 
-/// The folder of the second result.
-fn beside(result: &Path) -> PathBuf {
-    let mut name = result
-        .file_name()
-        .unwrap_or(result.as_os_str())
-        .to_os_string();
-    name.push(".again");
-    result.with_file_name(name)
+/// The folder of the second result: `into`, or one beside `named`, which is the folder `result`.
+fn again(named: &Path, result: &Path, into: Option<&Path>) -> Result<PathBuf> {
+    let beside = |path: &Path| {
+        let mut name = path.file_name()?.to_os_string();
+        name.push(".again");
+        Some(path.with_file_name(name))
+    };
+    // `.` and `..` have no name of their own.
+    let again = into
+        .map(Path::to_path_buf)
+        .or_else(|| beside(named))
+        .or_else(|| beside(result))
+        .ok_or_else(|| {
+            usage(String::from(
+                "name a folder for the new result (--into DIR)",
+            ))
+        })?;
+    let again = std::path::absolute(&again).host_context(|| "cannot name the new result")?;
+    // By its real place, as that of the result.
+    Ok(
+        match (
+            again.parent().and_then(|parent| parent.canonicalize().ok()),
+            again.file_name(),
+        ) {
+            (Some(parent), Some(name)) => parent.join(name),
+            _ => again,
+        },
+    )
 }
 
-fn shown_command(words: &[String]) -> String {
-    let words = words.iter().map(|word| shown(word).into_owned());
+fn shown_command(words: &[OsString]) -> String {
+    let words = words
+        .iter()
+        .map(|word| shown(&word.to_string_lossy()).into_owned());
     shell_words::join(words)
 }
 
@@ -301,11 +341,14 @@ fn usage(text: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     fn again(line: &str) -> Option<String> {
         let words = line.split(' ').map(str::to_owned).collect();
-        edited(words, "/new", Some(7)).map(|words| words.join(" "))
+        let words = edited(words, "/new", Some(7))?;
+        Some(words.join(OsStr::new(" ")).into_string().unwrap())
     }
 
     #[test]
@@ -313,17 +356,35 @@ mod tests {
         assert_eq!(
             again("--box a --attest=key --reproducible --json -- --description d --target-dir t")
                 .unwrap(),
-            "--no-config --attest --box a --reproducible=7 -- --description d --target-dir /new"
+            "--no-config --attest --box=a --reproducible=7 -- --description d --target-dir=/new"
         );
         assert_eq!(
             again("system boxbuild --box a kiwi --target-d=t --description d").unwrap(),
-            "--no-config --attest system boxbuild --box a kiwi --target-dir=/new --description d"
+            "--no-config --attest --box=a -- --target-dir=/new --description d"
         );
         assert_eq!(again("--box a -- --description d"), None);
+        assert_eq!(again("--box a -- --description d --target-dir"), None);
+    }
+
+    #[test]
+    fn a_box_named_kiwi_does_not_end_the_options() {
+        assert_eq!(
+            again("--box kiwi --attest=key --logfile log -- --target-dir t").unwrap(),
+            "--no-config --attest --box=kiwi -- --target-dir=/new"
+        );
     }
 
     #[test]
     fn the_second_result_is_beside_the_first() {
-        assert_eq!(beside(Path::new("/a/out")), Path::new("/a/out.again"));
+        let dir = tempfile::tempdir().unwrap();
+        let result = dir.path().canonicalize().unwrap().join("out");
+        std::fs::create_dir_all(result.join("inside")).unwrap();
+        let beside = result.with_file_name("out.again");
+        for named in [&*result, &result.join("inside/.."), Path::new(".")] {
+            assert_eq!(super::again(named, &result, None).unwrap(), beside);
+        }
+        let inside = result.join("inside/../x");
+        let inside = super::again(&result, &result, Some(&inside)).unwrap();
+        assert!(inside.starts_with(&result));
     }
 }

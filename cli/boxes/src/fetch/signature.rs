@@ -6,15 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use base64::Engine;
 use boxbuild_host::error::{Classify, ErrorClass};
 use boxbuild_host::input;
 use boxbuild_host::text::plain;
+use boxbuild_provenance::keyring;
 
 use super::checksum::SIGNED_MESSAGE;
-
-/// First line of a public key in text form (RFC 9580, section 6.2).
-const PUBLIC_KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 
 /// Largest file of keys, in bytes.
 const LARGEST_KEY: u64 = 4 << 20;
@@ -75,16 +72,7 @@ impl Key {
             problem,
         };
         let bytes = input::read(path, LARGEST_KEY).map_err(|error| problem(error.to_string()))?;
-        let ring = match std::str::from_utf8(&bytes) {
-            Ok(text) if text.contains(PUBLIC_KEY) => {
-                unarmored(text).ok_or_else(|| problem(String::from("its text is damaged")))?
-            }
-            _ => bytes,
-        };
-        // A packet's first byte has the highest bit set (RFC 9580, section 4.2).
-        if ring.first().is_none_or(|byte| byte & 0x80 == 0) {
-            return Err(problem(String::from("it has no packets")));
-        }
+        let ring = keyring::of(&bytes).map_err(|error| problem(error.to_string()))?;
         Ok(Key {
             path: path.to_owned(),
             ring,
@@ -147,21 +135,6 @@ impl Key {
     }
 }
 
-/// Decodes an armored key (RFC 9580, section 6.2): base 64 between the headers and the checksum,
-/// which begins with `=`.
-fn unarmored(text: &str) -> Option<Vec<u8>> {
-    let body: String = text
-        .lines()
-        .map(str::trim)
-        .skip_while(|line| *line != PUBLIC_KEY)
-        .skip(1)
-        .skip_while(|line| !line.is_empty())
-        .skip(1)
-        .take_while(|line| !(line.starts_with("-----") || line.starts_with('=') && line.len() == 5))
-        .collect();
-    base64::engine::general_purpose::STANDARD.decode(body).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,10 +149,10 @@ mod tests {
         };
         assert!(read("nonsense").is_err());
         assert!(read("").is_err());
-        assert!(read(&format!("{PUBLIC_KEY}\n\n!!!\n-----END")).is_err());
-        let good = format!(
-            "{PUBLIC_KEY}\nComment: x\n\nmQ==\n=AbCd\n-----END PGP PUBLIC KEY BLOCK-----\n"
-        );
+        let begin = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
+        assert!(read(&format!("{begin}\n\n!!!\n-----END")).is_err());
+        let good =
+            format!("{begin}\nComment: x\n\nmQ==\n=AbCd\n-----END PGP PUBLIC KEY BLOCK-----\n");
         assert_eq!(read(&good).unwrap(), [0x99]);
         assert!(Key::read(Path::new("/nonexistent")).is_err());
     }

@@ -62,7 +62,7 @@ impl OutputDir<'_> {
         stop: &StopCheck,
     ) -> Result<Delivered, Trouble> {
         let mut delivered = Delivered::default();
-        let mut left = MOST_HASHED;
+        let (mut left, mut room) = (MOST_HASHED, packages::LONGEST);
         for (candidate, result) in candidates.iter().zip(files) {
             let name = &candidate.name;
             if candidate.status.kind == FileKind::Folder {
@@ -76,8 +76,10 @@ impl OutputDir<'_> {
                 sha256: result.sha256.clone().ok_or_else(too_large)?,
             });
             if name.ends_with(packages::SUFFIX) {
-                let text = text(&self.share, name, packages::LONGEST)
+                // A guest has as many lists as it likes: all of them have the room of one.
+                let text = text(&self.share, name, room)
                     .map_err(|error| self.trouble("read", name, error))?;
+                room = room.saturating_sub(text.len() as u64);
                 delivered.packages.push(text);
             }
         }

@@ -1,6 +1,7 @@
 //! What makes the record of a build, and what it gets to know.
 
 use boxbuild_host::error::{Classify, ErrorClass};
+use boxbuild_provenance::check::LONGEST;
 use boxbuild_provenance::sign;
 
 /// What makes the record of a build.
@@ -51,6 +52,9 @@ pub enum RecordError {
     /// A result cannot be covered.
     #[error("'{0}' is too large to get a checksum")]
     TooLarge(String),
+    /// A document would be longer than a check reads.
+    #[error("'{0}' would have more than {most} bytes: there are too many results or packages", most = LONGEST)]
+    TooLong(&'static str),
     /// The key did not sign.
     #[error(transparent)]
     Sign(#[from] sign::SignError),

@@ -517,3 +517,33 @@ fn more_results_than_any_build_has_are_refused() {
     assert!(matches!(error, PublishError::TooMany { .. }), "{error}");
     assert_eq!(sandbox.names(), [] as [&str; 0]);
 }
+
+/// Holes cost a guest nothing, and it may leave a thousand lists.
+#[test]
+fn all_lists_of_packages_have_the_room_of_one() {
+    use boxbuild_provenance::packages::LONGEST;
+
+    struct Lists(u64);
+    impl Recorder for Lists {
+        fn record(&mut self, delivered: &Delivered) -> Result<Vec<RecordFile>, RecordError> {
+            self.0 = delivered
+                .packages
+                .iter()
+                .map(|list| list.len() as u64)
+                .sum();
+            Ok(Vec::new())
+        }
+    }
+    let sandbox = Sandbox::new();
+    let target = sandbox.target();
+    let mut output = stage(&target);
+    for name in ["a.packages", "b.packages"] {
+        let list = fs::File::create(output.share().join(name)).unwrap();
+        list.set_len(LONGEST).unwrap();
+    }
+    let mut lists = Lists(0);
+    output
+        .publish(Some(&mut lists), &StopCheck::default())
+        .unwrap();
+    assert_eq!(lists.0, LONGEST);
+}

@@ -16,6 +16,7 @@ use boxbuild_host::error::IoError;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::stop::{StopCheck, Stopped};
 use boxbuild_host::untrusted::Dir;
+use boxbuild_provenance::check::LONGEST;
 use boxbuild_provenance::description::{self, Described};
 use boxbuild_provenance::names::{PROVENANCE, SBOM, SUMS};
 use boxbuild_provenance::observed::Observed;
@@ -185,6 +186,11 @@ impl Recorder for Recording<'_> {
         sums.add(SBOM.to_owned(), sum(&sbom));
         sums.add(PROVENANCE.to_owned(), sum(&statement));
         let sums = sums.text().into_bytes();
+        for (name, text) in [(PROVENANCE, &statement), (SBOM, &sbom), (SUMS, &sums)] {
+            if text.len() as u64 > LONGEST {
+                return Err(RecordError::TooLong(name));
+            }
+        }
         let signature = match &self.attest.signer {
             Some(signer) => Some(signer.sign(&sums, self.attest.asking, &self.interrupt)?),
             None => None,

@@ -321,6 +321,14 @@ fn the_documents_of_a_record_hold_each_other() {
             .any(|problem| problem.file == PROVENANCE),
         "{report:?}"
     );
+    // A statement that is too long to be read.
+    let copy = sandbox.copy();
+    let mut text = fs::read(copy.path().join(PROVENANCE)).unwrap();
+    text.resize(check::LONGEST as usize + 1, b' ');
+    fs::write(copy.path().join(PROVENANCE), text).unwrap();
+    resum(copy.path());
+    let report = check_in(copy.path(), None);
+    assert_eq!(report.problems[0].file, PROVENANCE, "{report:?}");
     // A build that failed.
     let copy = sandbox.copy();
     fs::write(copy.path().join("result.code"), "1\n").unwrap();
@@ -480,6 +488,25 @@ fn names_of_the_record_are_not_the_guests() {
     });
     assert_eq!(published.unwrap().notes.len(), 3);
     assert_eq!(sandbox.check(None).problems, []);
+}
+
+/// A record that its own check would not read is not published.
+#[test]
+fn a_record_is_no_longer_than_a_check_reads() {
+    let sandbox = Sandbox::new();
+    let error = sandbox
+        .build(None, |share| {
+            results(share);
+            let line = |number| format!("package-{number}|None|1|None|amd64|None|None\n");
+            let list: String = (0..120_000).map(line).collect();
+            fs::write(share.join("more.packages"), list).unwrap();
+        })
+        .unwrap_err();
+    let text = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+    assert!(
+        text.contains("result.unpublished-1") && text.contains(SBOM),
+        "{text}"
+    );
 }
 
 /// A record is about the results beside it.

@@ -1,16 +1,14 @@
 //! Entries of archives, and of archives in them.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 
-use liblzma::stream::{CONCATENATED, Stream};
 use sha2::{Digest, Sha256};
 use tar::EntryType;
 
 use super::field::{LARGEST, escaped, hex};
+use crate::compressed;
 use crate::metered::{Archive, Entry};
 
-/// Memory limit of a decoder of xz in bytes: `xz -9` needs 65 MiB.
-const DECODER_MEMORY: u64 = 256 << 20;
 /// Bytes at the beginning that tell what a file is.
 const HEAD: usize = 512;
 /// Entries that are listed, at most.
@@ -28,7 +26,7 @@ pub(super) enum Unpacked<'a> {
 
 /// Unpacks a file from its beginning.
 pub(super) fn open<'a>(file: Box<dyn Read + 'a>) -> io::Result<Unpacked<'a>> {
-    let mut stream = decoder(file)?;
+    let mut stream = compressed::reader(BufReader::with_capacity(1 << 20, file))?;
     let mut head = Vec::new();
     stream.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
     let is_archive = is_tar(&head);
@@ -42,22 +40,6 @@ pub(super) fn open<'a>(file: Box<dyn Read + 'a>) -> io::Result<Unpacked<'a>> {
 /// Whether bytes are the beginning of a tar archive (POSIX, "ustar Interchange Format").
 fn is_tar(head: &[u8]) -> bool {
     head.len() >= HEAD && &head[257..262] == b"ustar"
-}
-
-/// Decompresses what a file has as it is read.
-fn decoder<'a>(stream: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
-    let mut file = BufReader::with_capacity(1 << 20, stream);
-    let magic = file.fill_buf()?;
-    Ok(if magic.starts_with(&[0x1f, 0x8b]) {
-        Box::new(flate2::bufread::MultiGzDecoder::new(file))
-    } else if magic.starts_with(b"\xfd7zXZ\0") {
-        let decoder = Stream::new_stream_decoder(DECODER_MEMORY, CONCATENATED)?;
-        Box::new(liblzma::bufread::XzDecoder::new_stream(file, decoder))
-    } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        Box::new(zstd::Decoder::with_buffer(file)?)
-    } else {
-        Box::new(file)
-    })
 }
 
 /// Lists the entries of an archive.
@@ -85,14 +67,19 @@ fn walk(
         }
         let facts = facts(entry);
         let name = format!("{prefix}{}", escaped(&entry.path_bytes()));
-        if entry.header().entry_type() != EntryType::Regular {
+        let kind = entry.header().entry_type();
+        let has_content = [
+            EntryType::Regular,
+            EntryType::Continuous,
+            EntryType::GNUSparse,
+        ];
+        if !has_content.contains(&kind) {
             return writeln!(out, "entry\t{name}\t{facts}");
         }
         let mut head = Vec::new();
         entry.take(HEAD as u64).read_to_end(&mut head)?;
-        let packed = [&b"\x1f\x8b"[..], b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-        let is_packed = packed.iter().any(|magic| head.starts_with(magic));
-        let is_archive = is_tar(&head) || (is_packed && name.contains("blobs/"));
+        let is_archive =
+            is_tar(&head) || (compressed::is_compressed(&head) && name.contains("blobs/"));
         if is_archive && depth < DEEPEST {
             *inside += 1;
             let prefix = format!("{prefix}archive {inside}: ");
@@ -117,13 +104,13 @@ fn nested(
     let mut bytes = head.to_vec();
     entry.take(LARGEST_INSIDE).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST_INSIDE {
-        let sum = hex(&Sha256::digest(&bytes));
-        return writeln!(out, "entry\t{prefix}\tthe first GiB sha256={sum}");
+        let sum = sum(&bytes, entry)?;
+        return writeln!(out, "entry\t{prefix}\tpacked sha256={sum}");
     }
     match open(Box::new(io::Cursor::new(bytes)))? {
         Unpacked::Archive(archive) => walk(archive, prefix, depth + 1, count, inside, out),
         Unpacked::Other(mut stream) => {
-            let sum = sum(&[], &mut stream)?;
+            let sum = sum(&[], &mut stream.by_ref().take(LARGEST))?;
             writeln!(out, "entry\t{prefix}\tunpacked sha256={sum}")
         }
     }
@@ -143,6 +130,11 @@ fn sum(head: &[u8], rest: &mut impl Read) -> io::Result<String> {
     }
 }
 
+/// A text as a word: a space ends a fact.
+fn word(text: &[u8]) -> String {
+    escaped(text).replace(' ', "\\u{20}")
+}
+
 /// What an archive says of an entry besides its content.
 fn facts(entry: &mut Entry<'_, impl Read>) -> String {
     let number =
@@ -154,14 +146,14 @@ fn facts(entry: &mut Entry<'_, impl Read>) -> String {
     let kind = header.entry_type().as_byte();
     let mut text = format!(
         "type={} mode={mode} uid={} gid={} size={} mtime={}",
-        escaped(&[kind]),
+        word(&[kind]),
         number(header.uid()),
         number(header.gid()),
         entry.size(),
         number(header.mtime()),
     );
     if let Some(target) = entry.link_name_bytes() {
-        text += &format!(" link={}", escaped(&target));
+        text += &format!(" link={}", word(&target));
     }
     let extensions = entry.pax_extensions().ok().flatten();
     for extension in extensions.into_iter().flatten().filter_map(Result::ok) {
@@ -171,7 +163,7 @@ fn facts(entry: &mut Entry<'_, impl Read>) -> String {
             .iter()
             .any(|own| key == own.as_bytes())
         {
-            text += &format!(" {}={}", escaped(key), escaped(value));
+            text += &format!(" {}={}", word(key), word(value));
         }
     }
     text

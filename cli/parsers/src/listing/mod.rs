@@ -164,6 +164,34 @@ mod tests {
     }
 
     #[test]
+    fn sparse_files_have_contents_and_targets_of_links_are_words() {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(tar::EntryType::Symlink);
+        link.set_size(0);
+        builder
+            .append_link(&mut link, "link", "a target=b")
+            .unwrap();
+        let mut sparse = tar::Header::new_gnu();
+        sparse.set_entry_type(tar::EntryType::GNUSparse);
+        sparse.set_path("sparse").unwrap();
+        sparse.set_size(512);
+        let gnu = sparse.as_gnu_mut().unwrap();
+        gnu.sparse[0].set_offset(512);
+        gnu.sparse[0].set_length(512);
+        gnu.set_real_size(1024);
+        sparse.set_cksum();
+        builder.append(&sparse, &[7; 512][..]).unwrap();
+        let text = listed(&builder.into_inner().unwrap());
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with(" link=a\\u{20}target=b"), "{text}");
+        let mut whole = vec![0; 512];
+        whole.extend([7; 512]);
+        let sum = hex(&Sha256::digest(&whole));
+        assert!(lines[1].ends_with(&format!("sha256={sum}")), "{text}");
+    }
+
+    #[test]
     fn tables_superblocks_and_pieces_of_a_disk_are_listed() {
         let mut disk = vec![0; 3 << 20];
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);

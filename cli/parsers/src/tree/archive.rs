@@ -5,15 +5,13 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use liblzma::stream::{CONCATENATED, Stream};
 use tar::{EntryType, Header};
 
 use super::kind::Kind;
 use super::section::Section;
+use crate::compressed;
 use crate::metered::{Archive, Entry};
 
-/// Memory limit of a decoder of xz in bytes: `xz -9` needs 65 MiB.
-const DECODER_MEMORY: u64 = 256 << 20;
 /// Bytes that one archive may unpack to, more than the largest disk of a box.
 const LARGEST: u64 = 1 << 40;
 
@@ -65,21 +63,12 @@ pub(crate) fn open(section: Section) -> io::Result<Archive<impl Read>> {
 /// Decompresses what a file has as it is read.
 pub(crate) fn reader(section: Section) -> io::Result<Box<dyn Read>> {
     let mut file = BufReader::with_capacity(1 << 20, section);
-    let magic = file.fill_buf()?;
-    Ok(if magic.starts_with(&[0x1f, 0x8b]) {
-        Box::new(flate2::bufread::MultiGzDecoder::new(file))
-    } else if magic.starts_with(b"\xfd7zXZ\0") {
-        let decoder = Stream::new_stream_decoder(DECODER_MEMORY, CONCATENATED)?;
-        Box::new(liblzma::bufread::XzDecoder::new_stream(file, decoder))
-    } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        Box::new(zstd::Decoder::with_buffer(file)?)
-    } else if magic.starts_with(b"BZh") {
+    if file.fill_buf()?.starts_with(b"BZh") {
         return Err(io::Error::other(
             "it is compressed with bzip2: unpack it first, or use gzip, xz or zstd",
         ));
-    } else {
-        Box::new(file)
-    })
+    }
+    compressed::reader(file)
 }
 
 /// Writes an entry as the file that the tree has of it, under its first name, and hard links to it
