@@ -14,8 +14,8 @@ PACKAGES_FOREIGN = qemu-system-arm qemu-user-static arch-test
 PACKAGES_LAB = qemu-system-x86 busybox-static kmod debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static kmod fdisk \
 	e2fsprogs xz-utils debian-archive-keyring dmsetup gcc libc6-dev make mmdebstrap uidmap btrfs-progs procps \
-	gpg gpgv libxml2-utils openssh-client shellcheck ovmf qemu-efi-aarch64 xorriso mtools grub-common grub-pc-bin \
-	grub-efi-amd64-bin $(PACKAGES_PODMAN)
+	gpg gpgv iproute2 libxml2-utils man-db openssh-client python3 shellcheck ovmf qemu-efi-aarch64 xorriso mtools \
+	grub-common grub-pc-bin grub-efi-amd64-bin $(PACKAGES_PODMAN)
 # podman recommends, or has alternatives for, what it needs: runc works with every mode of
 # cgroups, netavark with iptables or nftables makes networks, slirp4netns those of normal users.
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
