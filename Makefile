@@ -14,8 +14,8 @@ PACKAGES_FOREIGN = qemu-system-arm qemu-user-static arch-test
 PACKAGES_LAB = qemu-system-x86 busybox-static kmod debian-archive-keyring gcc libc6-dev make
 PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static kmod fdisk \
 	e2fsprogs xz-utils debian-archive-keyring dmsetup gcc libc6-dev make mmdebstrap uidmap btrfs-progs procps \
-	gpg gpgv libxml2-utils openssh-client shellcheck ovmf qemu-efi-aarch64 xorriso mtools grub-common grub-pc-bin \
-	grub-efi-amd64-bin $(PACKAGES_PODMAN)
+	gpg gpgv iproute2 libxml2-utils man-db openssh-client python3 shellcheck ovmf qemu-efi-aarch64 xorriso mtools \
+	grub-common grub-pc-bin grub-efi-amd64-bin $(PACKAGES_PODMAN)
 # podman recommends, or has alternatives for, what it needs: runc works with every mode of
 # cgroups, netavark with iptables or nftables makes networks, slirp4netns those of normal users.
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
@@ -23,7 +23,7 @@ PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
 PACKAGES_RUNNERS = slurmctld slurmd slurm-client munge openssh-client openssh-server
 # The second compiler is for the other architecture.
 PACKAGES_DIST = python3 python3-venv binutils gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross cmake git \
-	make gzip
+	make gzip xz-utils
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
 .PHONY: docs dist dist-reproduce dist-source dist-installed dist-container packages-dist demo check test test-full cross-check lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench packages-validators boots boots-first hostile fuzz lab release types packages-demo packages-foreign packages-runners packages-test packages-lab
@@ -83,11 +83,11 @@ dist: packages-dist
 	cli/packaging/dist
 
 # The same once more in another folder, compared with dist/.
-dist-reproduce:
+dist-reproduce: packages-dist
 	cli/packaging/reproduce dist
 
 # The sources for distributions, with all crates: dist/.
-dist-source:
+dist-source: packages-dist
 	cli/packaging/source dist
 
 # What is in dist/, installed and used in empty roots of distributions; PART="trixie rpm" only there.

@@ -20,6 +20,7 @@ crate::tests! {
     Program:
         a_command_runs_a_batch_and_its_record_is_resumed,
         a_command_that_ends_well_and_builds_nothing_is_no_success,
+        what_an_earlier_attempt_left_behind_is_not_heard,
         a_build_that_its_runner_lost_is_begun_again,
         a_batch_killed_and_resumed_builds_what_is_missing,
         ctrl_c_ends_what_waits_in_a_queue,
@@ -106,6 +107,26 @@ fn a_command_that_ends_well_and_builds_nothing_is_no_success() {
     set_farm(&sandbox, &format!("retries = 0\n{liar}"));
     let output = run(&sandbox, &[]);
     output.expect(3, &["/nowhere/image is not here"]);
+    assert_nothing_left(&sandbox);
+}
+
+/// A process of the first attempt says while the second one runs that all is built.
+fn what_an_earlier_attempt_left_behind_is_not_heard() {
+    let sandbox = with_farm(1, GOOD, "");
+    let claim = r#"{"event":"result","status":"built","seconds":1,"phases":[],"peak_memory_bytes":null,"files":[]}"#;
+    let exit = r#"{"event":"exit","code":0}"#;
+    let farm = scripted(
+        &sandbox,
+        &format!(
+            "[ ! -e \"$0.once\" ] || {{ sleep 8; exit 0; }}\ntouch \"$0.once\"\n\
+             setsid sh -c 'sleep 14; printf \"%s\\n\" \"$@\"' sh '{claim}' '{exit}' &"
+        ),
+    );
+    set_farm(&sandbox, &farm);
+    let output = run(&sandbox, &[]);
+    output.expect(3, &["b1    could not run"]);
+    let all = attempts(&sandbox, 1);
+    assert_eq!(all, ["- unreachable", "- unreachable"]);
     assert_nothing_left(&sandbox);
 }
 

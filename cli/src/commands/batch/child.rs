@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -27,17 +28,23 @@ use crate::settings::COMPLETE;
 /// How long the output of a build may stay open after the build itself has ended.
 const OPEN_OUTPUT: Duration = Duration::from_secs(5);
 
+/// Longest log of a build, in bytes. A guest, or another host, can write lines for ever.
+const LONGEST_LOG: u64 = 1 << 30;
+
 /// What a build wrote.
 #[derive(Debug)]
 pub(super) struct ChildEvent {
-    /// The build's number in the batch.
-    pub(super) number: usize,
+    /// [`RunningBuild::id`]: an earlier attempt at the same build may have left something behind that
+    /// still writes.
+    pub(super) id: u64,
     pub(super) output: ChildOutput,
 }
 
 /// A build that runs.
 #[derive(Debug)]
 pub(super) struct RunningBuild {
+    /// Of this process: attempts at one build differ by it.
+    pub(super) id: u64,
     /// Its number in the batch.
     pub(super) number: usize,
     pub(super) started: Instant,
@@ -47,6 +54,8 @@ pub(super) struct RunningBuild {
     /// How many of its streams are open.
     open: usize,
     log: Option<File>,
+    /// How much may still be written into it.
+    log_room: u64,
     /// Its image is under test.
     is_tested: bool,
     /// It was told to stop.
@@ -137,8 +146,13 @@ impl RunningBuild {
         log: Option<File>,
         sender: &SyncSender<ChildEvent>,
     ) -> io::Result<RunningBuild> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        // Earlier attempts have written into it as well.
+        let written = log.as_ref().and_then(|log| log.metadata().ok());
+        let written = written.map_or(0, |found| found.len());
         // From here on, an error stops it.
         let mut running = RunningBuild {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             number,
             started: Instant::now(),
             progress: BuildProgress::default(),
@@ -146,6 +160,7 @@ impl RunningBuild {
             readers: Vec::new(),
             open: 0,
             log,
+            log_room: LONGEST_LOG.saturating_sub(written),
             is_tested: false,
             stopped: false,
             ended: None,
@@ -170,14 +185,15 @@ impl RunningBuild {
         }
     }
 
-    /// Takes what its worker says of itself. Returns whether its build begins with that.
+    /// Takes what its worker says of itself. Returns whether its build begins with that, which is once.
     pub(super) fn take_worker(&mut self, event: WorkerEvent) -> bool {
-        let begins = event == WorkerEvent::Ready;
-        if let Some(remote) = &mut self.remote {
-            remote.heard.take_worker(event);
-            remote.alive();
-        }
-        begins
+        let Some(remote) = &mut self.remote else {
+            return false;
+        };
+        let before = remote.heard.ready;
+        remote.heard.take_worker(event);
+        remote.alive();
+        remote.heard.ready && !before
     }
 
     /// Starts a thread that reads one of its streams.
@@ -186,13 +202,13 @@ impl RunningBuild {
         sender: &SyncSender<ChildEvent>,
         read: impl FnOnce(&mut dyn FnMut(ChildOutput)) + Send + 'static,
     ) -> io::Result<()> {
-        let (number, sender) = (self.number, sender.clone());
+        let (id, sender) = (self.id, sender.clone());
         let reader = thread::Builder::new()
             .name(String::from("reader"))
             .spawn(move || {
                 read(&mut |output| {
                     // The channel is closed when the batch is over.
-                    let _ = sender.send(ChildEvent { number, output });
+                    let _ = sender.send(ChildEvent { id, output });
                 });
             })?;
         self.readers.push(reader);
@@ -222,9 +238,12 @@ impl RunningBuild {
 
     /// Writes a line into the log.
     pub(super) fn write_log(&mut self, line: &str) {
-        if let Some(log) = &mut self.log
-            && writeln!(log, "{}", anstream::adapter::strip_str(line)).is_err()
-        {
+        let Some(log) = &mut self.log else { return };
+        let room = self.log_room.checked_sub(line.len() as u64 + 1);
+        let written =
+            room.is_some() && writeln!(log, "{}", anstream::adapter::strip_str(line)).is_ok();
+        self.log_room = room.unwrap_or(0);
+        if !written {
             // A full disk does not end a build whose target may be on another one.
             self.log = None;
             self.progress.log_incomplete = true;
@@ -240,6 +259,9 @@ impl RunningBuild {
     pub(super) fn stop(&mut self) {
         self.stopped = true;
         if self.ended.is_some() {
+            if let Some(remote) = &mut self.remote {
+                remote.stop_waiting();
+            }
             return;
         }
         if let Some(remote) = &mut self.remote {

@@ -110,7 +110,6 @@ fn carry_out(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
     // Folders of builds may be on file systems that do not answer, and builds may be many.
     let looking = Look::begin(&interrupt, args.json)?;
     let path = &args.file;
-    let runner = runner(args, settings)?;
     let read_error = |source| BatchError::Read {
         path: path.clone(),
         source,
@@ -127,6 +126,7 @@ fn carry_out(args: &BatchArgs, settings: &Settings) -> Result<ExitCode> {
         return print_matrix(path, &builds, system, mistakes);
     }
     // The current folder is the user's still.
+    let runner = runner(args, settings)?;
     let report_file = args.junit.as_deref().map(ReportFile::find).transpose();
     let log_dir = log_dir(args, &file, &whole, folder)?;
     // Paths in the file are relative to its folder.
@@ -252,6 +252,9 @@ fn placement_through<'r>(
     let mut pool = runner.pool();
     if let Some(pool) = &mut pool {
         runner::probe::probe(runner, pool, &expected, interrupt);
+    }
+    // Of hosts that had no time to answer, nothing can be said; nothing is started then.
+    if let Some(pool) = pool.as_ref().filter(|_| interrupt.count() == 0) {
         let out = pool.out();
         let told: Vec<String> = out
             .iter()

@@ -3,12 +3,14 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
 use boxbuild_host::digest::sha256;
 use boxbuild_host::umask::umask;
 use boxbuild_host::untrusted::{Dir, Replacement};
+use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::attempt::Attempt;
@@ -95,10 +97,14 @@ impl Record {
         Replacement::write(folder, OsStr::new(&name), text.as_bytes(), 0o666 & !umask())
     }
 
-    /// Reads the record of a build; `None` if there is none that can be used.
+    /// Reads the record of a build; `None` if there is none that can be used. One of another user's is
+    /// none: it would make a build out of files of that user's choice.
     pub(super) fn read(folder: &Dir, build: &CheckedBuild) -> Option<Record> {
         let name = name(&build.name);
         let file: File = folder.file(OsStr::new(&name)).ok()?;
+        if file.metadata().ok()?.uid() != geteuid().as_raw() {
+            return None;
+        }
         let mut text = Vec::new();
         file.take(LONGEST).read_to_end(&mut text).ok()?;
         serde_json::from_slice(&text).ok()
@@ -158,6 +164,8 @@ fn input_of(build: &CheckedBuild) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
     use crate::commands::batch::check::tests::build;
 
@@ -208,6 +216,25 @@ mod tests {
         assert!(!read.stands_for(&build));
         fs::remove_file(dir.path().join("image")).unwrap();
         assert!(!read.stands_for(&build));
+    }
+
+    #[test]
+    fn a_record_of_another_user_is_none() {
+        if !geteuid().is_root() {
+            // Not by a macro, whose text the test harness keeps.
+            let _ = writeln!(
+                io::stderr(),
+                "skipped: a_record_of_another_user_is_none: only root can give a file away"
+            );
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let logs = Dir::open(dir.path()).unwrap();
+        let (build, outcome) = built(dir.path());
+        Record::ended(&build, &outcome).write(&logs).unwrap();
+        assert!(Record::read(&logs, &build).is_some());
+        std::os::unix::fs::chown(dir.path().join("ü-1.json"), Some(12345), None).unwrap();
+        assert_eq!(Record::read(&logs, &build), None);
     }
 
     #[test]

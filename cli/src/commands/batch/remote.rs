@@ -42,6 +42,9 @@ const SEEN: Duration = Duration::from_secs(75);
 /// The same on one of this host.
 const SEEN_HERE: Duration = Duration::from_secs(3);
 
+/// A file system that has not answered for so long after that does not answer.
+const NO_ANSWER: Duration = Duration::from_secs(60);
+
 /// What starts a build through a runner.
 #[derive(Debug)]
 pub(super) struct Start {
@@ -74,7 +77,8 @@ pub(super) struct Remote {
     exit_at: Option<Instant>,
     forced_at: Option<Instant>,
     silent: Option<u64>,
-    seen: Option<Receiver<Option<String>>>,
+    /// What is missing of the results, and since when they are looked for.
+    seen: Option<(Receiver<Option<String>>, Instant)>,
 }
 
 impl Remote {
@@ -112,6 +116,11 @@ impl Remote {
         if self.heard.exit.is_some() {
             self.exit_at.get_or_insert(self.last_heard);
         }
+    }
+
+    /// The build need not be waited for any more: its command has ended.
+    pub(super) fn stop_waiting(&mut self) {
+        self.stopped_at.get_or_insert_with(Instant::now);
     }
 
     /// Tells the build to stop; a second time, to stop at once.
@@ -207,9 +216,9 @@ impl Remote {
         true
     }
 
-    /// Waits, on another thread, until this host sees the results.
+    /// Waits, on another thread, until this host sees the results, or the user wants to stop.
     fn see_results(&mut self) -> Option<Ended> {
-        let Some(seen) = &self.seen else {
+        let Some((seen, since)) = &self.seen else {
             let files = self.heard.files.take().unwrap_or_default();
             let (sender, seen) = mpsc::channel();
             let started = thread::Builder::new()
@@ -220,18 +229,36 @@ impl Remote {
             // Decided by the next call: what was taken stays known.
             self.heard.files = Some(Vec::new());
             if started.is_ok() {
-                self.seen = Some(seen);
+                self.seen = Some((seen, Instant::now()));
                 return None;
             }
-            return Some(Ended::Verdict(Verdict::Built));
+            return Some(Ended::Setback(Setback {
+                kind: SetbackKind::Host,
+                reason: String::from("no thread can be started that looks for its results"),
+            }));
         };
         match seen.try_recv() {
+            Err(TryRecvError::Empty) if self.stopped_at.is_some() => {
+                Some(Ended::Verdict(Verdict::Stopped))
+            }
+            Err(TryRecvError::Empty) if since.elapsed() > SEEN + NO_ANSWER => {
+                Some(Ended::Setback(Setback {
+                    kind: SetbackKind::Host,
+                    reason: String::from(
+                        "it has built, but the file system of the results does not answer here",
+                    ),
+                }))
+            }
             Err(TryRecvError::Empty) => None,
             Ok(Some(reason)) => Some(Ended::Setback(Setback {
                 kind: SetbackKind::Host,
                 reason,
             })),
-            Ok(None) | Err(TryRecvError::Disconnected) => Some(Ended::Verdict(Verdict::Built)),
+            Ok(None) => Some(Ended::Verdict(Verdict::Built)),
+            Err(TryRecvError::Disconnected) => Some(Ended::Setback(Setback {
+                kind: SetbackKind::Host,
+                reason: String::from("its results could not be looked for"),
+            })),
         }
     }
 }
@@ -264,15 +291,15 @@ fn signal(process: &Child, signal: Signal) {
 }
 
 /// Returns what is missing of the results after all the time that they have.
-fn missing(files: &[(PathBuf, u64)]) -> Option<String> {
+fn missing(files: &[(PathBuf, Option<u64>)]) -> Option<String> {
     let first = files.first().map(|(path, _)| path.as_path());
     let patience = match first.is_none_or(is_of_network) {
         true => SEEN,
         false => SEEN_HERE,
     };
     let deadline = Instant::now() + patience;
-    let absent = |(path, bytes): &&(PathBuf, u64)| {
-        !fs::metadata(path).is_ok_and(|found| found.len() == *bytes)
+    let absent = |(path, bytes): &&(PathBuf, Option<u64>)| {
+        !fs::metadata(path).is_ok_and(|found| bytes.is_none_or(|bytes| found.len() == bytes))
     };
     loop {
         let (path, _) = files.iter().find(absent)?;
@@ -312,16 +339,61 @@ fn is_of_network(path: &Path) -> bool {
 mod tests {
     use super::*;
 
+    fn built() -> Remote {
+        let start = Start {
+            command: Command::new("true"),
+            cancel: None,
+            job: String::new(),
+            host: None,
+            lost_after: Duration::from_secs(30),
+            is_ssh: false,
+        };
+        let mut remote = Remote::begin(start, None).unwrap();
+        remote.heard.exit = Some(0);
+        remote.heard.files = Some(Vec::new());
+        remote
+    }
+
+    /// A file system that does not answer keeps its thread, but not the batch.
+    #[test]
+    fn ctrl_c_ends_the_wait_for_results() {
+        let mut remote = built();
+        let (_sender, seen) = mpsc::channel();
+        remote.seen = Some((seen, Instant::now()));
+        assert_eq!(remote.conclude(String::new(), Some(0)), None);
+        remote.stop_waiting();
+        assert_eq!(
+            remote.conclude(String::new(), Some(0)),
+            Some(Ended::Verdict(Verdict::Stopped))
+        );
+    }
+
+    #[test]
+    fn results_that_were_not_looked_for_are_no_results() {
+        let mut remote = built();
+        let (sender, seen) = mpsc::channel();
+        drop(sender);
+        remote.seen = Some((seen, Instant::now()));
+        let ended = remote.conclude(String::new(), Some(0));
+        assert!(
+            matches!(&ended, Some(Ended::Setback(setback)) if setback.kind == SetbackKind::Host),
+            "{ended:?}"
+        );
+    }
+
     #[test]
     fn results_that_are_not_here_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let (there, absent) = (dir.path().join("there"), dir.path().join("absent"));
         fs::write(&there, "12345").unwrap();
-        assert_eq!(missing(&[(there.clone(), 5)]), None);
+        assert_eq!(missing(&[(there.clone(), Some(5))]), None);
         assert_eq!(missing(&[]), None);
-        let text = missing(&[(there.clone(), 5), (absent, 1)]).unwrap();
+        let text = missing(&[(there.clone(), Some(5)), (absent.clone(), Some(1))]).unwrap();
         assert!(text.contains("absent is not here"), "{text}");
-        assert!(missing(&[(there, 4)]).is_some());
+        // A folder has no length, but is there or not.
+        assert_eq!(missing(&[(there.clone(), None)]), None);
+        assert!(missing(&[(absent, None)]).is_some());
+        assert!(missing(&[(there, Some(4))]).is_some());
         assert!(!is_of_network(&dir.path().join("not/yet")));
     }
 }

@@ -73,17 +73,18 @@ pub(super) fn run(
     }
     let mut interrupts = 0;
     loop {
+        // Before anything is started: the user may want to stop since before.
+        let asked = interrupt.count();
+        if asked > interrupts {
+            schedule.interrupt(asked - interrupts);
+            interrupts = asked;
+        }
         schedule.start(&sender);
         if schedule.running.is_empty() && (schedule.waiting.is_empty() || schedule.stopping) {
             break;
         }
         schedule.take_events(&events);
         schedule.collect(&sender);
-        let asked = interrupt.count();
-        if asked > interrupts {
-            schedule.interrupt(asked - interrupts);
-            interrupts = asked;
-        }
     }
     let outcomes = schedule.outcomes.into_iter();
     outcomes
@@ -231,14 +232,15 @@ impl Schedule<'_, '_> {
     fn take_events(&mut self, events: &Receiver<ChildEvent>) {
         let deadline = Instant::now() + TICK;
         while let Some(time_left) = deadline.checked_duration_since(Instant::now()) {
-            let ChildEvent { number, output } = match events.recv_timeout(time_left) {
+            let ChildEvent { id, output } = match events.recv_timeout(time_left) {
                 Ok(event) => event,
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             };
-            // The output of a build that counts as ended comes too late.
-            let Some(build) = self.running.iter_mut().find(|it| it.number == number) else {
+            // The output of a process that counts as ended comes too late.
+            let Some(build) = self.running.iter_mut().find(|it| it.id == id) else {
                 continue;
             };
+            let number = build.number;
             match output {
                 ChildOutput::Event(event) => {
                     let lines = text::lines(&event);

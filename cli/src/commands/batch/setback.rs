@@ -6,7 +6,7 @@ use super::outcome::Verdict;
 use crate::commands::worker::checks::other_version;
 use crate::commands::worker::protocol::{VERSION, WorkerEvent};
 use crate::exit_code::ExitCode;
-use crate::output::event::{BuildEvent, BuildOutcome};
+use crate::output::event::{BuildEvent, BuildOutcome, ResultFile};
 
 /// What was heard of a worker.
 #[derive(Debug, Default)]
@@ -21,8 +21,8 @@ pub(super) struct Heard {
     unfit: Option<String>,
     /// The last event of the build.
     pub(super) exit: Option<u8>,
-    /// The results, if it has built.
-    pub(super) files: Option<Vec<(PathBuf, u64)>>,
+    /// The results, if it has built, with their lengths where these are known.
+    pub(super) files: Option<Vec<(PathBuf, Option<u64>)>>,
     /// Why the build failed, or could not run.
     failure: Option<String>,
     /// The last lines of the runner itself: the very last one often tells no more than its exit code.
@@ -34,6 +34,12 @@ const TOLD: usize = 3;
 
 /// Most characters of each.
 const LONGEST: usize = 300;
+
+/// Most characters of a reason: each attempt has one, and they are all recorded.
+const LONGEST_REASON: usize = 1000;
+
+/// Most characters of the name of a host (RFC 1035, section 2.3.4).
+const LONGEST_NAME: usize = 253;
 
 /// How an attempt at a build ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +71,18 @@ pub(super) enum SetbackKind {
     Ended,
     /// The build reports a problem of its host (exit code 3).
     Host,
+}
+
+impl Setback {
+    /// The reason may be of the host's own words: it becomes one line that is not too long.
+    pub(super) fn new(kind: SetbackKind, reason: &str) -> Setback {
+        let words = reason.split(char::is_control);
+        let line = words.collect::<Vec<_>>().join(" ");
+        Setback {
+            kind,
+            reason: line.chars().take(LONGEST_REASON).collect(),
+        }
+    }
 }
 
 impl SetbackKind {
@@ -128,9 +146,12 @@ impl Heard {
         }
     }
 
-    /// The user's name for a host counts more than its own.
+    /// The user's name for a host counts more than its own, and what is no name does not count: names
+    /// are in command lines (`{avoid}`), where a list or a pattern would be of other hosts.
     fn name_host(&mut self, host: String) {
-        self.host.get_or_insert(host);
+        if is_host_name(&host) {
+            self.host.get_or_insert(host);
+        }
     }
 
     /// Takes an event of the build.
@@ -146,13 +167,14 @@ impl Heard {
             }
             BuildEvent::Result(result) => match &result.outcome {
                 BuildOutcome::Built { files } => {
-                    // Not of every file is the length known, nor the true name (docs/json.md).
-                    let known = |file: &&crate::output::event::ResultFile| {
-                        file.sha256.is_some() && !file.path.contains(char::REPLACEMENT_CHARACTER)
-                    };
+                    // Not of every file is the true name known, nor of a folder a length
+                    // (docs/json.md).
+                    let known =
+                        |file: &&ResultFile| !file.path.contains(char::REPLACEMENT_CHARACTER);
                     let files = files.iter().filter(known);
-                    let file = |file: &crate::output::event::ResultFile| {
-                        (PathBuf::from(&file.path), file.bytes)
+                    let file = |file: &ResultFile| {
+                        let bytes = file.sha256.as_ref().map(|_| file.bytes);
+                        (PathBuf::from(&file.path), bytes)
                     };
                     self.files = Some(files.map(file).collect());
                 }
@@ -203,7 +225,7 @@ impl Heard {
         } else {
             (SetbackKind::Unreachable, words(""))
         };
-        Ended::Setback(Setback { kind, reason })
+        Ended::Setback(Setback::new(kind, &reason))
     }
 
     fn decide_by(&self, code: ExitCode, end: &CommandEnd) -> Ended {
@@ -222,8 +244,14 @@ impl Heard {
             ExitCode::HOST if !end.stopped => (SetbackKind::Host, failure()),
             code => return Ended::Verdict(Verdict::Failed(code)),
         };
-        Ended::Setback(Setback { kind, reason })
+        Ended::Setback(Setback::new(kind, &reason))
     }
+}
+
+/// Whether it is one name, as hosts and nodes have them.
+fn is_host_name(name: &str) -> bool {
+    let fits = |char: char| char.is_ascii_alphanumeric() || "._-".contains(char);
+    (1..=LONGEST_NAME).contains(&name.len()) && !name.starts_with('-') && name.chars().all(fits)
 }
 
 #[cfg(test)]
@@ -321,6 +349,51 @@ mod tests {
         assert_eq!(
             Heard::default().decide(&stopped),
             Ended::Verdict(Verdict::Stopped)
+        );
+    }
+
+    /// Its name is an argument of the next srun, and its reason a line of a record.
+    #[test]
+    fn what_a_host_says_of_itself_is_one_name_and_one_line() {
+        for name in ["", "n[1-9]", "n1,n2", "-n", "a b", "a\nb", &"x".repeat(300)] {
+            let mut heard = Heard::default();
+            heard.take_worker(WorkerEvent::Place {
+                host: name.to_owned(),
+            });
+            assert_eq!(heard.host, None, "{name}");
+            heard.take_worker(WorkerEvent::Worker {
+                host: String::from("n_1.example"),
+                version: VERSION.to_owned(),
+            });
+            assert_eq!(heard.host.as_deref(), Some("n_1.example"));
+            heard.take_worker(WorkerEvent::Unfit {
+                reason: format!("no box\nboxbuild: all is well {}", "x".repeat(1 << 20)),
+            });
+            let Ended::Setback(setback) = heard.decide(&end()) else {
+                panic!()
+            };
+            assert!(setback.reason.starts_with("no box boxbuild: all"));
+            assert_eq!(setback.reason.chars().count(), LONGEST_REASON);
+        }
+    }
+
+    #[test]
+    fn a_folder_of_results_is_looked_for_without_its_length() {
+        let file = |sha256: Option<&str>| ResultFile {
+            path: String::from("/out/x"),
+            bytes: 5,
+            sha256: sha256.map(str::to_owned),
+        };
+        let mut built = built();
+        if let BuildEvent::Result(result) = &mut built {
+            result.outcome = BuildOutcome::Built {
+                files: vec![file(Some("00")), file(None)],
+            };
+        }
+        let path = || PathBuf::from("/out/x");
+        assert_eq!(
+            heard(&[built]).files,
+            Some(vec![(path(), Some(5)), (path(), None)])
         );
     }
 

@@ -1,5 +1,6 @@
 //! Files that show whether other hosts see the folders of a batch.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,6 +17,9 @@ const PREFIX: &str = ".boxbuild-shared-";
 #[derive(Debug, Default)]
 pub(super) struct SharedFolders {
     made: Vec<Made>,
+    /// Which file is that of a target folder. A first attempt makes that folder: the next one must not
+    /// get a file in there.
+    targets: BTreeMap<PathBuf, SharedFile>,
 }
 
 #[derive(Debug)]
@@ -34,6 +38,15 @@ impl SharedFolders {
     /// # Errors
     /// Fails if it cannot be made.
     pub(super) fn file_for(&mut self, target: &Path) -> io::Result<SharedFile> {
+        if let Some(known) = self.targets.get(target) {
+            return Ok(known.clone());
+        }
+        let file = self.file_near(target)?;
+        self.targets.insert(target.to_owned(), file.clone());
+        Ok(file)
+    }
+
+    fn file_near(&mut self, target: &Path) -> io::Result<SharedFile> {
         let parent = target.ancestors().find(|folder| folder.is_dir());
         let parent = parent.unwrap_or(Path::new("/"));
         if let Some(made) = self.made.iter().find(|made| made.parent == parent) {
@@ -84,6 +97,11 @@ mod tests {
         let text = fs::read_to_string(one.path.to_path()).unwrap();
         assert_eq!(text, one.text);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        // The first attempt has made it.
+        fs::create_dir_all(dir.path().join("out/a")).unwrap();
+        assert_eq!(shared.file_for(&dir.path().join("out/a")).unwrap(), one);
+        assert_eq!(fs::read_dir(dir.path().join("out/a")).unwrap().count(), 0);
+        fs::remove_dir_all(dir.path().join("out")).unwrap();
         drop(shared);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }

@@ -51,7 +51,7 @@ pub(super) fn table(builds: &[CheckedBuild], outcomes: &[Outcome], total: Durati
         );
         if outcome.progress.log_incomplete {
             text += &format!(
-                "{:<width$}  its log is not complete: the disk is full\n",
+                "{:<width$}  its log is not complete: the disk is full, or it has 1 GiB\n",
                 ""
             );
         }

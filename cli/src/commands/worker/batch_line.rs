@@ -16,6 +16,9 @@ const LONGEST_LINE: u64 = 1 << 10;
 /// How long the job may take to arrive.
 const JOB_TIME: Duration = Duration::from_secs(60);
 
+/// The longest time without a line that a job can name; one second is the shortest.
+const LONGEST_SILENCE: u64 = 3600;
+
 /// What arrives.
 #[derive(Debug)]
 enum Heard {
@@ -76,7 +79,9 @@ impl BatchLine {
                 BatchLine {
                     lines,
                     last: Instant::now(),
-                    lost_after: Duration::from_secs(job.lost_after_seconds),
+                    lost_after: Duration::from_secs(
+                        job.lost_after_seconds.clamp(1, LONGEST_SILENCE),
+                    ),
                     closed: false,
                 },
                 *job,
@@ -87,6 +92,11 @@ impl BatchLine {
             )),
             Err(RecvTimeoutError::Timeout) => Err(io::ErrorKind::TimedOut.into()),
         }
+    }
+
+    /// Without a line for so long, the batch is gone.
+    pub(super) fn lost_after(&self) -> Duration {
+        self.lost_after
     }
 
     /// Waits for what the batch says, up to `time`.
@@ -172,6 +182,14 @@ mod tests {
         // The connection is back.
         writeln!(writer, "{ALIVE}").unwrap();
         assert_eq!(line.listen(Duration::from_secs(10)), Heed::GoOn);
+    }
+
+    #[test]
+    fn a_time_that_no_runner_has_is_limited() {
+        let (line, _writer) = open(0);
+        assert_eq!(line.lost_after(), Duration::from_secs(1));
+        let (line, _writer) = open(u64::MAX);
+        assert_eq!(line.lost_after(), Duration::from_secs(LONGEST_SILENCE));
     }
 
     #[test]

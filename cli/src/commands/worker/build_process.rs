@@ -11,9 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::batch_line::{BatchLine, Heed};
-use super::protocol::{END_OF_BUILD, WorkerEvent};
+use super::protocol::END_OF_BUILD;
 use crate::commands::self_command::self_command;
-use crate::output::json::emit;
 
 /// How often is looked at the build and at the batch.
 const TICK: Duration = Duration::from_millis(100);
@@ -32,13 +31,11 @@ const PIECE: u64 = 4 << 20;
 pub(super) fn run(
     words: &[OsString],
     batch: &mut BatchLine,
-    alive: Duration,
     signals: impl Fn() -> usize,
 ) -> io::Result<u8> {
     let mut command = self_command(words)?;
     let mut process = command.stdout(Stdio::piped()).spawn()?;
     let copied = process.stdout.take().map(copy).transpose()?;
-    heartbeat(alive)?;
     let mut end = Ending::default();
     let mut requests = 0;
     let status = loop {
@@ -127,17 +124,4 @@ fn copy(output: ChildStdout) -> io::Result<Receiver<()>> {
             let _ = sender.send(());
         })?;
     Ok(copied)
-}
-
-/// Says every `time` that the worker is there.
-fn heartbeat(time: Duration) -> io::Result<()> {
-    thread::Builder::new()
-        .name(String::from("alive"))
-        .spawn(move || {
-            loop {
-                thread::sleep(time);
-                emit(&WorkerEvent::Alive);
-            }
-        })?;
-    Ok(())
 }

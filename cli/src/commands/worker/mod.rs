@@ -12,6 +12,7 @@ pub(super) mod protocol;
 
 use std::io;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use boxbuild_core::output_dir::{OutputDirError, TargetDir};
@@ -20,9 +21,9 @@ use boxbuild_host::text::shown_path;
 
 use super::signals;
 use crate::exit_code::{ExitCode, HostContext, Result};
-use crate::output::json::emit;
+use crate::output::json::{emit, emit_exit};
 use batch_line::{BatchLine, Heed};
-use protocol::{Build, END_OF_BUILD, Job, VERSION, Word, WorkerEvent};
+use protocol::{Build, END_OF_BUILD, VERSION, Word, WorkerEvent};
 
 /// How often is looked whether another build has left the target folder.
 const TICK: Duration = Duration::from_millis(250);
@@ -39,6 +40,9 @@ pub(super) fn run() -> Result<ExitCode> {
         host: host_name(),
         version: VERSION.to_owned(),
     });
+    // From now on: to check a description on a slow disk, or to wait for an earlier attempt, takes longer
+    // than the batch goes without a sign of life.
+    heartbeat(batch.lost_after() / BEATS).host_context(|| "cannot start a thread")?;
     if let Some(reason) = checks::problem(&job) {
         return Ok(unfit(reason));
     }
@@ -46,45 +50,64 @@ pub(super) fn run() -> Result<ExitCode> {
         emit(&WorkerEvent::Ready);
         return Ok(ExitCode::SUCCESS);
     };
-    Ok(carry_out(&job, build, &mut batch, &interrupt))
+    Ok(carry_out(build, &mut batch, &interrupt))
 }
 
-fn carry_out(job: &Job, build: &Build, batch: &mut BatchLine, interrupt: &Interrupt) -> ExitCode {
+/// Says every `time` that the worker is there.
+fn heartbeat(time: Duration) -> io::Result<()> {
+    thread::Builder::new()
+        .name(String::from("alive"))
+        .spawn(move || {
+            loop {
+                thread::sleep(time);
+                emit(&WorkerEvent::Alive);
+            }
+        })?;
+    Ok(())
+}
+
+fn carry_out(build: &Build, batch: &mut BatchLine, interrupt: &Interrupt) -> ExitCode {
     let folder = build.folder.to_path();
     if let Err(error) = std::env::set_current_dir(&folder) {
         return unfit(format!("{}: {error}", shown_path(&folder)));
     }
-    let lost_after = Duration::from_secs(job.lost_after_seconds);
     // An earlier attempt, which has lost the batch, may not have ended yet.
-    let patience = lost_after + 2 * END_OF_BUILD;
-    if let Err(reason) = wait_for(&build.target_dir.to_path(), patience, batch, interrupt) {
-        return unfit(reason);
+    let patience = batch.lost_after() + 2 * END_OF_BUILD;
+    match wait_for(&build.target_dir.to_path(), patience, batch, interrupt) {
+        Ok(true) => {}
+        // As a build that is stopped ends: nothing is wrong with this host.
+        Ok(false) => {
+            emit_exit(ExitCode::INTERRUPTED);
+            return ExitCode::INTERRUPTED;
+        }
+        Err(reason) => return unfit(reason),
     }
     emit(&WorkerEvent::Ready);
     let words: Vec<_> = build.words.iter().map(Word::to_os_string).collect();
     let signals = || interrupt.count();
-    match build_process::run(&words, batch, lost_after / BEATS, signals) {
+    match build_process::run(&words, batch, signals) {
         Ok(code) => ExitCode::of_process(code),
         Err(error) => unfit(format!("the build cannot be started: {error}")),
     }
 }
 
-/// Waits until no other build has the target folder, at most for `patience`.
+/// Waits until no other build has the target folder, at most for `patience`. Returns `false` if it was
+/// told to stop before.
 fn wait_for(
     target_dir: &Path,
     patience: Duration,
     batch: &mut BatchLine,
     interrupt: &Interrupt,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let deadline = Instant::now() + patience;
     loop {
         match TargetDir::check(target_dir) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(true),
             Err(OutputDirError::InUse(_)) if Instant::now() < deadline => {}
             Err(error) => return Err(error.to_string()),
         }
         if batch.listen(TICK) != Heed::GoOn || interrupt.count() > 0 {
-            return Err(String::from("told to stop"));
+            return Ok(false);
         }
     }
 }

@@ -372,6 +372,17 @@ fn check_words(
             }
         }
     }
+    for (key, words) in [("prefix", prefix), ("cancel", cancel)] {
+        // It would begin in the folder of the batch file.
+        if let Some(name) = words.first()
+            && name.contains('/')
+            && !name.starts_with('/')
+        {
+            return Err(format!(
+                "{key}: {name}: write the whole path of the program, or a name in PATH"
+            ));
+        }
+    }
     if kind == Kind::Ssh && !prefix.iter().any(|word| words::has(word, "host")) {
         return Err(String::from("prefix: {host} is missing"));
     }
@@ -458,6 +469,10 @@ pub(in crate::commands::batch) mod tests {
             (
                 "[runner.x]\nkind = 'command'\nprefix = ['x', '{host}']",
                 "only the kind ssh",
+            ),
+            (
+                "[runner.x]\nkind = 'command'\nprefix = ['./submit']",
+                "the whole path",
             ),
             ("[runner.x]\nkind = 'slurm'\nlost-after = '0s'", "from 2s"),
             ("[runner.x]\nkind = 'slurm'\nretries = 99", "at most"),

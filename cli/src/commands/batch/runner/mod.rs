@@ -211,7 +211,10 @@ fn command_of(words: &[String]) -> Command {
         .map_or(("", &[][..]), |(name, arguments)| {
             (name.as_str(), arguments)
         });
-    let mut command = Command::new(name);
+    // Not as execvp(3) finds it: the current folder is that of the batch file, which may be a clone, and
+    // PATH may have names that begin there.
+    let program = program::find(name).unwrap_or_else(|| name.into());
+    let mut command = Command::new(program);
     command.args(arguments).process_group(0);
     die_with_parent(&mut command, Signal::SIGTERM);
     command

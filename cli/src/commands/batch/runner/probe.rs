@@ -20,6 +20,12 @@ use crate::commands::worker::protocol::Expected;
 /// How long a host may take to answer.
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// How long a command may take to end after its output has.
+const AFTER_OUTPUT: Duration = Duration::from_secs(5);
+
+/// Outputs that may wait to be looked at; more, and the hosts wait.
+const OUTPUTS: usize = 256;
+
 /// How often is looked whether the user wants to stop.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -34,7 +40,7 @@ pub(in crate::commands::batch) fn probe(
     let Ok(job) = serde_json::to_string(&runner.job(expected.clone())) else {
         return;
     };
-    let (sender, outputs) = mpsc::channel();
+    let (sender, outputs) = mpsc::sync_channel(OUTPUTS);
     let mut children: BTreeMap<String, (Child, Heard, usize)> = BTreeMap::new();
     for name in pool.names() {
         match start(runner, &name, &job, &sender) {
@@ -66,7 +72,16 @@ pub(in crate::commands::batch) fn probe(
             ChildOutput::Event(_) => {}
         }
     }
-    for (name, (child, heard, open)) in children {
+    let deadline = Instant::now() + AFTER_OUTPUT;
+    for (name, (mut child, heard, open)) in children {
+        // A command can close its output and go on.
+        while open == 0
+            && matches!(child.try_wait(), Ok(None))
+            && Instant::now() < deadline
+            && interrupt.count() == 0
+        {
+            thread::sleep(TICK);
+        }
         if let Some(reason) = end(child, &heard, open) {
             pool.take_out(&name, &reason);
         }
@@ -77,7 +92,7 @@ fn start(
     runner: &Runner,
     host: &str,
     job: &str,
-    sender: &mpsc::Sender<(String, ChildOutput)>,
+    sender: &mpsc::SyncSender<(String, ChildOutput)>,
 ) -> std::io::Result<Child> {
     let fields = Fields {
         name: format!("boxbuild-{}-probe", runner.id),
@@ -113,8 +128,9 @@ fn start(
 
 /// Returns why a host cannot be used.
 fn end(mut child: Child, heard: &Heard, open: usize) -> Option<String> {
-    let over = open > 0;
-    if over && let Ok(pid) = i32::try_from(child.id()) {
+    if matches!(child.try_wait(), Ok(None))
+        && let Ok(pid) = i32::try_from(child.id())
+    {
         // An error means that it has ended already.
         let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
     }
@@ -132,7 +148,7 @@ fn end(mut child: Child, heard: &Heard, open: usize) -> Option<String> {
             Err(error) => error.to_string(),
         },
         stopped: false,
-        silent: over.then_some(PATIENCE.as_secs()),
+        silent: (open > 0).then_some(PATIENCE.as_secs()),
         never_reached: code == Some(255),
     };
     match heard.decide(&end) {
