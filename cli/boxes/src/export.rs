@@ -7,6 +7,7 @@ use std::path::Path;
 
 use boxbuild_host::digest::hex;
 use boxbuild_host::error::{Classify, ErrorClass, IoError};
+use boxbuild_host::input;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_parsers::box_archive::{DESCRIPTION, MEMBERS};
@@ -190,7 +191,7 @@ impl Work<'_> {
                 file: file.name.clone(),
             })
         };
-        let source = File::open(&path).map_err(on)?;
+        let source = input::open(&path).map_err(on)?;
         let length = source.metadata().map_err(on)?.len();
         if length != file.size {
             return Err(damaged());
