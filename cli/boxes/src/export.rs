@@ -7,6 +7,7 @@ use std::path::Path;
 
 use boxbuild_host::digest::hex;
 use boxbuild_host::error::{Classify, ErrorClass, IoError};
+use boxbuild_host::input;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_parsers::box_archive::{DESCRIPTION, MEMBERS};
@@ -36,6 +37,9 @@ pub enum ExportError {
     /// The file is there.
     #[error("{0} exists already: name another file, or replace it with --force")]
     Exists(std::path::PathBuf),
+    /// Something else than a file is there.
+    #[error("{0} is not a regular file, and is not replaced: name another file")]
+    NotAFile(std::path::PathBuf),
     /// The box is not as it was installed.
     #[error(
         "the box '{name}' is damaged: {file} is not what was installed; see 'boxbuild box verify'"
@@ -60,7 +64,7 @@ pub enum ExportError {
 impl Classify for ExportError {
     fn class(&self) -> ErrorClass {
         match self {
-            ExportError::Exists(_) => ErrorClass::Usage,
+            ExportError::Exists(_) | ExportError::NotAFile(_) => ErrorClass::Usage,
             ExportError::Interrupted => ErrorClass::Interrupted,
             _ => ErrorClass::Host,
         }
@@ -78,9 +82,7 @@ pub fn export(
     interrupt: &Interrupt,
     reporter: &mut dyn Reporter,
 ) -> Result<Exported, ExportError> {
-    if if_exists == IfExists::Fail && fs::symlink_metadata(path).is_ok() {
-        return Err(ExportError::Exists(path.to_owned()));
-    }
+    check_place(path, if_exists)?;
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -122,6 +124,17 @@ pub fn export(
         _ => IoError::on("create", path)(error.error).into(),
     })?;
     Ok(Exported { bytes, sha256 })
+}
+
+/// Checks that a file can be put at `path`. A device or a pipe there, such as /dev/null, would be gone.
+fn check_place(path: &Path, if_exists: IfExists) -> Result<(), ExportError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) if if_exists == IfExists::Fail => Err(ExportError::Exists(path.to_owned())),
+        Ok(found) if !found.is_file() && !found.is_symlink() => {
+            Err(ExportError::NotAFile(path.to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Why the archive was not written.
@@ -190,7 +203,7 @@ impl Work<'_> {
                 file: file.name.clone(),
             })
         };
-        let source = File::open(&path).map_err(on)?;
+        let source = input::open(&path).map_err(on)?;
         let length = source.metadata().map_err(on)?.len();
         if length != file.size {
             return Err(damaged());
@@ -275,5 +288,31 @@ impl Write for Hashed {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::stat::Mode;
+
+    use super::*;
+
+    #[test]
+    fn only_a_file_is_replaced_and_only_if_that_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("file"), "").unwrap();
+        nix::unistd::mkfifo(&path("pipe"), Mode::S_IRWXU).unwrap();
+        let code = |name: &str, if_exists| match check_place(&path(name), if_exists) {
+            Ok(()) => "made",
+            Err(ExportError::Exists(_)) => "exists",
+            Err(_) => "not a file",
+        };
+        assert_eq!(code("new", IfExists::Fail), "made");
+        assert_eq!(code("file", IfExists::Fail), "exists");
+        assert_eq!(code("file", IfExists::Replace), "made");
+        assert_eq!(code("pipe", IfExists::Replace), "not a file");
+        assert_eq!(code(".", IfExists::Replace), "not a file");
+        assert_eq!(code("pipe", IfExists::Fail), "exists");
     }
 }

@@ -10,8 +10,12 @@ pub fn nearest<'a>(
     known: impl IntoIterator<Item = &'a str>,
     edits: usize,
 ) -> Option<&'a str> {
+    // Names of other lengths are further away. What was typed may be of any length, and a comparison takes
+    // time and memory for each pair of characters.
+    let length = typed.chars().count();
     known
         .into_iter()
+        .filter(|known| known.chars().count().abs_diff(length) <= edits)
         .map(|known| (strsim::damerau_levenshtein(known, typed), known))
         .min()
         .filter(|(distance, _)| *distance <= edits)
@@ -29,5 +33,15 @@ mod tests {
         assert_eq!(nearest("lep", known, TYPO), Some("leap"));
         assert_eq!(nearest("ubuntu", known, TYPO), None);
         assert_eq!(nearest("leap", [], TYPO), None);
+    }
+
+    /// A comparison has a table of the one length by the other.
+    #[test]
+    fn a_word_of_any_length_is_compared_with_names_of_its_length_only() {
+        let long = "x".repeat(100_000);
+        let known = "y".repeat(100_000 - TYPO - 1);
+        assert_eq!(nearest(&long, [known.as_str(), "leap"], TYPO), None);
+        assert_eq!(nearest("fedor", ["fedora"], TYPO), Some("fedora"));
+        assert_eq!(nearest("fedorafo", ["fedora"], TYPO), Some("fedora"));
     }
 }

@@ -182,7 +182,6 @@ const ROWS: &[Row] = &[
         o.box_memory.unwrap().bytes == 8 << 30
     }),
     ("--box-smp-cpus=2", |o| o.box_smp_cpus == Some(2)),
-    ("--box-package=joe", |o| o.box_packages == ["joe"]),
     ("--disk-size=60G", |o| o.disk_size == Some(60 << 30)),
     ("--keep-failed=no", |o| !o.keep_failed),
     ("--box-package=binutils", |o| o.box_packages == ["binutils"]),

@@ -196,14 +196,14 @@ impl Build<'_> {
         engine: &dyn Engine,
         history: Option<BootHistory>,
     ) -> Result<ExitCode> {
+        if plan.boot() != Some(Boot::Fast) || resolved.choice() != BootChoice::FastFirst {
+            return self.run_plan(plan, engine, history);
+        }
         let history =
             history.unwrap_or_else(|| BootHistory::of(&plan.installed.info, engine.name()));
         let mut progress = self.begin(&plan);
         let build = Attempts::begin(self, &plan, Runner::Machine(engine))?;
-        if plan.boot() == Some(Boot::Fast) && resolved.choice() == BootChoice::FastFirst {
-            return build.run_fast_first(resolved, &mut plan, &history, &mut progress);
-        }
-        build.run_once(&mut plan, &history, &mut progress)
+        build.run_fast_first(resolved, &mut plan, &history, &mut progress)
     }
 
     /// Runs a machine that is booted in one way only.
@@ -282,9 +282,11 @@ impl<'a> Attempts<'a> {
         let watchdog = watchdog(build, runner, stop)?;
         let folders = HeldFolders::take(plan)?;
         let find = |path: &std::path::PathBuf| LogCopy::find(path, folders.target());
+        let log_copy = plan.copy_log_to.as_ref().map(find).transpose()?;
         Ok(Attempts {
+            // The last: a record without an end is that of a build that was killed.
             entry: RefCell::new(build.entry(plan, runner)),
-            log_copy: plan.copy_log_to.as_ref().map(find).transpose()?,
+            log_copy,
             build,
             runner,
             folders,

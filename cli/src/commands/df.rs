@@ -57,7 +57,8 @@ struct Document {
 /// Carries out the command.
 pub(super) fn run(args: &DfArgs) -> Result<ExitCode> {
     let kinds = rows()?;
-    let sum = |value: fn(&Row) -> u64| kinds.iter().map(value).sum();
+    // A file with holes has any length.
+    let sum = |value: fn(&Row) -> u64| kinds.iter().map(value).fold(0, u64::saturating_add);
     let document = Document {
         apparent_bytes: sum(|row| row.apparent_bytes),
         bytes: sum(|row| row.bytes),

@@ -22,30 +22,27 @@ use boxbuild_host::watchdog::Watchdog;
 
 /// A kept build in `boxbuild builds --json`.
 #[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(super) enum Row {
-    Kept {
-        id: String,
-        /// Seconds since the epoch.
-        failed: u64,
-        reason: String,
-        exit_code: u8,
-        engine: String,
-        #[serde(rename = "box")]
-        box_name: String,
-        description: String,
-        target_dir: String,
-        /// Size on the disk.
-        bytes: u64,
-        /// What the box wrote to its disk is kept.
-        disk: bool,
-        /// `boxbuild resume` can go on with it, unless something has changed since.
-        resumable: bool,
-        /// Why it cannot.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        not_resumable: Option<String>,
-        folder: String,
-    },
+pub(super) struct Row {
+    id: String,
+    /// Seconds since the epoch.
+    failed: u64,
+    reason: String,
+    exit_code: u8,
+    engine: String,
+    #[serde(rename = "box")]
+    box_name: String,
+    description: String,
+    target_dir: String,
+    /// Size on the disk.
+    bytes: u64,
+    /// What the box wrote to its disk is kept.
+    disk: bool,
+    /// `boxbuild resume` can go on with it, unless something has changed since.
+    resumable: bool,
+    /// Why it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_resumable: Option<String>,
+    folder: String,
 }
 
 /// Returns a line on a kept build of which the history knows nothing.
@@ -68,7 +65,7 @@ pub(super) fn line(build: &FailedBuild) -> String {
 /// Returns a kept build for programs.
 pub(super) fn row(build: &FailedBuild) -> Row {
     let record = &build.record;
-    Row::Kept {
+    Row {
         id: record.id.clone(),
         failed: record.failed,
         reason: record.reason.clone(),

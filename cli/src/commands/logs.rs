@@ -223,7 +223,7 @@ fn say(text: &str, json: bool) {
     }
 }
 
-/// Prints what a log has gained. Returns whether somebody reads on.
+/// Prints what a log has gained. Returns false if the reader has gone away.
 fn take(log: &mut LiveLog, json: bool) -> Result<bool> {
     for _ in 0..MOST_LOOKS {
         let mut written = Ok(true);

@@ -66,7 +66,7 @@ pub(crate) fn log_lines(
     unless_closed(written)
 }
 
-/// Prints a line of a log at once. Returns whether somebody reads on.
+/// Prints a line of a log at once. Returns false if the reader has gone away.
 pub(crate) fn print_log_line(line: &str) -> Result<bool> {
     let mut stdout = io::stdout().lock();
     let written = writeln!(stdout, "{}", ci::harmless(line)).and_then(|()| stdout.flush());

@@ -36,10 +36,15 @@ pub(super) fn effective(
             .collect();
         let is_shared = |given: &Given| given.setting.place != *place;
         candidates.sort_by_key(|given| (given.origin.layer(), is_shared(given)));
-        let own = candidates
-            .iter()
-            .copied()
-            .find(|given| given.origin.layer() == Layer::User);
+        let own = |name: &str| {
+            let own = |given: &&Given| {
+                given.origin.layer() == Layer::User
+                    && given.setting.name == name
+                    && counts(given, place)
+            };
+            let own = given.iter().filter(own);
+            own.min_by_key(|given| is_shared(given))
+        };
         candidates.retain(|given| {
             let too_open = (given.origin.layer() == Layer::Project)
                 .then(|| project::is_too_open(given, own))

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use boxbuild_host::error::{Classify, ErrorClass};
-use boxbuild_host::text::shown_path;
+use boxbuild_host::text::{shown, shown_path};
 
 use super::origin::Origin;
 
@@ -25,7 +25,7 @@ pub(crate) enum SettingsError {
         #[source]
         source: io::Error,
     },
-    /// A settings file may be somebody else's.
+    /// Another user may have written a settings file.
     #[error("{}: {problem}; --no-config leaves settings files out", shown_path(.path))]
     Untrusted { path: PathBuf, problem: String },
     /// What is in them is wrong.
@@ -35,9 +35,10 @@ pub(crate) enum SettingsError {
 
 /// One line for each, as compilers write them.
 fn list(wrong: &[Wrong]) -> String {
+    // Keys and values are the file's, also in what clap says of them.
     let lines = wrong
         .iter()
-        .map(|wrong| format!("{}: {}", wrong.origin, wrong.message));
+        .map(|wrong| format!("{}: {}", wrong.origin, shown(&wrong.message)));
     lines.collect::<Vec<_>>().join("\n")
 }
 

@@ -79,13 +79,12 @@ pub(super) fn parse(all: &[Setting], layer: Layer, path: &Path, text: String) ->
         wrong: Vec::new(),
     };
     let (table, errors) = DeTable::parse_recoverable(&text);
-    for error in &errors {
+    for error in errors.iter().take(MOST) {
         let message = format!("not TOML: {}", error.message());
         reader.wrong(&error.span().unwrap_or_default(), message);
     }
     reader.top(table.get_ref());
-    let (given, mut wrong) = (reader.given, reader.wrong);
-    wrong.truncate(MOST);
+    let Reader { given, wrong, .. } = reader;
     Contents { given, wrong, text }
 }
 
@@ -126,8 +125,16 @@ impl Reader<'_> {
         });
     }
 
+    /// Whether there are as many mistakes as are told: each takes a look at the whole file.
+    fn is_full(&self) -> bool {
+        self.wrong.len() >= MOST
+    }
+
     fn top(&mut self, table: &DeTable<'_>) {
         for (key, value) in table {
+            if self.is_full() {
+                return;
+            }
             let name: &str = key.get_ref();
             if OWN_TABLES.contains(&name) {
                 if self.layer != Layer::User {
@@ -142,6 +149,9 @@ impl Reader<'_> {
                 (Some(place), DeValue::Table(options)) => {
                     for (key, value) in options {
                         self.setting(&place, key, value);
+                        if self.is_full() {
+                            return;
+                        }
                     }
                 }
                 (Some(_), other) if !self.has(&Place::Build, name) => {
@@ -374,6 +384,22 @@ mod tests {
             let table = text.starts_with("[bacth]");
             assert!(table || wrong[0].starts_with(&place), "{text}: {wrong:?}");
         }
+    }
+
+    /// A mistake costs a look at the whole file, and a comparison of its key with all others.
+    #[test]
+    fn a_file_of_mistakes_is_read_in_no_time() {
+        let many: String = (0..100_000).map(|key| format!("k{key}=1\n")).collect();
+        let long = "k".repeat(LARGEST as usize - 4) + "=1\n";
+        let nested = format!("[build-args]\n{many}");
+        let started = std::time::Instant::now();
+        for text in [many, long, nested, "=\n".repeat(LARGEST as usize / 2)] {
+            let (given, wrong) = read(Layer::Project, &text);
+            assert_eq!(given, [] as [&str; 0]);
+            assert!((1..=2 * MOST).contains(&wrong.len()), "{}", wrong.len());
+        }
+        let took = started.elapsed();
+        assert!(took < std::time::Duration::from_secs(60), "{took:?}");
     }
 
     #[test]

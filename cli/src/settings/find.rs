@@ -118,7 +118,7 @@ fn project(here: &Path) -> Option<PathBuf> {
     found.filter(|file| file.parent() == Some(here))
 }
 
-/// Whether a file was put there by somebody whose folder it is not: in /tmp, everybody can.
+/// Whether a file is of another user than its folder: in /tmp, each user can make one.
 fn strangers(path: &Path) -> bool {
     let owner = |path: &Path| fs::symlink_metadata(path).ok().map(|found| found.uid());
     let (Some(file), Some(folder)) = (owner(path), path.parent().and_then(owner)) else {

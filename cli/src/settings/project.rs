@@ -90,6 +90,17 @@ const COMMANDS: &[(&str, &str, Limit)] = &[
     ("batch", "keep-going", Limit::Anything),
 ];
 
+/// Which repositories a build has: the user's `only-repo` keeps those of a description out, and so those of
+/// the file beside it.
+const OF_REPOSITORIES: [&str; 5] = [
+    "add-repo",
+    "ignore-repos",
+    "ignore-repos-used-for-build",
+    ONLY_REPO,
+    "set-repo",
+];
+const ONLY_REPO: &str = "only-repo";
+
 /// Networks, the most closed first.
 const NETWORKS: [&str; 3] = ["none", "public", "user"];
 
@@ -132,6 +143,8 @@ pub(super) fn problem(given: &Given) -> Option<String> {
         Value::Flag(_) => &no_words,
     };
     let what = match limit {
+        // Whatever option has it: a service that a word for kiwi names is opened for the box.
+        _ if words.iter().any(|word| opens_service(word)) => "cannot name an address of this host",
         Limit::Anything | Limit::Stricter => return None,
         Limit::On if given.is_on() => return None,
         Limit::On => "cannot switch this off",
@@ -150,20 +163,27 @@ pub(super) fn problem(given: &Given) -> Option<String> {
 }
 
 /// Returns why what a project's file says does not count beside what counts without it: `own` is what the
-/// user says, if he says something.
-pub(super) fn is_too_open(given: &Given, own: Option<&Given>) -> Option<&'static str> {
-    if limit(given) != Some(Limit::Stricter) {
-        return None;
-    }
-    match given.setting.name.as_str() {
+/// user says of an option at the same place, if he says something.
+pub(super) fn is_too_open<'a>(
+    given: &Given,
+    own: impl Fn(&str) -> Option<&'a Given>,
+) -> Option<&'static str> {
+    let name = given.setting.name.as_str();
+    let own_is_on = |name: &str| own(name).is_some_and(Given::is_on);
+    match name {
+        _ if given.setting.place == Place::BuildArgs => (OF_REPOSITORIES.contains(&name)
+            && own_is_on(ONLY_REPO))
+        .then_some("your own settings name the only repositories, and count"),
+        "lock-file" => own_is_on(name).then_some("your own settings name the lock file, and count"),
         "network" => {
+            let own = own(name);
             let default = given.setting.default.as_deref();
             let own = own.and_then(first).or(default).map(rank)?;
             let wanted = first(given).map(rank)?;
             (wanted > own).then_some("your own settings are stricter, and count")
         }
         // Nothing at all is the most open.
-        _ if !given.is_on() || own.is_some_and(Given::is_on) => {
+        "allow" if !given.is_on() || own_is_on(name) => {
             Some("your own settings say what the box reaches, and count")
         }
         _ => None,
@@ -202,8 +222,11 @@ fn is_remote(word: &OsStr) -> bool {
         known.is_some_and(|host| !host.starts_with('/') && !host.contains("://"))
             && !rest.contains('{')
             && !rest.contains("://")
-            && !names_this_host(source)
     })
+}
+
+fn opens_service(word: &OsStr) -> bool {
+    names_this_host(&word.to_string_lossy())
 }
 
 fn leads_nowhere(word: &OsStr) -> bool {
@@ -352,6 +375,24 @@ mod tests {
         ] {
             bad(&Place::Build, "setenv", value);
         }
+        for value in [
+            "http://127.0.0.1:5432/",
+            "http://mirror.example/ http://me@10.0.2.2:80/",
+            "A=docker://localhost",
+        ] {
+            for name in ["profile", "type", "setenv", "allow", "engine"] {
+                bad(&Place::Build, name, value);
+            }
+            for name in [
+                "set-container-tag",
+                "set-release-version",
+                "delete-package",
+                "ca-target-distribution",
+                "add-container-label",
+            ] {
+                bad(&Place::BuildArgs, name, value);
+            }
+        }
         for value in ["/etc/x", "../x", "./../x"] {
             bad(&Place::Build, "lock-file", value);
         }
@@ -403,7 +444,7 @@ mod tests {
         let network = |value: &str| word(&Place::Build, "network", value);
         let open = |wanted: &str, own: Option<&str>| {
             let own = own.map(network);
-            is_too_open(&network(wanted), own.as_ref()).is_some()
+            is_too_open(&network(wanted), |_| own.as_ref()).is_some()
         };
         assert!(!open("none", None) && !open("public", None) && !open("user", None));
         assert!(open("user", Some("public")) && open("public", Some("none")));
@@ -412,10 +453,9 @@ mod tests {
             let words = words.iter().map(OsString::from).collect();
             given(&Place::Build, "allow", Value::Words(words))
         };
-        assert!(
-            is_too_open(&allow(&["evil.example"]), Some(&allow(&["mirror.example"]))).is_some()
-        );
-        assert!(is_too_open(&allow(&["mirror.example"]), None).is_none());
-        assert!(is_too_open(&allow(&[]), Some(&allow(&["mirror.example"]))).is_some());
+        let own = allow(&["mirror.example"]);
+        assert!(is_too_open(&allow(&["evil.example"]), |_| Some(&own)).is_some());
+        assert!(is_too_open(&allow(&["mirror.example"]), |_| None).is_none());
+        assert!(is_too_open(&allow(&[]), |_| Some(&own)).is_some());
     }
 }

@@ -200,6 +200,31 @@ fn a_project_closes_a_network_and_does_not_open_it() {
     );
 }
 
+/// The file of a clone has a lock file and repositories of its author's.
+#[test]
+fn a_project_does_not_take_back_what_the_user_insists_on() {
+    let user = "locked = true\nlock-file = '/home/boxes.lock'\n\
+                [build-args]\nonly-repo = 'http://mine.example/'\n";
+    let of_user = "--lock-file=/home/boxes.lock --locked --box b -- \
+                   --only-repo=http://mine.example/ x";
+    for (project, notes) in [
+        ("lock-file = 'mine.lock'\n", 1),
+        ("[build-args]\nadd-repo = 'http://evil.example/'\n", 1),
+        ("[build-args]\nonly-repo = 'http://evil.example/'\n", 1),
+        ("[build-args]\nonly-repo = []\nignore-repos = false\n", 2),
+        ("[build-args]\nset-repo = 'http://evil.example/'\n", 1),
+    ] {
+        let said = Said {
+            project,
+            user,
+            ..Said::default()
+        };
+        assert_eq!(said.line("--box b -- x"), of_user, "{project}");
+        let applied = said.applied("--box b -- x", Caller::User);
+        assert_eq!(applied.notes.len(), notes, "{:?}", applied.notes);
+    }
+}
+
 #[test]
 fn other_commands_have_tables_of_their_own() {
     let said = Said {

@@ -60,7 +60,7 @@ impl History {
     /// The user's.
     ///
     /// # Errors
-    /// Fails if there is no telling where that is.
+    /// Fails if the user has no home folder.
     pub fn of_user() -> Result<History, HistoryError> {
         let base = etcetera::choose_base_strategy().map_err(|_| HistoryError::NoHome)?;
         let state = base.state_dir().ok_or(HistoryError::NoHome)?;
@@ -209,7 +209,7 @@ impl History {
                 continue;
             }
             let path = self.folder.join(live_name(id));
-            // Who lists the builds looks at the lock for a moment.
+            // `boxbuild builds` takes the lock for a moment to see whether the build runs.
             for _ in 0..100 {
                 if let Some(lock) = LockFile::take(&path, LockKind::Exclusive)? {
                     return Ok((id, lock));

@@ -5,7 +5,7 @@ use boxbuild_host::error::{Classify, ErrorClass, IoError};
 /// The history cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
-    /// There is no telling where it is.
+    /// The user has no home folder.
     #[error("no folder for the history of builds is known: set HOME or XDG_STATE_HOME")]
     NoHome,
     /// A file operation failed.

@@ -50,9 +50,16 @@ impl Local {
     }
 }
 
-/// Whether the first address in `text` is one of this host.
+/// Whether an address in `text` is one of this host.
 pub fn names_this_host(text: &str) -> bool {
-    Authority::find(text).is_some_and(|authority| authority.local().is_some())
+    let mut rest = text;
+    while let Some(authority) = Authority::find(rest) {
+        if authority.local().is_some() {
+            return true;
+        }
+        rest = rest.get(authority.end..).unwrap_or_default();
+    }
+    false
 }
 
 impl<'a> Authority<'a> {
@@ -165,6 +172,17 @@ mod tests {
                 is_local,
                 "{host}"
             );
+        }
+    }
+
+    #[test]
+    fn an_address_of_this_host_is_found_behind_another_one() {
+        assert!(names_this_host(
+            "A=http://x.example/,http://me@localhost:80/"
+        ));
+        assert!(names_this_host("docker://10.0.2.2"));
+        for text in ["", "http://x.example/ https://[2001:db8::1]/", "localhost"] {
+            assert!(!names_this_host(text), "{text}");
         }
     }
 }

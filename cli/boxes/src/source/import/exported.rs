@@ -145,17 +145,17 @@ impl ExportedBox {
                 arch = info.arch
             )));
         } else if !is_console(&info.console) {
-            String::from("its console is none")
+            String::from("its console is not valid")
         } else if info.cmdline.len() > 64 || info.cmdline.iter().any(bad_word) {
-            String::from("its kernel command line cannot be one")
+            String::from("its kernel command line is not valid")
         } else if !(64..=MOST_MEMORY).contains(&info.memory_mib)
             || !(1..=MOST_CPUS).contains(&info.cpus)
         {
-            String::from("its memory or its number of processors cannot be")
+            String::from("its memory or its number of processors is out of range")
         } else if !info.inventory.as_ref().is_none_or(is_plain) {
-            String::from("what it says that it has cannot be")
+            String::from("its inventory is not valid")
         } else if !info.kiwi.as_ref().is_none_or(version) {
-            String::from("its version of KIWI is none")
+            String::from("its version of KIWI is not valid")
         } else {
             return Ok(info);
         };
