@@ -205,7 +205,7 @@ fn a_project_closes_a_network_and_does_not_open_it() {
 fn a_project_does_not_take_back_what_the_user_insists_on() {
     let user = "locked = true\nlock-file = '/home/boxes.lock'\n\
                 [build-args]\nonly-repo = 'http://mine.example/'\n";
-    let of_user = "--lock-file=/home/boxes.lock --locked --box b -- \
+    let of_user = "--locked --lock-file=/home/boxes.lock --box b -- \
                    --only-repo=http://mine.example/ x";
     for (project, notes) in [
         ("lock-file = 'mine.lock'\n", 1),
