@@ -80,7 +80,7 @@ pub(crate) fn of(mut argv: Vec<OsString>) -> Result<(Settings, Applied), Setting
     }
     let mut no_files = take_no_files(&mut argv);
     let outline = args::outline(&argv);
-    // Also if it is shortened, or behind a word that only looks like the separator.
+    // Also behind a word that only looks like the separator.
     let mut known = outline.iter().flat_map(|outline| &outline.given);
     no_files |= known.any(|name| NO_FILES.strip_prefix("--") == Some(name.as_str()));
     let outline = outline.filter(|outline| {

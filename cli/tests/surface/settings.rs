@@ -96,8 +96,7 @@ fn no_file_is_read_if_none_shall_be() {
     for (variables, line) in [
         (vec![], format!("--no-config {line}")),
         (vec![("BOXBUILD_NO_CONFIG", "1")], line.to_owned()),
-        // Shortened, and behind a word that only looks like the separator.
-        (vec![], format!("--no-conf {line}")),
+        // Behind a word that only looks like the separator.
         (vec![], format!("--profile kiwi --no-config {line}")),
         (vec![], String::from("box list --no-config")),
         (vec![], String::from("--no-config box list")),
