@@ -50,7 +50,9 @@ impl Vcpus {
                         Ok(VcpuExit::IoOut(port, _)) => FirstExit::Out(port),
                         Ok(VcpuExit::MmioWrite(address, data)) => FirstExit::Write(
                             address,
-                            data.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+                            data.iter()
+                                .rev()
+                                .fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
                         ),
                         Ok(VcpuExit::Shutdown) => FirstExit::Other(String::from("triple fault")),
                         Ok(exit) => FirstExit::Other(format!("{exit:?}")),

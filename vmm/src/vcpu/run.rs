@@ -103,9 +103,9 @@ fn refusal(errno: i32) -> String {
              (memory.max), or give the guest less (--box-memory)",
         ),
         // Arm: Linux, arch/arm64/kvm/mmio.c, `io_mem_abort`.
-        libc::ENOSYS => String::from(
-            "the guest accesses a device by an instruction that KVM does not emulate",
-        ),
+        libc::ENOSYS => {
+            String::from("the guest accesses a device by an instruction that KVM does not emulate")
+        }
         _ => format!(
             "KVM cannot run the guest: {}",
             std::io::Error::from_raw_os_error(errno)

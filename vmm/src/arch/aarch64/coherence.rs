@@ -13,7 +13,9 @@ pub(crate) fn publish(start: *const u8, len: usize) {
     while at < end {
         // SAFETY: cleaning a line changes no memory; the caller's mapping has all of it but for the
         // bytes around, which share the line and so the page.
-        unsafe { std::arch::asm!("dc cvac, {at}", at = in(reg) at, options(nostack, preserves_flags)) };
+        unsafe {
+            std::arch::asm!("dc cvac, {at}", at = in(reg) at, options(nostack, preserves_flags))
+        };
         at += LINE;
     }
     // SAFETY: a barrier.

@@ -107,7 +107,10 @@ fn power(tree: &mut FdtWriter) -> Result<(), Error> {
 }
 
 fn gic(tree: &mut FdtWriter, machine: &Machine<'_>) -> Result<(), Error> {
-    let node = tree.begin_node(&format!("interrupt-controller@{:x}", layout::GIC_DISTRIBUTOR))?;
+    let node = tree.begin_node(&format!(
+        "interrupt-controller@{:x}",
+        layout::GIC_DISTRIBUTOR
+    ))?;
     tree.property_phandle(GIC)?;
     tree.property_null("interrupt-controller")?;
     tree.property_u32("#interrupt-cells", 3)?;
@@ -129,7 +132,12 @@ fn gic(tree: &mut FdtWriter, machine: &Machine<'_>) -> Result<(), Error> {
         let redistributors = machine.cpus.len() as u64 * layout::GIC_REDISTRIBUTOR_SIZE;
         tree.property_array_u64(
             "reg",
-            &[layout::GIC_DISTRIBUTOR, 0x1_0000, layout::GIC_REDISTRIBUTORS, redistributors],
+            &[
+                layout::GIC_DISTRIBUTOR,
+                0x1_0000,
+                layout::GIC_REDISTRIBUTORS,
+                redistributors,
+            ],
         )?;
         let its = tree.begin_node(&format!("msi-controller@{:x}", layout::GIC_ITS))?;
         tree.property_phandle(MESSAGES)?;
@@ -150,7 +158,10 @@ fn timer(tree: &mut FdtWriter, interrupts: InterruptController) -> Result<(), Er
     let node = tree.begin_node("timer")?;
     tree.property_string("compatible", "arm,armv8-timer")?;
     tree.property_null("always-on")?;
-    let cells: Vec<u32> = TIMER_PPIS.iter().flat_map(|&ppi| [PPI, ppi, flags]).collect();
+    let cells: Vec<u32> = TIMER_PPIS
+        .iter()
+        .flat_map(|&ppi| [PPI, ppi, flags])
+        .collect();
     tree.property_array_u32("interrupts", &cells)?;
     tree.end_node(node)
 }
@@ -195,7 +206,10 @@ fn pci(tree: &mut FdtWriter, interrupts: InterruptController) -> Result<(), Erro
     tree.property_null("dma-coherent")?;
     tree.property_array_u64("reg", &[layout::ECAM, layout::ECAM_SIZE])?;
     // All of the window lies below 4 GiB. Address on the bus, the same of the CPU, length.
-    let (start, len) = (layout::PCI_MMIO as u32, (layout::PCI_MMIO_END - layout::PCI_MMIO) as u32);
+    let (start, len) = (
+        layout::PCI_MMIO as u32,
+        (layout::PCI_MMIO_END - layout::PCI_MMIO) as u32,
+    );
     tree.property_array_u32("ranges", &[MEMORY_32, 0, start, 0, start, 0, len])?;
     match interrupts {
         InterruptController::GicV2 => tree.property_u32("msi-parent", MESSAGES)?,

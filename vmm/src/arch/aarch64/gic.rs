@@ -28,7 +28,11 @@ pub(super) fn create(vm: &VmFd, kind: InterruptController) -> Result<(), KvmErro
     let gic = device(vm, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3)?;
     place(&gic, KVM_VGIC_V3_ADDR_TYPE_DIST, layout::GIC_DISTRIBUTOR)?;
     // One range for the redistributors of all CPUs.
-    place(&gic, KVM_VGIC_V3_ADDR_TYPE_REDIST, layout::GIC_REDISTRIBUTORS)?;
+    place(
+        &gic,
+        KVM_VGIC_V3_ADDR_TYPE_REDIST,
+        layout::GIC_REDISTRIBUTORS,
+    )?;
     start(&gic)?;
     let its = device(vm, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_ITS)?;
     place(&its, KVM_VGIC_ITS_ADDR_TYPE, layout::GIC_ITS)?;
@@ -47,20 +51,35 @@ fn device(vm: &VmFd, kind: u32) -> Result<DeviceFd, KvmError> {
 
 /// Puts a part of a controller to an address.
 fn place(device: &DeviceFd, part: u32, address: u64) -> Result<(), KvmError> {
-    set(device, KVM_DEV_ARM_VGIC_GRP_ADDR, part, &raw const address as u64)
-        .map_err(failed("place an interrupt controller"))
+    set(
+        device,
+        KVM_DEV_ARM_VGIC_GRP_ADDR,
+        part,
+        &raw const address as u64,
+    )
+    .map_err(failed("place an interrupt controller"))
 }
 
 fn start(gic: &DeviceFd) -> Result<(), KvmError> {
     let interrupts = layout::GIC_INTERRUPTS;
-    set(gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &raw const interrupts as u64)
-        .map_err(failed("size an interrupt controller"))?;
+    set(
+        gic,
+        KVM_DEV_ARM_VGIC_GRP_NR_IRQS,
+        0,
+        &raw const interrupts as u64,
+    )
+    .map_err(failed("size an interrupt controller"))?;
     initialize(gic)
 }
 
 fn initialize(device: &DeviceFd) -> Result<(), KvmError> {
-    set(device, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, 0)
-        .map_err(failed("start an interrupt controller"))
+    set(
+        device,
+        KVM_DEV_ARM_VGIC_GRP_CTRL,
+        KVM_DEV_ARM_VGIC_CTRL_INIT,
+        0,
+    )
+    .map_err(failed("start an interrupt controller"))
 }
 
 /// Sets an attribute, whose value is at the address `value` of this process.

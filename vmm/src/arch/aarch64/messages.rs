@@ -109,7 +109,10 @@ mod tests {
         Frame.read(TYPER, &mut typer);
         let typer = u32::from_le_bytes(typer);
         let (base, count) = (typer >> 16 & 0x3ff, typer & 0x3ff);
-        assert!(base >= 32 && count > 0 && base + count <= 1020, "{base} {count}");
+        assert!(
+            base >= 32 && count > 0 && base + count <= 1020,
+            "{base} {count}"
+        );
         assert_eq!(base + count, layout::GIC_INTERRUPTS);
         let mut wild = [7; 8];
         Frame.read(0xff0, &mut wild);

@@ -257,9 +257,18 @@ mod tests {
     fn what_a_guest_reports_is_told_in_words() {
         assert!(judge(FirstExit::Write(REPORT, DONE)).is_ok());
         for (exit, words) in [
-            (FirstExit::Write(REPORT, 2 | 0x8600_0006 << 32), "MMU on (sctlr_el1) (an exception, syndrome 0x86000006)"),
-            (FirstExit::Write(REPORT, 7), "generic timer (cntvct_el0) (a wrong result)"),
-            (FirstExit::Write(REPORT, 0xfe), "first instructions (a wrong result)"),
+            (
+                FirstExit::Write(REPORT, 2 | 0x8600_0006 << 32),
+                "MMU on (sctlr_el1) (an exception, syndrome 0x86000006)",
+            ),
+            (
+                FirstExit::Write(REPORT, 7),
+                "generic timer (cntvct_el0) (a wrong result)",
+            ),
+            (
+                FirstExit::Write(REPORT, 0xfe),
+                "first instructions (a wrong result)",
+            ),
             (FirstExit::Write(0x1234, DONE), "writes to address 0x1234"),
             (FirstExit::None, "nothing for 10 s"),
         ] {
@@ -272,7 +281,10 @@ mod tests {
     fn the_code_ends_before_its_page_table_and_reports_where_it_is_listened_for() {
         let ram = memory::allocate(memory::MIN_MIB).unwrap();
         load(&ram).unwrap();
-        assert!((&raw const boxbuild_smoke_end).addr() - (&raw const boxbuild_smoke_start).addr() < 0x1_0000);
+        assert!(
+            (&raw const boxbuild_smoke_end).addr() - (&raw const boxbuild_smoke_start).addr()
+                < 0x1_0000
+        );
         assert_eq!(REPORT, 0x0902 << 16);
         assert_eq!((&raw const boxbuild_smoke_start).addr() % 2048, 0);
     }

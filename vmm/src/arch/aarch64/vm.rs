@@ -27,13 +27,14 @@ pub(crate) fn supported() -> Result<(), KvmError> {
 /// # Errors
 /// If this host cannot address all of the memory, has no interrupt controller for a guest, or KVM
 /// refuses.
-pub(crate) fn create(
-    kvm: &Kvm,
-    ram: &GuestRam,
-) -> Result<(VmFd, InterruptController), KvmError> {
+pub(crate) fn create(kvm: &Kvm, ram: &GuestRam) -> Result<(VmFd, InterruptController), KvmError> {
     // 0 where KVM has only the default (before Linux 4.20).
     let limit = u32::try_from(kvm.check_extension_int(Cap::ArmVmIPASize)).unwrap_or(0);
-    let bits = if limit == 0 { DEFAULT_BITS } else { limit.min(DEFAULT_BITS) };
+    let bits = if limit == 0 {
+        DEFAULT_BITS
+    } else {
+        limit.min(DEFAULT_BITS)
+    };
     width::check(ram, bits)?;
     // Hosts with fewer bits must be asked for those; all know 0, the default.
     let kind = if bits == DEFAULT_BITS { 0 } else { bits };
@@ -41,13 +42,21 @@ pub(crate) fn create(
         .create_vm_with_ipa_size(kind)
         .map_err(failed("create a machine"))?;
     let interrupts = [
-        (kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3, InterruptController::GicV3),
-        (kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V2, InterruptController::GicV2),
+        (
+            kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3,
+            InterruptController::GicV3,
+        ),
+        (
+            kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V2,
+            InterruptController::GicV2,
+        ),
     ];
     let interrupts = interrupts.into_iter().find(|(kind, _)| has(&vm, *kind));
     match interrupts {
         Some((_, interrupts)) => Ok((vm, interrupts)),
-        None => Err(KvmError::Missing("an interrupt controller for guests (GICv3 or GICv2)")),
+        None => Err(KvmError::Missing(
+            "an interrupt controller for guests (GICv3 or GICv2)",
+        )),
     }
 }
 

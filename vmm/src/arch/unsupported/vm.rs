@@ -13,9 +13,6 @@ pub fn supported() -> Result<(), KvmError> {
     Err(KvmError::Architecture(std::env::consts::ARCH))
 }
 
-pub(crate) fn create(
-    _kvm: &Kvm,
-    _ram: &GuestRam,
-) -> Result<(VmFd, InterruptController), KvmError> {
+pub(crate) fn create(_kvm: &Kvm, _ram: &GuestRam) -> Result<(VmFd, InterruptController), KvmError> {
     Err(KvmError::Architecture(std::env::consts::ARCH))
 }

@@ -93,7 +93,9 @@ impl Platform {
     fn ignore_writes(&self, port: u16) -> io::Result<()> {
         let event = EventFd::new(EFD_CLOEXEC)?;
         let address = IoEventAddress::Pio(u64::from(port));
-        self.vm.fd().register_ioevent(&event, &address, NoDatamatch)?;
+        self.vm
+            .fd()
+            .register_ioevent(&event, &address, NoDatamatch)?;
         let _ = self.ignored.set(event);
         Ok(())
     }

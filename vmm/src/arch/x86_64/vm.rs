@@ -20,10 +20,7 @@ pub(crate) fn supported() -> Result<(), KvmError> {
 ///
 /// # Errors
 /// If KVM refuses.
-pub(crate) fn create(
-    kvm: &Kvm,
-    _ram: &GuestRam,
-) -> Result<(VmFd, InterruptController), KvmError> {
+pub(crate) fn create(kvm: &Kvm, _ram: &GuestRam) -> Result<(VmFd, InterruptController), KvmError> {
     let vm = kvm.create_vm().map_err(failed("create a machine"))?;
     // Its address must be set before the first CPU is made (Intel).
     vm.set_tss_address(layout::KVM_TSS as usize)

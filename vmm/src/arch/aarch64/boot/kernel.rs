@@ -37,7 +37,10 @@ pub(super) fn load(ram: &GuestRam, file: &mut File) -> Result<LoadedKernel, Boot
             let most = ram.iter().map(GuestMemoryRegion::len).sum();
             let image = packed.unpack(file, most)?;
             let len = image.len() as u64;
-            let header = image.get(..HEADER.min(image.len())).unwrap_or_default().to_vec();
+            let header = image
+                .get(..HEADER.min(image.len()))
+                .unwrap_or_default()
+                .to_vec();
             image_file(ram, &header, len, &mut Cursor::new(image))
         }
         None => {
@@ -65,7 +68,9 @@ fn image_file<F: Read + ReadVolatile + Seek>(
         return Err(BootError::Format);
     }
     let offset = if size == 0 { OLD_OFFSET } else { offset };
-    let load = layout::KERNEL.checked_add(offset).ok_or(BootError::Format)?;
+    let load = layout::KERNEL
+        .checked_add(offset)
+        .ok_or(BootError::Format)?;
     let end = load.checked_add(size.max(len)).ok_or(BootError::Format)?;
     enough(ram, end)?;
     let loaded = PE::load(ram, Some(GuestAddress(layout::KERNEL)), file, None);

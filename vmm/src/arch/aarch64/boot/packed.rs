@@ -42,7 +42,9 @@ pub(super) fn recognize(start: &[u8]) -> Result<Option<Packed>, BootError> {
         return Ok(None);
     }
     let number = |at: usize| {
-        let field = start.get(at..at + 4).and_then(|field| field.try_into().ok());
+        let field = start
+            .get(at..at + 4)
+            .and_then(|field| field.try_into().ok());
         field.map(u32::from_le_bytes).ok_or(BootError::Format)
     };
     let name = start.get(24..56).ok_or(BootError::Format)?;

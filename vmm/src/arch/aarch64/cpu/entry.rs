@@ -49,9 +49,13 @@ fn write_tree(vm: &Vm, cpus: &[u64], entry: &Entry) -> Result<(), GuestMemoryErr
         initrd: (entry.initrd.as_ref()).map(|initrd| (initrd.start, initrd.start + initrd.len)),
         seed: &seed,
     });
-    let tree = tree.map_err(|error| GuestMemoryError::IOError(io::Error::other(error.to_string())))?;
+    let tree =
+        tree.map_err(|error| GuestMemoryError::IOError(io::Error::other(error.to_string())))?;
     if tree.len() as u64 > layout::DEVICE_TREE_MAX {
-        return Err(GuestMemoryError::IOError(io::ErrorKind::FileTooLarge.into()));
+        return Err(GuestMemoryError::IOError(
+            io::ErrorKind::FileTooLarge.into(),
+        ));
     }
-    vm.ram().write_slice(&tree, GuestAddress(layout::DEVICE_TREE))
+    vm.ram()
+        .write_slice(&tree, GuestAddress(layout::DEVICE_TREE))
 }

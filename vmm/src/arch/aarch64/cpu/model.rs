@@ -98,5 +98,7 @@ fn enable(init: &mut kvm_vcpu_init, feature: u32) {
 }
 
 fn is_enabled(init: &kvm_vcpu_init, feature: u32) -> bool {
-    init.features.first().is_some_and(|features| features >> feature & 1 != 0)
+    init.features
+        .first()
+        .is_some_and(|features| features >> feature & 1 != 0)
 }
