@@ -57,6 +57,9 @@ fn image_file<F: Read + ReadVolatile + Seek>(
     len: u64,
     file: &mut F,
 ) -> Result<LoadedKernel, BootError> {
+    if header.len() < HEADER {
+        return Err(BootError::Format);
+    }
     let number = |at: usize| {
         let field = header.get(at..at + 8)?;
         field.try_into().ok().map(u64::from_le_bytes)

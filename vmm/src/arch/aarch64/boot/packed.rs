@@ -76,3 +76,19 @@ impl Packed {
         Ok(image)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_bomb_is_not_unpacked_beyond_the_limit() {
+        let bomb = zstd::encode_all([0; 100_000].as_slice(), 1).unwrap();
+        let packed = recognize(&bomb).unwrap().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bomb).unwrap();
+        assert_eq!(packed.unpack(&mut file, 1000).unwrap().len(), 1000);
+    }
+}
