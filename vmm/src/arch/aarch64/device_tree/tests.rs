@@ -119,7 +119,7 @@ fn messages_go_to_the_controller_that_the_machine_has() {
 
 #[test]
 fn it_leaves_room_for_the_longest_command_line_and_all_cpus() {
-    let cpus: Vec<u64> = (0..254).map(|id| id % 16 | id / 16 << 8).collect();
+    let cpus: Vec<u64> = (0..254).map(|id| (id % 16) | ((id / 16) << 8)).collect();
     let tree = build(&Machine {
         ram: &[(layout::RAM, layout::MAX_MIB << 20)],
         cpus: &cpus,
