@@ -9,14 +9,17 @@ use boxbuild_firmware::kernel::BzImage;
 use boxbuild_tests::command::require;
 use boxbuild_tests::debian::{self, Apt, KEYRING, Kernel};
 use boxbuild_tests::interrupt::Unwind;
-use boxbuild_tests::publish::{lock, publish};
+use boxbuild_tests::publish::{lock, publish, remove_abandoned};
 use clap::ValueEnum;
+
+use crate::arch::Arch;
 
 /// A release of Debian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Suite {
     Bookworm,
     Trixie,
+    TrixieBackports,
 }
 
 /// A kernel package.
@@ -24,6 +27,8 @@ pub(crate) enum Suite {
 pub(crate) enum Flavour {
     CloudAmd64,
     Amd64,
+    CloudArm64,
+    Arm64,
 }
 
 impl Suite {
@@ -31,7 +36,13 @@ impl Suite {
         match self {
             Suite::Bookworm => "bookworm",
             Suite::Trixie => "trixie",
+            Suite::TrixieBackports => "trixie-backports",
         }
+    }
+
+    /// The release whose security updates are for it, if there are any.
+    fn security(self) -> Option<String> {
+        (self != Suite::TrixieBackports).then(|| format!("{}-security", self.name()))
     }
 }
 
@@ -40,6 +51,15 @@ impl Flavour {
         match self {
             Flavour::CloudAmd64 => "cloud-amd64",
             Flavour::Amd64 => "amd64",
+            Flavour::CloudArm64 => "cloud-arm64",
+            Flavour::Arm64 => "arm64",
+        }
+    }
+
+    pub(crate) fn arch(self) -> Arch {
+        match self {
+            Flavour::CloudAmd64 | Flavour::Amd64 => Arch::X86_64,
+            Flavour::CloudArm64 | Flavour::Arm64 => Arch::Aarch64,
         }
     }
 }
@@ -145,7 +165,9 @@ fn fetch(suite: Suite, flavour: Flavour, refresh: bool) -> Result<PathBuf> {
     if let (false, Some(folder)) = (refresh, found(&current)) {
         return Ok(folder);
     }
-    remove_abandoned(&cache.join("kernel"))?;
+    for folder in fs::read_dir(cache.join("kernel"))? {
+        remove_abandoned(&folder?.path())?;
+    }
     let work = tempfile::Builder::new()
         .prefix(".making.")
         .tempdir_in(&versions)?;
@@ -154,7 +176,7 @@ fn fetch(suite: Suite, flavour: Flavour, refresh: bool) -> Result<PathBuf> {
         flavour.name(),
         suite.name()
     );
-    let apt = apt(&cache.join("apt").join(suite.name()), suite)?;
+    let apt = apt(suite, flavour.arch())?;
     apt.update()?;
     let meta = format!("linux-image-{}", flavour.name());
     let package = apt.depends(&meta)?.into_iter().next().unwrap_or_default();
@@ -180,34 +202,24 @@ fn fetch(suite: Suite, flavour: Flavour, refresh: bool) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Removes what a maker that was killed has left in the folders below `root`.
-fn remove_abandoned(root: &Path) -> Result<()> {
-    for folder in fs::read_dir(root)? {
-        for entry in fs::read_dir(folder?.path())?.flatten() {
-            if entry
-                .file_name()
-                .as_encoded_bytes()
-                .starts_with(b".making.")
-            {
-                fs::remove_dir_all(entry.path())?;
-            }
-        }
-    }
-    Ok(())
-}
-
 /// An apt that takes nothing of the host's but its proxies and the mirror's address.
-fn apt(folder: &Path, suite: Suite) -> Result<Apt> {
-    let apt = Apt::separate(folder, "amd64")?;
-    let suite = suite.name();
-    let source = |uri: &str, suite: &str| {
-        format!("deb [arch=amd64 signed-by={KEYRING}] {uri} {suite} main\n")
+pub(crate) fn apt(suite: Suite, arch: Arch) -> Result<Apt> {
+    let name = match arch {
+        Arch::X86_64 => suite.name().to_owned(),
+        Arch::Aarch64 => format!("{}-{}", suite.name(), arch.debian()),
     };
-    let mut sources = source(&debian::mirror()?, suite);
+    let folder = &debian::cache()?.join("apt").join(name);
+    let apt = Apt::separate(folder, arch.debian())?;
+    let arch = arch.debian();
+    let source = |uri: &str, suite: &str| {
+        format!("deb [arch={arch} signed-by={KEYRING}] {uri} {suite} main\n")
+    };
+    let mut sources = source(&debian::mirror()?, suite.name());
     if std::env::var_os("BOXBUILD_LAB_MIRROR").is_none()
+        && let Some(security) = suite.security()
         && let Some(uri) = debian::security_mirror()?
     {
-        sources += &source(&uri, &format!("{suite}-security"));
+        sources += &source(&uri, &security);
     }
     let list = folder.join("sources.list");
     fs::write(&list, sources)?;

@@ -7,13 +7,17 @@
     reason = "a program for the terminal"
 )]
 
+mod arch;
+mod emulator;
 mod guests;
 mod kernel;
 mod machine;
 mod options;
 mod pack;
+mod packages;
 mod relay;
 mod selftest;
+mod tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -159,6 +159,30 @@ impl Apt {
         );
         Ok(found)
     }
+
+    /// Downloads packages and all that they depend on into a folder, which is made, and returns their
+    /// files. Only for an apt that is [separate](Apt::separate): it takes nothing for installed.
+    ///
+    /// # Errors
+    /// If one cannot be downloaded.
+    pub fn download_with_dependencies(
+        &self,
+        packages: &[String],
+        into: &Path,
+    ) -> Result<Vec<PathBuf>> {
+        fs::create_dir_all(into.join("partial"))?;
+        let mut command = self.command("apt-get");
+        command.args([
+            "install",
+            "--yes",
+            "--download-only",
+            "--no-install-recommends",
+        ]);
+        command.arg("-o");
+        command.arg(format!("Dir::Cache::archives={}", into.display()));
+        output(command.args(packages))?;
+        files(into)
+    }
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
