@@ -305,8 +305,9 @@ mod machine {
 /// take the rest later.
 #[cfg(target_arch = "aarch64")]
 mod machine {
-    use std::fs::{File, OpenOptions};
+    use std::fs::{self, File, OpenOptions};
     use std::io::Write;
+    use std::path::{Path, PathBuf};
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread;
@@ -314,21 +315,48 @@ mod machine {
 
     use super::{REPORT, STDERR, STDOUT};
 
+    /// The ports' names, in the order of the channels' numbers.
+    const NAMES: [&str; 4] = ["out", "err", "report", "files"];
+
+    /// How often and after what time a port is looked for: half a minute.
+    const PATIENCE: u32 = 3000;
+    const PAUSE: Duration = Duration::from_millis(10);
+
     static CHANNELS: OnceLock<Vec<File>> = OnceLock::new();
 
     /// How many bytes have been written to each.
     static SENT: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
-    /// Makes the channels usable.
+    /// Makes the channels usable. The console's driver asks the host for its ports, which takes a while.
     pub(crate) fn begin() -> Result<(), String> {
-        let open = |number: u16| {
-            let path = format!("/dev/vport0p{number}");
+        let mut channels = Vec::new();
+        for name in NAMES {
+            let mut tries = 0..PATIENCE;
+            let path = loop {
+                if let Some(path) = find(name) {
+                    break path;
+                }
+                if tries.next().is_none() {
+                    return Err(format!("the port {name} of the console did not appear"));
+                }
+                thread::sleep(PAUSE);
+            };
             let file = OpenOptions::new().write(true).open(&path);
-            file.map_err(|e| format!("{path}: {e}"))
-        };
-        let channels: Result<Vec<File>, String> = (1..=4).map(open).collect();
-        let _ = CHANNELS.set(channels?);
+            channels.push(file.map_err(|e| format!("{}: {e}", path.display()))?);
+        }
+        let _ = CHANNELS.set(channels);
         Ok(())
+    }
+
+    /// The device of a port.
+    fn find(name: &str) -> Option<PathBuf> {
+        let ports = fs::read_dir("/sys/class/virtio-ports").ok()?;
+        let mut ports = ports.flatten();
+        let port = ports.find(|port| {
+            let found = fs::read_to_string(port.path().join("name"));
+            found.is_ok_and(|found| found.trim_end() == name)
+        })?;
+        Some(Path::new("/dev").join(port.file_name()))
     }
 
     pub(crate) fn put(channel: u16, bytes: &[u8]) {

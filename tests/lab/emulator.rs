@@ -62,7 +62,7 @@ pub(crate) fn qemu(
         qemu.arg("-device");
         qemu.arg(match job.arch {
             Arch::X86_64 => debug_port(name, FIRST_PORT + number),
-            Arch::Aarch64 => serial_port(name, 1 + number),
+            Arch::Aarch64 => serial_port(name),
         });
     }
     qemu.arg("-nic");
@@ -161,9 +161,9 @@ fn debug_port(name: &str, number: u16) -> String {
     format!("isa-debugcon,iobase={number:#x},chardev={name}")
 }
 
-/// A port of the virtio console, `/dev/vport0pNUMBER`.
-fn serial_port(name: &str, number: u16) -> String {
-    format!("virtserialport,chardev={name},nr={number}")
+/// A port of the virtio console, which the agent finds by its name.
+fn serial_port(name: &str) -> String {
+    format!("virtserialport,chardev={name},name={name}")
 }
 
 #[cfg(test)]
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(words[1], "file,id=out,path=/dev/fd/9,append=on");
         let words = debug_port("out", FIRST_PORT);
         assert_eq!(words, "isa-debugcon,iobase=0xe9,chardev=out");
-        let words = serial_port("out", 1);
-        assert_eq!(words, "virtserialport,chardev=out,nr=1");
+        let words = serial_port("out");
+        assert_eq!(words, "virtserialport,chardev=out,name=out");
     }
 }

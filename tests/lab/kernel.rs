@@ -179,18 +179,9 @@ fn fetch(suite: Suite, flavour: Flavour, refresh: bool) -> Result<PathBuf> {
     let apt = apt(suite, flavour.arch())?;
     apt.update()?;
     let meta = format!("linux-image-{}", flavour.name());
-    let package = apt.depends(&meta)?.into_iter().next().unwrap_or_default();
-    let versioned = package
-        .strip_prefix("linux-image-")
-        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    if !versioned {
-        bail!(
-            "{meta} of {} does not name a kernel package: {package:?}",
-            suite.name()
-        );
-    }
-    let packages = apt.download(&[package], work.path())?;
-    let version = unpack(&packages[0], work.path())?;
+    let packages = apt.kernel_packages(&meta)?;
+    let packages = apt.download(&packages, work.path())?;
+    let version = unpack(&packages, work.path())?;
     let folder = versions.join(&version);
     // Older versions stay for those who use them now.
     if !folder.exists() {
@@ -239,18 +230,24 @@ pub(crate) fn apt(suite: Suite, arch: Arch) -> Result<Apt> {
     ))
 }
 
-/// Makes `work/new` of a package and returns the package's version.
-fn unpack(package: &Path, work: &Path) -> Result<String> {
+/// Makes `work/new` of a kernel's packages and returns their version.
+fn unpack(packages: &[PathBuf], work: &Path) -> Result<String> {
     let tree = work.join("tree");
-    let version = debian::version(package)?;
-    debian::unpack(package, &tree)?;
+    let version = debian::version(&packages[0])?;
+    for package in packages {
+        debian::unpack(package, &tree)?;
+    }
     let kernel = Kernel::find(&tree)?;
     let new = work.join("new");
     let modules = new.join("lib/modules");
     fs::create_dir_all(&modules)?;
     fs::rename(&kernel.image, new.join("vmlinuz"))?;
-    let config = format!("boot/config-{}", kernel.release);
-    fs::rename(tree.join(config), new.join("config"))?;
+    // Since Linux 7, Debian has it beside the modules, too.
+    let config = tree.join(format!("boot/config-{}", kernel.release));
+    let config = [config, kernel.modules.join("config")];
+    let config = config.iter().find(|config| config.is_file());
+    let config = config.context("the kernel package has no configuration")?;
+    fs::rename(config, new.join("config"))?;
     for link in ["build", "source"] {
         let _ = fs::remove_file(kernel.modules.join(link));
     }
