@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use boxbuild_firmware::kernel::BzImage;
 use boxbuild_tests::command::require;
 use boxbuild_tests::debian::{self, Apt, KEYRING, Kernel};
