@@ -105,8 +105,10 @@ global_asm!(
     "mov x10, #1",
     "msr cntv_ctl_el0, x10",
     "isb",
-    "msr daifclr, #2",
+    // Waited for with interrupts off, so that it cannot come before the wait.
     "5: wfi",
+    "msr daifclr, #2",
+    "msr daifset, #2",
     "ldr x10, [x0, #48]",
     "cbz x10, 5b",
     "str x10, [x3]",
