@@ -27,7 +27,10 @@ fn handing_over(port: u16) -> (Guest, Channel) {
 
 /// Takes what was handed over.
 fn taken(channel: &Channel) -> (u64, TcpStream, UnixStream) {
-    let message = channel.receive_descriptors(Some(PATIENCE)).unwrap().unwrap();
+    let message = channel
+        .receive_descriptors(Some(PATIENCE))
+        .unwrap()
+        .unwrap();
     let number = u64::from_le_bytes(message.bytes.try_into().unwrap());
     let mut descriptors = message.descriptors.into_iter();
     let server = TcpStream::from(descriptors.next().unwrap());
@@ -115,20 +118,20 @@ fn without_the_other_process_connections_go_on_as_ever() {
 fn a_process_that_takes_nothing_holds_nothing_up() {
     let (listener, port) = listener();
     let (mut guest, _channel) = handing_over(port);
-    let mut direct = 0;
+    let (mut direct, mut streams) = (0, Vec::new());
     for number in 0..limits::HANDED_OVER as u16 + 20 {
         let handle = guest.connect((GATEWAY, port).into(), 30000 + number);
         guest.until("the connection", |guest| guest.socket(handle).may_send());
         let (mut stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_millis(1)))
+            .unwrap();
         guest.socket(handle).send_slice(b"x").unwrap();
         for _ in 0..3 {
             guest.turn();
         }
         direct += usize::from(stream.read(&mut [0]).is_ok_and(|count| count == 1));
-        let load = guest.nat.load().0;
-        assert_eq!(load, usize::from(number) + 1);
-        guest.sockets.remove(handle);
+        streams.push(stream);
     }
     assert!(direct >= 20, "{direct}");
 }
