@@ -25,6 +25,7 @@ mod role;
 mod rules;
 mod store;
 
+pub use boxbuild_jail::Program;
 pub use message::Moved;
 pub use process::{CacheConfig, CacheError, Lookup, PackageCache};
 pub use role::ROLE;

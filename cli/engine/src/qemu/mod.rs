@@ -23,14 +23,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use boxbuild_jail::Program;
-use boxbuild_vmm::net::{Policy, StreamNetwork};
+use boxbuild_vmm::net::StreamNetwork;
 
 use crate::boot_cache::kernel;
 use crate::channel::EventSender;
 use crate::engine::{Engine, Processor};
 use crate::error::StartError;
 use crate::handle::Running;
-use crate::machine::{Forward, Machine};
+use crate::machine::Machine;
 use crate::network::network;
 use crate::unusable::Unusable;
 use argv::Descriptors;
@@ -97,7 +97,7 @@ impl Engine for Qemu {
                  as it should: {weakness}; names from the guest are checked all the same"
             ));
         }
-        let (network, frames) = start_network(machine.network.clone(), machine.forward.take())?;
+        let (network, frames) = start_network(&mut machine)?;
         let descriptors = Descriptors {
             kernel: kernel.as_raw_fd(),
             initrd: machine.initrd.as_raw_fd(),
@@ -147,13 +147,12 @@ impl Engine for Qemu {
 
 /// Starts the machine's network. Returns it, and QEMU's end of the stream of frames.
 fn start_network(
-    policy: Option<Policy>,
-    forward: Option<Forward>,
+    machine: &mut Machine,
 ) -> Result<(Option<StreamNetwork>, Option<UnixStream>), StartError> {
-    let Some(policy) = policy else {
+    let Some(policy) = machine.network.clone() else {
         return Ok((None, None));
     };
-    let config = network(policy, forward);
+    let config = network(policy, machine.forward.take(), machine.handover.take());
     let (network, frames) =
         StreamNetwork::start(config).map_err(|error| StartError::Machine(Box::new(error)))?;
     Ok((Some(network), Some(frames)))
