@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::mirror::{Mirror, body};
 use crate::network::{Network, answer};
 
-/// Kills, unless `BOXBUILD_CACHE_KILLS` says how many.
+/// Kills, unless `BOXBUILD_TEST_KILLS` says how many.
 const KILLS: usize = 40;
 const PACKAGES: usize = 24;
 
@@ -47,7 +47,7 @@ fn build(network: &Network, mirror: &Mirror) -> usize {
 }
 
 pub fn random_kills() {
-    let kills = std::env::var("BOXBUILD_CACHE_KILLS");
+    let kills = std::env::var("BOXBUILD_TEST_KILLS");
     let kills = kills.map_or(KILLS, |kills| kills.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let mirror = Mirror::slow(Duration::from_micros(300));
