@@ -167,7 +167,7 @@ fn open_folder(path: &PathBuf) -> io::Result<File> {
     let folder = File::options().read(true).custom_flags(flags).open(path)?;
     let metadata = folder.metadata()?;
     let private = metadata.uid() == nix::unistd::geteuid().as_raw() && metadata.mode() & 0o022 == 0;
-    let text = "others can write there: remove it";
+    let text = "it is another user's, or others can write there";
     private
         .then_some(folder)
         .ok_or_else(|| io::Error::new(ErrorKind::PermissionDenied, text))

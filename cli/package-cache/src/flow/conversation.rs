@@ -21,10 +21,10 @@ use crate::kind::Kind;
 use crate::store::{Claim, Download, Key, Server, Stored, Waiting};
 
 /// Requests that wait for their answers, and bytes of them: what a server takes without being read.
-const PIPELINE: usize = 16;
+const PIPELINE: usize = 10;
 const REQUESTED: usize = 16 << 10;
 /// Pieces of an answer that wait for the guest.
-const PIECES: usize = 4;
+const PIECES: usize = 2;
 
 pub(super) struct Conversation<'f> {
     pub(super) flow: &'f Flow,
