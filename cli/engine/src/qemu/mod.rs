@@ -23,14 +23,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use boxbuild_jail::Program;
-use boxbuild_vmm::net::StreamNetwork;
+use boxbuild_vmm::net::{Handover, Policy, StreamNetwork};
 
 use crate::boot_cache::kernel;
 use crate::channel::EventSender;
 use crate::engine::{Engine, Processor};
 use crate::error::StartError;
 use crate::handle::Running;
-use crate::machine::Machine;
+use crate::machine::{Forward, Machine};
 use crate::network::network;
 use crate::unusable::Unusable;
 use argv::Descriptors;
@@ -97,7 +97,11 @@ impl Engine for Qemu {
                  as it should: {weakness}; names from the guest are checked all the same"
             ));
         }
-        let (network, frames) = start_network(&mut machine)?;
+        let (network, frames) = start_network(
+            machine.network.clone(),
+            machine.forward.take(),
+            machine.handover.take(),
+        )?;
         let descriptors = Descriptors {
             kernel: kernel.as_raw_fd(),
             initrd: machine.initrd.as_raw_fd(),
@@ -147,12 +151,14 @@ impl Engine for Qemu {
 
 /// Starts the machine's network. Returns it, and QEMU's end of the stream of frames.
 fn start_network(
-    machine: &mut Machine,
+    policy: Option<Policy>,
+    forward: Option<Forward>,
+    handover: Option<Handover>,
 ) -> Result<(Option<StreamNetwork>, Option<UnixStream>), StartError> {
-    let Some(policy) = machine.network.clone() else {
+    let Some(policy) = policy else {
         return Ok((None, None));
     };
-    let config = network(policy, machine.forward.take(), machine.handover.take());
+    let config = network(policy, forward, handover);
     let (network, frames) =
         StreamNetwork::start(config).map_err(|error| StartError::Machine(Box::new(error)))?;
     Ok((Some(network), Some(frames)))
