@@ -13,6 +13,7 @@ use boxbuild_protocol::paths::LOG_NAME;
 use super::error::BuildError;
 use super::monitor::{Limits, Monitor};
 use super::outcome::{Failure, Kept, Outcome, Reason, Run};
+use super::packages;
 use super::raise;
 use super::runner::Runner;
 use super::signs::Means;
@@ -98,7 +99,14 @@ pub fn run(
     if plan.takes_checkpoints() {
         monitor.takes_checkpoint();
     }
-    let mut running = runner.job(plan, &output, ssh)?.start(sender)?;
+    let (cache, handover) = match packages::cache(plan) {
+        Ok(cache) => cache.unzip(),
+        Err(error) => {
+            monitor.progress().note(&packages::unusable(&error));
+            (None, None)
+        }
+    };
+    let mut running = runner.job(plan, &output, ssh, handover)?.start(sender)?;
     if let Some(address) = address {
         monitor.progress().listening(address);
     }
@@ -145,6 +153,7 @@ pub fn run(
         reason,
     });
     drop(running);
+    let packages = cache.map(|cache| cache.finish());
     // Of what the guest wrote, unless it was ended in the middle.
     let released = hold.release(in_order);
     // A user at the console has all the time there is.
@@ -169,6 +178,7 @@ pub fn run(
         phases,
         total,
         peak_memory,
+        packages,
         timeline,
         came_up,
         raise,
