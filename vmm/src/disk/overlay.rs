@@ -19,6 +19,7 @@ use super::image::Image;
 use super::storage::{Disk, SECTOR};
 use super::tmpfile;
 use crate::guest_io::{Buffers, Cursor};
+use crate::threads::Threads;
 
 /// A disk that a guest may write to. What it writes is lost when this value is dropped.
 #[derive(Debug)]
@@ -369,6 +370,19 @@ impl Disk for Overlay {
 
     fn serial(&self) -> String {
         String::from("boxbuild")
+    }
+
+    fn allow_help(&self, threads: &Threads) {
+        self.layers().image.allow_help(threads);
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.layers().image.reads_ahead()
+    }
+
+    /// What has been written since is unpacked in vain, which does no harm.
+    fn will_read(&self, offset: u64, len: u64) -> bool {
+        self.layers().image.will_read(offset, len)
     }
 }
 

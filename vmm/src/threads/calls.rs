@@ -22,6 +22,7 @@ pub fn tables() -> Vec<(&'static str, &'static [Rule])> {
         ("poll", POLL),
         ("device", DEVICE),
         ("virtio-blk", BLOCK),
+        ("unpack", UNPACK),
         ("virtio-fs", SERVE),
         ("virtio-net", NET),
         ("main", MAIN),
@@ -32,6 +33,7 @@ pub fn tables() -> Vec<(&'static str, &'static [Rule])> {
 pub(super) fn of(role: Role) -> Tables {
     let own: &[Rule] = match role {
         Role::Vcpu => return vec![COMMON, REPORT, VCPU, ioctls::VCPU],
+        Role::Unpack => return vec![COMMON, UNPACK],
         Role::Device(Kind::Net) => NET,
         Role::Device(Kind::Block) => BLOCK,
         Role::Device(Kind::Fs) => SERVE,
@@ -113,6 +115,9 @@ const BLOCK: &[Rule] = &[
     Rule::any(libc::SYS_statx),
 ];
 
+/// To unpack parts of an open image.
+const UNPACK: &[Rule] = &[Rule::any(libc::SYS_pread64)];
+
 /// A new socket of this family and type.
 macro_rules! socket {
     ($family:expr, $kind:expr) => {
@@ -162,4 +167,6 @@ const MAIN: &[Rule] = &[
     Rule::when(libc::SYS_fcntl, &[is(1, libc::F_DUPFD_CLOEXEC)]),
     Rule::when(libc::SYS_unshare, &[is(0, libc::CLONE_FS)]),
     Rule::any(libc::SYS_umask),
+    // How many threads help to unpack a disk.
+    Rule::any(libc::SYS_sched_getaffinity),
 ];
