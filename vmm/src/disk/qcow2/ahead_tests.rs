@@ -90,9 +90,15 @@ fn what_is_unpacked_ahead_is_what_is_read() {
         }
         // In order, with requests of many lengths.
         let mut at = 0;
-        for len in [512, 4096, 100_000, 1 << 20, 300_000, 2 << 20].iter().cycle() {
+        for len in [512, 4096, 100_000, 1 << 20, 300_000, 2 << 20]
+            .iter()
+            .cycle()
+        {
             let len = *len.min(&(LEN - at));
-            assert!(read(&overlay, at, len).unwrap() == expected[at..at + len], "{at}");
+            assert!(
+                read(&overlay, at, len).unwrap() == expected[at..at + len],
+                "{at}"
+            );
             at += len;
             if at == LEN {
                 break;

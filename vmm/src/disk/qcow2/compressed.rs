@@ -186,7 +186,9 @@ impl Shared {
     }
 
     fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-        self.done.wait(state).unwrap_or_else(PoisonError::into_inner)
+        self.done
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Most clusters that are kept.
