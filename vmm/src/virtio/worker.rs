@@ -51,6 +51,7 @@ impl Worker {
                     device,
                     context,
                     wakeup,
+                    shared_queue: None,
                 };
                 serving.run(&epoll);
                 serving.device.deactivate();
@@ -102,6 +103,8 @@ struct Serving {
     context: Context,
     /// Watched as long as the device is served.
     wakeup: Option<OwnedFd>,
+    /// See [`Device::shared_queue`].
+    shared_queue: Option<(usize, EventFd)>,
 }
 
 /// A thread that panics leaves a device that needs a reset, not one that hangs, and ends the
@@ -172,6 +175,7 @@ impl Serving {
     /// notification.
     fn begin(&mut self, epoll: &Epoll) -> Result<(), Fault> {
         let activated = self.device.activate(&mut self.context);
+        self.shared_queue = self.device.shared_queue();
         let kind = self.device.kind();
         self.context
             .threads
@@ -183,6 +187,14 @@ impl Serving {
                 watch(epoll, queue.event(), QUEUES + index)
                     .map_err(|error| Fault::Host(error.to_string()))?;
             }
+        }
+        let shared = self.shared_queue.as_ref().map(|(index, event)| {
+            watch(epoll, event, QUEUES + *index as u64)
+                .map_err(|error| Fault::Host(error.to_string()))
+                .map(|()| *index)
+        });
+        if let Some(index) = shared.transpose()? {
+            self.device.notified(index, &mut self.context)?;
         }
         for index in 0..self.context.queues.len() {
             if self.context.queues.get(index).is_some_and(Option::is_some) {

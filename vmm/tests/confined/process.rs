@@ -102,7 +102,7 @@ fn act(mut hostile: Hostile, threads: Threads) {
     };
     if kind == Kind::Fs {
         let share = Share::new(MountTag::constant("share"), ".");
-        hostile.fs = Some(Fs::new(PassthroughFs::new(share).unwrap()));
+        hostile.fs = Some(Fs::new(PassthroughFs::new(share).unwrap(), 1));
     }
     let nothing = Arc::new(Nothing);
     let attachment = Attachment {

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
@@ -125,15 +125,15 @@ impl Unpacker {
             let starter = threads.clone();
             let start = move || {
                 for _ in 0..helpers() {
-                    let (shared, file, threads) = (shared.clone(), file.clone(), starter.clone());
+                    let helper = shared
+                        .upgrade()
+                        .and_then(|shared| Helper::of(shared, &file));
+                    let Some(helper) = helper else { return };
+                    let threads = starter.clone();
                     let thread = std::thread::Builder::new().name(String::from(NAME));
-                    let started = thread.spawn(move || {
-                        if let Err(error) = threads.enter(Role::Unpack, NAME) {
-                            return log::warn!("no thread helps to unpack a disk: {error}");
-                        }
-                        if let (Some(shared), Some(file)) = (shared.upgrade(), file.upgrade()) {
-                            shared.help(file);
-                        }
+                    let started = thread.spawn(move || match threads.enter(Role::Unpack, NAME) {
+                        Ok(()) => helper.help(),
+                        Err(error) => log::warn!("no thread helps to unpack a disk: {error}"),
                     });
                     if let Err(error) = started {
                         log::debug!("no thread helps to unpack a disk: {error}");
@@ -261,36 +261,6 @@ impl Shared {
         self.listed.notify_one();
         true
     }
-
-    /// Works off the list until the image is closed.
-    fn help(&self, file: Arc<File>) {
-        let mut state = self.lock();
-        if state.closed {
-            return;
-        }
-        state.helpers += 1;
-        drop(state);
-        let helper = Helper {
-            shared: self,
-            file: Some(file),
-        };
-        let Some(file) = &helper.file else { return };
-        loop {
-            let mut state = self.lock();
-            let next = loop {
-                if state.closed {
-                    return;
-                }
-                if let Some(next) = state.wanted.pop_front() {
-                    break next;
-                }
-                let waited = self.listed.wait(state);
-                state = waited.unwrap_or_else(PoisonError::into_inner);
-            };
-            // The reader meets the error again.
-            let _ = self.unpack(state, file, next, true);
-        }
-    }
 }
 
 impl State {
@@ -330,13 +300,51 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// A helping thread at work.
-struct Helper<'s> {
-    shared: &'s Shared,
+/// A helping thread, from before its start to its end.
+struct Helper {
+    shared: Arc<Shared>,
     file: Option<Arc<File>>,
 }
 
-impl Drop for Helper<'_> {
+impl Helper {
+    /// One more, unless the image is closed.
+    fn of(shared: Arc<Shared>, file: &Weak<File>) -> Option<Helper> {
+        let mut state = shared.lock();
+        if state.closed {
+            return None;
+        }
+        // From here on, the owner of the file waits.
+        state.helpers += 1;
+        drop(state);
+        Some(Helper {
+            file: file.upgrade(),
+            shared,
+        })
+    }
+
+    /// Works off the list until the image is closed.
+    fn help(self) {
+        let Some(file) = &self.file else { return };
+        let shared = &self.shared;
+        loop {
+            let mut state = shared.lock();
+            let next = loop {
+                if state.closed {
+                    return;
+                }
+                if let Some(next) = state.wanted.pop_front() {
+                    break next;
+                }
+                let waited = shared.listed.wait(state);
+                state = waited.unwrap_or_else(PoisonError::into_inner);
+            };
+            // The reader meets the error again.
+            let _ = shared.unpack(state, file, next, true);
+        }
+    }
+}
+
+impl Drop for Helper {
     fn drop(&mut self) {
         // Before the owner is told, who then closes it.
         self.file = None;
