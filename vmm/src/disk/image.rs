@@ -141,6 +141,12 @@ impl Image {
         &self.file
     }
 
+    /// The file as long as something has it open.
+    #[cfg(test)]
+    pub(super) fn open_file(&self) -> std::sync::Weak<File> {
+        Arc::downgrade(&self.file)
+    }
+
     /// Whether it is qcow2; else it is raw.
     pub fn is_qcow2(&self) -> bool {
         matches!(self.format, Format::Qcow2(_))

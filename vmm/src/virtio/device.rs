@@ -79,7 +79,7 @@ pub trait Device: Send + fmt::Debug {
     }
 
     /// Returns the number and a copy of the event of a queue that the device has taken out of the context,
-    /// and serves on its own thread all the same. [`notified`](Self::notified) clears it.
+    /// and serves on its own thread all the same.
     fn shared_queue(&self) -> Option<(usize, EventFd)> {
         None
     }

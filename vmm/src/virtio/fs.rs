@@ -175,12 +175,6 @@ impl Device for Fs {
         if let Some(Some(queue)) = queue {
             return drain(server, ram, interrupt, queue, urgent);
         }
-        if index == URGENT
-            && let Some(urgent) = shared
-        {
-            // It may have been read already.
-            let _ = lock(urgent).event().read();
-        }
         urgent()
     }
 }

@@ -205,10 +205,12 @@ impl Serving {
     }
 
     fn clear(&self, token: u64) {
-        let event = self.queue(token).and_then(|index| {
-            let queue = self.context.queues.get(index)?.as_ref()?;
-            Some(queue.event())
-        });
+        let event = self
+            .queue(token)
+            .and_then(|index| match &self.shared_queue {
+                Some((shared, event)) if *shared == index => Some(event),
+                _ => Some(self.context.queues.get(index)?.as_ref()?.event()),
+            });
         // It may have been read already.
         let _ = event.map(EventFd::read);
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use vm_memory::VolatileSlice;
 
 use super::tests::{qemu_img, skip};
-use crate::disk::{Disk, Image, Overlay, open_in_place};
+use crate::disk::{Disk, Image, Overlay};
 use crate::guest_io::Cursor;
 use crate::threads::Threads;
 
@@ -125,7 +125,7 @@ fn what_is_unpacked_ahead_is_what_is_read() {
     }
 }
 
-/// An image that is closed can be written at once: no helping thread has it open still.
+/// The file of an image is closed with it, and its lock gone: no helping thread has it open still.
 #[test]
 fn a_closed_image_has_no_helping_threads() {
     let dir = tempfile::tempdir().unwrap();
@@ -133,12 +133,15 @@ fn a_closed_image_has_no_helping_threads() {
         return;
     };
     for _ in 0..50 {
-        let overlay = overlay(&path);
+        let image = Image::open(&path).unwrap();
+        let file = image.open_file();
+        let overlay = Overlay::new(image, None, dir.path()).unwrap();
         overlay.allow_help(&Threads::default());
         read(&overlay, 0, 512).unwrap();
         overlay.will_read(0, 1 << 20);
+        assert!(file.upgrade().is_some());
         drop(overlay);
-        open_in_place(&path, None).unwrap();
+        assert!(file.upgrade().is_none());
     }
 }
 
