@@ -32,7 +32,7 @@ pub struct Image {
     /// Of the disk, in bytes.
     len: u64,
     /// Something in it had to be unpacked.
-    packed: AtomicBool,
+    packed: Arc<AtomicBool>,
 }
 
 /// Bytes of one request of which the following ones are looked at.
@@ -99,7 +99,7 @@ impl Image {
                 changes: Vec::new(),
                 own_len: len,
                 len,
-                packed: AtomicBool::new(false),
+                packed: Arc::default(),
             });
         }
         let len = file.metadata()?.len();
@@ -110,7 +110,7 @@ impl Image {
             changes: Vec::new(),
             own_len: len,
             len,
-            packed: AtomicBool::new(false),
+            packed: Arc::default(),
         })
     }
 
@@ -250,6 +250,11 @@ impl Image {
         if let Format::Qcow2(qcow2) = &self.format {
             qcow2.allow_help(threads.clone(), Arc::clone(&self.file));
         }
+    }
+
+    /// Set once something in it had to be unpacked.
+    pub(super) fn packed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.packed)
     }
 
     /// Whether it is of use to say what will be read soon.

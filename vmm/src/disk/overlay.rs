@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use vm_memory::bitmap::BitmapSlice;
 
@@ -33,6 +34,8 @@ pub struct Overlay {
     /// write to it is undone; shared by all others. Guests seldom write less than a block.
     completing: RwLock<()>,
     len: u64,
+    /// Something of the image had to be unpacked.
+    packed: Arc<AtomicBool>,
 }
 
 /// What an overlay consists of.
@@ -75,6 +78,7 @@ impl Overlay {
         }
         file.set_len(len)?;
         Ok(Overlay {
+            packed: image.packed(),
             layers: RwLock::new(Layers {
                 image,
                 file,
@@ -377,7 +381,7 @@ impl Disk for Overlay {
     }
 
     fn reads_ahead(&self) -> bool {
-        self.layers().image.reads_ahead()
+        self.packed.load(Ordering::Relaxed) && self.layers().image.reads_ahead()
     }
 
     /// What has been written since is unpacked in vain, which does no harm.

@@ -167,6 +167,4 @@ const MAIN: &[Rule] = &[
     Rule::when(libc::SYS_fcntl, &[is(1, libc::F_DUPFD_CLOEXEC)]),
     Rule::when(libc::SYS_unshare, &[is(0, libc::CLONE_FS)]),
     Rule::any(libc::SYS_umask),
-    // How many threads help to unpack a disk.
-    Rule::any(libc::SYS_sched_getaffinity),
 ];

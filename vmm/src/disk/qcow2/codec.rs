@@ -63,7 +63,8 @@ impl Codec {
         }
     }
 
-    /// Reads and unpacks the cluster of a compressed entry.
+    /// Reads and unpacks the cluster of a compressed entry, into the memory of `spare` if nothing else
+    /// refers to it.
     ///
     /// # Errors
     /// If the file cannot be read, or there is less than a cluster in it.
@@ -72,12 +73,16 @@ impl Codec {
         file: &File,
         entry: u64,
         decoder: &mut Decoder,
+        spare: Option<Arc<[u8]>>,
     ) -> io::Result<Arc<[u8]>> {
         let range = self.range(entry);
         decoder.packed.resize((range.end - range.start) as usize, 0);
         read_at(file, &mut decoder.packed, range.start)?;
-        let mut cluster: Arc<[u8]> = std::iter::repeat_n(0, 1 << self.cluster_bits).collect();
-        let bytes = Arc::get_mut(&mut cluster).unwrap_or_default();
+        let spare = spare.filter(|spare| Arc::strong_count(spare) == 1);
+        let fresh = || std::iter::repeat_n(0, 1 << self.cluster_bits).collect();
+        let mut cluster: Arc<[u8]> = spare.unwrap_or_else(fresh);
+        // All of it is written, or it is not returned.
+        let bytes = Arc::get_mut(&mut cluster).ok_or_else(|| io::Error::other("in use"))?;
         decoder.decode(bytes)?;
         Ok(cluster)
     }

@@ -12,9 +12,6 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use nix::sched::{CpuSet, sched_getaffinity};
-use nix::unistd::Pid;
-
 use super::codec::{Codec, Decoder};
 use crate::threads::{Role, Threads};
 
@@ -23,8 +20,11 @@ const KEPT: usize = 4 << 20;
 const KEPT_CLUSTERS: usize = 4;
 /// Clusters that are unpacked ahead of their reader, at most.
 const AHEAD: usize = 32;
-/// Most threads that help the readers of one image. QEMU has four for all (`QCOW2_MAX_THREADS`).
+/// Threads that help the readers of one image. With a reader's own as many as QEMU has
+/// (`QCOW2_MAX_THREADS`), however few processors there are: they wait for the host's disk, too.
 const HELPERS: usize = 3;
+/// Memory of clusters that is kept for the next ones.
+const SPARE: usize = HELPERS + 1;
 /// What a reader that reads on will read next, in bytes.
 pub(super) const NEXT: u64 = 256 << 10;
 /// Name of the helping threads.
@@ -63,6 +63,7 @@ struct State {
     /// Kept clusters that were unpacked ahead and have not been read.
     unread: usize,
     decoders: Vec<Decoder>,
+    spare: Vec<Arc<[u8]>>,
     /// Helping threads at work.
     helpers: usize,
     closed: bool,
@@ -124,7 +125,7 @@ impl Unpacker {
             let (shared, file) = (Arc::downgrade(&self.shared), Arc::downgrade(file));
             let starter = threads.clone();
             let start = move || {
-                for _ in 0..helpers() {
+                for _ in 0..HELPERS {
                     let helper = shared
                         .upgrade()
                         .and_then(|shared| Helper::of(shared, &file));
@@ -168,16 +169,6 @@ impl Drop for Unpacker {
             state = self.shared.wait(state);
         }
     }
-}
-
-/// Threads that help on this host: one less than it has processors for us.
-fn helpers() -> usize {
-    // The standard library's count reads files, which a confined process does not have.
-    let cpus = sched_getaffinity(Pid::from_raw(0)).map_or(1, |set| {
-        let ours = (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false));
-        ours.count()
-    });
-    cpus.saturating_sub(1).min(HELPERS)
 }
 
 impl Shared {
@@ -228,13 +219,14 @@ impl Shared {
     ) -> io::Result<Arc<[u8]>> {
         state.working.push(entry);
         let decoder = state.decoders.pop();
+        let spare = state.spare.pop();
         drop(state);
         let _claim = Claim {
             shared: self,
             entry,
         };
         let mut decoder = decoder.unwrap_or_else(|| self.codec.decoder());
-        let cluster = self.codec.unpack(file, entry, &mut decoder);
+        let cluster = self.codec.unpack(file, entry, &mut decoder, spare);
         let mut state = self.lock();
         state.decoders.push(decoder);
         if let Ok(cluster) = &cluster {
@@ -277,7 +269,11 @@ impl State {
         while self.order.len() >= most {
             let oldest = self.order.pop_front();
             let gone = oldest.and_then(|oldest| self.kept.remove(&oldest));
-            self.unread -= usize::from(gone.is_some_and(|gone| gone.unread));
+            let Some(gone) = gone else { continue };
+            self.unread -= usize::from(gone.unread);
+            if self.spare.len() < SPARE {
+                self.spare.push(gone.cluster);
+            }
         }
         self.unread += usize::from(kept.unread);
         self.order.push_back(entry);
