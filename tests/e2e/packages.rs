@@ -35,7 +35,7 @@ fn mirror() -> (u16, Arc<AtomicUsize>) {
             let mut stream = stream;
             let written = stream.write_all(head.as_bytes());
             if written
-                .and_then(|()| stream.write_all(&[b'x'; BYTES]))
+                .and_then(|()| stream.write_all(&[b'#'; BYTES]))
                 .is_err()
             {
                 return;
@@ -57,8 +57,8 @@ fn script(port: u16) -> String {
         "i=0
         while ! ip -4 address show | grep -q 10.0.2.15 && [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done
         ask() {{ printf 'GET /pool/%s.deb HTTP/1.1\\r\\nHost: 10.0.2.2:{port}\\r\\n%s\\r\\n' \"$1\" \"$2\"; }}
-        {{ ask a; ask b 'Connection: close\r\n'; }} | nc -w 20 10.0.2.2 {port} | tr -dc x | wc -c >/result/counts
-        ask c 'Connection: close\r\n' | nc -w 20 10.0.2.2 {port} | tr -dc x | wc -c >>/result/counts
+        {{ ask a; ask b 'Connection: close\r\n'; }} | nc -w 20 10.0.2.2 {port} | tr -dc '#' | wc -c >/result/counts
+        ask c 'Connection: close\r\n' | nc -w 20 10.0.2.2 {port} | tr -dc '#' | wc -c >>/result/counts
         touch /result/image"
     )
 }
