@@ -98,7 +98,7 @@ const POLL: &[Rule] = &[
 ];
 
 /// What the thread of any device does: interrupt its driver.
-const DEVICE: &[Rule] = &[ioctls::SIGNAL_MSI];
+const DEVICE: &[Rule] = ioctls::INTERRUPTS;
 
 /// A disk, as open files.
 const BLOCK: &[Rule] = &[

@@ -108,7 +108,7 @@ mod tests {
     use vm_memory::{ByteValued, Bytes, GuestAddress};
 
     use super::*;
-    use crate::memory::{GuestRam, allocate};
+    use crate::memory::{GuestRam, flat};
     use crate::test_support::{Recorder, context};
 
     const REQUESTS: u64 = 0x10_0000;
@@ -141,7 +141,7 @@ mod tests {
         std::fs::write(folder.path().join("file"), "").unwrap();
         let share = Share::new(MountTag::new("share").unwrap(), folder.path());
         let mut fs = Fs::new(PassthroughFs::new(share).unwrap());
-        let ram = allocate(64).unwrap();
+        let ram = flat(64).unwrap();
         let mut queues = [0x1_0000, 0x2_0000]
             .map(|at| DriverQueue::new(QueueLayout::new(GuestAddress(at), 16).unwrap()));
         let active = queues.iter().map(|queue| queue.device_queue().ok());

@@ -90,6 +90,7 @@ pub fn run(
         .map_err(IoError::on("open the folder", output.share()))
         .map_err(OutputDirError::from)?;
     let mut monitor = Monitor::new(Some(log), limits, command, progress);
+    monitor.has_processors(plan.cpus);
     if plan.runs_as.is_container() {
         monitor.shares_kernel();
     } else if plan.reproducible.is_some() {

@@ -265,7 +265,8 @@ fn failure(error: &machine::StartError) -> StartFailure {
             OpenError::Kept(error) => (Part::Kept, error),
             OpenError::Changes(error) | OpenError::Raw(error) => (Part::Changes, error),
         },
-        machine::StartError::Vcpu(VcpuError::Kvm(error @ KvmError::Width { .. })) => {
+        machine::StartError::Kvm(error @ KvmError::Width { .. })
+        | machine::StartError::Vcpu(VcpuError::Kvm(error @ KvmError::Width { .. })) => {
             (Part::Memory, error)
         }
         error => (Part::Machine, error),

@@ -29,8 +29,8 @@ impl Accelerator {
     pub fn for_guest(arch: Arch) -> Accelerator {
         let works = arch == Arch::host()
             && match arch {
-                Arch::X86_64 => smoke::run().is_ok(),
-                // The smoke guest is of x86: QEMU goes back to the translator by itself.
+                Arch::X86_64 | Arch::Aarch64 => smoke::run().is_ok(),
+                // There is no smoke guest: QEMU goes back to the translator by itself.
                 _ => nix::unistd::access(KVM, kvm_access()).is_ok(),
             };
         if works {
