@@ -5,6 +5,7 @@ SHELL = /bin/bash
 CARGO ?= cargo
 BOXBUILD = target/release/boxbuild
 DEMO ?= demo
+AARCH64 = aarch64-unknown-linux-gnu
 # Cargo says what it compiles where this is empty.
 QUIET = --quiet
 
@@ -12,6 +13,9 @@ PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs pyt
 	ca-certificates gcc libc6-dev make
 PACKAGES_FOREIGN = qemu-system-arm qemu-user-static arch-test
 PACKAGES_LAB = qemu-system-x86 busybox-static kmod debian-archive-keyring gcc libc6-dev make
+# The lab's Arm machine, a compiler for it, and what runs its programs one by one.
+PACKAGES_ARM = qemu-system-arm qemu-user kmod debian-archive-keyring binutils gcc libc6-dev make \
+	gcc-aarch64-linux-gnu libc6-dev-arm64-cross cmake
 PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static kmod fdisk \
 	e2fsprogs xz-utils debian-archive-keyring dmsetup gcc libc6-dev make mmdebstrap uidmap btrfs-progs procps \
 	gpg gpgv iproute2 libxml2-utils man-db openssh-client python3 shellcheck ovmf qemu-efi-aarch64 xorriso mtools \
@@ -26,7 +30,7 @@ PACKAGES_DIST = python3 python3-venv binutils gcc libc6-dev gcc-aarch64-linux-gn
 	make gzip xz-utils
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
-.PHONY: docs dist dist-reproduce dist-source dist-installed dist-container packages-dist demo check test test-full cross-check lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench packages-validators boots boots-first hostile fuzz lab release types packages-demo packages-foreign packages-runners packages-test packages-lab
+.PHONY: toolchain-aarch64 test-arm packages-arm docs dist dist-reproduce dist-source dist-installed dist-container packages-dist demo check test test-full lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench packages-validators boots boots-arm boots-first hostile fuzz lab release types packages-demo packages-foreign packages-runners packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: QUIET =
@@ -42,13 +46,14 @@ check: packages-test
 # Everything CI runs.
 test: packages-test
 	$(COUNTED) timed-lint timed-msrv timed-unit timed-e2e timed-release timed-conformance timed-e2e-kvm \
-	timed-boots-first timed-guard
+	timed-boots-first timed-guard timed-test-arm
 
 # What takes longer: a real box and a real kiwi build, and everything that can go wrong there.
 test-full: export BOXBUILD_TEST_LAB = all
-test-full: packages-demo packages-foreign packages-runners packages-validators test release cross-check
+test-full: packages-demo packages-foreign packages-runners packages-validators test release
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild --test boxes --quiet -- a_killed_update
+	BOXBUILD_TEST_KILLS=1000 $(CARGO) test --package boxbuild-package-cache --test cache --quiet -- random_kills
 	$(COUNTED) full
 	$(MAKE) --no-print-directory dist dist-reproduce dist-installed dist-container
 	BOXBUILD=$(BOXBUILD) BOXBUILD_ATTACK_SECONDS=600 tests/setup/counted $(E2E_TESTS) -- an_attacker_of
@@ -66,10 +71,15 @@ packages-validators:
 	target/validators/bin/pip install --quiet spdx-tools==0.8.5 in-toto-attestation==0.9.3; } || \
 	echo "skipped: validators of SPDX and in-toto: cannot be installed"
 
-# Everything that goes into the program compiles for aarch64, with rustup's target or in a root
-# of Debian made for it.
-cross-check: packages-demo
-	tests/setup/cross-check
+# Rust's compiler and a C compiler for aarch64: rustup's target with Debian's cross compiler, or both in
+# a root of Debian, made once. Needs no root.
+toolchain-aarch64:
+	tests/setup/toolchain aarch64
+
+# What is for Arm hosts, on another: everything compiles; unit tests in QEMU's user emulation; a true
+# /dev/kvm in the lab's Arm machine.
+test-arm: packages-arm
+	tests/setup/test-arm
 
 # Manual pages and shell completions.
 docs:
@@ -182,6 +192,10 @@ types: packages-demo release
 boots: packages-test
 	BOXBUILD_SCRIBBLE_SECONDS=60 BOXBUILD_BOOTS=all tests/setup/counted $(BOOT_TESTS)
 
+# The machine of 64-bit Arm, in the lab's (docs/vmm-arm.md); part of test-arm.
+boots-arm: packages-arm
+	tests/setup/counted $(CARGO) test --quiet --package boxbuild-tests --test arm
+
 # A guest that writes garbage into all devices of the kvm engine, for so long: memory stays flat.
 HOSTILE_SECONDS ?= 600
 hostile:
@@ -193,10 +207,16 @@ fuzz:
 	tests/setup/counted tests/fuzz/run $(FUZZ_SECONDS)
 
 # The lab, a machine with a true /dev/kvm, tests itself (docs/lab.md).
-lab: packages-lab
+lab: packages-lab packages-arm
 	$(CARGO) test --quiet --package boxbuild-tests --lib
 	$(CARGO) build --quiet --release --package boxbuild-tests --example kvm-selftest
 	tests/setup/counted tests/lab/lab selftest target/release/examples/kvm-selftest
+	@tests/setup/toolchain aarch64 >/dev/null; case $$? in \
+	77) echo "skipped: the lab for aarch64: no compiler for it" ;; \
+	0) tests/setup/toolchain aarch64 $(CARGO) build --quiet --release --package boxbuild-tests \
+	--target $(AARCH64) --example kvm-selftest && tests/setup/counted tests/lab/lab selftest \
+	--arch aarch64 target/$(AARCH64)/release/examples/kvm-selftest ;; \
+	*) exit 1 ;; esac
 
 release:
 	$(CARGO) build --release $(QUIET) --package boxbuild
@@ -218,6 +238,9 @@ packages-dist:
 
 packages-bench:
 	tests/setup/install-packages $(PACKAGES_BENCH)
+
+packages-arm:
+	tests/setup/install-packages $(PACKAGES_ARM)
 
 packages-lab:
 	tests/setup/install-packages $(PACKAGES_LAB)

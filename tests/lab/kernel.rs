@@ -4,19 +4,22 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use boxbuild_firmware::kernel::BzImage;
 use boxbuild_tests::command::require;
 use boxbuild_tests::debian::{self, Apt, KEYRING, Kernel};
 use boxbuild_tests::interrupt::Unwind;
-use boxbuild_tests::publish::{lock, publish};
+use boxbuild_tests::publish::{lock, publish, remove_abandoned};
 use clap::ValueEnum;
+
+use crate::arch::Arch;
 
 /// A release of Debian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Suite {
     Bookworm,
     Trixie,
+    TrixieBackports,
 }
 
 /// A kernel package.
@@ -24,6 +27,8 @@ pub(crate) enum Suite {
 pub(crate) enum Flavour {
     CloudAmd64,
     Amd64,
+    CloudArm64,
+    Arm64,
 }
 
 impl Suite {
@@ -31,7 +36,13 @@ impl Suite {
         match self {
             Suite::Bookworm => "bookworm",
             Suite::Trixie => "trixie",
+            Suite::TrixieBackports => "trixie-backports",
         }
+    }
+
+    /// The release whose security updates are for it, if there are any.
+    fn security(self) -> Option<String> {
+        (self != Suite::TrixieBackports).then(|| format!("{}-security", self.name()))
     }
 }
 
@@ -40,6 +51,15 @@ impl Flavour {
         match self {
             Flavour::CloudAmd64 => "cloud-amd64",
             Flavour::Amd64 => "amd64",
+            Flavour::CloudArm64 => "cloud-arm64",
+            Flavour::Arm64 => "arm64",
+        }
+    }
+
+    pub(crate) fn arch(self) -> Arch {
+        match self {
+            Flavour::CloudAmd64 | Flavour::Amd64 => Arch::X86_64,
+            Flavour::CloudArm64 | Flavour::Arm64 => Arch::Aarch64,
         }
     }
 }
@@ -145,7 +165,9 @@ fn fetch(suite: Suite, flavour: Flavour, refresh: bool) -> Result<PathBuf> {
     if let (false, Some(folder)) = (refresh, found(&current)) {
         return Ok(folder);
     }
-    remove_abandoned(&cache.join("kernel"))?;
+    for folder in fs::read_dir(cache.join("kernel"))? {
+        remove_abandoned(&folder?.path())?;
+    }
     let work = tempfile::Builder::new()
         .prefix(".making.")
         .tempdir_in(&versions)?;
@@ -154,21 +176,12 @@ fn fetch(suite: Suite, flavour: Flavour, refresh: bool) -> Result<PathBuf> {
         flavour.name(),
         suite.name()
     );
-    let apt = apt(&cache.join("apt").join(suite.name()), suite)?;
+    let apt = apt(suite, flavour.arch())?;
     apt.update()?;
     let meta = format!("linux-image-{}", flavour.name());
-    let package = apt.depends(&meta)?.into_iter().next().unwrap_or_default();
-    let versioned = package
-        .strip_prefix("linux-image-")
-        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    if !versioned {
-        bail!(
-            "{meta} of {} does not name a kernel package: {package:?}",
-            suite.name()
-        );
-    }
-    let packages = apt.download(&[package], work.path())?;
-    let version = unpack(&packages[0], work.path())?;
+    let packages = apt.kernel_packages(&meta)?;
+    let packages = apt.download(&packages, work.path())?;
+    let version = unpack(&packages, work.path())?;
     let folder = versions.join(&version);
     // Older versions stay for those who use them now.
     if !folder.exists() {
@@ -180,34 +193,24 @@ fn fetch(suite: Suite, flavour: Flavour, refresh: bool) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Removes what a maker that was killed has left in the folders below `root`.
-fn remove_abandoned(root: &Path) -> Result<()> {
-    for folder in fs::read_dir(root)? {
-        for entry in fs::read_dir(folder?.path())?.flatten() {
-            if entry
-                .file_name()
-                .as_encoded_bytes()
-                .starts_with(b".making.")
-            {
-                fs::remove_dir_all(entry.path())?;
-            }
-        }
-    }
-    Ok(())
-}
-
 /// An apt that takes nothing of the host's but its proxies and the mirror's address.
-fn apt(folder: &Path, suite: Suite) -> Result<Apt> {
-    let apt = Apt::separate(folder, "amd64")?;
-    let suite = suite.name();
-    let source = |uri: &str, suite: &str| {
-        format!("deb [arch=amd64 signed-by={KEYRING}] {uri} {suite} main\n")
+pub(crate) fn apt(suite: Suite, arch: Arch) -> Result<Apt> {
+    let name = match arch {
+        Arch::X86_64 => suite.name().to_owned(),
+        Arch::Aarch64 => format!("{}-{}", suite.name(), arch.debian()),
     };
-    let mut sources = source(&debian::mirror()?, suite);
+    let folder = &debian::cache()?.join("apt").join(name);
+    let apt = Apt::separate(folder, arch.debian())?;
+    let arch = arch.debian();
+    let source = |uri: &str, suite: &str| {
+        format!("deb [arch={arch} signed-by={KEYRING}] {uri} {suite} main\n")
+    };
+    let mut sources = source(&debian::mirror()?, suite.name());
     if std::env::var_os("BOXBUILD_LAB_MIRROR").is_none()
+        && let Some(security) = suite.security()
         && let Some(uri) = debian::security_mirror()?
     {
-        sources += &source(&uri, &format!("{suite}-security"));
+        sources += &source(&uri, &security);
     }
     let list = folder.join("sources.list");
     fs::write(&list, sources)?;
@@ -227,18 +230,24 @@ fn apt(folder: &Path, suite: Suite) -> Result<Apt> {
     ))
 }
 
-/// Makes `work/new` of a package and returns the package's version.
-fn unpack(package: &Path, work: &Path) -> Result<String> {
+/// Makes `work/new` of a kernel's packages and returns their version.
+fn unpack(packages: &[PathBuf], work: &Path) -> Result<String> {
     let tree = work.join("tree");
-    let version = debian::version(package)?;
-    debian::unpack(package, &tree)?;
+    let version = debian::version(&packages[0])?;
+    for package in packages {
+        debian::unpack(package, &tree)?;
+    }
     let kernel = Kernel::find(&tree)?;
     let new = work.join("new");
     let modules = new.join("lib/modules");
     fs::create_dir_all(&modules)?;
     fs::rename(&kernel.image, new.join("vmlinuz"))?;
-    let config = format!("boot/config-{}", kernel.release);
-    fs::rename(tree.join(config), new.join("config"))?;
+    // Since Linux 7, Debian has it beside the modules, too.
+    let config = tree.join(format!("boot/config-{}", kernel.release));
+    let config = [config, kernel.modules.join("config")];
+    let config = config.iter().find(|config| config.is_file());
+    let config = config.context("the kernel package has no configuration")?;
+    fs::rename(config, new.join("config"))?;
     for link in ["build", "source"] {
         let _ = fs::remove_file(kernel.modules.join(link));
     }

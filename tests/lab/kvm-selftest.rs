@@ -6,8 +6,10 @@
     reason = "a program for the terminal"
 )]
 
+use boxbuild_tests::smoke::{SHOWN, smoke};
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    boxbuild_tests::smoke::smoke()?;
-    println!("/dev/kvm is true: cmpxchg16b, SSE, fxrstor, int3 and a loop in 64-bit mode");
+    smoke()?;
+    println!("/dev/kvm is true: {SHOWN}");
     Ok(())
 }

@@ -7,13 +7,17 @@
     reason = "a program for the terminal"
 )]
 
+mod arch;
+mod emulator;
 mod guests;
 mod kernel;
 mod machine;
 mod options;
 mod pack;
+mod packages;
 mod relay;
 mod selftest;
+mod tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,10 +55,7 @@ enum Task {
     /// Print the folder of a guest made of a Debian release's own packages
     Guest(guests::Options),
     /// Test the lab: says what it measured
-    Selftest {
-        /// The program that tells whether /dev/kvm is a true one (tests/lab/kvm-selftest.rs)
-        program: PathBuf,
-    },
+    Selftest(selftest::Options),
     /// Make the small boxes of the end-to-end tests in a box store
     SmallBox {
         store: PathBuf,
@@ -83,7 +84,7 @@ fn main() -> ExitCode {
         }
         Some(Task::Kernel(options)) => kernel::run(&options).map(|path| print_path(&path)),
         Some(Task::Guest(options)) => guests::run(&options).map(|path| print_path(&path)),
-        Some(Task::Selftest { program }) => selftest::run(&program),
+        Some(Task::Selftest(options)) => selftest::run(&options),
         Some(Task::SmallBox { store, arch }) => small_box::make(&store, arch.as_deref(), None),
         Some(Task::Sshd { folder }) => sshd::make(&folder).map(|why_not| {
             if let Some(reason) = why_not {

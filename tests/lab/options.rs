@@ -5,10 +5,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::arch::Arch;
 use crate::kernel::{Flavour, Suite};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    /// The machine's architecture, and that of COMMAND
+    #[arg(long, value_name = "ARCH", value_enum, default_value = Arch::HOST.name())]
+    arch: Arch,
+    /// The processor that QEMU emulates; x86_64 gets SVM in addition
+    #[arg(long, value_name = "MODEL", default_value = "max")]
+    cpu: String,
+    /// With aarch64: the version of the interrupt controller
+    #[arg(long, value_name = "VERSION", value_parser = ["2", "3"])]
+    gic: Option<String>,
     /// Count instructions: slow, but a measurement repeats
     #[arg(long)]
     count: bool,
@@ -44,10 +54,14 @@ pub(crate) struct Options {
     /// An environment variable for COMMAND
     #[arg(long = "env", value_name = "NAME=VALUE")]
     environment: Vec<String>,
+    /// Put a package of Debian and what it depends on into the machine; only where its architecture is
+    /// not the host's
+    #[arg(long = "package", value_name = "NAME")]
+    packages: Vec<String>,
     /// Load one more kernel module
     #[arg(long = "module", value_name = "NAME")]
     modules: Vec<String>,
-    /// The machine's kernel: bookworm (6.1) or trixie (6.12)
+    /// The machine's kernel: bookworm (6.1), trixie (6.12), trixie-backports
     #[arg(
         long,
         value_name = "SUITE",
@@ -76,7 +90,7 @@ pub(crate) struct Options {
 /// Whether a command is to be run, or the lab only be looked at.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Check(Suite, Flavour),
+    Check(Arch, Suite, Flavour),
     Run(Box<Job>),
 }
 
@@ -110,6 +124,10 @@ pub(crate) struct Share {
 /// Something to be run in a machine.
 #[derive(Debug)]
 pub(crate) struct Job {
+    pub(crate) arch: Arch,
+    pub(crate) cpu: String,
+    /// The version of an Arm machine's interrupt controller.
+    pub(crate) gic: String,
     pub(crate) clock: Clock,
     pub(crate) user: User,
     pub(crate) memory_mib: u32,
@@ -122,6 +140,7 @@ pub(crate) struct Job {
     pub(crate) shares: Vec<Share>,
     pub(crate) network: bool,
     pub(crate) environment: Vec<String>,
+    pub(crate) packages: Vec<String>,
     pub(crate) modules: Vec<String>,
     pub(crate) suite: Suite,
     pub(crate) append: Vec<String>,
@@ -133,16 +152,17 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) fn flavour(&self) -> Flavour {
-        flavour(self.shares.is_empty())
+        flavour(self.arch, self.shares.is_empty())
     }
 }
 
 /// The cloud kernel is the smaller one, and has everything but 9p, which shares need.
-fn flavour(no_shares: bool) -> Flavour {
-    if no_shares {
-        Flavour::CloudAmd64
-    } else {
-        Flavour::Amd64
+fn flavour(arch: Arch, no_shares: bool) -> Flavour {
+    match (arch, no_shares) {
+        (Arch::X86_64, true) => Flavour::CloudAmd64,
+        (Arch::X86_64, false) => Flavour::Amd64,
+        (Arch::Aarch64, true) => Flavour::CloudArm64,
+        (Arch::Aarch64, false) => Flavour::Arm64,
     }
 }
 
@@ -158,14 +178,26 @@ impl Options {
             "--into {}: no such folder",
             self.into.display()
         );
+        ensure!(
+            self.gic.is_none() || self.arch == Arch::Aarch64,
+            "--gic goes with --arch aarch64"
+        );
+        ensure!(
+            self.packages.is_empty() || self.arch != Arch::HOST,
+            "--package goes with an --arch that is not the host's; install the package here instead"
+        );
         if self.check {
-            return Ok(Request::Check(self.kernel, flavour(self.shares.is_empty())));
+            let flavour = flavour(self.arch, self.shares.is_empty());
+            return Ok(Request::Check(self.arch, self.kernel, flavour));
         }
         let mut command = self.command.into_iter();
         let program = command.next().context("no command: it follows after --")?;
         let files = self.files.iter().map(|words| file(words));
         let shares = self.shares.iter().map(|words| share(words));
         Ok(Request::Run(Box::new(Job {
+            arch: self.arch,
+            cpu: self.cpu,
+            gic: self.gic.unwrap_or_else(|| String::from("3")),
             clock,
             user: if self.user { User::Normal } else { User::Root },
             memory_mib: self.memory,
@@ -180,6 +212,7 @@ impl Options {
             shares: shares.collect::<Result<_>>()?,
             network: self.network,
             environment: self.environment,
+            packages: self.packages,
             modules: self.modules,
             suite: self.kernel,
             append: self.append,
@@ -304,10 +337,31 @@ mod tests {
     #[test]
     fn only_shares_need_the_larger_kernel() {
         let flavour = |words: &[&str]| match request(words) {
-            Ok(Request::Check(_, flavour)) => flavour,
+            Ok(Request::Check(.., flavour)) => flavour,
             other => panic!("{other:?}"),
         };
-        assert_eq!(flavour(&["--check"]), Flavour::CloudAmd64);
-        assert_eq!(flavour(&["--check", "--share", "/tmp:/x"]), Flavour::Amd64);
+        let x86 = ["--check", "--arch", "x86_64"];
+        let arm = ["--check", "--arch", "aarch64"];
+        let share = ["--share", "/tmp:/x"];
+        assert_eq!(flavour(&x86), Flavour::CloudAmd64);
+        assert_eq!(flavour(&[x86.as_slice(), &share].concat()), Flavour::Amd64);
+        assert_eq!(flavour(&arm), Flavour::CloudArm64);
+        assert_eq!(flavour(&[arm.as_slice(), &share].concat()), Flavour::Arm64);
+    }
+
+    #[test]
+    fn a_machine_is_of_the_hosts_architecture_unless_another_is_named() {
+        let arch = |words: &[&str]| match request(&[words, &["--", "true"]].concat()) {
+            Ok(Request::Run(job)) => job.arch,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(arch(&[]), Arch::HOST);
+        assert_eq!(arch(&["--arch", "arm64"]), Arch::Aarch64);
+        assert_eq!(arch(&["--arch", "x86_64"]), Arch::X86_64);
+        assert!(error(&["--arch", "s390x", "--", "true"]).contains("aarch64"));
+        let gic = ["--arch", "x86_64", "--gic", "2", "--", "true"];
+        assert!(error(&gic).contains("--gic"));
+        let package = ["--arch", Arch::HOST.name(), "--package", "x", "--", "true"];
+        assert!(error(&package).contains("--package"));
     }
 }

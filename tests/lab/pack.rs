@@ -5,22 +5,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use boxbuild_firmware::kernel::unpack_start;
-use boxbuild_tests::command::{command, find, output};
-use boxbuild_tests::debian;
+use boxbuild_tests::command::find;
 use boxbuild_tests::tree::Tree;
+use boxbuild_tests::{debian, foreign};
 
+use crate::arch::Arch;
 use crate::options::{Clock, Job, User, absolute};
+use crate::tools::Tools;
 
-/// Modules of every machine.
-const MODULES: [&str; 3] = ["irqbypass", "kvm", "kvm-amd"];
+/// Modules of every machine. Kernels for Arm have KVM built in.
+fn modules(arch: Arch) -> &'static [&'static str] {
+    match arch {
+        Arch::X86_64 => &["irqbypass", "kvm", "kvm-amd"],
+        Arch::Aarch64 => &["virtio_mmio", "virtio_console"],
+    }
+}
 
 /// Packs busybox, the kernel's modules, the job's files and its program.
-pub(crate) fn pack(job: &Job, kernel: &Path, release: &str, agent: &Path) -> Result<Tree> {
-    let busybox = find("busybox")?;
-    let applets: Vec<String> = output(command(&busybox).arg("--list"))?
-        .lines()
-        .map(str::to_owned)
-        .collect();
+pub(crate) fn pack(job: &Job, kernel: &Path, release: &str, tools: &Tools) -> Result<Tree> {
     let mut tree = Tree::merged();
     tree.directories(&[
         "/etc",
@@ -32,9 +34,8 @@ pub(crate) fn pack(job: &Job, kernel: &Path, release: &str, agent: &Path) -> Res
         "/usr/local/bin",
     ]);
     tree.directory("/tmp", 0o1777);
-    tree.busybox(&busybox, &applets);
+    tools.put(&mut tree)?;
     tree.file("/init", 0o755, include_bytes!("init"));
-    tree.copy(agent, "/lab/agent", 0o755);
     let passwd = "root:x:0:0::/tmp:/bin/sh\nlab:x:1000:1000::/tmp:/bin/sh\n";
     tree.file("/etc/passwd", 0o644, passwd);
     let group = "root:x:0:\nkvm:x:104:lab\nlab:x:1000:\n";
@@ -43,7 +44,7 @@ pub(crate) fn pack(job: &Job, kernel: &Path, release: &str, agent: &Path) -> Res
     for (from, to) in &job.files {
         tree.put(from, to)?;
     }
-    let program = add_program(&mut tree, job, &applets)?;
+    let program = add_program(&mut tree, job, tools)?;
 
     let argv = [&[program], job.arguments.as_slice()].concat();
     tree.file("/lab/argv", 0o644, words(&argv));
@@ -61,7 +62,7 @@ pub(crate) fn pack(job: &Job, kernel: &Path, release: &str, agent: &Path) -> Res
     if job.user == User::Normal {
         tree.file("/lab/user", 0o644, "");
     }
-    if job.clock == Clock::Host {
+    if job.clock == Clock::Host && job.arch == Arch::X86_64 {
         tree.file("/lab/exits", 0o644, "");
     }
     if job.network {
@@ -80,7 +81,7 @@ pub(crate) fn tag(number: usize) -> String {
 
 /// Adds the kernel's modules, unpacked, and their names in the order in which they load.
 fn add_modules(tree: &mut Tree, job: &Job, kernel: &Path, release: &str) -> Result<()> {
-    let mut wanted: Vec<&str> = MODULES.to_vec();
+    let mut wanted: Vec<&str> = modules(job.arch).to_vec();
     if !job.shares.is_empty() {
         wanted.extend(["9p", "9pnet_virtio", "virtio_pci"]);
     }
@@ -112,14 +113,15 @@ fn add_modules(tree: &mut Tree, job: &Job, kernel: &Path, release: &str) -> Resu
 }
 
 /// Adds the program, where it is not in the machine already. Returns its name there.
-fn add_program(tree: &mut Tree, job: &Job, applets: &[String]) -> Result<String> {
+fn add_program(tree: &mut Tree, job: &Job, tools: &Tools) -> Result<String> {
     let program = &job.program;
     if !program.contains('/') {
         let inside = format!("/usr/local/bin/{program}");
-        if !tree.contains(&inside) && !applets.contains(program) {
+        if !tree.contains(&inside) && !tools.provide(program, tree) {
             let Ok(path) = find(program) else {
                 bail!("{program}: neither an applet of busybox nor a program of the host");
             };
+            check_architecture(job.arch, &path)?;
             tree.put(&path, &inside)?;
         }
         return Ok(program.clone());
@@ -135,8 +137,18 @@ fn add_program(tree: &mut Tree, job: &Job, applets: &[String]) -> Result<String>
         bail!("{program}: no such program");
     }
     let path = absolute(program)?;
+    check_architecture(job.arch, Path::new(&path))?;
     tree.put(Path::new(&path), &path)?;
     Ok(path)
+}
+
+/// Refuses a program that cannot run in the machine.
+fn check_architecture(arch: Arch, program: &Path) -> Result<()> {
+    let machine = foreign::machine(program)?;
+    if machine.is_some_and(|machine| machine != arch.elf_machine()) {
+        bail!("{}: not a program for {}", program.display(), arch.name());
+    }
+    Ok(())
 }
 
 /// Words as the agent reads them, each ended by a NUL.

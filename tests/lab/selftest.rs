@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use boxbuild_tests::command::find;
 use boxbuild_tests::tree::Tree;
 
+use crate::arch::Arch;
 use crate::kernel::{self, Flavour, Suite};
 
 /// Counts of one program may differ by this part of one.
@@ -21,6 +22,16 @@ const MICROVM: [&str; 2] = [
     "/usr/share/seabios/bios-microvm.bin",
     "/usr/share/qemu/linuxboot_dma.bin",
 ];
+
+/// What `selftest` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The machine's architecture
+    #[arg(long, value_name = "ARCH", value_enum, default_value = Arch::HOST.name())]
+    arch: Arch,
+    /// The program that tells whether /dev/kvm is a true one (tests/lab/kvm-selftest.rs)
+    program: PathBuf,
+}
 
 /// How one run of the lab ended.
 struct Ran {
@@ -38,6 +49,7 @@ impl Ran {
 
 /// Folders of the test, and the program that looks at /dev/kvm.
 struct Test {
+    arch: Arch,
     work: tempfile::TempDir,
     probe: PathBuf,
 }
@@ -46,11 +58,13 @@ struct Test {
 ///
 /// # Errors
 /// Says what does not work.
-pub(crate) fn run(probe: &Path) -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let probe = &options.program;
     let probe = probe
         .canonicalize()
         .with_context(|| format!("no program {}", probe.display()))?;
     let test = Test {
+        arch: options.arch,
         work: tempfile::tempdir()?,
         probe,
     };
@@ -66,7 +80,10 @@ pub(crate) fn run(probe: &Path) -> Result<()> {
     test.a_reader_that_has_enough()?;
     test.killed()?;
     test.counts_repeat()?;
-    test.microvm()
+    match test.arch {
+        Arch::X86_64 => test.microvm(),
+        Arch::Aarch64 => test.an_older_processor(),
+    }
 }
 
 fn good(what: &str) {
@@ -102,6 +119,7 @@ impl Test {
     fn command(&self, words: &[&str]) -> Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
         command
+            .args(["--arch", self.arch.name()])
             .args(words)
             .env("TMPDIR", self.path("tmp"))
             .stdin(Stdio::null())
@@ -170,7 +188,13 @@ impl Test {
         check(holds, "3 MB of output", &ran)?;
         good(&format!("3 MB of output arrive whole ({})", ran.seconds()));
 
-        for words in [&["--tcg-named", "--", "true"][..], &["--nonsense"], &[]] {
+        let foreign = std::env::current_exe()?.display().to_string();
+        let mut wrong = vec![&["--tcg-named", "--", "true"][..], &["--nonsense"], &[]];
+        let program = ["--", &foreign];
+        if self.arch != Arch::HOST {
+            wrong.push(&program);
+        }
+        for words in wrong {
             let ran = self.lab(words)?;
             check(ran.code == Some(125), "wrong words", &ran)?;
         }
@@ -285,6 +309,18 @@ impl Test {
         good(&format!(
             "counts repeat: {} {} virtual ns ({took})",
             counts[0], counts[1]
+        ));
+        Ok(())
+    }
+
+    /// A processor without SVE, without VHE and with the controller of a Raspberry Pi.
+    fn an_older_processor(&self) -> Result<()> {
+        let cpu = ["--cpu", "cortex-a72", "--gic", "2"];
+        let ran = self.lab(&[&cpu[..], &["--user", "--", &self.probe()]].concat())?;
+        check(ran.code == Some(0), "a Cortex-A72 with GICv2", &ran)?;
+        good(&format!(
+            "the same on a Cortex-A72 with GICv2 ({})",
+            ran.seconds()
         ));
         Ok(())
     }

@@ -140,6 +140,31 @@ impl Apt {
             .with_context(|| format!("no package provides {package}"))
     }
 
+    /// The packages of the kernel that a meta package of the distribution (`linux-image-FLAVOUR`) asks for
+    /// now: one, or since Linux 7 one for the image and further ones that it needs, of the same release.
+    ///
+    /// # Errors
+    /// If there is no such meta package.
+    pub fn kernel_packages(&self, meta: &str) -> Result<Vec<String>> {
+        let depends = self.depends(meta).unwrap_or_default();
+        let named = |name: &String| name.trim_start_matches('<').starts_with("linux-image-");
+        let package = depends.into_iter().find(named);
+        let package = package.with_context(|| format!("apt knows no package {meta}"))?;
+        // A name that is only provided stands for its signed or unsigned package.
+        let package = match package.strip_prefix('<') {
+            None => package,
+            Some(name) => self.provider(name.trim_end_matches('>'))?,
+        };
+        let release = package.trim_start_matches("linux-image-").to_owned();
+        let mut packages = vec![package];
+        packages.extend(
+            self.depends(&packages[0])?
+                .into_iter()
+                .filter(|name| name.starts_with("linux-") && name.ends_with(&release)),
+        );
+        Ok(packages)
+    }
+
     /// Downloads packages into a folder and returns their files. apt checks them against the
     /// archive's signatures.
     ///
@@ -158,6 +183,30 @@ impl Apt {
             packages.join(" ")
         );
         Ok(found)
+    }
+
+    /// Downloads packages and all that they depend on into a folder, which is made, and returns their
+    /// files. Only for an apt that is [separate](Apt::separate): it takes nothing for installed.
+    ///
+    /// # Errors
+    /// If one cannot be downloaded.
+    pub fn download_with_dependencies(
+        &self,
+        packages: &[String],
+        into: &Path,
+    ) -> Result<Vec<PathBuf>> {
+        fs::create_dir_all(into.join("partial"))?;
+        let mut command = self.command("apt-get");
+        command.args([
+            "install",
+            "--yes",
+            "--download-only",
+            "--no-install-recommends",
+        ]);
+        command.arg("-o");
+        command.arg(format!("Dir::Cache::archives={}", into.display()));
+        output(command.args(packages))?;
+        files(into)
     }
 }
 

@@ -20,6 +20,7 @@ pub mod daemons;
 pub mod debian;
 pub mod env;
 pub mod executable;
+pub mod foreign;
 pub mod interrupt;
 pub mod lab;
 pub mod leftovers;

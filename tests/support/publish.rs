@@ -40,6 +40,23 @@ pub fn publish(made: &Path, name: &Path) -> Result<()> {
     publish().with_context(|| format!("cannot publish {}", name.display()))
 }
 
+/// Removes the folders `.making.…` that a maker which was killed has left in a folder.
+///
+/// # Errors
+/// If one cannot be removed.
+pub fn remove_abandoned(folder: &Path) -> Result<()> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(b".making.") {
+            fs::remove_dir_all(entry.path())
+                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
 /// The SHA-256 sum of bytes, in hex digits.
 pub fn sha256(bytes: &[u8]) -> String {
     let sum = Sha256::digest(bytes);

@@ -125,7 +125,8 @@ impl Parts {
             None => None,
         };
         let kernel_apt = of_suite.as_ref().unwrap_or(&apt);
-        for package in kernel_apt.download(&kernel_packages(kernel_apt, arch)?, work)? {
+        let meta = format!("linux-image-cloud-{arch}");
+        for package in kernel_apt.download(&kernel_apt.kernel_packages(&meta)?, work)? {
             debian::unpack(&package, &tree)?;
         }
 
@@ -167,32 +168,6 @@ fn of_suite(folder: &Path, arch: &str, suite: &str) -> Result<Apt> {
         ));
     apt.update()?;
     Ok(apt)
-}
-
-/// The packages of the kernel that the distribution's own meta package asks for now: one, or since
-/// Linux 7 one for the image and further ones that it needs, of the same release.
-fn kernel_packages(apt: &Apt, arch: &str) -> Result<Vec<String>> {
-    let meta = format!("linux-image-cloud-{arch}");
-    let depends = apt.depends(&meta).unwrap_or_default();
-    let Some(package) = depends
-        .into_iter()
-        .find(|name| name.trim_start_matches('<').starts_with("linux-image-"))
-    else {
-        bail!("apt knows no package {meta}: run apt-get update");
-    };
-    // A name that is only provided stands for its signed or unsigned package.
-    let package = match package.strip_prefix('<') {
-        None => package,
-        Some(name) => apt.provider(name.trim_end_matches('>'))?,
-    };
-    let release = package.trim_start_matches("linux-image-").to_owned();
-    let mut packages = vec![package];
-    packages.extend(
-        apt.depends(&packages[0])?
-            .into_iter()
-            .filter(|name| name.starts_with("linux-") && name.ends_with(&release)),
-    );
-    Ok(packages)
 }
 
 /// Where the ramdisk has the disk's driver.

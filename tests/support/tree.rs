@@ -1,8 +1,8 @@
 //! Root file systems, put together from files of the host.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use boxbuild_firmware::cpio::Archive;
 
 use crate::command::command;
+use crate::foreign::{self, Libraries};
 
 /// Folders that a merged `/usr` has links to: `/usr/lib` and `/lib` are one.
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
@@ -20,6 +21,8 @@ pub struct Tree {
     usr: Usr,
     /// By their paths without the leading slash.
     nodes: BTreeMap<String, Node>,
+    /// Of programs that are not the host's.
+    foreign: Option<Libraries>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,11 @@ impl Tree {
             tree.nodes.insert(format!("usr/{folder}"), node);
         }
         tree
+    }
+
+    /// Takes the libraries of another architecture's programs from there.
+    pub fn with_foreign_libraries(&mut self, libraries: Libraries) {
+        self.foreign = Some(libraries);
     }
 
     /// Adds a folder.
@@ -122,10 +130,21 @@ impl Tree {
             bail!("{}: neither a file nor a folder", from.display());
         }
         self.copy(from, path, mode);
-        if mode & 0o100 != 0 && is_elf(from)? {
-            self.libraries(from)?;
+        if mode & 0o100 == 0 {
+            return Ok(());
         }
-        Ok(())
+        match (foreign::machine(from)?, &self.foreign) {
+            (Some(machine), Some(libraries)) if machine == libraries.machine => {
+                for (path, library) in libraries.of(from)? {
+                    if !self.contains(&path) {
+                        self.copy(&library, &path, 0o755);
+                    }
+                }
+                Ok(())
+            }
+            (Some(_), _) => self.libraries(from),
+            (None, _) => Ok(()),
+        }
     }
 
     fn put_folder(&mut self, from: &Path, path: &str, mode: u32) -> Result<()> {
@@ -277,13 +296,6 @@ pub fn text(path: &Path) -> Result<&str> {
 fn readable(mode: u32) -> u32 {
     let run = if mode & 0o111 == 0 { 0 } else { 0o111 };
     mode & 0o7777 | 0o444 | run
-}
-
-fn is_elf(path: &Path) -> Result<bool> {
-    let mut start = Vec::new();
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    file.take(4).read_to_end(&mut start)?;
-    Ok(start == b"\x7fELF")
 }
 
 /// The paths in the output of ldd: `NAME => PATH (ADDRESS)`, or the loader's `PATH (ADDRESS)`.

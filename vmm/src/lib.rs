@@ -5,7 +5,10 @@
 //! it enters.
 
 // Where no machine can be made, what machines are made of is not used.
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+#![cfg_attr(
+    not(any(target_arch = "aarch64", target_arch = "x86_64")),
+    allow(dead_code)
+)]
 
 pub mod arch;
 pub mod bus;

@@ -73,7 +73,7 @@ impl Ours {
 
     fn new(disk: Box<dyn Disk>, queues: u16) -> Result<Ours> {
         let wires = Arc::new(Wires::default());
-        let ram = memory::allocate(64 * u64::from(queues))?;
+        let ram = memory::flat(64 * u64::from(queues))?;
         let attachment = Attachment {
             msi: wires.clone(),
             io_events: wires.clone(),

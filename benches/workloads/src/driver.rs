@@ -46,7 +46,7 @@ impl DeviceDriver {
     /// # Errors
     /// If there is no memory.
     pub fn new(device: Box<dyn Device>, features: u64) -> Result<DeviceDriver> {
-        let ram = memory::allocate(MEMORY)?;
+        let ram = memory::flat(MEMORY)?;
         let count = device.queue_sizes().len();
         let queues = (0..count)
             .map(|index| {

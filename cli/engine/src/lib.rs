@@ -21,7 +21,7 @@ mod usage;
 mod wire_share;
 
 pub use boxbuild_virtiofs::{DirectoryId, Hidden, HiddenNames, MountTag, Share};
-pub use boxbuild_vmm::net::{Allowed, Policy, Reach};
+pub use boxbuild_vmm::net::{Allowed, Handover, Policy, Reach};
 pub use channel::{EventReceiver, EventSender, events};
 pub use engine::{Engine, Processor};
 pub use error::StartError;

@@ -16,7 +16,7 @@ pub(crate) enum Job {
     PlainDisk,
     /// Finds the type of the file system that `root=` among `cmdline` names.
     RootKind { cmdline: Vec<String> },
-    /// Unpacks the kernel in a bzImage.
+    /// Unpacks the kernel in a bzImage, or a packed one of arm64.
     Kernel,
     /// Reduces an initial ramdisk for a root file system of this type.
     Ramdisk { root: Option<String> },

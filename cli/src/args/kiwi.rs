@@ -269,12 +269,15 @@ mod tests {
 
     #[test]
     fn an_architecture_to_build_for_has_a_box() {
-        for (text, name, of_box) in [
-            ("aarch64", "aarch64", Arch::Aarch64),
-            ("arm64", "aarch64", Arch::Aarch64),
-            ("s390x", "s390x", Arch::S390x),
+        let all = Arch::ALL.map(|arch| {
+            let names = [arch.name(), arch.debian_name()];
+            names.map(|text| (text, arch.name(), arch))
+        });
+        let of_32_bits = [
             ("i686", "i686", Arch::X86_64),
-        ] {
+            ("armv7l", "armv7l", Arch::Aarch64),
+        ];
+        for (text, name, of_box) in all.into_iter().flatten().chain(of_32_bits) {
             let arch = target_arch(text).unwrap();
             assert_eq!((arch.name.to_str(), arch.of_box), (Some(name), of_box));
         }

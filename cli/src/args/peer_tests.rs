@@ -351,6 +351,16 @@ fn an_architecture_by_any_option_selects_the_box_and_a_contradiction_is_refused(
     ] {
         assert_eq!(with(options).unwrap(), Some(Arch::Aarch64), "{options:?}");
     }
+    for arch in Arch::ALL {
+        for name in [arch.name(), arch.debian_name()] {
+            assert_eq!(with(&["--target-arch", name]).unwrap(), Some(arch));
+            assert_eq!(with(&["--arch", name]).unwrap(), Some(arch));
+        }
+        for other in Arch::ALL.into_iter().filter(|other| *other != arch) {
+            let words = ["--target-arch", arch.name(), "--arch", other.name()];
+            assert!(with(&words).is_err(), "{words:?}");
+        }
+    }
     // In kiwi-ng, this one counts.
     assert_eq!(
         with(&["--aarch64", "--x86_64"]).unwrap(),

@@ -500,6 +500,9 @@ fn facts(plan: &Plan, runner: Runner<'_>, run: &Run) -> timings::Facts {
         outcome,
         good,
         peak_memory: run.peak_memory,
+        packages: run
+            .packages
+            .map(|packages| (packages.from_cache, packages.from_network)),
         machine: (plan.memory_mib << 20, plan.cpus),
     }
 }

@@ -43,6 +43,9 @@ pub enum ExtractError {
     /// The output is not an ELF file.
     #[error("there is no ELF file in the kernel image")]
     NotElf,
+    /// The output is not an arm64 Image.
+    #[error("there is no arm64 Image in the packed kernel")]
+    NotImage,
 }
 
 impl Compression {

@@ -1,5 +1,6 @@
 //! Kernel images as distributions ship them.
 
+pub mod arm64;
 mod elf;
 mod extract;
 mod lzo1x;

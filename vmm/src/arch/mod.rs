@@ -7,23 +7,31 @@
 //! | module | has |
 //! |---|---|
 //! | `layout` | where RAM and the PCI windows lie in the guest's address space |
-//! | `vm` | what a fresh machine of KVM needs: interrupt controllers |
+//! | `vm` | what a fresh machine of KVM needs |
 //! | `cpu` | what a CPU is told of itself, its state at the kernel's entry, and its state in words |
 //! | `boot` | tables that describe the machine; the loader of kernels and ramdisks |
-//! | `platform` | devices that are not on the PCI bus: ports, serial port, clock, power |
+//! | `platform` | devices that are not on the PCI bus: serial port, clock, power; where messages go |
+//! | `coherence` | what it takes that the guest sees memory as this program wrote it |
 //! | `smoke` | the guest of [`smoke`](crate::smoke) |
 //!
-//! So an aarch64 folder would have a device tree and the loader of `Image` files in `boot`, GICv3
-//! in `vm`, PSCI and the registers at the entry in `cpu`, PL011 and PL031 in `platform`.
+//! What some of them share lies beside the folders.
 
+#[cfg(target_arch = "aarch64")]
+pub mod aarch64;
+pub mod boot;
+pub mod debug_port;
 pub mod mark;
 pub mod outputs;
-#[cfg(not(target_arch = "x86_64"))]
+pub mod serial;
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 pub mod unsupported;
+mod width;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+pub use aarch64 as host;
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 pub use unsupported as host;
 #[cfg(target_arch = "x86_64")]
 pub use x86_64 as host;

@@ -29,7 +29,7 @@ const WILD: u8 = 0x80;
 const ROUNDS: usize = 4;
 
 thread_local! {
-    static RAM: GuestRam = memory::allocate(memory::MIN_MIB).expect("memory for a small guest");
+    static RAM: GuestRam = memory::flat(memory::MIN_MIB).expect("memory for a small guest");
 }
 
 /// Lets `device` answer.

@@ -46,7 +46,7 @@ struct Bus {
 }
 
 thread_local! {
-    static RAM: GuestRam = memory::allocate(memory::MIN_MIB).expect("memory for a small guest");
+    static RAM: GuestRam = memory::flat(memory::MIN_MIB).expect("memory for a small guest");
 }
 
 /// A guest whose accesses are `data`: an operation (1 byte: what it is in the lowest 3 bits, the

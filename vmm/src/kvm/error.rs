@@ -2,6 +2,8 @@
 
 use std::io;
 
+use vm_memory::GuestMemoryError;
+
 /// Why KVM cannot be used, or what it refused.
 #[derive(Debug, thiserror::Error)]
 pub enum KvmError {
@@ -30,6 +32,9 @@ pub enum KvmError {
         /// What it can get.
         most_mib: u64,
     },
+    /// What describes the machine to its kernel does not fit.
+    #[error("cannot write the device tree into the guest's memory")]
+    Describe(#[source] GuestMemoryError),
     /// A call failed.
     #[error("KVM cannot {action}")]
     Call {

@@ -7,11 +7,12 @@ use std::os::fd::{FromRawFd, IntoRawFd};
 use std::sync::{Arc, OnceLock};
 
 use kvm_bindings::{KVM_MEM_READONLY, kvm_msi, kvm_userspace_memory_region};
-use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress, MmapRegion};
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::error::{KvmError, failed};
+use super::interrupts::InterruptController;
 use super::traits::{IoEvents, MsiSink};
 use crate::memory::GuestRam;
 
@@ -19,12 +20,11 @@ use crate::memory::GuestRam;
 pub struct Vm {
     kvm: Kvm,
     fd: VmFd,
+    interrupts: InterruptController,
     /// The slots point into it.
     ram: GuestRam,
     /// The slot behind those of RAM points into this.
     read_only: OnceLock<(u64, Arc<MmapRegion>)>,
-    /// Signalled by writes that shall do nothing; never read.
-    ignored: OnceLock<EventFd>,
 }
 
 impl fmt::Debug for Vm {
@@ -39,15 +39,15 @@ impl fmt::Debug for Vm {
 const API_VERSION: i32 = 12;
 
 impl Vm {
-    /// Creates a machine of `device`, an open `/dev/kvm`, with `ram`, which `set_up` prepares for its
-    /// CPUs ([`arch`](crate::arch)).
+    /// Creates a machine of `device`, an open `/dev/kvm`, with `ram`. `create` is what the
+    /// architecture has for that ([`arch`](crate::arch)); it prepares the machine for its CPUs.
     ///
     /// # Errors
     /// If the host has no usable KVM, or it refuses.
     pub(crate) fn new(
         device: Option<File>,
         ram: GuestRam,
-        set_up: impl FnOnce(&VmFd) -> Result<(), KvmError>,
+        create: impl FnOnce(&Kvm, &GuestRam) -> Result<(VmFd, InterruptController), KvmError>,
     ) -> Result<Vm, KvmError> {
         let kvm = match device {
             // SAFETY: the descriptor is open and belongs to nothing else any more.
@@ -58,17 +58,16 @@ impl Vm {
         if version != API_VERSION {
             return Err(KvmError::Api(version));
         }
-        let fd = kvm.create_vm().map_err(failed("create a machine"))?;
+        let (fd, interrupts) = create(&kvm, &ram)?;
         if !fd.check_extension(Cap::ImmediateExit) {
             return Err(KvmError::Missing("KVM_CAP_IMMEDIATE_EXIT"));
         }
-        set_up(&fd)?;
         let vm = Vm {
             kvm,
             fd,
+            interrupts,
             ram,
             read_only: OnceLock::new(),
-            ignored: OnceLock::new(),
         };
         vm.add_slots()?;
         Ok(vm)
@@ -131,20 +130,6 @@ impl Vm {
         unsafe { self.fd.set_user_memory_region(slot) }.map_err(failed("map read-only memory"))
     }
 
-    /// Ignores what the guest writes to `port` from now on, in any width, without an exit.
-    ///
-    /// # Errors
-    /// If KVM refuses; the writes then still reach the buses.
-    pub(crate) fn ignore_writes(&self, port: u16) -> io::Result<()> {
-        if self.ignored.get().is_none() {
-            // One of two threads may come second; its event is closed again.
-            let _ = self.ignored.set(EventFd::new(EFD_CLOEXEC)?);
-        }
-        let event = self.ignored.get().ok_or(io::ErrorKind::NotFound)?;
-        let address = IoEventAddress::Pio(u64::from(port));
-        Ok(self.fd.register_ioevent(event, &address, NoDatamatch)?)
-    }
-
     /// Returns the guest's RAM.
     pub fn ram(&self) -> &GuestRam {
         &self.ram
@@ -155,11 +140,27 @@ impl Vm {
         &self.kvm
     }
 
-    /// Makes CPU `id`. On x86 that is its APIC id.
-    pub(crate) fn create_vcpu(&self, id: u8) -> Result<VcpuFd, KvmError> {
-        self.fd
-            .create_vcpu(u64::from(id))
-            .map_err(failed("create a CPU"))
+    /// Returns the machine's descriptor.
+    pub(crate) fn fd(&self) -> &VmFd {
+        &self.fd
+    }
+
+    /// Returns which interrupt controller it has.
+    pub fn interrupts(&self) -> InterruptController {
+        self.interrupts
+    }
+
+    /// Sends a message-signalled interrupt.
+    pub(crate) fn signal(&self, msi: kvm_msi) {
+        // The guest chose address and data. A wrong message is lost.
+        if let Err(error) = self.fd.signal_msi(msi) {
+            log::debug!(
+                "interrupt {:#x} to {:#x}{:08x} is lost: {error}",
+                msi.data,
+                msi.address_hi,
+                msi.address_lo
+            );
+        }
     }
 
     /// Raises and lowers a pin of the interrupt controller: one edge.
@@ -171,16 +172,12 @@ impl Vm {
 
 impl MsiSink for Vm {
     fn send(&self, address: u64, data: u32) {
-        let msi = kvm_msi {
+        self.signal(kvm_msi {
             address_lo: address as u32,
             address_hi: (address >> 32) as u32,
             data,
             ..kvm_msi::default()
-        };
-        // The guest chose address and data. A wrong message is lost.
-        if let Err(error) = self.fd.signal_msi(msi) {
-            log::debug!("interrupt {data:#x} to {address:#x} is lost: {error}");
-        }
+        });
     }
 }
 

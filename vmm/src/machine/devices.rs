@@ -6,7 +6,7 @@ use boxbuild_virtiofs::PassthroughFs;
 
 use super::error::StartError;
 use super::event::{Event, Events};
-use crate::arch::host::layout;
+use crate::arch::host::{layout, platform};
 use crate::bus::{Buses, RangeError};
 use crate::disk::Disk;
 use crate::kvm::Vm;
@@ -86,17 +86,17 @@ pub(super) fn build(
         .iter()
         .map(|device| (device.kind(), device.traffic()))
         .collect();
-    let attachment = Attachment {
-        msi: vm.clone(),
-        io_events: vm.clone(),
-        ram: vm.ram().clone(),
-        failures: wanted.failures,
-        threads: wanted.threads,
-    };
     let mut root = PciRoot::new(layout::PCI_MMIO..layout::PCI_MMIO_END);
     root.add(Box::new(HostBridge::new()))?;
     for device in devices {
-        root.add(Box::new(VirtioPci::new(device, attachment.clone())))?;
+        let attachment = Attachment {
+            msi: platform::msi(vm, root.next_slot()),
+            io_events: vm.clone(),
+            ram: vm.ram().clone(),
+            failures: wanted.failures.clone(),
+            threads: wanted.threads.clone(),
+        };
+        root.add(Box::new(VirtioPci::new(device, attachment)))?;
     }
     Ok(PciDevices {
         pci: Arc::new(root),

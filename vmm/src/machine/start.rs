@@ -34,7 +34,7 @@ pub fn start(config: Config, events: Events) -> Result<Handle, StartError> {
     let events = until_killed(events, &stop);
     let files = (config.kernel, config.initrd);
     let boot_cpu = load(&stop, ram.clone(), files, config.cmdline, tables)?;
-    let vm = Arc::new(Vm::new(config.kvm, ram, vm::set_up)?);
+    let vm = Arc::new(Vm::new(config.kvm, ram, vm::create)?);
     let platform = Platform::new(&vm, start, outputs(&events));
     let built = devices::build(
         &vm,

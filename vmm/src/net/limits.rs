@@ -41,6 +41,10 @@ pub const FRAGMENTED: usize = 64;
 pub const FRAGMENT_BYTES: usize = 1 << 20;
 /// Fragments of one packet: 64 KiB in the smallest that any link demands (RFC 791: 576 bytes).
 pub const PIECES: usize = 128;
+/// Connections that another process continues at one time; further ones are continued here.
+pub const HANDED_OVER: usize = 256;
+/// Bytes that the kernel buffers each way of a stream to that process. It counts twice that.
+pub const HANDOVER_BUFFER: usize = 128 << 10;
 /// File descriptors that are left to the rest of the process.
 pub const OTHER_FILES: usize = 256;
 

@@ -17,6 +17,7 @@ use vm_memory::{GuestMemoryError, MmapRegion, VolatileMemory};
 
 use super::config_space::{ConfigSpace, SIZE};
 use super::function::SLOTS;
+use crate::arch::host::coherence;
 
 /// Bytes of a function in memory-mapped configuration space.
 const FUNCTION: usize = 4096;
@@ -88,6 +89,8 @@ impl ConfigShadow {
         let start = device * DEVICE;
         let slice = VolatileMemory::get_slice(self.memory.as_ref(), start, bytes.len())?;
         slice.copy_from(bytes);
+        // The guest reads it as a device's registers.
+        coherence::publish(slice.ptr_guard().as_ptr(), bytes.len());
         Ok(())
     }
 

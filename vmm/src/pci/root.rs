@@ -55,6 +55,11 @@ impl PciRoot {
         }
     }
 
+    /// Returns the number of the next slot, that of a function which is added now.
+    pub fn next_slot(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Puts `function` into the next slot and gives its BARs addresses.
     ///
     /// # Errors

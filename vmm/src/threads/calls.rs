@@ -3,7 +3,7 @@
 
 use boxbuild_jail::seccomp::{COMMON, Check, Condition, FILTER_SETUP, LANDLOCK_SETUP, Rule, SPAWN};
 use boxbuild_virtiofs::system_calls::SERVE;
-use libc::{AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM};
+use libc::{AF_INET, AF_INET6, AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM};
 
 use super::ioctls;
 use super::role::Role;
@@ -100,7 +100,7 @@ const POLL: &[Rule] = &[
 ];
 
 /// What the thread of any device does: interrupt its driver.
-const DEVICE: &[Rule] = &[ioctls::SIGNAL_MSI];
+const DEVICE: &[Rule] = ioctls::INTERRUPTS;
 
 /// A disk, as open files.
 const BLOCK: &[Rule] = &[
@@ -144,6 +144,20 @@ const NET: &[Rule] = &[
     socket!(AF_INET6, SOCK_STREAM),
     socket!(AF_INET6, SOCK_DGRAM),
     Rule::any(libc::SYS_connect),
+    // Streams to the process that continues connections.
+    Rule::when(
+        libc::SYS_socketpair,
+        &[
+            is(0, AF_UNIX),
+            arg(
+                1,
+                Check::IsBut {
+                    value: SOCK_STREAM as u32,
+                    ignored: (SOCK_NONBLOCK | SOCK_CLOEXEC) as u32,
+                },
+            ),
+        ],
+    ),
     Rule::any(libc::SYS_accept4),
     Rule::any(libc::SYS_shutdown),
     Rule::any(libc::SYS_sendto),

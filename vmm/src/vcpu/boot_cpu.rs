@@ -17,6 +17,7 @@ use super::create::Vcpus;
 use super::error::VcpuError;
 use super::run::{Others, Runner};
 use super::stop::{Ended, Stop};
+use crate::arch::host::boot::Entry;
 use crate::bus::Buses;
 use crate::threads::Threads;
 
@@ -46,14 +47,13 @@ impl<E> fmt::Debug for BootCpu<E> {
 }
 
 impl<E: From<VcpuError> + Send + 'static> BootCpu<E> {
-    /// Starts a thread that begins with `load`, which finds out where the boot CPU starts (guest
-    /// address).
+    /// Starts a thread that begins with `load`, which finds out where the boot CPU starts.
     ///
     /// # Errors
     /// If the host has no room for a thread.
     pub fn spawn(
         stop: &Stop,
-        load: impl FnOnce() -> Result<u64, E> + Send + 'static,
+        load: impl FnOnce() -> Result<Entry, E> + Send + 'static,
     ) -> io::Result<BootCpu<E>> {
         let (machine, receiver) = channel();
         let (sender, started) = channel();
@@ -119,7 +119,7 @@ impl<E> Drop for BootCpu<E> {
 }
 
 fn main<E: From<VcpuError>>(
-    load: impl FnOnce() -> Result<u64, E>,
+    load: impl FnOnce() -> Result<Entry, E>,
     machine: &Receiver<Machine>,
     started: &Sender<Result<Instant, E>>,
     stop: &Stop,
@@ -128,7 +128,7 @@ fn main<E: From<VcpuError>>(
     // Dropped without a machine: there is nothing to run.
     let Ok(machine) = machine.recv() else { return };
     let running = entry.and_then(|entry| {
-        machine.vcpus.enter_at(entry)?;
+        machine.vcpus.enter_at(&entry)?;
         let running = machine
             .vcpus
             .start(&machine.buses, stop, &machine.threads)?;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use kvm_ioctls::VcpuFd;
 
 use super::error::VcpuError;
+use crate::arch::host::boot::Entry;
 use crate::arch::host::cpu::{self, CpuModel, MAX_CPUS};
-use crate::kvm::Vm;
+use crate::kvm::{Vm, failed};
 
 /// CPUs that do not run yet.
 pub struct Vcpus {
@@ -35,20 +36,19 @@ pub fn create(vm: Arc<Vm>, count: u32, nested: bool) -> Result<Vcpus, VcpuError>
     model.write_tables(vm.ram()).map_err(VcpuError::Tables)?;
     let mut fds = Vec::with_capacity(usize::from(count));
     for id in 0..count {
-        let vcpu = vm.create_vcpu(id)?;
+        // On x86 the number is that of its APIC, on Arm its place (MPIDR).
+        let vcpu = vm.fd().create_vcpu(u64::from(id));
+        let vcpu = vcpu.map_err(failed("create a CPU"))?;
         model.set_up(&vcpu, id)?;
         fds.push(vcpu);
     }
+    cpu::finish(&vm)?;
     Ok(Vcpus { vm, fds })
 }
 
 impl Vcpus {
-    /// Lets the boot CPU start at `entry` (guest address), in the state that the boot protocol
-    /// asks for.
-    pub(super) fn enter_at(&self, entry: u64) -> Result<(), VcpuError> {
-        match self.fds.first() {
-            Some(boot_cpu) => Ok(cpu::enter(boot_cpu, entry)?),
-            None => Err(VcpuError::Count(0)),
-        }
+    /// Lets the boot CPU start at `entry`, in the state that the boot protocol asks for.
+    pub(super) fn enter_at(&self, entry: &Entry) -> Result<(), VcpuError> {
+        Ok(cpu::enter(&self.vm, &self.fds, entry)?)
     }
 }

@@ -11,12 +11,15 @@ use super::error::VcpuError;
 use super::kick::{Kickable, handle_kicks};
 use super::run::Others;
 use super::stop::Stop;
+use crate::arch::host::boot::Entry;
 
 /// The first exit of a CPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FirstExit {
     /// A write to this port.
     Out(u16),
+    /// A write to an address where no RAM is: which, and what (little-endian, up to 8 bytes).
+    Write(u64, u64),
     /// Something else, in words.
     Other(String),
     /// Nothing within the limit.
@@ -24,12 +27,12 @@ pub enum FirstExit {
 }
 
 impl Vcpus {
-    /// Runs the boot CPU from `entry` (guest address) up to the first exit that concerns us, or for
+    /// Runs the boot CPU from `entry` up to the first exit that concerns us, or for
     /// as long as `limit`.
     ///
     /// # Errors
     /// If the host refuses a thread.
-    pub fn first_exit(mut self, entry: u64, limit: Duration) -> Result<FirstExit, VcpuError> {
+    pub fn first_exit(mut self, entry: &Entry, limit: Duration) -> Result<FirstExit, VcpuError> {
         handle_kicks()?;
         self.enter_at(entry)?;
         let mut fd = self.fds.remove(0);
@@ -45,6 +48,12 @@ impl Vcpus {
                 while !stopped.is_requested() {
                     let exit = match fd.run() {
                         Ok(VcpuExit::IoOut(port, _)) => FirstExit::Out(port),
+                        Ok(VcpuExit::MmioWrite(address, data)) => FirstExit::Write(
+                            address,
+                            data.iter()
+                                .rev()
+                                .fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+                        ),
                         Ok(VcpuExit::Shutdown) => FirstExit::Other(String::from("triple fault")),
                         Ok(exit) => FirstExit::Other(format!("{exit:?}")),
                         Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {

@@ -102,6 +102,10 @@ fn refusal(errno: i32) -> String {
             "the host has no memory left for the guest: free some, raise the limit of the control group \
              (memory.max), or give the guest less (--box-memory)",
         ),
+        // Arm: Linux, arch/arm64/kvm/mmio.c, `io_mem_abort`.
+        libc::ENOSYS => {
+            String::from("the guest accesses a device by an instruction that KVM does not emulate")
+        }
         _ => format!(
             "KVM cannot run the guest: {}",
             std::io::Error::from_raw_os_error(errno)
@@ -145,10 +149,13 @@ impl Runner {
                 }
                 Ok(VcpuExit::Shutdown) => return Some(Ended::TripleFault(self.state())),
                 Ok(VcpuExit::Intr) => Effect::None,
-                Ok(exit) => {
-                    let exit = format!("{exit:?}");
-                    return Some(Ended::Failed(self.explain(&exit)));
-                }
+                Ok(exit) => match cpu::reason(&exit) {
+                    Effect::None => {
+                        let exit = format!("{exit:?}");
+                        return Some(Ended::Failed(self.explain(&exit)));
+                    }
+                    effect => effect,
+                },
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Effect::None,
                 Err(error) => return Some(Ended::Failed(refusal(error.errno()))),
             };

@@ -11,7 +11,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::disk::open_in_place;
-use crate::memory::{GuestRam, allocate};
+use crate::memory::{GuestRam, flat};
 use crate::test_support::{Recorder, context};
 
 /// Queues, and threads that drive them.
@@ -195,7 +195,7 @@ fn base(dir: &Path, (options, compress, resize): (&str, bool, bool)) -> Option<(
 
 /// Lets four drivers work on the image until `end`. Returns the contents of the disk.
 fn drive(path: &Path, model: &[u8], seed: u64, end: Instant) -> (Vec<u8>, u64) {
-    let ram = allocate(64).unwrap();
+    let ram = flat(64).unwrap();
     let disk = open_in_place(path, None).unwrap();
     let notices = Arc::new(|error| panic!("{error:?}"));
     let mut block = Block::new(disk, DRIVERS as u32, notices);

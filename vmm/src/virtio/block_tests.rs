@@ -9,7 +9,7 @@ use Access::{Readable, Writable};
 
 use super::*;
 use crate::disk::RawDisk;
-use crate::memory::{GuestRam, allocate};
+use crate::memory::{GuestRam, flat};
 use crate::test_support::{Recorder, context};
 
 const RINGS: GuestAddress = GuestAddress(0);
@@ -42,7 +42,7 @@ impl Fixture {
         let disk = RawDisk::new(file.try_clone().unwrap(), read_only).unwrap();
         Fixture {
             block: Block::new(Box::new(disk), 1, no_notices()),
-            ram: allocate(64).unwrap(),
+            ram: flat(64).unwrap(),
             driver: driver(RINGS),
             file,
         }
@@ -385,7 +385,7 @@ fn the_configuration_says_what_the_disk_is() {
 #[test]
 fn further_queues_serve_themselves() {
     let mut block = Block::new(Box::new(Mock::default()), 2, no_notices());
-    let ram = allocate(64).unwrap();
+    let ram = flat(64).unwrap();
     ram.write_obj(blk::VIRTIO_BLK_T_IN, GuestAddress(HEADER_AT))
         .unwrap();
     let mut driver = driver(GuestAddress(0x1_0000));

@@ -6,7 +6,7 @@ use boxbuild_vmm_driver::{Buffer, DriverQueue, QueueLayout};
 use vm_memory::{ByteValued, Bytes, GuestAddress};
 
 use super::*;
-use crate::memory::allocate;
+use crate::memory::flat;
 use crate::test_support::{Recorder, context};
 use crate::virtio::worker::Worker;
 
@@ -40,7 +40,7 @@ fn what_is_given_back_goes_before_the_next_request() {
     std::fs::write(folder.path().join("file"), "").unwrap();
     let share = Share::new(MountTag::new("share").unwrap(), folder.path());
     let mut fs = Fs::new(PassthroughFs::new(share).unwrap(), 1);
-    let ram = allocate(64).unwrap();
+    let ram = flat(64).unwrap();
     let mut queues = [0x1_0000, 0x2_0000]
         .map(|at| DriverQueue::new(QueueLayout::new(GuestAddress(at), 16).unwrap()));
     let active = queues.iter().map(|queue| queue.device_queue().ok());
@@ -96,7 +96,7 @@ impl Shared {
         let share = Share::new(MountTag::new("share").unwrap(), folder);
         let fs = Fs::new(PassthroughFs::new(share).unwrap(), 8);
         assert_eq!(fs.queue_sizes().len(), 3);
-        let ram = allocate(64).unwrap();
+        let ram = flat(64).unwrap();
         let [urgent, first, second] = [0x1_0000, 0x2_0000, 0x3_0000]
             .map(|at| DriverQueue::new(QueueLayout::new(GuestAddress(at), 16).unwrap()));
         let queues = [&urgent, &first, &second];

@@ -2,7 +2,7 @@ use boxbuild_vmm_driver::{Buffer, DriverQueue, QueueLayout};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
-use crate::memory::{GuestRam, allocate};
+use crate::memory::{GuestRam, flat};
 use crate::net::{GATEWAY, GUEST};
 use crate::test_support::{Recorder, context};
 
@@ -66,7 +66,7 @@ fn sent() -> Vec<u8> {
 
 #[test]
 fn an_answer_in_one_buffer() {
-    let (mut net, ram) = (net(), allocate(64).unwrap());
+    let (mut net, ram) = (net(), flat(64).unwrap());
     let used = exchange(&mut net, &ram, 0, &sent(), &[2000]).unwrap();
     assert_eq!(used, [54]);
     let mut bytes = [0; 54];
@@ -79,7 +79,7 @@ fn an_answer_in_one_buffer() {
 #[test]
 fn an_answer_in_merged_buffers() {
     let merge = 1 << net::VIRTIO_NET_F_MRG_RXBUF;
-    let (mut net, ram) = (net(), allocate(64).unwrap());
+    let (mut net, ram) = (net(), flat(64).unwrap());
     let used = exchange(&mut net, &ram, merge, &sent(), &[20, 20, 20, 20]).unwrap();
     assert_eq!(used, [20, 20, 14]);
     let count: u16 = ram.read_obj(GuestAddress(RECEIVED + 10)).unwrap();
@@ -91,13 +91,13 @@ fn an_answer_in_merged_buffers() {
 
 #[test]
 fn without_merging_a_small_buffer_is_a_fault() {
-    let (mut net, ram) = (net(), allocate(64).unwrap());
+    let (mut net, ram) = (net(), flat(64).unwrap());
     assert!(exchange(&mut net, &ram, 0, &sent(), &[20, 2000]).is_err());
 }
 
 #[test]
 fn bad_chains_are_faults() {
-    let (mut net, ram) = (net(), allocate(64).unwrap());
+    let (mut net, ram) = (net(), flat(64).unwrap());
     assert!(exchange(&mut net, &ram, 0, &[0; HEADER - 1], &[]).is_err());
     // Nothing behind the header is nothing.
     assert!(
@@ -109,7 +109,7 @@ fn bad_chains_are_faults() {
 
 #[test]
 fn a_panic_takes_the_link_down_and_nothing_else() {
-    let (mut net, ram) = (net(), allocate(64).unwrap());
+    let (mut net, ram) = (net(), flat(64).unwrap());
     let context = context(&ram, Vec::new(), Arc::new(Recorder::default()));
     let mut status = [0; 2];
     net.config().read(STATUS, &mut status);

@@ -52,7 +52,7 @@ mod tests {
 
     use super::*;
     use crate::disk::SECTOR;
-    use crate::memory::allocate;
+    use crate::memory::flat;
 
     /// A long request is made of pieces, without a gap and in order, that end at the same places for each
     /// request.
@@ -61,7 +61,7 @@ mod tests {
         for start in [0, SECTOR, PIECE - SECTOR, PIECE, PIECE + SECTOR] {
             for len in [0, SECTOR, PIECE - SECTOR, PIECE, PIECE + SECTOR, 3 * PIECE] {
                 for cut in [1, 1000, PIECE / 2] {
-                    let ram = allocate(64).unwrap();
+                    let ram = flat(64).unwrap();
                     let mut buffers = Buffers::default();
                     let cut = cut.min(len);
                     for (at, len) in [(0, cut), (cut, len - cut)] {

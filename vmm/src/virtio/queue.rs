@@ -190,14 +190,14 @@ mod tests {
     use boxbuild_vmm_driver::{Buffer, DriverQueue, QueueLayout};
     use vm_memory::{Bytes, GuestAddress};
 
-    use crate::memory::allocate;
+    use crate::memory::flat;
     use crate::test_support::{Recorder, context};
 
     /// Indices count modulo 2^16: a chain is taken, put back, taken again and answered wherever they
     /// are, with flags and with event indices.
     #[test]
     fn a_chain_is_taken_and_answered_at_any_index() {
-        let ram = allocate(64).unwrap();
+        let ram = flat(64).unwrap();
         for event_idx in [false, true] {
             for index in 0..=u16::MAX {
                 // All of them without, and what is near the ends with event indices.
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_ring_that_never_ends_is_left_now_and_then() {
         const SIZE: u16 = 16;
-        let ram = allocate(64).unwrap();
+        let ram = flat(64).unwrap();
         let layout = QueueLayout::new(GuestAddress(0x10_0000), SIZE).unwrap();
         let mut driver = DriverQueue::new(layout);
         driver

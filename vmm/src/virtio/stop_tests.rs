@@ -18,15 +18,15 @@ use super::fs::Fs;
 use super::net::Net;
 use super::rng::Rng;
 use super::worker::Worker;
-use crate::arch::host::layout;
 use crate::disk::Disk;
 use crate::guest_io::Buffers;
-use crate::memory::{GuestRam, allocate};
+use crate::memory::{GuestRam, flat};
 use crate::net::NetworkConfig;
 use crate::test_support::{Recorder, context};
 
 /// Guest memory that is never touched, and takes none of the host's: 4 GiB of it in one piece.
 const MEMORY_MIB: u64 = 8 << 10;
+const HIGH: u64 = 4 << 30;
 const LONG: u64 = 1 << 32;
 /// The longest buffer that a descriptor can name.
 const LONGEST: u32 = u32::MAX - 4095;
@@ -88,7 +88,7 @@ fn time_to_stop(
     fill: impl FnOnce(&GuestRam, &mut [DriverQueue]),
     begun: impl Fn() -> bool,
 ) -> Duration {
-    let ram = allocate(MEMORY_MIB).unwrap();
+    let ram = flat(MEMORY_MIB).unwrap();
     let count = device.queue_sizes().len() as u64;
     let layout = |index| QueueLayout::new(GuestAddress(RINGS * index), ENTRIES).unwrap();
     let mut queues: Vec<_> = (0..count)
@@ -113,11 +113,11 @@ fn time_to_stop(
 
 /// 4 GiB that the device reads, or writes.
 fn readable() -> Buffer {
-    Buffer::readable(layout::RAM_ABOVE, LONGEST)
+    Buffer::readable(HIGH, LONGEST)
 }
 
 fn writable() -> Buffer {
-    Buffer::writable(layout::RAM_ABOVE, LONGEST)
+    Buffer::writable(HIGH, LONGEST)
 }
 
 /// Puts `chain` into `queue` as often as it takes it.
@@ -182,13 +182,13 @@ fn disk_stops(kind: u32, data: &[Buffer], prepare: impl FnOnce(&GuestRam)) {
 
 #[test]
 fn a_disk_stops_in_the_middle_of_a_write() {
-    let data = [Buffer::readable(layout::RAM_ABOVE, 16 << 20); 15];
+    let data = [Buffer::readable(HIGH, 16 << 20); 15];
     disk_stops(blk::VIRTIO_BLK_T_OUT, &data, |_| {});
 }
 
 #[test]
 fn a_disk_stops_in_the_middle_of_a_read() {
-    let data = [Buffer::writable(layout::RAM_ABOVE, 16 << 20); 15];
+    let data = [Buffer::writable(HIGH, 16 << 20); 15];
     disk_stops(blk::VIRTIO_BLK_T_IN, &data, |_| {});
 }
 
@@ -238,7 +238,7 @@ fn add_table(ram: &GuestRam, queue: &DriverQueue, entries: u32, len: u32) {
     /// `VIRTQ_DESC_F_NEXT` and `VIRTQ_DESC_F_INDIRECT` (virtio 1.2, section 2.7.5).
     const NEXT: u16 = 1;
     const INDIRECT: u16 = 4;
-    let table = layout::RAM_ABOVE;
+    let table = HIGH;
     for index in 0..entries {
         let flags = if index + 1 < entries { NEXT } else { 0 };
         let entry = Descriptor::new(SMALL, len, flags, (index + 1) as u16);
@@ -258,7 +258,7 @@ fn a_table_with_more_buffers_than_the_queue_has_entries_is_a_fault() {
     let console = || Console::new(Box::new(|_, _| {})).unwrap();
     for (entries, good) in [(64, true), (65, false), (65_535, false)] {
         for len in [0, 1] {
-            let ram = allocate(MEMORY_MIB).unwrap();
+            let ram = flat(MEMORY_MIB).unwrap();
             let queues: Vec<_> = (0..6)
                 .map(|index| QueueLayout::new(GuestAddress(RINGS * index), ENTRIES).unwrap())
                 .map(DriverQueue::new)
@@ -275,7 +275,7 @@ fn a_table_with_more_buffers_than_the_queue_has_entries_is_a_fault() {
 /// A chain that comes back to itself has as many buffers as the queue has entries.
 #[test]
 fn a_chain_that_comes_back_to_itself_ends() {
-    let ram = allocate(MEMORY_MIB).unwrap();
+    let ram = flat(MEMORY_MIB).unwrap();
     let handed_on = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&handed_on);
     let mut console = Console::new(Box::new(move |_, bytes| {

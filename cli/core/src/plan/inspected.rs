@@ -7,6 +7,7 @@ use boxbuild_description::{
     BoxView, Description, Finding, Format, Halves, Inspection, Target, Wanted,
 };
 use boxbuild_engine::podman::Mode;
+use boxbuild_host::arch::Arch;
 use boxbuild_host::text::shown;
 
 use super::equipment;
@@ -94,6 +95,7 @@ pub fn for_box(
     if description.is_for_kiwi() {
         findings.extend(description.check_schema(kiwi));
     }
+    findings.extend(foreign_packages(description, &target, info.arch));
     if description.is_for_kiwi() {
         let words = &request.build.rest;
         findings.extend(equipment::findings(
@@ -110,6 +112,24 @@ pub fn for_box(
         ));
     }
     findings
+}
+
+/// Returns an error if kiwi would put packages of the box's own architecture into an image that is named
+/// after another one: it tells zypper and dnf of `--target-arch`, and no other package manager.
+fn foreign_packages(description: &Description, target: &Target, of_box: Arch) -> Option<Finding> {
+    let asked = target.arch.as_deref()?;
+    let manager = description.package_manager(target)?;
+    if asked == of_box.name() || !["apt", "pacman"].contains(&manager.text.as_str()) {
+        return None;
+    }
+    Some(Finding::error(
+        &manager.place,
+        format!(
+            "--target-arch {asked}: kiwi tells only zypper and dnf of it; {} would put packages for \
+             {of_box} into an image that is named {asked}: leave the option out",
+            manager.text
+        ),
+    ))
 }
 
 /// Returns `halves` with the names of files below the description folder.
@@ -148,4 +168,50 @@ fn refuse<'a>(errors: impl Iterator<Item = &'a Finding>) -> Result<(), PlanError
     }
     let lines: Vec<_> = errors.iter().map(|error| shown(error)).collect();
     Err(PlanError::Content(lines.join("\n  ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::plan::tests::small_box;
+
+    /// apt has no architecture from kiwi: the image was named i686, and full of amd64.
+    #[test]
+    fn packages_of_another_architecture_than_the_image_is_named_after_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut installed = small_box("/nowhere/small".into());
+        let mut found = |of_box: Arch, asked: Option<&str>, manager: &str| {
+            let text = format!(
+                "<image><preferences>\n<packagemanager>{manager}</packagemanager><type image='tbz'/>\
+                 </preferences></image>"
+            );
+            fs::write(dir.path().join("a.kiwi"), text).unwrap();
+            let mut request =
+                BuildRequest::new("small", dir.path().to_owned(), "/nowhere/target".into());
+            if let Some(asked) = asked {
+                request.kiwi.forwarded = vec!["--target-arch".into(), asked.into()];
+            }
+            installed.info.arch = of_box;
+            let description = inspect(&request, dir.path()).unwrap().description.unwrap();
+            let findings = for_box(&description, &request, &installed);
+            let mut errors = findings.iter().filter(|finding| finding.is_error());
+            errors.next().map(Finding::to_string)
+        };
+        for (of_box, asked) in [(Arch::X86_64, "i686"), (Arch::Aarch64, "armv7l")] {
+            for manager in ["apt", "pacman"] {
+                let error = found(of_box, Some(asked), manager).unwrap();
+                let named = [asked, manager, of_box.name(), ":2: "];
+                assert!(named.iter().all(|word| error.contains(word)), "{error}");
+            }
+            for manager in ["zypper", "dnf4", "dnf5"] {
+                assert_eq!(found(of_box, Some(asked), manager), None);
+            }
+        }
+        for arch in Arch::ALL {
+            assert_eq!(found(arch, Some(arch.name()), "apt"), None);
+            assert_eq!(found(arch, None, "apt"), None);
+        }
+    }
 }

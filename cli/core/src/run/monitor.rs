@@ -279,7 +279,12 @@ impl<'a> Monitor<'a> {
 
     /// Samples what the machine uses, if it is time to.
     pub(super) fn sample(&mut self, usage: impl FnOnce() -> Usage) {
-        self.recorder.sample(usage);
+        let console = &mut self.console;
+        self.recorder.sample(|| {
+            let usage = usage();
+            console.has_used(usage.processor);
+            usage
+        });
     }
 
     /// The build's exit code, if the guest has told it.
@@ -409,6 +414,11 @@ impl<'a> Monitor<'a> {
             .map(Reason::Timeout)
             .or_else(|| over(self.limits.idle, self.last_life).map(Reason::Hung))
             .or_else(|| self.console.lockup().map(Reason::Lockup))
+    }
+
+    /// The machine has `number` processors.
+    pub(super) fn has_processors(&mut self, number: u32) {
+        self.console.has_processors(number);
     }
 
     /// A checkpoint of the box's disk is taken when the box asks for it.

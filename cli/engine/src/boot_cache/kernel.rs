@@ -1,9 +1,11 @@
-//! The ELF file inside of a distribution's bzImage.
+//! The ELF file inside of a distribution's bzImage, or the Image of arm64 that it packed.
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use boxbuild_firmware::kernel::arm64;
 use boxbuild_host::input;
 
 use super::cache::{Cache, CacheError};
@@ -14,13 +16,13 @@ const LARGEST: u64 = 256 << 20;
 /// A kernel to boot.
 #[derive(Debug)]
 pub struct Opened {
-    /// bzImage or ELF.
+    /// bzImage or ELF; of arm64 an Image, packed or not.
     pub file: File,
     /// What the user should know.
     pub note: Option<String>,
 }
 
-/// An ELF file.
+/// What was packed.
 struct Unpacked {
     file: File,
     /// Whether QEMU can start it.
@@ -34,6 +36,12 @@ struct Unpacked {
 /// Fails if the kernel itself cannot be opened.
 pub fn open(path: &Path, sha256: &str) -> io::Result<Opened> {
     let packed = input::open(path)?;
+    if is_plain(&packed) {
+        return Ok(Opened {
+            file: packed,
+            note: None,
+        });
+    }
     Ok(match unpacked(&packed, sha256) {
         Ok(unpacked) => Opened {
             file: unpacked.file,
@@ -47,6 +55,12 @@ pub fn open(path: &Path, sha256: &str) -> io::Result<Opened> {
             )),
         },
     })
+}
+
+/// Whether it is an Image of arm64 that nothing packed.
+fn is_plain(kernel: &File) -> bool {
+    let mut start = [0; 64];
+    kernel.read_exact_at(&mut start, 0).is_ok() && arm64::is_image(&start)
 }
 
 /// The same for QEMU, which boots an ELF file only if it has an entry for that.

@@ -18,23 +18,36 @@ const GROUP: &str = "kvm";
 /// Gives the device to that group.
 const SET_RIGHT: &str = "sudo chgrp kvm /dev/kvm && sudo chmod g+rw /dev/kvm";
 
+/// What would help where there is no device. Arm's KVM is a part of the kernel, and works where the
+/// firmware starts that at EL2.
+#[cfg(not(target_arch = "aarch64"))]
+const MISSING: &str = "switch virtualization on in the firmware of this host (Intel VT-x, AMD-V) or, \
+                       if it is a virtual machine itself, nested virtualization on its host, and load \
+                       the module: sudo modprobe kvm_intel (or kvm_amd)";
+#[cfg(target_arch = "aarch64")]
+const MISSING: &str = "this host's kernel lacks KVM or was not started at EL2 ('sudo dmesg' says \
+                       \"HYP mode not available\"): many virtual machines do not offer that, and \
+                       whole machines (metal instances) do";
+/// What else would help where the device cannot be opened.
+#[cfg(not(target_arch = "aarch64"))]
+const AGAIN: &str = "load the module again (sudo modprobe kvm_intel or kvm_amd), and ";
+#[cfg(target_arch = "aarch64")]
+const AGAIN: &str = "";
+
 /// Why there is no KVM, and what would help.
 pub(super) fn unusable(error: &smoke::Unusable) -> Unusable {
     Unusable(match error {
         smoke::Unusable::Kvm(KvmError::Open(source)) => match source.kind() {
-            io::ErrorKind::NotFound => String::from(
-                "there is no /dev/kvm: switch virtualization on in the firmware of this host (Intel \
-                 VT-x, AMD-V) or, if it is a virtual machine itself, nested virtualization \
-                 on its host, and load the module: sudo modprobe kvm_intel (or kvm_amd). In a \
-                 container, pass the device on: --device /dev/kvm",
+            io::ErrorKind::NotFound => format!(
+                "there is no /dev/kvm: {MISSING}. In a container, pass the device on: --device /dev/kvm"
             ),
             io::ErrorKind::PermissionDenied => denied(device_group().as_ref()),
             _ => format!(
-                "{}: load the module again (sudo modprobe kvm_intel or kvm_amd), and look at what \
-                 'sudo dmesg' says of kvm",
+                "{}: {AGAIN}look at what 'sudo dmesg' says of kvm",
                 chain(error)
             ),
         },
+        smoke::Unusable::Kvm(error @ KvmError::Architecture(_)) => error.to_string(),
         smoke::Unusable::Fails { .. } | smoke::Unusable::Wrong(_) => format!(
             "{}: if this host is a virtual machine itself, ask for another kind of it, with nested \
              virtualization by its processor",
@@ -128,7 +141,7 @@ mod tests {
         let missing =
             smoke::Unusable::Kvm(KvmError::Open(io::Error::from_raw_os_error(libc::ENOENT)));
         let Unusable(text) = unusable(&missing);
-        assert!(text.contains("modprobe"), "{text}");
+        assert!(text.contains("modprobe") || text.contains("EL2"), "{text}");
     }
 
     /// Case E6: in a container, where the number of the host's group kvm was that of ssl-cert, the

@@ -16,7 +16,7 @@ use boxbuild_vmm::disk::{
 };
 use boxbuild_vmm::kvm::KvmError;
 use boxbuild_vmm::machine::{self, Config, Handle};
-use boxbuild_vmm::net::{CurrentNetwork, Forward, NetworkConfig};
+use boxbuild_vmm::net::{CurrentNetwork, Forward, Handover, NetworkConfig};
 use boxbuild_vmm::threads::{Starter, Threads};
 use boxbuild_vmm::vcpu::VcpuError;
 use boxbuild_vmm::virtio::Kind;
@@ -102,6 +102,7 @@ struct Files {
     initrd: File,
     disk: Vec<File>,
     listener: Option<TcpListener>,
+    handover: Option<Channel>,
     shares: Vec<OwnedFd>,
 }
 
@@ -111,7 +112,9 @@ impl Files {
             wire::DiskConfig::InPlace { .. } => 1,
             wire::DiskConfig::Private { kept, .. } => kept.saturating_mul(2).saturating_add(2),
         };
-        let forward = config.network.as_ref().and_then(|network| network.forward);
+        let network = config.network.as_ref();
+        let forward = network.and_then(|network| network.forward);
+        let handover = network.and_then(|network| network.handover.as_ref());
         Ok(Files {
             kvm: entered.file()?,
             kernel: entered.file()?,
@@ -120,6 +123,10 @@ impl Files {
                 .map(|_| entered.file())
                 .collect::<Result<_, _>>()?,
             listener: match forward {
+                Some(_) => Some(entered.descriptor()?.into()),
+                None => None,
+            },
+            handover: match handover {
                 Some(_) => Some(entered.descriptor()?.into()),
                 None => None,
             },
@@ -166,6 +173,8 @@ fn assemble(
             .listener
             .zip(network.forward)
             .map(|(listener, port)| Forward { listener, port }),
+        handover: (files.handover.zip(network.handover))
+            .map(|(channel, ports)| Handover { channel, ports }),
     });
     let shares: Result<Vec<_>, Box<dyn Error>> = (config.shares.into_iter().zip(files.shares))
         .map(|(share, root)| Ok(PassthroughFs::with_root(Share::try_from(share)?, root)?))
@@ -265,7 +274,8 @@ fn failure(error: &machine::StartError) -> StartFailure {
             OpenError::Kept(error) => (Part::Kept, error),
             OpenError::Changes(error) | OpenError::Raw(error) => (Part::Changes, error),
         },
-        machine::StartError::Vcpu(VcpuError::Kvm(error @ KvmError::Width { .. })) => {
+        machine::StartError::Kvm(error @ KvmError::Width { .. })
+        | machine::StartError::Vcpu(VcpuError::Kvm(error @ KvmError::Width { .. })) => {
             (Part::Memory, error)
         }
         error => (Part::Machine, error),

@@ -23,7 +23,7 @@ const JSON: u8 = b'j';
 const TEXT: usize = 16 << 10;
 
 /// A machine, for its process. Its files follow as descriptors, in this order: `/dev/kvm`, kernel,
-/// ramdisk, those of the disk, the listener, the roots of the shares.
+/// ramdisk, those of the disk, the listener, the channel of what is handed over, the roots of the shares.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct MachineConfig {
     pub(super) memory_mib: u64,
@@ -55,6 +55,8 @@ pub(super) struct NetworkConfig {
     pub(super) host: HostNetwork,
     /// The guest's port that the listener leads to.
     pub(super) forward: Option<u16>,
+    /// The ports whose connections another process continues.
+    pub(super) handover: Option<Vec<u16>>,
 }
 
 /// What the parent wants of the process.
@@ -301,6 +303,7 @@ mod tests {
                 policy: Policy::default(),
                 host,
                 forward: Some(22),
+                handover: Some(vec![u16::MAX; 32]),
             }),
             shares: vec![WireShare::from(&share)],
         };

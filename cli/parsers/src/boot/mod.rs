@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use boxbuild_firmware::initrd::{self, ReadError};
+use boxbuild_firmware::kernel::arm64::PackedImage;
 use boxbuild_firmware::kernel::{self, BzImage, ExtractError, ImageError};
 
 pub(crate) use root::root_kind;
@@ -18,7 +19,7 @@ pub(crate) const LARGEST_RAMDISK: u64 = 512 << 20;
 /// A kernel cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KernelError {
-    /// It is not a bzImage.
+    /// It is neither a bzImage nor a packed Image of arm64.
     #[error(transparent)]
     Image(#[from] ImageError),
     /// What is in it cannot be unpacked.
@@ -26,8 +27,11 @@ pub(crate) enum KernelError {
     Extract(#[from] ExtractError),
 }
 
-/// Returns the ELF file in a bzImage.
+/// Returns the ELF file in a bzImage, or the Image that is packed for arm64.
 pub(crate) fn kernel(packed: &[u8]) -> Result<Vec<u8>, KernelError> {
+    if let Some(image) = PackedImage::parse(packed)? {
+        return Ok(image.unpack()?);
+    }
     Ok(BzImage::parse(packed)?.vmlinux()?)
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Facts {
     pub(crate) good: bool,
     /// Highest resident memory of the engine in bytes, if known.
     pub(crate) peak_memory: Option<u64>,
+    /// Bytes of packages from the cache, and from their servers.
+    pub(crate) packages: Option<(u64, u64)>,
     /// Guest memory in bytes, and number of virtual CPUs.
     pub(crate) machine: (u64, u32),
 }
@@ -78,6 +80,12 @@ fn head(html: &mut String, facts: &Facts, timeline: &Timeline) {
         (
             "network received / sent",
             moved(last.and_then(|l| l.network)),
+        ),
+        (
+            "packages cached / fetched",
+            facts
+                .packages
+                .map(|(cached, fetched)| format!("{} / {}", size(cached), size(fetched))),
         ),
         ("box", Some(escape(&facts.name))),
         ("engine", Some(escape(&facts.engine))),
@@ -287,6 +295,7 @@ mod tests {
             outcome: String::from("built"),
             good: true,
             peak_memory: Some(2_400 << 20),
+            packages: Some((1 << 20, 2 << 20)),
             machine: (4 << 30, 4),
         }
     }

@@ -2,10 +2,12 @@
 
 use std::convert::Infallible;
 
-use kvm_ioctls::VcpuFd;
+use kvm_ioctls::{VcpuExit, VcpuFd};
 use vm_memory::GuestMemoryError;
 
+use super::boot::Entry;
 use super::vm;
+use crate::bus::Effect;
 use crate::kvm::{KvmError, Vm};
 use crate::memory::GuestRam;
 
@@ -29,8 +31,16 @@ impl CpuModel {
     }
 }
 
-pub fn enter(_vcpu: &VcpuFd, _entry: u64) -> Result<(), KvmError> {
+pub fn finish(_vm: &Vm) -> Result<(), KvmError> {
     vm::supported()
+}
+
+pub fn enter(_vm: &Vm, _vcpus: &[VcpuFd], _entry: &Entry) -> Result<(), KvmError> {
+    vm::supported()
+}
+
+pub fn reason(_exit: &VcpuExit<'_>) -> Effect {
+    Effect::None
 }
 
 pub fn position(_vcpu: &VcpuFd) -> Option<u64> {

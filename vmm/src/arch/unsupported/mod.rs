@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 pub mod boot;
+pub mod coherence;
 pub mod cpu;
 pub mod layout;
 pub mod platform;

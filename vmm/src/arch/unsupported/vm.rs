@@ -1,8 +1,9 @@
 //! No machine.
 
-use kvm_ioctls::VmFd;
+use kvm_ioctls::{Kvm, VmFd};
 
-use crate::kvm::KvmError;
+use crate::kvm::{InterruptController, KvmError};
+use crate::memory::GuestRam;
 
 /// Whether machines of this architecture can be made.
 ///
@@ -12,6 +13,6 @@ pub fn supported() -> Result<(), KvmError> {
     Err(KvmError::Architecture(std::env::consts::ARCH))
 }
 
-pub fn set_up(_vm: &VmFd) -> Result<(), KvmError> {
-    supported()
+pub(crate) fn create(_kvm: &Kvm, _ram: &GuestRam) -> Result<(VmFd, InterruptController), KvmError> {
+    Err(KvmError::Architecture(std::env::consts::ARCH))
 }

@@ -2,6 +2,7 @@
 
 pub mod acpi;
 pub mod boot;
+pub(crate) mod coherence;
 pub mod cpu;
 pub mod layout;
 pub mod legacy;

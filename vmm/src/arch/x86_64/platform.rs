@@ -1,24 +1,35 @@
 //! The devices that are not on the PCI bus: ports that a kernel expects to find or to be able to
 //! ask for.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
+
+use kvm_ioctls::{IoEventAddress, NoDatamatch};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EventFd};
 
 use super::layout;
 use super::legacy::cmos::Cmos;
-use super::legacy::debug_port::DebugPort;
 use super::legacy::i8042::{self, I8042};
 use super::legacy::power::{self, Power};
-use super::legacy::serial::{Serial, SerialInterrupt};
+use crate::arch::debug_port::DebugPort;
 use crate::arch::outputs::Outputs;
+use crate::arch::serial::{Serial, SerialInterrupt};
 use crate::bus::{Buses, RangeError};
-use crate::kvm::Vm;
+use crate::kvm::{MsiSink, Vm};
 use crate::pci::{ConfigPorts, PciRoot};
+
+/// Where the messages of the device in PCI slot `slot` go.
+pub(crate) fn msi(vm: &Arc<Vm>, _slot: usize) -> Arc<dyn MsiSink> {
+    vm.clone()
+}
 
 /// The devices that are not on the PCI bus.
 #[derive(Debug)]
 pub(crate) struct Platform {
     vm: Arc<Vm>,
+    /// Signalled by writes that shall do nothing; never read.
+    ignored: OnceLock<EventFd>,
     serial: Arc<Serial>,
     debug_port: Arc<DebugPort>,
 }
@@ -34,6 +45,7 @@ impl Platform {
         });
         Platform {
             vm: Arc::clone(vm),
+            ignored: OnceLock::new(),
             serial: Arc::new(Serial::new(interrupt, outputs.serial)),
             debug_port: Arc::new(DebugPort::new(start, outputs.mark)),
         }
@@ -68,9 +80,23 @@ impl Platform {
             let ports = Arc::new(ConfigPorts::new(Arc::clone(pci)));
             return buses.pio.add(u64::from(layout::PCI_CONFIG), 8, ports);
         }
-        if let Err(error) = self.vm.ignore_writes(layout::PCI_CONFIG) {
+        if let Err(error) = self.ignore_writes(layout::PCI_CONFIG) {
             log::debug!("writes of PCI addresses leave the guest: {error}");
         }
+        Ok(())
+    }
+
+    /// Ignores what the guest writes to `port` from now on, in any width, without an exit.
+    ///
+    /// # Errors
+    /// If KVM refuses; the writes then still reach the buses.
+    fn ignore_writes(&self, port: u16) -> io::Result<()> {
+        let event = EventFd::new(EFD_CLOEXEC)?;
+        let address = IoEventAddress::Pio(u64::from(port));
+        self.vm
+            .fd()
+            .register_ioevent(&event, &address, NoDatamatch)?;
+        let _ = self.ignored.set(event);
         Ok(())
     }
 

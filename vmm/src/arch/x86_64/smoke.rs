@@ -146,9 +146,9 @@ unsafe extern "C" {
 pub(crate) fn run() -> Result<(), Unusable> {
     let ram = memory::allocate(memory::MIN_MIB)?;
     load(&ram)?;
-    let vm = Arc::new(Vm::new(None, ram.clone(), vm::set_up)?);
+    let vm = Arc::new(Vm::new(None, ram.clone(), vm::create)?);
     let vcpu = vcpu::create(vm, 1, false)?;
-    let exit = vcpu.first_exit(CODE, LIMIT)?;
+    let exit = vcpu.first_exit(&CODE, LIMIT)?;
     if exit != FirstExit::Out(PORT) {
         let step: u64 = ram.read_obj(GuestAddress(DATA + STEP))?;
         let step = usize::try_from(step).ok().and_then(|step| STEPS.get(step));
@@ -156,6 +156,7 @@ pub(crate) fn run() -> Result<(), Unusable> {
             step: step.copied().unwrap_or("write to memory"),
             how: match exit {
                 FirstExit::Out(port) => format!("writes to port {port:#x}"),
+                FirstExit::Write(address, _) => format!("writes to address {address:#x}"),
                 FirstExit::Other(how) => how,
                 FirstExit::None => format!("nothing for {} s", LIMIT.as_secs()),
             },

@@ -5,7 +5,7 @@ use boxbuild_vmm_driver::{Buffer, DriverQueue, QueueLayout};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
-use crate::memory::allocate;
+use crate::memory::flat;
 use crate::test_support::{Recorder, context};
 use crate::virtio::worker::Worker;
 
@@ -31,7 +31,7 @@ impl Fixture {
             let _ = sender.send((port, bytes));
         }))
         .unwrap();
-        let ram = allocate(64).unwrap();
+        let ram = flat(64).unwrap();
         let queues: Vec<_> = (0..QUEUES)
             .map(|index| DriverQueue::new(QueueLayout::new(rings(index), 16).unwrap()))
             .collect();

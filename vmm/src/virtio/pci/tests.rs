@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
-use crate::memory::allocate;
+use crate::memory::flat;
 use crate::test_support::Recorder;
 use crate::virtio::rng::Rng;
 use crate::virtio::status;
@@ -51,7 +51,7 @@ impl Driver {
     fn of(device: Box<dyn Device>) -> Driver {
         let (sender, failed) = std::sync::mpsc::channel();
         let recorder = Arc::new(Recorder::default());
-        let ram = allocate(64).unwrap();
+        let ram = flat(64).unwrap();
         let attachment = Attachment {
             msi: recorder.clone(),
             io_events: recorder.clone(),

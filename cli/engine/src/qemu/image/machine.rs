@@ -28,8 +28,8 @@ impl Accelerator {
     pub fn for_guest(arch: Arch) -> Accelerator {
         let works = arch == Arch::host()
             && match arch {
-                Arch::X86_64 => crate::kvm::usable().is_ok(),
-                // The smoke guest is of x86: QEMU goes back to the translator by itself.
+                Arch::X86_64 | Arch::Aarch64 => crate::kvm::usable().is_ok(),
+                // There is no smoke guest: QEMU goes back to the translator by itself.
                 _ => nix::unistd::access(KVM, kvm_access()).is_ok(),
             };
         if works {

@@ -1,14 +1,12 @@
 //! Loads the kernel itself.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 
 use linux_loader::loader::bootparam::{XLF_KERNEL_64, setup_header};
 use linux_loader::loader::{BzImage, KernelLoader};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use super::error::BootError;
+use crate::arch::boot::{BootError, read_start};
 use crate::arch::x86_64::layout;
 use crate::memory::{GuestRam, read_from_file};
 
@@ -45,31 +43,12 @@ pub(super) fn low_end(ram: &GuestRam) -> u64 {
 }
 
 pub(super) fn load(ram: &GuestRam, file: &mut File) -> Result<LoadedKernel, BootError> {
-    let start = read_start(file).map_err(BootError::KernelFile)?;
+    let start = read_start(file, ELF_START).map_err(BootError::KernelFile)?;
     if start.starts_with(b"\x7fELF") {
         elf(ram, file, &start)
     } else {
         bzimage(ram, file)
     }
-}
-
-/// The first bytes of a file, fewer only if it is that short.
-fn read_start(file: &File) -> io::Result<Vec<u8>> {
-    let mut start = vec![0; ELF_START];
-    let mut len = 0;
-    loop {
-        match file.read_at(start.get_mut(len..).unwrap_or_default(), len as u64) {
-            Ok(0) => break,
-            Ok(count) => len += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if len >= start.len() {
-            break;
-        }
-    }
-    start.truncate(len);
-    Ok(start)
 }
 
 /// Bytes of the ELF header, and of the start of the file in which the program headers lie.

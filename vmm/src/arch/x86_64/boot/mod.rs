@@ -4,10 +4,9 @@
 //! A kernel may be a bzImage, which unpacks itself, or the ELF file inside one, which starts
 //! at once. Both are entered in 64-bit mode with `struct boot_params` in rsi.
 
-mod error;
 mod kernel;
 mod load;
 mod params;
 
-pub use error::BootError;
-pub use load::{Boot, Tables, load, write_tables};
+pub use crate::arch::boot::BootError;
+pub use load::{Boot, Entry, Tables, load, write_tables};

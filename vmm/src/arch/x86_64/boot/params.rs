@@ -5,17 +5,10 @@ use linux_loader::loader::bootparam::{
 };
 use vm_memory::{ByteValued, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use super::error::BootError;
 use super::kernel::LoadedKernel;
+use crate::arch::boot::{BootError, InitrdRange};
 use crate::arch::x86_64::layout;
 use crate::memory::GuestRam;
-
-/// A part of guest memory.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct InitrdRange {
-    pub(super) start: u64,
-    pub(super) len: u64,
-}
 
 /// Types of the memory map (ACPI 6.5, table 15.374).
 const E820_RAM: u32 = 1;

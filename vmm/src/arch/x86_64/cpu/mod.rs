@@ -8,6 +8,6 @@ mod registers;
 mod state;
 mod xsave;
 
-pub(crate) use model::{CpuModel, MAX_CPUS};
+pub(crate) use model::{CpuModel, MAX_CPUS, finish};
 pub(crate) use registers::enter;
-pub(crate) use state::{describe, position};
+pub(crate) use state::{describe, position, reason};

@@ -2,10 +2,10 @@
 
 use kvm_bindings::CpuId;
 use kvm_ioctls::VcpuFd;
-use vm_memory::{GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
+use vm_memory::GuestMemoryError;
 
 use super::{cpuid, policy, registers};
-use crate::arch::x86_64::layout;
+use crate::arch::width;
 use crate::kvm::{KvmError, Vm, failed};
 use crate::memory::GuestRam;
 
@@ -28,7 +28,7 @@ impl CpuModel {
     /// of the machine's memory.
     pub(crate) fn new(vm: &Vm, count: u8, nested: bool) -> Result<CpuModel, KvmError> {
         let supported = cpuid::supported(vm.kvm(), nested)?;
-        check_width(vm.ram(), policy::address_bits(supported.as_slice()))?;
+        width::check(vm.ram(), policy::address_bits(supported.as_slice()))?;
         if !cpuid::has_kvm_clock(&supported) {
             return Err(KvmError::Missing("the paravirtual clock"));
         }
@@ -62,17 +62,11 @@ impl CpuModel {
     }
 }
 
-/// Whether all of `ram`, and the devices below 4 GiB, lie within `bits` bits of address.
-fn check_width(ram: &GuestRam, bits: u32) -> Result<(), KvmError> {
-    let bytes: u64 = ram.iter().map(GuestMemoryRegion::len).sum();
-    let most = layout::most_ram(bits);
-    if bytes > most {
-        return Err(KvmError::Width {
-            bits,
-            mib: bytes >> 20,
-            most_mib: most >> 20,
-        });
-    }
+/// What is still to be done when all CPUs are set up.
+///
+/// # Errors
+/// Never: nothing is.
+pub(crate) fn finish(_vm: &Vm) -> Result<(), KvmError> {
     Ok(())
 }
 
@@ -84,9 +78,9 @@ mod tests {
     #[test]
     fn memory_beyond_the_processors_addresses_is_refused() {
         let ram = allocate(8 << 10).unwrap();
-        assert!(check_width(&ram, 39).is_ok());
-        assert!(check_width(&ram, 34).is_ok());
-        let error = check_width(&ram, 33).unwrap_err();
+        assert!(width::check(&ram, 39).is_ok());
+        assert!(width::check(&ram, 34).is_ok());
+        let error = width::check(&ram, 33).unwrap_err();
         assert_eq!(
             error.to_string(),
             "8192 MiB of memory are more than the 33 bits of address that this host's processor \

@@ -5,8 +5,9 @@ use kvm_bindings::{Msrs, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
+use crate::arch::x86_64::boot::Entry;
 use crate::arch::x86_64::layout;
-use crate::kvm::{KvmError, failed};
+use crate::kvm::{KvmError, Vm, failed};
 use crate::memory::GuestRam;
 
 /// `__BOOT_CS`, as the protocol wants it.
@@ -50,7 +51,10 @@ pub(super) fn write_tables(ram: &GuestRam) -> Result<(), GuestMemoryError> {
 }
 
 /// Puts the boot CPU at `entry` (guest address) with boot_params in rsi.
-pub(crate) fn enter(vcpu: &VcpuFd, entry: u64) -> Result<(), KvmError> {
+pub(crate) fn enter(_vm: &Vm, vcpus: &[VcpuFd], &entry: &Entry) -> Result<(), KvmError> {
+    let Some(vcpu) = vcpus.first() else {
+        return Ok(());
+    };
     let mut sregs = vcpu.get_sregs().map_err(failed("read a CPU's state"))?;
     long_mode(&mut sregs);
     vcpu.set_sregs(&sregs)

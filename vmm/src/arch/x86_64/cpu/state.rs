@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use kvm_ioctls::VcpuFd;
+use kvm_ioctls::{VcpuExit, VcpuFd};
+
+use crate::bus::Effect;
 
 /// Guest address of the next instruction.
 pub(crate) fn position(vcpu: &VcpuFd) -> Option<u64> {
@@ -41,4 +43,9 @@ pub(crate) fn describe(vcpu: &VcpuFd) -> String {
         );
     }
     text
+}
+
+/// Why the guest ended, if `exit` says so: on x86 it writes a register for that.
+pub(crate) fn reason(_exit: &VcpuExit<'_>) -> Effect {
+    Effect::None
 }

@@ -4,15 +4,27 @@ use std::io;
 
 use vm_memory::GuestMemoryError;
 
+/// What a file is that is no kernel of this architecture.
+#[cfg(not(target_arch = "aarch64"))]
+const NO_KERNEL: &str = "neither a bzImage nor an ELF file";
+#[cfg(target_arch = "aarch64")]
+const NO_KERNEL: &str = "not an arm64 Image";
+
 /// Why a guest cannot be booted.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     /// The kernel file cannot be read.
     #[error("cannot read the kernel")]
     KernelFile(#[source] io::Error),
-    /// It is neither a bzImage nor an ELF file.
-    #[error("the kernel is neither a bzImage nor an ELF file")]
+    /// It is in no format of this architecture.
+    #[error("the kernel is {NO_KERNEL}")]
     Format,
+    /// It is packed, but not in a way that is known here.
+    #[error("the kernel is packed with {0}, which is not known: gzip and zstd are")]
+    Packed(String),
+    /// What it is packed in is damaged.
+    #[error("cannot unpack the kernel")]
+    Unpack(#[source] io::Error),
     /// It is one, but damaged, or does not fit into the memory.
     #[error("cannot load the kernel: {0}")]
     Load(linux_loader::loader::Error),
@@ -24,7 +36,7 @@ pub enum BootError {
     Memory {
         /// MiB that it asks for.
         need: u64,
-        /// MiB below the hole for devices.
+        /// MiB of the first range of RAM.
         have: u64,
     },
     /// The command line is longer than the kernel takes.
@@ -51,7 +63,7 @@ pub enum BootError {
         /// What is left.
         room: u64,
     },
-    /// An address of the [`layout`](crate::arch::x86_64::layout) is not in guest memory.
+    /// An address of the architecture's layout is not in guest memory.
     #[error("cannot write into the guest's memory")]
     Write(#[from] GuestMemoryError),
     /// No random numbers for the guest's kernel.

@@ -1,4 +1,4 @@
-//! Port 0x80: a guest that writes a byte there marks a moment of its boot.
+//! A register in which a guest marks moments of its boot: x86's port 0x80, for diagnostic codes.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! COM1, a 16550: what a kernel can print to before it has found a virtio console.
+//! A 16550 serial port: what a kernel can print to before it has found a virtio console.
 
 use std::convert::Infallible;
 use std::fmt;

@@ -1,6 +1,4 @@
-//! A few instructions that every kernel needs, run on /dev/kvm in 64-bit mode: a /dev/kvm that
-//! cannot is no test bed. Without our own machine, so that it says something about the bed and
-//! nothing about us.
+//! The guest of x86_64, in 64-bit mode.
 
 use std::arch::global_asm;
 use std::error::Error;
@@ -8,7 +6,12 @@ use std::error::Error;
 use kvm_bindings::{kvm_regs, kvm_segment, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit};
 
-const SIZE: usize = 2 << 20;
+use super::Memory;
+use super::memory::SIZE;
+
+/// What it shows.
+pub const SHOWN: &str = "cmpxchg16b, SSE, fxrstor, int3 and a loop in 64-bit mode";
+
 const CODE: usize = 0x1000;
 const DATA: usize = 0x2000;
 const STACK: usize = 0x4000;
@@ -64,13 +67,13 @@ pub fn smoke() -> Result<(), Box<dyn Error>> {
     let vm = kvm.create_vm()?;
 
     let mut memory = Memory::new()?;
-    memory.fill();
+    fill(&mut memory);
     let region = kvm_userspace_memory_region {
         slot: 0,
         flags: 0,
         guest_phys_addr: 0,
         memory_size: SIZE as u64,
-        userspace_addr: memory.0 as u64,
+        userspace_addr: memory.address(),
     };
     // SAFETY: the memory outlives the machine: it is unmapped when the process ends.
     unsafe { vm.set_user_memory_region(region)? };
@@ -119,63 +122,27 @@ pub fn smoke() -> Result<(), Box<dyn Error>> {
         VcpuExit::IoOut(PORT, _) => {}
         other => return Err(format!("the guest did not reach its end: {other:?}").into()),
     }
-    for (what, offset, wanted) in [
-        ("cmpxchg16b", 0, [3, 4]),
-        ("SSE, fxsave and fxrstor", 16, [6, 8]),
-        ("int3 and the loop", 32, [1, 1]),
-    ] {
-        let found = [memory.word(DATA + offset), memory.word(DATA + offset + 8)];
-        if found != wanted {
-            return Err(format!("{what}: {found:?} instead of {wanted:?}").into());
-        }
-    }
-    Ok(())
+    memory.compare(&[
+        ("cmpxchg16b", DATA, [3, 4]),
+        ("SSE, fxsave and fxrstor", DATA + 16, [6, 8]),
+        ("int3 and the loop", DATA + 32, [1, 1]),
+    ])
 }
 
-/// Memory of the guest, never unmapped.
-struct Memory(*mut u8);
-
-impl Memory {
-    fn new() -> Result<Memory, Box<dyn Error>> {
-        let layout = std::alloc::Layout::from_size_align(SIZE, SIZE)?;
-        // SAFETY: the size is not zero.
-        let memory = unsafe { std::alloc::alloc_zeroed(layout) };
-        if memory.is_null() {
-            return Err("no memory".into());
-        }
-        Ok(Memory(memory))
-    }
-
-    fn word(&self, at: usize) -> u64 {
-        assert!(at + 8 <= SIZE);
-        // SAFETY: inside the memory, aligned; the guest is not running.
-        unsafe { self.0.add(at).cast::<u64>().read_volatile() }
-    }
-
-    fn put(&mut self, at: usize, words: &[u64]) {
-        assert!(at + 8 * words.len() <= SIZE);
-        for (index, word) in words.iter().enumerate() {
-            // SAFETY: inside the memory, aligned; the guest is not running.
-            let place = unsafe { self.0.add(at).cast::<u64>().add(index) };
-            // SAFETY: the same.
-            unsafe { place.write_volatile(*word) };
-        }
-    }
-
-    fn fill(&mut self) {
-        let start = &raw const selftest_code;
-        let handler = CODE + (&raw const selftest_breakpoint).addr() - start.addr();
-        let length = (&raw const selftest_end).addr() - start.addr();
-        assert!(CODE + length <= DATA);
-        // SAFETY: the labels enclose the code, and the guest's page has room for it.
-        unsafe { start.copy_to_nonoverlapping(self.0.add(CODE), length) };
-        self.put(DATA, &[1, 2]);
-        // Present, interrupt gate, segment 8.
-        self.put(IDT + 3 * 16, &[handler as u64 | 8 << 16 | 0x8e << 40, 0]);
-        self.put(GDT, &[0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff]);
-        // One large page at its own address.
-        self.put(PML4, &[PDPT as u64 | 3]);
-        self.put(PDPT, &[PD as u64 | 3]);
-        self.put(PD, &[0x83]);
-    }
+/// Puts the guest and its tables into its memory.
+fn fill(memory: &mut Memory) {
+    let start = &raw const selftest_code;
+    let handler = CODE + (&raw const selftest_breakpoint).addr() - start.addr();
+    let length = (&raw const selftest_end).addr() - start.addr();
+    assert!(CODE + length <= DATA);
+    // SAFETY: the labels enclose the code.
+    memory.copy(CODE, unsafe { std::slice::from_raw_parts(start, length) });
+    memory.put(DATA, &[1, 2]);
+    // Present, interrupt gate, segment 8.
+    memory.put(IDT + 3 * 16, &[handler as u64 | 8 << 16 | 0x8e << 40, 0]);
+    memory.put(GDT, &[0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff]);
+    // One large page at its own address.
+    memory.put(PML4, &[PDPT as u64 | 3]);
+    memory.put(PDPT, &[PD as u64 | 3]);
+    memory.put(PD, &[0x83]);
 }
