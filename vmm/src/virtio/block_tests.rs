@@ -282,7 +282,7 @@ fn a_disk_is_told_of_reads_that_wait() {
         ..Mock::default()
     };
     let mut block = Block::new(Box::new(disk), 1, no_notices());
-    let ram = allocate(64).unwrap();
+    let ram = flat(64).unwrap();
     let mut driver = driver(RINGS);
     let requests = [
         (blk::VIRTIO_BLK_T_IN, 0),
