@@ -53,6 +53,7 @@ test-full: export BOXBUILD_TEST_LAB = all
 test-full: packages-demo packages-foreign packages-runners packages-validators test release
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild-vmm --lib --quiet -- a_killed_writer
 	BOXBUILD_TEST_KILLS=200 $(CARGO) test --package boxbuild --test boxes --quiet -- a_killed_update
+	BOXBUILD_TEST_KILLS=1000 $(CARGO) test --package boxbuild-package-cache --test cache --quiet -- random_kills
 	$(COUNTED) full
 	$(MAKE) --no-print-directory dist dist-reproduce dist-installed dist-container
 	BOXBUILD=$(BOXBUILD) BOXBUILD_ATTACK_SECONDS=600 tests/setup/counted $(E2E_TESTS) -- an_attacker_of

@@ -6,5 +6,6 @@ use boxbuild_jail::Role;
 pub(crate) const ROLES: &[Role] = &[
     boxbuild_engine::kvm::ROLE,
     boxbuild_engine::qemu::shares::ROLE,
+    boxbuild_package_cache::ROLE,
     boxbuild_parsers::ROLE,
 ];

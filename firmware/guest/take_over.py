@@ -8,8 +8,16 @@ as for a build; in the place of the first installation, kiwi's own functions wri
 description, its scripts, and the profile of variables. It leaves arguments for `system create` that only
 kiwi knows in /run/boxbuild/create-args, one a line.
 """
+import glob
 import os
 import sys
+
+# What the description may have for `create`, by the names that it has in the root tree (kiwi's defaults.py and
+# `import_description`).
+OF_CREATE = [
+    'images.sh', 'disk.sh', 'pre_disk_sync.sh', 'config-overlay.sh', 'config-host-overlay.sh',
+    'edit_boot_config.sh', 'edit_boot_install.sh', 'config-cdroot.tar*',
+]
 
 CREATE_ARGS = os.environ.get('BOXBUILD_CREATE_ARGS', '/run/boxbuild/create-args')
 
@@ -38,6 +46,13 @@ def without_empty_values(state):
                 setattr(repository, name, None)
 
 
+def without_old_scripts(root):
+    """Removes what the description had for `create`: kiwi writes what there is, and runs what it finds."""
+    for name in OF_CREATE:
+        for path in glob.glob(os.path.join(glob.escape(root), 'image', name)):
+            os.remove(path)
+
+
 def take_over(state, root):
     from kiwi.defaults import Defaults
     from kiwi.system.profile import Profile
@@ -46,6 +61,7 @@ def take_over(state, root):
     if not os.path.isdir(root):
         raise FileNotFoundError('there is no root tree at %s' % root)
     without_empty_values(state)
+    without_old_scripts(root)
     SystemSetup(state, root).import_description()
     profile = Profile(state)
     Defaults().to_profile(profile)

@@ -82,6 +82,17 @@ fn the_description_is_taken_over_and_nothing_is_installed() {
     }
     let read = |name: &str| fs::read_to_string(folder.join(name)).expect("a file");
     let text = root.to_str().expect("text");
+    // What the description had, and has no more; and what is not its own.
+    let old = [
+        "images.sh",
+        "edit_boot_config.sh",
+        "config-cdroot.tar.xz",
+        "config.sh",
+    ];
+    fs::create_dir(root.join("image")).expect("a folder can be made");
+    for name in old {
+        fs::write(root.join("image").join(name), "exit 1").expect("a file can be written");
+    }
     let output = run(&folder, &["--type", "oem", "system", "build", text]);
     assert!(output.status.success(), "{output:?}");
     assert!(output.stdout.is_empty(), "{output:?}");
@@ -91,6 +102,8 @@ fn the_description_is_taken_over_and_nothing_is_installed() {
         "--type oem system build [('alias', 'x'), ('package_gpgcheck', None)]"
     );
     assert_eq!(read("root/.profile"), "defaults");
+    let left = old.map(|name| root.join("image").join(name).exists());
+    assert_eq!(left, [false, false, false, true]);
     assert_eq!(
         read("create-args"),
         "--signing-key\n/a key\n--signing-key\n/b\n"

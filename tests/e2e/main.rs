@@ -40,6 +40,7 @@ mod kept;
 mod network;
 mod notices;
 mod other_user;
+mod packages;
 mod paths;
 mod record;
 mod registry;
@@ -79,6 +80,7 @@ const ALL: &[&[Test]] = &[
     input::TESTS,
     command_line::TESTS,
     network::TESTS,
+    packages::TESTS,
     paths::TESTS,
     record::TESTS,
     in_place::TESTS,

@@ -1,20 +1,22 @@
 //! Runs a machine monitor and measures when its guest did what. Meant for the lab's counting mode,
 //! where a nanosecond is an instruction (docs/benchmarks.md, "Boot, counted").
 //!
-//!     boot-probe LABEL [--exits | --syscalls] -- COMMAND...
+//!     boot-probe LABEL [--exits | --syscalls | --together N] -- COMMAND...
 //!
 //! Times: milliseconds from before the monitor is started to its first entry into the guest,
 //! to the guest's first line ("INIT", with the guest's own uptime), to the monitor's end. With
 //! `--exits` it counts VM exits instead, all and those that reach user space: counting costs
 //! instructions itself. With `--syscalls` it counts the system calls before the first entry, and
 //! names those that took longest. Memory: what the monitor has beyond the guest's RAM when the guest says
-//! "IDLE", and what of it is private and dirty.
+//! "IDLE", and what of it is private and dirty. With `--together` it runs so many at once.
 
 #![allow(
     clippy::print_stderr,
     clippy::print_stdout,
     reason = "a program for the terminal"
 )]
+
+mod together;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,8 +35,13 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let label = arguments.next().context("no label")?;
     let mut measure: fn(&str, &mut Command) -> Result<()> = time;
-    for argument in arguments.by_ref() {
+    let mut count = None;
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
+            "--together" => {
+                let number = arguments.next().context("no number")?;
+                count = Some(number.parse().context("--together")?);
+            }
             "--exits" => measure = count_exits,
             "--syscalls" => measure = count_syscalls,
             "--" => break,
@@ -44,7 +51,10 @@ fn main() -> Result<()> {
     let program = arguments.next().context("no command")?;
     let mut command = Command::new(program);
     command.args(arguments);
-    measure(&label, &mut command)
+    match count {
+        Some(count) => together::run(&label, &mut command, count),
+        None => measure(&label, &mut command),
+    }
 }
 
 /// CLOCK_MONOTONIC in milliseconds, as the trace clock `mono` has it.

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::boot::Options;
+use crate::boot::{Options, TOGETHER};
 use crate::environment::{find, output, peer};
 use crate::report::{Absent, Row, Side};
 use crate::whole_build::{self, VIRTIOFSD};
@@ -44,7 +44,7 @@ pub struct Settings<'a> {
 }
 
 /// Names of the suites, in the order in which they run.
-pub const NAMES: [&str; 5] = ["boot", "share", "block", "net", "build"];
+pub const NAMES: [&str; 6] = ["boot", "scale", "share", "block", "net", "build"];
 
 /// Runs one of [`NAMES`].
 ///
@@ -53,6 +53,7 @@ pub const NAMES: [&str; 5] = ["boot", "share", "block", "net", "build"];
 pub fn run(name: &str, settings: &Settings<'_>) -> Result<SuiteResult> {
     match name {
         "boot" => boot(settings),
+        "scale" => scale(settings),
         "share" => share(settings),
         "block" => block(settings),
         "net" => net(settings),
@@ -156,6 +157,80 @@ fn boot(settings: &Settings<'_>) -> Result<SuiteResult> {
         found.rows.push(Row::new("boot", name, unit, &sides));
     }
     Ok(found)
+}
+
+/// Who is run several times at once, and its row of [`crate::boot`]: all on the same bzImage.
+const AT_ONCE: [(&str, &str); 4] = [
+    ("boxbuild", "bz"),
+    (MICROVM, "microvm-bz"),
+    (FIRECRACKER, "fc-bz"),
+    (CLOUD_HYPERVISOR, "ch-bz"),
+];
+
+/// Figures of several machines at once: what, its unit, and what stands before the number in a line.
+const OF_SCALE: [(&str, &str, &str); 3] = [
+    (
+        "to the last one's first line",
+        "million instructions",
+        "init ",
+    ),
+    ("private memory beside the guests", "KiB", "private dirty "),
+    ("growth of the page cache", "KiB", "page cache grew by "),
+];
+
+fn scale(settings: &Settings<'_>) -> Result<SuiteResult> {
+    let mut found = SuiteResult::default();
+    let lab = settings.repository.join("tests/lab/lab");
+    if let Err(error) = output(Command::new(lab).arg("--check")) {
+        found.without("scale", format!("the lab cannot be used here: {error}"));
+        return Ok(found);
+    }
+    let mut texts = Vec::new();
+    for (who, row) in AT_ONCE {
+        let variable = BY_VARIABLE.iter().find(|(name, _)| *name == who);
+        if let Some((name, variable)) = variable
+            && peer(variable, name).is_none()
+        {
+            let reason = format!("not installed: neither in PATH nor named by {variable}");
+            found.without(&format!("scale: {who}"), reason);
+            continue;
+        }
+        let mut lab = Options::together_of([row]).prepare(settings.repository)?;
+        let result = lab.command.output().context("cannot start the lab")?;
+        let text = String::from_utf8_lossy(&result.stdout).into_owned();
+        if at_once(&text, row, 1, OF_SCALE[0].2).is_none() {
+            let errors = String::from_utf8_lossy(&result.stderr);
+            let reason = format!("no figure: {}", why(&errors, row));
+            found.without(&format!("scale: {who}"), reason);
+            continue;
+        }
+        texts.push((who, row, text));
+    }
+    for (what, unit, before) in OF_SCALE {
+        for count in TOGETHER {
+            let sides: Vec<_> = texts
+                .iter()
+                .filter_map(|(who, row, text)| {
+                    Some(Side::once(who, at_once(text, row, count, before)?))
+                })
+                .collect();
+            if sides.first().is_some_and(|side| side.who == "boxbuild") {
+                let name = format!("{count} at once, {what}");
+                let row = Row::new("scale", &name, (unit, false), &sides);
+                found.rows.push(row);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The number behind `before` in the line of `count` machines of `row`.
+fn at_once(text: &str, row: &str, count: usize, before: &str) -> Option<f64> {
+    let start = format!("{row}: {count} at once: ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&start))?;
+    let (_, rest) = line.split_once(before)?;
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    rest[..end].parse().ok()
 }
 
 /// Returns the last error of `row`, or else the last one of all.
@@ -348,6 +423,15 @@ mod tests {
         entry["rate"]["median"] = Value::Null;
         assert!(side(&entry).is_err());
         Ok(())
+    }
+
+    #[test]
+    fn figures_of_several_at_once_are_found() {
+        let text = "bz: 4 at once: init 5600.5; memory beyond the guests: private dirty 7888 KiB; \
+                    guests 90000 KiB; page cache grew by 12 KiB\n";
+        let figures = OF_SCALE.map(|(.., before)| at_once(text, "bz", 4, before));
+        assert_eq!(figures, [Some(5600.5), Some(7888.0), Some(12.0)]);
+        assert_eq!(at_once(text, "bz", 8, "init "), None);
     }
 
     #[test]

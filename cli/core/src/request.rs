@@ -56,6 +56,8 @@ pub struct BuildRequest {
     pub network: Network,
     /// Nothing but these is reached over it, if there are any.
     pub allow: Vec<Allowed>,
+    /// Packages come from the user's cache, where they are there.
+    pub package_cache: bool,
     /// The way into the box by ssh.
     pub ssh: Option<SshRequest>,
     /// Machine type for the qemu engine.
@@ -114,6 +116,7 @@ impl BuildRequest {
             check_only: false,
             network: Network::User,
             allow: Vec::new(),
+            package_cache: true,
             ssh: None,
             machine_type: None,
             cpu_model: None,

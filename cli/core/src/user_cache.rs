@@ -11,10 +11,13 @@ use std::time::{Duration, SystemTime};
 use etcetera::BaseStrategy;
 
 /// Files that are looked at in a folder at most.
-const MOST: usize = 10_000;
+const MOST: usize = 100_000;
 
 /// For so long, a file without a final name belongs to a build that makes it.
 const MAKING: Duration = Duration::from_secs(3600);
+
+/// The folder of packages there (docs/package-cache.md).
+pub const PACKAGES: &str = "packages";
 
 /// A file of the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]

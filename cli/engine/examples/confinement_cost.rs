@@ -116,6 +116,7 @@ fn jailed_config(folder: &Path) -> Result<Machine> {
         shares: shares(folder),
         network: Some(Default::default()),
         forward: None,
+        handover: None,
         machine_type: None,
         cpu_model: None,
         cpu_level: Default::default(),

@@ -21,12 +21,12 @@ mod usage;
 mod wire_share;
 
 pub use boxbuild_virtiofs::{DirectoryId, Hidden, HiddenNames, MountTag, Share};
-pub use boxbuild_vmm::net::{Allowed, Policy, Reach};
+pub use boxbuild_vmm::net::{Allowed, Handover, Policy, Reach};
 pub use channel::{EventReceiver, EventSender, events};
 pub use engine::{Engine, Processor};
 pub use error::StartError;
 pub use event::{Ended, Event};
-pub use handle::{Console, Moved, Running, Usage, size_line};
+pub use handle::{Console, Moved, Running, StartTimes, Usage, size_line};
 pub use job::{ContainerJob, Job, MachineJob};
 pub use machine::{CpuLevel, Forward, Machine, Network, RootDisk};
 pub use network::describe_networks;

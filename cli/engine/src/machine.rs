@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use boxbuild_host::arch::Arch;
 use boxbuild_virtiofs::Share;
-use boxbuild_vmm::net::Policy;
+use boxbuild_vmm::net::{Handover, Policy};
 
 /// A machine that an engine runs once.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct Machine {
     pub network: Option<Policy>,
     /// A way into the guest over that network.
     pub forward: Option<Forward>,
+    /// Connections over that network that another process continues.
+    pub handover: Option<Handover>,
     /// Override of the machine type (engine qemu only).
     pub machine_type: Option<OsString>,
     /// Override of the CPU model (engine qemu only).

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use boxbuild_vmm::net::{self, HostNetwork, Nat, NetworkConfig, Policy, Reach};
+use boxbuild_vmm::net::{self, Handover, HostNetwork, Nat, NetworkConfig, Policy, Reach};
 
 use crate::machine::Forward;
 use crate::unusable::Unusable;
@@ -44,7 +44,11 @@ impl NetworkWatch {
 }
 
 /// Returns the configuration of a network that reaches what `policy` says. The host's own is read now.
-pub(crate) fn network(policy: Policy, forward: Option<Forward>) -> NetworkConfig {
+pub(crate) fn network(
+    policy: Policy,
+    forward: Option<Forward>,
+    handover: Option<Handover>,
+) -> NetworkConfig {
     NetworkConfig {
         policy,
         host: HostNetwork::read().into(),
@@ -52,6 +56,7 @@ pub(crate) fn network(policy: Policy, forward: Option<Forward>) -> NetworkConfig
             listener: forward.listener,
             port: forward.port,
         }),
+        handover,
     }
 }
 

@@ -164,6 +164,7 @@ fn machine(folder: &Path, code: &[u8]) -> Machine {
         shares: vec![Share::new(MountTag::constant("share"), share)],
         network: Some(Policy::default()),
         forward: None,
+        handover: None,
         machine_type: None,
         cpu_model: None,
         cpu_level: CpuLevel::V1,

@@ -88,6 +88,9 @@ pub(crate) struct BuildOptions {
     /// or [2001:db8::1]:80 (repeatable).
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) allow: Vec<Allowed>,
+    /// Fetch all packages from their servers, and keep none in ~/.cache/boxbuild/packages.
+    #[arg(long)]
+    pub(crate) no_package_cache: bool,
     /// Machine type, where the qemu engine runs the box; no effect elsewhere.
     #[arg(long, value_name = "TYPE")]
     pub(crate) machine: Option<OsString>,

@@ -30,7 +30,16 @@ const GROUPS: &[(&str, &[&str])] = &[
             "require_confinement",
         ],
     ),
-    ("Network", &["network", "allow", "ssh_port", "ssh_key"]),
+    (
+        "Network",
+        &[
+            "network",
+            "allow",
+            "no_package_cache",
+            "ssh_port",
+            "ssh_key",
+        ],
+    ),
     (
         "Build",
         &[

@@ -103,6 +103,7 @@ impl BuildOptions {
             check_only: false,
             network: self.network,
             allow: self.allow.clone(),
+            package_cache: !self.no_package_cache,
             ssh: self
                 .peer
                 .ssh_port

@@ -190,6 +190,7 @@ const ROWS: &[Row] = &[
     ("--no-snapshot", |o| o.no_snapshot),
     ("--network=none", |o| o.network == Network::None),
     ("--network=public", |o| o.network == Network::Public),
+    ("--no-package-cache", |o| o.no_package_cache),
     ("--allow=packages.example:443", |o| {
         o.allow.len() == 1 && o.allow[0].port == Some(443)
     }),

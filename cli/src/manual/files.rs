@@ -18,7 +18,7 @@ pub(super) fn files() -> Document {
         ),
         (
             "~/.cache/boxbuild/",
-            "Unpacked kernels and what is known of boots; made again when it is missing",
+            "Unpacked kernels, packages, and what is known of boots; made or fetched again when it is missing",
         ),
         (
             "~/.local/state/boxbuild/history/N.json",

@@ -102,6 +102,18 @@ pub(crate) struct BuildResult {
     pub(crate) phases: Vec<PhaseTime>,
     /// Highest resident memory of the engine in bytes, if known.
     pub(crate) peak_memory_bytes: Option<u64>,
+    /// Bytes of packages and lists, where there is a cache.
+    #[serde(default)]
+    pub(crate) packages: Option<Packages>,
+}
+
+/// Where packages and lists came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Packages {
+    /// Bytes from the cache.
+    pub(crate) from_cache_bytes: u64,
+    /// Bytes from their servers.
+    pub(crate) from_network_bytes: u64,
 }
 
 /// The results of a build, or why there are none.
@@ -393,10 +405,15 @@ mod tests {
                         seconds: 2.0,
                     }],
                     peak_memory_bytes: Some(7),
+                    packages: Some(Packages {
+                        from_cache_bytes: 8,
+                        from_network_bytes: 9,
+                    }),
                 }),
                 json!({"event": "result", "status": "built", "seconds": 2.0,
                     "files": [{"path": "/out/image", "bytes": 6, "sha256": null}],
-                    "phases": [{"phase": "boot", "seconds": 2.0}], "peak_memory_bytes": 7}),
+                    "phases": [{"phase": "boot", "seconds": 2.0}], "peak_memory_bytes": 7,
+                    "packages": {"from_cache_bytes": 8, "from_network_bytes": 9}}),
             ),
             (
                 BuildEvent::Result(BuildResult {
@@ -416,9 +433,10 @@ mod tests {
                     seconds: 2.0,
                     phases: Vec::new(),
                     peak_memory_bytes: None,
+                    packages: None,
                 }),
                 json!({"event": "result", "status": "failed", "seconds": 2.0, "phases": [],
-                    "peak_memory_bytes": null, "reason": "kiwi", "phase": "prepare", "message": "it failed",
+                    "peak_memory_bytes": null, "packages": null, "reason": "kiwi", "phase": "prepare", "message": "it failed",
                     "last_lines": ["last"], "log": null, "kept": {"id": "debian-1", "bytes": 8, "resumable": false}, "hint": "help"}),
             ),
             (

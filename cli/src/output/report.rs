@@ -9,7 +9,7 @@ use boxbuild_core::run::{Failure, Outcome, Reason, Run};
 use boxbuild_engine::podman::Mode;
 use boxbuild_host::secret;
 
-use super::event::{BuildOutcome, BuildResult, KeptBuild, PhaseTime, ResultFile};
+use super::event::{BuildOutcome, BuildResult, KeptBuild, Packages, PhaseTime, ResultFile};
 use super::print::{print_line, print_text};
 use super::text::result_lines;
 use crate::exit_code::Result;
@@ -30,6 +30,10 @@ pub(crate) fn report(run: &Run, plan: &Plan) -> BuildResult {
         seconds: run.total.as_secs_f64(),
         phases: phases.collect(),
         peak_memory_bytes: run.peak_memory,
+        packages: run.packages.map(|packages| Packages {
+            from_cache_bytes: packages.from_cache,
+            from_network_bytes: packages.from_network,
+        }),
     }
 }
 

@@ -177,13 +177,21 @@ fn times(result: &BuildResult) -> String {
         .map(|phase| format!("{} {}", phase.phase, seconds(duration(phase.seconds))))
         .collect();
     let memory = result.peak_memory_bytes;
+    let packages = result
+        .packages
+        .filter(|packages| packages.from_cache_bytes > 0);
     format!(
-        "built in {} ({}){}",
+        "built in {} ({}){}{}",
         seconds(duration(result.seconds)),
         phases.join(", "),
         memory.map_or_else(String::new, |memory| format!(
             ", peak memory {}",
             size(memory)
+        )),
+        packages.map_or_else(String::new, |packages| format!(
+            ", packages: {} from the cache, {} fetched",
+            size(packages.from_cache_bytes),
+            size(packages.from_network_bytes)
         ))
     )
 }
@@ -195,7 +203,7 @@ fn duration(seconds: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::{KeptBuild, PhaseTime, ResultFile};
+    use super::super::event::{KeptBuild, Packages, PhaseTime, ResultFile};
     use super::*;
 
     fn plain(event: &BuildEvent) -> Vec<String> {
@@ -214,6 +222,10 @@ mod tests {
                     seconds: 7.1,
                 }],
                 peak_memory_bytes: Some(1 << 30),
+                packages: Some(Packages {
+                    from_cache_bytes: 3 << 20,
+                    from_network_bytes: 1 << 20,
+                }),
             })
         };
         let built = result(BuildOutcome::Built {
@@ -228,7 +240,8 @@ mod tests {
             [
                 "/out/image  6 B",
                 "  sha256 abc",
-                "built in 4 min 05 s (boot 7.1 s), peak memory 1.0 GiB",
+                "built in 4 min 05 s (boot 7.1 s), peak memory 1.0 GiB, packages: 3.0 MiB from the cache, \
+                 1.0 MiB fetched",
             ]
         );
         let failed = result(BuildOutcome::Failed {
@@ -271,6 +284,7 @@ mod tests {
             seconds: 1.0,
             phases: Vec::new(),
             peak_memory_bytes: None,
+            packages: None,
         });
         let lines = plain(&result);
         assert_eq!(lines.len(), 2, "{lines:?}");

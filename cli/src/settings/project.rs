@@ -51,6 +51,7 @@ const BUILD: &[(&str, Limit)] = &[
     ("loglevel", Limit::Anything),
     ("network", Limit::Stricter),
     ("no-accel", Limit::On),
+    ("no-package-cache", Limit::On),
     ("no-update-check", Limit::On),
     ("offline", Limit::On),
     ("profile", Limit::Anything),

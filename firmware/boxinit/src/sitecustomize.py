@@ -19,6 +19,10 @@ images.sh (kiwi/system/setup.py, call_image_script). Before that, this module fr
 the root tree, asks the host for a checkpoint of the disk, and waits for its answer: a build that fails
 later can go on from there. The descriptor for that is in BOXBUILD_CHECKPOINT; without it, nothing is done.
 
+kiwi (kiwi/builder/disk.py, create_disk) gives a disk its identifier after it has written down what its
+partitions are called, and in a DOS partition table the PARTUUID begins with that identifier: a root on
+squashfs, which has no other name, is never found by the image. This module has the identifier written first.
+
 A build that is to be reproducible gets archives without the times of files that are none of theirs.
 
 Python imports the module before it runs kiwi, because boxbuild's init puts its folder first in
@@ -331,11 +335,37 @@ def patch_archive(module):
     archive.__init__ = init
 
 
+def patch_disk(module):
+    """Has kiwi write a disk's identifier before it reads the names of partitions that begin with it."""
+    builder = getattr(module, "DiskBuilder", None)
+    preserve = getattr(builder, "_preserve_root_partition_uuid", None)
+    original = getattr(builder, "_write_partition_id_config_to_boot_image", None)
+    if preserve is None or original is None:
+        return
+
+    def preserve_root_partition_uuid(self, device_map):
+        self.boxbuild_devices = device_map
+        return preserve(self, device_map)
+
+    # The first step behind the choice of the identifier.
+    def write_partition_id_config(self, disk):
+        mbrid = getattr(self, "mbrid", None)
+        if hasattr(mbrid, "write_to_disk") and hasattr(disk, "storage_provider"):
+            mbrid.write_to_disk(disk.storage_provider)
+            if hasattr(self, "boxbuild_devices"):
+                preserve(self, self.boxbuild_devices)
+        return original(self, disk)
+
+    builder._preserve_root_partition_uuid = preserve_root_partition_uuid
+    builder._write_partition_id_config_to_boot_image = write_partition_id_config
+
+
 CHECKPOINT = checkpoint_port()
 PATCHES = {
     "kiwi.command_process": patch,
     "kiwi.system.setup": patch_setup,
     "kiwi.archive.tar": patch_archive,
+    "kiwi.builder.disk": patch_disk,
 }
 
 

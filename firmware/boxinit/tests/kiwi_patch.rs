@@ -249,6 +249,29 @@ fn archives_of_a_reproducible_build_leave_out_what_differs() {
     assert_eq!(options("")[0].len(), 2);
 }
 
+/// A root on squashfs was called by an identifier that the disk lost when kiwi gave it another.
+#[test]
+fn the_partitions_of_a_disk_are_called_what_the_image_is_told() {
+    if !has_python("the_partitions_of_a_disk_are_called_what_the_image_is_told") {
+        return;
+    }
+    let folder = Folder::new("disk");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kiwi_patch/disk_like.py");
+    let names = |plain: bool| -> Vec<String> {
+        let mut command = Command::new("python3");
+        if plain {
+            command.env("PLAIN", "1");
+        }
+        command.arg(script).arg(folder.python().join(FILE));
+        let output = command.arg(folder.0.join("disk")).output();
+        let output = output.expect("Python runs");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    assert_eq!(names(true), ["125a42d0-02", "125a42d0-02", "1d461992-02"]);
+    assert_eq!(names(false), ["1d461992-02"; 3]);
+}
+
 /// Once, before images.sh, with the disk frozen from before the question until after the answer. No child
 /// learns of the descriptor.
 #[test]

@@ -57,6 +57,7 @@ pub const LAYERS: &[Layer] = &[
         shipped: true,
         packages: &[
             "boxbuild-description",
+            "boxbuild-package-cache",
             "boxbuild-parsers",
             "boxbuild-provenance",
         ],

@@ -27,7 +27,11 @@ const TOP: &[&str] = &[
 const HISTORY: &[&str] = &["CHANGELOG.md", "docs/adr/"];
 
 /// Pages whose tables name tests in their last column.
-const TABLES_OF_TESTS: &[&str] = &["docs/compatibility.md", "docs/threat-model.md"];
+const TABLES_OF_TESTS: &[&str] = &[
+    "docs/SPECIFICATION.md",
+    "docs/compatibility.md",
+    "docs/threat-model.md",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

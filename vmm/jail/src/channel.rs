@@ -113,7 +113,15 @@ impl Channel {
     /// See [`Channel::receive`].
     pub fn receive_into(&self, buffer: &mut [u8], time: Option<Duration>) -> io::Result<usize> {
         self.await_message(time)?;
-        Ok(self.take(buffer, None)?.0)
+        Ok(self.take(buffer, None, MsgFlags::empty())?.0)
+    }
+
+    /// Does the same without waiting: `WouldBlock` if there is no message.
+    ///
+    /// # Errors
+    /// See [`Channel::receive`].
+    pub fn try_receive_into(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(self.take(buffer, None, MsgFlags::MSG_DONTWAIT)?.0)
     }
 
     /// Waits for a message with up to [`MAX_DESCRIPTORS`] descriptors; `None` once the other end is
@@ -125,7 +133,7 @@ impl Channel {
         self.await_message(time)?;
         let mut bytes = vec![0; MAX_MESSAGE];
         let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
-        let (len, descriptors) = self.take(&mut bytes, Some(&mut control))?;
+        let (len, descriptors) = self.take(&mut bytes, Some(&mut control), MsgFlags::empty())?;
         bytes.truncate(len);
         Ok((len > 0).then_some(Message { bytes, descriptors }))
     }
@@ -152,6 +160,7 @@ impl Channel {
         &self,
         bytes: &mut [u8],
         mut control: Option<&mut Vec<u8>>,
+        flags: MsgFlags,
     ) -> io::Result<(usize, Vec<OwnedFd>)> {
         loop {
             let mut parts = [IoSliceMut::new(bytes)];
@@ -160,7 +169,7 @@ impl Channel {
                 control.as_mut_slice()
             });
             let wanted = control.is_some();
-            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
             let received = match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, control, flags) {
                 Ok(received) => received,
                 Err(Errno::EINTR) => continue,

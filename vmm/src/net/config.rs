@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use boxbuild_jail::Channel;
+
 use super::host_network::CurrentNetwork;
 use super::policy::Policy;
 
@@ -15,6 +17,23 @@ pub struct NetworkConfig {
     pub host: CurrentNetwork,
     /// A port of the host that leads into the guest.
     pub forward: Option<Forward>,
+    /// Connections that another process continues.
+    pub handover: Option<Handover>,
+}
+
+/// Connections of the guest that another process continues: once the host has connected, that process
+/// gets the socket, and the end of a stream with the guest's bytes. Where it does not take one, the
+/// connection is continued here, as all others are.
+///
+/// A message on `channel` is the connection's number (64 bits, little-endian) with the two descriptors:
+/// the connected socket, the stream. The other process answers with the number of one whose end is to be
+/// seen as a reset, before it closes its stream.
+#[derive(Debug)]
+pub struct Handover {
+    /// To that process.
+    pub channel: Channel,
+    /// Which: ports of destinations as the guest knows them.
+    pub ports: Vec<u16>,
 }
 
 /// A forwarded port: what connects to `listener` is connected to a port of the guest.

@@ -17,6 +17,7 @@ mod dns;
 mod egress;
 mod error;
 mod fragments;
+mod handover;
 mod host_network;
 mod icmp;
 mod kernel_buffers;
@@ -37,7 +38,7 @@ mod tests;
 mod timer;
 
 pub use addresses::{GATEWAY, GUEST, GUEST_MAC, NAME_SERVER};
-pub use config::{Forward, NetworkConfig, Offloads};
+pub use config::{Forward, Handover, NetworkConfig, Offloads};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use dns::fuzz as fuzz_dns;
 pub use dns::{HostName, Resolver};

@@ -19,6 +19,7 @@ use super::dns::{Relay, Surroundings};
 use super::egress::Egress;
 use super::error::NetworkError;
 use super::fragments::Fragments;
+use super::handover::HandoverState;
 use super::host_network::CurrentNetwork;
 #[cfg(test)]
 use super::host_network::HostNetwork;
@@ -69,6 +70,7 @@ pub struct Nat {
     most_connections: usize,
     relay: Relay,
     fragments: Fragments,
+    handover: Option<HandoverState>,
     reachability: Reachability,
     scratch: Vec<u8>,
 }
@@ -114,6 +116,7 @@ impl Nat {
             most_connections: connections::most(),
             relay: Relay::default(),
             fragments: Fragments::default(),
+            handover: config.handover.take().map(HandoverState::new),
             reachability: Reachability::default(),
             scratch: vec![0; DATAGRAM],
         })
@@ -241,6 +244,9 @@ impl Nat {
         if connection.queued {
             // The guest may never take what would clear it away.
             self.sending.retain(|sending| *sending != id);
+        }
+        if let (true, Some(handover)) = (connection.is_handed_over(), &mut self.handover) {
+            handover.closed(id);
         }
         if connection.is_inbound() {
             self.forget_caller();

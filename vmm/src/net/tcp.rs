@@ -125,6 +125,8 @@ pub(super) struct Connection {
     told_window: usize,
     /// Whether it is in the queue of connections with something to send.
     pub(super) queued: bool,
+    /// Whether another process continues it: the socket is a stream to that one.
+    handed_over: bool,
 }
 
 impl Connection {
@@ -156,6 +158,32 @@ impl Connection {
         self.host = host;
         (self.readable, self.writable, self.ending) = (false, false, false);
         Ok(())
+    }
+
+    /// Whether another process may continue it: the guest has begun it, and its peer has said nothing yet.
+    pub(super) fn may_be_handed_over(&self) -> bool {
+        !self.inbound
+            && self.state == State::Answered
+            && !self.host_done
+            && self.to_guest.is_empty()
+            && self.to_host.is_empty()
+    }
+
+    /// Puts the stream to another process in the place of the socket, which is dropped here.
+    pub(super) fn hand_over(&mut self, stream: Socket) {
+        self.socket = stream;
+        self.handed_over = true;
+        (self.readable, self.writable, self.ending) = (false, false, false);
+    }
+
+    /// Whether another process continues it.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.handed_over
+    }
+
+    /// Whether its peer has said all that it will say.
+    pub(super) fn is_host_done(&self) -> bool {
+        self.host_done
     }
 
     /// Begins to call the guest for `socket`, which it shall know as `ends.remote`.
@@ -211,6 +239,7 @@ impl Connection {
             name_servers: None,
             told_window: 0,
             queued: false,
+            handed_over: false,
         }
     }
 
@@ -355,10 +384,10 @@ impl Connection {
             }
         }
         // The guest waits for room if it was told of little.
-        if self.state == State::Open && self.told_window < limits::BUFFER / 4 {
+        if self.state == State::Open && self.told_window < limits::FAIR_BUFFER / 4 {
             let free = self.free(room);
             let again = self.told_window < usize::from(SEGMENT_4) && free >= limits::FLOOR;
-            self.owes_acknowledgement |= again || free >= limits::BUFFER / 2;
+            self.owes_acknowledgement |= again || free >= limits::FAIR_BUFFER / 2;
         }
         Ok(())
     }

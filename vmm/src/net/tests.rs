@@ -18,6 +18,7 @@ use super::*;
 mod budgets;
 mod dns;
 mod fragments;
+mod handover;
 mod hermetic;
 mod idle;
 mod neighbours;

@@ -3,7 +3,7 @@
 
 use boxbuild_jail::seccomp::{COMMON, Check, Condition, FILTER_SETUP, LANDLOCK_SETUP, Rule, SPAWN};
 use boxbuild_virtiofs::system_calls::SERVE;
-use libc::{AF_INET, AF_INET6, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM};
+use libc::{AF_INET, AF_INET6, AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM};
 
 use super::ioctls;
 use super::role::Role;
@@ -22,6 +22,7 @@ pub fn tables() -> Vec<(&'static str, &'static [Rule])> {
         ("poll", POLL),
         ("device", DEVICE),
         ("virtio-blk", BLOCK),
+        ("unpack", UNPACK),
         ("virtio-fs", SERVE),
         ("virtio-net", NET),
         ("main", MAIN),
@@ -32,6 +33,7 @@ pub fn tables() -> Vec<(&'static str, &'static [Rule])> {
 pub(super) fn of(role: Role) -> Tables {
     let own: &[Rule] = match role {
         Role::Vcpu => return vec![COMMON, REPORT, VCPU, ioctls::VCPU],
+        Role::Unpack => return vec![COMMON, UNPACK],
         Role::Device(Kind::Net) => NET,
         Role::Device(Kind::Block) => BLOCK,
         Role::Device(Kind::Fs) => SERVE,
@@ -113,6 +115,9 @@ const BLOCK: &[Rule] = &[
     Rule::any(libc::SYS_statx),
 ];
 
+/// To unpack parts of an open image.
+const UNPACK: &[Rule] = &[Rule::any(libc::SYS_pread64)];
+
 /// A new socket of this family and type.
 macro_rules! socket {
     ($family:expr, $kind:expr) => {
@@ -139,6 +144,20 @@ const NET: &[Rule] = &[
     socket!(AF_INET6, SOCK_STREAM),
     socket!(AF_INET6, SOCK_DGRAM),
     Rule::any(libc::SYS_connect),
+    // Streams to the process that continues connections.
+    Rule::when(
+        libc::SYS_socketpair,
+        &[
+            is(0, AF_UNIX),
+            arg(
+                1,
+                Check::IsBut {
+                    value: SOCK_STREAM as u32,
+                    ignored: (SOCK_NONBLOCK | SOCK_CLOEXEC) as u32,
+                },
+            ),
+        ],
+    ),
     Rule::any(libc::SYS_accept4),
     Rule::any(libc::SYS_shutdown),
     Rule::any(libc::SYS_sendto),

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use boxbuild_bench::environment::{Versions, cpu_level, first_line, libc, peer, repository, rustc};
-use boxbuild_bench::report::{Absent, Report, plot, table};
+use boxbuild_bench::report::{Absent, Report, compare, plot, table};
 use boxbuild_bench::suites::{self, Settings};
 use boxbuild_bench::{boot, fast_boot, whole_build};
 use clap::Parser;
@@ -35,7 +35,7 @@ struct Options {
     /// The box for that
     #[arg(long = "box", default_value = "debian")]
     box_name: String,
-    /// What to measure: boot, share, block, net, build [default: all]
+    /// What to measure: boot, scale, share, block, net, build [default: all]
     suites: Vec<String>,
 }
 
@@ -46,6 +46,13 @@ enum Measure {
     CountBoot(boot::Options),
     /// Count a box's boot to kiwi's first line, by its own init and fast
     CountFastBoot(fast_boot::Options),
+    /// Compare two reports of this program
+    Compare {
+        /// The earlier report.json
+        before: PathBuf,
+        /// The later one
+        now: PathBuf,
+    },
     /// Time whole builds against kiwi's own `system boxbuild`
     WholeBuild(whole_build::Options),
 }
@@ -62,6 +69,16 @@ impl Measure {
                 Ok(())
             }
             Measure::CountFastBoot(options) => fast_boot::run(repository, options),
+            Measure::Compare { before, now } => {
+                let read = |path: &PathBuf| {
+                    let text = fs::read(path)
+                        .with_context(|| format!("cannot read {}", path.display()))?;
+                    serde_json::from_slice::<Report>(&text)
+                        .with_context(|| format!("{} is not a report", path.display()))
+                };
+                print!("{}", compare(&read(before)?, &read(now)?));
+                Ok(())
+            }
             Measure::WholeBuild(options) => whole_build::run(repository, options).map(|_| ()),
         }
     }

@@ -1,7 +1,7 @@
 //! Compares instruction counts with the committed baseline: `make guard`, part of `make test`.
 //!
-//!     boxbuild-guard [paths] [boot]            compare
-//!     boxbuild-guard --update [paths] [boot]   take what is counted now as the baseline
+//!     boxbuild-guard [paths] [boot] [machine]            compare
+//!     boxbuild-guard --update [paths] [boot] [machine]   take what is counted now as the baseline
 
 #![allow(
     clippy::print_stderr,
@@ -26,7 +26,7 @@ struct Options {
     /// The baseline [default: benches/baseline.json]
     #[arg(long)]
     baseline: Option<PathBuf>,
-    /// What to count: paths, boot [default: both]
+    /// What to count: paths, boot, machine [default: all]
     parts: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ fn run(options: &Options) -> Result<bool> {
     };
     for name in &options.parts {
         if !GuardedPart::ALL.iter().any(|part| part.name() == name) {
-            bail!("no part {name:?} (paths, boot)");
+            bail!("no part {name:?} (paths, boot, machine)");
         }
     }
     let mut good = true;

@@ -14,12 +14,17 @@ use crate::environment::{find, output};
 
 /// Ramdisks, and what their /init does. Each is there plain (`NAME.cpio`) and packed
 /// (`NAME.cpio.gz`).
-const GUESTS: [(&str, &str); 3] = [
+const GUESTS: [(&str, &str); 4] = [
     ("rd", "/bin/hello\nexec /bin/busybox reboot -f\n"),
     (
         "idle",
         "/bin/hello\n/bin/busybox sleep 0.5\necho IDLE\n/bin/busybox sleep 0.2\n\
          exec /bin/busybox reboot -f\n",
+    ),
+    // Until it is killed.
+    (
+        "hold",
+        "/bin/hello\necho IDLE\nexec /bin/busybox sleep 3600\n",
     ),
     // For cloud-hypervisor, which answers a reset with another boot.
     ("off", "/bin/hello\nexec /bin/busybox poweroff -f\n"),

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::environment::{find, output};
 use rows::{Files, Row};
+pub use script::TOGETHER;
 
 /// What is counted. One line a measurement on standard output; times are virtual milliseconds.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -20,6 +21,9 @@ pub struct Options {
     /// Only the times: neither exits, nor system calls, nor memory
     #[arg(long)]
     times_only: bool,
+    /// Several machines of a row at once (1, 2, 4, 8): time to the last one's first line, memory, page cache
+    #[arg(long, conflicts_with = "times_only")]
+    together: bool,
     /// Another build of the example "boot" [default: target/release/examples/boot]
     #[arg(long, value_name = "PROGRAM")]
     boot: Option<PathBuf>,
@@ -57,6 +61,23 @@ impl Options {
         }
     }
 
+    /// Several machines at once of some rows.
+    pub fn together_of<S: AsRef<str>>(rows: impl IntoIterator<Item = S>) -> Options {
+        Options {
+            times_only: false,
+            together: true,
+            ..Options::times_of(rows)
+        }
+    }
+
+    /// All that is measured of some rows.
+    pub fn all_of<S: AsRef<str>>(rows: impl IntoIterator<Item = S>) -> Options {
+        Options {
+            times_only: false,
+            ..Options::times_of(rows)
+        }
+    }
+
     /// Makes the guest, and what the lab runs.
     ///
     /// # Errors
@@ -89,12 +110,21 @@ impl Options {
 
         let probe = built(release.join("boot-probe"))?;
         let path = work.path().join("script");
-        std::fs::write(&path, script::of(&rows, &probe, self.times_only))?;
+        let script = if self.together {
+            script::together(&rows, &probe)
+        } else {
+            script::of(&rows, &probe, self.times_only)
+        };
+        std::fs::write(&path, script)?;
         let mut command = Command::new(repository.join("tests/lab/lab"));
         command.args(["--count", "--memory", "4096"]);
         // A healthy row takes some ten seconds for each of its two to four runs, thirty on a slow
         // machine.
-        let each = if self.times_only { 60 } else { 120 };
+        let each = match (self.together, self.times_only) {
+            (true, _) => 600,
+            (false, true) => 60,
+            (false, false) => 120,
+        };
         let timeout = 180 + rows.len() * each;
         command.args(["--timeout", &timeout.to_string()]);
         let mut programs = vec![&probe, &files.work, &files.bzimage, &files.vmlinux];

@@ -132,18 +132,24 @@ fn firecracker(
     work: &Path,
     [kernel, initrd, cmdline]: [&str; 3],
 ) -> Result<Row> {
-    let config = work.join(format!("{name}.json"));
-    let machine = serde_json::json!({
-        "boot-source": {
-            "kernel_image_path": kernel,
-            "initrd_path": initrd,
-            "boot_args": cmdline,
-        },
-        "machine-config": { "vcpu_count": 1, "mem_size_mib": 256 },
-        "drives": [],
-    });
-    std::fs::write(&config, machine.to_string())?;
-    let config = config.display().to_string();
+    // The second one's guest stays, for several at once.
+    let held = initrd.replace("rd.cpio", "hold.cpio");
+    for (file, initrd) in [
+        (format!("{name}-hold"), held.as_str()),
+        (name.to_owned(), initrd),
+    ] {
+        let machine = serde_json::json!({
+            "boot-source": {
+                "kernel_image_path": kernel,
+                "initrd_path": initrd,
+                "boot_args": cmdline,
+            },
+            "machine-config": { "vcpu_count": 1, "mem_size_mib": 256 },
+            "drives": [],
+        });
+        std::fs::write(work.join(format!("{file}.json")), machine.to_string())?;
+    }
+    let config = work.join(format!("{name}.json")).display().to_string();
     let values = [("--config-file", config.as_str())];
     let program = program("FIRECRACKER", "firecracker");
     Ok(Row::new(name, &program, "--no-api", &values))

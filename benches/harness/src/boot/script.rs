@@ -15,6 +15,31 @@ const LIMITED: &str = "limited() {
 }
 ";
 
+/// Machines at once.
+pub const TOGETHER: [usize; 4] = [1, 2, 4, 8];
+
+/// A warm-up of each row, then so many of it at once as [`TOGETHER`] says.
+pub(super) fn together(rows: &[Row], probe: &Path) -> String {
+    let probe = shell_words::quote(&probe.display().to_string()).into_owned();
+    let mut script = String::new();
+    for row in rows {
+        let program = row.program.display().to_string();
+        let words = [std::slice::from_ref(&program), row.arguments.as_slice()].concat();
+        let monitor = shell_words::join(&words);
+        let holding = ["rd.cpio", "off.cpio"]
+            .iter()
+            .fold(monitor, |monitor, ramdisk| {
+                monitor.replace(ramdisk, "hold.cpio")
+            });
+        let name = row.name;
+        script += &format!("{probe} {name} --together 1 -- {holding} >/dev/null\n");
+        for count in TOGETHER {
+            script += &format!("{probe} {name} --together {count} -- {holding}\n");
+        }
+    }
+    script
+}
+
 /// A warm-up of each row, then its times, exits, system calls and memory. Nothing of a row whose
 /// warm-up fails.
 pub(super) fn of(rows: &[Row], probe: &Path, times_only: bool) -> String {
@@ -70,5 +95,10 @@ mod tests {
         assert!(!script.contains("--exits"));
         let script = of(&rows, Path::new("/probe"), false);
         assert!(script.contains("--exits") && script.contains("--syscalls"));
+        let script = together(&rows, Path::new("/probe"));
+        assert!(
+            script.contains("/probe elf --together 8 -- /boot --cmdline"),
+            "{script}"
+        );
     }
 }

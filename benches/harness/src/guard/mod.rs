@@ -6,6 +6,7 @@
 
 mod baseline;
 mod boot;
+mod machine;
 mod paths;
 
 use std::path::Path;
@@ -23,17 +24,20 @@ pub enum GuardedPart {
     Paths,
     /// The boot.
     Boot,
+    /// What a machine costs its host.
+    Machine,
 }
 
 impl GuardedPart {
     /// All.
-    pub const ALL: [GuardedPart; 2] = [GuardedPart::Paths, GuardedPart::Boot];
+    pub const ALL: [GuardedPart; 3] = [GuardedPart::Paths, GuardedPart::Boot, GuardedPart::Machine];
 
     /// Its name in the baseline.
     pub fn name(self) -> &'static str {
         match self {
             GuardedPart::Paths => "paths",
             GuardedPart::Boot => "boot",
+            GuardedPart::Machine => "machine",
         }
     }
 
@@ -42,12 +46,13 @@ impl GuardedPart {
         match self {
             GuardedPart::Paths => "instructions of program and kernel in one round",
             GuardedPart::Boot => "thousand instructions of monitor, host kernel and guest",
+            GuardedPart::Machine => "system calls, exits, KiB",
         }
     }
 
     /// What the counts depend on, as it is here; or why nothing can be counted here.
     pub fn environment(self, repository: &Path) -> Result<Versions, String> {
-        // Both are counted in the lab.
+        // All are counted in the lab.
         boot::environment(repository)
     }
 
@@ -59,6 +64,7 @@ impl GuardedPart {
         match self {
             GuardedPart::Paths => paths::count(repository),
             GuardedPart::Boot => boot::count(repository),
+            GuardedPart::Machine => machine::count(repository),
         }
         .with_context(|| format!("cannot count the {}", self.name()))
     }

@@ -1,17 +1,19 @@
 //! A report: what was measured, of whom, where.
 
+mod compare;
 mod plot;
 mod table;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::environment::Versions;
 
+pub use compare::compare;
 pub use plot::plot;
 pub use table::table;
 
 /// One side's figure in a row.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     /// Who: "boxbuild", or a peer's name.
     pub who: String,
@@ -54,7 +56,7 @@ impl<'a> Side<'a> {
 }
 
 /// One thing that was measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// boot, share, block, net, build.
     pub suite: String,
@@ -99,7 +101,7 @@ impl Row {
 }
 
 /// Something that was not measured, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Absent {
     /// A suite or a peer.
     pub what: String,
@@ -108,7 +110,7 @@ pub struct Absent {
 }
 
 /// Everything of one run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// When, in seconds since 1970.
     pub time: u64,

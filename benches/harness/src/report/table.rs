@@ -63,7 +63,7 @@ fn rows(text: &mut String, row: &Row) {
 }
 
 /// Four digits that matter.
-fn number_of(value: f64) -> String {
+pub(super) fn number_of(value: f64) -> String {
     match value.abs() {
         size if size >= 1000.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
@@ -71,7 +71,7 @@ fn number_of(value: f64) -> String {
     }
 }
 
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
 

@@ -130,6 +130,8 @@ pub struct Plan {
     pub network: Network,
     /// Nothing but these is reached over it, if there are any.
     pub allow: Vec<Allowed>,
+    /// Packages come from the user's cache, where they are there.
+    pub package_cache: bool,
     /// Proxies on the host's loopback: the guest reaches these, and nothing else there.
     #[serde(rename = "host_loopback", serialize_with = "json::some")]
     pub host_proxies: Vec<SocketAddr>,
@@ -280,6 +282,9 @@ impl Plan {
             reproducible: request.reproducible,
             attest: request.attest.clone(),
             allow: request.allow.clone(),
+            package_cache: request.package_cache
+                && network != Network::None
+                && !runs_as.is_container(),
             host_proxies: services,
             environment,
             ssh,

@@ -7,12 +7,14 @@ use boxbuild_engine::{Ended, Running, events};
 use boxbuild_host::error::IoError;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_host::startup::{self, Step};
 use boxbuild_host::stop::StopCheck;
 use boxbuild_protocol::paths::LOG_NAME;
 
 use super::error::BuildError;
 use super::monitor::{Limits, Monitor};
 use super::outcome::{Failure, Kept, Outcome, Reason, Run};
+use super::packages;
 use super::raise;
 use super::runner::Runner;
 use super::signs::Means;
@@ -89,6 +91,7 @@ pub fn run(
         .map_err(IoError::on("open the folder", output.share()))
         .map_err(OutputDirError::from)?;
     let mut monitor = Monitor::new(Some(log), limits, command, progress);
+    monitor.has_processors(plan.cpus);
     if plan.runs_as.is_container() {
         monitor.shares_kernel();
     } else if plan.reproducible.is_some() {
@@ -97,11 +100,19 @@ pub fn run(
     if plan.takes_checkpoints() {
         monitor.takes_checkpoint();
     }
-    let mut running = runner.job(plan, &output, ssh)?.start(sender)?;
+    let (cache, handover) = match packages::cache(plan) {
+        Ok(cache) => cache.unzip(),
+        Err(error) => {
+            monitor.progress().note(&packages::unusable(&error));
+            (None, None)
+        }
+    };
+    startup::reach(Step::Launch);
+    let mut running = runner.job(plan, &output, ssh, handover)?.start(sender)?;
     if let Some(address) = address {
         monitor.progress().listening(address);
     }
-    monitor.reach(Milestone::PowerOn);
+    monitor.powered_on(running.start_times());
     let attach = match plan.boot() {
         _ if !plan.debug => Attach::Never,
         Some(Boot::Fast) => Attach::ToShell,
@@ -144,6 +155,7 @@ pub fn run(
         reason,
     });
     drop(running);
+    let packages = cache.map(|cache| cache.finish());
     // Of what the guest wrote, unless it was ended in the middle.
     let released = hold.release(in_order);
     // A user at the console has all the time there is.
@@ -168,6 +180,7 @@ pub fn run(
         phases,
         total,
         peak_memory,
+        packages,
         timeline,
         came_up,
         raise,

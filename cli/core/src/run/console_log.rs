@@ -1,8 +1,8 @@
 //! What a guest writes to its console.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::kernel_trouble::KernelTrouble;
+use super::kernel_trouble::{KernelTrouble, Processors};
 use super::last_lines::LastLines;
 use crate::kiwi_log::Lines;
 
@@ -23,6 +23,7 @@ pub(super) struct ConsoleLog {
     transcript: String,
     panic: Option<String>,
     trouble: KernelTrouble,
+    processors: Processors,
 }
 
 impl ConsoleLog {
@@ -34,7 +35,18 @@ impl ConsoleLog {
             transcript: String::new(),
             panic: None,
             trouble: KernelTrouble::default(),
+            processors: Processors::default(),
         }
+    }
+
+    /// The machine has `number` processors.
+    pub(super) fn has_processors(&mut self, number: u32) {
+        self.processors.number = number;
+    }
+
+    /// The machine has used that much processor time so far.
+    pub(super) fn has_used(&mut self, time: Option<Duration>) {
+        self.processors.used = time;
     }
 
     /// Takes bytes, and calls `show` for each line.
@@ -62,7 +74,7 @@ impl ConsoleLog {
             return;
         }
         self.panic = line.split_once(PANIC).map(|(_, what)| what.to_owned());
-        self.trouble.line(line, Instant::now());
+        self.trouble.line(line, Instant::now(), self.processors);
         self.last.push(line);
     }
 

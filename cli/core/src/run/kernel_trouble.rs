@@ -26,9 +26,32 @@ const OOPS_LINES: usize = 10;
 /// How the kernel's watchdog reports a CPU on which nothing else runs (kernel/watchdog.c).
 const SOFT_LOCKUP: &str = "BUG: soft lockup - CPU#";
 
-/// A second report of the same CPU counts from this time after the first, by the host's clock: a host
+/// A later report of the same CPU counts from this time after the first, by the host's clock: a host
 /// that slept can cause one report, but not two.
 const APART: Duration = Duration::from_secs(10);
+
+/// Processor time that each CPU of the machine must have had between the two, as far as it is known. It is
+/// what the guest's watchdog waits for (twice `watchdog_thresh`, in boxbuild_firmware's command lines), but the
+/// watchdog counts time in which a busy host ran something else.
+const AT_WORK: Duration = Duration::from_secs(60);
+
+/// What the host knows of the machine's processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Processors {
+    /// How many the machine has.
+    pub(super) number: u32,
+    /// Processor time that the machine has used so far, if it is known.
+    pub(super) used: Option<Duration>,
+}
+
+impl Default for Processors {
+    fn default() -> Processors {
+        Processors {
+            number: 1,
+            used: None,
+        }
+    }
+}
 
 /// What the kernel of a guest has said of its troubles.
 #[derive(Debug, Default)]
@@ -44,30 +67,56 @@ struct Stuck {
     cpu: u32,
     seconds: u64,
     at: Instant,
+    used: Option<Duration>,
+}
+
+impl Stuck {
+    /// Whether a report of `seconds` that arrived `now` is of the same time: it has grown as time went by, and
+    /// the guest's clock may be slower than the host's.
+    fn goes_on(&self, seconds: u64, now: Instant) -> bool {
+        let since = now.saturating_duration_since(self.at).as_secs();
+        seconds
+            .checked_sub(self.seconds)
+            .is_some_and(|grown| grown >= since / 2)
+    }
+
+    /// Whether a CPU of which that is so ran meanwhile, and has had the time to get on.
+    fn is_confirmed(&self, now: Instant, processors: Processors) -> bool {
+        // Any of the others may have been busy all the time.
+        let at_work = AT_WORK.saturating_mul(processors.number);
+        let ran = match (self.used, processors.used) {
+            (Some(then), Some(used)) => used.saturating_sub(then) >= at_work,
+            _ => true,
+        };
+        now.saturating_duration_since(self.at) >= APART && ran
+    }
 }
 
 impl KernelTrouble {
     /// Takes a line that arrived `now`.
-    pub(super) fn line(&mut self, line: &str, now: Instant) {
+    pub(super) fn line(&mut self, line: &str, now: Instant, processors: Processors) {
         let text = message(line);
         let first = self.oops.is_empty() && OOPS.iter().any(|start| text.starts_with(start));
         if first || (1..OOPS_LINES).contains(&self.oops.len()) {
             self.oops.push(line.to_owned());
         }
         if let Some((cpu, seconds)) = soft_lockup(text) {
-            let grows = self.stuck.as_ref().is_some_and(|stuck| {
-                stuck.cpu == cpu
-                    && seconds > stuck.seconds
-                    && now.saturating_duration_since(stuck.at) >= APART
-            });
-            if grows {
-                self.lockup.get_or_insert_with(|| text.to_owned());
-            } else {
-                self.stuck = Some(Stuck {
-                    cpu,
-                    seconds,
-                    at: now,
-                });
+            // The first report of a time is what all later ones are compared with.
+            let same = |stuck: &&Stuck| stuck.cpu == cpu && stuck.goes_on(seconds, now);
+            match self.stuck.as_ref().filter(same) {
+                Some(stuck) => {
+                    if stuck.is_confirmed(now, processors) {
+                        self.lockup.get_or_insert_with(|| text.to_owned());
+                    }
+                }
+                None => {
+                    self.stuck = Some(Stuck {
+                        cpu,
+                        seconds,
+                        at: now,
+                        used: processors.used,
+                    });
+                }
             }
         }
     }
@@ -129,7 +178,9 @@ mod tests {
     fn trouble(text: &str) -> KernelTrouble {
         let mut trouble = KernelTrouble::default();
         let now = Instant::now();
-        text.lines().for_each(|line| trouble.line(line, now));
+        let processors = Processors::default();
+        text.lines()
+            .for_each(|line| trouble.line(line, now, processors));
         trouble
     }
 
@@ -170,22 +221,64 @@ mod tests {
         }
     }
 
+    fn report(cpu: u32, seconds: u64) -> String {
+        format!("[  99.0] watchdog: BUG: soft lockup - CPU#{cpu} stuck for {seconds}s! [dd:77]")
+    }
+
+    /// Reports of CPU 0: seconds after the first, what the watchdog says, processor time used so far.
+    fn lockup_of(number: u32, reports: &[(u64, u64, Option<u64>)]) -> Option<String> {
+        let (mut trouble, now) = (KernelTrouble::default(), Instant::now());
+        for &(at, seconds, used) in reports {
+            let used = used.map(Duration::from_secs);
+            let at = now + Duration::from_secs(at);
+            trouble.line(&report(0, seconds), at, Processors { number, used });
+        }
+        trouble.lockup()
+    }
+
     #[test]
     fn a_cpu_that_stays_stuck_is_told_and_a_host_that_slept_is_not() {
-        let report = |cpu, seconds| {
-            format!("[  99.0] watchdog: BUG: soft lockup - CPU#{cpu} stuck for {seconds}s! [dd:77]")
-        };
         let now = Instant::now();
-        let at = |seconds| now + Duration::from_secs(seconds);
         let mut trouble = KernelTrouble::default();
-        trouble.line(&report(1, 26), at(0));
+        let mut take = |cpu, seconds, at| {
+            let at = now + Duration::from_secs(at);
+            trouble.line(&report(cpu, seconds), at, Processors::default());
+            trouble.lockup()
+        };
+        assert_eq!(take(1, 26, 0), None);
         // Another CPU, one that got on in between, and a burst of old lines.
-        trouble.line(&report(0, 28_800), at(60));
-        trouble.line(&report(0, 30), at(120));
-        trouble.line(&report(0, 60), at(121));
-        assert_eq!(trouble.lockup(), None);
-        trouble.line(&report(0, 90), at(151));
+        assert_eq!(take(0, 28_800, 60), None);
+        assert_eq!(take(0, 30, 120), None);
+        assert_eq!(take(0, 60, 121), None);
         let words = "BUG: soft lockup - CPU#0 stuck for 90s! [dd:77]";
-        assert_eq!(trouble.lockup().as_deref(), Some(words));
+        assert_eq!(take(0, 90, 151).as_deref(), Some(words));
+    }
+
+    #[test]
+    fn a_cpu_that_is_stuck_again_has_got_on() {
+        assert_eq!(lockup_of(1, &[(0, 62, None), (3600, 70, None)]), None);
+        let again = [(0, 62, None), (3600, 63, None), (3660, 123, None)];
+        assert!(lockup_of(1, &again).is_some());
+    }
+
+    /// Emulated, two CPUs: at a load of 60 they get a thirtieth of the host's time.
+    #[test]
+    fn a_cpu_that_a_busy_host_does_not_run_is_not_stuck() {
+        let starved = [(0, 62, Some(9)), (60, 122, Some(11)), (228, 290, Some(18))];
+        assert_eq!(lockup_of(2, &starved), None);
+        // One that is stuck on such a host is told later.
+        let mut stuck = starved.to_vec();
+        stuck.push((3600, 3662, Some(129)));
+        let words = "BUG: soft lockup - CPU#0 stuck for 3662s! [dd:77]";
+        assert_eq!(lockup_of(2, &stuck).as_deref(), Some(words));
+        // On an idle one at the next report but one: the other CPU may have used all of the time.
+        let idle = [
+            (0, 62, Some(70)),
+            (60, 122, Some(130)),
+            (120, 182, Some(190)),
+        ];
+        assert_eq!(lockup_of(2, &idle[..2]), None);
+        assert!(lockup_of(2, &idle).is_some());
+        assert!(lockup_of(1, &idle[..2]).is_some());
     }
 }

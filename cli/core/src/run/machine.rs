@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use boxbuild_engine::{Forward, Machine, Network, Processor, RootDisk, Share};
+use boxbuild_engine::{Forward, Handover, Machine, Network, Processor, RootDisk, Share};
 use boxbuild_firmware::cmdline::{self, CmdlineError, Crypto, FastCmdline};
 use boxbuild_firmware::guest::{CHECK, FastBoot};
 use boxbuild_protocol::boot_options::{BootOptions, KeepDisk, Shell};
@@ -20,12 +20,14 @@ use crate::output_dir::OutputDir;
 use crate::plan::Plan;
 use crate::ssh;
 
-/// The machine for this plan, which is reached through the port that `ssh` holds.
+/// The machine for this plan, which is reached through the port that `ssh` holds, and whose
+/// connections are continued elsewhere as `handover` says.
 pub(super) fn machine(
     plan: &Plan,
     output: &OutputDir<'_>,
     processor: Processor,
     ssh: Option<TcpListener>,
+    handover: Option<Handover>,
 ) -> Result<Machine, BuildError> {
     let installed = &plan.installed;
     let info = &installed.info;
@@ -73,6 +75,7 @@ pub(super) fn machine(
             listener,
             port: ssh::SSHD,
         }),
+        handover,
         machine_type: plan.machine_type.clone(),
         cpu_model: plan.cpu_model.clone(),
         cpu_level: plan.cpu_level,

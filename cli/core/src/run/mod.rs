@@ -12,6 +12,7 @@ mod last_lines;
 mod machine;
 mod monitor;
 mod outcome;
+mod packages;
 mod raise;
 mod runner;
 mod shares;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use boxbuild_engine::{Ended, Usage};
+use boxbuild_engine::{Ended, StartTimes, Usage};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::units::seconds;
@@ -270,9 +270,21 @@ impl<'a> Monitor<'a> {
         self.recorder.reach(milestone);
     }
 
+    /// The machine runs.
+    pub(super) fn powered_on(&mut self, times: Option<StartTimes>) {
+        let first = times.as_ref().map(|times| times.first_instruction);
+        let steps = times.map_or_else(Vec::new, |times| times.steps);
+        self.recorder.powered_on(&steps, first);
+    }
+
     /// Samples what the machine uses, if it is time to.
     pub(super) fn sample(&mut self, usage: impl FnOnce() -> Usage) {
-        self.recorder.sample(usage);
+        let console = &mut self.console;
+        self.recorder.sample(|| {
+            let usage = usage();
+            console.has_used(usage.processor);
+            usage
+        });
     }
 
     /// The build's exit code, if the guest has told it.
@@ -402,6 +414,11 @@ impl<'a> Monitor<'a> {
             .map(Reason::Timeout)
             .or_else(|| over(self.limits.idle, self.last_life).map(Reason::Hung))
             .or_else(|| self.console.lockup().map(Reason::Lockup))
+    }
+
+    /// The machine has `number` processors.
+    pub(super) fn has_processors(&mut self, number: u32) {
+        self.console.has_processors(number);
     }
 
     /// A checkpoint of the box's disk is taken when the box asks for it.

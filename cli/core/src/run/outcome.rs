@@ -12,6 +12,7 @@ use boxbuild_engine::CpuLevel;
 use boxbuild_host::exit::Exit;
 use boxbuild_host::stop::Stopped;
 use boxbuild_host::units::seconds;
+use boxbuild_package_cache::Moved as Packages;
 
 /// A machine that ran.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Run {
     pub total: Duration,
     /// Highest resident memory of the engine in bytes, if known.
     pub peak_memory: Option<u64>,
+    /// Bytes of packages and lists, where there is a cache.
+    pub packages: Option<Packages>,
     /// Where the time went.
     pub timeline: Timeline,
     /// The box came up: what fails then is the build.

@@ -6,7 +6,7 @@ use boxbuild_boxes::box_lock::{BoxLock, DiskAccess};
 use boxbuild_boxes::in_place::{self, InPlaceError, Writing};
 use boxbuild_boxes::store::ContainerImage;
 use boxbuild_engine::podman::{self, Container, Podman};
-use boxbuild_engine::{ContainerJob, Engine, Job, MachineJob, Processor};
+use boxbuild_engine::{ContainerJob, Engine, Handover, Job, MachineJob, Processor};
 use boxbuild_firmware::cmdline;
 use boxbuild_host::stop::StopCheck;
 
@@ -87,11 +87,12 @@ impl<'a> Runner<'a> {
         plan: &Plan,
         output: &OutputDir<'_>,
         ssh: Option<TcpListener>,
+        handover: Option<Handover>,
     ) -> Result<Box<dyn Job + 'a>, BuildError> {
         match *self {
             Runner::Machine(engine) => Ok(Box::new(MachineJob {
                 engine,
-                machine: machine(plan, output, engine.processor(), ssh)?,
+                machine: machine(plan, output, engine.processor(), ssh, handover)?,
             })),
             Runner::Container(podman) => Ok(Box::new(ContainerJob {
                 podman,

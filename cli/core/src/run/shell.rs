@@ -49,6 +49,7 @@ pub fn run(
     };
     // It writes no log.
     let mut monitor = Monitor::new(None, limits, None, progress);
+    monitor.has_processors(build.record.cpus);
     let mut running = engine.start(machine, sender)?;
     let attach = if build.record.fast {
         Attach::ToShell

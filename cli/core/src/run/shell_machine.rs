@@ -74,6 +74,7 @@ pub(super) fn machine(
         shares,
         network: record.network.clone(),
         forward: None,
+        handover: None,
         machine_type: None,
         cpu_model: None,
         cpu_level: record

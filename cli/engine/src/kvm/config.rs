@@ -11,7 +11,7 @@ use std::path::Path;
 use boxbuild_virtiofs::PassthroughFs;
 use boxbuild_vmm::disk::{ImageError, KeptChanges, tmpfile};
 use boxbuild_vmm::kvm::KvmError;
-use boxbuild_vmm::net::HostNetwork;
+use boxbuild_vmm::net::{Handover, HostNetwork};
 
 use super::wire::{DiskConfig, MachineConfig, NetworkConfig, Part, StartFailure};
 use crate::boot_cache::kernel;
@@ -48,6 +48,10 @@ pub(super) fn open(machine: Machine) -> Result<Opened, StartError> {
         forward: machine.forward.map(|Forward { listener, port }| {
             files.push(listener.into());
             port
+        }),
+        handover: machine.handover.map(|Handover { channel, ports }| {
+            files.push(channel.into());
+            ports
         }),
     });
     let mut shares = Vec::new();

@@ -5,8 +5,10 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use boxbuild_host::notices::{self, Subscription};
+use boxbuild_host::startup::shared_clock;
 use boxbuild_jail::{Capabilities, Channel, Entered, Jail, Limits, Message, Role, TcpAccess};
 use boxbuild_virtiofs::{PassthroughFs, Share};
 use boxbuild_vmm::disk::{
@@ -14,14 +16,14 @@ use boxbuild_vmm::disk::{
 };
 use boxbuild_vmm::kvm::KvmError;
 use boxbuild_vmm::machine::{self, Config, Handle};
-use boxbuild_vmm::net::{CurrentNetwork, Forward, NetworkConfig};
+use boxbuild_vmm::net::{CurrentNetwork, Forward, Handover, NetworkConfig};
 use boxbuild_vmm::threads::{Starter, Threads};
 use boxbuild_vmm::vcpu::VcpuError;
 use boxbuild_vmm::virtio::Kind;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::wire::{self, MachineConfig, Part, Report, StartFailure, ToMachine, Wish};
+use super::wire::{self, MachineConfig, Part, Report, StartFailure, Times, ToMachine, Wish};
 use crate::event::Ended;
 use crate::handle::Moved;
 
@@ -37,6 +39,7 @@ const OPEN_FILES: u64 = 1 << 19;
 const OTHER_MEMORY: u64 = 4 << 30;
 
 fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
+    let process = Instant::now();
     let config: MachineConfig = entered.config()?;
     let files = Files::take(&mut entered, &config)?;
     let confinement = lock(&config, &files.shares)?;
@@ -46,6 +49,7 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     } else {
         (Threads::default(), None)
     };
+    let begun = Instant::now();
     let channel = Arc::new(entered.into_channel());
     let _notices = report_notices(&channel);
     let config = assemble(config, files, threads)?;
@@ -59,7 +63,12 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
         }
     };
     let weakness = confinement.weakness();
-    wire::report(&channel, &Report::Started { weakness });
+    let times = Times {
+        process: shared_clock(process),
+        machine: shared_clock(begun),
+        first_instruction: shared_clock(handle.first_instruction()),
+    };
+    wire::report(&channel, &Report::Started { weakness, times });
     if let Some(starter) = &starter {
         starter.lock(ROLE.name)?;
     }
@@ -93,6 +102,7 @@ struct Files {
     initrd: File,
     disk: Vec<File>,
     listener: Option<TcpListener>,
+    handover: Option<Channel>,
     shares: Vec<OwnedFd>,
 }
 
@@ -102,7 +112,9 @@ impl Files {
             wire::DiskConfig::InPlace { .. } => 1,
             wire::DiskConfig::Private { kept, .. } => kept.saturating_mul(2).saturating_add(2),
         };
-        let forward = config.network.as_ref().and_then(|network| network.forward);
+        let network = config.network.as_ref();
+        let forward = network.and_then(|network| network.forward);
+        let handover = network.and_then(|network| network.handover.as_ref());
         Ok(Files {
             kvm: entered.file()?,
             kernel: entered.file()?,
@@ -111,6 +123,10 @@ impl Files {
                 .map(|_| entered.file())
                 .collect::<Result<_, _>>()?,
             listener: match forward {
+                Some(_) => Some(entered.descriptor()?.into()),
+                None => None,
+            },
+            handover: match handover {
                 Some(_) => Some(entered.descriptor()?.into()),
                 None => None,
             },
@@ -157,6 +173,8 @@ fn assemble(
             .listener
             .zip(network.forward)
             .map(|(listener, port)| Forward { listener, port }),
+        handover: (files.handover.zip(network.handover))
+            .map(|(channel, ports)| Handover { channel, ports }),
     });
     let shares: Result<Vec<_>, Box<dyn Error>> = (config.shares.into_iter().zip(files.shares))
         .map(|(share, root)| Ok(PassthroughFs::with_root(Share::try_from(share)?, root)?))

@@ -23,7 +23,7 @@ const JSON: u8 = b'j';
 const TEXT: usize = 16 << 10;
 
 /// A machine, for its process. Its files follow as descriptors, in this order: `/dev/kvm`, kernel,
-/// ramdisk, those of the disk, the listener, the roots of the shares.
+/// ramdisk, those of the disk, the listener, the channel of what is handed over, the roots of the shares.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct MachineConfig {
     pub(super) memory_mib: u64,
@@ -55,6 +55,8 @@ pub(super) struct NetworkConfig {
     pub(super) host: HostNetwork,
     /// The guest's port that the listener leads to.
     pub(super) forward: Option<u16>,
+    /// The ports whose connections another process continues.
+    pub(super) handover: Option<Vec<u16>>,
 }
 
 /// What the parent wants of the process.
@@ -79,6 +81,7 @@ pub(super) enum Report {
     /// The machine runs. The text says what of the confinement is missing.
     Started {
         weakness: Option<String>,
+        times: Times,
     },
     /// It cannot be put together; the process ends.
     NotStarted(StartFailure),
@@ -88,6 +91,17 @@ pub(super) enum Report {
     /// The answer to [`Wish::WriteMap`] and [`Wish::Checkpoint`]; an error in words.
     MapWritten(Result<(), String>),
     Ended(Ended),
+}
+
+/// When the process reached what, by the clock that all processes share, in microseconds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Times {
+    /// It runs.
+    pub(super) process: u64,
+    /// It is locked, and has begun with the machine.
+    pub(super) machine: u64,
+    /// The guest has the first CPU.
+    pub(super) first_instruction: u64,
 }
 
 /// Bytes that the guest has moved.
@@ -289,6 +303,7 @@ mod tests {
                 policy: Policy::default(),
                 host,
                 forward: Some(22),
+                handover: Some(vec![u16::MAX; 32]),
             }),
             shares: vec![WireShare::from(&share)],
         };

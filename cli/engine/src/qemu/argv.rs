@@ -349,6 +349,7 @@ mod tests {
             shares: vec![share("one"), share("two")],
             network: Some(Policy::default()),
             forward: None,
+            handover: None,
             machine_type: None,
             cpu_model: None,
             cpu_level: CpuLevel::V1,

@@ -23,7 +23,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use boxbuild_jail::Program;
-use boxbuild_vmm::net::{Policy, StreamNetwork};
+use boxbuild_vmm::net::{Handover, Policy, StreamNetwork};
 
 use crate::boot_cache::kernel;
 use crate::channel::EventSender;
@@ -97,7 +97,11 @@ impl Engine for Qemu {
                  as it should: {weakness}; names from the guest are checked all the same"
             ));
         }
-        let (network, frames) = start_network(machine.network.clone(), machine.forward.take())?;
+        let (network, frames) = start_network(
+            machine.network.clone(),
+            machine.forward.take(),
+            machine.handover.take(),
+        )?;
         let descriptors = Descriptors {
             kernel: kernel.as_raw_fd(),
             initrd: machine.initrd.as_raw_fd(),
@@ -149,11 +153,12 @@ impl Engine for Qemu {
 fn start_network(
     policy: Option<Policy>,
     forward: Option<Forward>,
+    handover: Option<Handover>,
 ) -> Result<(Option<StreamNetwork>, Option<UnixStream>), StartError> {
     let Some(policy) = policy else {
         return Ok((None, None));
     };
-    let config = network(policy, forward);
+    let config = network(policy, forward, handover);
     let (network, frames) =
         StreamNetwork::start(config).map_err(|error| StartError::Machine(Box::new(error)))?;
     Ok((Some(network), Some(frames)))

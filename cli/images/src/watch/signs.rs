@@ -112,6 +112,14 @@ const PROCESSOR: &str = "Fatal glibc error: CPU does not support ";
 /// How the kernel of x86 gives up where interrupts of the timer are late (arch/x86/kernel/apic/io_apic.c).
 const TIMER: &str = "IO-APIC + timer doesn't work!";
 
+/// Whether dracut says which device it has waited for in vain, before its shell for emergencies
+/// (modules.d/99base/dracut-dev-lib.sh, `wait_for_dev`; older ones quote the name).
+fn is_missing_device(line: &str) -> bool {
+    let words = line.split_once("Warning: ").map(|(_, words)| words.trim());
+    let name = words.and_then(|words| words.strip_suffix(" does not exist"));
+    name.is_some_and(|name| name.trim_start_matches('"').starts_with("/dev/"))
+}
+
 /// Returns what a line that has ended tells.
 pub(crate) fn of_line(line: &str) -> Option<Sign> {
     if line.contains(TIMER) {
@@ -119,6 +127,9 @@ pub(crate) fn of_line(line: &str) -> Option<Sign> {
     }
     if let Some((_, level)) = line.split_once(PROCESSOR) {
         return CpuLevel::from_name(level.trim()).map(Sign::NeedsProcessor);
+    }
+    if is_missing_device(line) {
+        return Some(Sign::Stuck(Trouble::Emergency, line.trim().to_owned()));
     }
     let phrase = PHRASES.iter().find(|(phrase, _)| line.contains(phrase));
     phrase.map(|(_, trouble)| Sign::Stuck(*trouble, line.trim().to_owned()))
@@ -171,6 +182,14 @@ mod tests {
                 Trouble::Emergency,
             ),
             (
+                "Warning: /dev/disk/by-partuuid/125a42d0-02 does not exist",
+                Trouble::Emergency,
+            ),
+            (
+                "[  201.4] dracut-initqueue[441]: Warning: \"/dev/disk/by-uuid/1-2\" does not exist",
+                Trouble::Emergency,
+            ),
+            (
                 "ALERT!  UUID=x does not exist.  Dropping to a shell!",
                 Trouble::Emergency,
             ),
@@ -190,6 +209,8 @@ mod tests {
             "Booting from Hard Disk...",
             "Boot failed: not a bootable disk",
             "Welcome to GRUB!",
+            "[ 9.1] dracut-initqueue[441]: Warning: dracut-initqueue: starting timeout scripts",
+            "Warning: /etc/hostname does not exist",
         ] {
             assert_eq!(of_line(line), None, "{line}");
             assert_eq!(of_prompt(line), None, "{line}");

@@ -89,6 +89,7 @@ mod tests {
             seconds: 1.0,
             phases: Vec::new(),
             peak_memory_bytes: None,
+            packages: None,
         }));
         take(&note("after"));
         assert_eq!(progress.reason.as_deref(), Some("the build failed"));

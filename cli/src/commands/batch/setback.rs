@@ -274,6 +274,7 @@ mod tests {
             seconds: 1.0,
             phases: Vec::new(),
             peak_memory_bytes: None,
+            packages: None,
         })
     }
 

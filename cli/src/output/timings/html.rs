@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::chart::{Series, bars, chart, class};
-use super::text::precise;
+use super::text::{exact, precise};
 use boxbuild_core::timeline::{Sample, Timeline};
 use boxbuild_engine::Moved;
 use boxbuild_host::units::size;
@@ -23,6 +23,8 @@ pub(crate) struct Facts {
     pub(crate) good: bool,
     /// Highest resident memory of the engine in bytes, if known.
     pub(crate) peak_memory: Option<u64>,
+    /// Bytes of packages from the cache, and from their servers.
+    pub(crate) packages: Option<(u64, u64)>,
     /// Guest memory in bytes, and number of virtual CPUs.
     pub(crate) machine: (u64, u32),
 }
@@ -79,6 +81,12 @@ fn head(html: &mut String, facts: &Facts, timeline: &Timeline) {
             "network received / sent",
             moved(last.and_then(|l| l.network)),
         ),
+        (
+            "packages cached / fetched",
+            facts
+                .packages
+                .map(|(cached, fetched)| format!("{} / {}", size(cached), size(fetched))),
+        ),
         ("box", Some(escape(&facts.name))),
         ("engine", Some(escape(&facts.engine))),
         (
@@ -120,6 +128,14 @@ fn parts(timeline: &Timeline) -> String {
             precise(span.len()),
             span.len().as_secs_f64() / total * 100.0
         );
+        for part in &span.parts {
+            let _ = writeln!(
+                html,
+                "<tr><td>&emsp;{}</td><td></td><td>{}</td><td></td></tr>",
+                part.name,
+                exact(part.len)
+            );
+        }
     }
     html + "</tbody>\n</table>\n"
 }
@@ -239,6 +255,7 @@ mod tests {
                 start,
                 end,
                 boot,
+                parts: Vec::new(),
             };
             start = end;
             span
@@ -278,6 +295,7 @@ mod tests {
             outcome: String::from("built"),
             good: true,
             peak_memory: Some(2_400 << 20),
+            packages: Some((1 << 20, 2 << 20)),
             machine: (4 << 30, 4),
         }
     }

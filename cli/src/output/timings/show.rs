@@ -8,6 +8,7 @@ use boxbuild_core::output_dir::{TIMINGS_PAGE as PAGE, TargetDir};
 use boxbuild_host::error::{Classify, ErrorClass};
 use boxbuild_host::text::shown_path;
 use boxbuild_host::umask::umask;
+use boxbuild_host::units::size;
 use boxbuild_host::untrusted::Replacement;
 
 use super::format::Format;
@@ -42,6 +43,13 @@ pub(crate) fn show(
     target: &TargetDir,
 ) -> Result<String, PageError> {
     let mut text = table(timeline);
+    if let Some((cached, fetched)) = facts.packages {
+        text += &format!(
+            "  packages: {} from the cache, {} fetched\n",
+            size(cached),
+            size(fetched)
+        );
+    }
     if format == Format::Html {
         let path = target.path().join(PAGE);
         Replacement::write(

@@ -11,6 +11,7 @@ use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr};
 use super::{Key, Nat};
 use crate::net::addresses::is_name_server;
 use crate::net::egress::Destination;
+use crate::net::handover::HandoverState;
 use crate::net::kernel_buffers::KernelBuffers;
 use crate::net::limits;
 use crate::net::packet::PROTOCOL_TCP;
@@ -241,9 +242,50 @@ impl Nat {
             }
             if came && asks {
                 self.with_relay(|relay, around| relay.connected(host, true, around.now));
+            } else if came {
+                self.hand_over(id);
             }
         }
+        let outcome = self.outcome_elsewhere(id, outcome);
         self.settle(id, outcome);
+    }
+
+    /// Has another process continue a connection that has just come about, if it is one for that.
+    fn hand_over(&mut self, id: u64) {
+        let (Some(handover), Some(connection)) =
+            (&mut self.handover, self.connections.get_mut(&id))
+        else {
+            return;
+        };
+        let Some((_, _, remote)) = self.names.get(&id) else {
+            return;
+        };
+        if !handover.is_for(remote.port()) || !connection.may_be_handed_over() {
+            return;
+        }
+        let Some(stream) = handover.offer(id, connection.fd()) else {
+            return;
+        };
+        // The socket is open in the other process, so that it would be watched on.
+        let watched = self.epoll.delete(connection.fd());
+        connection.hand_over(stream);
+        let watched = watched.and_then(|()| self.epoll.add(connection.fd(), events(id)));
+        if let Err(error) = watched {
+            log::debug!("a connection cannot be handed over: {error}");
+            self.abort(id);
+        }
+    }
+
+    /// What becomes of a connection that another process continues may be known there only.
+    fn outcome_elsewhere(&mut self, id: u64, outcome: ConnectionOutcome) -> ConnectionOutcome {
+        let connection = self.connections.get(&id);
+        let ended = connection.is_some_and(|one| one.is_handed_over() && one.is_host_done());
+        let reset = |handover: &mut HandoverState| handover.is_reset(id);
+        if ended && self.handover.as_mut().is_some_and(reset) {
+            ConnectionOutcome::Failed
+        } else {
+            outcome
+        }
     }
 
     /// Queues or removes a connection as the outcome says.

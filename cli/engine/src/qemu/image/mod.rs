@@ -81,7 +81,7 @@ pub fn start(machine: ImageMachine, events: EventSender) -> Result<Box<dyn Runni
     let qemu_img = boxbuild_host::program::find("qemu-img")
         .ok_or_else(|| Unusable("qemu-img is not installed".to_owned()))?;
     let (streams, ends) = Streams::pairs().map_err(host("create a socket"))?;
-    let (network, frames) = start_network(machine.network.clone(), None)?;
+    let (network, frames) = start_network(machine.network.clone(), None, None)?;
     let board = Board {
         arch: machine.arch,
         accelerator: machine.accelerator,

@@ -1,0 +1,135 @@
+//! The cache of packages of one machine.
+
+use std::error::Error;
+use std::net::{IpAddr, ToSocketAddrs};
+
+use boxbuild_engine::{Allowed, Handover};
+use boxbuild_package_cache::{CacheConfig, CacheError, PackageCache, Program};
+use url::Url;
+
+use crate::plan::Plan;
+use crate::user_cache;
+
+/// Bytes of packages that are kept.
+const LIMIT: u64 = 10 << 30;
+/// Ports whose connections may be HTTP.
+const PORTS: usize = 32;
+const HTTP: u16 = 80;
+
+/// Starts the cache, if the plan has one. Returns it, and what the machine's network hands over to it.
+///
+/// Must be called on a thread that outlives the machine.
+///
+/// # Errors
+/// If its folder cannot be used, or the host refuses a process.
+pub(super) fn cache(plan: &Plan) -> Result<Option<(PackageCache, Handover)>, CacheError> {
+    let Some(folder) = user_cache::folder().filter(|_| plan.package_cache) else {
+        return Ok(None);
+    };
+    let allow = plan.allow.clone();
+    let (cache, channel) = PackageCache::start(CacheConfig {
+        program: Program::this(),
+        folder: folder.join(user_cache::PACKAGES),
+        limit: LIMIT,
+        lookup: Box::new(move |name, ip| has_address(&allow, name, ip)),
+    })?;
+    let ports = ports(plan);
+    Ok(Some((cache, Handover { channel, ports })))
+}
+
+/// Why there is none, for people.
+pub(super) fn unusable(error: &CacheError) -> String {
+    let cause = error
+        .source()
+        .map_or_else(String::new, |cause| format!(": {cause}"));
+    format!("packages do not come from the cache: {error}{cause}")
+}
+
+/// Whether this host finds the address under the name. A guest says the name: one that it must not ask for
+/// is not asked for here.
+fn has_address(allow: &[Allowed], name: &str, ip: IpAddr) -> bool {
+    let may_ask = |rule: &Allowed| rule.covers(name, rule.port.unwrap_or(HTTP));
+    if !allow.is_empty() && !allow.iter().any(may_ask) {
+        return false;
+    }
+    let found = (name, HTTP).to_socket_addrs();
+    found.is_ok_and(|mut found| found.any(|found| found.ip().to_canonical() == ip))
+}
+
+/// The ports of HTTP, as the guest knows them: the usual one, and those of repositories and proxies.
+fn ports(plan: &Plan) -> Vec<u16> {
+    let variables = plan
+        .environment
+        .iter()
+        .filter_map(|(_, value)| value.to_str());
+    let addresses = plan
+        .repositories
+        .iter()
+        .map(String::as_str)
+        .chain(variables);
+    let named = addresses.filter_map(|address| {
+        let address = Url::parse(address).ok()?;
+        address
+            .port_or_known_default()
+            .filter(|_| address.scheme() == "http")
+    });
+    let services = plan.host_proxies.iter().map(|service| service.port());
+    let mut ports = vec![HTTP];
+    for port in named.chain(services) {
+        if !ports.contains(&port) && ports.len() < PORTS {
+            ports.push(port);
+        }
+    }
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::plan;
+
+    #[test]
+    fn ports_of_repositories_and_proxies_are_those_of_http() {
+        let mut plan = plan(|_| ()).unwrap();
+        plan.repositories = [
+            "http://10.0.2.2:8000/debian",
+            "https://mirror.example:8443/x",
+            "dir:///repo",
+        ]
+        .map(String::from)
+        .into();
+        plan.environment = vec![(
+            String::from("http_proxy"),
+            "http://proxy.example:3128".into(),
+        )];
+        plan.host_proxies = vec!["127.0.0.1:8000".parse().unwrap()];
+        assert_eq!(ports(&plan), [80, 8000, 3128]);
+    }
+
+    /// A guest could tell the world something by names that are looked up here.
+    #[test]
+    fn names_that_the_guest_must_not_ask_for_are_not_looked_up() {
+        let loopback: IpAddr = "127.0.0.1".parse().unwrap();
+        assert!(has_address(&[], "localhost", loopback));
+        let rule = |rule: &str| vec![rule.parse::<Allowed>().unwrap()];
+        assert!(!has_address(
+            &rule("packages.example"),
+            "localhost",
+            loopback
+        ));
+        assert!(has_address(&rule("localhost:80"), "localhost", loopback));
+        assert!(!has_address(&[], "localhost", "192.0.2.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_container_and_a_box_without_a_network_have_no_cache() {
+        let with = |change: &dyn Fn(&mut crate::request::BuildRequest)| {
+            plan(|request| change(request)).unwrap().package_cache
+        };
+        assert!(with(&|_| ()));
+        assert!(!with(&|request| request.package_cache = false));
+        assert!(!with(
+            &|request| request.network = boxbuild_engine::Network::None
+        ));
+    }
+}
