@@ -108,7 +108,7 @@ impl Tools {
             Userland::Packages { arch, .. } => {
                 let folders = ["/usr/bin", "/usr/sbin"];
                 let packed = |folder: &&str| tree.contains(&format!("{folder}/{name}"));
-                folders.iter().any(|folder| packed(&folder))
+                folders.iter().any(|folder| packed(folder))
                     || !find(name).is_ok_and(|path| is_for(*arch, &path))
             }
         }

@@ -45,7 +45,7 @@ impl Memory {
         unsafe {
             bytes
                 .as_ptr()
-                .copy_to_nonoverlapping(self.0.add(at), bytes.len())
+                .copy_to_nonoverlapping(self.0.add(at), bytes.len());
         }
     }
 

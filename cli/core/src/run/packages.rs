@@ -73,7 +73,7 @@ fn ports(plan: &Plan) -> Vec<u16> {
             .port_or_known_default()
             .filter(|_| address.scheme() == "http")
     });
-    let services = plan.host_proxies.iter().map(|service| service.port());
+    let services = plan.host_proxies.iter().map(std::net::SocketAddr::port);
     let mut ports = vec![HTTP];
     for port in named.chain(services) {
         if !ports.contains(&port) && ports.len() < PORTS {
