@@ -30,7 +30,7 @@ PACKAGES_DIST = python3 python3-venv binutils gcc libc6-dev gcc-aarch64-linux-gn
 	make gzip xz-utils
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
-.PHONY: toolchain-aarch64 test-arm packages-arm docs dist dist-reproduce dist-source dist-installed dist-container packages-dist demo check test test-full lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench packages-validators boots boots-first hostile fuzz lab release types packages-demo packages-foreign packages-runners packages-test packages-lab
+.PHONY: toolchain-aarch64 test-arm packages-arm docs dist dist-reproduce dist-source dist-installed dist-container packages-dist demo check test test-full lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench packages-validators boots boots-arm boots-first hostile fuzz lab release types packages-demo packages-foreign packages-runners packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: QUIET =
@@ -191,6 +191,10 @@ types: packages-demo release
 # All of them, as a normal user.
 boots: packages-test
 	BOXBUILD_SCRIBBLE_SECONDS=60 BOXBUILD_BOOTS=all tests/setup/counted $(BOOT_TESTS)
+
+# The machine of 64-bit Arm, in the lab's (docs/vmm-arm.md); part of test-arm.
+boots-arm: packages-arm
+	tests/setup/counted $(CARGO) test --quiet --package boxbuild-tests --test arm
 
 # A guest that writes garbage into all devices of the kvm engine, for so long: memory stays flat.
 HOSTILE_SECONDS ?= 600

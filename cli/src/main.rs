@@ -20,5 +20,6 @@ fn main() -> ExitCode {
     if let Some(code) = boxbuild_jail::enter(roles::ROLES) {
         return code;
     }
+    boxbuild_host::startup::reach(boxbuild_host::startup::Step::Main);
     commands::run(args::handed_over::of_process()).into()
 }

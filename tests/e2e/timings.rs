@@ -27,12 +27,26 @@ const BOOT: [&str; 7] = [
     "kiwi import",
 ];
 
+/// What the set-up is made of; the last two are known of the kvm engine only.
+const SET_UP: [&str; 8] = [
+    "loader",
+    "command line",
+    "plan",
+    "engine",
+    "folders",
+    "boot files, process",
+    "confinement",
+    "machine and kernel",
+];
+
 /// What comes after it.
 const BUILD: [&str; 5] = ["prepare", "create", "bundle", "power off", "publish"];
 
 /// The table of `--timings`, in milliseconds.
 struct Table {
     parts: Vec<(String, u64)>,
+    /// Parts of the set-up, in microseconds.
+    set_up: Vec<(String, u64)>,
     /// Parts before kiwi's first line, and when that was.
     boot: usize,
     first_line: u64,
@@ -43,12 +57,21 @@ impl Table {
     fn read(stderr: &str) -> Table {
         let mut table = Table {
             parts: Vec::new(),
+            set_up: Vec::new(),
             boot: 0,
             first_line: 0,
             total: 0,
         };
         let lines = stderr.lines().skip_while(|line| *line != "timings").skip(1);
         for line in lines {
+            // "    loader   1.234 ms"
+            if let Some(part) = line.strip_prefix("    ") {
+                let (name, time) = part.trim_end().rsplit_once("  ").unwrap();
+                let (whole, rest) = time.strip_suffix(" ms").unwrap().split_once('.').unwrap();
+                let micros: u64 = format!("{}{rest}", whole.trim()).parse().unwrap();
+                table.set_up.push((name.trim().to_owned(), micros));
+                continue;
+            }
             let (name, time) = row(line).unwrap_or_else(|| panic!("{line:?} in {stderr}"));
             match name.as_str() {
                 "-- kiwi's first line after" => {
@@ -90,6 +113,10 @@ impl Table {
     fn assert_adds_up(&self) {
         self.assert_sum(&self.parts, self.total);
         self.assert_sum(&self.parts[..self.boot], self.first_line);
+        // The set-up is the sum of its parts; it is shown in milliseconds, or in hundredths of a second.
+        let sum: u64 = self.set_up.iter().map(|(_, micros)| micros).sum();
+        let shown = self.part("host set-up");
+        assert!((sum / 1000).abs_diff(shown) <= 10, "{sum} µs, {shown} ms");
     }
 
     fn part(&self, name: &str) -> u64 {
@@ -129,6 +156,13 @@ fn timings_have_all_parts_and_add_up() {
     assert_eq!(table.names(), [&BOOT[..], &BUILD].concat());
     assert_eq!(table.boot, BOOT.len());
     table.assert_adds_up();
+    let set_up: Vec<&str> = table.set_up.iter().map(|(name, _)| name.as_str()).collect();
+    let of_kvm = if boxbuild_tests::engine() == "kvm" {
+        8
+    } else {
+        6
+    };
+    assert_eq!(set_up, SET_UP[..of_kvm]);
     // Clocks of host and guest may differ; a rest that is seen elsewhere is gone entirely.
     for (name, rest) in [("prepare", 2000), ("create", 1000), ("bundle", 1000)] {
         let time = table.part(name);

@@ -31,7 +31,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Boots a kernel over /dev/kvm.
 #[derive(Parser)]
 struct Args {
-    /// bzImage or ELF file
+    /// bzImage or ELF file; on Arm an Image
     #[arg(long)]
     kernel: PathBuf,
     /// Initial ramdisk

@@ -79,7 +79,7 @@ pub fn fs(data: &[u8]) {
     let Ok(fs) = PassthroughFs::new(Share::new(tag, &root)) else {
         return;
     };
-    let mut device = Fs::new(fs);
+    let mut device = Fs::new(fs, 1);
     driver::drive(&mut device, data);
     // Nothing happened beside the share.
     let beside = std::fs::read_dir(dir.path()).map_or(0, Iterator::count);

@@ -102,7 +102,7 @@ impl Share {
         let names = names.into_iter().map(CString::new);
         let tag = MountTag::new("share")?;
         let share = boxbuild_virtiofs::Share::new(tag, root);
-        let device = Fs::new(boxbuild_virtiofs::PassthroughFs::new(share)?);
+        let device = Fs::new(boxbuild_virtiofs::PassthroughFs::new(share)?, 1);
         let mut share = Share {
             driver: DeviceDriver::new(Box::new(device), 0)?,
             names: names.collect::<Result<_, _>>()?,

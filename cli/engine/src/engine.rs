@@ -28,6 +28,14 @@ pub trait Engine: std::fmt::Debug {
     /// Whether it works on this host for guests of `arch`, without starting anything heavy.
     fn probe(&self, arch: Arch) -> Result<(), Unusable>;
 
+    /// The same, whatever is known from earlier.
+    ///
+    /// # Errors
+    /// See [`Engine::probe`].
+    fn examine(&self, arch: Arch) -> Result<(), Unusable> {
+        self.probe(arch)
+    }
+
     /// Starts `machine`. Events go to `events` until [`Event::Ended`](crate::Event::Ended).
     ///
     /// Must be called on a thread that outlives the machine: child

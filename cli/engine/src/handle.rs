@@ -3,8 +3,9 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use boxbuild_host::startup::Step;
 use boxbuild_protocol::host_message::HostMessage;
 use boxbuild_virtiofs::Traffic;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,15 @@ pub struct Usage {
     pub shares: Option<Moved>,
     /// Bytes of frames of the network.
     pub network: Option<Moved>,
+}
+
+/// When a machine's process and its guest began.
+#[derive(Debug, Clone)]
+pub struct StartTimes {
+    /// What the process did before the guest ran.
+    pub steps: Vec<(Step, Instant)>,
+    /// When the first CPU was given to the guest.
+    pub first_instruction: Instant,
 }
 
 /// Bytes that a guest has moved so far.
@@ -116,6 +126,11 @@ pub trait Running: std::fmt::Debug {
     /// Fails if the host does not allow it. Some files may be in the folder then.
     fn keep_checkpoint(&self, _folder: &Path) -> io::Result<Option<u64>> {
         Ok(None)
+    }
+
+    /// When the machine's process and its guest began, if the engine knows.
+    fn start_times(&self) -> Option<StartTimes> {
+        None
     }
 
     /// What the machine uses now and has used so far, as far as the engine knows.

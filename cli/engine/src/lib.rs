@@ -26,7 +26,7 @@ pub use channel::{EventReceiver, EventSender, events};
 pub use engine::{Engine, Processor};
 pub use error::StartError;
 pub use event::{Ended, Event};
-pub use handle::{Console, Moved, Running, Usage, size_line};
+pub use handle::{Console, Moved, Running, StartTimes, Usage, size_line};
 pub use job::{ContainerJob, Job, MachineJob};
 pub use machine::{CpuLevel, Forward, Machine, Network, RootDisk};
 pub use network::describe_networks;

@@ -22,6 +22,7 @@ pub mod reaper;
 pub mod reporter;
 pub mod secret;
 pub mod space;
+pub mod startup;
 pub mod stop;
 pub mod system_calls;
 pub mod text;

@@ -20,6 +20,7 @@ use boxbuild_engine::Engine;
 use boxbuild_engine::podman::Podman;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_host::startup::{self, Step};
 use boxbuild_host::stop::StopCheck;
 use boxbuild_host::watchdog::Watchdog;
 use serde::Serialize;
@@ -78,6 +79,7 @@ pub(super) fn report_end(
 }
 
 fn carry_out(invocation: &Invocation, applied: &Applied) -> Result<ExitCode> {
+    startup::reach(Step::Plan);
     let interrupt = signals::take_over()?;
     let options = &invocation.cli.build;
     // Folders may be on a file system whose server is gone: nothing but the end of the process ends

@@ -19,6 +19,7 @@ use boxbuild_core::ssh::Ssh;
 use boxbuild_engine::podman::{Mode, Podman};
 use boxbuild_engine::{EngineChoice, Selected, Unusable};
 use boxbuild_host::arch::Arch;
+use boxbuild_host::startup::{self, Step};
 use boxbuild_host::{descriptors, system_calls};
 
 use super::confinement;
@@ -296,6 +297,7 @@ impl Carrier {
             let podman = Podman::find(mode, arch, plan.image_types.with_loop_devices().as_deref())?;
             return Ok(Carrier::Container(podman));
         }
+        startup::reach(Step::Engine);
         let selected =
             boxbuild_engine::select(plan.engine, arch).map_err(|Unusable(reasons)| {
                 let text = if plan.engine == EngineChoice::Auto {
@@ -308,6 +310,7 @@ impl Carrier {
                 };
                 Unusable(text)
             })?;
+        startup::reach(Step::Prepare);
         Ok(Carrier::Machine(selected))
     }
 

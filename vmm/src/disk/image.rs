@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use vm_memory::bitmap::BitmapSlice;
 
@@ -14,11 +16,12 @@ use super::mapping::Mapping;
 use super::overlay::changes::{Changes, KeptChanges};
 use super::qcow2::{MAGIC, Qcow2};
 use crate::guest_io::Cursor;
+use crate::threads::Threads;
 
 /// A read-only disk image: raw or qcow2.
 #[derive(Debug)]
 pub struct Image {
-    file: File,
+    file: Arc<File>,
     /// Its name in errors.
     path: PathBuf,
     format: Format,
@@ -28,7 +31,14 @@ pub struct Image {
     own_len: u64,
     /// Of the disk, in bytes.
     len: u64,
+    /// Something in it had to be unpacked.
+    packed: Arc<AtomicBool>,
 }
+
+/// Bytes of one request of which the following ones are looked at.
+const LOOKED_AT: u64 = 1 << 20;
+/// Clusters of a request after which the next ones of it are put on the list.
+const LISTED: u64 = 8;
 
 #[derive(Debug)]
 enum Format {
@@ -83,22 +93,24 @@ impl Image {
             let qcow2 = Qcow2::open(&file)?;
             let len = qcow2.len();
             return Ok(Image {
-                file,
+                file: Arc::new(file),
                 path: PathBuf::from("of the box"),
                 format: Format::Qcow2(qcow2),
                 changes: Vec::new(),
                 own_len: len,
                 len,
+                packed: Arc::default(),
             });
         }
         let len = file.metadata()?.len();
         Ok(Image {
-            file,
+            file: Arc::new(file),
             path: PathBuf::from("of the box"),
             format: Format::Raw,
             changes: Vec::new(),
             own_len: len,
             len,
+            packed: Arc::default(),
         })
     }
 
@@ -127,6 +139,12 @@ impl Image {
     /// The file that the image is in.
     pub(super) fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The file as long as something has it open.
+    #[cfg(test)]
+    pub(super) fn open_file(&self) -> std::sync::Weak<File> {
+        Arc::downgrade(&self.file)
     }
 
     /// Whether it is qcow2; else it is raw.
@@ -197,6 +215,7 @@ impl Image {
         buffers: &mut Cursor<'_, B>,
     ) -> io::Result<()> {
         let mut done = 0;
+        let mut unpacked = 0_u64;
         while done < len {
             let (mapping, count) = self.map(offset + done, len - done)?;
             match mapping {
@@ -206,6 +225,10 @@ impl Image {
                 }
                 Mapping::Zero => buffers.zero(count)?,
                 Mapping::Compressed { entry, within } => {
+                    if unpacked.is_multiple_of(LISTED) {
+                        self.unpack_rest(offset + done + count, len - done - count);
+                    }
+                    unpacked += 1;
                     let cluster = self.unpacked(entry)?;
                     let start = within as usize;
                     buffers.fill(&cluster[start..start + count as usize])?;
@@ -213,7 +236,52 @@ impl Image {
             }
             done += count;
         }
+        if unpacked > 0
+            && let Format::Qcow2(qcow2) = &self.format
+            && qcow2.has_help()
+        {
+            qcow2.has_read(&self.file, offset..offset + len);
+        }
         Ok(())
+    }
+
+    /// Lets the disk have threads that help, where something of it must be unpacked.
+    pub(super) fn allow_help(&self, threads: &Threads) {
+        if let Format::Qcow2(qcow2) = &self.format {
+            qcow2.allow_help(threads.clone(), Arc::clone(&self.file));
+        }
+    }
+
+    /// Set once something in it had to be unpacked.
+    pub(super) fn packed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.packed)
+    }
+
+    /// Whether it is of use to say what will be read soon.
+    pub(super) fn reads_ahead(&self) -> bool {
+        self.packed.load(Ordering::Relaxed)
+            && matches!(&self.format, Format::Qcow2(qcow2) if qcow2.has_help())
+    }
+
+    /// Says that `len` bytes from `offset` on will be read soon. False if no more shall be said now.
+    pub(super) fn will_read(&self, offset: u64, len: u64) -> bool {
+        match &self.format {
+            Format::Qcow2(qcow2) if self.reads_ahead() => {
+                let end = offset.saturating_add(len.min(LOOKED_AT));
+                qcow2.unpack_ahead(&self.file, offset..end)
+            }
+            _ => false,
+        }
+    }
+
+    /// A cluster at the start of a request is read here; the others of it may be by other threads.
+    fn unpack_rest(&self, offset: u64, len: u64) {
+        if !self.packed.load(Ordering::Relaxed) {
+            self.packed.store(true, Ordering::Relaxed);
+        }
+        if len > 0 {
+            self.will_read(offset, len);
+        }
     }
 
     /// Fills `bytes`, memory of this process, from `offset` on.

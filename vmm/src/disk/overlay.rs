@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use vm_memory::bitmap::BitmapSlice;
 
@@ -19,6 +20,7 @@ use super::image::Image;
 use super::storage::{Disk, SECTOR};
 use super::tmpfile;
 use crate::guest_io::{Buffers, Cursor};
+use crate::threads::Threads;
 
 /// A disk that a guest may write to. What it writes is lost when this value is dropped.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Overlay {
     /// write to it is undone; shared by all others. Guests seldom write less than a block.
     completing: RwLock<()>,
     len: u64,
+    /// Something of the image had to be unpacked.
+    packed: Arc<AtomicBool>,
 }
 
 /// What an overlay consists of.
@@ -74,6 +78,7 @@ impl Overlay {
         }
         file.set_len(len)?;
         Ok(Overlay {
+            packed: image.packed(),
             layers: RwLock::new(Layers {
                 image,
                 file,
@@ -369,6 +374,19 @@ impl Disk for Overlay {
 
     fn serial(&self) -> String {
         String::from("boxbuild")
+    }
+
+    fn allow_help(&self, threads: &Threads) {
+        self.layers().image.allow_help(threads);
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.packed.load(Ordering::Relaxed) && self.layers().image.reads_ahead()
+    }
+
+    /// What has been written since is unpacked in vain, which does no harm.
+    fn will_read(&self, offset: u64, len: u64) -> bool {
+        self.layers().image.will_read(offset, len)
     }
 }
 

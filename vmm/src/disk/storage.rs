@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::guest_io::Buffers;
+use crate::threads::Threads;
 
 /// Bytes of a sector, the unit of all offsets in virtio-blk.
 pub const SECTOR: u64 = 512;
@@ -48,6 +49,20 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// Returns the serial number that the guest reads, at most 20 bytes.
     fn serial(&self) -> String;
+
+    /// Allows the disk to have threads of its own, if it has work for them.
+    fn allow_help(&self, _threads: &Threads) {}
+
+    /// Whether it is of use to say what will be read soon.
+    fn reads_ahead(&self) -> bool {
+        false
+    }
+
+    /// Says that `len` bytes from `offset` (bytes) on will be read soon; they need not be on the disk.
+    /// Returns whether it is of use to say more now.
+    fn will_read(&self, _offset: u64, _len: u64) -> bool {
+        false
+    }
 }
 
 impl<D: Disk + ?Sized> Disk for Arc<D> {
@@ -77,5 +92,17 @@ impl<D: Disk + ?Sized> Disk for Arc<D> {
 
     fn serial(&self) -> String {
         (**self).serial()
+    }
+
+    fn allow_help(&self, threads: &Threads) {
+        (**self).allow_help(threads);
+    }
+
+    fn reads_ahead(&self) -> bool {
+        (**self).reads_ahead()
+    }
+
+    fn will_read(&self, offset: u64, len: u64) -> bool {
+        (**self).will_read(offset, len)
     }
 }

@@ -22,7 +22,7 @@ pub struct Config {
     /// Whether the guest can run virtual machines itself, as far as the host's KVM allows that: the
     /// largest part of that kernel that a guest can reach.
     pub nested: bool,
-    /// A bzImage, or the ELF file inside one.
+    /// x86: a bzImage, or the ELF file inside one. Arm: an Image, which may be packed with gzip or zstd.
     pub kernel: File,
     /// Initial ramdisk.
     pub initrd: Option<File>,
@@ -34,7 +34,7 @@ pub struct Config {
     pub network: Option<NetworkConfig>,
     /// Folders shared over virtio-fs.
     pub shares: Vec<PassthroughFs>,
-    /// Whether configuration space of PCI is reached by ports 0xcf8 and 0xcfc, too. A kernel
+    /// x86: whether configuration space of PCI is reached by ports 0xcf8 and 0xcfc, too. A kernel
     /// that finds them prefers them, and each access leaves the guest twice; any x86-64
     /// kernel of a distribution does without (`CONFIG_PCI_MMCONFIG`).
     pub config_ports: bool,

@@ -75,7 +75,7 @@ pub(super) fn build(
         devices.push(Box::new(Net::new(network)?));
     }
     for share in wanted.shares {
-        devices.push(Box::new(Fs::new(share)));
+        devices.push(Box::new(Fs::new(share, wanted.cpus)));
     }
     if wanted.standard {
         devices.push(Box::new(Rng));

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::disk::Overlay;
 use crate::vcpu::{Ended, RunningVcpus};
@@ -25,6 +26,11 @@ impl Handle {
     /// nothing of it is left.
     pub fn stop(&self) {
         self.vcpus.stop().request(Ended::Killed);
+    }
+
+    /// Returns when the guest was given its first CPU.
+    pub fn first_instruction(&self) -> Instant {
+        self.vcpus.first_instruction()
     }
 
     /// Stops the machine and waits until nothing of it is left.

@@ -6,8 +6,11 @@ pub const CONNECTIONS: usize = 1024;
 pub const INBOUND: usize = 64;
 /// UDP and ICMP associations; one more takes the place of the one idle for longest.
 pub const ASSOCIATIONS: usize = 256;
-/// Bytes that wait for the guest, and bytes that wait for the host, per TCP connection.
-pub const BUFFER: usize = 512 << 10;
+/// Bytes that wait for the guest, and bytes that wait for the host, per TCP connection, while others may
+/// need what is left of [`BUFFERS`].
+pub const FAIR_BUFFER: usize = 512 << 10;
+/// The same while at least half of [`BUFFERS`] is left for the others.
+pub const BUFFER: usize = 4 << 20;
 /// Memory for what waits in either direction of all TCP connections together, in bytes.
 pub const BUFFERS: usize = 64 << 20;
 /// Bytes of that which each connection may always have, or all that there may be could starve.
@@ -46,3 +49,4 @@ pub const HANDOVER_BUFFER: usize = 128 << 10;
 pub const OTHER_FILES: usize = 256;
 
 const _: () = assert!(CONNECTIONS * FLOOR < BUFFERS);
+const _: () = assert!(BUFFER < BUFFERS / 2);

@@ -8,7 +8,12 @@ use super::limits;
 const LEAST: usize = limits::FLOOR;
 const FACTOR: usize = 4;
 
-const _: () = assert!(LEAST * FACTOR * FACTOR * FACTOR == limits::BUFFER);
+const _: () = assert!(LEAST * FACTOR * FACTOR * FACTOR == limits::FAIR_BUFFER);
+
+/// The memory of a ring behind one of `bytes`.
+fn larger(bytes: usize) -> usize {
+    (bytes * FACTOR).clamp(LEAST, limits::BUFFER)
+}
 
 /// A queue of bytes.
 #[derive(Debug, Default)]
@@ -36,13 +41,17 @@ impl Ring {
     /// Returns how much memory it may have where all rings together may take `room` bytes more.
     pub(super) fn most_with(&self, room: usize) -> usize {
         let mut most = self.capacity();
-        loop {
-            let next = (most * FACTOR).max(LEAST);
-            if next > limits::BUFFER || next - self.capacity() > room {
-                return most;
+        while most < limits::BUFFER {
+            let next = larger(most);
+            let left = room.checked_sub(next - self.capacity());
+            // A few that do not move leave the others what they need.
+            let fair = next <= limits::FAIR_BUFFER;
+            if left.is_none_or(|left| !fair && left < limits::BUFFERS / 2) {
+                break;
             }
             most = next;
         }
+        most
     }
 
     /// `len` bytes from `from` on, in two pieces; less if there are less.
@@ -131,7 +140,7 @@ impl Ring {
     fn grow(&mut self, least: usize) {
         let mut capacity = self.bytes.len().max(LEAST);
         while capacity < least {
-            capacity *= FACTOR;
+            capacity = larger(capacity).max(capacity * 2);
         }
         let mut bytes = vec![0; capacity].into_boxed_slice();
         let (first, second) = self.range(0, self.len);
@@ -169,6 +178,12 @@ mod tests {
         assert_eq!(ring.most_with(8191), 0);
         assert_eq!(ring.most_with(8192), 8 << 10);
         assert_eq!(ring.most_with(usize::MAX), limits::BUFFER);
+        // Beyond the fair share, only while half of all is left.
+        let half = limits::BUFFERS / 2;
+        assert_eq!(ring.most_with(half), limits::FAIR_BUFFER);
+        assert_eq!(ring.most_with(half + (2 << 20) - 1), limits::FAIR_BUFFER);
+        assert_eq!(ring.most_with(half + (2 << 20)), 2 << 20);
+        assert_eq!(ring.most_with(half + (4 << 20)), limits::BUFFER);
         ring.extend(&[1; 9000]);
         assert_eq!(ring.capacity(), 32 << 10);
         assert_eq!(ring.most_with(0), 32 << 10);

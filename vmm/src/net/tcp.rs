@@ -384,10 +384,10 @@ impl Connection {
             }
         }
         // The guest waits for room if it was told of little.
-        if self.state == State::Open && self.told_window < limits::BUFFER / 4 {
+        if self.state == State::Open && self.told_window < limits::FAIR_BUFFER / 4 {
             let free = self.free(room);
             let again = self.told_window < usize::from(SEGMENT_4) && free >= limits::FLOOR;
-            self.owes_acknowledgement |= again || free >= limits::BUFFER / 2;
+            self.owes_acknowledgement |= again || free >= limits::FAIR_BUFFER / 2;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ pub fn tables() -> Vec<(&'static str, &'static [Rule])> {
         ("poll", POLL),
         ("device", DEVICE),
         ("virtio-blk", BLOCK),
+        ("unpack", UNPACK),
         ("virtio-fs", SERVE),
         ("virtio-net", NET),
         ("main", MAIN),
@@ -32,6 +33,7 @@ pub fn tables() -> Vec<(&'static str, &'static [Rule])> {
 pub(super) fn of(role: Role) -> Tables {
     let own: &[Rule] = match role {
         Role::Vcpu => return vec![COMMON, REPORT, VCPU, ioctls::VCPU],
+        Role::Unpack => return vec![COMMON, UNPACK],
         Role::Device(Kind::Net) => NET,
         Role::Device(Kind::Block) => BLOCK,
         Role::Device(Kind::Fs) => SERVE,
@@ -112,6 +114,9 @@ const BLOCK: &[Rule] = &[
     Rule::any(libc::SYS_ftruncate),
     Rule::any(libc::SYS_statx),
 ];
+
+/// To unpack parts of an open image.
+const UNPACK: &[Rule] = &[Rule::any(libc::SYS_pread64)];
 
 /// A new socket of this family and type.
 macro_rules! socket {

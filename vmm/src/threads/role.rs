@@ -9,4 +9,6 @@ pub enum Role {
     Vcpu,
     /// Serves a device, or one queue of it.
     Device(Kind),
+    /// Unpacks what will be read from a disk soon.
+    Unpack,
 }

@@ -31,6 +31,7 @@ struct Confined {
 #[derive(Debug)]
 struct Filters {
     vcpu: Filter,
+    unpack: Filter,
     devices: Vec<(Kind, Filter)>,
 }
 
@@ -66,6 +67,7 @@ impl Threads {
             .collect();
         let filters = Filters {
             vcpu: Filter::compile(&calls::of(Role::Vcpu))?,
+            unpack: Filter::compile(&calls::of(Role::Unpack))?,
             devices: devices?,
         };
         let (sender, starts) = channel();
@@ -93,17 +95,27 @@ impl Threads {
         let Some(confined) = &self.0 else {
             return Ok(start());
         };
-        let gone = || io::Error::other("the thread that starts others is gone");
         let (sender, result) = channel();
-        let start: Start = Box::new(move || {
+        confined.send(Box::new(move || {
             // The other thread may be gone.
             let _ = sender.send(start());
-        });
-        let starts = confined.starts.lock();
-        let sent = starts.unwrap_or_else(PoisonError::into_inner).send(start);
-        sent.map_err(|_| gone())?;
-        confined.wake.write(1)?;
+        }))?;
         result.recv().map_err(|_| gone())
+    }
+
+    /// The same without waiting, for threads that their caller can do without: the thread that starts
+    /// others may just be waiting for the caller.
+    ///
+    /// # Errors
+    /// If the thread that does it is gone.
+    pub(crate) fn post(&self, start: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        match &self.0 {
+            Some(confined) => confined.send(Box::new(start)),
+            None => {
+                start();
+                Ok(())
+            }
+        }
     }
 
     /// Locks the calling thread to the system calls of its role, irrevocably.
@@ -117,6 +129,7 @@ impl Threads {
         let filters = &confined.filters;
         let filter = match role {
             Role::Vcpu => Some(&filters.vcpu),
+            Role::Unpack => Some(&filters.unpack),
             Role::Device(wanted) => {
                 let mut devices = filters.devices.iter();
                 devices.find_map(|(kind, filter)| (*kind == wanted).then_some(filter))
@@ -125,6 +138,19 @@ impl Threads {
         let filter = filter.ok_or_else(|| io::Error::other("there is no filter for a thread"))?;
         filter.install(name).map_err(io::Error::other)
     }
+}
+
+impl Confined {
+    fn send(&self, start: Start) -> io::Result<()> {
+        let starts = self.starts.lock();
+        let sent = starts.unwrap_or_else(PoisonError::into_inner).send(start);
+        sent.map_err(|_| gone())?;
+        self.wake.write(1)
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the thread that starts others is gone")
 }
 
 impl Starter {

@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use super::create::Vcpus;
 use super::error::VcpuError;
@@ -34,7 +35,7 @@ struct Machine {
 /// The thread of the boot CPU, which has no CPU yet. Dropping it waits for its work, and ends it.
 pub struct BootCpu<E> {
     machine: Option<Sender<Machine>>,
-    started: Receiver<Result<(), E>>,
+    started: Receiver<Result<Instant, E>>,
     thread: Option<JoinHandle<()>>,
     stop: Stop,
 }
@@ -91,7 +92,8 @@ impl<E: From<VcpuError> + Send + 'static> BootCpu<E> {
             let _ = sender.send(machine);
         }
         match self.started.recv() {
-            Ok(Ok(())) => Ok(RunningVcpus {
+            Ok(Ok(first_instruction)) => Ok(RunningVcpus {
+                first_instruction,
                 thread: self.thread.take(),
                 stop: self.stop.clone(),
             }),
@@ -119,7 +121,7 @@ impl<E> Drop for BootCpu<E> {
 fn main<E: From<VcpuError>>(
     load: impl FnOnce() -> Result<Entry, E>,
     machine: &Receiver<Machine>,
-    started: &Sender<Result<(), E>>,
+    started: &Sender<Result<Instant, E>>,
     stop: &Stop,
 ) {
     let entry = load();
@@ -139,13 +141,16 @@ fn main<E: From<VcpuError>>(
             return;
         }
     };
-    let _ = started.send(Ok(()));
-    run(runner, others, stop, machine.finish);
+    let begin = || {
+        let _ = started.send(Ok(Instant::now()));
+    };
+    run(runner, others, stop, begin, machine.finish);
 }
 
-fn run(mut boot_cpu: Runner, others: Others, stop: &Stop, finish: Finish) {
+fn run(mut boot_cpu: Runner, others: Others, stop: &Stop, begin: impl FnOnce(), finish: Finish) {
     let listening = stop.interrupts_this_thread();
     let locked = boot_cpu.lock();
+    begin();
     match catch_unwind(AssertUnwindSafe(|| match locked {
         Ok(()) => boot_cpu.run(),
         Err(error) => Some(Ended::Failed(error)),
@@ -164,6 +169,7 @@ fn run(mut boot_cpu: Runner, others: Others, stop: &Stop, finish: Finish) {
 /// Running CPUs. Dropping it stops them.
 #[derive(Debug)]
 pub struct RunningVcpus {
+    first_instruction: Instant,
     thread: Option<JoinHandle<()>>,
     stop: Stop,
 }
@@ -172,6 +178,11 @@ impl RunningVcpus {
     /// Returns what stops them.
     pub fn stop(&self) -> &Stop {
         &self.stop
+    }
+
+    /// Returns when the boot CPU was given to the guest.
+    pub fn first_instruction(&self) -> Instant {
+        self.first_instruction
     }
 
     /// Waits until the CPUs have stopped, and the machine is finished.
@@ -219,6 +230,7 @@ mod tests {
             }
         });
         drop(RunningVcpus {
+            first_instruction: Instant::now(),
             thread: Some(thread),
             stop: stop.clone(),
         });

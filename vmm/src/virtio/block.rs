@@ -10,7 +10,7 @@ use boxbuild_virtiofs::Traffic;
 use virtio_bindings::virtio_blk as blk;
 use vm_memory::ByteValued;
 
-use super::chain::split_chain;
+use super::chain::{Chain, split_chain};
 use super::config::DeviceConfig;
 use super::device::{Context, Device};
 use super::fault::Fault;
@@ -49,6 +49,8 @@ const SERIAL: usize = blk::VIRTIO_BLK_ID_BYTES as usize;
 pub const MOST_QUEUES: u16 = 4;
 /// Physical blocks have this power of two of sectors: 4 KiB, the pages of both kernels.
 const PHYSICAL_BLOCK: u8 = 3;
+/// Requests behind the one that is served of which a disk that reads ahead is told.
+const LOOKED_AT: u16 = 32;
 /// Failures of one disk that are told; a guest that goes on trying is not news.
 const MOST_NOTICES: u32 = 4;
 
@@ -148,10 +150,36 @@ impl Server {
         write_back: bool,
     ) -> Result<(), Fault> {
         let stop = queue.stop().clone();
-        queue.drain(ram, interrupt, |chain| {
+        let serve = |chain| {
             let (readable, writable) = split_chain(ram, chain, QUEUE)?;
             self.serve(readable, writable, write_back, &stop)
-        })
+        };
+        if self.disk.reads_ahead() {
+            let look = |chain| self.will_serve(ram, chain);
+            queue.drain_looking_ahead(ram, interrupt, (LOOKED_AT, look), serve)
+        } else {
+            queue.drain(ram, interrupt, serve)
+        }
+    }
+
+    /// Tells the disk of a request that waits. Returns whether it is of use to tell of more.
+    fn will_serve<'m>(&self, ram: &'m GuestRam, chain: Chain<'m>) -> bool {
+        // What is wrong with a request is found when it is served.
+        let Ok((mut readable, writable)) = split_chain(ram, chain, QUEUE) else {
+            return true;
+        };
+        let Ok(header) = readable.take_front(HEADER) else {
+            return true;
+        };
+        match header_of(&header) {
+            (blk::VIRTIO_BLK_T_IN, sector) => {
+                let offset = sector.saturating_mul(SECTOR);
+                // Without the status.
+                let len = writable.len().saturating_sub(1);
+                self.disk.will_read(offset, len as u64)
+            }
+            _ => true,
+        }
     }
 
     /// Reports a failed request to the user, if it is the host's fault; the guest learns of its own
@@ -199,10 +227,7 @@ impl Server {
     ) -> Result<u32, Fault> {
         let header = readable.take_front(HEADER)?;
         let status = writable.take_back(1)?;
-        let mut bytes = [0; HEADER];
-        header.copy_to(&mut bytes);
-        let kind = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        let sector = u64::from_le_bytes(bytes[8..].try_into().unwrap_or_default());
+        let (kind, sector) = header_of(&header);
         let written = !readable.is_empty();
         let mut result = self.request(kind, sector, readable, writable, stop);
         if result.is_ok() && !write_back && written {
@@ -323,6 +348,15 @@ impl Server {
     }
 }
 
+/// Type and sector of a request.
+fn header_of(header: &Buffers<'_>) -> (u32, u64) {
+    let mut bytes = [0; HEADER];
+    header.copy_to(&mut bytes);
+    let kind = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let sector = u64::from_le_bytes(bytes[8..].try_into().unwrap_or_default());
+    (kind, sector)
+}
+
 impl Device for Block {
     fn kind(&self) -> Kind {
         Kind::Block
@@ -356,6 +390,7 @@ impl Device for Block {
     }
 
     fn activate(&mut self, context: &mut Context) -> Result<(), Fault> {
+        self.server.disk.allow_help(&context.threads);
         let write_back = write_back(context.features);
         let queues = context.queues.iter_mut().skip(1);
         let queues: Vec<ActiveQueue> = queues.filter_map(Option::take).collect();

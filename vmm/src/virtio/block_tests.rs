@@ -211,11 +211,16 @@ fn odd_requests() {
     );
 }
 
+/// Offsets and lengths.
+type Told = Vec<(u64, u64)>;
+
 /// A disk on which everything fails in the same way, or nothing; it counts flushes.
 #[derive(Debug, Default)]
 struct Mock {
     fails: Option<io::ErrorKind>,
     flushes: Arc<AtomicU32>,
+    /// What it was told of requests that wait, if it wants to know.
+    ahead: Option<Arc<Mutex<Told>>>,
 }
 
 impl Mock {
@@ -253,6 +258,57 @@ impl Disk for Mock {
     fn serial(&self) -> String {
         String::from("mock")
     }
+
+    fn reads_ahead(&self) -> bool {
+        self.ahead.is_some()
+    }
+
+    fn will_read(&self, offset: u64, len: u64) -> bool {
+        let told = self.ahead.as_ref().map(|told| told.lock().unwrap());
+        told.is_some_and(|mut told| {
+            told.push((offset, len));
+            true
+        })
+    }
+}
+
+/// A disk that reads ahead is told of the reads behind the one that is served, whatever the driver writes
+/// there; each is answered as if it had not been told.
+#[test]
+fn a_disk_is_told_of_reads_that_wait() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let disk = Mock {
+        ahead: Some(Arc::clone(&told)),
+        ..Mock::default()
+    };
+    let mut block = Block::new(Box::new(disk), 1, no_notices());
+    let ram = allocate(64).unwrap();
+    let mut driver = driver(RINGS);
+    let requests = [
+        (blk::VIRTIO_BLK_T_IN, 0),
+        (blk::VIRTIO_BLK_T_IN, 8),
+        (blk::VIRTIO_BLK_T_FLUSH, 16),
+        (blk::VIRTIO_BLK_T_IN, u64::MAX),
+        (blk::VIRTIO_BLK_T_IN, 24),
+    ];
+    for (index, (kind, sector)) in (0..).zip(requests) {
+        let header = HEADER_AT + 0x100 * index;
+        ram.write_obj(kind, GuestAddress(header)).unwrap();
+        ram.write_obj(sector, GuestAddress(header + 8)).unwrap();
+        let chain = [
+            Buffer::readable(header, HEADER as u32),
+            Buffer::writable(DATA, 4096),
+            Buffer::writable(STATUS + index, 1),
+        ];
+        driver.add(&ram, &chain).unwrap();
+    }
+    let active = vec![driver.device_queue().ok()];
+    let mut context = context(&ram, active, Arc::new(Recorder::default()));
+    block.notified(0, &mut context).unwrap();
+    let status: [u8; 5] = ram.read_obj(GuestAddress(STATUS)).unwrap();
+    assert_eq!(status, [0, 0, 0, IOERR, 0]);
+    let told = told.lock().unwrap().clone();
+    assert_eq!(told, [(4096, 4096), (u64::MAX, 4096), (12288, 4096)]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use boxbuild_virtiofs::Traffic;
+use vmm_sys_util::eventfd::EventFd;
 
 use super::config::DeviceConfig;
 use super::failure_sink::FailureSink;
@@ -75,6 +76,12 @@ pub trait Device: Send + fmt::Debug {
     fn activate(&mut self, context: &mut Context) -> Result<(), Fault> {
         let _ = context;
         Ok(())
+    }
+
+    /// Returns the number and a copy of the event of a queue that the device has taken out of the context,
+    /// and serves on its own thread all the same.
+    fn shared_queue(&self) -> Option<(usize, EventFd)> {
+        None
     }
 
     /// The driver resets the device, or the machine ends. What the driver put into the queues

@@ -18,6 +18,8 @@ pub struct ActiveQueue {
     index: usize,
     event: EventFd,
     stop: StopFlag,
+    /// Index of the first chain that [`Self::look_ahead`] has not shown.
+    shown: u16,
 }
 
 impl ActiveQueue {
@@ -25,6 +27,7 @@ impl ActiveQueue {
     /// that nothing in it matters any more.
     pub fn new(queue: Queue, index: usize, event: EventFd, stop: StopFlag) -> ActiveQueue {
         ActiveQueue {
+            shown: queue.next_avail(),
             queue,
             index,
             event,
@@ -70,6 +73,34 @@ impl ActiveQueue {
         self.queue.go_to_previous_position();
     }
 
+    /// Shows chains that wait, each once and at most the first `most` of them, without taking them.
+    /// `look` returns whether it wants more now. The driver may still change them.
+    fn look_ahead<'m>(
+        &mut self,
+        ram: &'m GuestRam,
+        most: u16,
+        look: &mut impl FnMut(Chain<'m>) -> bool,
+    ) {
+        let next = self.queue.next_avail();
+        let mut ahead = self.shown.wrapping_sub(next);
+        if ahead > self.queue.size() {
+            // Those that were shown have been taken.
+            ahead = 0;
+        }
+        self.queue.set_next_avail(next.wrapping_add(ahead));
+        // What is wrong with the ring, the taking of the next one tells.
+        if let Ok(chains) = self.queue.iter(ram) {
+            for chain in chains.take(usize::from(most.saturating_sub(ahead))) {
+                if !look(chain) {
+                    break;
+                }
+                ahead += 1;
+            }
+        }
+        self.queue.set_next_avail(next);
+        self.shown = next.wrapping_add(ahead);
+    }
+
     /// Returns the chain that began at descriptor `head`, with `len` bytes written into it.
     ///
     /// # Errors
@@ -110,6 +141,21 @@ impl ActiveQueue {
         &mut self,
         ram: &'m GuestRam,
         interrupt: &Interrupt,
+        serve: impl FnMut(Chain<'m>) -> Result<u32, Fault>,
+    ) -> Result<(), Fault> {
+        self.drain_looking_ahead(ram, interrupt, (0, |_| false), serve)
+    }
+
+    /// The same. Before each chain is answered, `look` is shown those that wait behind it, at most so many:
+    /// it returns whether it wants more of them now.
+    ///
+    /// # Errors
+    /// See [`Self::drain`].
+    pub fn drain_looking_ahead<'m>(
+        &mut self,
+        ram: &'m GuestRam,
+        interrupt: &Interrupt,
+        (most, mut look): (u16, impl FnMut(Chain<'m>) -> bool),
         mut serve: impl FnMut(Chain<'m>) -> Result<u32, Fault>,
     ) -> Result<(), Fault> {
         let mut rest = self.queue.size();
@@ -119,6 +165,9 @@ impl ActiveQueue {
                 if self.stop.is_raised() {
                     self.put_back();
                     return Ok(());
+                }
+                if most > 0 {
+                    self.look_ahead(ram, most, &mut look);
                 }
                 let head = chain.head_index();
                 let written = serve(chain)?;
@@ -181,6 +230,45 @@ mod tests {
                 assert_eq!((used.head, used.len), (u32::from(head), 5), "{index}");
                 assert!(driver.next_used(&ram).unwrap().is_none());
             }
+        }
+    }
+
+    /// Whatever the index, each chain behind the one that is answered is shown once, and all are answered
+    /// in order.
+    #[test]
+    fn chains_that_wait_are_shown_once() {
+        for (start, most, wants) in [(0, 3, 100), (u16::MAX - 2, 3, 100), (7, 16, 2), (9, 1, 0)] {
+            let ram = allocate(64).unwrap();
+            let layout = QueueLayout::new(GuestAddress(0x10_0000), 16).unwrap();
+            let mut driver = DriverQueue::new(layout).starting_at(&ram, start).unwrap();
+            let queue = driver.device_queue().unwrap();
+            let recorder = std::sync::Arc::new(Recorder::default());
+            let mut context = context(&ram, vec![Some(queue)], recorder);
+            let queue = context.queues[0].as_mut().unwrap();
+            let mut heads = Vec::new();
+            for _ in 0..9 {
+                let buffers = [Buffer::writable(0x20_0000, 16)];
+                heads.push(driver.add(&ram, &buffers).unwrap());
+            }
+            let (mut shown, mut served) = (Vec::new(), Vec::new());
+            let mut left = wants;
+            let look = |chain: super::Chain<'_>| {
+                if left == 0 {
+                    return false;
+                }
+                left -= 1;
+                shown.push(chain.head_index());
+                true
+            };
+            queue
+                .drain_looking_ahead(&ram, &context.interrupt, (most, look), |chain| {
+                    served.push(chain.head_index());
+                    Ok(0)
+                })
+                .unwrap();
+            assert_eq!(served, heads);
+            let expected = heads.iter().skip(1).take(wants);
+            assert_eq!(shown, expected.copied().collect::<Vec<_>>());
         }
     }
 

@@ -213,7 +213,7 @@ fn all_other_devices_stop_at_once() {
         Box::new(Rng),
         Box::new(Balloon::new()),
         Box::new(Net::new(NetworkConfig::default()).unwrap()),
-        Box::new(Fs::new(PassthroughFs::new(share).unwrap())),
+        Box::new(Fs::new(PassthroughFs::new(share).unwrap(), 2)),
     ];
     for device in devices {
         let kind = device.kind();

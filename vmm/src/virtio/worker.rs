@@ -51,6 +51,7 @@ impl Worker {
                     device,
                     context,
                     wakeup,
+                    shared_queue: None,
                 };
                 serving.run(&epoll);
                 serving.device.deactivate();
@@ -102,6 +103,8 @@ struct Serving {
     context: Context,
     /// Watched as long as the device is served.
     wakeup: Option<OwnedFd>,
+    /// See [`Device::shared_queue`].
+    shared_queue: Option<(usize, EventFd)>,
 }
 
 /// A thread that panics leaves a device that needs a reset, not one that hangs, and ends the
@@ -172,6 +175,7 @@ impl Serving {
     /// notification.
     fn begin(&mut self, epoll: &Epoll) -> Result<(), Fault> {
         let activated = self.device.activate(&mut self.context);
+        self.shared_queue = self.device.shared_queue();
         let kind = self.device.kind();
         self.context
             .threads
@@ -184,6 +188,14 @@ impl Serving {
                     .map_err(|error| Fault::Host(error.to_string()))?;
             }
         }
+        let shared = self.shared_queue.as_ref().map(|(index, event)| {
+            watch(epoll, event, QUEUES + *index as u64)
+                .map_err(|error| Fault::Host(error.to_string()))
+                .map(|()| *index)
+        });
+        if let Some(index) = shared.transpose()? {
+            self.device.notified(index, &mut self.context)?;
+        }
         for index in 0..self.context.queues.len() {
             if self.context.queues.get(index).is_some_and(Option::is_some) {
                 self.device.notified(index, &mut self.context)?;
@@ -193,10 +205,12 @@ impl Serving {
     }
 
     fn clear(&self, token: u64) {
-        let event = self.queue(token).and_then(|index| {
-            let queue = self.context.queues.get(index)?.as_ref()?;
-            Some(queue.event())
-        });
+        let event = self
+            .queue(token)
+            .and_then(|index| match &self.shared_queue {
+                Some((shared, event)) if *shared == index => Some(event),
+                _ => Some(self.context.queues.get(index)?.as_ref()?.event()),
+            });
         // It may have been read already.
         let _ = event.map(EventFd::read);
     }

@@ -6,7 +6,7 @@ use boxbuild_jail::{Launch, Program};
 use boxbuild_vmm::virtio::Kind;
 
 use crate::attempts::{ATTEMPTS, FREE_MEMORY, LAST_WORDS, PANIC};
-use crate::process::{Plan, ROLE, VCPU, share};
+use crate::process::{Plan, ROLE, UNPACK, VCPU, share};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -38,7 +38,7 @@ pub fn reaches_nothing_but_the_shares() {
     let (_folder, root) = share();
     let threads = Kind::ALL.map(Kind::name);
     let mut wrong = Vec::new();
-    for thread in threads.into_iter().chain([VCPU]) {
+    for thread in threads.into_iter().chain([VCPU, UNPACK]) {
         for (index, (attempt, _)) in ATTEMPTS.iter().enumerate() {
             let outcome = try_it(thread, index, &root);
             if outcome.as_ref() != Ok(&expected(thread, attempt)) {
@@ -51,7 +51,8 @@ pub fn reaches_nothing_but_the_shares() {
 
 pub fn a_panic_ends_in_words() {
     let (_folder, root) = share();
-    for thread in Kind::ALL.map(Kind::name).into_iter().chain([VCPU]) {
+    let devices = Kind::ALL.map(Kind::name).into_iter();
+    for thread in devices.chain([VCPU, UNPACK]) {
         let plan = Plan {
             thread: thread.to_owned(),
             attempt: PANIC,

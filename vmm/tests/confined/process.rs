@@ -39,6 +39,8 @@ pub struct Plan {
 
 /// The name of a CPU's thread.
 pub const VCPU: &str = "vcpu0";
+/// The name of a thread that unpacks parts of a disk.
+pub const UNPACK: &str = "unpack";
 
 fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     let plan: Plan = entered.config()?;
@@ -60,6 +62,7 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
         kind: Kind::ALL
             .into_iter()
             .find(|kind| kind.name() == plan.thread),
+        unpacks: plan.thread == UNPACK,
         attempt: plan.attempt,
         channel: Arc::clone(&channel),
         fs: None,
@@ -89,12 +92,17 @@ fn act(mut hostile: Hostile, threads: Threads) {
     let failed = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&failed);
     let Some(kind) = hostile.kind else {
-        threads.enter(threads::Role::Vcpu, VCPU).unwrap();
+        let (role, name) = if hostile.unpacks {
+            (threads::Role::Unpack, UNPACK)
+        } else {
+            (threads::Role::Vcpu, VCPU)
+        };
+        threads.enter(role, name).unwrap();
         return hostile.make_attempt();
     };
     if kind == Kind::Fs {
         let share = Share::new(MountTag::constant("share"), ".");
-        hostile.fs = Some(Fs::new(PassthroughFs::new(share).unwrap()));
+        hostile.fs = Some(Fs::new(PassthroughFs::new(share).unwrap(), 1));
     }
     let nothing = Arc::new(Nothing);
     let attachment = Attachment {
@@ -122,6 +130,8 @@ fn act(mut hostile: Hostile, threads: Threads) {
 #[derive(Debug)]
 struct Hostile {
     kind: Option<Kind>,
+    /// Not a CPU, without a kind.
+    unpacks: bool,
     attempt: usize,
     channel: Arc<Channel>,
     /// Readable.
@@ -135,7 +145,12 @@ impl Hostile {
         assert!(self.attempt != PANIC, "{LAST_WORDS}");
         let (_, attempt) = ATTEMPTS[self.attempt];
         let result = attempt();
-        let _ = self.channel.send(result.to_string().as_bytes(), &[]);
+        let result = result.to_string();
+        // A thread that has nothing to report has no sendmsg.
+        let _ = match self.unpacks {
+            true => nix::unistd::write(self.channel.as_fd(), result.as_bytes()).map_err(Into::into),
+            false => self.channel.send(result.as_bytes(), &[]).map(|()| 0),
+        };
     }
 }
 

@@ -7,6 +7,7 @@ use boxbuild_engine::{Ended, Running, events};
 use boxbuild_host::error::IoError;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_host::startup::{self, Step};
 use boxbuild_host::stop::StopCheck;
 use boxbuild_protocol::paths::LOG_NAME;
 
@@ -106,11 +107,12 @@ pub fn run(
             (None, None)
         }
     };
+    startup::reach(Step::Launch);
     let mut running = runner.job(plan, &output, ssh, handover)?.start(sender)?;
     if let Some(address) = address {
         monitor.progress().listening(address);
     }
-    monitor.reach(Milestone::PowerOn);
+    monitor.powered_on(running.start_times());
     let attach = match plan.boot() {
         _ if !plan.debug => Attach::Never,
         Some(Boot::Fast) => Attach::ToShell,

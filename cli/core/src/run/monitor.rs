@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use boxbuild_engine::{Ended, Usage};
+use boxbuild_engine::{Ended, StartTimes, Usage};
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::units::seconds;
@@ -268,6 +268,13 @@ impl<'a> Monitor<'a> {
     /// Notes a moment of the run.
     pub(super) fn reach(&mut self, milestone: Milestone) {
         self.recorder.reach(milestone);
+    }
+
+    /// The machine runs.
+    pub(super) fn powered_on(&mut self, times: Option<StartTimes>) {
+        let first = times.as_ref().map(|times| times.first_instruction);
+        let steps = times.map_or_else(Vec::new, |times| times.steps);
+        self.recorder.powered_on(&steps, first);
     }
 
     /// Samples what the machine uses, if it is time to.

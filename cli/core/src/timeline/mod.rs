@@ -9,4 +9,4 @@ mod span;
 
 pub use recorder::{Milestone, Recorder};
 pub use samples::{Sample, Samples};
-pub use span::{Span, Timeline};
+pub use span::{Part, Span, Timeline};

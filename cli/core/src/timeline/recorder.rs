@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use boxbuild_host::startup::{self, Step};
 use boxbuild_protocol::report::{BootStep, GuestPhase, Report};
-use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{SysconfVar, sysconf};
 
 use super::samples::Sample;
 use super::samples::Samples;
-use super::span::{Span, Timeline};
+use super::span::{Part, Span, Timeline};
 use boxbuild_engine::Usage;
 
 /// A moment at which something begins.
@@ -64,6 +63,8 @@ impl Milestone {
 #[derive(Debug, Clone)]
 pub struct Recorder {
     exec: Instant,
+    /// Of the set-up.
+    steps: Vec<(Step, Instant)>,
     reached: Vec<(Milestone, Instant)>,
     /// What the guest says when it was, by its own clock, with the time of arrival.
     told: Vec<(Milestone, Duration, Instant)>,
@@ -71,17 +72,21 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder of this process. Its start is known to 10 ms (proc_pid_stat(5), starttime).
+    /// A recorder of this process.
     pub fn of_this_process() -> Recorder {
-        let age = age().unwrap_or_default();
-        let now = Instant::now();
-        Recorder::new(now.checked_sub(age).unwrap_or(now))
+        let steps = startup::reached();
+        let exec = steps.first().map_or_else(Instant::now, |(_, exec)| *exec);
+        Recorder {
+            steps,
+            ..Recorder::new(exec)
+        }
     }
 
     /// A recorder of a process that began at `exec`.
     pub fn new(exec: Instant) -> Recorder {
         Recorder {
             exec,
+            steps: vec![(Step::Exec, exec)],
             reached: vec![(Milestone::Exec, exec)],
             told: Vec::new(),
             samples: Samples::default(),
@@ -92,6 +97,25 @@ impl Recorder {
     pub fn reach(&mut self, milestone: Milestone) {
         if !self.reached.iter().any(|(known, _)| *known == milestone) {
             self.reached.push((milestone, Instant::now()));
+        }
+    }
+
+    /// The machine runs: the steps that its process has told, and when its first instruction was run, if
+    /// the engine knows.
+    pub fn powered_on(&mut self, steps: &[(Step, Instant)], first_instruction: Option<Instant>) {
+        let launched = startup::reached();
+        for (step, at) in launched.iter().chain(steps) {
+            if !self.steps.iter().any(|(known, _)| known == step) {
+                self.steps.push((*step, *at));
+            }
+        }
+        match first_instruction {
+            None => self.reach(Milestone::PowerOn),
+            Some(at) => {
+                let known = self.steps.iter().filter(|(step, _)| *step < Step::Process);
+                let at = known.map(|(_, at)| *at).fold(at, Instant::max);
+                self.reached.push((Milestone::PowerOn, at));
+            }
         }
     }
 
@@ -170,6 +194,10 @@ impl Recorder {
                 start: *start - self.exec,
                 end: end - self.exec,
                 boot: *milestone < Milestone::FirstLine,
+                parts: match milestone {
+                    Milestone::Exec => parts(&self.steps, self.exec, end),
+                    _ => Vec::new(),
+                },
             }
         });
         Timeline {
@@ -179,17 +207,26 @@ impl Recorder {
     }
 }
 
-/// How long this process has been running.
-#[expect(clippy::disallowed_methods, reason = "of the kernel")]
-fn age() -> Option<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    // Field 22; the first behind the name is field 3.
-    let ticks: u64 = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
-    let second = sysconf(SysconfVar::CLK_TCK).ok()??;
-    let start = Duration::from_millis(ticks * 1000 / u64::try_from(second).ok()?.max(1));
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
-    Duration::from(now).checked_sub(start)
+/// What the time from `exec` to `end` consists of.
+fn parts(steps: &[(Step, Instant)], exec: Instant, end: Instant) -> Vec<Part> {
+    let mut steps: Vec<_> = steps
+        .iter()
+        .map(|(step, at)| (*step, (*at).max(exec).min(end)))
+        .collect();
+    steps.sort_by_key(|(_, at)| *at);
+    if let Some((_, at)) = steps.first_mut() {
+        *at = exec;
+    }
+    // Of one step nothing more is known than the whole.
+    if steps.len() < 2 {
+        return Vec::new();
+    }
+    let ends = steps.iter().skip(1).map(|(_, at)| *at).chain([end]);
+    let parts = steps.iter().zip(ends).map(|((step, at), end)| Part {
+        name: step.part(),
+        len: end - *at,
+    });
+    parts.collect()
 }
 
 #[cfg(test)]
@@ -212,16 +249,51 @@ mod tests {
         timeline.spans.iter().map(rounded).collect()
     }
 
+    /// Each microsecond from exec to the guest's first instruction is in one part.
     #[test]
-    fn this_process_is_older_than_the_test() {
-        let start = Instant::now();
-        std::thread::sleep(Duration::from_millis(30));
-        let age = age().unwrap();
-        assert!(
-            age >= start.elapsed() - Duration::from_millis(20),
-            "{age:?}"
+    fn the_set_up_is_the_sum_of_its_parts() {
+        let mut recorder = Recorder::new(ago(900));
+        recorder.steps = vec![
+            (Step::Exec, ago(900)),
+            (Step::Main, ago(899)),
+            (Step::Launch, ago(700)),
+        ];
+        let of_process = [(Step::Process, ago(500)), (Step::Machine, ago(400))];
+        recorder.powered_on(&of_process, Some(ago(300)));
+        recorder.reach(Milestone::PowerOn);
+        let timeline = recorder.finish();
+        let set_up = &timeline.spans[0];
+        let names: Vec<_> = set_up.parts.iter().map(|part| part.name).collect();
+        let expected = [
+            "loader",
+            "command line",
+            "boot files, process",
+            "confinement",
+            "machine and kernel",
+        ];
+        assert_eq!(names, expected);
+        let sum: Duration = set_up.parts.iter().map(|part| part.len).sum();
+        assert_eq!(sum, set_up.len());
+        assert!(timeline.spans[1..].iter().all(|span| span.parts.is_empty()));
+    }
+
+    /// A machine's process says when it reached what; it does not leave the time of its run.
+    #[test]
+    fn a_process_that_lies_stays_within_its_start() {
+        let mut recorder = Recorder::new(ago(100));
+        recorder.steps = vec![(Step::Exec, ago(100)), (Step::Launch, ago(50))];
+        let early = ago(50_000);
+        recorder.powered_on(
+            &[(Step::Process, early), (Step::Machine, early)],
+            Some(early),
         );
-        assert!(age < Duration::from_secs(3600), "{age:?}");
+        let timeline = recorder.finish();
+        let set_up = &timeline.spans[0];
+        let sum: Duration = set_up.parts.iter().map(|part| part.len).sum();
+        assert!(
+            sum == set_up.len() && sum < Duration::from_secs(1),
+            "{set_up:?}"
+        );
     }
 
     #[test]

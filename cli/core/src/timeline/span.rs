@@ -15,6 +15,17 @@ pub struct Span {
     pub end: Duration,
     /// It lies in front of kiwi's first line.
     pub boot: bool,
+    /// What it consists of, without gaps, where that is known to the microsecond.
+    pub parts: Vec<Part>,
+}
+
+/// A part of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What happens in it.
+    pub name: &'static str,
+    /// How long it takes.
+    pub len: Duration,
 }
 
 impl Span {

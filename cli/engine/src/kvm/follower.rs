@@ -9,6 +9,7 @@ use boxbuild_host::text::plain;
 use boxbuild_jail::{Exit, MAX_MESSAGE};
 
 use super::shared::Shared;
+use super::verdict;
 use super::wire::{FromMachine, Report, Wish};
 use crate::channel::EventSender;
 use crate::event::{Ended, Event};
@@ -84,7 +85,7 @@ impl Follower {
 
     fn take_report(&mut self, report: Report) {
         match report {
-            Report::Started { weakness } => {
+            Report::Started { weakness, times: _ } => {
                 if let Some(weakness) = weakness {
                     let text = confined_in_part(&clean(&weakness));
                     self.events.send(Event::Note(text));
@@ -102,6 +103,9 @@ impl Follower {
             }
             Report::Ended(ended) if !self.ended => {
                 self.ended = true;
+                if matches!(ended, Ended::TripleFault(_) | Ended::Failed(_)) {
+                    verdict::forget();
+                }
                 self.shared.guest_ended();
                 self.events.end(clean_ended(ended));
             }

@@ -15,7 +15,7 @@ use boxbuild_vmm::virtio::console::Port;
 use super::shared::Shared;
 use super::wire::{self, Wish};
 use crate::channel::EventGate;
-use crate::handle::{Console, Running, Usage, checkpoint_line, size_line, time_line};
+use crate::handle::{Console, Running, StartTimes, Usage, checkpoint_line, size_line, time_line};
 use crate::usage;
 
 /// Time to write the map of a disk's changes: 4 KiB for each 128 MiB of it.
@@ -35,6 +35,8 @@ pub(super) struct MachineProcess {
     pub(super) changes: Option<Changes>,
     /// Answers to [`Wish::WriteMap`] and [`Wish::Checkpoint`].
     pub(super) maps: Mutex<Receiver<Result<(), String>>>,
+    /// When it began.
+    pub(super) times: Option<StartTimes>,
 }
 
 /// The private files of a disk.
@@ -72,6 +74,10 @@ impl Changes {
 }
 
 impl Running for MachineProcess {
+    fn start_times(&self) -> Option<StartTimes> {
+        self.times.clone()
+    }
+
     fn kill(&mut self, grace: Duration) {
         if let Some(gate) = &mut self.gate {
             gate.mute();

@@ -10,13 +10,14 @@ mod probe;
 mod process;
 mod shared;
 mod start;
+mod verdict;
 mod wire;
 
 pub use process::ROLE;
+pub(crate) use verdict::usable;
 
 use boxbuild_host::arch::Arch;
 use boxbuild_jail::Program;
-use boxbuild_vmm::smoke;
 
 use crate::channel::EventSender;
 use crate::engine::{Engine, Processor};
@@ -42,16 +43,27 @@ impl Engine for Kvm {
     }
 
     fn probe(&self, arch: Arch) -> Result<(), Unusable> {
-        if arch != Arch::host() {
-            return Err(Unusable(format!(
-                "the kvm engine runs guests of the host's architecture, not {arch} guests on {}",
-                Arch::host()
-            )));
-        }
-        smoke::run().map_err(|error| probe::unusable(&error))
+        runs(arch)?;
+        verdict::usable().map_err(|error| probe::unusable(&error))
+    }
+
+    fn examine(&self, arch: Arch) -> Result<(), Unusable> {
+        runs(arch)?;
+        verdict::examined().map_err(|error| probe::unusable(&error))
     }
 
     fn start(&self, machine: Machine, events: EventSender) -> Result<Box<dyn Running>, StartError> {
         Ok(Box::new(start::start(&self.program, machine, events)?))
     }
+}
+
+/// Whether guests of `arch` can run here at all.
+fn runs(arch: Arch) -> Result<(), Unusable> {
+    if arch != Arch::host() {
+        return Err(Unusable(format!(
+            "the kvm engine runs guests of the host's architecture, not {arch} guests on {}",
+            Arch::host()
+        )));
+    }
+    Ok(())
 }

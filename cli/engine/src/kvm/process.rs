@@ -5,8 +5,10 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use boxbuild_host::notices::{self, Subscription};
+use boxbuild_host::startup::shared_clock;
 use boxbuild_jail::{Capabilities, Channel, Entered, Jail, Limits, Message, Role, TcpAccess};
 use boxbuild_virtiofs::{PassthroughFs, Share};
 use boxbuild_vmm::disk::{
@@ -21,7 +23,7 @@ use boxbuild_vmm::virtio::Kind;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::wire::{self, MachineConfig, Part, Report, StartFailure, ToMachine, Wish};
+use super::wire::{self, MachineConfig, Part, Report, StartFailure, Times, ToMachine, Wish};
 use crate::event::Ended;
 use crate::handle::Moved;
 
@@ -37,6 +39,7 @@ const OPEN_FILES: u64 = 1 << 19;
 const OTHER_MEMORY: u64 = 4 << 30;
 
 fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
+    let process = Instant::now();
     let config: MachineConfig = entered.config()?;
     let files = Files::take(&mut entered, &config)?;
     let confinement = lock(&config, &files.shares)?;
@@ -46,6 +49,7 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
     } else {
         (Threads::default(), None)
     };
+    let begun = Instant::now();
     let channel = Arc::new(entered.into_channel());
     let _notices = report_notices(&channel);
     let config = assemble(config, files, threads)?;
@@ -59,7 +63,12 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
         }
     };
     let weakness = confinement.weakness();
-    wire::report(&channel, &Report::Started { weakness });
+    let times = Times {
+        process: shared_clock(process),
+        machine: shared_clock(begun),
+        first_instruction: shared_clock(handle.first_instruction()),
+    };
+    wire::report(&channel, &Report::Started { weakness, times });
     if let Some(starter) = &starter {
         starter.lock(ROLE.name)?;
     }

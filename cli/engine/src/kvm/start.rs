@@ -5,6 +5,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use boxbuild_host::startup::{Step, instant_of};
 use boxbuild_jail::{Jailed, Launch, LaunchError, Program};
 
 use super::config::{self, Opened};
@@ -15,6 +16,7 @@ use super::shared::Shared;
 use super::wire::{FromMachine, Report, StartFailure};
 use crate::channel::EventSender;
 use crate::error::StartError;
+use crate::handle::StartTimes;
 use crate::machine::{Machine, RootDisk};
 use crate::network::NetworkWatch;
 
@@ -49,6 +51,7 @@ pub(super) fn start(
     // Locks on these files end with the process.
     drop(files);
     let first = first_words(&process, &disk)?;
+    let times = first.iter().find_map(start_times);
     let shared = Arc::new(Shared::new(process));
     let (maps, written) = sync_channel(1);
     let (events, gate) = events.gated();
@@ -73,6 +76,7 @@ pub(super) fn start(
         follower: Some(follower),
         changes: changes.map(|file| Changes::new(file, disk.written_to())),
         maps: Mutex::new(written),
+        times,
     })
 }
 
@@ -108,6 +112,21 @@ fn first_words(process: &Jailed, disk: &RootDisk) -> Result<Vec<FromMachine>, St
             }
         }
     }
+}
+
+/// When the machine began, as its process says.
+fn start_times(message: &FromMachine) -> Option<StartTimes> {
+    let FromMachine::Report(Report::Started { times, .. }) = message else {
+        return None;
+    };
+    let steps = [
+        (Step::Process, times.process),
+        (Step::Machine, times.machine),
+    ];
+    Some(StartTimes {
+        steps: steps.map(|(step, at)| (step, instant_of(at))).into(),
+        first_instruction: instant_of(times.first_instruction),
+    })
 }
 
 fn lost(text: &str) -> StartError {

@@ -81,6 +81,7 @@ pub(super) enum Report {
     /// The machine runs. The text says what of the confinement is missing.
     Started {
         weakness: Option<String>,
+        times: Times,
     },
     /// It cannot be put together; the process ends.
     NotStarted(StartFailure),
@@ -90,6 +91,17 @@ pub(super) enum Report {
     /// The answer to [`Wish::WriteMap`] and [`Wish::Checkpoint`]; an error in words.
     MapWritten(Result<(), String>),
     Ended(Ended),
+}
+
+/// When the process reached what, by the clock that all processes share, in microseconds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Times {
+    /// It runs.
+    pub(super) process: u64,
+    /// It is locked, and has begun with the machine.
+    pub(super) machine: u64,
+    /// The guest has the first CPU.
+    pub(super) first_instruction: u64,
 }
 
 /// Bytes that the guest has moved.

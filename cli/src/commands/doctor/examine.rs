@@ -77,7 +77,7 @@ fn engines() -> Vec<Finding> {
         .map(|engine| Finding {
             subject: format!("engine {}", engine.name()),
             need: Need::Engine,
-            state: match engine.probe(Arch::host()) {
+            state: match engine.examine(Arch::host()) {
                 Ok(()) => State::Good(String::from("works")),
                 Err(Unusable(problem)) => missing(
                     problem,

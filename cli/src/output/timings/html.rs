@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::chart::{Series, bars, chart, class};
-use super::text::precise;
+use super::text::{exact, precise};
 use boxbuild_core::timeline::{Sample, Timeline};
 use boxbuild_engine::Moved;
 use boxbuild_host::units::size;
@@ -128,6 +128,14 @@ fn parts(timeline: &Timeline) -> String {
             precise(span.len()),
             span.len().as_secs_f64() / total * 100.0
         );
+        for part in &span.parts {
+            let _ = writeln!(
+                html,
+                "<tr><td>&emsp;{}</td><td></td><td>{}</td><td></td></tr>",
+                part.name,
+                exact(part.len)
+            );
+        }
     }
     html + "</tbody>\n</table>\n"
 }
@@ -247,6 +255,7 @@ mod tests {
                 start,
                 end,
                 boot,
+                parts: Vec::new(),
             };
             start = end;
             span

@@ -7,6 +7,8 @@ use boxbuild_host::units::seconds;
 
 /// Length of the longest bar, in characters.
 const BAR: f64 = 30.0;
+/// Width of the longest part of the set-up.
+const PART: usize = 19;
 
 /// Returns one line for each part, for a terminal.
 pub(crate) fn table(timeline: &Timeline) -> String {
@@ -29,6 +31,9 @@ pub(crate) fn table(timeline: &Timeline) -> String {
         let line = format!("  {:<width$} {:>12}  {bar}", span.name, precise(span.len()));
         text += line.trim_end();
         text.push('\n');
+        for part in &span.parts {
+            text += &format!("    {:<PART$} {:>12}\n", part.name, exact(part.len));
+        }
     }
     text += &format!("  {:<width$} {:>12}\n", "total", precise(total));
     text
@@ -43,10 +48,43 @@ pub(super) fn precise(time: Duration) -> String {
     }
 }
 
+/// Returns a time to the microsecond.
+pub(super) fn exact(time: Duration) -> String {
+    let micros = time.as_micros();
+    format!("{}.{:03} ms", micros / 1000, micros % 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use boxbuild_core::timeline::Span;
+    use boxbuild_core::timeline::{Part, Span};
+
+    #[test]
+    fn the_set_up_is_told_to_the_microsecond() {
+        let part = |name, micros| Part {
+            name,
+            len: Duration::from_micros(micros),
+        };
+        let timeline = Timeline {
+            spans: vec![Span {
+                name: String::from("host set-up"),
+                start: Duration::ZERO,
+                end: Duration::from_micros(41_007),
+                boot: true,
+                parts: vec![part("loader", 1_007), part("machine and kernel", 40_000)],
+            }],
+            samples: Vec::new(),
+        };
+        let table = table(&timeline);
+        assert!(
+            table.contains("    loader                  1.007 ms\n"),
+            "{table}"
+        );
+        assert!(
+            table.contains("    machine and kernel     40.000 ms\n"),
+            "{table}"
+        );
+    }
 
     #[test]
     fn a_table_names_the_first_line() {
@@ -55,6 +93,7 @@ mod tests {
             start: Duration::from_millis(start),
             end: Duration::from_millis(end),
             boot,
+            parts: Vec::new(),
         };
         let timeline = Timeline {
             spans: vec![

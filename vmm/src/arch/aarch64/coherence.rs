@@ -1,5 +1,7 @@
 //! What it takes that a guest reads what this program wrote, from memory that it takes for a device.
 
+use std::arch::asm;
+
 /// Makes `len` bytes at `start` visible to a guest that reads them past the caches, as it does where
 /// it believes to have a device: what we wrote may be in a cache only. From Armv8.4 on (FEAT_S2FWB)
 /// KVM has the guest use the caches all the same, and this costs little.
@@ -14,12 +16,14 @@ pub(crate) fn publish(start: *const u8, len: usize) {
         // SAFETY: cleaning a line changes no memory; the caller's mapping has all of it but for the
         // bytes around, which share the line and so the page.
         unsafe {
-            std::arch::asm!("dc cvac, {at}", at = in(reg) at, options(nostack, preserves_flags))
-        };
+            asm!("dc cvac, {at}", at = in(reg) at, options(nostack, preserves_flags));
+        }
         at += LINE;
     }
     // SAFETY: a barrier.
-    unsafe { std::arch::asm!("dsb sy", options(nostack, preserves_flags)) };
+    unsafe {
+        asm!("dsb sy", options(nostack, preserves_flags));
+    }
 }
 
 #[cfg(test)]

@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::compressed::Unpacker;
+use super::compressed::{NEXT, Unpacker};
 use super::header::Header;
 use super::l2_tables::L2Tables;
 use super::table::{COMPRESSED, OFFSET, ZERO, check_tables_differ, damaged, read_table};
 use crate::disk::error::ImageError;
 use crate::disk::mapping::Mapping;
+use crate::threads::Threads;
 
 /// The tables of an image.
 #[derive(Debug)]
@@ -134,5 +136,42 @@ impl Qcow2 {
     /// The unpacked cluster of a compressed entry.
     pub(in crate::disk) fn unpacked(&self, file: &File, entry: u64) -> io::Result<Arc<[u8]>> {
         self.unpacker.unpacked(file, entry)
+    }
+
+    /// Allows threads that unpack what will be read soon.
+    pub(in crate::disk) fn allow_help(&self, threads: Threads, file: Arc<File>) {
+        self.unpacker.allow_help(threads, file);
+    }
+
+    /// Whether such threads are at work: only an image of which something was unpacked has them.
+    pub(in crate::disk) fn has_help(&self) -> bool {
+        self.unpacker.has_help()
+    }
+
+    /// Lets them unpack what is in `range` of the disk. False if there is no room for more now.
+    pub(in crate::disk) fn unpack_ahead(&self, file: &File, range: Range<u64>) -> bool {
+        let mut at = range.start;
+        let end = range.end.min(self.len);
+        while at < end {
+            // The reader itself meets the error.
+            let Ok((mapping, count)) = self.map(file, at, end - at) else {
+                return false;
+            };
+            if let Mapping::Compressed { entry, .. } = mapping
+                && !self.unpacker.want(entry)
+            {
+                return false;
+            }
+            at += count;
+        }
+        true
+    }
+
+    /// Lets them unpack what a reader of `range`, which was in order, reads next.
+    pub(in crate::disk) fn has_read(&self, file: &File, range: Range<u64>) {
+        let end = range.end;
+        if self.unpacker.goes_on(range) {
+            self.unpack_ahead(file, end..end.saturating_add(NEXT));
+        }
     }
 }

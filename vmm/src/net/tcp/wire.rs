@@ -17,8 +17,8 @@ pub(in crate::net) const ACK: u8 = 1 << 4;
 /// Bytes of payload in a frame of 1500 bytes, over IPv4 and IPv6.
 pub(super) const SEGMENT_4: u16 = 1460;
 pub(super) const SEGMENT_6: u16 = 1440;
-/// Our windows are in units of 2^4 bytes, so that [`limits::BUFFER`] fits 16 bits.
-pub(super) const SCALE: u8 = 4;
+/// Our windows are in units of 2^7 bytes, so that [`limits::BUFFER`] fits 16 bits.
+pub(super) const SCALE: u8 = 7;
 /// Time without an answer after which something is sent again; doubles each time.
 pub(super) const RESEND: Duration = Duration::from_millis(500);
 /// Times that something is sent again before the guest counts as gone.

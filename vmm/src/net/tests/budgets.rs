@@ -105,7 +105,7 @@ fn bytes_towards_the_host_are_within_the_common_limit() {
     first.set_nonblocking(true).unwrap();
     let mut read = 0;
     let start = Instant::now();
-    while read < limits::BUFFER {
+    while read < limits::FAIR_BUFFER {
         assert!(start.elapsed() < PATIENCE, "{read} bytes came");
         guest.nat.poll();
         let mut bytes = vec![0; SEGMENT];
@@ -138,6 +138,36 @@ fn bytes_towards_the_guest_are_within_the_common_limit() {
     }
     let (_, _, buffered) = guest.nat.load();
     assert!(buffered > limits::BUFFERS / 2, "{buffered} bytes: no load");
+}
+
+/// Connections that do not move take half of the common limit, and then no more than their fair share: a
+/// further one has a window that is worth having.
+#[test]
+fn a_few_that_stand_still_leave_half_to_others() {
+    let (listener, port) = listener();
+    let to = SocketAddr::from((GATEWAY, port));
+    let mut guest = Guest::loopback(port, true);
+    let mut accepted = Vec::new();
+    let payload = vec![7; 1 << 20];
+    let mut largest = 0;
+    for number in 0..24 {
+        guest.raw_connection(to, 1000 + number);
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let before = guest.nat.load().2;
+        for _ in 0..16 {
+            let _ = stream.write(&payload);
+            guest.nat.poll();
+        }
+        accepted.push(stream);
+        let buffered = guest.nat.load().2;
+        largest = largest.max(buffered - before);
+        assert!(buffered - before <= limits::BUFFER);
+    }
+    let (_, _, buffered) = guest.nat.load();
+    assert!(largest > limits::FAIR_BUFFER, "{largest} bytes of one");
+    let most = limits::BUFFERS / 2 + 24 * limits::FAIR_BUFFER;
+    assert!(buffered <= most, "{buffered} bytes");
 }
 
 /// What the kernel holds counts as well: only the first connections have buffers that grow.

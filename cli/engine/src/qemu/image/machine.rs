@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use boxbuild_host::arch::Arch;
 use boxbuild_vmm::net::Policy;
-use boxbuild_vmm::smoke;
 
 use super::firmware::Uefi;
 use super::format::DiskFormat;
@@ -29,7 +28,7 @@ impl Accelerator {
     pub fn for_guest(arch: Arch) -> Accelerator {
         let works = arch == Arch::host()
             && match arch {
-                Arch::X86_64 | Arch::Aarch64 => smoke::run().is_ok(),
+                Arch::X86_64 | Arch::Aarch64 => crate::kvm::usable().is_ok(),
                 // There is no smoke guest: QEMU goes back to the translator by itself.
                 _ => nix::unistd::access(KVM, kvm_access()).is_ok(),
             };

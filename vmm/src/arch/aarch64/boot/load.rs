@@ -42,14 +42,20 @@ pub fn write_tables(_ram: &GuestRam, _cpus: u32) -> Result<Tables, GuestMemoryEr
 /// # Errors
 /// If something cannot be read, is not what it should be, or does not fit.
 pub fn load(ram: &GuestRam, boot: Boot<'_>) -> Result<Entry, BootError> {
-    let kernel = kernel::load(ram, boot.kernel)?;
-    boot::check_cmdline(boot.cmdline, CMDLINE_LIMIT)?;
+    let Boot {
+        kernel,
+        initrd,
+        cmdline,
+        tables: Tables,
+    } = boot;
+    let kernel = kernel::load(ram, kernel)?;
+    boot::check_cmdline(cmdline, CMDLINE_LIMIT)?;
     let ram_end = (ram.iter().last()).map_or(0, |ram| ram.start_addr().0 + ram.len());
     let room = kernel.end..ram_end.min(layout::INITRD_MAX);
-    let initrd = boot.initrd.map(|file| boot::load_initrd(ram, file, room));
+    let initrd = initrd.map(|file| boot::load_initrd(ram, file, room));
     Ok(Entry {
         address: kernel.entry,
-        cmdline: boot.cmdline.to_owned(),
+        cmdline: cmdline.to_owned(),
         initrd: initrd.transpose()?,
     })
 }

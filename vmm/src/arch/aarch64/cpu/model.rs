@@ -1,9 +1,9 @@
 //! What the CPUs of a machine are: as KVM has them, which is as the host's are.
 
 use kvm_bindings::{
-    KVM_ARM_VCPU_HAS_EL2, KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2,
-    KVM_ARM_VCPU_PTRAUTH_ADDRESS, KVM_ARM_VCPU_PTRAUTH_GENERIC, KVM_ARM_VCPU_SVE,
-    KVM_CAP_ARM_PTRAUTH_ADDRESS, KVM_CAP_ARM_PTRAUTH_GENERIC, KVM_CAP_ARM_SVE, kvm_vcpu_init,
+    KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2, KVM_ARM_VCPU_PTRAUTH_ADDRESS,
+    KVM_ARM_VCPU_PTRAUTH_GENERIC, KVM_ARM_VCPU_SVE, KVM_CAP_ARM_PTRAUTH_ADDRESS,
+    KVM_CAP_ARM_PTRAUTH_GENERIC, KVM_CAP_ARM_SVE, kvm_vcpu_init,
 };
 use kvm_ioctls::VcpuFd;
 use vm_memory::GuestMemoryError;
@@ -16,8 +16,6 @@ use crate::memory::GuestRam;
 pub(crate) const MAX_CPUS: u32 = 254;
 /// The most CPUs that a GICv2 serves.
 const GIC_V2_CPUS: u8 = 8;
-/// `KVM_CAP_ARM_EL2` (Linux 6.16, uapi/linux/kvm.h): guests can run virtual machines.
-const CAP_EL2: u64 = 240;
 
 /// What all CPUs of a machine have in common.
 pub(crate) struct CpuModel {
@@ -25,8 +23,8 @@ pub(crate) struct CpuModel {
 }
 
 impl CpuModel {
-    /// The model of `count` CPUs of `vm`. With `nested`, they can run virtual machines themselves,
-    /// as far as this host's KVM allows that. They have no performance counters.
+    /// The model of `count` CPUs of `vm`, without performance counters. They cannot run virtual
+    /// machines themselves, also with `nested`.
     ///
     /// # Errors
     /// If this host's KVM lacks something that a kernel needs.
@@ -50,8 +48,8 @@ impl CpuModel {
             enable(&mut init, KVM_ARM_VCPU_PTRAUTH_ADDRESS);
             enable(&mut init, KVM_ARM_VCPU_PTRAUTH_GENERIC);
         }
-        if nested && has(CAP_EL2) {
-            enable(&mut init, KVM_ARM_VCPU_HAS_EL2);
+        if nested {
+            log::warn!("the box cannot run virtual machines itself: not on Arm yet");
         }
         Ok(CpuModel { init })
     }
