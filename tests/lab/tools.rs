@@ -108,8 +108,7 @@ impl Tools {
             Userland::Packages { arch, .. } => {
                 let folders = ["/usr/bin", "/usr/sbin"];
                 let packed = |folder: &&str| tree.contains(&format!("{folder}/{name}"));
-                folders.iter().any(packed)
-                    || !find(name).is_ok_and(|path| is_for(*arch, &path))
+                folders.iter().any(packed) || !find(name).is_ok_and(|path| is_for(*arch, &path))
             }
         }
     }
