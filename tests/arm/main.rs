@@ -111,7 +111,7 @@ fn in_lab(parts: &Parts, options: &[&str], script: &str) -> (String, bool) {
         parts.small.display(),
         parts.hostile.display(),
     );
-    let output = lab.args(["--", "/bin/sh", "-c", &script]).output().unwrap();
+    let output = lab.args(["--", "sh", "-c", &script]).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (
         String::from_utf8_lossy(&said).into_owned(),

@@ -1,13 +1,16 @@
 //! The cache of packages in the network of a machine (docs/package-cache.md). What it does with all kinds of
 //! servers and guests is tested without a machine: `cli/package-cache/tests/cache`.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use boxbuild_tests::{Running, Sandbox};
+use boxbuild_tests::{Running, Sandbox, leftovers};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -35,7 +38,7 @@ fn mirror() -> (u16, Arc<AtomicUsize>) {
             let mut stream = stream;
             let written = stream.write_all(head.as_bytes());
             if written
-                .and_then(|()| stream.write_all(&[b'x'; BYTES]))
+                .and_then(|()| stream.write_all(&[b'#'; BYTES]))
                 .is_err()
             {
                 return;
@@ -57,8 +60,8 @@ fn script(port: u16) -> String {
         "i=0
         while ! ip -4 address show | grep -q 10.0.2.15 && [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done
         ask() {{ printf 'GET /pool/%s.deb HTTP/1.1\\r\\nHost: 10.0.2.2:{port}\\r\\n%s\\r\\n' \"$1\" \"$2\"; }}
-        {{ ask a; ask b 'Connection: close\r\n'; }} | nc -w 20 10.0.2.2 {port} | tr -dc x | wc -c >/result/counts
-        ask c 'Connection: close\r\n' | nc -w 20 10.0.2.2 {port} | tr -dc x | wc -c >>/result/counts
+        {{ ask a; ask b 'Connection: close\r\n'; }} | nc -w 20 10.0.2.2 {port} | tr -dc '#' | wc -c >/result/counts
+        ask c 'Connection: close\r\n' | nc -w 20 10.0.2.2 {port} | tr -dc '#' | wc -c >>/result/counts
         touch /result/image"
     )
 }
@@ -100,12 +103,34 @@ fn packages_come_from_the_cache_in_the_second_build() {
 
 fn a_build_that_is_killed_leaves_no_process_of_the_cache() {
     let (port, _) = mirror();
-    let sandbox = Sandbox::new(&format!("{}; echo waits; sleep 1000", script(port)));
+    let sandbox = Sandbox::new(&format!("{}; echo waits >>$log; sleep 1000", script(port)));
     let mut command = sandbox.build_command(&["--verbose"], &[]);
     command.env("http_proxy", format!("http://127.0.0.1:{port}"));
     let mut running = Running::start(&mut command);
     running.wait_for("waits");
+    let jailed = leftovers::jailed(running.pid().as_raw());
+    let is_cache = |process: &&PathBuf| {
+        fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim_end() == "packages")
+    };
+    let cache = jailed
+        .iter()
+        .find(is_cache)
+        .expect("a process of the cache")
+        .clone();
+    let status = fs::read_to_string(cache.join("status")).unwrap();
+    if boxbuild_jail::seccomp::is_available() {
+        assert!(status.contains("Seccomp:\t2\n"), "{status}");
+    }
+    assert!(status.contains("NoNewPrivs:\t1\n"), "{status}");
     running.signal(Signal::SIGKILL);
     drop(running.finish());
+    let start = Instant::now();
+    while cache.exists() {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "it is still there"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
     sandbox.assert_nothing_left();
 }

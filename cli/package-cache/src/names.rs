@@ -63,7 +63,7 @@ impl Names {
     }
 
     /// Takes the parent's answer.
-    pub(crate) fn take(&self, answer: Answer) {
+    pub(crate) fn take(&self, answer: &Answer) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = known.get_mut(&answer.question) {
             *place = Some(answer.yes);
@@ -97,7 +97,7 @@ mod tests {
                 let FromCache::Lookup(question) = serde_json::from_slice(&bytes).unwrap() else {
                     panic!("another message");
                 };
-                answers.take(Answer { question, yes });
+                answers.take(&Answer { question, yes });
             }
         });
         for _ in 0..2 {

@@ -70,7 +70,7 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
 fn take_answers(shared: &Shared) {
     while let Ok(Some(bytes)) = shared.parent.receive(None) {
         if let Ok(answer) = serde_json::from_slice(&bytes) {
-            shared.names.take(answer);
+            shared.names.take(&answer);
         }
     }
     std::process::exit(0);

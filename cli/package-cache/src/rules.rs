@@ -40,7 +40,6 @@ const SERVE: &[Rule] = &[
     Rule::any(libc::SYS_pread64),
     Rule::any(libc::SYS_lseek),
     Rule::any(libc::SYS_flock),
-    #[cfg(target_arch = "x86_64")]
     Rule::any(libc::SYS_renameat),
     Rule::any(libc::SYS_renameat2),
     Rule::any(libc::SYS_linkat),

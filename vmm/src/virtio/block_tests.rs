@@ -211,13 +211,16 @@ fn odd_requests() {
     );
 }
 
+/// Offsets and lengths.
+type Told = Vec<(u64, u64)>;
+
 /// A disk on which everything fails in the same way, or nothing; it counts flushes.
 #[derive(Debug, Default)]
 struct Mock {
     fails: Option<io::ErrorKind>,
     flushes: Arc<AtomicU32>,
     /// What it was told of requests that wait, if it wants to know.
-    ahead: Option<Arc<Mutex<Vec<(u64, u64)>>>>,
+    ahead: Option<Arc<Mutex<Told>>>,
 }
 
 impl Mock {
@@ -279,7 +282,7 @@ fn a_disk_is_told_of_reads_that_wait() {
         ..Mock::default()
     };
     let mut block = Block::new(Box::new(disk), 1, no_notices());
-    let ram = allocate(64).unwrap();
+    let ram = flat(64).unwrap();
     let mut driver = driver(RINGS);
     let requests = [
         (blk::VIRTIO_BLK_T_IN, 0),

@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn chains_that_wait_are_shown_once() {
         for (start, most, wants) in [(0, 3, 100), (u16::MAX - 2, 3, 100), (7, 16, 2), (9, 1, 0)] {
-            let ram = allocate(64).unwrap();
+            let ram = flat(64).unwrap();
             let layout = QueueLayout::new(GuestAddress(0x10_0000), 16).unwrap();
             let mut driver = DriverQueue::new(layout).starting_at(&ram, start).unwrap();
             let queue = driver.device_queue().unwrap();

@@ -214,6 +214,9 @@ fn parts(steps: &[(Step, Instant)], exec: Instant, end: Instant) -> Vec<Part> {
         .map(|(step, at)| (*step, (*at).max(exec).min(end)))
         .collect();
     steps.sort_by_key(|(_, at)| *at);
+    if let Some((_, at)) = steps.first_mut() {
+        *at = exec;
+    }
     // Of one step nothing more is known than the whole.
     if steps.len() < 2 {
         return Vec::new();

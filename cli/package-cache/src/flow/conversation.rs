@@ -394,19 +394,19 @@ impl<'f> Conversation<'f> {
         let length = stored.length();
         let same = values(&request.fields, "if-range").all(|word| answer::is_same(word, stored));
         let range = request.range().filter(|_| same && !output.is_resumed());
-        let mut more = vec![field("Age", stored.age())];
+        let mut more = vec![field("Age", &stored.age())];
         if request.closes {
-            more.push(field("Connection", "close"));
+            more.push(field("Connection", &"close"));
         }
         let (status, start, end) = match range.map(|range| answer::wanted(range, length)) {
             None | Some(Wanted::All) => ("200 OK", 0, length),
             Some(Wanted::Part(part)) => {
                 let bytes = format!("bytes {}-{}/{length}", part.start, part.end - 1);
-                more.push(field("Content-Range", bytes));
+                more.push(field("Content-Range", &bytes));
                 ("206 Partial Content", part.start, part.end)
             }
             Some(Wanted::Unsatisfiable) => {
-                more.push(field("Content-Range", format!("bytes */{length}")));
+                more.push(field("Content-Range", &format!("bytes */{length}")));
                 ("416 Range Not Satisfiable", 0, 0)
             }
         };
@@ -446,7 +446,7 @@ impl<'f> Conversation<'f> {
             ("etag", "If-None-Match"),
             ("last-modified", "If-Modified-Since"),
         ];
-        let fields = asks.map(|(name, asks)| says(name).map(|value| field(asks, value)));
+        let fields = asks.map(|(name, asks)| says(name).map(|value| field(asks, &value)));
         let fields: Vec<Field> = fields.into_iter().flatten().collect();
         if fields.is_empty() {
             Use::Never

@@ -23,7 +23,7 @@ impl<'f> Conversation<'f> {
             return self.instead(waiting, request, output);
         };
         let more = if request.closes {
-            vec![answer::field("Connection", "close")]
+            vec![answer::field("Connection", &"close")]
         } else {
             Vec::new()
         };

@@ -109,7 +109,7 @@ impl Reader<'_> {
                 return self.rest(&job);
             };
             if head.status >= 200 {
-                return self.final_answer(job, head, bytes);
+                return self.final_answer(job, &head, bytes);
             }
             if head.status == 101 {
                 return Err(Lost);
@@ -119,12 +119,17 @@ impl Reader<'_> {
         Err(Lost)
     }
 
-    fn final_answer(&mut self, mut job: Job, head: Response, bytes: Vec<u8>) -> Result<bool, Lost> {
+    fn final_answer(
+        &mut self,
+        mut job: Job,
+        head: &Response,
+        bytes: Vec<u8>,
+    ) -> Result<bool, Lost> {
         let closes = head.closes;
         if head.status == 304
             && let Some(stored) = job.stored.take()
         {
-            let stored = self.confirmed(&job, *stored, &head)?;
+            let stored = self.confirmed(&job, *stored, head)?;
             send(&mut job, Piece::Stored(Box::new(stored)))?;
             return Ok(closes);
         }
@@ -132,10 +137,10 @@ impl Reader<'_> {
             Some(Framing::Length(length)) => {
                 let known = (head.status == 200).then_some(length);
                 send(&mut job, Piece::Head(bytes, known))?;
-                let download = self.download(&mut job, &head, Some(length));
+                let download = self.download(&mut job, head, Some(length));
                 match download {
                     Some((download, policy)) => {
-                        self.keep(job, &head, length, download, policy)?;
+                        self.keep(job, head, length, download, policy)?;
                     }
                     None => self.pass(&mut job, length)?,
                 }
@@ -143,7 +148,7 @@ impl Reader<'_> {
             }
             Some(Framing::Chunked) => {
                 send(&mut job, Piece::Head(bytes, None))?;
-                self.chunks(job, &head)?;
+                self.chunks(job, head)?;
                 Ok(closes)
             }
             // A length that is not to be believed has the server's own words, to the end.
