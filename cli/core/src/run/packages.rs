@@ -1,7 +1,7 @@
 //! The cache of packages of one machine.
 
 use std::error::Error;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use boxbuild_engine::{Allowed, Handover};
 use boxbuild_package_cache::{CacheConfig, CacheError, PackageCache, Program};
@@ -73,7 +73,7 @@ fn ports(plan: &Plan) -> Vec<u16> {
             .port_or_known_default()
             .filter(|_| address.scheme() == "http")
     });
-    let services = plan.host_proxies.iter().map(std::net::SocketAddr::port);
+    let services = plan.host_proxies.iter().map(SocketAddr::port);
     let mut ports = vec![HTTP];
     for port in named.chain(services) {
         if !ports.contains(&port) && ports.len() < PORTS {

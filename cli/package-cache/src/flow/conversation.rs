@@ -12,9 +12,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
 
 use super::answer::{self, Wanted, field};
+use super::connection::{Broken, CHUNK, Flow, guest, server};
 use super::output::Output;
 use super::reader::{self, Job, Keep, Piece};
-use super::{Broken, CHUNK, Flow, guest, server, tunnel};
+use super::tunnel;
 use crate::http::request::Request;
 use crate::http::{Field, LONGEST_HEAD, Parsed, values};
 use crate::kind::Kind;

@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Broken;
 use super::answer;
+use super::connection::Broken;
 use super::conversation::{Conversation, Next};
 use super::output::Output;
 use crate::http::request::Request;
@@ -41,7 +41,10 @@ impl<'f> Conversation<'f> {
                 Next::GoesOn
             });
         }
-        let file = waiting.file.try_clone().map_err(super::server)?;
+        let file = waiting
+            .file
+            .try_clone()
+            .map_err(super::connection::server)?;
         let output = Output::resume(&self.flow.guest, file, had, announced.length);
         self.instead(waiting, request, output)
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
-use super::{Broken, CHUNK, guest};
+use super::connection::{Broken, CHUNK, guest};
 
 /// The beginning of a body that a file has, and the length of the whole.
 #[derive(Debug)]

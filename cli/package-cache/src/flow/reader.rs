@@ -10,8 +10,8 @@ use std::time::SystemTime;
 use http_cache_semantics::{AfterResponse, CacheOptions, CachePolicy};
 
 use super::answer::kept_fields;
+use super::connection::{CHUNK, Shared};
 use super::progress::Progress;
-use super::{CHUNK, Shared};
 use crate::http::body::Chunks;
 use crate::http::request::Request;
 use crate::http::response::{Framing, Response};

@@ -3,17 +3,19 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 
-use super::{Broken, CHUNK, Flow};
+use super::connection::{Broken, CHUNK, Flow};
 
 /// Passes on `first`, which the guest has sent already, and everything after it.
 pub(super) fn run(flow: &Flow, first: &[u8]) -> Result<(), Broken> {
-    (&flow.server).write_all(first).map_err(super::server)?;
+    (&flow.server)
+        .write_all(first)
+        .map_err(super::connection::server)?;
     let mut buffer = vec![0; CHUNK];
     std::thread::scope(|scope| {
         let up = std::thread::Builder::new().stack_size(128 << 10);
         let up = up
             .spawn_scoped(scope, || up_the_line(flow))
-            .map_err(super::server)?;
+            .map_err(super::connection::server)?;
         let down = loop {
             match (&flow.server).read(&mut buffer) {
                 Ok(0) => break Ok(()),

@@ -65,7 +65,7 @@ impl Entry {
     }
 
     pub(super) fn body_name(&self) -> String {
-        format!("{}{}", self.sha256, super::BODY)
+        format!("{}{}", self.sha256, super::suffix::BODY)
     }
 
     /// Whether `body` is the one it had.

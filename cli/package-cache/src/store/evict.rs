@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, Dir, statat};
 
 use super::entry::Entry;
-use super::{BODY, ENTRY, HEAD, NEW, PART, Store, files};
+use super::suffix::{BODY, ENTRY, HEAD, NEW, PART};
+use super::{Store, files};
 
 /// Names that are looked at.
 const MOST: usize = 200_000;

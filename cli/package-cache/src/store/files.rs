@@ -104,7 +104,11 @@ impl Folder {
 /// A name for a file until it has its own.
 fn new_name(name: &str) -> String {
     let number = LAST.fetch_add(1, Ordering::Relaxed);
-    format!(".{name}.{}.{number}{}", std::process::id(), super::NEW)
+    format!(
+        ".{name}.{}.{number}{}",
+        std::process::id(),
+        super::suffix::NEW
+    )
 }
 
 /// Locks a file for this process alone, if no other one has.

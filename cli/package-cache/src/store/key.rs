@@ -44,20 +44,20 @@ impl Key {
     }
 
     pub(super) fn entry(&self) -> String {
-        format!("{}{}", self.hash, super::ENTRY)
+        format!("{}{}", self.hash, super::suffix::ENTRY)
     }
 
     /// The file whose time is that of the last change of the server's lists of packages.
     pub(super) fn changes(&self) -> String {
-        format!("{}{}", self.server, super::SERVER)
+        format!("{}{}", self.server, super::suffix::SERVER)
     }
 
     pub(super) fn part(&self) -> String {
-        format!(".{}{}", self.hash, super::PART)
+        format!(".{}{}", self.hash, super::suffix::PART)
     }
 
     pub(super) fn head(&self) -> String {
-        format!(".{}{}", self.hash, super::HEAD)
+        format!(".{}{}", self.hash, super::suffix::HEAD)
     }
 }
 

@@ -17,6 +17,7 @@ mod entry;
 mod evict;
 mod files;
 mod key;
+mod suffix;
 
 use std::fs::File;
 use std::io;
@@ -31,13 +32,6 @@ pub(crate) use self::download::{Announced, Claim, Download, Waiting};
 use self::entry::Entry;
 use self::files::Folder;
 pub(crate) use self::key::{Key, Server};
-
-const ENTRY: &str = ".entry";
-const BODY: &str = ".body";
-const PART: &str = ".part";
-const HEAD: &str = ".head";
-const NEW: &str = ".new";
-const SERVER: &str = ".server";
 
 /// What is kept, for several processes at once.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http_cache_semantics::CacheOptions;
 
+use super::suffix::{BODY, PART};
 use super::*;
 use crate::kind::Kind;
 

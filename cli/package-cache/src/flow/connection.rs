@@ -1,0 +1,107 @@
+//! A connection, and what all connections have in common.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use boxbuild_jail::Channel;
+
+use crate::message::Moved;
+use crate::names::Names;
+use crate::store::Store;
+
+/// Bytes that are moved at once.
+pub(super) const CHUNK: usize = 64 << 10;
+
+/// What all connections have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Arc<Store>,
+    pub(crate) names: Names,
+    pub(crate) counters: Counters,
+    pub(crate) parent: Channel,
+    /// To the network, which hands connections over.
+    pub(crate) network: Channel,
+}
+
+impl Shared {
+    /// Has the network reset a connection, whose stream is closed after that.
+    pub(crate) fn reset(&self, id: u64) {
+        // If there is no room, its end is taken for an orderly one.
+        let _ = self.network.try_send(&id.to_le_bytes(), &[]);
+    }
+}
+
+/// Bytes of bodies.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    from_cache: AtomicU64,
+    from_network: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn cached(&self, bytes: usize) {
+        self.from_cache.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fetched(&self, bytes: usize) {
+        self.from_network.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn moved(&self) -> Moved {
+        Moved {
+            from_cache: self.from_cache.load(Ordering::Relaxed),
+            from_network: self.from_network.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// How a connection ends too early.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// The guest is gone.
+    Guest,
+    /// The server is, or does not keep to the protocol: the guest sees a reset.
+    Server,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    pub(super) id: u64,
+    pub(super) guest: UnixStream,
+    pub(super) server: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Flow {
+    /// `None` if the server is gone already.
+    pub(crate) fn new(
+        id: u64,
+        guest: UnixStream,
+        server: TcpStream,
+        shared: Arc<Shared>,
+    ) -> Option<Flow> {
+        let peer = server.peer_addr().ok()?;
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        Some(Flow {
+            id,
+            guest,
+            server,
+            peer,
+            shared,
+        })
+    }
+}
+
+/// An error of reading from or writing to a side, as its end.
+pub(super) fn guest(_: io::Error) -> Broken {
+    Broken::Guest
+}
+
+pub(super) fn server(_: io::Error) -> Broken {
+    Broken::Server
+}
