@@ -92,7 +92,9 @@ fn flood_or_work(entered: Entered) -> Result<(), Box<dyn Error>> {
         return (ROLE.run)(entered);
     }
     let send = |text: &str| entered.channel().send(format!("j{text}").as_bytes(), &[]);
-    send(r#"{"Started":{"weakness":null,"times":{"process":0,"machine":0,"first_instruction":0}}}"#)?;
+    send(
+        r#"{"Started":{"weakness":null,"times":{"process":0,"machine":0,"first_instruction":0}}}"#,
+    )?;
     let text = "x".repeat(MAX_MESSAGE - 64);
     for _ in 0..FLOOD {
         send(&format!(r#"{{"MapWritten":{{"Err":"{text}"}}}}"#))?;

@@ -169,8 +169,8 @@ impl<'f> Conversation<'f> {
         }
         match self.peek()? {
             // An idle connection is closed by its server, and a guest sees that.
-            0 if self.inbox.is_empty() => self.guest = Guest::Done,
-            // It speaks first: that is not HTTP.
+            0 if self.inbox.is_empty() && self.host.is_some() => self.guest = Guest::Done,
+            // It speaks first, or only listens: that is not HTTP.
             _ if self.host.is_none() || self.peek()? == 0 => self.guest = Guest::Foreign,
             _ => return Err(Broken::Server),
         }
@@ -190,7 +190,8 @@ impl<'f> Conversation<'f> {
         let place = self.inbox.get_mut(start..).unwrap_or_default();
         let count = match (&self.flow.guest).read(place) {
             Ok(0) => {
-                self.guest = if start == 0 {
+                // It may listen still, to a server that speaks without being asked.
+                self.guest = if start == 0 && self.host.is_some() {
                     Guest::Done
                 } else {
                     Guest::Foreign

@@ -57,6 +57,10 @@ const TESTS: &[(&str, fn())] = &[
         "a_download_that_breaks_off_is_a_reset_and_is_not_kept",
         passed::broken,
     ),
+    (
+        "a_half_that_is_closed_leaves_the_other_one_open",
+        passed::halves,
+    ),
     ("a_full_disk_breaks_no_build", passed::full_disk),
     (
         "a_server_that_closes_an_idle_connection_is_seen_to",

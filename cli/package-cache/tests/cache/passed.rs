@@ -46,6 +46,38 @@ pub fn tunnel() {
     server.join().unwrap();
 }
 
+/// The connection was ended with the half of the side that says nothing.
+pub fn halves() {
+    let dir = tempfile::tempdir().unwrap();
+    let network = Network::new(dir.path());
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        // Says something once the other one has said that it will not.
+        let (mut stream, _) = listener.accept().unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        stream.write_all(&[b'x'; 100_000]).unwrap();
+        drop(stream);
+        // And the other way round.
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    });
+    let mut stream = network.connect(address);
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).unwrap();
+    assert_eq!(text.len(), 100_000);
+    let mut stream = network.connect(address);
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    stream.write_all(b"listen").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    drop(stream);
+    assert_eq!(server.join().unwrap(), "listen");
+}
+
 pub fn post() {
     let dir = tempfile::tempdir().unwrap();
     let network = Network::new(dir.path());
