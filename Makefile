@@ -111,7 +111,7 @@ dist-container: packages-test
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
-	$(CARGO) clippy --workspace --test e2e --test boots --test conformance --quiet -- -D warnings
+	$(CARGO) clippy --workspace --test e2e --test boots --test conformance --test arm --quiet -- -D warnings
 	$(CARGO) run --quiet --package boxbuild-layers
 	@if ! command -v shellcheck >/dev/null; then \
 	echo "skipped: shellcheck: not installed (make packages-test)"; else \

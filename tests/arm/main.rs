@@ -36,6 +36,9 @@ struct Parts {
     hostile: PathBuf,
 }
 
+/// A test, with what is made for all of them.
+type Test = fn(&Parts);
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let check = lab().args(["--check"]).output();
@@ -59,7 +62,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let tests: [(&str, fn(&Parts)); 4] = [
+    let tests: [(&str, Test); 4] = [
         ("the_smoke_guest_runs_with_either_controller", smoke),
         (
             "a_stock_kernel_boots_on_one_two_and_four_cpus",

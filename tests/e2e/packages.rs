@@ -78,13 +78,11 @@ fn packages_come_from_the_cache_in_the_second_build() {
             sandbox.result("counts"),
             format!("{}\n{BYTES}\n", 2 * BYTES)
         );
-        let events = output
+        let mut events = output
             .stdout
             .lines()
             .map(|line| serde_json::from_str(line).unwrap());
-        let result = events
-            .filter(|event: &Value| event["event"] == "result")
-            .next_back();
+        let result = events.rfind(|event: &Value| event["event"] == "result");
         let packages = result.unwrap()["packages"].clone();
         (
             packages["from_cache_bytes"].as_u64(),
