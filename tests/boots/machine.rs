@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub(crate) const LIMIT: Duration = Duration::from_secs(1200);
 
 /// The program that boots: vmm/examples/boot.rs, in release.
-pub(crate) const BOOT: &str = "BOXBUILD_BOOT";
+pub(crate) const BOOT: &str = "BOXBUILD_TEST_BOOT_PROGRAM";
 
 /// A machine that is to run.
 #[derive(Debug)]
