@@ -58,8 +58,9 @@ impl Names {
         }
         let waits = |known: &mut HashMap<_, _>| known.get(&question) == Some(&None);
         let waited = self.answered.wait_timeout_while(known, PATIENCE, waits);
-        let (known, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        known.get(&question).copied().flatten().unwrap_or(false)
+        let (mut known, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        // A late answer still counts, but is not waited for again.
+        *known.entry(question).or_default().get_or_insert(false)
     }
 
     /// Takes the parent's answer.

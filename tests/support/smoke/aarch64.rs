@@ -8,12 +8,11 @@ use kvm_bindings::{
     KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_VGIC_V2_ADDR_TYPE_CPU, KVM_VGIC_V2_ADDR_TYPE_DIST,
     KVM_VGIC_V3_ADDR_TYPE_DIST, KVM_VGIC_V3_ADDR_TYPE_REDIST, kvm_create_device, kvm_device_attr,
     kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V2, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3,
-    kvm_userspace_memory_region, kvm_vcpu_init,
+    kvm_vcpu_init,
 };
 use kvm_ioctls::{DeviceFd, Kvm, VcpuExit, VcpuFd, VmFd};
 
 use super::Memory;
-use super::memory::SIZE;
 
 /// What it shows.
 pub const SHOWN: &str = "ldaxp, SIMD, brk, a loop and the timer's interrupt at EL1";
@@ -153,15 +152,7 @@ pub fn smoke() -> Result<(), Box<dyn Error>> {
 
     let mut memory = Memory::new()?;
     fill(&mut memory);
-    let region = kvm_userspace_memory_region {
-        slot: 0,
-        flags: 0,
-        guest_phys_addr: RAM as u64,
-        memory_size: SIZE as u64,
-        userspace_addr: memory.address(),
-    };
-    // SAFETY: the memory outlives the machine: it is unmapped when the process ends.
-    unsafe { vm.set_user_memory_region(region)? };
+    memory.attach(&vm, RAM as u64)?;
 
     let mut vcpu = vm.create_vcpu(0)?;
     let mut features = kvm_vcpu_init::default();

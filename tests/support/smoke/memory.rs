@@ -2,7 +2,10 @@
 
 use std::error::Error;
 
-pub(super) const SIZE: usize = 2 << 20;
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::VmFd;
+
+const SIZE: usize = 2 << 20;
 
 /// Memory of the guest, never unmapped.
 pub(super) struct Memory(*mut u8);
@@ -18,9 +21,17 @@ impl Memory {
         Ok(Memory(memory))
     }
 
-    /// Where it is in this process.
-    pub(super) fn address(&self) -> u64 {
-        self.0 as u64
+    /// Makes it the machine's, from `address` on.
+    pub(super) fn attach(&self, vm: &VmFd, address: u64) -> Result<(), kvm_ioctls::Error> {
+        let region = kvm_userspace_memory_region {
+            slot: 0,
+            flags: 0,
+            guest_phys_addr: address,
+            memory_size: SIZE as u64,
+            userspace_addr: self.0 as u64,
+        };
+        // SAFETY: the memory outlives the machine: it is unmapped when the process ends.
+        unsafe { vm.set_user_memory_region(region) }
     }
 
     pub(super) fn word(&self, at: usize) -> u64 {

@@ -3,11 +3,10 @@
 use std::arch::global_asm;
 use std::error::Error;
 
-use kvm_bindings::{kvm_regs, kvm_segment, kvm_userspace_memory_region};
+use kvm_bindings::{kvm_regs, kvm_segment};
 use kvm_ioctls::{Kvm, VcpuExit};
 
 use super::Memory;
-use super::memory::SIZE;
 
 /// What it shows.
 pub const SHOWN: &str = "cmpxchg16b, SSE, fxrstor, int3 and a loop in 64-bit mode";
@@ -68,15 +67,7 @@ pub fn smoke() -> Result<(), Box<dyn Error>> {
 
     let mut memory = Memory::new()?;
     fill(&mut memory);
-    let region = kvm_userspace_memory_region {
-        slot: 0,
-        flags: 0,
-        guest_phys_addr: 0,
-        memory_size: SIZE as u64,
-        userspace_addr: memory.address(),
-    };
-    // SAFETY: the memory outlives the machine: it is unmapped when the process ends.
-    unsafe { vm.set_user_memory_region(region)? };
+    memory.attach(&vm, 0)?;
 
     let mut vcpu = vm.create_vcpu(0)?;
     let cpuid = kvm.get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES)?;

@@ -274,7 +274,7 @@ impl Reader<'_> {
                 last = bytes.len();
             }
         }
-        // Who has got the last byte finds it in the cache.
+        // Before the guest has the last byte, so that its next request finds the file.
         if let Some(keep) = &job.keep
             && let Err(error) = download.keep(fields, policy, &keep.kind)
         {
@@ -323,7 +323,7 @@ impl Reader<'_> {
             }
             self.inbox = raw.split_off(at);
             if chunks.is_done() {
-                // Who has got the last byte finds it in the cache.
+                // Before the guest has the last byte, so that its next request finds the file.
                 if let (Some((download, policy)), Some(keep)) =
                     (kept.take().filter(|_| length > 0), &job.keep)
                 {

@@ -1,6 +1,6 @@
 //! Where things lie in the guest's physical address space.
 //!
-//! All addresses and sizes are in bytes. There is no standard for it: the guest learns everything
+//! All addresses and sizes are in bytes. No standard fixes the memory map: the guest reads it
 //! from the device tree. Addresses are those of QEMU's `virt` board where it has the same device
 //! (hw/arm/virt.c, `base_memmap`), so that habits and tools fit.
 

@@ -138,7 +138,7 @@ fn a_closed_image_has_no_helping_threads() {
     }
 }
 
-/// The cluster that is damaged fails, whoever unpacks it, and each time; no other does, and no reader
+/// Each read of the damaged cluster fails, on any thread; no other read does, and no reader
 /// waits for ever.
 #[test]
 fn damage_ahead_is_an_error_of_its_reader() {

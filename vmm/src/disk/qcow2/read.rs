@@ -148,7 +148,7 @@ impl Qcow2 {
         self.unpacker.has_help()
     }
 
-    /// Lets them unpack what is in `range` of the disk. False if there is no room for more now.
+    /// Queues the compressed clusters in `range` of the disk for them. Returns false if the queue is full.
     pub(in crate::disk) fn unpack_ahead(&self, file: &File, range: Range<u64>) -> bool {
         let mut at = range.start;
         let end = range.end.min(self.len);
