@@ -53,7 +53,7 @@ pub enum RecordError {
     #[error("'{0}' is too large to get a checksum")]
     TooLarge(String),
     /// A document would be longer than a check reads.
-    #[error("'{0}' would have more than {most} bytes: there are too many results or packages", most = LONGEST)]
+    #[error("'{0}' would have more than {most} bytes: there are too many results or packages; build without --attest", most = LONGEST)]
     TooLong(&'static str),
     /// The key did not sign.
     #[error(transparent)]

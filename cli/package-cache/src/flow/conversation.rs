@@ -379,7 +379,14 @@ impl<'f> Conversation<'f> {
                         }
                     }
                 }
-                Piece::Stored(stored) => return self.serve(&stored, request, output),
+                Piece::Stored(stored) => {
+                    let next = self.serve(&stored, request, output)?;
+                    // Its reader must not find this end closed: it has other answers to read.
+                    return Ok(match pieces.recv() {
+                        Ok(Piece::End { closes: false }) => next,
+                        _ => Next::Ends,
+                    });
+                }
                 Piece::End { closes } if closes || request.closes => return Ok(Next::Ends),
                 Piece::End { .. } => return Ok(Next::GoesOn),
             }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::entry::Entry;
-use super::{Key, Store, Stored, files};
+use super::{Key, OF_ANSWER, Store, Stored, files};
 use crate::http::Field;
 use crate::kind::Kind;
 
@@ -123,6 +123,8 @@ impl Download {
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let more = if self.length == 0 { OF_ANSWER } else { 0 };
+        self.store.take_room(more + bytes.len() as u64)?;
         self.space.take(&self.file, bytes.len())?;
         self.file.write_all(bytes)?;
         self.hash.update(bytes);

@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, Dir, statat};
 
 use super::entry::Entry;
 use super::suffix::{BODY, ENTRY, HEAD, NEW, PART};
-use super::{Store, files};
+use super::{OF_ANSWER, Store, files};
 
 /// Names that are looked at.
 const MOST: usize = 200_000;
@@ -61,7 +61,8 @@ impl Store {
                 self.folder.remove(&entry.name);
                 continue;
             };
-            let more = if kept.contains(&body) { 0 } else { *bytes };
+            let of_body = if kept.contains(&body) { 0 } else { *bytes };
+            let more = of_body.saturating_add(OF_ANSWER);
             if sum.saturating_add(more) > self.limit {
                 self.folder.remove(&entry.name);
                 continue;

@@ -22,6 +22,7 @@ mod suffix;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use http_cache_semantics::CachePolicy;
@@ -33,14 +34,20 @@ use self::entry::Entry;
 use self::files::Folder;
 pub(crate) use self::key::{Key, Server};
 
+/// What an answer counts beside its body, in bytes: its files' blocks, and a share of the names that
+/// [`evict`] looks at.
+const OF_ANSWER: u64 = 64 << 10;
+
 /// What is kept, for several processes at once.
 #[derive(Debug)]
 pub(crate) struct Store {
     folder: Folder,
     /// Names the boot of this host.
     boot: String,
-    /// Bytes of all bodies.
+    /// Bytes of all bodies, with [`OF_ANSWER`] for each answer.
     limit: u64,
+    /// What this process may add: a guest fetches as much as it likes.
+    room: AtomicU64,
 }
 
 /// An answer that is kept.
@@ -56,7 +63,20 @@ impl Store {
             folder: Folder::new(folder),
             boot,
             limit,
+            room: AtomicU64::new(limit),
         }
+    }
+
+    /// Takes so many bytes of what this process may add.
+    ///
+    /// # Errors
+    /// If it has added that already.
+    fn take_room(&self, bytes: u64) -> io::Result<()> {
+        let less = |room: u64| room.checked_sub(bytes);
+        self.room
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .map(|_| ())
+            .map_err(|_| io::ErrorKind::QuotaExceeded.into())
     }
 
     /// The longest body that is kept.

@@ -197,13 +197,39 @@ fn damaged_files_are_no_answers() {
     assert!(store.lookup(&key("/b")).is_none());
 }
 
+/// The folder is made smaller when a build starts: until then, a guest could fill the disk, with bytes or with
+/// files.
+#[test]
+fn one_process_adds_no_more_than_the_folder_may_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), 2 * OF_ANSWER + 1000);
+    keep(&store, &key("/a"), &[1; 600], &Kind::Package).unwrap();
+    let mut download = ours(&store, &key("/b"));
+    download.write(&[2; 300]).unwrap();
+    assert!(download.write(&[2; 300]).is_err());
+    drop(download);
+    assert!(ours(&store, &key("/c")).write(&[3]).is_err());
+    assert!(store.lookup(&key("/a")).is_some());
+    let left = names(dir.path());
+    assert!(left.iter().all(|name| !name.ends_with(PART)), "{left:?}");
+    // The next one may again.
+    keep(
+        &booted(dir.path(), store.limit, BOOT),
+        &key("/b"),
+        &[2; 600],
+        &Kind::Package,
+    )
+    .unwrap();
+}
+
 #[test]
 fn what_was_not_used_for_longest_goes_first() {
     let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), 2500);
+    let full = store(dir.path(), 1 << 20);
+    let store = store(dir.path(), 2 * (1000 + OF_ANSWER) + 500);
     let mut clock = SystemTime::now() - Duration::from_secs(100);
     for (number, target) in ["/a", "/b", "/c"].into_iter().enumerate() {
-        keep(&store, &key(target), &[number as u8; 1000], &Kind::Package).unwrap();
+        keep(&full, &key(target), &[number as u8; 1000], &Kind::Package).unwrap();
         let file = File::options()
             .write(true)
             .open(dir.path().join(key(target).entry()));

@@ -182,7 +182,8 @@ pub fn pipeline() {
         "/timed/b.deb",
         "/e",
     ];
-    for _ in 0..2 {
+    // Often: an answer "not modified" ended the reading of those behind it, now and then.
+    for _ in 0..20 {
         let mut stream = network.connect(mirror.address);
         for path in paths {
             write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
@@ -193,7 +194,7 @@ pub fn pipeline() {
         )
         .unwrap();
         for path in paths.into_iter().chain(["/f"]) {
-            let got = answer(&mut stream).unwrap();
+            let got = answer(&mut stream).unwrap_or_else(|error| panic!("{path}: {error}"));
             assert!(got.body == body(path), "{path}: {}", got.head);
         }
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
