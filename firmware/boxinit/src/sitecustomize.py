@@ -23,6 +23,10 @@ kiwi (kiwi/builder/disk.py, create_disk) gives a disk its identifier after it ha
 partitions are called, and in a DOS partition table the PARTUUID begins with that identifier: a root on
 squashfs, which has no other name, is never found by the image. This module has the identifier written first.
 
+kiwi (kiwi/tasks/system_build.py) takes the values of `--set-type-attr` as text, also where the attribute is a
+truth value or a number: `overlayroot=false` gives the image an overlay, and `efipartsize=64` ends the build. This
+module has the values read as kiwi reads them in a description.
+
 A build that is to be reproducible gets archives without the times of files that are none of theirs.
 
 Python imports the module before it runs kiwi, because boxbuild's init puts its folder first in
@@ -360,8 +364,41 @@ def patch_disk(module):
     builder._write_partition_id_config_to_boot_image = write_partition_id_config
 
 
+class Attribute:
+    """An element with one attribute, for kiwi's own reading of it (kiwi/xml_parse.py, buildAttributes)."""
+
+    def __init__(self, name, value):
+        self.attrib, self.nsmap = {name: value}, {}
+        self.tag, self.sourceline = "type with " + name, 0
+
+
+def patch_type(module):
+    """Has kiwi read what is set of a type as it reads a description, where it is text."""
+    kind = getattr(module, "type_", None)
+    read = getattr(getattr(kind, "buildAttributes", None), "__code__", None)
+    if read is None or read.co_varnames[:4] != ("self", "node", "attrs", "already_processed"):
+        return
+
+    def reading(name, original):
+        def setter(self, value, *args, **kwargs):
+            # Nothing is no value of any of them: it has always unset the attribute.
+            if isinstance(value, str) and value:
+                node, fresh = Attribute(name, value), kind()
+                fresh.buildAttributes(node, node.attrib, set())
+                found = getattr(fresh, name, None)
+                if found != getattr(kind(), name, None):
+                    value = found
+            return original(self, value, *args, **kwargs)
+
+        return setter
+
+    for method in [method for method in vars(kind) if method.startswith("set_")]:
+        setattr(kind, method, reading(method[len("set_") :], getattr(kind, method)))
+
+
 CHECKPOINT = checkpoint_port()
 PATCHES = {
+    "kiwi.xml_parse": patch_type,
     "kiwi.command_process": patch,
     "kiwi.system.setup": patch_setup,
     "kiwi.archive.tar": patch_archive,

@@ -272,6 +272,47 @@ fn the_partitions_of_a_disk_are_called_what_the_image_is_told() {
     assert_eq!(names(false), ["1d461992-02"; 3]);
 }
 
+/// `--set-type-attr overlayroot=false` gave the image an overlay, and a size ended the build.
+#[test]
+fn an_attribute_of_the_command_line_means_what_it_does_in_a_description() {
+    if !has_python("an_attribute_of_the_command_line_means_what_it_does_in_a_description") {
+        return;
+    }
+    let folder = Folder::new("type");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kiwi_patch/type_like.py");
+    let values = |plain: bool| -> serde_json::Value {
+        let mut command = Command::new("python3");
+        if plain {
+            command.env("PLAIN", "1");
+        }
+        let output = command
+            .arg(script)
+            .arg(folder.python().join(FILE))
+            .output()
+            .expect("Python runs");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    assert_eq!(
+        values(true),
+        serde_json::json!(["false", "1", "64", "ext4", "", true, null, "7", "taken"])
+    );
+    assert_eq!(
+        values(false),
+        serde_json::json!([
+            false,
+            true,
+            64,
+            "ext4",
+            "",
+            true,
+            null,
+            "7",
+            "Bad boolean attribute (element type with overlayroot/line 0)"
+        ])
+    );
+}
+
 /// Once, before images.sh, with the disk frozen from before the question until after the answer. No child
 /// learns of the descriptor.
 #[test]

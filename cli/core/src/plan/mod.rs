@@ -249,8 +249,9 @@ impl Plan {
         notes.extend(folders.inspected.check_for(request, &installed)?);
         let described = folders.inspected.description();
         let target = inspected::target(request, Some(info));
-        let image_types = ImageTypes::of(described, &target);
-        let kernel_needs = kernel_needs::of(described, &target);
+        let set = equipment::set_attributes(&request.build.rest);
+        let image_types = ImageTypes::of(described, &target, &set);
+        let kernel_needs = kernel_needs::of(described, &target, &set);
         let inputs = Places {
             description: folders.description.clone(),
             target: folders.target_dir.clone(),
