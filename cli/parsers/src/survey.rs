@@ -28,10 +28,10 @@ const ENOUGH: usize = 4;
 pub enum Survey {
     /// One file, compressed or not.
     Single,
-    /// A container image in the OCI layout.
-    Oci,
-    /// A container image as `docker save` writes it.
-    Docker,
+    /// A container image in the OCI layout, with its files.
+    Oci(Vec<Part>),
+    /// A container image as `docker save` writes it, with its files.
+    Docker(Vec<Part>),
     /// A root tree.
     Root,
     /// Other files.
@@ -102,9 +102,9 @@ pub(crate) fn survey(file: File) -> io::Result<Survey> {
         result => result?,
     }
     Ok(if marks.index && marks.layout {
-        Survey::Oci
+        Survey::Oci(parts)
     } else if marks.manifest && marks.layer {
-        Survey::Docker
+        Survey::Docker(parts)
     } else if folders.len() >= 2 {
         // A small one, such as that of an appliance with one program.
         Survey::Root
@@ -208,7 +208,7 @@ mod tests {
         let of = |names: &[&str]| survey(archive(names)).unwrap();
         assert_eq!(
             of(&["oci-layout", "index.json", "blobs/sha256/x"]),
-            Survey::Oci
+            Survey::Oci(parts)
         );
         assert_eq!(of(&["manifest.json", "x.tar", "x.json"]), Survey::Docker);
         // KIWI's for Google, with a tag.

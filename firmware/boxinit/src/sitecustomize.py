@@ -27,6 +27,9 @@ kiwi (kiwi/tasks/system_build.py) takes the values of `--set-type-attr` as text,
 truth value or a number: `overlayroot=false` gives the image an overlay, and `efipartsize=64` ends the build. This
 module has the values read as kiwi reads them in a description.
 
+kiwi (kiwi/xml_description.py) has jing say where a description does not obey the schema, which needs Java. Where
+there is none, this module has kiwi say it in its log, with the line.
+
 A build that is to be reproducible gets archives without the times of files that are none of theirs.
 
 Python imports the module before it runs kiwi, because boxbuild's init puts its folder first in
@@ -396,8 +399,54 @@ def patch_type(module):
         setattr(kind, method, reading(method[len("set_") :], getattr(kind, method)))
 
 
+MOST_NAMED = 20
+
+
+def line_of(origin, validated, path):
+    """The line of an element in the file as it is written. kiwi validates it in another form, with included
+    files in their places: what is another element there has no line."""
+    from lxml import etree
+
+    try:
+        nodes = [etree.parse(file).xpath(path)[0] for file in (origin, validated)]
+    except (etree.Error, OSError, IndexError, TypeError):
+        return None
+    tag, attributes = zip(*((node.tag, dict(node.attrib)) for node in nodes))
+    return nodes[0].sourceline if tag[0] == tag[1] and attributes[0] == attributes[1] else None
+
+
+def patch_description(module):
+    """Has kiwi say where the schema is not obeyed, without jing."""
+    kind = getattr(module, "XMLDescription", None)
+    original = getattr(kind, "_get_relaxng_validation_details", None)
+    load = getattr(kind, "load", None)
+    log = getattr(module, "log", None)
+    if original is None or load is None or log is None:
+        return
+    origin = []
+
+    def remember(self, *args, **kwargs):
+        origin[:] = [getattr(self, "description_origin", None)]
+        return load(self, *args, **kwargs)
+
+    def details(schema, validated, errors, *rest):
+        import shutil
+
+        # Extensions have files and schemas of their own.
+        if shutil.which("jing") or os.path.basename(schema) != "kiwi.rng" or not origin:
+            return original(schema, validated, errors, *rest)
+        for entry in list(errors)[:MOST_NAMED]:
+            line = line_of(origin[0], validated, getattr(entry, "path", None) or "/*")
+            place = "%s:%d" % (origin[0], line) if line else origin[0]
+            log.error("%s: %s", place, entry.message)
+
+    kind.load = remember
+    kind._get_relaxng_validation_details = staticmethod(details)
+
+
 CHECKPOINT = checkpoint_port()
 PATCHES = {
+    "kiwi.xml_description": patch_description,
     "kiwi.xml_parse": patch_type,
     "kiwi.command_process": patch,
     "kiwi.system.setup": patch_setup,

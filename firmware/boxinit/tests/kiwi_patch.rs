@@ -13,6 +13,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -311,6 +312,52 @@ fn an_attribute_of_the_command_line_means_what_it_does_in_a_description() {
             "Bad boolean attribute (element type with overlayroot/line 0)"
         ])
     );
+}
+
+/// kiwi wanted jing for that, and with it Java; without it, its log had everything in one line, of another file.
+#[test]
+fn a_schema_error_is_told_with_its_line() {
+    if !has_python("a_schema_error_is_told_with_its_line") {
+        return;
+    }
+    let folder = Folder::new("description");
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/kiwi_patch/description_like.py"
+    );
+    let said = |path: &OsStr| -> Vec<String> {
+        let mut command = Command::new("/usr/bin/env");
+        let output = command
+            .args(["python3", script])
+            .arg(folder.python().join(FILE))
+            .env("PATH", path)
+            .output();
+        let output = output.expect("Python runs");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    // Python alone is in the search path.
+    let found = Command::new("python3")
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output()
+        .expect("Python runs");
+    let python = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+    let programs = folder.0.join("bin");
+    fs::create_dir(&programs).expect("a folder can be made");
+    std::os::unix::fs::symlink(python, programs.join("python3")).expect("a link can be made");
+    assert_eq!(
+        said(programs.as_os_str()),
+        [
+            "/description/config.xml:7: bad 0",
+            "/description/config.xml: bad 1",
+            "/description/config.xml: bad 2",
+            "jing /k/own.rng /var/tmp/extension"
+        ]
+    );
+    let jing = programs.join("jing");
+    fs::write(&jing, "#!/bin/sh\n").expect("a file can be written");
+    fs::set_permissions(&jing, fs::Permissions::from_mode(0o755)).expect("a mode can be set");
+    assert_eq!(said(programs.as_os_str()).len(), 2);
 }
 
 /// Once, before images.sh, with the disk frozen from before the question until after the answer. No child
