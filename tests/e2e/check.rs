@@ -33,7 +33,8 @@ fn a_check_tells_what_the_box_finds() {
         {"severity": "note", "text": "a note\u001b[31m", "line": null}]"#;
     python(
         &sandbox,
-        &format!("test -s \"$1\" && echo '{found}' >/bundle/check.json && echo \"$*\" >&2\n\
+        &format!(
+            "test -s \"$1\" && echo '{found}' >/bundle/check.json && echo \"$*\" >&2\n\
              echo \"$BOXBUILD_CHECK_PROGRAMS\" >&2"
         ),
     );

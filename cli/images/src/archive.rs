@@ -13,7 +13,12 @@ const FOLDER_OF_DISK: &str = "disk/";
 
 impl Preparation<'_> {
     /// What is in an archive or a compressed file.
-    pub(crate) fn archive(&mut self, path: &Path, file: File, depth: usize) -> Result<What, RunError> {
+    pub(crate) fn archive(
+        &mut self,
+        path: &Path,
+        file: File,
+        depth: usize,
+    ) -> Result<What, RunError> {
         let survey = self.parser.survey(&file).map_err(parse(path))?;
         match survey {
             Survey::Single => {
@@ -24,9 +29,7 @@ impl Preparation<'_> {
                 archive: file,
                 source: TreeSource::Archive,
             }),
-            Survey::Oci(parts) => {
-                self.container(path, file, &parts, TreeSource::OciArchive, depth)
-            }
+            Survey::Oci(parts) => self.container(path, file, &parts, TreeSource::OciArchive, depth),
             Survey::Docker(parts) => {
                 self.container(path, file, &parts, TreeSource::DockerArchive, depth)
             }
@@ -155,7 +158,15 @@ impl Preparation<'_> {
 /// of an appliance (OVF).
 fn is_disk(part: &Part) -> bool {
     const ENDS: [&str; 9] = [
-        ".vmdk", ".qcow2", ".raw", ".img", ".vdi", ".vhd", ".vhdfixed", ".vhdx", ".iso",
+        ".vmdk",
+        ".qcow2",
+        ".raw",
+        ".img",
+        ".vdi",
+        ".vhd",
+        ".vhdfixed",
+        ".vhdx",
+        ".iso",
     ];
     let name = part.name.to_lowercase();
     ENDS.iter().any(|end| name.ends_with(end))

@@ -166,7 +166,12 @@ impl Preparation<'_> {
         })
     }
 
-    pub(crate) fn recognise(&mut self, path: &Path, file: File, depth: usize) -> Result<What, RunError> {
+    pub(crate) fn recognise(
+        &mut self,
+        path: &Path,
+        file: File,
+        depth: usize,
+    ) -> Result<What, RunError> {
         let read = |error| RunError::Read(path.to_owned(), error);
         match kind::of(&file).map_err(read)? {
             Kind::Disk(format) => disk(path, file, format, self.interrupt),

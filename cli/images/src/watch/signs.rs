@@ -18,7 +18,7 @@ pub(crate) enum Sign {
 }
 
 /// What a line has in it, and what it means. The first that fits counts.
-const PHRASES: [(&str, Trouble); 32] = [
+const PHRASES: [(&str, Trouble); 34] = [
     // kernel/panic.c
     ("Kernel panic - not syncing", Trouble::Panic),
     // systemd, src/core/crash-handler.c and main.c
@@ -43,6 +43,15 @@ const PHRASES: [(&str, Trouble); 32] = [
     ("Give root password for maintenance", Trouble::Emergency),
     // initramfs-tools, scripts/functions
     ("Dropping to a shell!", Trouble::Emergency),
+    // Arch's mkinitcpio, init_functions; Alpine's mkinitfs, initramfs-init
+    (
+        "You are now being dropped into an emergency shell",
+        Trouble::Emergency,
+    ),
+    (
+        "initramfs emergency recovery shell launched",
+        Trouble::Emergency,
+    ),
     // GRUB, grub-core/normal/main.c and kern/rescue_reader.c
     ("grub rescue>", Trouble::BootLoader),
     ("Entering rescue mode...", Trouble::BootLoader),
@@ -191,6 +200,14 @@ mod tests {
             ),
             (
                 "ALERT!  UUID=x does not exist.  Dropping to a shell!",
+                Trouble::Emergency,
+            ),
+            (
+                "Mounting root: failed. initramfs emergency recovery shell launched. Type 'exit' to continue boot",
+                Trouble::Emergency,
+            ),
+            (
+                "You are now being dropped into an emergency shell.",
                 Trouble::Emergency,
             ),
             ("grub rescue> ", Trouble::BootLoader),
