@@ -82,6 +82,17 @@ pub(crate) struct Image {
 }
 
 impl Image {
+    /// Whether it is a disc that installs a disk: by its name, or by that of its volume, as KIWI gives them.
+    pub(crate) fn is_installation(&self) -> Result<bool, RunError> {
+        let What::Disc { file, .. } = &self.what else {
+            return Ok(false);
+        };
+        let read = |error| RunError::Read(self.path.clone(), error);
+        let volume = kind::volume_of_disc(file).map_err(read)?;
+        let name = self.path.file_name().unwrap_or_default();
+        Ok(name.to_string_lossy().contains(".install.") || volume == "INSTALL")
+    }
+
     /// All files that it is read from.
     pub(crate) fn files(&self) -> Vec<&File> {
         let mut files = vec![&self.original];
