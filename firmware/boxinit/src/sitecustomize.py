@@ -30,6 +30,9 @@ module has the values read as kiwi reads them in a description.
 kiwi (kiwi/xml_description.py) has jing say where a description does not obey the schema, which needs Java. Where
 there is none, this module has kiwi say it in its log, with the line.
 
+kiwi 11 (kiwi/runtime_config.py) takes sections of its settings (/etc/kiwi.yml) as mappings and fails on the lists of
+one setting each that they are before, and kiwi 10 fails on mappings. This module has both read.
+
 A build that is to be reproducible gets archives without the times of files that are none of theirs.
 
 Python imports the module before it runs kiwi, because boxbuild's init puts its folder first in
@@ -444,8 +447,46 @@ def patch_description(module):
     kind._get_relaxng_validation_details = staticmethod(details)
 
 
+def as_mapping(section):
+    """A section of kiwi's settings as a mapping; of settings that are there twice, kiwi takes the first."""
+    if not (isinstance(section, list) and section and all(isinstance(one, dict) for one in section)):
+        return section
+    return {name: value for one in reversed(section) for name, value in one.items()}
+
+
+def patch_settings(module):
+    """Has kiwi read settings of newer and older form."""
+    kind = getattr(module, "RuntimeConfig", None)
+    original = getattr(kind, "_get_attribute", None)
+    if original is None:
+        return
+
+    def get_attribute(self, element, attribute):
+        settings = getattr(module, "RUNTIME_CONFIG", None)
+        section = as_mapping(settings.get(element)) if isinstance(settings, dict) else None
+        if isinstance(section, dict):
+            return section.get(attribute)
+        return original(self, element, attribute)
+
+    kind._get_attribute = get_attribute
+    merge = getattr(kind, "_merge", None)
+    if merge is None:
+        return
+
+    def merged(master, slave, *depth):
+        both = [master, slave]
+        if not depth:
+            for at, settings in enumerate(both):
+                if isinstance(settings, dict):
+                    both[at] = {name: as_mapping(section) for name, section in settings.items()}
+        return merge(*both, *depth)
+
+    kind._merge = staticmethod(merged)
+
+
 CHECKPOINT = checkpoint_port()
 PATCHES = {
+    "kiwi.runtime_config": patch_settings,
     "kiwi.xml_description": patch_description,
     "kiwi.xml_parse": patch_type,
     "kiwi.command_process": patch,

@@ -314,6 +314,36 @@ fn an_attribute_of_the_command_line_means_what_it_does_in_a_description() {
     );
 }
 
+/// A medium with `mediacheck` failed at its end: the box's own settings were of the form before kiwi 11.
+#[test]
+fn settings_of_newer_and_older_form_are_read() {
+    if !has_python("settings_of_newer_and_older_form_are_read") {
+        return;
+    }
+    let folder = Folder::new("settings");
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/kiwi_patch/settings_like.py"
+    );
+    let patch = folder.python().join(FILE);
+    let found: Vec<serde_json::Value> =
+        serde_json::from_str(&run(None, &[script.as_ref(), patch.as_os_str()])).expect("JSON");
+    let lists = serde_json::json!(["isomd5sum", "-1", null, null]);
+    let mappings = serde_json::json!(["isomd5sum", null, false, null]);
+    assert_eq!(found[0], lists);
+    assert_eq!(found[1][0], "TypeError");
+    assert_eq!(found[2][0], "AttributeError");
+    assert_eq!(found[2][4], "refused");
+    assert_eq!(found[4..6], [lists.clone(), mappings.clone()]);
+    for (own, both) in [(&found[6], &lists), (&found[7], &mappings)] {
+        assert_eq!(
+            own.as_array().map(|own| &own[..4]),
+            both.as_array().map(|own| &own[..])
+        );
+        assert_eq!(own[4], serde_json::json!({"options": "-1"}));
+    }
+}
+
 /// kiwi wanted jing for that, and with it Java; without it, its log had everything in one line, of another file.
 #[test]
 fn a_schema_error_is_told_with_its_line() {
