@@ -206,11 +206,17 @@ mod tests {
     #[test]
     fn archives_are_told_apart_by_what_is_in_them() {
         let of = |names: &[&str]| survey(archive(names)).unwrap();
+        let Survey::Oci(parts) = of(&["oci-layout", "index.json", "blobs/sha256/x"]) else {
+            panic!("it is in the OCI layout");
+        };
         assert_eq!(
-            of(&["oci-layout", "index.json", "blobs/sha256/x"]),
-            Survey::Oci(parts)
+            (parts[2].number, parts[2].name.as_str()),
+            (2, "blobs/sha256/x")
         );
-        assert_eq!(of(&["manifest.json", "x.tar", "x.json"]), Survey::Docker);
+        assert!(matches!(
+            of(&["manifest.json", "x.tar", "x.json"]),
+            Survey::Docker(_)
+        ));
         // KIWI's for Google, with a tag.
         assert!(matches!(
             of(&["disk.raw", "manifest.json"]),

@@ -160,6 +160,21 @@ pub(crate) fn of_prompt(line: &str) -> Option<Sign> {
         .or_else(|| of_line(line))
 }
 
+/// Returns what a line tells that a placed cursor took apart: a prompt for a pass phrase that nothing was written
+/// behind.
+pub(crate) fn of_drawn(text: &str) -> Option<Sign> {
+    let text = text.trim();
+    let before = text.strip_suffix(':')?;
+    let lower = before.to_lowercase();
+    let starts = PASSPHRASE.iter().filter_map(|phrase| lower.rfind(phrase));
+    let start = starts.max()?;
+    let prompt = lower.get(start..)?;
+    (!prompt.contains(':')).then(|| {
+        let begin = before.get(start..).unwrap_or(before);
+        Sign::AsksForPassphrase(format!("{begin}:"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,6 +276,28 @@ mod tests {
             );
         }
         assert_eq!(of_prompt("host login: "), None);
+    }
+
+    /// GRUB places the cursor in the middle of its prompt, and nothing was typed.
+    #[test]
+    fn a_prompt_that_was_taken_apart_is_one() {
+        let asks = |text: &str| of_drawn(text);
+        assert_eq!(
+            asks("Menu Enter passphrase for hd0,msdos1 (3759): "),
+            Some(Sign::AsksForPassphrase(String::from(
+                "Enter passphrase for hd0,msdos1 (3759):"
+            )))
+        );
+        for text in [
+            "",
+            "login: ",
+            "Enter passphrase for hd0 (3759)",
+            "Enter passphrase for hd0 (3759): Slot 0 opened. Next: ",
+            "\u{130}\u{130} Enter passphrase for \u{130}: x: ",
+        ] {
+            assert_eq!(asks(text), None, "{text}");
+        }
+        assert!(asks("\u{130} Enter passphrase for hd0: ").is_some());
     }
 
     #[test]

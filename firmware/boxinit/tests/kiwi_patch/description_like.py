@@ -23,7 +23,7 @@ class Tree:
         self.nodes = nodes
 
     def xpath(self, path):
-        return self.nodes[path : path + 1]
+        return self.nodes[int(path) : int(path) + 1]
 
 
 FILES = {
@@ -39,7 +39,7 @@ class XMLDescription:
     description_origin = "/description/config.xml"
 
     def load(self):
-        errors = [types.SimpleNamespace(path=at, message="bad %d" % at) for at in (0, 1, 2)]
+        errors = [types.SimpleNamespace(path=at, message="bad " + at) for at in ("0", "1", "2")]
         self._get_relaxng_validation_details("/k/kiwi.rng", "/var/tmp/whole", errors)
         self._get_relaxng_validation_details("/k/own.rng", "/var/tmp/extension", [])
 
