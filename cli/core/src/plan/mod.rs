@@ -243,6 +243,7 @@ impl Plan {
             &mut environment,
         )?);
         notes.extend(options::disk_note(request, runs_as, &installed));
+        notes.extend(options::attribute_note(request, runs_as));
         let (memory_mib, memory_note) =
             memory::settle(request.memory_mib, info.memory_mib, &host.memory);
         notes.extend(memory_note.filter(|_| !runs_as.is_container()));
