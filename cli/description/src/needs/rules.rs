@@ -76,6 +76,14 @@ pub(super) const RULES: &[Rule] = &[
         &["xz"],
     ),
     (&[Is("image", &["kis", "pxe"]), Set("compressed")], &["xz"]),
+    // KIWI's own ramdisks are archives of a root tree of their own.
+    (
+        &[
+            Is("image", &["oem", "kis", "pxe"]),
+            Is("initrd_system", &["kiwi"]),
+        ],
+        &["cpio"],
+    ),
     // Partitions: `Disk.wipe` takes away tables of both kinds.
     (&[NoDasd, OEM], &["sgdisk"]),
     (&[DosTable, OEM], &["sfdisk"]),

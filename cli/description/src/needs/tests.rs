@@ -118,6 +118,10 @@ fn the_programs_of_a_type_are_known() {
             "<type image='pxe' filesystem='squashfs' archive='false'/>",
             "mksquashfs rsync",
         ),
+        (
+            "<type image='pxe' filesystem='squashfs' initrd_system='kiwi'/>",
+            "cpio mksquashfs rsync xz",
+        ),
         ("<type image='oci'/>", "rsync skopeo umoci|buildah"),
         (
             "<type image='oem' format='oci:qcow2'/>",
