@@ -20,10 +20,10 @@ crate::tests! {
         a_build_that_is_killed_leaves_no_process_of_the_cache;
 }
 
-const BYTES: usize = 300_000;
+pub(crate) const BYTES: usize = 300_000;
 
 /// Serves packages at a port of the loopback. Returns it, and how many were sent.
-fn mirror() -> (u16, Arc<AtomicUsize>) {
+pub(crate) fn mirror() -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let sent = Arc::new(AtomicUsize::new(0));
