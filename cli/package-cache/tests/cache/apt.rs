@@ -79,12 +79,18 @@ pub fn judge(network: Network, mirror: &Mirror, front: TcpListener, paths: &[Str
         let got = |name: &str| {
             let begin = dir.path().join("got").join(format!("{name}_1_all"));
             let begin = begin.to_str().unwrap();
-            files.iter().find(|file| file.to_str().unwrap().starts_with(begin))
+            files
+                .iter()
+                .find(|file| file.to_str().unwrap().starts_with(begin))
         };
         let is_right = |(name, path): &(&String, &String)| {
             got(name).is_some_and(|file| std::fs::read(file).unwrap() == body(path))
         };
-        let wrong: Vec<_> = names.iter().zip(paths).filter(|one| !is_right(one)).collect();
+        let wrong: Vec<_> = names
+            .iter()
+            .zip(paths)
+            .filter(|one| !is_right(one))
+            .collect();
         assert!(wrong.is_empty(), "round {round}: {wrong:?}");
     }
     let kept = paths

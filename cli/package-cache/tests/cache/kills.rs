@@ -105,6 +105,8 @@ pub fn random_kills() {
     assert!(whole > 0);
     // Lists are those of its own.
     let packages = (0..PACKAGES as u64).map(path);
-    let packages: Vec<String> = packages.filter(|path| !path.starts_with("/dists")).collect();
+    let packages: Vec<String> = packages
+        .filter(|path| !path.starts_with("/dists"))
+        .collect();
     apt::judge(network, &mirror, front, &packages);
 }
