@@ -18,7 +18,7 @@ const CHUNK: usize = 16 << 10;
 
 /// The mirror. Its threads end with the program.
 #[derive(Debug, Clone)]
-pub struct Mirror {
+pub(super) struct Mirror {
     state: Arc<State>,
     port: u16,
 }
@@ -40,11 +40,11 @@ struct State {
 
 /// What went over the line.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Sent {
+pub(super) struct Sent {
     /// How often a file was sent.
-    pub times: usize,
+    pub(super) times: usize,
     /// Bytes of these.
-    pub bytes: u64,
+    pub(super) bytes: u64,
 }
 
 impl Mirror {
@@ -52,7 +52,7 @@ impl Mirror {
     ///
     /// # Errors
     /// If no port of the loopback can be had.
-    pub fn start(upstream: &str, folder: &Path, megabits: f64) -> Result<Mirror> {
+    pub(super) fn start(upstream: &str, folder: &Path, megabits: f64) -> Result<Mirror> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
         let port = listener.local_addr()?.port();
         let state = Arc::new(State {
@@ -75,12 +75,12 @@ impl Mirror {
     }
 
     /// Its address.
-    pub fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/debian", self.port)
     }
 
     /// Returns what it has sent since the last call.
-    pub fn take_sent(&self) -> HashMap<String, Sent> {
+    pub(super) fn take_sent(&self) -> HashMap<String, Sent> {
         std::mem::take(&mut *lock(&self.state.sent))
     }
 }
