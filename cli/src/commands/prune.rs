@@ -368,7 +368,7 @@ fn sum(items: &[Item], problems: &[Option<String>], dry_run: bool) -> String {
     }
     let bytes = size(gone.iter().map(|item| item.bytes).sum());
     let cached = |item: &&Item| matches!(item.what, What::Cached(_));
-    let noun = if gone.iter().all(|item| cached(&item)) {
+    let noun = if gone.iter().all(cached) {
         "file"
     } else {
         "item"

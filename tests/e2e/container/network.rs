@@ -18,6 +18,7 @@ crate::tests! {
         a_container_builds_offline_from_the_cache_alone,
         a_container_reaches_of_the_loopback_what_is_named,
         the_network_of_a_killed_container_is_gone,
+        the_network_of_a_container_listens_on_no_port_of_the_host,
         a_container_without_the_cache_has_the_network_of_the_host;
 }
 
@@ -203,6 +204,60 @@ fn the_network_of_a_killed_container_is_gone() {
         running.signal(signal);
         drop(running.finish());
     }
+    sandbox.assert_nothing_left();
+}
+
+/// Sockets by their inodes (proc_pid_fd(5)) that listen (proc_pid_net(5): the state 0A).
+fn listening(pid: i32) -> Vec<String> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let own: Vec<String> = descriptors
+        .filter_map(|entry| {
+            let link = fs::read_link(entry.path())
+                .ok()?
+                .into_os_string()
+                .into_string()
+                .ok()?;
+            let inode = link.strip_prefix("socket:[")?.strip_suffix(']')?;
+            Some(inode.to_owned())
+        })
+        .collect();
+    ["tcp", "tcp6"]
+        .into_iter()
+        .filter_map(|table| fs::read_to_string(format!("/proc/net/{table}")).ok())
+        .flat_map(|table| table.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.get(3) == Some(&"0A") && own.iter().any(|inode| words.get(9) == Some(&&**inode))
+        })
+        .collect()
+}
+
+/// Other users of the host find nothing that they could connect to.
+fn the_network_of_a_container_listens_on_no_port_of_the_host() {
+    if !has_taps("the_network_of_a_container_listens_on_no_port_of_the_host") {
+        return;
+    }
+    // The test itself sees a port that is open.
+    let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let own = i32::try_from(std::process::id()).unwrap();
+    let hex = format!(":{:04X}", open.local_addr().unwrap().port());
+    assert!(listening(own).iter().any(|line| line.contains(&hex)));
+    let (port, _) = mirror();
+    let sandbox = ContainerSandbox::new();
+    sandbox.describe(
+        "tbz",
+        "tbz",
+        "echo waits >>/bundle/result.log; busybox sleep 1000",
+    );
+    let mut command = sandbox.build_command("tbz", "out", &["--verbose"]);
+    command
+        .env("XDG_CACHE_HOME", sandbox.path("cache"))
+        .env("http_proxy", format!("http://127.0.0.1:{port}"));
+    let mut running = Running::start(&mut command);
+    running.wait_for("waits");
+    assert_eq!(listening(running.pid().as_raw()), [""; 0]);
+    running.signal(Signal::SIGINT);
+    drop(running.finish());
     sandbox.assert_nothing_left();
 }
 

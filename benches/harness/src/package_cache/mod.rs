@@ -120,9 +120,11 @@ impl Bench<'_> {
                 bail!("{description}, {name}: {}\n{text}", ended.status);
             };
             println!(
-                "{description}, {name}, build {}: {:.0} s, {:.1} MB from the cache, {:.1} MB from the mirror",
+                "{description}, {name}, build {}: {:.0} s, prepare {:.0} s, {:.1} MB from the cache, {:.1} MB \
+                 from the mirror",
                 number + 1,
                 result["seconds"].as_f64().unwrap_or_default(),
+                prepare(&result),
                 megabytes(&result["packages"]["from_cache_bytes"]),
                 megabytes(&result["packages"]["from_network_bytes"]),
             );
@@ -158,6 +160,14 @@ impl Bench<'_> {
             .spawn()
             .with_context(|| format!("cannot start {}", self.boxbuild.display()))
     }
+}
+
+/// The time of kiwi's `prepare`, in which packages are fetched and installed.
+fn prepare(result: &Value) -> f64 {
+    let phases = result["phases"].as_array();
+    let mut phases = phases.into_iter().flatten();
+    let prepare = phases.find(|phase| phase["phase"] == "prepare");
+    prepare.map_or(0.0, |phase| phase["seconds"].as_f64().unwrap_or_default())
 }
 
 fn megabytes(bytes: &Value) -> f64 {

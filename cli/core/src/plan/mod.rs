@@ -236,7 +236,14 @@ impl Plan {
         } = HostParts::of(request, &folders, info, connection)?;
         notes.extend(host_notes);
         notes.extend(connection::not_in_the_cache(connection, &repositories));
-        proxies::add_services(&mut services, &mut environment, &others);
+        // In a container they have their own addresses, and the host's variables are right for these.
+        let mut as_it_is = Vec::new();
+        let variables = if runs_as.is_container() {
+            &mut as_it_is
+        } else {
+            &mut environment
+        };
+        proxies::add_services(&mut services, variables, &others);
         if runs_as == RunsAs::Machine(Boot::Compat) {
             notes.extend(proxies::only_plain(&mut environment));
         }
