@@ -257,9 +257,20 @@ pub struct ContainerBuild {
     pub check_only: bool,
     /// The container stays after the build until it is told to end.
     pub shell: bool,
+    /// The container has no network until the host gives it one: ports of its loopback that lead to those of
+    /// the host's ([`boxbuild_protocol::container_network`]).
+    pub loopback: Option<Vec<u16>>,
 }
 
 impl ContainerBuild {
+    /// Name of the socket that the host listens on if there is [`ContainerBuild::loopback`], among the files.
+    pub const SOCKET: &'static str = "network.socket";
+
+    /// Whether the host can give a container its network: it takes the program `boxinit`.
+    pub fn can_be_connected() -> bool {
+        !BOXINIT.is_empty()
+    }
+
     /// Mount point of the files in the container.
     pub const FOLDER: &'static str = paths::RUN;
 
@@ -285,7 +296,15 @@ impl ContainerBuild {
             .then(|| ("program", CHECK.as_bytes().to_vec()));
         let packages = (!self.box_packages.is_empty())
             .then(|| ("box-packages", args_file(&self.box_packages)));
+        let connect = self.loopback.as_ref().map(|ports| {
+            let words: Vec<OsString> = ports.iter().map(|port| port.to_string().into()).collect();
+            [
+                ("boxinit", BOXINIT.to_vec()),
+                ("network", args_file(&words)),
+            ]
+        });
         let more = [shell, program, packages].into_iter().flatten();
+        let more = more.chain(connect.into_iter().flatten());
         files.into_iter().chain(more).collect()
     }
 }

@@ -108,6 +108,7 @@ const ALL: &[&[Test]] = &[
     isolation::process::TESTS,
     isolation::endurance::TESTS,
     container::TESTS,
+    container::network::TESTS,
     container::real::TESTS,
     isolation::container::TESTS,
     full::TESTS,
