@@ -203,7 +203,9 @@ impl Nested {
             .arg(&self.target_dir)
             .status()
             .expect("cargo can be run");
-        let program = [&target.triple, PROFILE, "boxinit"].iter().collect::<PathBuf>();
+        let program = [&target.triple, PROFILE, "boxinit"]
+            .iter()
+            .collect::<PathBuf>();
         status.success().then(|| self.target_dir.join(program))
     }
 }

@@ -18,7 +18,10 @@ crate::tests! {
 const BOX: &str = "small.aarch64";
 
 /// The architectures that have an engine of their own, and QEMU's package for each.
-const KNOWN: [(&str, &str); 2] = [("x86_64", "qemu-system-x86"), ("aarch64", "qemu-system-arm")];
+const KNOWN: [(&str, &str); 2] = [
+    ("x86_64", "qemu-system-x86"),
+    ("aarch64", "qemu-system-arm"),
+];
 
 /// Process 1: boxinit has no file any more, as the ramdisk is gone; scripts are run by a shell.
 const WHO: &str = "uname -m >/result/machine; readlink /proc/1/exe >/result/process1";
@@ -67,7 +70,10 @@ fn a_guest_of_another_architecture() {
 fn a_box_of_another_architecture_that_was_made_elsewhere_boots_fast() {
     let test = "a_box_of_another_architecture_that_was_made_elsewhere_boots_fast";
     if Init::of("aarch64") == Init::Scripts {
-        return skip(test, "boxinit for aarch64 was not built (docs/packaging.md)");
+        return skip(
+            test,
+            "boxinit for aarch64 was not built (docs/packaging.md)",
+        );
     }
     let Some(sandbox) = sandbox(test, WHO) else {
         return;
@@ -98,10 +104,16 @@ fn words_for_users_name_what_their_host_has() {
 
     let doctor = sandbox.run(["doctor"]);
     let said = doctor.stdout.clone() + &doctor.stderr;
-    assert!(said.contains("engine kvm") && said.contains("engine qemu"), "{said}");
+    assert!(
+        said.contains("engine kvm") && said.contains("engine qemu"),
+        "{said}"
+    );
     for (arch, package) in KNOWN.into_iter().filter(|(arch, _)| *arch != host) {
         for wrong in [format!("qemu-system-{arch}"), format!("{package},")] {
-            assert!(!said.contains(&wrong), "{wrong} on a host of {host}: {said}");
+            assert!(
+                !said.contains(&wrong),
+                "{wrong} on a host of {host}: {said}"
+            );
         }
     }
 

@@ -10,9 +10,9 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
-use boxbuild_tests::{cross, env};
 use boxbuild_tests::lab::{Run, TestBed};
 use boxbuild_tests::test_env;
+use boxbuild_tests::{cross, env};
 use libtest_mimic::Arguments;
 
 use crate::isolation::attacker;
@@ -114,12 +114,7 @@ pub(crate) fn available_memory() -> usize {
 }
 
 /// Runs the tests called `left` in one lab and, where some fail, in further ones. Returns whether all passed.
-fn run_share(
-    lab: &TestBed,
-    programs: &Programs,
-    store: &Path,
-    mut left: Vec<&str>,
-) -> bool {
+fn run_share(lab: &TestBed, programs: &Programs, store: &Path, mut left: Vec<&str>) -> bool {
     let mut failures: HashMap<&str, u32> = HashMap::new();
     let mut accidents = 0;
     loop {
@@ -177,7 +172,11 @@ impl Programs {
                 foreign: None,
             });
         };
-        let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+        let profile = if cfg!(debug_assertions) {
+            "dev"
+        } else {
+            "release"
+        };
         let one = |words: &str| {
             let words: Vec<&str> = words.split(' ').chain(["--profile", profile]).collect();
             let program = cross::cargo(&arch, &words)?.pop();

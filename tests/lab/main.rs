@@ -22,7 +22,10 @@ mod tools;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use boxbuild_tests::{small_box::{self, Boxes}, sshd};
+use boxbuild_tests::{
+    small_box::{self, Boxes},
+    sshd,
+};
 use clap::Parser;
 
 /// The exit code where the lab itself failed: the machine died, hung or never came up.

@@ -32,7 +32,8 @@ impl BootChoice {
                  {}: use --boot compat",
                 info.name,
                 info.arch,
-                boxinit_is_missing(info.arch).map_or_else(String::new, |why| format!(", because {why}"))
+                boxinit_is_missing(info.arch)
+                    .map_or_else(String::new, |why| format!(", because {why}"))
             ))),
         }
     }

@@ -41,7 +41,8 @@ pub(super) fn settle(
     let clock = if runs_as.is_container() {
         String::from("a container has the clock of this host")
     } else if !Init::of(arch.name()).is_program() {
-        let why = boxinit_is_missing(arch).map_or_else(String::new, |why| format!(", because {why}"));
+        let why =
+            boxinit_is_missing(arch).map_or_else(String::new, |why| format!(", because {why}"));
         format!("a box of {arch} has a clock that goes on{why}")
     } else {
         return Ok(None);

@@ -178,9 +178,7 @@ fn open_kernel(machine: &Machine) -> Result<File, StartError> {
             kernel::open_for_qemu(path, &machine.kernel_sha256)
         }
         // Of those that are packed in an EFI program, QEMU knows only some.
-        Arch::Aarch64 => {
-            kernel::open(path, &machine.kernel_sha256).map(|opened| opened.file)
-        }
+        Arch::Aarch64 => kernel::open(path, &machine.kernel_sha256).map(|opened| opened.file),
         _ => File::open(path),
     };
     opened.map_err(host(&format!("open the kernel {}", path.display())))
