@@ -117,6 +117,17 @@ fn words_for_users_name_what_their_host_has() {
         }
     }
 
+    // The published box that is named in advice is one for this host.
+    let advice = Sandbox::without_box("small").run(["doctor"]).stdout;
+    let (_, advised) = advice.split_once("boxbuild box pull ").unwrap();
+    let advised = advised.split_whitespace().next().unwrap();
+    let is_for_host = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.starts_with(&[advised, host])
+    };
+    let listed = sandbox.run(["box", "list"]).stdout;
+    assert!(listed.lines().any(is_for_host), "{advised}: {listed}");
+
     let engine = engine();
     let plan = sandbox.build(&["--dry-run"], &[]);
     plan.expect(0, &[]);

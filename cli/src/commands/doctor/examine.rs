@@ -21,7 +21,7 @@ const NEEDED_SPACE: u64 = 8 << 30;
 
 /// How to get a box.
 const CREATE: &str = "create one with: boxbuild box create debian --from debian:trixie\nor fetch a \
-     published one with: boxbuild box pull leap";
+     published one with: boxbuild box pull universal";
 
 /// Checks all requirements.
 pub(super) fn examine() -> Vec<Finding> {
