@@ -202,7 +202,7 @@ pub(super) fn kiwi_version(
     }
     let by_boxbuild = match runs_as {
         RunsAs::Container(_) => !matches!(info.container, Some(ContainerImage::Registry { .. })),
-        RunsAs::Machine(boot) => boot == Boot::Fast && Init::of(info.arch.name()) == Init::Scripts,
+        RunsAs::Machine(boot) => boot == Boot::Fast && !Init::of(info.arch.name()).is_program(),
     };
     if by_boxbuild {
         return Err(PlanError::Option(format!(
