@@ -268,6 +268,14 @@ impl FastBoot {
     }
 }
 
+/// The program `boxinit` for the architecture of this host, whatever the container's is.
+fn own_boxinit() -> Option<&'static [u8]> {
+    match Init::of(std::env::consts::ARCH) {
+        Init::Program(program) => Some(program),
+        Init::Scripts => None,
+    }
+}
+
 /// A build in a container, run by boxbuild's own process 1. The box holds nothing for it: the host
 /// mounts the files at [`ContainerBuild::FOLDER`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -299,7 +307,7 @@ impl ContainerBuild {
 
     /// Whether the host can give a container its network: it takes the program `boxinit`.
     pub fn can_be_connected() -> bool {
-        !BOXINIT.is_empty()
+        own_boxinit().is_some()
     }
 
     /// Mount point of the files in the container.
@@ -330,7 +338,7 @@ impl ContainerBuild {
         let connect = self.loopback.as_ref().map(|ports| {
             let words: Vec<OsString> = ports.iter().map(|port| port.to_string().into()).collect();
             [
-                ("boxinit", BOXINIT.to_vec()),
+                ("boxinit", own_boxinit().unwrap_or_default().to_vec()),
                 ("network", args_file(&words)),
             ]
         });

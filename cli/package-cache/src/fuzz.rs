@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use boxbuild_jail::Channel;
 
-use crate::flow::{Counters, Flow, Shared};
+use crate::flow::{Absences, Counters, Flow, Shared};
 use crate::message::{Answer, FromCache};
 use crate::names::Names;
 use crate::store::Store;
@@ -51,16 +51,23 @@ pub fn package_cache(data: &[u8]) {
         store: Arc::new(Store::new(opened.into(), String::from("boot"), LIMIT)),
         names: Names::default(),
         counters: Counters::default(),
+        absences: Absences::default(),
+        proxies: Vec::new(),
         parent,
         network,
     });
-    let knows = Arc::clone(&shared);
     thread::scope(|scope| {
-        scope.spawn(move || resolve(&theirs, &knows.names));
+        scope.spawn(|| resolve(&theirs, &shared.names));
         hostile(&shared, data);
         honest(&shared);
         let _ = shared.parent.send(b"end", &[]);
     });
+    // Threads of both connections have ended, too.
+    let deadline = Instant::now() + END;
+    while Arc::strong_count(&shared) > 1 {
+        assert!(Instant::now() < deadline, "a thread is left");
+        thread::sleep(Duration::from_micros(50));
+    }
 }
 
 /// The host's resolver, which knows one name.

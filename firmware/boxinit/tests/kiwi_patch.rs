@@ -346,6 +346,7 @@ fn an_initial_ramdisk_that_cannot_be_made_fails_the_transaction() {
     }
     let broken = "[ \"$INITRD\" = No ] && exit 0\nexit 1";
     assert!(!initial_ramdisks("initrd-broken", false, &["6.12"], broken).0);
+}
 
 /// `--set-type-attr overlayroot=false` gave the image an overlay, and a size ended the build.
 #[test]

@@ -82,23 +82,27 @@ fn tap() -> io::Result<File> {
     let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
     request.ifr_ifru.ifru_flags = flags as i16;
     // SAFETY: the structure that the request reads and writes (tun(4)).
-    let made = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETIFF as _, &mut request) };
+    checked(unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETIFF as _, &mut request) })?;
     let header = HEADER as libc::c_int;
-    let offloads = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
     // SAFETY: it reads one number.
-    let sized = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETVNETHDRSZ as _, &header) };
+    checked(unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETVNETHDRSZ as _, &header) })?;
+    let offloads = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
     // SAFETY: its argument is a number.
-    let offers = unsafe {
+    checked(unsafe {
         libc::ioctl(
             tap.as_raw_fd(),
             libc::TUNSETOFFLOAD as _,
             libc::c_ulong::from(offloads),
         )
-    };
-    if made < 0 || sized < 0 || offers < 0 {
+    })?;
+    Ok(tap)
+}
+
+fn checked(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(tap)
+    Ok(())
 }
 
 /// Gives the tap to the host, and waits until it serves it.
