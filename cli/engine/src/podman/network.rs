@@ -222,8 +222,6 @@ mod tests {
     use boxbuild_protocol::container_network::{HEADER, MAC};
     use boxbuild_vmm::net::GUEST_MAC;
 
-    use super::*;
-
     #[test]
     fn the_container_and_the_host_mean_the_same_interface() {
         assert_eq!(MAC, GUEST_MAC);
