@@ -31,28 +31,9 @@ LONGEST_FETCH = 600
 LARGEST = 512 << 20
 MOST_NAMED = 50
 
-# What kiwi 11.1.6 calls for a type: attributes of the type, program, Debian's package for it. The host
-# looks at more of them (cli/description/src/needs.rs), but not at boxes that do not say what they
-# have.
-PROGRAMS = [
-    ({'filesystem': 'erofs'}, 'mkfs.erofs', 'erofs-utils'),
-    ({'image': 'erofs'}, 'mkfs.erofs', 'erofs-utils'),
-    ({'overlayroot_readonly_filesystem': 'erofs'}, 'mkfs.erofs', 'erofs-utils'),
-    ({'filesystem': 'squashfs'}, 'mksquashfs', 'squashfs-tools'),
-    ({'image': 'squashfs'}, 'mksquashfs', 'squashfs-tools'),
-    ({'filesystem': 'btrfs'}, 'mkfs.btrfs', 'btrfs-progs'),
-    ({'filesystem': 'xfs'}, 'mkfs.xfs', 'xfsprogs'),
-    ({'mdraid': None}, 'mdadm', 'mdadm'),
-    ({'luks': None}, 'cryptsetup', 'cryptsetup-bin'),
-    ({'image': 'iso'}, 'xorriso', 'xorriso'),
-    ({'image': 'oci'}, 'umoci', 'umoci'),
-    ({'image': 'docker'}, 'skopeo', 'skopeo'),
-    ({'format': 'ova'}, 'ova-compose', 'of open-vmdk, which Debian does not have'),
-    ({'firmware': 'uefi', 'image': 'oem'}, 'mkfs.vfat', 'dosfstools'),
-    ({'firmware': 'efi', 'image': 'oem'}, 'mkfs.vfat', 'dosfstools'),
-    # kiwi asks shim and GRUB's signed images for their contents.
-    ({'firmware': 'uefi', 'image': 'oem'}, 'strings', 'binutils'),
-]
+# What the host knows that kiwi calls for the type (cli/description/src/needs.rs): lists of programs, of which one is
+# enough, what needs them, and Debian's package. Nothing if the box says itself what it has.
+PROGRAMS = os.environ.get('BOXBUILD_CHECK_PROGRAMS', '[]')
 
 found = []
 
@@ -292,23 +273,12 @@ def check_packages(state, lookups):
         error('nor %d more packages' % (len(missing) - MOST_NAMED))
 
 
-def check_programs(state):
-    kind = state.build_type
-
-    def value(name):
-        get = getattr(kind, 'get_' + name, None)
-        known = get() if get else None
-        return str(known).lower() if isinstance(known, bool) else known
-
-    told = set()
-    for attributes, program, package in PROGRAMS:
-        fits = all(value(name) == wanted if wanted else value(name)
-                   for name, wanted in attributes.items())
-        if fits and program not in told and not shutil.which(
-                program, path=os.environ.get('PATH', '') + ':/usr/sbin:/sbin'):
-            told.add(program)
-            note('the box has no program %s, which kiwi calls for this type (package %s)'
-                 % (program, package))
+def check_programs():
+    path = os.environ.get('PATH', '') + ':/usr/sbin:/sbin'
+    for names, what_for, package in json.loads(PROGRAMS):
+        if not any(shutil.which(name, path=path) for name in names):
+            note('%s: kiwi calls %s, and the box has none (%s)' % (
+                what_for, ' or '.join(names), 'package ' + package if package else 'no package of Debian has it'))
 
 
 def arch_of(target):
@@ -323,7 +293,7 @@ def deep(state):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         lookups = list(pool.map(lambda one: look_at_repository(one, arch), repositories))
     check_packages(state, lookups)
-    check_programs(state)
+    check_programs()
 
 
 def words_after(option):
@@ -331,14 +301,16 @@ def words_after(option):
         word.split('=', 1)[1] for word in sys.argv if word.startswith(option + '=')]
 
 
-def line_of(file, path):
-    """The line of an element in the file as it is written; kiwi validates it in another form."""
+def line_of(origin, validated, path):
+    """The line of an element in the file as it is written. kiwi validates it in another form, with included files in
+    their places: what is another element there has no line."""
     from lxml import etree
     try:
-        nodes = etree.parse(file).xpath(path)
-        return nodes[0].sourceline if nodes else None
-    except (etree.Error, OSError):
+        nodes = [etree.parse(file).xpath(path)[0] for file in (origin, validated)]
+    except (etree.Error, OSError, IndexError):
         return None
+    tag, attributes = zip(*((node.tag, dict(node.attrib)) for node in nodes))
+    return nodes[0].sourceline if tag[0] == tag[1] and attributes[0] == attributes[1] else None
 
 
 def catch_schema_errors():
@@ -350,9 +322,10 @@ def catch_schema_errors():
         remember.file = description.description_origin
         return load(description)
 
-    def details(_schema, _file, errors):
+    def details(_schema, validated, errors):
         for entry in list(errors)[:MOST_NAMED]:
-            report('error', entry.message, line_of(remember.file, entry.path or '/*'))
+            line = line_of(remember.file, validated, entry.path or '/*')
+            report('error', entry.message, line)
 
     remember.file = None
     XMLDescription.load = remember

@@ -27,11 +27,16 @@ fn check(sandbox: &Sandbox, front: &[&str]) -> ProcessOutput {
 
 fn a_check_tells_what_the_box_finds() {
     let sandbox = Sandbox::new("echo kiwi ran >/bundle/kiwi");
+    let kind = "<image><preferences><type image='tbz'/></preferences></image>";
+    fs::write(sandbox.description().join("config.xml"), kind).unwrap();
     let found = r#"[{"severity": "error", "text": "no repository has the package x", "line": 7},
         {"severity": "note", "text": "a note\u001b[31m", "line": null}]"#;
     python(
         &sandbox,
-        &format!("test -s \"$1\" && echo '{found}' >/bundle/check.json && echo \"$*\" >&2"),
+        &format!(
+            "test -s \"$1\" && echo '{found}' >/bundle/check.json && echo \"$*\" >&2\n\
+             echo \"$BOXBUILD_CHECK_PROGRAMS\" >&2"
+        ),
     );
     let output = check(&sandbox, &["--verbose"]);
     output.expect(
@@ -41,6 +46,8 @@ fn a_check_tells_what_the_box_finds() {
             "note: ",
             "a note\\u{1b}[31m",
             "--add-package vim --description /description",
+            // The box does not say what it has: it is told what the type needs.
+            "[[\"rsync\"],",
         ],
     );
     let output = check(&sandbox, &["--json"]);

@@ -397,6 +397,20 @@ fn archives_with_a_disk_boot() {
             "v.box",
             "qcow2",
         ),
+        // KIWI's oci:qcow2, KubeVirt's containerDisk: it was taken for a root tree without a shell.
+        (
+            "rm -rf c && mkdir -p c/blobs/sha256 l/disk && qemu-img convert -O qcow2 disk.raw l/disk/a.qcow2 && \
+             echo '{\"imageLayoutVersion\": \"1.0.0\"}' >c/oci-layout && echo '{}' >c/index.json && \
+             tar -czf c/blobs/sha256/1 -C l disk && tar -cJf c.oci.tar.xz -C c .",
+            "c.oci.tar.xz",
+            "qcow2",
+        ),
+        (
+            "mkdir -p d && tar -cf d/layer.tar -C l disk && echo '[]' >d/manifest.json && \
+             tar -cf d.docker.tar -C d .",
+            "d.docker.tar",
+            "qcow2",
+        ),
     ] {
         output(command("sh").args(["-ec", script]).current_dir(&folder)).unwrap();
         passed(
@@ -404,6 +418,11 @@ fn archives_with_a_disk_boot() {
             &format!("passed ({kind}, bios"),
         );
     }
+    // KIWI's installpxe was started with the address of its example.
+    let script = "mkdir p && touch p/a.append p/a.xz p/pxeboot.a.initrd p/pxeboot.a.kernel p/a.initrd && \
+                  tar -cf a.install.tar -C p .";
+    output(command("sh").args(["-ec", script]).current_dir(&folder)).unwrap();
+    test(&sandbox, &sandbox.path("a.install.tar"), &[]).expect(2, &["over the network"]);
     fs::write(sandbox.path("bad.raw.xz"), b"\xfd7zXZ\0 and nothing else").unwrap();
     test(&sandbox, &sandbox.path("bad.raw.xz"), &[]).expect(2, &["bad.raw.xz cannot be used"]);
     sandbox.assert_nothing_left();

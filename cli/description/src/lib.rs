@@ -4,6 +4,7 @@
 //! What this package calls an error is what every kiwi refuses. What only some kiwi may refuse, and
 //! what cannot be seen from the host, is a note: a build is never refused that kiwi would accept.
 
+mod build_type;
 mod element;
 mod files;
 mod find;
@@ -21,6 +22,7 @@ mod text;
 mod view;
 mod xml;
 
+pub use build_type::{BuildType, FileSystem, is_packed};
 pub use element::{Element, Place};
 pub use find::KIWI_FILES;
 pub use finding::{Finding, Severity};

@@ -10,7 +10,7 @@ use boxbuild_host::input;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::text::shown_path;
 use boxbuild_host::untrusted::Dir;
-use boxbuild_parsers::{Output, Parser, Part, Survey, TreeSource};
+use boxbuild_parsers::{Output, Parser, Part, TreeSource};
 
 use crate::error::RunError;
 use crate::folder;
@@ -82,6 +82,17 @@ pub(crate) struct Image {
 }
 
 impl Image {
+    /// Whether it is a disc that installs a disk: by its name, or by that of its volume, as KIWI gives them.
+    pub(crate) fn is_installation(&self) -> Result<bool, RunError> {
+        let What::Disc { file, .. } = &self.what else {
+            return Ok(false);
+        };
+        let read = |error| RunError::Read(self.path.clone(), error);
+        let volume = kind::volume_of_disc(file).map_err(read)?;
+        let name = self.path.file_name().unwrap_or_default();
+        Ok(name.to_string_lossy().contains(".install.") || volume == "INSTALL")
+    }
+
     /// All files that it is read from.
     pub(crate) fn files(&self) -> Vec<&File> {
         let mut files = vec![&self.original];
@@ -166,7 +177,12 @@ impl Preparation<'_> {
         })
     }
 
-    fn recognise(&mut self, path: &Path, file: File, depth: usize) -> Result<What, RunError> {
+    pub(crate) fn recognise(
+        &mut self,
+        path: &Path,
+        file: File,
+        depth: usize,
+    ) -> Result<What, RunError> {
         let read = |error| RunError::Read(path.to_owned(), error);
         match kind::of(&file).map_err(read)? {
             Kind::Disk(format) => disk(path, file, format, self.interrupt),
@@ -211,125 +227,15 @@ impl Preparation<'_> {
         }
     }
 
-    /// What is in an archive or a compressed file.
-    fn archive(&mut self, path: &Path, file: File, depth: usize) -> Result<What, RunError> {
-        let survey = self.parser.survey(&file).map_err(parse(path))?;
-        match survey {
-            Survey::Single => {
-                let plain = self.unpacked(path, &file)?;
-                self.recognise(path, plain, depth + 1)
-            }
-            Survey::Root => Ok(What::Root {
-                archive: file,
-                source: TreeSource::Archive,
-            }),
-            Survey::Oci => Ok(What::Root {
-                archive: self.plain(path, file)?,
-                source: TreeSource::OciArchive,
-            }),
-            Survey::Docker => Ok(What::Root {
-                archive: self.plain(path, file)?,
-                source: TreeSource::DockerArchive,
-            }),
-            Survey::Parts(parts) => self.of_parts(path, &file, &parts, depth),
-        }
-    }
-
-    fn of_parts(
-        &mut self,
-        path: &Path,
-        file: &File,
-        parts: &[Part],
-        depth: usize,
-    ) -> Result<What, RunError> {
-        let ends = |end: &'static str| move |part: &&Part| part.name.to_lowercase().ends_with(end);
-        let kernel = parts.iter().find(ends(".kernel"));
-        let initrd = parts
-            .iter()
-            .find(|part| ends(".initrd")(part) || ends(".initrd.xz")(part));
-        if let (Some(kernel), Some(initrd)) = (kernel, initrd) {
-            return self.kis(path, file, parts, kernel, initrd);
-        }
-        // box.img of Vagrant, disk.raw of Google, the disk of an appliance (OVF).
-        const DISKS: [&str; 8] = [
-            ".vmdk", ".qcow2", ".raw", ".img", ".vdi", ".vhd", ".vhdx", ".iso",
-        ];
-        let disks = parts
-            .iter()
-            .filter(|part| DISKS.iter().any(|end| ends(end)(part)));
-        match disks.collect::<Vec<_>>().as_slice() {
-            [disk] => {
-                let disk = self.part(path, file, disk)?;
-                self.recognise(path, disk, depth + 1)
-            }
-            [] => Err(not_bootable(
-                path,
-                "the archive has neither a disk, a kernel with a ramdisk, a container image nor a root tree in it",
-            )),
-            several => {
-                let names: Vec<_> = several.iter().take(5).map(|part| &*part.name).collect();
-                let names = boxbuild_host::text::shown(&names.join(", ")).into_owned();
-                let text = format!("the archive has several disks in it: {names}");
-                Err(not_bootable(path, &text))
-            }
-        }
-    }
-
-    /// Kernel, ramdisk and file system of an archive for the network.
-    fn kis(
-        &mut self,
-        path: &Path,
-        file: &File,
-        parts: &[Part],
-        kernel: &Part,
-        initrd: &Part,
-    ) -> Result<What, RunError> {
-        let cmdline = match parts.iter().find(|part| part.name.ends_with(".append")) {
-            Some(part) => Some(
-                words(&self.part(path, file, part)?)
-                    .map_err(|error| RunError::Read(path.to_owned(), error))?,
-            ),
-            None => None,
-        };
-        // The root file system is called as the image, without an ending; it may be compressed.
-        let stem = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
-        let initrd_stem = stem(&initrd.name);
-        let root = parts
-            .iter()
-            .filter(|part| {
-                part.size > 0 && part.number != kernel.number && part.number != initrd.number
-            })
-            .filter(|part| !is_beside(&part.name))
-            .max_by_key(|part| {
-                (
-                    initrd_stem.starts_with(stem(&part.name).trim_end_matches(".xz")),
-                    part.size,
-                )
-            });
-        let disk = match root {
-            Some(root) => {
-                let disk = self.part(path, file, root)?;
-                Some(self.plain(path, disk)?)
-            }
-            None => None,
-        };
-        Ok(What::Kernel {
-            kernel: self.part(path, file, kernel)?,
-            initrd: Some(self.part(path, file, initrd)?),
-            disk,
-            cmdline,
-        })
-    }
-
     /// An entry of an archive, as a file.
-    fn part(&self, path: &Path, archive: &File, part: &Part) -> Result<File, RunError> {
+    pub(crate) fn part(&self, path: &Path, archive: &File, part: &Part) -> Result<File, RunError> {
         self.written(path, |output| {
             self.parser.part(archive, part.number, output)
         })
     }
 
     /// What a compressed file unpacks to; another one as it is.
-    fn plain(&self, path: &Path, file: File) -> Result<File, RunError> {
+    pub(crate) fn plain(&self, path: &Path, file: File) -> Result<File, RunError> {
         let kind = kind::of(&file).map_err(|error| RunError::Read(path.to_owned(), error))?;
         match kind {
             Kind::Compressed(_) => self.unpacked(path, &file),
@@ -337,7 +243,7 @@ impl Preparation<'_> {
         }
     }
 
-    fn unpacked(&self, path: &Path, file: &File) -> Result<File, RunError> {
+    pub(crate) fn unpacked(&self, path: &Path, file: &File) -> Result<File, RunError> {
         self.written(path, |output| self.parser.unpack(file, output))
     }
 
@@ -400,7 +306,7 @@ fn loose_kis(
 }
 
 /// Whether a file lies beside a file system, and is none.
-fn is_beside(name: &str) -> bool {
+pub(crate) fn is_beside(name: &str) -> bool {
     const ENDS: [&str; 9] = [
         ".md5",
         ".sha256",
@@ -416,7 +322,7 @@ fn is_beside(name: &str) -> bool {
 }
 
 /// The words of a kernel command line in a file.
-fn words(file: &File) -> io::Result<String> {
+pub(crate) fn words(file: &File) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.take(LONGEST_CMDLINE).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
@@ -452,11 +358,11 @@ fn disk(
     })
 }
 
-fn not_bootable(path: &Path, problem: &str) -> RunError {
+pub(crate) fn not_bootable(path: &Path, problem: &str) -> RunError {
     RunError::NotBootable(PathBuf::from(shown_path(path)), problem.to_owned())
 }
 
-fn parse(path: &Path) -> impl FnOnce(boxbuild_parsers::ParseError) -> RunError + use<> {
+pub(crate) fn parse(path: &Path) -> impl FnOnce(boxbuild_parsers::ParseError) -> RunError + use<> {
     let path = path.to_owned();
     move |error| RunError::Parse(path, error)
 }

@@ -156,6 +156,16 @@ pub(crate) fn starts_of_disk(head: &[u8]) -> Starts {
     }
 }
 
+/// Returns the name of a disc's volume (ECMA-119, 8.4.6).
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn volume_of_disc(disc: &File) -> io::Result<String> {
+    let name = read(disc, DESCRIPTOR + 40, 32)?;
+    let name = String::from_utf8_lossy(&name);
+    Ok(name.trim_end_matches([' ', '\0']).to_owned())
+}
+
 /// Looks at the boot catalogue of a disc ("El Torito" Bootable CD-ROM Format Specification 1.0).
 ///
 /// # Errors
@@ -297,6 +307,9 @@ mod tests {
                 uefi: true
             }
         );
+        file.write_at(&[b' '; 32], 16 * 2048 + 40).unwrap();
+        file.write_at(b"INSTALL", 16 * 2048 + 40).unwrap();
+        assert_eq!(volume_of_disc(&file).unwrap(), "INSTALL");
         // A catalogue that is not on the disc.
         file.write_at(&[0xff; 4], 17 * 2048 + 0x47).unwrap();
         assert_eq!(starts_of_disc(&file).unwrap(), Starts::default());

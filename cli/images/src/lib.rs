@@ -10,6 +10,7 @@
 //! An image is hostile: it is only read, nothing that it names is opened, and what it says is
 //! bounded and sanitised (docs/run.md).
 
+mod archive;
 mod container;
 mod error;
 mod folder;

@@ -119,7 +119,7 @@ impl Plan {
         };
         let firmware = firmware(request.firmware, &image, arch, &mut notes)?;
         let mut disks = request.disks.clone();
-        let install = image.path.to_string_lossy().contains(".install.");
+        let install = image.is_installation()?;
         if install && disks.is_empty() {
             disks.push(INSTALL_DISK);
             notes.push(String::from(

@@ -184,10 +184,14 @@ impl<'a> Test<'a> {
         } else {
             GRACE
         });
+        self.flush();
+        judged
+    }
+
+    fn flush(&mut self) {
         if let Some(note) = self.log.as_mut().and_then(|log| log.flush()) {
             self.witness.note(&note);
         }
-        judged
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -208,6 +212,8 @@ impl<'a> Test<'a> {
         }
         if now.duration_since(self.told) >= Duration::from_secs(1) {
             self.told = now;
+            // Another program may follow it.
+            self.flush();
             let last = self.watch.last_lines().pop().unwrap_or_default();
             self.witness
                 .progress(now.duration_since(self.started), &last);
@@ -292,7 +298,13 @@ pub fn attach(plan: &Plan, interrupt: &Interrupt) -> Result<(), RunError> {
             Some(Event::Note(text)) => session.say(&text),
             Some(Event::Hopeless(text)) => break Ended::Failed(text),
             Some(Event::Ended(ended)) => break ended,
-            Some(Event::Control(_)) | None => {}
+            Some(Event::Control(_)) => {}
+            None => {
+                let problem = log.as_mut().and_then(SerialLog::flush);
+                problem
+                    .into_iter()
+                    .for_each(|problem| session.say(&problem));
+            }
         }
         if session.left() || interrupt.count() > 0 {
             break Ended::Killed;

@@ -28,10 +28,10 @@ const ENOUGH: usize = 4;
 pub enum Survey {
     /// One file, compressed or not.
     Single,
-    /// A container image in the OCI layout.
-    Oci,
-    /// A container image as `docker save` writes it.
-    Docker,
+    /// A container image in the OCI layout, with its files.
+    Oci(Vec<Part>),
+    /// A container image as `docker save` writes it, with its files.
+    Docker(Vec<Part>),
     /// A root tree.
     Root,
     /// Other files.
@@ -102,9 +102,9 @@ pub(crate) fn survey(file: File) -> io::Result<Survey> {
         result => result?,
     }
     Ok(if marks.index && marks.layout {
-        Survey::Oci
+        Survey::Oci(parts)
     } else if marks.manifest && marks.layer {
-        Survey::Docker
+        Survey::Docker(parts)
     } else if folders.len() >= 2 {
         // A small one, such as that of an appliance with one program.
         Survey::Root
@@ -206,11 +206,17 @@ mod tests {
     #[test]
     fn archives_are_told_apart_by_what_is_in_them() {
         let of = |names: &[&str]| survey(archive(names)).unwrap();
+        let Survey::Oci(parts) = of(&["oci-layout", "index.json", "blobs/sha256/x"]) else {
+            panic!("it is in the OCI layout");
+        };
         assert_eq!(
-            of(&["oci-layout", "index.json", "blobs/sha256/x"]),
-            Survey::Oci
+            (parts[2].number, parts[2].name.as_str()),
+            (2, "blobs/sha256/x")
         );
-        assert_eq!(of(&["manifest.json", "x.tar", "x.json"]), Survey::Docker);
+        assert!(matches!(
+            of(&["manifest.json", "x.tar", "x.json"]),
+            Survey::Docker(_)
+        ));
         // KIWI's for Google, with a tag.
         assert!(matches!(
             of(&["disk.raw", "manifest.json"]),

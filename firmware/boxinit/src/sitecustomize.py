@@ -23,6 +23,21 @@ kiwi (kiwi/builder/disk.py, create_disk) gives a disk its identifier after it ha
 partitions are called, and in a DOS partition table the PARTUUID begins with that identifier: a root on
 squashfs, which has no other name, is never found by the image. This module has the identifier written first.
 
+A kernel's package makes its initial ramdisk when it is set up, and the package of dracut or initramfs-tools
+makes it again at the end of the same transaction, by a trigger. This module has the first one left out
+(INITRD=No, which the hooks of kernels know), and lets apt call these hooks once, when dpkg has ended
+(kiwi/package_manager/apt.py, process_install_requests).
+
+kiwi (kiwi/tasks/system_build.py) takes the values of `--set-type-attr` as text, also where the attribute is a
+truth value or a number: `overlayroot=false` gives the image an overlay, and `efipartsize=64` ends the build. This
+module has the values read as kiwi reads them in a description.
+
+kiwi (kiwi/xml_description.py) has jing say where a description does not obey the schema, which needs Java. Where
+there is none, this module has kiwi say it in its log, with the line.
+
+kiwi 11 (kiwi/runtime_config.py) takes sections of its settings (/etc/kiwi.yml) as mappings and fails on the lists of
+one setting each that they are before, and kiwi 10 fails on mappings. This module has both read.
+
 A build that is to be reproducible gets archives without the times of files that are none of theirs.
 
 Python imports the module before it runs kiwi, because boxbuild's init puts its folder first in
@@ -360,12 +375,183 @@ def patch_disk(module):
     builder._write_partition_id_config_to_boot_image = write_partition_id_config
 
 
+# The hooks of a kernel without an initial ramdisk, from the first one that INITRD=No has left out. Those
+# behind it look for the ramdisk (zz-update-grub, zz-systemd-boot).
+INITRD_HOOKS = """
+unset INITRD
+for kernel in /boot/vmlinu[xz]-*; do
+    version=${kernel#/boot/vmlinu?-}
+    if [ -e "$kernel" ] && [ ! -e "/boot/initrd.img-$version" ]; then
+        missed=
+        for hook in $(run-parts --list /etc/kernel/postinst.d); do
+            if [ "$missed" ] || grep -qw INITRD "$hook"; then
+                missed=1
+                "$hook" "$version" "$kernel" || exit 1
+            fi
+        done
+    fi
+done
+"""
+
+
+def has_initrd(root):
+    """Whether an image has an initial ramdisk, or what it has cannot be said."""
+    try:
+        return any(name.startswith("initrd") for name in os.listdir(os.path.join(root, "boot")))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def patch_apt(module):
+    """Has initial ramdisks made once in the transaction that brings the first kernel."""
+    manager = getattr(module, "PackageManagerApt", None)
+    original = getattr(manager, "process_install_requests", None)
+    names = getattr(getattr(original, "__code__", None), "co_names", ())
+    if not {"root_dir", "custom_args", "command_env"} <= set(names):
+        return
+
+    def process_install_requests(self, *args, **kwargs):
+        arguments, environment = self.custom_args, self.command_env
+        if not isinstance(arguments, list) or not isinstance(environment, dict):
+            return original(self, *args, **kwargs)
+        if "INITRD" in environment or has_initrd(self.root_dir):
+            return original(self, *args, **kwargs)
+        self.custom_args = arguments + ["-oDPkg::Post-Invoke::=" + INITRD_HOOKS]
+        self.command_env = dict(environment, INITRD="No")
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            self.custom_args, self.command_env = arguments, environment
+
+    manager.process_install_requests = process_install_requests
+
+
+class Attribute:
+    """An element with one attribute, for kiwi's own reading of it (kiwi/xml_parse.py, buildAttributes)."""
+
+    def __init__(self, name, value):
+        self.attrib, self.nsmap = {name: value}, {}
+        self.tag, self.sourceline = "type with " + name, 0
+
+
+def patch_type(module):
+    """Has kiwi read what is set of a type as it reads a description, where it is text."""
+    kind = getattr(module, "type_", None)
+    read = getattr(getattr(kind, "buildAttributes", None), "__code__", None)
+    if read is None or read.co_varnames[:4] != ("self", "node", "attrs", "already_processed"):
+        return
+
+    def reading(name, original):
+        def setter(self, value, *args, **kwargs):
+            # Nothing is no value of any of them: it has always unset the attribute.
+            if isinstance(value, str) and value:
+                node, fresh = Attribute(name, value), kind()
+                fresh.buildAttributes(node, node.attrib, set())
+                found = getattr(fresh, name, None)
+                if found != getattr(kind(), name, None):
+                    value = found
+            return original(self, value, *args, **kwargs)
+
+        return setter
+
+    for method in [method for method in vars(kind) if method.startswith("set_")]:
+        setattr(kind, method, reading(method[len("set_") :], getattr(kind, method)))
+
+
+MOST_NAMED = 20
+
+
+def line_of(origin, validated, path):
+    """The line of an element in the file as it is written. kiwi validates it in another form, with included
+    files in their places: what is another element there has no line."""
+    from lxml import etree
+
+    try:
+        nodes = [etree.parse(file).xpath(path)[0] for file in (origin, validated)]
+    except (etree.Error, OSError, IndexError, TypeError):
+        return None
+    tag, attributes = zip(*((node.tag, dict(node.attrib)) for node in nodes))
+    return nodes[0].sourceline if tag[0] == tag[1] and attributes[0] == attributes[1] else None
+
+
+def patch_description(module):
+    """Has kiwi say where the schema is not obeyed, without jing."""
+    kind = getattr(module, "XMLDescription", None)
+    original = getattr(kind, "_get_relaxng_validation_details", None)
+    load = getattr(kind, "load", None)
+    log = getattr(module, "log", None)
+    if original is None or load is None or log is None:
+        return
+    origin = []
+
+    def remember(self, *args, **kwargs):
+        origin[:] = [getattr(self, "description_origin", None)]
+        return load(self, *args, **kwargs)
+
+    def details(schema, validated, errors, *rest):
+        import shutil
+
+        # Extensions have files and schemas of their own.
+        if shutil.which("jing") or os.path.basename(schema) != "kiwi.rng" or not origin:
+            return original(schema, validated, errors, *rest)
+        for entry in list(errors)[:MOST_NAMED]:
+            line = line_of(origin[0], validated, getattr(entry, "path", None) or "/*")
+            place = "%s:%d" % (origin[0], line) if line else origin[0]
+            log.error("%s: %s", place, entry.message)
+
+    kind.load = remember
+    kind._get_relaxng_validation_details = staticmethod(details)
+
+
+def as_mapping(section):
+    """A section of kiwi's settings as a mapping; of settings that are there twice, kiwi takes the first."""
+    if not (isinstance(section, list) and section and all(isinstance(one, dict) for one in section)):
+        return section
+    return {name: value for one in reversed(section) for name, value in one.items()}
+
+
+def patch_settings(module):
+    """Has kiwi read settings of newer and older form."""
+    kind = getattr(module, "RuntimeConfig", None)
+    original = getattr(kind, "_get_attribute", None)
+    if original is None:
+        return
+
+    def get_attribute(self, element, attribute):
+        settings = getattr(module, "RUNTIME_CONFIG", None)
+        section = as_mapping(settings.get(element)) if isinstance(settings, dict) else None
+        if isinstance(section, dict):
+            return section.get(attribute)
+        return original(self, element, attribute)
+
+    kind._get_attribute = get_attribute
+    merge = getattr(kind, "_merge", None)
+    if merge is None:
+        return
+
+    def merged(master, slave, *depth):
+        both = [master, slave]
+        if not depth:
+            for at, settings in enumerate(both):
+                if isinstance(settings, dict):
+                    both[at] = {name: as_mapping(section) for name, section in settings.items()}
+        return merge(*both, *depth)
+
+    kind._merge = staticmethod(merged)
+
+
 CHECKPOINT = checkpoint_port()
 PATCHES = {
+    "kiwi.runtime_config": patch_settings,
+    "kiwi.xml_description": patch_description,
+    "kiwi.xml_parse": patch_type,
     "kiwi.command_process": patch,
     "kiwi.system.setup": patch_setup,
     "kiwi.archive.tar": patch_archive,
     "kiwi.builder.disk": patch_disk,
+    "kiwi.package_manager.apt": patch_apt,
 }
 
 

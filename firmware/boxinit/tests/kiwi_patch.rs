@@ -13,6 +13,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -270,6 +271,197 @@ fn the_partitions_of_a_disk_are_called_what_the_image_is_told() {
     };
     assert_eq!(names(true), ["125a42d0-02", "125a42d0-02", "1d461992-02"]);
     assert_eq!(names(false), ["1d461992-02"; 3]);
+}
+
+/// What a kernel's package and dracut's do to an image, and which hooks that took, in their order.
+fn initial_ramdisks(name: &str, plain: bool, kernels: &[&str], dracut: &str) -> (bool, String) {
+    let folder = Folder::new(name);
+    let root = folder.0.join("root");
+    let hooks = root.join("etc/kernel/postinst.d");
+    fs::create_dir_all(root.join("boot")).unwrap();
+    fs::create_dir_all(&hooks).unwrap();
+    for (name, text) in [
+        ("apt-auto-removal", "echo apt $1"),
+        ("dracut", dracut),
+        (
+            "zz-update-grub",
+            "echo grub $1 $(ls $(dirname $0)/../../../boot | grep -c img)",
+        ),
+    ] {
+        let path = hooks.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = Command::new("python3");
+    if plain {
+        command.env("PLAIN", "1");
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kiwi_patch/apt_like.py");
+    command
+        .arg(script)
+        .arg(folder.python().join(FILE))
+        .arg(&root);
+    let output = command.args(kernels).output().expect("Python runs");
+    let said = String::from_utf8(output.stdout).unwrap();
+    (output.status.success(), said.replace('\n', ", "))
+}
+
+/// As /etc/kernel/postinst.d/dracut of Debian 12 and 13.
+const DRACUT: &str = "[ \"$INITRD\" = No ] && exit 0
+echo dracut $1
+touch $(dirname $0)/../../../boot/initrd.img-$1";
+
+#[test]
+fn an_initial_ramdisk_is_made_once() {
+    if !has_python("an_initial_ramdisk_is_made_once") {
+        return;
+    }
+    let (good, said) = initial_ramdisks("initrd-plain", true, &["6.12"], DRACUT);
+    assert!(good);
+    assert_eq!(said, "apt 6.12, dracut 6.12, grub 6.12 1, dracut 6.12, ");
+    // The loader's hook is called again, and finds the ramdisk.
+    let (good, said) = initial_ramdisks("initrd-once", false, &["6.12"], DRACUT);
+    assert!(good);
+    assert_eq!(said, "apt 6.12, grub 6.12 0, dracut 6.12, grub 6.12 1, ");
+}
+
+/// What is in the image then may depend on what came with them.
+#[test]
+fn later_transactions_make_their_initial_ramdisks_themselves() {
+    if !has_python("later_transactions_make_their_initial_ramdisks_themselves") {
+        return;
+    }
+    let kernels = ["6.12", "7.1"];
+    let (good, said) = initial_ramdisks("initrd-later", false, &kernels, DRACUT);
+    assert!(good);
+    let first = "apt 6.12, grub 6.12 0, dracut 6.12, grub 6.12 1, ";
+    let second = "apt 7.1, dracut 7.1, grub 7.1 2, dracut 6.12, dracut 7.1, ";
+    assert_eq!(said, format!("{first}{second}"));
+}
+
+#[test]
+fn an_initial_ramdisk_that_cannot_be_made_fails_the_transaction() {
+    if !has_python("an_initial_ramdisk_that_cannot_be_made_fails_the_transaction") {
+        return;
+    }
+    let broken = "[ \"$INITRD\" = No ] && exit 0\nexit 1";
+    assert!(!initial_ramdisks("initrd-broken", false, &["6.12"], broken).0);
+
+/// `--set-type-attr overlayroot=false` gave the image an overlay, and a size ended the build.
+#[test]
+fn an_attribute_of_the_command_line_means_what_it_does_in_a_description() {
+    if !has_python("an_attribute_of_the_command_line_means_what_it_does_in_a_description") {
+        return;
+    }
+    let folder = Folder::new("type");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kiwi_patch/type_like.py");
+    let values = |plain: bool| -> serde_json::Value {
+        let mut command = Command::new("python3");
+        if plain {
+            command.env("PLAIN", "1");
+        }
+        let output = command
+            .arg(script)
+            .arg(folder.python().join(FILE))
+            .output()
+            .expect("Python runs");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    assert_eq!(
+        values(true),
+        serde_json::json!(["false", "1", "64", "ext4", "", true, null, "7", "taken"])
+    );
+    assert_eq!(
+        values(false),
+        serde_json::json!([
+            false,
+            true,
+            64,
+            "ext4",
+            "",
+            true,
+            null,
+            "7",
+            "Bad boolean attribute (element type with overlayroot/line 0)"
+        ])
+    );
+}
+
+/// A medium with `mediacheck` failed at its end: the box's own settings were of the form before kiwi 11.
+#[test]
+fn settings_of_newer_and_older_form_are_read() {
+    if !has_python("settings_of_newer_and_older_form_are_read") {
+        return;
+    }
+    let folder = Folder::new("settings");
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/kiwi_patch/settings_like.py"
+    );
+    let patch = folder.python().join(FILE);
+    let found: Vec<serde_json::Value> =
+        serde_json::from_str(&run(None, &[script.as_ref(), patch.as_os_str()])).expect("JSON");
+    let lists = serde_json::json!(["isomd5sum", "-1", null, null]);
+    let mappings = serde_json::json!(["isomd5sum", null, false, null]);
+    assert_eq!(found[0], lists);
+    assert_eq!(found[1][0], "TypeError");
+    assert_eq!(found[2][0], "AttributeError");
+    assert_eq!(found[2][4], "refused");
+    assert_eq!(found[4..6], [lists.clone(), mappings.clone()]);
+    for (own, both) in [(&found[6], &lists), (&found[7], &mappings)] {
+        assert_eq!(
+            own.as_array().map(|own| &own[..4]),
+            both.as_array().map(|own| &own[..])
+        );
+        assert_eq!(own[4], serde_json::json!({"options": "-1"}));
+    }
+}
+
+/// kiwi wanted jing for that, and with it Java; without it, its log had everything in one line, of another file.
+#[test]
+fn a_schema_error_is_told_with_its_line() {
+    if !has_python("a_schema_error_is_told_with_its_line") {
+        return;
+    }
+    let folder = Folder::new("description");
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/kiwi_patch/description_like.py"
+    );
+    let said = |path: &OsStr| -> Vec<String> {
+        let mut command = Command::new("/usr/bin/env");
+        let output = command
+            .args(["python3", script])
+            .arg(folder.python().join(FILE))
+            .env("PATH", path)
+            .output();
+        let output = output.expect("Python runs");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    // Python alone is in the search path.
+    let found = Command::new("python3")
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output()
+        .expect("Python runs");
+    let python = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+    let programs = folder.0.join("bin");
+    fs::create_dir(&programs).expect("a folder can be made");
+    std::os::unix::fs::symlink(python, programs.join("python3")).expect("a link can be made");
+    assert_eq!(
+        said(programs.as_os_str()),
+        [
+            "/description/config.xml:7: bad 0",
+            "/description/config.xml: bad 1",
+            "/description/config.xml: bad 2",
+            "jing /k/own.rng /var/tmp/extension"
+        ]
+    );
+    let jing = programs.join("jing");
+    fs::write(&jing, "#!/bin/sh\n").expect("a file can be written");
+    fs::set_permissions(&jing, fs::Permissions::from_mode(0o755)).expect("a mode can be set");
+    assert_eq!(said(programs.as_os_str()).len(), 2);
 }
 
 /// Once, before images.sh, with the disk frozen from before the question until after the answer. No child

@@ -149,7 +149,7 @@ fn advice(info: &BoxInfo, missing: &[&Need]) -> String {
 }
 
 /// Returns the attributes that `--set-type-attr` sets.
-fn set_attributes(words: &[OsString]) -> Vec<(String, String)> {
+pub(super) fn set_attributes(words: &[OsString]) -> Vec<(String, String)> {
     let values = words
         .windows(2)
         .filter(|pair| pair[0] == "--set-type-attr")

@@ -1,6 +1,6 @@
 //! Image types, as far as a container must know them: which ones need loop devices.
 
-use boxbuild_description::{Description, Element, Target};
+use boxbuild_description::{BuildType, Description, Target, is_packed};
 
 /// Whether kiwi attaches a loop device when it builds a type (kiwi 11.1.6, `kiwi/builder`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,11 +11,6 @@ enum Loop {
     Maybe,
     /// Always.
     Always,
-}
-
-/// File systems that kiwi makes by a tool, without mounting them (`filesystems_no_device_node`).
-pub(super) fn is_packed(filesystem: &str) -> bool {
-    matches!(filesystem, "squashfs" | "erofs")
 }
 
 /// What is known of a type by its name. One that kiwi may have learnt since then may need one.
@@ -54,27 +49,16 @@ impl ImageType {
         }
     }
 
-    fn of(element: &Element) -> Option<ImageType> {
-        let mut known = ImageType::named(element.attribute("image")?);
-        let because = |name: &str, value: &str| Some(format!("{name}=\"{value}\""));
-        let filesystem = element.attribute("filesystem");
-        let mounted = filesystem.filter(|name| !is_packed(name));
+    fn of(kind: &BuildType<'_>) -> Option<ImageType> {
+        let mut known = ImageType::named(kind.get("image")?);
+        let is_mounted = kind.get("filesystem").is_some_and(|name| !is_packed(name));
+        let has_systemd_boot = kind.loader() == "systemd_boot";
         known.why = match known.name.as_str() {
-            // FileSystemBuilder
-            "kis" | "pxe" => mounted.and_then(|name| because("filesystem", name)),
-            // LiveImageBuilder
-            "iso" => {
-                let systemd = |loader: &Element| loader.attribute("name") == Some("systemd_boot");
-                if let Some(name) = mounted {
-                    because("filesystem", name)
-                } else if element.attribute("luks").is_some() {
-                    Some(String::from("luks"))
-                } else if element.all("bootloader").any(systemd) {
-                    because("bootloader", "systemd_boot")
-                } else {
-                    None
-                }
-            }
+            // FileSystemBuilder, LiveImageBuilder
+            "kis" | "pxe" | "iso" if is_mounted => Some(kind.said("filesystem")),
+            "iso" if kind.get("luks").is_some() => Some(String::from("luks")),
+            "iso" if has_systemd_boot => Some(String::from("bootloader=\"systemd_boot\"")),
+            "kis" | "pxe" | "iso" => None,
             _ => return Some(known),
         };
         known.loops = if known.why.is_some() {
@@ -98,11 +82,18 @@ impl ImageType {
 pub struct ImageTypes(Vec<ImageType>);
 
 impl ImageTypes {
-    /// The types that `target` selects of a description: one, or several if only the box can tell.
-    pub(super) fn of(description: Option<&Description>, target: &Target) -> ImageTypes {
+    /// The types that `target` selects of a description, with attributes that are `set` by the command line:
+    /// one, or several if only the box can tell.
+    pub(super) fn of(
+        description: Option<&Description>,
+        target: &Target,
+        set: &[(String, String)],
+    ) -> ImageTypes {
         let types = description.map(|description| description.types(target));
         let types = types.iter().flatten();
-        let found: Vec<ImageType> = types.filter_map(|element| ImageType::of(element)).collect();
+        let arch = target.arch.as_deref();
+        let kinds = types.map(|element| BuildType::new(element, set, arch));
+        let found: Vec<ImageType> = kinds.filter_map(|kind| ImageType::of(&kind)).collect();
         match &target.image_type {
             Some(asked) if found.is_empty() || found.iter().any(|known| known.name != *asked) => {
                 ImageTypes(vec![ImageType::named(asked)])
@@ -132,7 +123,7 @@ mod tests {
     use super::*;
 
     fn types(text: &str, image_type: Option<&str>) -> ImageTypes {
-        described(text, image_type, ImageTypes::of)
+        described(text, image_type, &[], ImageTypes::of)
     }
 
     fn one(attributes: &str) -> ImageTypes {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use boxbuild_boxes::store::{BoxInfo, InstalledBox};
 use boxbuild_description::{
-    BoxView, Description, Finding, Format, Halves, Inspection, Target, Wanted,
+    BoxView, Description, Finding, Format, Halves, Inspection, Need, Target, Wanted,
 };
 use boxbuild_engine::podman::Mode;
 use boxbuild_host::arch::Arch;
@@ -112,6 +112,12 @@ pub fn for_box(
         ));
     }
     findings
+}
+
+/// Returns what a build needs of its box.
+pub fn needs(description: &Description, request: &BuildRequest, info: &BoxInfo) -> Vec<Need> {
+    let set = equipment::set_attributes(&request.build.rest);
+    description.needs(&target(request, Some(info)), &set)
 }
 
 /// Returns an error if kiwi would put packages of the box's own architecture into an image that is named

@@ -1,41 +1,40 @@
 //! What the host's kernel must have to build an image type in a container (kiwi 11.1.6, `kiwi/builder`,
 //! `kiwi/system/mount.py`).
 
-use boxbuild_description::{Description, Element, Target};
+use boxbuild_description::{BuildType, Description, Target};
 use boxbuild_engine::podman::{KernelFeature, KernelNeeds};
 
-use super::image_types::is_packed;
-
-/// Returns what the kernel under a container must have to build what `target` selects: nothing if more
-/// than one type may be built.
-pub(super) fn of(description: Option<&Description>, target: &Target) -> KernelNeeds {
-    let types = description.map(|description| description.types(target));
-    let Some([element]) = types.as_deref() else {
+/// Returns what the kernel under a container must have to build what `target` selects, with attributes that
+/// are `set` by the command line: nothing if more than one type may be built.
+pub(super) fn of(
+    description: Option<&Description>,
+    target: &Target,
+    set: &[(String, String)],
+) -> KernelNeeds {
+    let Some(kind) = description.and_then(|description| description.build_type(target, set)) else {
         return KernelNeeds::default();
     };
-    let image = element.attribute("image").unwrap_or_default();
     let mut needs = Needs(KernelNeeds {
-        image_type: image.to_owned(),
+        image_type: kind.image().to_owned(),
         ..KernelNeeds::default()
     });
-    match image {
-        "ext2" | "ext3" | "ext4" | "btrfs" | "xfs" => {
-            needs.filesystem(image, || format!("image=\"{image}\""));
+    for made in kind.file_systems() {
+        if made.mounted {
+            needs.filesystem(made.name, || made.why.clone());
         }
-        "kis" | "pxe" => needs.mounted_root(element),
+    }
+    match kind.image() {
         "iso" => {
-            needs.mounted_root(element);
-            let is_systemd = |loader: &Element| loader.attribute("name") == Some("systemd_boot");
-            if element.all("bootloader").any(is_systemd) {
+            if kind.loader() == "systemd_boot" {
                 needs.filesystem("vfat", || String::from("bootloader=\"systemd_boot\""));
             }
-            if element.attribute("luks").is_some() {
+            if kind.get("luks").is_some() {
                 needs.feature(KernelFeature::Encryption, "luks");
             }
         }
-        "oem" => needs.disk(element),
+        "oem" => needs.disk(&kind),
         // Unpacked under a mount of overlayfs (RootImport.overlay_data).
-        "docker" | "oci" if element.is_set("delta_root") => {
+        "docker" | "oci" if kind.is_set("delta_root") => {
             needs.filesystem("overlay", || String::from("delta_root=\"true\""));
         }
         _ => {}
@@ -63,70 +62,19 @@ impl Needs {
         self.0.features.push((feature, why.to_owned()));
     }
 
-    fn attribute(&mut self, element: &Element, name: &str) {
-        if let Some(value) = element.attribute(name) {
-            self.filesystem(value, || format!("{name}=\"{value}\""));
-        }
-    }
-
-    fn mounted_root(&mut self, element: &Element) {
-        if !element.attribute("filesystem").is_none_or(is_packed) {
-            self.attribute(element, "filesystem");
-        }
-    }
-
-    fn disk(&mut self, element: &Element) {
-        // btrfs has volumes of its own.
-        let is_btrfs = element.attribute("filesystem") == Some("btrfs");
-        let has_logical_volumes = element
-            .all("systemdisk")
-            .any(|volumes| !is_btrfs || volumes.is_set("preferlvm"));
-        let raid = element.attribute("mdraid");
-        if element.is_set("overlayroot") {
-            // What is written beside it is only made; the boot partition has the same by default.
-            let packed = "overlayroot_readonly_filesystem";
-            if element.attribute(packed).is_some() {
-                self.attribute(element, packed);
-            } else {
-                self.filesystem("squashfs", || String::from("overlayroot=\"true\""));
-            }
-            if element.attribute("bootfilesystem").is_none() {
-                self.attribute(element, "filesystem");
-            }
-        } else {
-            self.attribute(element, "filesystem");
-        }
-        let has_boot = match element.attribute("bootpartition") {
-            Some(_) => element.is_set("bootpartition"),
-            None => raid.is_some() || has_logical_volumes || element.is_set("overlayroot"),
-        };
-        if has_boot {
-            self.attribute(element, "bootfilesystem");
-        }
-        self.attribute(element, "spare_part_fs");
-        for partition in element
-            .all("partitions")
-            .flat_map(|all| all.all("partition"))
-        {
-            if let Some(name) = partition.attribute("filesystem") {
-                self.filesystem(name, || format!("<partition filesystem=\"{name}\">"));
-            }
-        }
-        if let Some(firmware @ ("efi" | "uefi")) = element.attribute("firmware") {
-            self.filesystem("vfat", || format!("firmware=\"{firmware}\""));
-        }
-        match raid {
+    fn disk(&mut self, kind: &BuildType<'_>) {
+        match kind.get("mdraid") {
             Some("mirroring") => self.feature(KernelFeature::Mirror, "mdraid=\"mirroring\""),
             Some("striping") => self.feature(KernelFeature::Stripes, "mdraid=\"striping\""),
             _ => {}
         }
-        if has_logical_volumes {
+        if kind.has_logical_volumes() {
             self.feature(KernelFeature::Volumes, "<systemdisk>");
         }
-        if element.attribute("luks").is_some() {
+        if kind.get("luks").is_some() {
             self.feature(KernelFeature::Encryption, "luks");
         }
-        if element.is_set("standalone_integrity") {
+        if kind.is_set("standalone_integrity") {
             self.feature(KernelFeature::Integrity, "standalone_integrity=\"true\"");
         }
     }
@@ -140,7 +88,8 @@ pub(super) mod tests {
     pub(in crate::plan) fn described<T>(
         text: &str,
         image_type: Option<&str>,
-        ask: impl FnOnce(Option<&Description>, &Target) -> T,
+        set: &[(&str, &str)],
+        ask: impl FnOnce(Option<&Description>, &Target, &[(String, String)]) -> T,
     ) -> T {
         use boxbuild_description::{BoxView, Inspection, Wanted};
         let dir = tempfile::tempdir().unwrap();
@@ -155,12 +104,20 @@ pub(super) mod tests {
             ..Wanted::default()
         };
         let inspection = Inspection::of(&view, &wanted).unwrap();
-        ask(inspection.description.as_ref(), &target)
+        let set: Vec<(String, String)> = set
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        ask(inspection.description.as_ref(), &target, &set)
     }
 
     fn needs(attributes: &str) -> String {
+        needs_with(attributes, &[])
+    }
+
+    fn needs_with(attributes: &str, set: &[(&str, &str)]) -> String {
         let text = format!("<image><preferences><type {attributes}</preferences></image>");
-        let needs = described(&text, None, of);
+        let needs = described(&text, None, set, of);
         let filesystems = needs.filesystems.iter();
         let mut words: Vec<String> = filesystems.map(|(name, _)| name.clone()).collect();
         words.extend(needs.features.iter().map(|(part, _)| format!("{part:?}")));
@@ -211,9 +168,14 @@ pub(super) mod tests {
                 "erofs xfs",
             ),
             (
-                "image='oem' filesystem='ext4' spare_part_fs='btrfs'><partitions>\
+                "image='oem' filesystem='ext4' spare_part='5M' spare_part_fs='btrfs'><partitions>\
                  <partition name='a' filesystem='fat16'/></partitions></type>",
                 "ext4 btrfs vfat",
+            ),
+            // No such partition is made.
+            (
+                "image='oem' filesystem='ext4' spare_part_fs='btrfs'/>",
+                "ext4",
             ),
             (
                 "image='oem' filesystem='ext4' standalone_integrity='true'/>",
@@ -241,11 +203,23 @@ pub(super) mod tests {
         }
     }
 
+    /// A build that could not have been made was started, and one that could have been was refused.
+    #[test]
+    fn attributes_of_the_command_line_count() {
+        let kind = "image='oem' filesystem='ext4' firmware='efi' luks='x'/>";
+        assert_eq!(needs(kind), "ext4 vfat Encryption");
+        let set = [("firmware", "bios"), ("filesystem", "xfs")];
+        assert_eq!(needs_with(kind, &set), "xfs Encryption");
+        let set = [("overlayroot", "false")];
+        let kind = "image='oem' filesystem='ext4' overlayroot='true'/>";
+        assert_eq!(needs_with(kind, &set), "ext4");
+    }
+
     #[test]
     fn nothing_is_needed_for_certain_of_one_of_two() {
         let text = "<image><preferences><type image='oem' filesystem='xfs'/></preferences>\
              <preferences profiles='a'><type image='tbz'/></preferences></image>";
-        let needs = described(text, Some("kis"), of);
+        let needs = described(text, Some("kis"), &[], of);
         assert_eq!(needs, KernelNeeds::default());
     }
 }

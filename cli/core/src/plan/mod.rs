@@ -254,14 +254,16 @@ impl Plan {
             &mut environment,
         )?);
         notes.extend(options::disk_note(request, runs_as, &installed));
+        notes.extend(options::attribute_note(request, runs_as));
         let (memory_mib, memory_note) =
             memory::settle(request.memory_mib, info.memory_mib, &host.memory);
         notes.extend(memory_note.filter(|_| !runs_as.is_container()));
         notes.extend(folders.inspected.check_for(request, &installed)?);
         let described = folders.inspected.description();
         let target = inspected::target(request, Some(info));
-        let image_types = ImageTypes::of(described, &target);
-        let kernel_needs = kernel_needs::of(described, &target);
+        let set = equipment::set_attributes(&request.build.rest);
+        let image_types = ImageTypes::of(described, &target, &set);
+        let kernel_needs = kernel_needs::of(described, &target, &set);
         let inputs = Places {
             description: folders.description.clone(),
             target: folders.target_dir.clone(),

@@ -125,6 +125,20 @@ pub(super) fn engine(request: &BuildRequest) -> Result<EngineChoice, PlanError> 
     }
 }
 
+/// Says what an attribute of the command line means to a kiwi that boxbuild does not change: it takes each value as
+/// text (kiwi 11.1.6, `tasks/system_build.py`).
+pub(super) fn attribute_note(request: &BuildRequest, runs_as: RunsAs) -> Option<String> {
+    if runs_as != RunsAs::Machine(Boot::Compat) {
+        return None;
+    }
+    let set = super::equipment::set_attributes(&request.build.rest);
+    let (name, _) = set.iter().find(|(_, value)| value == "false")?;
+    Some(format!(
+        "--set-type-attr {name}=false: the kiwi of a box that is booted by its own init takes that for true; leave the \
+         value empty ({name}=) to have none, or change the description"
+    ))
+}
+
 /// What the user should know about the disk of the box before a build.
 pub(super) fn disk_note(
     request: &BuildRequest,
@@ -188,7 +202,7 @@ pub(super) fn kiwi_version(
     }
     let by_boxbuild = match runs_as {
         RunsAs::Container(_) => !matches!(info.container, Some(ContainerImage::Registry { .. })),
-        RunsAs::Machine(boot) => boot == Boot::Fast && Init::of(info.arch.name()) == Init::Scripts,
+        RunsAs::Machine(boot) => boot == Boot::Fast && !Init::of(info.arch.name()).is_program(),
     };
     if by_boxbuild {
         return Err(PlanError::Option(format!(

@@ -6,6 +6,7 @@ use std::fs;
 use boxbuild_engine::podman::Mode;
 
 use super::*;
+use crate::boot::BootStyle;
 use boxbuild_boxes::store::{BoxFile, BoxInfo};
 use boxbuild_host::arch::Arch;
 
@@ -156,6 +157,23 @@ fn the_boxs_own_disk_does_not_grow() {
     let error = plan(|request| (request.in_place, request.disk_size) = (true, Some(9 << 30)));
     let error = error.unwrap_err().to_string();
     assert!(error.contains("--no-snapshot"), "{error}");
+}
+
+/// kiwi takes it as text, and boxbuild's own kiwi does not.
+#[test]
+fn an_attribute_that_an_unchanged_kiwi_takes_for_true_is_noted() {
+    let notes = |boot, value: &str| {
+        let words = ["--set-type-attr", value].map(OsString::from);
+        let plan = plan(|request| {
+            request.boot = boot;
+            request.build.rest.extend(words.clone());
+        });
+        plan.unwrap().notes.join(" ")
+    };
+    let compat = BootStyle::Compat;
+    assert!(notes(compat, "overlayroot=false").contains("--set-type-attr overlayroot=false"));
+    assert_eq!(notes(compat, "overlayroot=true"), "");
+    assert_eq!(notes(BootStyle::Fast, "overlayroot=false"), "");
 }
 
 #[test]

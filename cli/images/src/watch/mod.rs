@@ -190,7 +190,8 @@ impl Watch {
 
     /// What the line tells that the guest has not ended.
     fn of_prompt(&self) -> Option<Sign> {
-        match signs::of_prompt(self.transcript.current()) {
+        let sign = signs::of_prompt(self.transcript.current());
+        match sign.or_else(|| signs::of_drawn(&self.transcript.drawn())) {
             // A shell that the user has logged into.
             Some(Sign::Stuck(..)) if self.step > 0 => None,
             sign => sign,
@@ -210,7 +211,11 @@ impl Watch {
             self.sign(sign, now);
             return;
         };
-        let line = Some(self.transcript.place_of_line());
+        let line = match signs::of_prompt(self.transcript.current()) {
+            Some(_) => self.transcript.place_of_line(),
+            None => self.transcript.place_of_drawn(),
+        };
+        let line = Some(line);
         if line == self.answered {
             return;
         }
@@ -508,5 +513,23 @@ mod tests {
             panic!("{wrong:?}");
         };
         assert!(!text.contains("s3cret"), "{text}");
+    }
+
+    /// GRUB places the cursor where it already is, in the middle of its prompt: nothing was typed.
+    #[test]
+    fn a_prompt_with_a_placed_cursor_is_answered_once() {
+        let mut with = expectations(LOGIN_PROMPT, "");
+        with.passphrase = Some(String::from("s3cret"));
+        let mut guest = Guest::new(with);
+        guest.says(
+            "Welcome to GRUB!\r\n\r\nEnter passphrase for hd0,msdos1 (375\x1b[06;36H\x1b[06;37H9732e): ",
+            1,
+        );
+        assert_eq!(guest.at(3).0, "s3cret\r");
+        assert_eq!(guest.at(6).0, "");
+        guest.says("\x1b[06;60H", 6);
+        assert_eq!(guest.at(9).0, "", "it has been answered");
+        guest.says("\r\nSlot 0 opened\r\nhost login: ", 9);
+        assert_eq!(guest.at(10).1, Some(Judgement::Passed));
     }
 }

@@ -18,7 +18,7 @@ pub(crate) enum Sign {
 }
 
 /// What a line has in it, and what it means. The first that fits counts.
-const PHRASES: [(&str, Trouble); 32] = [
+const PHRASES: [(&str, Trouble); 34] = [
     // kernel/panic.c
     ("Kernel panic - not syncing", Trouble::Panic),
     // systemd, src/core/crash-handler.c and main.c
@@ -43,6 +43,15 @@ const PHRASES: [(&str, Trouble); 32] = [
     ("Give root password for maintenance", Trouble::Emergency),
     // initramfs-tools, scripts/functions
     ("Dropping to a shell!", Trouble::Emergency),
+    // Arch's mkinitcpio, init_functions; Alpine's mkinitfs, initramfs-init
+    (
+        "You are now being dropped into an emergency shell",
+        Trouble::Emergency,
+    ),
+    (
+        "initramfs emergency recovery shell launched",
+        Trouble::Emergency,
+    ),
     // GRUB, grub-core/normal/main.c and kern/rescue_reader.c
     ("grub rescue>", Trouble::BootLoader),
     ("Entering rescue mode...", Trouble::BootLoader),
@@ -151,6 +160,21 @@ pub(crate) fn of_prompt(line: &str) -> Option<Sign> {
         .or_else(|| of_line(line))
 }
 
+/// Returns what a line tells that a placed cursor took apart: a prompt for a pass phrase that nothing was written
+/// behind.
+pub(crate) fn of_drawn(text: &str) -> Option<Sign> {
+    let text = text.trim();
+    let before = text.strip_suffix(':')?;
+    let lower = before.to_lowercase();
+    let starts = PASSPHRASE.iter().filter_map(|phrase| lower.rfind(phrase));
+    let start = starts.max()?;
+    let prompt = lower.get(start..)?;
+    (!prompt.contains(':')).then(|| {
+        let begin = before.get(start..).unwrap_or(before);
+        Sign::AsksForPassphrase(format!("{begin}:"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +215,14 @@ mod tests {
             ),
             (
                 "ALERT!  UUID=x does not exist.  Dropping to a shell!",
+                Trouble::Emergency,
+            ),
+            (
+                "Mounting root: failed. initramfs emergency recovery shell launched. Type 'exit' to continue boot",
+                Trouble::Emergency,
+            ),
+            (
+                "You are now being dropped into an emergency shell.",
                 Trouble::Emergency,
             ),
             ("grub rescue> ", Trouble::BootLoader),
@@ -244,6 +276,28 @@ mod tests {
             );
         }
         assert_eq!(of_prompt("host login: "), None);
+    }
+
+    /// GRUB places the cursor in the middle of its prompt, and nothing was typed.
+    #[test]
+    fn a_prompt_that_was_taken_apart_is_one() {
+        let asks = |text: &str| of_drawn(text);
+        assert_eq!(
+            asks("Menu Enter passphrase for hd0,msdos1 (3759): "),
+            Some(Sign::AsksForPassphrase(String::from(
+                "Enter passphrase for hd0,msdos1 (3759):"
+            )))
+        );
+        for text in [
+            "",
+            "login: ",
+            "Enter passphrase for hd0 (3759)",
+            "Enter passphrase for hd0 (3759): Slot 0 opened. Next: ",
+            "\u{130}\u{130} Enter passphrase for \u{130}: x: ",
+        ] {
+            assert_eq!(asks(text), None, "{text}");
+        }
+        assert!(asks("\u{130} Enter passphrase for hd0: ").is_some());
     }
 
     #[test]

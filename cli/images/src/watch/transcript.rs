@@ -10,6 +10,8 @@ use boxbuild_host::text::is_harmful;
 const KEPT: usize = 64 << 10;
 /// Characters of a line; a longer one is cut into several.
 const LONGEST_LINE: usize = 4096;
+/// Characters that are looked at of what was drawn with a placed cursor.
+const LONGEST_DRAWN: usize = 256;
 /// Characters of an escape sequence; what is longer is none.
 const LONGEST_SEQUENCE: usize = 256;
 
@@ -22,6 +24,8 @@ pub(crate) struct Transcript {
     dropped: u64,
     /// Where the current line begins in `text`.
     line: usize,
+    /// Where the text begins that no end of a line has interrupted, only a cursor that was placed.
+    run: usize,
     /// Bytes of a character that has not arrived as a whole.
     partial: Vec<u8>,
     state: State,
@@ -105,6 +109,20 @@ impl Transcript {
         self.text.get(self.line..).unwrap_or_default()
     }
 
+    /// Where [`drawn`](Self::drawn) begins, counted from the beginning of all.
+    pub(crate) fn place_of_drawn(&self) -> u64 {
+        self.dropped + self.run as u64
+    }
+
+    /// The text since the last line that ended by itself, as one: GRUB places the cursor where it already is, in
+    /// the middle of a prompt.
+    pub(crate) fn drawn(&self) -> String {
+        let text = self.text.get(self.run..).unwrap_or_default();
+        let characters = text.chars().rev().filter(|char| *char != '\n');
+        let last: Vec<char> = characters.take(LONGEST_DRAWN).collect();
+        last.into_iter().rev().collect()
+    }
+
     /// Takes the lines that have ended since the last call.
     pub(crate) fn take_lines(&mut self) -> Vec<String> {
         std::mem::take(&mut self.lines)
@@ -114,17 +132,22 @@ impl Transcript {
         match (self.state, char) {
             (State::Return, '\n') => {
                 self.end_line();
+                self.run = self.line;
                 self.state = State::Text;
             }
             (State::Return, '\r') => {}
             (State::Return, char) => {
                 // A line that is written once more.
                 self.end_unless_empty();
+                self.run = self.line;
                 self.state = State::Text;
                 self.char(char);
             }
             (State::Text, '\r') => self.state = State::Return,
-            (State::Text, '\n') => self.end_line(),
+            (State::Text, '\n') => {
+                self.end_line();
+                self.run = self.line;
+            }
             (State::Text, '\x1b') => self.state = State::Escape,
             (State::Text, char) => {
                 if char == '\t' || !is_harmful(char) {
@@ -179,6 +202,7 @@ impl Transcript {
         self.text.drain(..cut);
         self.dropped += cut as u64;
         self.line = self.line.saturating_sub(cut);
+        self.run = self.run.saturating_sub(cut);
     }
 }
 
@@ -201,6 +225,23 @@ mod tests {
         let (lines, rest) = lines(text.as_bytes());
         assert_eq!(lines, ["GNU GRUB", "*Debian", "Advanced", "Booting"]);
         assert_eq!(rest, "");
+    }
+
+    #[test]
+    fn what_a_placed_cursor_takes_apart_is_put_together() {
+        let mut transcript = Transcript::default();
+        transcript.push(b"Welcome to GRUB!\r\n\r\n\x1b[0mEnter passphrase for hd0,msdos1 (375");
+        transcript.push(b"\x1b[06;36H\x1b[06;37H9732e): ");
+        assert_eq!(transcript.current(), "9732e): ");
+        assert_eq!(
+            transcript.drawn(),
+            "Enter passphrase for hd0,msdos1 (3759732e): "
+        );
+        assert_eq!(transcript.place_of_drawn(), 18);
+        transcript.push(b"\r\nSlot 0 opened\r\n");
+        assert_eq!(transcript.drawn(), "");
+        transcript.push(&[b'x'; 1000]);
+        assert_eq!(transcript.drawn().len(), LONGEST_DRAWN);
     }
 
     #[test]

@@ -120,6 +120,23 @@ impl Flow {
             shared,
         })
     }
+
+    /// One to a server that is said to be `peer`, over any kind of stream.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn to(
+        peer: SocketAddr,
+        guest: UnixStream,
+        server: std::os::fd::OwnedFd,
+        shared: Arc<Shared>,
+    ) -> Flow {
+        Flow {
+            id: 0,
+            guest,
+            server: server.into(),
+            peer,
+            shared,
+        }
+    }
 }
 
 /// An error of reading from or writing to a side, as its end.

@@ -1,9 +1,10 @@
 //! The deep look: kiwi's own checks, in the box.
 
+use std::ffi::OsString;
 use std::io::Read;
 
 use boxbuild_boxes::source::published;
-use boxbuild_boxes::store::Store;
+use boxbuild_boxes::store::{BoxInfo, Store};
 use boxbuild_core::boot::{Boot, RunsAs};
 use boxbuild_core::boot_history::BootHistory;
 use boxbuild_core::held_folders::HeldFolders;
@@ -12,7 +13,7 @@ use boxbuild_core::plan::{Folders, Plan};
 use boxbuild_core::request::BuildRequest;
 use boxbuild_core::resolve::{Resolved, container_image};
 use boxbuild_core::run::{self, Attempt, Outcome, Run, Runner};
-use boxbuild_description::{Description, Finding, Place};
+use boxbuild_description::{Description, Finding, NeedKind, Place};
 use boxbuild_engine::podman::Podman;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
@@ -70,6 +71,8 @@ pub(super) fn look(
     let installed = published::ensure(&store, &pull, interrupt, &mut progress)?;
     let resolved = Resolved::with_box(request, &host, folders, installed)?;
     let mut plan = resolved.plan(resolved.choice().first())?;
+    plan.environment
+        .extend(programs(description, request, &plan.installed.info));
     // The notes of the plan are findings here, those of the host's look among them.
     let mut found = Found {
         findings: Vec::new(),
@@ -111,6 +114,23 @@ pub(super) fn look(
     }
     conclude(&run, &plan, &place, &mut found)?;
     Ok(found)
+}
+
+/// Names the programs that the type needs to a box that does not say what it has.
+fn programs(
+    description: Option<&Description>,
+    request: &BuildRequest,
+    info: &BoxInfo,
+) -> Option<(String, OsString)> {
+    let description = description.filter(|_| info.inventory.is_none())?;
+    let needs = boxbuild_core::plan::inspected::needs(description, request, info);
+    let listed: Vec<_> = needs
+        .iter()
+        .filter(|need| need.kind == NeedKind::Program)
+        .map(|need| (need.any_of, &need.what_for, need.package()))
+        .collect();
+    let text = serde_json::to_string(&listed).ok()?;
+    Some((String::from("BOXBUILD_CHECK_PROGRAMS"), text.into()))
 }
 
 fn carry_out(

@@ -191,9 +191,10 @@ pub(super) const FILES: &[(&str, &str)] = &[
         "[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\n",
     ),
     (
-        // Debian has no checkmedia, which KIWI marks media with by default.
-        "etc/kiwi.yml",
-        "iso:\n  - media_tag_tool: isomd5sum\n",
+        // Debian has no checkmedia, which KIWI marks media with by default. KIWI 11 wants sections as mappings, and
+        // puts a description's own etc/kiwi.yml over this one.
+        "usr/share/kiwi/kiwi.yml.d/50-boxbuild.yml",
+        "iso:\n  media_tag_tool: isomd5sum\n",
     ),
     (
         // Arrays that KIWI makes are not assembled behind its back.
