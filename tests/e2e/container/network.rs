@@ -15,6 +15,7 @@ use crate::packages::{BYTES, mirror};
 crate::tests! {
     Podman:
         packages_of_a_container_come_from_the_cache,
+        eight_containers_at_once_fetch_each_package_once,
         a_container_builds_offline_from_the_cache_alone,
         a_container_reaches_of_the_loopback_what_is_named,
         the_network_of_a_killed_container_is_gone,
@@ -99,6 +100,32 @@ fn packages_of_a_container_come_from_the_cache() {
         !files.contains("network.socket") && !files.contains("boxbuild-network"),
         "{files}"
     );
+    sandbox.assert_nothing_left();
+}
+
+fn eight_containers_at_once_fetch_each_package_once() {
+    if !has_taps("eight_containers_at_once_fetch_each_package_once") {
+        return;
+    }
+    let (port, sent) = mirror();
+    let sandbox = ContainerSandbox::new();
+    sandbox.describe("tbz", "tbz", &script("127.0.0.1", port));
+    let builds: Vec<Running> = (0..8)
+        .map(|number| {
+            let target = format!("out{number}");
+            let mut build = sandbox.build_command("tbz", &target, &[]);
+            build
+                .env("XDG_CACHE_HOME", sandbox.path("cache"))
+                .env("http_proxy", format!("http://127.0.0.1:{port}"));
+            Running::start(&mut build)
+        })
+        .collect();
+    for (number, build) in builds.into_iter().enumerate() {
+        build.finish().expect(0, &[]);
+        let counts = sandbox.read(&format!("out{number}/counts"));
+        assert_eq!(counts, format!("{}\n", 2 * BYTES));
+    }
+    assert_eq!(sent.load(Ordering::SeqCst), 2);
     sandbox.assert_nothing_left();
 }
 
