@@ -3,7 +3,7 @@
 use std::fs;
 
 use boxbuild_firmware::guest::Init;
-use boxbuild_tests::env::{engine, foreign_arch};
+use boxbuild_tests::env::{boxes_arch, engine};
 use boxbuild_tests::sandbox::{copy_box, small_boxes};
 use boxbuild_tests::{ProcessOutput, Sandbox, names, skip};
 
@@ -132,7 +132,7 @@ fn words_for_users_name_what_their_host_has() {
     let plan = sandbox.build(&["--dry-run"], &[]);
     plan.expect(0, &[]);
     assert!(plan.stdout.contains(&engine), "{plan:?}");
-    let of_boxes = foreign_arch().unwrap_or_else(|| host.to_owned());
+    let of_boxes = boxes_arch();
     for (other, _) in KNOWN.into_iter().filter(|(arch, _)| *arch != of_boxes) {
         let refused = sandbox.build(&["--arch", other], &[]);
         refused.expect(2, &["the box small is for", other]);

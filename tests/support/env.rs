@@ -159,6 +159,11 @@ pub fn foreign_arch() -> Option<String> {
         .filter(|arch| arch != std::env::consts::ARCH)
 }
 
+/// Returns the architecture of the small boxes.
+pub fn boxes_arch() -> String {
+    foreign_arch().unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
 /// Whether this process runs in the lab (docs/lab.md).
 pub fn in_lab() -> bool {
     std::env::var_os("BOXBUILD_LAB").is_some()
