@@ -8,6 +8,9 @@ use libc::{
 use super::rule::Check::{Is, IsBut, OwnPid, Without};
 use super::rule::{Condition, Rule};
 
+/// Linux, include/uapi/linux/mman.h.
+const MAP_DROPPABLE: libc::c_int = 0x08;
+
 const fn arg(argument: u8, check: super::rule::Check) -> Condition {
     Condition::new(argument, check)
 }
@@ -38,6 +41,18 @@ pub const COMMON: &[Rule] = &[
             ),
         ],
     ),
+    // Random numbers without a system call: glibc from 2.41 on maps the state that the vDSO keeps, for
+    // each processor (sysdeps/unix/sysv/linux/getrandom.c), under Linux 6.11 and newer. It does so with all
+    // signals blocked, so that a trap there ends the process without a word.
+    Rule::when(
+        libc::SYS_mmap,
+        &[
+            arg(2, Without(PROT_EXEC as u32)),
+            arg(3, Is((MAP_DROPPABLE | MAP_ANONYMOUS) as u32)),
+        ],
+    ),
+    // For that, and the C library looks for the borders of the stack.
+    Rule::any(libc::SYS_sched_getaffinity),
     Rule::any(libc::SYS_munmap),
     Rule::any(libc::SYS_mremap),
     Rule::when(libc::SYS_mprotect, &[arg(2, Without(PROT_EXEC as u32))]),
@@ -98,8 +113,6 @@ pub const SPAWN: &[Rule] = &[
     Rule::when(libc::SYS_rt_sigaction, &[arg(0, Is(33))]),
     Rule::any(libc::SYS_set_robust_list),
     Rule::any(libc::SYS_rseq),
-    // The C library looks for the borders of the stack.
-    Rule::any(libc::SYS_sched_getaffinity),
     Rule::when(libc::SYS_prctl, &[arg(0, Is(libc::PR_SET_NAME as u32))]),
 ];
 
