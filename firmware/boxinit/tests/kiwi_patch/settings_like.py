@@ -77,13 +77,7 @@ def media_tag_tool(*programs):
         return asked(kiwi_11, {"xz": {"options": "-1"}}, True)[0]
 
 
-print(
-    json.dumps(
-        [
-            [media_tag_tool(), media_tag_tool("implantisomd5"), media_tag_tool("implantisomd5", "tagmedia")],
-            asked(kind, settings, patched)
-            for patched in (False, True)
-            for kind, settings in [(kiwi_10, LISTS), (kiwi_10, MAPPINGS), (kiwi_11, LISTS), (kiwi_11, MAPPINGS)]
-        ]
-    )
-)
+forms = [(kiwi_10, LISTS), (kiwi_10, MAPPINGS), (kiwi_11, LISTS), (kiwi_11, MAPPINGS)]
+found = [asked(kind, settings, patched) for patched in (False, True) for kind, settings in forms]
+marks = [media_tag_tool(), media_tag_tool("implantisomd5"), media_tag_tool("implantisomd5", "tagmedia")]
+print(json.dumps([marks] + found))
