@@ -9,17 +9,26 @@ AARCH64 = aarch64-unknown-linux-gnu
 # Cargo says what it compiles where this is empty.
 QUIET = --quiet
 
-PACKAGES_DEMO = qemu-system-x86 qemu-utils mmdebstrap uidmap fdisk e2fsprogs python3-pip \
+# What emulates a machine of this host's architecture, and of the other.
+QEMU_OWN = qemu-system-x86
+QEMU_OTHER = qemu-system-arm
+GRUB_OWN = grub-pc-bin grub-efi-amd64-bin
+ifeq ($(shell uname -m),aarch64)
+QEMU_OWN = qemu-system-arm
+QEMU_OTHER = qemu-system-x86
+GRUB_OWN = grub-efi-arm64-bin
+endif
+PACKAGES_DEMO = $(QEMU_OWN) qemu-utils mmdebstrap uidmap fdisk e2fsprogs python3-pip \
 	ca-certificates gcc libc6-dev make
-PACKAGES_FOREIGN = qemu-system-arm qemu-user-static arch-test
-PACKAGES_LAB = qemu-system-x86 busybox-static kmod debian-archive-keyring gcc libc6-dev make
+PACKAGES_FOREIGN = $(QEMU_OTHER) qemu-user-static arch-test
+PACKAGES_LAB = $(QEMU_OWN) busybox-static kmod debian-archive-keyring gcc libc6-dev make
 # The lab's Arm machine, a compiler for it, and what runs its programs one by one.
 PACKAGES_ARM = qemu-system-arm qemu-user kmod debian-archive-keyring binutils gcc libc6-dev make \
 	gcc-aarch64-linux-gnu libc6-dev-arm64-cross cmake
 PACKAGES_TEST = qemu-system-x86 qemu-system-arm qemu-utils cpio busybox-static kmod fdisk \
 	e2fsprogs xz-utils debian-archive-keyring dmsetup gcc libc6-dev make mmdebstrap uidmap btrfs-progs procps \
 	gpg gpgv iproute2 libxml2-utils man-db openssh-client python3 shellcheck ovmf qemu-efi-aarch64 xorriso mtools \
-	grub-common grub-pc-bin grub-efi-amd64-bin $(PACKAGES_PODMAN)
+	grub-common $(GRUB_OWN) $(PACKAGES_PODMAN)
 # podman recommends, or has alternatives for, what it needs: runc works with every mode of
 # cgroups, netavark with iptables or nftables makes networks, slirp4netns those of normal users.
 PACKAGES_PODMAN = podman runc netavark iptables nftables slirp4netns
@@ -30,7 +39,7 @@ PACKAGES_DIST = python3 python3-venv binutils gcc libc6-dev gcc-aarch64-linux-gn
 	make gzip xz-utils
 PACKAGES_BENCH = $(PACKAGES_LAB) qemu-utils qemu-system-common passt slirp4netns iproute2
 
-.PHONY: toolchain-aarch64 test-arm packages-arm docs dist dist-reproduce dist-source dist-installed dist-container packages-dist demo check test test-full lint msrv unit conformance e2e e2e-kvm full guard baseline guard-programs bench packages-bench packages-validators boots boots-arm boots-first hostile fuzz lab release types packages-demo packages-foreign packages-runners packages-test packages-lab
+.PHONY: toolchain-aarch64 test-arm packages-arm docs dist dist-reproduce dist-source dist-installed dist-container packages-dist demo check test test-full lint msrv unit conformance e2e e2e-arm e2e-kvm full guard baseline guard-programs bench packages-bench packages-validators boots boots-arm boots-first hostile fuzz lab release types packages-demo packages-foreign packages-runners packages-test packages-lab
 
 # From nothing to an image: box from the host's mirror, then a build of the sample description.
 demo: QUIET =
@@ -151,6 +160,10 @@ e2e:
 # (docs/lab.md).
 e2e-kvm: release
 	BOXBUILD=$(BOXBUILD) BOXBUILD_TEST_ENGINE=kvm $(E2E_TESTS) -- $(TEST)
+
+# The same with program and boxes of 64-bit Arm, in the lab's Arm machine; part of test-arm.
+e2e-arm: packages-arm
+	BOXBUILD_TEST_ARCH=aarch64 BOXBUILD_TEST_ENGINE=kvm $(E2E_TESTS) -- $(TEST)
 
 # Real boxes and real images: half an hour and more.
 full: release

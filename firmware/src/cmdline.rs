@@ -121,6 +121,9 @@ const FAST_X86_VIRTUALIZED: &[&str] = &["earlycon=uart8250,io,0x3f8"];
 /// drivers/input/serio/i8042-acpipnpio.h, i8042_pnp_init).
 const FAST_X86_EMULATED: &[&str] = &["tsc=reliable", "clocksource=tsc", "i8042.nopnp"];
 
+/// The same for guests of 64-bit Arm: the machine's device tree says where the port is.
+const FAST_AARCH64_VIRTUALIZED: &[&str] = &["earlycon"];
+
 impl FastCmdline<'_> {
     /// The command line.
     ///
@@ -135,12 +138,11 @@ impl FastCmdline<'_> {
             Crypto::Untested => add(&[NO_CRYPTO_TESTS, NO_INITCALLS]),
             Crypto::Fips => add(&[FIPS]),
         }
-        if self.arch == "x86_64" {
-            add(FAST_X86);
-            add(match self.processor {
-                Processor::Virtualized => FAST_X86_VIRTUALIZED,
-                Processor::Emulated => FAST_X86_EMULATED,
-            });
+        match (self.arch, self.processor) {
+            ("x86_64", Processor::Virtualized) => add(&[FAST_X86, FAST_X86_VIRTUALIZED].concat()),
+            ("x86_64", Processor::Emulated) => add(&[FAST_X86, FAST_X86_EMULATED].concat()),
+            ("aarch64", Processor::Virtualized) => add(FAST_AARCH64_VIRTUALIZED),
+            _ => {}
         }
         checked(self.arch, line.join(" "))
     }
@@ -270,6 +272,9 @@ mod tests {
         assert!(!fast("x86_64", Processor::Virtualized, Crypto::Untested).contains("i8042.nopnp"));
         let arm = fast("aarch64", Processor::Emulated, Crypto::Untested);
         assert!(!arm.contains("tsc") && arm.contains("cryptomgr.notests=1"));
+        assert!(!arm.contains("earlycon"), "QEMU has no such port: {arm}");
+        let arm = fast("aarch64", Processor::Virtualized, Crypto::Untested);
+        assert!(arm.ends_with(" earlycon"), "{arm}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The guest side of a build (docs/guest-contract.md).
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -45,15 +46,24 @@ pub const BOX_FILES: &[BoxFile] = &[
     },
 ];
 
-/// The program `boxinit` for the architecture that boxbuild is built for. Empty if there is none
+/// The program `boxinit` for each architecture that it knows; empty where it was not built
 /// (build.rs).
-const BOXINIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/boxinit"));
+const BOXINIT: [(&str, &[u8]); 2] = [
+    (
+        "x86_64",
+        include_bytes!(concat!(env!("OUT_DIR"), "/boxinit-x86_64")),
+    ),
+    (
+        "aarch64",
+        include_bytes!(concat!(env!("OUT_DIR"), "/boxinit-aarch64")),
+    ),
+];
 
 /// What boots a box in place of its own init.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Init {
-    /// The program `boxinit`; boots any box.
-    Program,
+    /// The program `boxinit`, this one; boots any box.
+    Program(&'static [u8]),
     /// Shell scripts; they need busybox, modprobe and all virtio modules in the box's ramdisk.
     Scripts,
 }
@@ -61,22 +71,43 @@ pub enum Init {
 impl Init {
     /// The init for boxes of the architecture `arch`.
     pub fn of(arch: &str) -> Init {
-        if arch == std::env::consts::ARCH && !BOXINIT.is_empty() {
-            Init::Program
-        } else {
-            Init::Scripts
-        }
+        BOXINIT
+            .into_iter()
+            .find(|(known, program)| *known == arch && !program.is_empty())
+            .map_or(Init::Scripts, |(_, program)| Init::Program(program))
+    }
+
+    /// Architectures whose boxes `boxinit` could boot, but that this boxbuild was built without.
+    pub fn left_out() -> impl Iterator<Item = &'static str> {
+        BOXINIT
+            .into_iter()
+            .filter(|(_, program)| program.is_empty())
+            .map(|(arch, _)| arch)
+    }
+
+    /// Whether it is `boxinit`.
+    pub fn is_program(self) -> bool {
+        matches!(self, Init::Program(_))
     }
 
     /// A hash that distinguishes it from the inits of other versions of boxbuild.
     pub fn fingerprint(self) -> u64 {
         let bytes = match self {
-            Init::Program => BOXINIT,
+            Init::Program(program) => program,
             Init::Scripts => include_bytes!("../guest/init"),
         };
         // FNV-1a with 64 bits: it need not resist attacks.
         bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
+}
+
+impl fmt::Debug for Init {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Init::Program(_) => "Program",
+            Init::Scripts => "Scripts",
         })
     }
 }
@@ -104,7 +135,7 @@ pub struct FastBoot {
     pub files: Vec<(PathBuf, Vec<u8>)>,
     /// Folders to make before the build, absolute.
     pub made: Vec<PathBuf>,
-    /// Version of kiwi to install first ([`Init::Program`] only).
+    /// Version of kiwi to install first (with [`Init::Program`] only).
     pub kiwi_version: Option<OsString>,
     /// Who may log in as root while the box runs: a line of an `authorized_keys` file. If given, the
     /// box's sshd is started.
@@ -138,7 +169,7 @@ impl FastBoot {
         let mut archive = Archive::new();
         archive.directory(paths::INITRD, 0o755);
         match init {
-            Init::Program => self.add_program(&mut archive),
+            Init::Program(program) => self.add_program(program, &mut archive),
             Init::Scripts => self.add_scripts(&mut archive),
         }
         if !self.files.is_empty() {
@@ -150,14 +181,14 @@ impl FastBoot {
         archive.finish()
     }
 
-    fn add_program(&self, archive: &mut Archive) {
+    fn add_program(&self, program: &[u8], archive: &mut Archive) {
         // If the console has no driver yet, the kernel opens no standard streams for process 1;
         // Rust's runtime then opens /dev/null.
         archive
             .directory("dev", 0o755)
             .device("dev/console", 0o600, (5, 1))
             .device("dev/null", 0o666, (1, 3))
-            .file(INITRD_INIT, 0o755, BOXINIT)
+            .file(INITRD_INIT, 0o755, program)
             .file(INITRD_JOB, 0o600, &self.job().encode());
     }
 
@@ -237,6 +268,14 @@ impl FastBoot {
     }
 }
 
+/// The program `boxinit` for the architecture of this host, whatever the container's is.
+fn own_boxinit() -> Option<&'static [u8]> {
+    match Init::of(std::env::consts::ARCH) {
+        Init::Program(program) => Some(program),
+        Init::Scripts => None,
+    }
+}
+
 /// A build in a container, run by boxbuild's own process 1. The box holds nothing for it: the host
 /// mounts the files at [`ContainerBuild::FOLDER`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -257,9 +296,20 @@ pub struct ContainerBuild {
     pub check_only: bool,
     /// The container stays after the build until it is told to end.
     pub shell: bool,
+    /// The container has no network until the host gives it one: ports of its loopback that lead to those of
+    /// the host's ([`boxbuild_protocol::container_network`]).
+    pub loopback: Option<Vec<u16>>,
 }
 
 impl ContainerBuild {
+    /// Name of the socket that the host listens on if there is [`ContainerBuild::loopback`], among the files.
+    pub const SOCKET: &'static str = "network.socket";
+
+    /// Whether the host can give a container its network: it takes the program `boxinit`.
+    pub fn can_be_connected() -> bool {
+        own_boxinit().is_some()
+    }
+
     /// Mount point of the files in the container.
     pub const FOLDER: &'static str = paths::RUN;
 
@@ -285,7 +335,15 @@ impl ContainerBuild {
             .then(|| ("program", CHECK.as_bytes().to_vec()));
         let packages = (!self.box_packages.is_empty())
             .then(|| ("box-packages", args_file(&self.box_packages)));
+        let connect = self.loopback.as_ref().map(|ports| {
+            let words: Vec<OsString> = ports.iter().map(|port| port.to_string().into()).collect();
+            [
+                ("boxinit", own_boxinit().unwrap_or_default().to_vec()),
+                ("network", args_file(&words)),
+            ]
+        });
         let more = [shell, program, packages].into_iter().flatten();
+        let more = more.chain(connect.into_iter().flatten());
         files.into_iter().chain(more).collect()
     }
 }
@@ -387,6 +445,32 @@ mod tests {
         }
     }
 
+    /// The fields of an ELF header: gABI, "ELF Header".
+    #[test]
+    fn each_program_is_one_of_its_architecture() {
+        let machine = |arch| match arch {
+            "x86_64" => 62_u16,
+            "aarch64" => 183,
+            other => panic!("{other}"),
+        };
+        for (arch, program) in BOXINIT {
+            match Init::of(arch) {
+                Init::Program(found) => {
+                    assert_eq!(found, program);
+                    assert!(found.starts_with(b"\x7fELF\x02\x01"), "{arch}");
+                    assert_eq!(found[18..20], machine(arch).to_le_bytes(), "{arch}");
+                }
+                Init::Scripts => {
+                    assert!(Init::left_out().any(|left_out| left_out == arch), "{arch}");
+                    assert_ne!(arch, std::env::consts::ARCH, "its own is a must");
+                    println!("skipped: boxinit for {arch}: it was not built (docs/packaging.md)");
+                }
+            }
+        }
+        assert_eq!(Init::of("s390x"), Init::Scripts);
+        assert!(Init::left_out().all(|arch| arch != "s390x"));
+    }
+
     #[test]
     fn both_inits_get_the_build() {
         let boot = FastBoot {
@@ -426,7 +510,7 @@ mod tests {
         assert!(text.contains("boxbuild/authorized_keys\0"));
         assert_eq!(part.len() % 4, 0);
 
-        let part = boot.initrd_part(Init::Program);
+        let part = boot.initrd_part(Init::Program(b"boxinit"));
         let mut job = boot.job();
         job.files.push(paths::TAKE_OVER.into());
         let job = job.encode();

@@ -16,12 +16,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 
+use boxbuild_tests::cross::{self, NO_COMPILER, toolchain};
 use boxbuild_tests::{env, skip};
 use libtest_mimic::{Arguments, Trial};
 
-const TRIPLE: &str = "aarch64-unknown-linux-gnu";
-/// Exit code of tests/setup/toolchain where there is no compiler.
-const NO_COMPILER: i32 = 77;
+const ARCH: &str = "aarch64";
 /// How long the hostile guest writes garbage, in seconds; 10 otherwise.
 const SECONDS: &str = "BOXBUILD_SCRIBBLE_SECONDS";
 
@@ -91,7 +90,7 @@ fn main() -> ExitCode {
 
 fn lab() -> Command {
     let mut lab = Command::new(env::tests().join("lab/lab"));
-    lab.args(["--arch", "aarch64"]);
+    lab.args(["--arch", ARCH]);
     lab
 }
 
@@ -188,13 +187,14 @@ fn garbage(parts: &Parts) {
 fn parts() -> Result<Option<Parts>, String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| String::from("cargo"));
     let target = env::target();
+    let triple = cross::triple(ARCH);
     let words = "build --quiet --package boxbuild-vmm --example boot --example smoke --target";
-    let mut build = toolchain(&target);
-    build.arg(cargo).args(words.split(' ')).arg(TRIPLE);
+    let mut build = toolchain(ARCH, &target);
+    build.arg(cargo).args(words.split(' ')).arg(&triple);
     match build.status().map_err(|error| error.to_string())?.code() {
         Some(0) => {}
         Some(NO_COMPILER) => return Ok(None),
-        other => return Err(format!("cargo build for {TRIPLE}: {other:?}")),
+        other => return Err(format!("cargo build for {triple}: {other:?}")),
     }
     let work = target.join("tmp/arm");
     fs::create_dir_all(&work).map_err(|error| error.to_string())?;
@@ -209,19 +209,11 @@ fn parts() -> Result<Option<Parts>, String> {
         .trim_end()
         .to_owned();
     Ok(Some(Parts {
-        programs: target.join(TRIPLE).join("debug/examples"),
+        programs: target.join(triple).join("debug/examples"),
         kernel: Path::new(&kernel).join("vmlinuz"),
         small: ramdisk(&work, "small", "arm/init.c")?,
         hostile: ramdisk(&work, "hostile", "boots/scribbler.c")?,
     }))
-}
-
-/// A command for the compiler of Arm, which writes to `folder`.
-fn toolchain(folder: &Path) -> Command {
-    let mut toolchain = Command::new(env::tests().join("setup/toolchain"));
-    toolchain.current_dir(env::top());
-    toolchain.arg("aarch64").arg("--folder").arg(folder);
-    toolchain
 }
 
 /// Makes a ramdisk whose only program is `source`, a file of C.
@@ -229,7 +221,7 @@ fn ramdisk(work: &Path, name: &str, source: &str) -> Result<PathBuf, String> {
     let folder = work.join(name);
     let made = || -> std::io::Result<bool> {
         fs::create_dir_all(folder.join("dev"))?;
-        let mut gcc = toolchain(work);
+        let mut gcc = toolchain(ARCH, work);
         gcc.args([
             "aarch64-linux-gnu-gcc",
             "-O2",

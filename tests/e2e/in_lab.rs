@@ -7,12 +7,12 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
-use boxbuild_tests::env;
 use boxbuild_tests::lab::{Run, TestBed};
 use boxbuild_tests::test_env;
+use boxbuild_tests::{cross, env};
 use libtest_mimic::Arguments;
 
 use crate::isolation::attacker;
@@ -74,14 +74,22 @@ pub(crate) fn run(lab: &TestBed, tests: &[Test], arguments: &Arguments) -> ExitC
             return ExitCode::FAILURE;
         }
     };
+    let programs = match Programs::get() {
+        Ok(programs) => programs,
+        Err(reason) => {
+            eprintln!("what runs in the lab cannot be built: {reason}");
+            return ExitCode::FAILURE;
+        }
+    };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let labs = [cpus, LABS, available_memory() / MEMORY, names.len()];
     let labs = labs.into_iter().min().unwrap_or(1).max(1);
+    let programs = &programs;
     let share = |first: usize| names.iter().skip(first).step_by(labs).copied().collect();
     let passed = std::thread::scope(|scope| {
         let shares: Vec<_> = (0..labs)
             .map(share)
-            .map(|names| scope.spawn(move || run_share(lab, store, names)))
+            .map(|names| scope.spawn(move || run_share(lab, programs, store, names)))
             .collect();
         let mut ended = shares
             .into_iter()
@@ -106,11 +114,11 @@ pub(crate) fn available_memory() -> usize {
 }
 
 /// Runs the tests called `left` in one lab and, where some fail, in further ones. Returns whether all passed.
-fn run_share(lab: &TestBed, store: &Path, mut left: Vec<&str>) -> bool {
+fn run_share(lab: &TestBed, programs: &Programs, store: &Path, mut left: Vec<&str>) -> bool {
     let mut failures: HashMap<&str, u32> = HashMap::new();
     let mut accidents = 0;
     loop {
-        let outcome = once(lab, store, &left);
+        let outcome = once(lab, programs, store, &left);
         if outcome.code == 0 {
             break;
         }
@@ -144,15 +152,56 @@ fn run_share(lab: &TestBed, store: &Path, mut left: Vec<&str>) -> bool {
     true
 }
 
+/// What runs in the lab.
+struct Programs {
+    /// Those tests.
+    tests: PathBuf,
+    boxbuild: PathBuf,
+    /// Their architecture, where it is not this host's.
+    foreign: Option<String>,
+}
+
+impl Programs {
+    fn get() -> Result<Programs, String> {
+        let Some(arch) = env::foreign_arch() else {
+            let tests = std::env::current_exe().map_err(|error| error.to_string())?;
+            let boxbuild = test_env()?.boxbuild.clone();
+            return Ok(Programs {
+                tests,
+                boxbuild,
+                foreign: None,
+            });
+        };
+        let profile = if cfg!(debug_assertions) {
+            "dev"
+        } else {
+            "release"
+        };
+        let one = |words: &str| {
+            let words: Vec<&str> = words.split(' ').chain(["--profile", profile]).collect();
+            let program = cross::cargo(&arch, &words)?.pop();
+            program.ok_or_else(|| String::from("cargo names no program"))
+        };
+        Ok(Programs {
+            tests: one("test --no-run --package boxbuild-tests --test e2e")?,
+            boxbuild: one("build --package boxbuild")?,
+            foreign: Some(arch),
+        })
+    }
+}
+
 /// Runs the tests called `names` in a new lab.
-fn once(lab: &TestBed, store: &Path, names: &[&str]) -> Outcome {
-    let boxbuild = &test_env().expect("checked before").boxbuild;
-    let mut run = Run::new(std::env::current_exe().expect("this program has a path"))
+fn once(lab: &TestBed, programs: &Programs, store: &Path, names: &[&str]) -> Outcome {
+    let boxbuild = &programs.boxbuild;
+    let mut run = Run::new(&programs.tests)
         .file(boxbuild)
         // Bookworm's tmpfs has no user attributes, which shares keep ownership in.
         .lab_options(["--user", "--kernel", "trixie"])
         .lab_options(["--memory", &MEMORY.to_string(), "--timeout", "3000"])
         .lab_options(["--env".to_owned(), format!("{ONLY}={}", names.join(","))]);
+    if let Some(arch) = &programs.foreign {
+        run = run.lab_options(["--arch", arch]);
+    }
     for name in env::boxes(store) {
         run = run.file(&store.join(name));
     }

@@ -55,7 +55,7 @@ mod timings;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use boxbuild_tests::env::{ENGINE, in_lab};
+use boxbuild_tests::env::{ENGINE, foreign_arch, in_lab};
 use boxbuild_tests::lab::TestBed;
 use boxbuild_tests::{skip, test_env};
 use libtest_mimic::{Arguments, Trial};
@@ -108,6 +108,7 @@ const ALL: &[&[Test]] = &[
     isolation::process::TESTS,
     isolation::endurance::TESTS,
     container::TESTS,
+    container::network::TESTS,
     container::real::TESTS,
     isolation::container::TESTS,
     full::TESTS,
@@ -129,12 +130,17 @@ fn main() -> ExitCode {
         }
     };
     if !arguments.list {
-        if let Err(reason) = test_env() {
+        // Where other programs are tested, they are built later.
+        let here = engine.as_deref() != Some("kvm") || foreign_arch().is_none();
+        if here && let Err(reason) = test_env() {
             eprintln!("the program under test cannot be built: {reason}");
             return ExitCode::FAILURE;
         }
         if engine.as_deref() == Some("kvm") {
-            let bed = TestBed::find();
+            let bed = match foreign_arch() {
+                Some(arch) => TestBed::of_foreign(&arch),
+                None => TestBed::find(),
+            };
             println!("test bed of engine kvm: {bed}");
             match bed {
                 TestBed::Kvm => {}
@@ -193,6 +199,10 @@ fn selected(engine: Option<&str>) -> Result<Vec<Test>, String> {
     };
     let mut tests = ALL.concat();
     tests.retain(|test| venues.contains(&test.venue));
+    // What says little about the machine says nothing more of an emulated one.
+    if foreign_arch().is_some() && engine != Some("kvm") {
+        tests.retain(|test| test.venue == Venue::Engine);
+    }
     if let Ok(only) = std::env::var(ONLY) {
         tests.retain(|test| only.split(',').any(|wanted| wanted == test.name));
     }

@@ -17,13 +17,14 @@ use serde_json::Value;
 crate::tests! {
     Engine:
         packages_come_from_the_cache_in_the_second_build,
+        a_machine_builds_offline_from_the_cache_alone,
         a_build_that_is_killed_leaves_no_process_of_the_cache;
 }
 
-const BYTES: usize = 300_000;
+pub(crate) const BYTES: usize = 300_000;
 
 /// Serves packages at a port of the loopback. Returns it, and how many were sent.
-fn mirror() -> (u16, Arc<AtomicUsize>) {
+pub(crate) fn mirror() -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let sent = Arc::new(AtomicUsize::new(0));
@@ -96,6 +97,56 @@ fn packages_come_from_the_cache_in_the_second_build() {
     assert_eq!(sent.load(Ordering::SeqCst), 3);
     assert_eq!(build(&["--no-package-cache"]), (None, None));
     assert_eq!(sent.load(Ordering::SeqCst), 6);
+    sandbox.assert_nothing_left();
+}
+
+/// What comes from a server under its name, here its address, is there without it.
+fn a_machine_builds_offline_from_the_cache_alone() {
+    let (port, sent) = mirror();
+    let named = script(port).replace("Host: 10.0.2.2", "Host: 127.0.0.1");
+    let sandbox = Sandbox::new(&named);
+    let build = |front: &[&str], address: &str| {
+        let front = [&["--json"], front].concat();
+        let mut command = sandbox.build_command(&front, &["--add-repo", address]);
+        command.env("http_proxy", format!("http://127.0.0.1:{port}"));
+        Running::start(&mut command).finish()
+    };
+    build(&[], &format!("http://127.0.0.1:{port}/x")).expect(0, &[]);
+    assert_eq!(sent.load(Ordering::SeqCst), 3);
+    // Any address leads to the cache, and to nothing else.
+    let here = format!("nc -w 20 10.0.2.2 {port}");
+    let offline = format!(
+        "{}
+        printf 'GET /pool/d.deb HTTP/1.1\r\nHost: mirror.invalid\r\nConnection: close\r\n\r\n' |
+            nc -w 20 192.0.2.80 80 | head -n 1 >/result/status
+        nc -w 5 198.51.100.7 443 </dev/null; echo $? >/result/closed
+        nslookup mirror.invalid 10.0.2.3 >/result/name 2>&1",
+        named.replace(&here, "nc -w 20 198.51.100.7 80")
+    );
+    sandbox.script(&offline);
+    let output = build(&["--offline"], "http://mirror.invalid/x");
+    output.expect(0, &[]);
+    assert_eq!(
+        sandbox.result("counts"),
+        format!("{}\n{BYTES}\n", 2 * BYTES)
+    );
+    assert!(sandbox.result("status").contains("404 Not in the cache"));
+    assert_eq!(sandbox.result("closed"), "1\n");
+    assert!(sandbox.result("name").contains("192.0.2.80"));
+    let address = "http://mirror.invalid/pool/d.deb";
+    assert!(
+        output
+            .stdout
+            .contains(&format!("\"not_in_cache\":[\"{address}\"]"))
+    );
+    let note = format!("not in the cache of packages: {address}");
+    assert!(!output.stdout.contains(&note), "it was not needed");
+    // A build that fails says what there was not.
+    sandbox.script(&format!("{offline}; exit 7"));
+    let output = build(&["--offline"], "http://mirror.invalid/x");
+    output.expect(1, &[]);
+    assert!(output.stdout.contains(&note), "{}", output.stdout);
+    assert_eq!(sent.load(Ordering::SeqCst), 3);
     sandbox.assert_nothing_left();
 }
 

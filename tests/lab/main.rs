@@ -22,7 +22,10 @@ mod tools;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use boxbuild_tests::{small_box, sshd};
+use boxbuild_tests::{
+    small_box::{self, Boxes},
+    sshd,
+};
 use clap::Parser;
 
 /// The exit code where the lab itself failed: the machine died, hung or never came up.
@@ -59,8 +62,8 @@ enum Task {
     /// Make the small boxes of the end-to-end tests in a box store
     SmallBox {
         store: PathBuf,
-        /// Only the box `small.ARCH` of this architecture (Debian's name)
-        arch: Option<String>,
+        /// Only the box `small.ARCH` of this architecture
+        arch: Option<arch::Arch>,
     },
     /// Make a folder with the distribution's sshd, for the boxroot/ of a description
     Sshd { folder: PathBuf },
@@ -85,7 +88,11 @@ fn main() -> ExitCode {
         Some(Task::Kernel(options)) => kernel::run(&options).map(|path| print_path(&path)),
         Some(Task::Guest(options)) => guests::run(&options).map(|path| print_path(&path)),
         Some(Task::Selftest(options)) => selftest::run(&options),
-        Some(Task::SmallBox { store, arch }) => small_box::make(&store, arch.as_deref(), None),
+        Some(Task::SmallBox { store, arch }) => {
+            let which = arch.map_or(Boxes::All, |_| Boxes::OneMore);
+            let arch = arch.unwrap_or(arch::Arch::HOST);
+            small_box::make(&store, arch.name(), None, which)
+        }
         Some(Task::Sshd { folder }) => sshd::make(&folder).map(|why_not| {
             if let Some(reason) = why_not {
                 eprintln!("no sshd for the tests: {reason}");

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::{command, names, small_box, sshd};
+use crate::small_box::{self, Boxes};
+use crate::{command, names, sshd};
 
 /// The program under test, seen from the top of the repository; without it, it is built.
 pub const BOXBUILD: &str = "BOXBUILD";
@@ -22,6 +23,9 @@ pub const ENGINE: &str = "BOXBUILD_TEST_ENGINE";
 pub const TESTS: &str = "BOXBUILD_TEST_FOLDER";
 /// A suite of Debian, e.g. `trixie-backports`, whose kernel the small boxes have; otherwise the host's.
 pub const KERNEL: &str = "BOXBUILD_TEST_KERNEL";
+/// The architecture of the small boxes, where it is not the host's: under qemu they are emulated, and
+/// under kvm they run in the lab's machine of that architecture.
+pub const ARCH: &str = "BOXBUILD_TEST_ARCH";
 /// A user with subordinate ids, whom root becomes for the tests of rootless containers.
 pub const USER: &str = "BOXBUILD_TEST_USER";
 
@@ -110,15 +114,17 @@ pub fn cargo_build(profile: &str, words: &[&str]) -> Result<PathBuf, String> {
 /// Makes the small boxes that are not there yet, and sshd for them.
 fn make_small_boxes() -> Result<PathBuf, String> {
     let suite = std::env::var(KERNEL).ok();
-    let store = target().join(match &suite {
-        Some(suite) => format!("test-boxes-{suite}"),
-        None => String::from("test-boxes"),
-    });
+    let arch = foreign_arch();
+    let words = ["test-boxes"].into_iter().chain(arch.as_deref());
+    let words: Vec<&str> = words.chain(suite.as_deref()).collect();
+    let store = target().join(words.join("-"));
     let make = || -> anyhow::Result<()> {
-        small_box::make(&store, None, suite.as_deref())?;
-        let is_amd64 = std::env::consts::ARCH == "x86_64";
-        if is_amd64 && suite.is_none() && command::find("qemu-system-aarch64").is_ok() {
-            small_box::make(&store, Some("arm64"), None)?;
+        let host = std::env::consts::ARCH;
+        let own = arch.as_deref().unwrap_or(host);
+        small_box::make(&store, own, suite.as_deref(), Boxes::All)?;
+        let has_emulator = || command::find("qemu-system-aarch64").is_ok();
+        if own == "x86_64" && suite.is_none() && has_emulator() {
+            small_box::make(&store, "aarch64", None, Boxes::OneMore)?;
         }
         if let Some(reason) = sshd::make(&sshd_folder())? {
             println!("no sshd for the tests: {reason}");
@@ -144,6 +150,18 @@ pub fn boxes(store: &Path) -> Vec<String> {
 /// Returns the engine under test, `qemu` unless [`ENGINE`] says otherwise.
 pub fn engine() -> String {
     std::env::var(ENGINE).unwrap_or_else(|_| String::from("qemu"))
+}
+
+/// Returns the architecture of the small boxes, if it is not the host's.
+pub fn foreign_arch() -> Option<String> {
+    std::env::var(ARCH)
+        .ok()
+        .filter(|arch| arch != std::env::consts::ARCH)
+}
+
+/// Returns the architecture of the small boxes.
+pub fn boxes_arch() -> String {
+    foreign_arch().unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
 /// Whether this process runs in the lab (docs/lab.md).

@@ -60,6 +60,20 @@ impl TestBed {
         choose(&asked_for, host_kvm, check)
     }
 
+    /// The lab's machine of another architecture than the host's, if it can be had.
+    pub fn of_foreign(arch: &str) -> TestBed {
+        if crate::env::in_lab() {
+            return TestBed::Kvm;
+        }
+        let reason = format!("for {arch}");
+        match stdout_of(Command::new(program()).args(["--arch", arch, "--check"])) {
+            Ok(_) => TestBed::Lab { reason },
+            Err(error) => TestBed::None {
+                reason: format!("{reason}: {error}"),
+            },
+        }
+    }
+
     /// Returns the command that runs `run` on this bed, if there is one.
     pub fn command(&self, run: &Run) -> Option<Command> {
         match self {

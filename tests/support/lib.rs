@@ -16,6 +16,7 @@
 
 pub mod boot_sector;
 pub mod command;
+pub mod cross;
 pub mod daemons;
 pub mod debian;
 pub mod env;

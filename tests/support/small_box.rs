@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `small` | boots any way |
 //! | `hidden` | its ramdisk has the disk's driver where only its own /init finds it |
-//! | `mapped` | its root is a volume of the device mapper, as with LVM (made if there is a dmsetup) |
+//! | `mapped` | its root is a volume of the device mapper, as with LVM (made if there is a dmsetup of its architecture) |
 //!
 //! `root.tar` is the root tree of all of them, to be imported.
 
@@ -50,22 +50,27 @@ const BOX_INIT: &[u8] = include_bytes!("../setup/small-box-files/box-init");
 const KIWI: &[u8] = include_bytes!("../setup/small-box-files/kiwi-ng");
 const THIS: &[u8] = include_bytes!("small_box.rs");
 
-/// Makes the small boxes in a box store, where they are not there yet. With an architecture
-/// (Debian's name) other than the host's only the first one, as `small.ARCH` (the kernel's name). Their
-/// kernel is the one of `suite`, if that is given.
+/// Which boxes a store gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boxes {
+    /// All.
+    All,
+    /// Only the first one, as `small.ARCH` (the kernel's name): a store has it beside the host's own.
+    OneMore,
+}
+
+/// Makes small boxes of an architecture (the kernel's name) in a box store, where they are not there
+/// yet. Their kernel is the one of `suite`, if that is given.
 ///
 /// # Errors
 /// If packages cannot be downloaded or a program is missing.
-pub fn make(store: &Path, arch: Option<&str>, suite: Option<&str>) -> Result<()> {
-    let host = output(command("dpkg").arg("--print-architecture"))?;
-    let host = host.trim();
-    let arch = arch.unwrap_or(host);
-    let machine = match arch {
-        "amd64" => "x86_64",
-        "arm64" => "aarch64",
-        _ => bail!("no small box for {arch}"),
+pub fn make(store: &Path, machine: &str, suite: Option<&str>, which: Boxes) -> Result<()> {
+    let arch = match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        _ => bail!("no small box for {machine}"),
     };
-    let foreign = arch != host;
+    let foreign = machine != std::env::consts::ARCH;
     let mark = store.join(format!(".recipe-{arch}"));
     let recipe = sha256(&[THIS, INIT, BOX_INIT, KIWI].concat());
     if fs::read_to_string(&mark).is_ok_and(|made| made == recipe) {
@@ -82,10 +87,11 @@ pub fn make(store: &Path, arch: Option<&str>, suite: Option<&str>) -> Result<()>
         work: work.path(),
         machine,
         kernel: &parts.kernel,
+        foreign,
         of_suite: suite.is_some(),
     };
     maker.disk(&parts.busybox, &parts.applets)?;
-    if foreign {
+    if which == Boxes::OneMore {
         let name = format!("small.{machine}");
         maker.publish(
             &name,
@@ -183,16 +189,18 @@ struct Maker<'a> {
     work: &'a Path,
     machine: &'a str,
     kernel: &'a Kernel,
+    /// Their architecture is not the host's.
+    foreign: bool,
     /// The kernel is another one than the host's distribution has.
     of_suite: bool,
 }
 
 impl Maker<'_> {
-    /// Makes all boxes of the host's own architecture.
+    /// Makes all boxes.
     fn boxes(&self, parts: &Parts) -> Result<()> {
         let mut initrd = self.initrd(parts, Driver::Known)?;
         self.publish("small", "fast", "/dev/vda1", &initrd)?;
-        if let Ok(dmsetup) = find("dmsetup") {
+        if let (false, Ok(dmsetup)) = (self.foreign, find("dmsetup")) {
             initrd.put(&dmsetup, "/bin/dmsetup")?;
             self.publish("mapped", "compat", "/dev/mapper/system-root", &initrd)?;
         }

@@ -27,6 +27,7 @@ pub mod memory;
 pub mod net;
 pub mod pci;
 pub mod smoke;
+pub mod tap;
 #[cfg(any(test, feature = "fuzzing"))]
 #[allow(
     clippy::expect_used,

@@ -10,6 +10,7 @@ pub mod boot;
 pub mod environment;
 pub mod fast_boot;
 pub mod guard;
+pub mod package_cache;
 pub mod report;
 pub mod suites;
 pub mod whole_build;

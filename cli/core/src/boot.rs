@@ -1,6 +1,8 @@
 //! How a box is brought up.
 
 use boxbuild_engine::podman::Mode;
+use boxbuild_firmware::guest::Init;
+use boxbuild_host::arch::Arch;
 
 /// How a box is brought up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -31,6 +33,19 @@ impl BootStyle {
         ("fast", BootStyle::Fast),
         ("compat", BootStyle::Compat),
     ];
+}
+
+/// Why boxes of this architecture are booted without boxinit, if this boxbuild could have had that for
+/// them.
+pub fn boxinit_is_missing(arch: Arch) -> Option<String> {
+    Init::left_out()
+        .any(|left_out| left_out == arch.name())
+        .then(|| {
+            format!(
+                "this boxbuild was built without boxinit for {arch} (rustup target add \
+                 {arch}-unknown-linux-musl, and build it again; releases have it)"
+            )
+        })
 }
 
 /// What a box runs as.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use boxbuild_engine::podman;
 use boxbuild_host::memory::HostMemory;
 
 use crate::terminal;
@@ -22,6 +23,8 @@ pub struct HostFacts {
     pub ssh_keys: Option<PathBuf>,
     /// Memory of the host, and limits over this process.
     pub memory: HostMemory,
+    /// Says why a container cannot have a network of its own here, if so.
+    pub no_container_network: fn() -> Option<String>,
 }
 
 impl HostFacts {
@@ -38,6 +41,10 @@ impl HostFacts {
             no_terminal: terminal::needed().err(),
             ssh_keys: home.map(|home| PathBuf::from(home).join(".ssh")),
             memory: HostMemory::now(),
+            no_container_network: || {
+                let found = podman::check_private_network();
+                found.err().map(|error| error.to_string())
+            },
         }
     }
 }

@@ -95,6 +95,11 @@ pub struct BuildRequest {
 }
 
 impl BuildRequest {
+    /// Whether nothing leaves this host, neither before the build nor in it.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.fetch == Fetch::Nothing
+    }
+
     /// A request with nothing but defaults.
     pub fn new(box_name: &str, description: PathBuf, target_dir: PathBuf) -> BuildRequest {
         BuildRequest {
@@ -181,7 +186,7 @@ pub struct SshRequest {
     pub key: Option<OsString>,
 }
 
-/// What may be fetched over the network before a build: boxes and container images.
+/// What may be fetched over the network: boxes and container images before a build, and packages in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fetch {
@@ -190,7 +195,7 @@ pub enum Fetch {
     Newer,
     /// What is not here.
     Missing,
-    /// Nothing.
+    /// Nothing, by the build either.
     Nothing,
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use boxbuild_vmm::net::Handover;
+
 use crate::channel::EventSender;
 use crate::engine::Engine;
 use crate::error::StartError;
@@ -50,6 +52,8 @@ pub struct ContainerJob<'a> {
     pub podman: &'a Podman,
     /// The container.
     pub container: Container,
+    /// Connections over its network that another process continues.
+    pub handover: Option<Handover>,
 }
 
 impl Job for ContainerJob<'_> {
@@ -58,6 +62,6 @@ impl Job for ContainerJob<'_> {
     }
 
     fn start(self: Box<Self>, events: EventSender) -> Result<Box<dyn Running>, StartError> {
-        Ok(self.podman.start(&self.container, events)?)
+        Ok(self.podman.start(&self.container, self.handover, events)?)
     }
 }

@@ -100,7 +100,8 @@ pub fn describe_networks() -> Result<String, Unusable> {
          --allow HOST[:PORT]: nothing else\n\
          never: this host's loopback (but for the proxy of a variable), link-local addresses, the \
          metadata services of clouds\n\
-         a container (--container) has the host's network, which cannot be limited"
+         a container (--container) has such a network where there is /dev/net/tun, else the host's; neither \
+         can be limited"
     ))
 }
 

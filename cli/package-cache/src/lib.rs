@@ -16,6 +16,8 @@
 //! [`boxbuild_vmm`'s `Handover`]: ../boxbuild_vmm/net/struct.Handover.html
 
 mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod http;
 mod kind;
 mod message;

@@ -9,7 +9,14 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Config {
     pub(crate) boot: String,
     pub(crate) limit: u64,
+    /// Connections without a server are answered from what is kept.
+    pub(crate) offline: bool,
+    pub(crate) proxies: Vec<String>,
 }
+
+/// Missing files that are told of, and characters of the address of one.
+pub(crate) const ABSENCES: usize = 256;
+pub(crate) const LONGEST_ADDRESS: usize = 512;
 
 /// What the process says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -18,6 +25,8 @@ pub(crate) enum FromCache {
     Ready(Option<String>),
     /// Bytes so far.
     Moved(Moved),
+    /// A file that a guest has asked for is not kept, and no server is asked.
+    Absent(String),
     /// Does the host know this name, and does it have this address?
     Lookup(Question),
 }

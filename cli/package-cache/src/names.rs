@@ -1,7 +1,7 @@
 //! Whether a server is the one that a name means: the parent asks the host's name servers.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,17 @@ impl Names {
             Ok(ip) => ip == server.ip(),
             Err(_) => self.ask(channel, name, server.ip()),
         }
+    }
+
+    /// Whether a guest may ask for what `host` has said, which may have a port, where no server is reached.
+    pub(crate) fn may_be_said(&self, channel: &Channel, host: &str) -> bool {
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => name,
+            _ => host,
+        };
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        // The network has let a connection to that address through.
+        bare.parse::<IpAddr>().is_ok() || self.ask(channel, name, Ipv4Addr::UNSPECIFIED.into())
     }
 
     fn ask(&self, channel: &Channel, name: &str, ip: IpAddr) -> bool {

@@ -5,14 +5,14 @@ use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use boxbuild_jail::{Channel, Jailed, Launch, LaunchError, Program};
 
-use crate::message::{Answer, Config, FromCache, Moved, Question};
+use crate::message::{ABSENCES, Answer, Config, FromCache, LONGEST_ADDRESS, Moved, Question};
 use crate::role::ROLE;
 
 /// Longest wait for its last words.
@@ -22,7 +22,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// Questions that wait.
 const QUESTIONS: usize = 64;
 
-/// What tells whether a name has an address, by this host's own resolver.
+/// What tells whether a name has an address, by this host's own resolver; offline, whether a guest may ask for
+/// what a server of this name has said.
 pub type Lookup = Box<dyn Fn(&str, IpAddr) -> bool + Send>;
 
 /// A cache, for one machine.
@@ -35,6 +36,10 @@ pub struct CacheConfig {
     pub limit: u64,
     /// See [`Lookup`].
     pub lookup: Lookup,
+    /// Connections without a server are answered from what is kept, whatever its age.
+    pub offline: bool,
+    /// Proxies of the user's, through which servers are reached: name or address, and port.
+    pub proxies: Vec<String>,
 }
 
 impl std::fmt::Debug for CacheConfig {
@@ -59,6 +64,7 @@ struct State {
     from_cache: AtomicU64,
     from_network: AtomicU64,
     ended: AtomicBool,
+    absent: Mutex<Vec<String>>,
 }
 
 /// There is no cache.
@@ -94,6 +100,8 @@ impl PackageCache {
             folder: path,
             limit,
             lookup,
+            offline,
+            proxies,
         } = config;
         let folder = open_folder(&path).map_err(|source| CacheError::Folder {
             path: path.display().to_string(),
@@ -104,6 +112,8 @@ impl PackageCache {
         let config = Config {
             boot: boot.trim().to_owned(),
             limit,
+            offline,
+            proxies,
         };
         let process = Launch::new(&program, ROLE.name)
             .descriptor(&folder)
@@ -145,6 +155,12 @@ impl PackageCache {
             std::thread::sleep(Duration::from_millis(2));
         }
         self.moved()
+    }
+
+    /// Returns addresses of files that were asked for and are not kept, where no server is reached.
+    pub fn absent(&self) -> Vec<String> {
+        let absent = self.state.absent.lock();
+        absent.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the process's id.
@@ -189,6 +205,13 @@ fn hear(process: &Jailed, state: &State, ask: impl Fn(Question)) {
                 state
                     .from_network
                     .fetch_max(moved.from_network, Ordering::Relaxed);
+            }
+            Ok(FromCache::Absent(address)) => {
+                let mut absent = state.absent.lock().unwrap_or_else(PoisonError::into_inner);
+                if absent.len() < ABSENCES {
+                    let visible = address.chars().filter(char::is_ascii_graphic);
+                    absent.push(visible.take(LONGEST_ADDRESS).collect());
+                }
             }
             Ok(FromCache::Lookup(question)) => ask(question),
             Ok(FromCache::Ready(weakness)) => {

@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::io::ErrorKind;
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +11,7 @@ use std::time::Duration;
 use boxbuild_jail::seccomp::Filter;
 use boxbuild_jail::{Capabilities, Channel, Entered, FileAccess, Jail, Limits, Message, Role};
 
-use crate::flow::{Counters, Flow, Shared};
+use crate::flow::{Absences, Counters, Flow, Shared, offline};
 use crate::message::{Config, FromCache, Moved};
 use crate::names::Names;
 use crate::rules;
@@ -57,13 +56,15 @@ fn run(mut entered: Entered) -> Result<(), Box<dyn Error>> {
         counters: Counters::default(),
         parent: entered.into_channel(),
         network,
+        absences: Absences::default(),
+        proxies: config.proxies,
     });
     let tidied = Arc::clone(&shared);
     std::thread::Builder::new().spawn(move || tidied.store.tidy())?;
     let answers = Arc::clone(&shared);
     std::thread::Builder::new().spawn(move || take_answers(&answers))?;
     tell(&shared.parent, &FromCache::Ready(confinement.weakness()));
-    serve(&shared)
+    serve(&shared, config.offline)
 }
 
 /// Takes the parent's answers. The process ends with it.
@@ -77,7 +78,7 @@ fn take_answers(shared: &Shared) {
 }
 
 /// Takes connections until the network is gone.
-fn serve(shared: &Arc<Shared>) -> Result<(), Box<dyn Error>> {
+fn serve(shared: &Arc<Shared>, offline: bool) -> Result<(), Box<dyn Error>> {
     let mut told = Moved::default();
     let open = Arc::new(AtomicUsize::new(0));
     let report = |told: &mut Moved| {
@@ -89,7 +90,7 @@ fn serve(shared: &Arc<Shared>) -> Result<(), Box<dyn Error>> {
     };
     loop {
         match shared.network.receive_descriptors(Some(TICK)) {
-            Ok(Some(message)) => begin(shared, &open, message),
+            Ok(Some(message)) => begin(shared, &open, message, offline),
             Ok(None) => break,
             Err(error) if error.kind() == ErrorKind::TimedOut => report(&mut told),
             Err(error) => return Err(error.into()),
@@ -100,10 +101,13 @@ fn serve(shared: &Arc<Shared>) -> Result<(), Box<dyn Error>> {
 }
 
 /// Continues a connection. What is not one is dropped.
-fn begin(shared: &Arc<Shared>, open: &Arc<AtomicUsize>, message: Message) {
+fn begin(shared: &Arc<Shared>, open: &Arc<AtomicUsize>, message: Message, offline: bool) {
     let Some((id, server, guest)) = connection(message) else {
         return;
     };
+    if server.is_none() && !offline {
+        return shared.reset(id);
+    }
     if open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS {
         open.fetch_sub(1, Ordering::Relaxed);
         return shared.reset(id);
@@ -111,8 +115,13 @@ fn begin(shared: &Arc<Shared>, open: &Arc<AtomicUsize>, message: Message) {
     let shared = Arc::clone(shared);
     let done = Arc::clone(open);
     let flow = move || {
-        if let Some(flow) = Flow::new(id, guest, server, shared) {
-            flow.run();
+        match server {
+            None => offline::run(&guest, &shared),
+            Some(server) => {
+                if let Some(flow) = Flow::new(id, guest, server, shared) {
+                    flow.run();
+                }
+            }
         }
         done.fetch_sub(1, Ordering::Relaxed);
     };
@@ -122,15 +131,18 @@ fn begin(shared: &Arc<Shared>, open: &Arc<AtomicUsize>, message: Message) {
         .spawn(flow);
 }
 
-fn connection(message: Message) -> Option<(u64, TcpStream, UnixStream)> {
+fn connection(message: Message) -> Option<(u64, Option<TcpStream>, UnixStream)> {
     let id = u64::from_le_bytes(message.bytes.try_into().ok()?);
-    let [server, guest]: [OwnedFd; 2] = message.descriptors.try_into().ok()?;
-    let (server, guest) = (TcpStream::from(server), UnixStream::from(guest));
-    server.set_nonblocking(false).ok()?;
+    let mut descriptors = message.descriptors;
+    let guest = UnixStream::from(descriptors.pop()?);
     guest.set_nonblocking(false).ok()?;
-    // It fails for what is not connected over IP.
-    server.peer_addr().ok()?;
-    Some((id, server, guest))
+    let server = descriptors.pop().map(TcpStream::from);
+    if let Some(server) = &server {
+        server.set_nonblocking(false).ok()?;
+        // It fails for what is not connected over IP.
+        server.peer_addr().ok()?;
+    }
+    descriptors.is_empty().then_some((id, server, guest))
 }
 
 fn tell(parent: &Channel, message: &FromCache) {

@@ -189,9 +189,9 @@ pub(crate) struct ImportArgs {
     /// Size of the disk that is made from a root tree, as the guest sees it.
     #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = parse_size)]
     pub(crate) disk_size: u64,
-    /// How a box of another architecture can boot: only by its own init (compat), or also by
-    /// boxbuild's (fast), which needs busybox, modprobe and the virtio modules in its initial
-    /// ramdisk. Boxes of this host's architecture need no such option.
+    /// How a box of ppc64le or s390x can boot: only by its own init (compat), or also by boxbuild's
+    /// (fast), which needs busybox, modprobe and the virtio modules in its initial ramdisk. Boxes of
+    /// x86_64 and aarch64 need no such option.
     #[arg(long, value_name = "STYLE", default_value = "compat",
         value_parser = values::guest())]
     pub(crate) guest: Guest,

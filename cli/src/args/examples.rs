@@ -114,7 +114,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         "box pull",
         &[(
             "Fetch a published box, or update it",
-            "boxbuild box pull leap",
+            "boxbuild box pull universal",
         )],
     ),
     (
@@ -132,7 +132,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         "box lock",
         &[(
             "Write boxbuild.lock for builds with --locked",
-            "boxbuild box lock leap",
+            "boxbuild box lock universal",
         )],
     ),
     (

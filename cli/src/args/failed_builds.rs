@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{Memory, parse_duration, parse_limit, parse_memory};
+use super::values::{Memory, parse_amount, parse_duration, parse_limit, parse_memory};
 
 /// Options of `boxbuild logs`.
 #[derive(Debug, Args)]
@@ -65,7 +65,8 @@ pub(crate) struct ResumeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
     /// Names of kept builds (see 'boxbuild builds').
-    #[arg(value_name = "ID", conflicts_with_all = ["builds", "boxes", "cache", "all", "older_than"])]
+    #[arg(value_name = "ID",
+        conflicts_with_all = ["builds", "boxes", "cache", "all", "older_than", "max_size"])]
     pub(crate) ids: Vec<String>,
     /// All kept builds.
     #[arg(long)]
@@ -73,9 +74,12 @@ pub(crate) struct PruneArgs {
     /// Files in the box store that no box needs: interrupted downloads, old versions.
     #[arg(long)]
     pub(crate) boxes: bool,
-    /// The cache: kernels and ramdisks made ready, times of earlier builds.
+    /// The cache: packages, kernels and ramdisks made ready, times of earlier builds.
     #[arg(long)]
     pub(crate) cache: bool,
+    /// Of the cache, only what is over this, e.g. 5G: what was not used for longest goes first.
+    #[arg(long, value_name = "SIZE", value_parser = parse_amount, conflicts_with_all = ["builds", "boxes", "all"])]
+    pub(crate) max_size: Option<u64>,
     /// All of these, without asking. Boxes stay.
     #[arg(long, conflicts_with_all = ["builds", "boxes", "cache"])]
     pub(crate) all: bool,

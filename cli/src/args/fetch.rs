@@ -1,15 +1,16 @@
-//! Options on what may be fetched before a build: boxes and container images.
+//! Options on what may be fetched: boxes and container images before a build, and packages in it.
 
 use boxbuild_core::request::Fetch;
 use clap::Args;
 
-/// Options on what may be fetched before a build.
+/// Options on what may be fetched.
 #[derive(Debug, Default, Args)]
 pub(crate) struct FetchOptions {
     /// Use what is on this host without checking for updates; fetch what is missing.
     #[arg(long)]
     pub(crate) no_update_check: bool,
-    /// Fetch nothing: use what is on this host. The build itself has a network (see --network).
+    /// Fetch nothing, before the build or in it: boxes are those on this host, packages come from the
+    /// cache alone.
     #[arg(long)]
     pub(crate) offline: bool,
 }

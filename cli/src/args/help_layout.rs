@@ -36,6 +36,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "network",
             "allow",
             "no_package_cache",
+            "offline",
             "ssh_port",
             "ssh_key",
         ],
@@ -56,7 +57,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "json",
         ],
     ),
-    ("Published boxes", &["no_update_check", "offline"]),
+    ("Published boxes", &["no_update_check"]),
 ];
 
 /// What `-h` shows: ids of options, and a text that fits a line.

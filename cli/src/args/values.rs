@@ -80,6 +80,11 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
+/// Parses an amount of bytes. A number without a unit means GiB, as for disks.
+pub(crate) fn parse_amount(text: &str) -> Result<u64, String> {
+    parse_bytes(text, 1 << 30)
+}
+
 /// Parses an amount of guest memory. A small number without a unit means GiB, as in KIWI's documentation;
 /// a large one MiB, as in QEMU, which gets it from kiwi-ng as it is.
 pub(crate) fn parse_memory(text: &str) -> Result<Memory, String> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use boxbuild_core::failed_builds::{FailedBuild, FailedBuildError, FailedBuilds};
-use boxbuild_core::history::{End, History, Listed, Record, State, Status};
+use boxbuild_core::history::{End, History, Listed, PackageBytes, Record, State, Status};
 use boxbuild_host::text::{shown, shown_path};
 use boxbuild_host::units::{date, seconds, size};
 use serde::Serialize;
@@ -62,6 +62,7 @@ struct Ended<'a> {
     files: &'a [boxbuild_core::history::FileRecord],
     result_bytes: u64,
     peak_memory_bytes: Option<u64>,
+    packages: Option<PackageBytes>,
 }
 
 #[derive(Debug, Serialize)]
@@ -309,6 +310,7 @@ impl<'a> Ended<'a> {
             files: &end.files,
             result_bytes: end.bytes,
             peak_memory_bytes: end.peak_memory_bytes,
+            packages: end.packages,
         }
     }
 }

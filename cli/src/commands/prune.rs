@@ -67,16 +67,19 @@ struct Report<'a> {
 
 /// Carries out the command.
 pub(super) fn run(args: &PruneArgs) -> Result<ExitCode> {
-    let chosen = args.builds || args.boxes || args.cache;
+    let chosen = args.builds || args.boxes || args.cache || args.max_size.is_some();
     let items = if args.ids.is_empty() {
         let all = Kinds {
             builds: args.builds || !chosen,
             boxes: args.boxes || !chosen,
-            cache: args.cache || !chosen,
+            cache: args.cache || args.max_size.is_some() || !chosen,
         };
         let mut items = items(all)?;
         if let Some(limit) = args.older_than {
             items.retain(|item| item.age() > limit);
+        }
+        if let Some(most) = args.max_size {
+            items = over(items, most);
         }
         items
     } else {
@@ -200,6 +203,17 @@ fn items(kinds: Kinds) -> Result<Vec<Item>> {
     Ok(items)
 }
 
+/// Returns what has to go so that the rest takes no more than `most` bytes: what was not used for longest.
+fn over(mut items: Vec<Item>, most: u64) -> Vec<Item> {
+    items.sort_by_key(|item| std::cmp::Reverse(item.modified));
+    let mut kept = 0_u64;
+    items.retain(|item| {
+        kept = kept.saturating_add(item.bytes);
+        kept > most
+    });
+    items
+}
+
 /// Returns the kept builds of these names.
 fn builds_named(ids: &[String]) -> Result<Vec<Item>> {
     let builds = FailedBuilds::of_user()?;
@@ -272,25 +286,74 @@ fn total(items: &[Item]) -> u64 {
     items.iter().map(|item| item.bytes).sum()
 }
 
-/// Returns a line for each item.
+/// A line of a list: an item, or files of the cache of one kind.
+#[derive(Debug)]
+struct Line {
+    kind: &'static str,
+    name: String,
+    files: u64,
+    bytes: u64,
+    /// Of the oldest.
+    age: Duration,
+}
+
+/// Returns the lines for some items. The cache has many files, whose names are hashes: those of one kind are
+/// one line.
+fn lines(items: &[Item]) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    for item in items {
+        let name = match item.what {
+            What::Cached(_) => item.name.split('/').next().unwrap_or_default(),
+            What::Build | What::OfStore(_) => &item.name,
+        };
+        let of_item = Line {
+            kind: item.kind(),
+            name: name.to_owned(),
+            files: 1,
+            bytes: item.bytes,
+            age: item.age(),
+        };
+        let same = |line: &&mut Line| line.kind == "cache" && line.name == of_item.name;
+        match lines
+            .iter_mut()
+            .find(same)
+            .filter(|line| line.kind == of_item.kind)
+        {
+            Some(line) => {
+                line.files += 1;
+                line.bytes = line.bytes.saturating_add(of_item.bytes);
+                line.age = line.age.max(of_item.age);
+            }
+            None => lines.push(of_item),
+        }
+    }
+    lines
+}
+
+/// Returns a line for each item, and for each kind of cached files.
 fn list(items: &[Item]) -> String {
-    let width = items.iter().map(|item| shown(&item.name).chars().count());
-    // Names of cached files are long hashes.
+    let lines = lines(items);
+    let width = lines.iter().map(|line| shown(&line.name).chars().count());
     let width = width.max().unwrap_or(0).min(40);
-    let line = |item: &Item| {
-        let name = shown(&item.name);
+    let line = |line: &Line| {
+        let name = shown(&line.name);
         let name = match name.char_indices().nth(39) {
             Some((cut, _)) if name.chars().count() > 40 => format!("{}…", &name[..cut]),
             _ => name.into_owned(),
         };
+        let files = match (line.kind, line.files) {
+            ("cache", 1) => String::from(", 1 file"),
+            ("cache", files) => format!(", {files} files"),
+            _ => String::new(),
+        };
         format!(
-            "{:<6} {name:<width$}  {:>10}  {} old\n",
-            item.kind(),
-            size(item.bytes),
-            age(item.age()),
+            "{:<6} {name:<width$}  {:>10}  {} old{files}\n",
+            line.kind,
+            size(line.bytes),
+            age(line.age),
         )
     };
-    items.iter().map(line).collect()
+    lines.iter().map(line).collect()
 }
 
 /// Returns one line on all of them.
@@ -304,9 +367,15 @@ fn sum(items: &[Item], problems: &[Option<String>], dry_run: bool) -> String {
         return String::from("nothing to remove");
     }
     let bytes = size(gone.iter().map(|item| item.bytes).sum());
+    let cached = |item: &&Item| matches!(item.what, What::Cached(_));
+    let noun = if gone.iter().all(cached) {
+        "file"
+    } else {
+        "item"
+    };
     let count = match gone.len() {
-        1 => String::from("1 item"),
-        count => format!("{count} items"),
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
     };
     if dry_run {
         format!("{count} would be removed, {bytes} would be freed")
@@ -338,5 +407,38 @@ impl Item {
             removed: removed && problem.is_none(),
             problem,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(name: &str, bytes: u64, age: u64) -> Item {
+        Item {
+            name: name.to_owned(),
+            bytes,
+            modified: SystemTime::now() - Duration::from_secs(age),
+            what: What::Build,
+        }
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_until_the_rest_fits() {
+        let items = || {
+            vec![
+                build("old", 4, 900),
+                build("new", 3, 10),
+                build("middle", 2, 90),
+            ]
+        };
+        let over = |most| {
+            let names = over(items(), most).into_iter().map(|item| item.name);
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(over(9), [""; 0]);
+        assert_eq!(over(8), ["old"]);
+        assert_eq!(over(4), ["middle", "old"]);
+        assert_eq!(over(0), ["new", "middle", "old"]);
     }
 }

@@ -105,6 +105,9 @@ pub(crate) struct BuildResult {
     /// Bytes of packages and lists, where there is a cache.
     #[serde(default)]
     pub(crate) packages: Option<Packages>,
+    /// Addresses that were asked for and are not in the cache, of a build with --offline.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) not_in_cache: Vec<String>,
 }
 
 /// Where packages and lists came from.
@@ -409,6 +412,7 @@ mod tests {
                         from_cache_bytes: 8,
                         from_network_bytes: 9,
                     }),
+                    not_in_cache: Vec::new(),
                 }),
                 json!({"event": "result", "status": "built", "seconds": 2.0,
                     "files": [{"path": "/out/image", "bytes": 6, "sha256": null}],
@@ -434,6 +438,7 @@ mod tests {
                     phases: Vec::new(),
                     peak_memory_bytes: None,
                     packages: None,
+                    not_in_cache: Vec::new(),
                 }),
                 json!({"event": "result", "status": "failed", "seconds": 2.0, "phases": [],
                     "peak_memory_bytes": null, "packages": null, "reason": "kiwi", "phase": "prepare", "message": "it failed",

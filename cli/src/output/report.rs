@@ -34,6 +34,11 @@ pub(crate) fn report(run: &Run, plan: &Plan) -> BuildResult {
             from_cache_bytes: packages.from_cache,
             from_network_bytes: packages.from_network,
         }),
+        not_in_cache: run
+            .absent
+            .iter()
+            .map(|address| secret::redact(address).into_owned())
+            .collect(),
     }
 }
 

@@ -226,6 +226,7 @@ mod tests {
                     from_cache_bytes: 3 << 20,
                     from_network_bytes: 1 << 20,
                 }),
+                not_in_cache: Vec::new(),
             })
         };
         let built = result(BuildOutcome::Built {
@@ -285,6 +286,7 @@ mod tests {
             phases: Vec::new(),
             peak_memory_bytes: None,
             packages: None,
+            not_in_cache: Vec::new(),
         });
         let lines = plain(&result);
         assert_eq!(lines.len(), 2, "{lines:?}");

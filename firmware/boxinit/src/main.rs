@@ -16,6 +16,12 @@ fn main() -> ExitCode {
     if arguments.len() == 4 && arguments[1] == "-q" && arguments[2] == "--" {
         return guest::modprobe(&arguments[3].to_string_lossy());
     }
+    // In a container, which has no network yet: SOCKET [PORT…].
+    if let [_, role, socket, ports @ ..] = arguments.as_slice()
+        && role == boxbuild_protocol::container_network::ROLE
+    {
+        return guest::connect(socket, ports);
+    }
     if std::process::id() != 1 {
         eprintln!("boxinit: this is process 1 of a box that boxbuild boots");
         return ExitCode::FAILURE;

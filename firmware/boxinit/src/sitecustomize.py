@@ -23,6 +23,11 @@ kiwi (kiwi/builder/disk.py, create_disk) gives a disk its identifier after it ha
 partitions are called, and in a DOS partition table the PARTUUID begins with that identifier: a root on
 squashfs, which has no other name, is never found by the image. This module has the identifier written first.
 
+A kernel's package makes its initial ramdisk when it is set up, and the package of dracut or initramfs-tools
+makes it again at the end of the same transaction, by a trigger. This module has the first one left out
+(INITRD=No, which the hooks of kernels know), and lets apt call these hooks once, when dpkg has ended
+(kiwi/package_manager/apt.py, process_install_requests).
+
 kiwi (kiwi/tasks/system_build.py) takes the values of `--set-type-attr` as text, also where the attribute is a
 truth value or a number: `overlayroot=false` gives the image an overlay, and `efipartsize=64` ends the build. This
 module has the values read as kiwi reads them in a description.
@@ -371,6 +376,59 @@ def patch_disk(module):
     builder._write_partition_id_config_to_boot_image = write_partition_id_config
 
 
+# The hooks of a kernel without an initial ramdisk, from the first one that INITRD=No has left out. Those
+# behind it look for the ramdisk (zz-update-grub, zz-systemd-boot).
+INITRD_HOOKS = """
+unset INITRD
+for kernel in /boot/vmlinu[xz]-*; do
+    version=${kernel#/boot/vmlinu?-}
+    if [ -e "$kernel" ] && [ ! -e "/boot/initrd.img-$version" ]; then
+        missed=
+        for hook in $(run-parts --list /etc/kernel/postinst.d); do
+            if [ "$missed" ] || grep -qw INITRD "$hook"; then
+                missed=1
+                "$hook" "$version" "$kernel" || exit 1
+            fi
+        done
+    fi
+done
+"""
+
+
+def has_initrd(root):
+    """Whether an image has an initial ramdisk, or what it has cannot be said."""
+    try:
+        return any(name.startswith("initrd") for name in os.listdir(os.path.join(root, "boot")))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def patch_apt(module):
+    """Has initial ramdisks made once in the transaction that brings the first kernel."""
+    manager = getattr(module, "PackageManagerApt", None)
+    original = getattr(manager, "process_install_requests", None)
+    names = getattr(getattr(original, "__code__", None), "co_names", ())
+    if not {"root_dir", "custom_args", "command_env"} <= set(names):
+        return
+
+    def process_install_requests(self, *args, **kwargs):
+        arguments, environment = self.custom_args, self.command_env
+        if not isinstance(arguments, list) or not isinstance(environment, dict):
+            return original(self, *args, **kwargs)
+        if "INITRD" in environment or has_initrd(self.root_dir):
+            return original(self, *args, **kwargs)
+        self.custom_args = arguments + ["-oDPkg::Post-Invoke::=" + INITRD_HOOKS]
+        self.command_env = dict(environment, INITRD="No")
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            self.custom_args, self.command_env = arguments, environment
+
+    manager.process_install_requests = process_install_requests
+
+
 class Attribute:
     """An element with one attribute, for kiwi's own reading of it (kiwi/xml_parse.py, buildAttributes)."""
 
@@ -505,6 +563,7 @@ PATCHES = {
     "kiwi.system.setup": patch_setup,
     "kiwi.archive.tar": patch_archive,
     "kiwi.builder.disk": patch_disk,
+    "kiwi.package_manager.apt": patch_apt,
 }
 
 

@@ -273,6 +273,81 @@ fn the_partitions_of_a_disk_are_called_what_the_image_is_told() {
     assert_eq!(names(false), ["1d461992-02"; 3]);
 }
 
+/// What a kernel's package and dracut's do to an image, and which hooks that took, in their order.
+fn initial_ramdisks(name: &str, plain: bool, kernels: &[&str], dracut: &str) -> (bool, String) {
+    let folder = Folder::new(name);
+    let root = folder.0.join("root");
+    let hooks = root.join("etc/kernel/postinst.d");
+    fs::create_dir_all(root.join("boot")).unwrap();
+    fs::create_dir_all(&hooks).unwrap();
+    for (name, text) in [
+        ("apt-auto-removal", "echo apt $1"),
+        ("dracut", dracut),
+        (
+            "zz-update-grub",
+            "echo grub $1 $(ls $(dirname $0)/../../../boot | grep -c img)",
+        ),
+    ] {
+        let path = hooks.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = Command::new("python3");
+    if plain {
+        command.env("PLAIN", "1");
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kiwi_patch/apt_like.py");
+    command
+        .arg(script)
+        .arg(folder.python().join(FILE))
+        .arg(&root);
+    let output = command.args(kernels).output().expect("Python runs");
+    let said = String::from_utf8(output.stdout).unwrap();
+    (output.status.success(), said.replace('\n', ", "))
+}
+
+/// As /etc/kernel/postinst.d/dracut of Debian 12 and 13.
+const DRACUT: &str = "[ \"$INITRD\" = No ] && exit 0
+echo dracut $1
+touch $(dirname $0)/../../../boot/initrd.img-$1";
+
+#[test]
+fn an_initial_ramdisk_is_made_once() {
+    if !has_python("an_initial_ramdisk_is_made_once") {
+        return;
+    }
+    let (good, said) = initial_ramdisks("initrd-plain", true, &["6.12"], DRACUT);
+    assert!(good);
+    assert_eq!(said, "apt 6.12, dracut 6.12, grub 6.12 1, dracut 6.12, ");
+    // The loader's hook is called again, and finds the ramdisk.
+    let (good, said) = initial_ramdisks("initrd-once", false, &["6.12"], DRACUT);
+    assert!(good);
+    assert_eq!(said, "apt 6.12, grub 6.12 0, dracut 6.12, grub 6.12 1, ");
+}
+
+/// What is in the image then may depend on what came with them.
+#[test]
+fn later_transactions_make_their_initial_ramdisks_themselves() {
+    if !has_python("later_transactions_make_their_initial_ramdisks_themselves") {
+        return;
+    }
+    let kernels = ["6.12", "7.1"];
+    let (good, said) = initial_ramdisks("initrd-later", false, &kernels, DRACUT);
+    assert!(good);
+    let first = "apt 6.12, grub 6.12 0, dracut 6.12, grub 6.12 1, ";
+    let second = "apt 7.1, dracut 7.1, grub 7.1 2, dracut 6.12, dracut 7.1, ";
+    assert_eq!(said, format!("{first}{second}"));
+}
+
+#[test]
+fn an_initial_ramdisk_that_cannot_be_made_fails_the_transaction() {
+    if !has_python("an_initial_ramdisk_that_cannot_be_made_fails_the_transaction") {
+        return;
+    }
+    let broken = "[ \"$INITRD\" = No ] && exit 0\nexit 1";
+    assert!(!initial_ramdisks("initrd-broken", false, &["6.12"], broken).0);
+}
+
 /// `--set-type-attr overlayroot=false` gave the image an overlay, and a size ended the build.
 #[test]
 fn an_attribute_of_the_command_line_means_what_it_does_in_a_description() {

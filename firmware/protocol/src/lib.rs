@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 pub mod boot_options;
+pub mod container_network;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod host_message;

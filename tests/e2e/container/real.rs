@@ -282,8 +282,8 @@ fn a_published_image_is_fetched_as_the_options_allow() {
     // Fault 12: the proxy's password is in no command line, and reaches the image as it is.
     let secret = format!("s3cret{}", std::process::id());
     let proxy = format!("http://me:{secret}\"'%20@proxy.invalid:3128/ #x");
-    let offline = {
-        let mut build = sandbox.build_of("published", "tbz", "out", &["--offline"]);
+    let unchecked = {
+        let mut build = sandbox.build_of("published", "tbz", "out", &["--no-update-check"]);
         build
             .args(["--add-package", "b;c"])
             .env("http_proxy", &proxy);
@@ -294,9 +294,9 @@ fn a_published_image_is_fetched_as_the_options_allow() {
         }
         build.finish()
     };
-    offline.expect(0, &[]);
+    unchecked.expect(0, &[]);
     assert_eq!(sandbox.read("out/proxy"), format!("{proxy}\n"));
-    assert!(!pulls(&offline), "{offline:?}");
+    assert!(!pulls(&unchecked), "{unchecked:?}");
     let cmdline = sandbox.read("out/cmdline");
     let expected = "kiwi=\"system build --add-package b;c\"";
     assert!(cmdline.contains(expected), "{cmdline}");
@@ -309,9 +309,9 @@ fn a_published_image_is_fetched_as_the_options_allow() {
     assert!(words.windows(2).any(|pair| pair == ["1,", "3"]), "{masked}");
     assert_own(&sandbox.path("out"));
 
-    let unchecked = build("published", &["--no-update-check"]);
-    unchecked.expect(0, &[]);
-    assert!(!pulls(&unchecked), "{unchecked:?}");
+    let offline = build("published", &["--offline"]);
+    offline.expect(0, &["has no network"]);
+    assert!(!pulls(&offline), "{offline:?}");
     let text = "as it is on this host (podman cannot pull it: ";
     build("published", &[]).expect(0, &[text]);
     let advice = format!("podman pull {}'", image("nowhere"));

@@ -161,7 +161,7 @@ fn a_box_whose_entry_point_is_systemd() {
     fs::write(&path, description.to_string()).unwrap();
 
     let before = interfaces();
-    let mut build = command(&sandbox, "mini", "published", &["--offline"]);
+    let mut build = command(&sandbox, "mini", "published", &["--no-update-check"]);
     let build = Running::start(&mut build).limit(BUILD_LIMIT);
     build.finish().expect(0, &[]);
     check_image(&sandbox.path("published"));

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use boxbuild_tests::env::{self, ATTACKER};
-use boxbuild_tests::skip;
+use boxbuild_tests::{cross, skip};
 
 use super::guest::Guest;
 
@@ -24,12 +24,21 @@ pub(crate) fn program() -> Result<&'static Path, String> {
 }
 
 fn compile() -> Result<PathBuf, String> {
-    let folder = env::target().join("tmp/attacker");
+    let arch = env::foreign_arch();
+    let words = ["tmp/attacker"].into_iter().chain(arch.as_deref());
+    let folder = env::target().join(words.collect::<Vec<_>>().join("-"));
     let compiled = || -> std::io::Result<bool> {
         fs::create_dir_all(&folder)?;
         let work = tempfile::tempdir_in(&folder)?;
         let new = work.path().join("attacker");
-        let mut gcc = Command::new("gcc");
+        let mut gcc = match &arch {
+            Some(arch) => {
+                let mut gcc = cross::toolchain(arch, &folder);
+                gcc.arg(format!("{arch}-linux-gnu-gcc"));
+                gcc
+            }
+            None => Command::new("gcc"),
+        };
         gcc.args(["-O2", "-Wall", "-Wextra", "-static", "-o"]);
         gcc.arg(&new);
         gcc.arg(env::tests().join("e2e/isolation/attacker.c"));

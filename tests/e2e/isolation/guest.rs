@@ -99,7 +99,7 @@ impl Guest {
             panic!("a machine has no entry point");
         };
         sandbox.import_published();
-        sandbox.build_of("published", HOSTILE, "target", &["--offline"])
+        sandbox.build_of("published", HOSTILE, "target", &["--no-update-check"])
     }
 
     /// Starts a build, which ends in [`LIMIT`] seconds or is killed.

@@ -11,6 +11,10 @@ pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 /// Address of the name server.
 pub const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 
+/// What every name has for an address where nothing leaves the host: an address that no server has
+/// (RFC 5737).
+pub(super) const ABSENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
+
 /// A unique local prefix (RFC 4193, with a random global id) of 64 bits.
 pub(super) const PREFIX_6: Ipv6Addr = Ipv6Addr::new(0xfd6b, 0x1f0e, 0x93a2, 0, 0, 0, 0, 0);
 /// Our link-local address: routers need one (RFC 4861, section 4.2).

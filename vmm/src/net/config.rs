@@ -26,7 +26,8 @@ pub struct NetworkConfig {
 /// connection is continued here, as all others are.
 ///
 /// A message on `channel` is the connection's number (64 bits, little-endian) with the two descriptors:
-/// the connected socket, the stream. The other process answers with the number of one whose end is to be
+/// the connected socket, the stream. Where nothing leaves the host ([`Policy::offline`]), there is no
+/// socket, and a connection that is not taken is refused. The other process answers with the number of one whose end is to be
 /// seen as a reset, before it closes its stream.
 #[derive(Debug)]
 pub struct Handover {

@@ -16,6 +16,8 @@ pub(super) enum Destination {
     NameServer,
     /// The host reaches it under this address.
     Host(SocketAddr),
+    /// Only what continues the guest's connections may know it: nothing leaves the host.
+    Absent,
     /// It is closed to the guest.
     Unreachable,
 }
@@ -27,6 +29,7 @@ pub(super) struct Egress {
     table: AddressTable,
     reach: Reach,
     services: Vec<SocketAddr>,
+    pub(super) offline: bool,
     /// For [`Reach::Public`].
     routes: Option<Routes>,
     /// The names of a hermetic network; one that is not has none.
@@ -47,6 +50,7 @@ impl Egress {
             table: AddressTable::new(),
             reach: policy.reach,
             services,
+            offline: policy.offline,
             routes,
             names: policy.allowed.map(Names::new),
         })
@@ -70,6 +74,14 @@ impl Egress {
             });
         }
         let named = |names: &Names| names.allows(to);
+        if self.offline {
+            let is_open = to.port() != 0 && self.names.as_ref().is_none_or(named);
+            return if is_open {
+                Destination::Absent
+            } else {
+                Destination::Unreachable
+            };
+        }
         if to.port() != 0 && self.may_reach(ip) && self.names.as_ref().is_none_or(named) {
             Destination::Host(to)
         } else {
@@ -94,7 +106,8 @@ impl Egress {
 
     /// Whether an echo request may go to `ip`.
     pub(super) fn may_ping(&self, ip: IpAddr) -> bool {
-        self.may_reach(ip) && self.names.as_ref().is_none_or(|names| names.knows(ip))
+        let known = self.names.as_ref().is_none_or(|names| names.knows(ip));
+        !self.offline && self.may_reach(ip) && known
     }
 
     /// Whether `ip` is one of the Internet.
@@ -133,7 +146,30 @@ mod tests {
                 .iter()
                 .map(|service| service.parse().unwrap())
                 .collect(),
+            offline: false,
         }
+    }
+
+    #[test]
+    fn offline_nothing_but_named_services_is_on_a_host() {
+        let mut offline = policy(Reach::Host, None, &["127.0.0.1:8000"]);
+        offline.offline = true;
+        for to in [
+            "192.0.2.80:80",
+            "1.1.1.1:443",
+            "169.254.169.254:80",
+            "[2001:db8::1]:80",
+        ] {
+            assert_eq!(decide(to, &offline), Destination::Absent, "{to}");
+        }
+        let service = Destination::Host("127.0.0.1:8000".parse().unwrap());
+        assert_eq!(decide("10.0.2.2:8000", &offline), service);
+        assert_eq!(decide("10.0.2.2:80", &offline), Destination::Unreachable);
+        let egress = Egress::new(offline.clone()).unwrap();
+        assert!(!egress.may_ping("1.1.1.1".parse().unwrap()));
+        offline.allowed = Some(vec!["192.0.2.7:80".parse().unwrap()]);
+        assert_eq!(decide("192.0.2.7:80", &offline), Destination::Absent);
+        assert_eq!(decide("192.0.2.8:80", &offline), Destination::Unreachable);
     }
 
     /// Closed in every mode, and by every permission.

@@ -10,7 +10,7 @@ pub struct NetworkError {
 }
 
 impl NetworkError {
-    pub(super) fn new(action: &'static str) -> impl FnOnce(std::io::Error) -> NetworkError {
+    pub(crate) fn new(action: &'static str) -> impl FnOnce(std::io::Error) -> NetworkError {
         move |source| NetworkError { action, source }
     }
 }

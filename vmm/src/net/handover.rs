@@ -41,12 +41,13 @@ impl HandoverState {
             && self.ports.contains(&port)
     }
 
-    /// Offers a connected socket. Returns the stream that takes its place here; `None` if the process
-    /// does not take it.
-    pub(super) fn offer(&mut self, id: u64, socket: BorrowedFd<'_>) -> Option<Socket> {
+    /// Offers a connected socket, or a connection that has none. Returns the stream that takes its place
+    /// here; `None` if the process does not take it.
+    pub(super) fn offer(&mut self, id: u64, socket: Option<BorrowedFd<'_>>) -> Option<Socket> {
         let channel = self.channel.as_ref()?;
         let sent = stream().and_then(|(ours, theirs)| {
-            let taken = channel.try_send(&id.to_le_bytes(), &[socket, theirs.as_fd()])?;
+            let descriptors: Vec<_> = socket.into_iter().chain([theirs.as_fd()]).collect();
+            let taken = channel.try_send(&id.to_le_bytes(), &descriptors)?;
             Ok(taken.then_some(ours))
         });
         match sent {

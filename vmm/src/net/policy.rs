@@ -17,6 +17,10 @@ pub struct Policy {
     /// Services on the host's loopback that the guest reaches at the gateway, each under its port there.
     /// An address that is not of the loopback leads nowhere.
     pub services: Vec<SocketAddr>,
+    /// Nothing leaves the host: beside those services, the guest reaches what continues its connections
+    /// ([`Handover`](super::Handover)), under every name and address.
+    #[serde(default)]
+    pub offline: bool,
 }
 
 /// A range of addresses.

@@ -149,6 +149,20 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Begins one whose peer is another process, at the other end of `stream`.
+    pub(super) fn elsewhere(
+        ends: Ends,
+        stream: Socket,
+        syn: &TcpRepr<'_>,
+        first: u32,
+    ) -> Connection {
+        let mut connection = Connection::new(stream, ends, State::Answered, first);
+        connection.handed_over = true;
+        connection.owes_acknowledgement = true;
+        connection.take_options(syn);
+        connection
+    }
+
     /// Begins to connect to another `host` in place of one that does not answer.
     ///
     /// # Errors

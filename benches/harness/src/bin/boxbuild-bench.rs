@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use boxbuild_bench::environment::{Versions, cpu_level, first_line, libc, peer, repository, rustc};
 use boxbuild_bench::report::{Absent, Report, compare, plot, table};
 use boxbuild_bench::suites::{self, Settings};
-use boxbuild_bench::{boot, fast_boot, whole_build};
+use boxbuild_bench::{boot, fast_boot, package_cache, whole_build};
 use clap::Parser;
 
 /// Measures boxbuild and its peers side by side, in turn in one run.
@@ -53,6 +53,8 @@ enum Measure {
         /// The later one
         now: PathBuf,
     },
+    /// Build from a mirror on a narrow line: from an empty cache of packages, and from a full one
+    PackageCache(package_cache::Options),
     /// Time whole builds against kiwi's own `system boxbuild`
     WholeBuild(whole_build::Options),
 }
@@ -79,6 +81,7 @@ impl Measure {
                 print!("{}", compare(&read(before)?, &read(now)?));
                 Ok(())
             }
+            Measure::PackageCache(options) => package_cache::run(repository, options),
             Measure::WholeBuild(options) => whole_build::run(repository, options).map(|_| ()),
         }
     }

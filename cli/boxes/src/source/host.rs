@@ -26,7 +26,7 @@ impl Program {
 
 /// What to do on a host without apt.
 const ELSEWHERE: &str = "\nOn other distributions: install the packages that have them, or use a \
-     published box, which needs none of them: boxbuild --box leap -- …";
+     published box, which needs none of them: boxbuild --box universal -- …";
 
 /// Programs that only a normal user needs.
 const PROGRAMS_OF_USERS: &[Program] = &[
@@ -182,7 +182,7 @@ mod tests {
             "{text}"
         );
         let text = how_to_get(&missing, false);
-        assert!(text.contains("boxbuild --box leap"), "{text}");
+        assert!(text.contains("boxbuild --box universal"), "{text}");
     }
 
     #[test]

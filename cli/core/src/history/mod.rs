@@ -18,4 +18,4 @@ pub use builds::{History, Listed, State};
 pub use entry::Entry;
 pub use error::HistoryError;
 pub use follow::LiveLog;
-pub use record::{End, FileRecord, Record, Status};
+pub use record::{End, FileRecord, PackageBytes, Record, Status};

@@ -101,11 +101,23 @@ pub struct End {
     pub bytes: u64,
     /// Highest resident memory of the engine in bytes, if it is known.
     pub peak_memory_bytes: Option<u64>,
+    /// Bytes of packages and lists, where there was a cache.
+    pub packages: Option<PackageBytes>,
     /// The name under which the failed build was kept.
     pub kept: Option<String>,
     /// kiwi's log: its device, its inode and its last change in nanoseconds, by which it is known again in
     /// the target folder.
     pub log: Option<(u64, u64, i64)>,
+}
+
+/// Where packages and lists of a build came from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PackageBytes {
+    /// From the cache.
+    pub from_cache_bytes: u64,
+    /// From their servers.
+    pub from_network_bytes: u64,
 }
 
 /// A result.
@@ -202,6 +214,10 @@ impl End {
                 .map(|(phase, time)| (phase.name().to_owned(), time.as_secs_f64()))
                 .collect(),
             peak_memory_bytes: run.peak_memory,
+            packages: run.packages.map(|packages| PackageBytes {
+                from_cache_bytes: packages.from_cache,
+                from_network_bytes: packages.from_network,
+            }),
             log: run.log.as_ref().and_then(identity),
             ..End::default()
         };

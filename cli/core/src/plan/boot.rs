@@ -3,7 +3,7 @@
 use boxbuild_firmware::guest::Init;
 
 use super::error::PlanError;
-use crate::boot::{Boot, BootStyle};
+use crate::boot::{Boot, BootStyle, boxinit_is_missing};
 use boxbuild_boxes::store::{BoxInfo, Guest};
 
 /// What `--boot` leaves open.
@@ -21,16 +21,19 @@ impl BootChoice {
     /// # Errors
     /// Fails if the box cannot be booted like that.
     pub fn new(style: BootStyle, info: &BoxInfo) -> Result<BootChoice, PlanError> {
-        // Boxes without a program for their architecture need shell scripts and what these need.
-        let possible = Init::of(info.arch.name()) == Init::Program || info.guest == Guest::Fast;
+        // Without boxinit for the architecture, a box needs what the shell scripts need.
+        let possible = Init::of(info.arch.name()).is_program() || info.guest == Guest::Fast;
         match style {
             BootStyle::Auto if possible => Ok(BootChoice::FastFirst),
             BootStyle::Auto | BootStyle::Compat => Ok(BootChoice::Only(Boot::Compat)),
             BootStyle::Fast if possible => Ok(BootChoice::Only(Boot::Fast)),
             BootStyle::Fast => Err(PlanError::Option(format!(
-                "--boot fast: the box {} for {} can only be booted by its own init on this host: \
-                 use --boot compat",
-                info.name, info.arch
+                "--boot fast: the box {} for {} can only be booted by its own init on this host\
+                 {}: use --boot compat",
+                info.name,
+                info.arch,
+                boxinit_is_missing(info.arch)
+                    .map_or_else(String::new, |why| format!(", because {why}"))
             ))),
         }
     }

@@ -15,7 +15,7 @@ use super::repositories::{self, Connection, Repositories};
 use super::{equipment, inspected, options};
 use crate::boot::{Boot, RunsAs};
 use crate::host_paths::HostPaths;
-use crate::kiwi_paths::{self, Reach};
+use crate::kiwi_paths;
 use crate::request::BuildRequest;
 
 /// What of the host a build sees, and what kiwi is told about it.
@@ -38,8 +38,9 @@ impl HostParts {
         request: &BuildRequest,
         folders: &Folders,
         info: &BoxInfo,
-        runs_as: RunsAs,
+        connection: Connection<'_>,
     ) -> Result<HostParts, PlanError> {
+        let runs_as = connection.runs_as;
         one_folder(request, folders, runs_as)?;
         let words = &request.build.rest;
         let description = folders.inspected.description();
@@ -58,12 +59,6 @@ impl HostParts {
         }
         notes.extend(paths.notes);
         let mut kiwi_args = options::kiwi_args(request, paths.words);
-        let connection = Connection {
-            runs_as,
-            is_natted: reach == Reach::Files,
-            network: request.network,
-            allow: &request.allow,
-        };
         let found = Repositories::of(&mut kiwi_args, &described, connection);
         notes.extend(found.notes);
         if let Some(offer) = equipment::offer(description, words, &target, info) {
@@ -98,6 +93,8 @@ pub fn look_at_repositories(
     let connection = Connection {
         runs_as,
         is_natted: false,
+        is_private: false,
+        offline: request.is_offline(),
         network: request.network,
         allow: &request.allow,
     };

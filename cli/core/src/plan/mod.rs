@@ -2,6 +2,7 @@
 
 mod authority;
 mod boot;
+mod connection;
 mod describe;
 mod emulation;
 mod equipment;
@@ -132,6 +133,11 @@ pub struct Plan {
     pub allow: Vec<Allowed>,
     /// Packages come from the user's cache, where they are there.
     pub package_cache: bool,
+    /// A container has a network of its own, as a machine has.
+    #[serde(skip)]
+    pub private_network: bool,
+    /// Nothing leaves this host: packages come from the cache, or not at all.
+    pub offline: bool,
     /// Proxies on the host's loopback: the guest reaches these, and nothing else there.
     #[serde(rename = "host_loopback", serialize_with = "json::some")]
     pub host_proxies: Vec<SocketAddr>,
@@ -206,19 +212,16 @@ impl Plan {
             None => RunsAs::Machine(boot),
         };
         let network = request.network;
+        let link = connection::settle(request, host, info, runs_as)?;
+        let connection = link.connection;
         let variables = host.environment.iter().cloned();
         let Proxies {
             mut environment,
             mut services,
             notes: proxy_notes,
-        } = Proxies::of(
-            variables,
-            network,
-            &request.allow,
-            runs_as,
-            &request.build.rest,
-        );
+        } = Proxies::of(variables, connection, &request.build.rest);
         let mut notes = request.notes.clone();
+        notes.extend(link.note);
         notes.extend(target_notes::notes(&folders.target_dir));
         notes.extend(proxy_notes);
         notes.extend(options::memory_note(request, host));
@@ -230,9 +233,17 @@ impl Plan {
             repositories,
             services: others,
             notes: host_notes,
-        } = HostParts::of(request, &folders, info, runs_as)?;
+        } = HostParts::of(request, &folders, info, connection)?;
         notes.extend(host_notes);
-        proxies::add_services(&mut services, &mut environment, &others);
+        notes.extend(connection::not_in_the_cache(connection, &repositories));
+        // In a container they have their own addresses, and the host's variables are right for these.
+        let mut as_it_is = Vec::new();
+        let variables = if runs_as.is_container() {
+            &mut as_it_is
+        } else {
+            &mut environment
+        };
+        proxies::add_services(&mut services, variables, &others);
         if runs_as == RunsAs::Machine(Boot::Compat) {
             notes.extend(proxies::only_plain(&mut environment));
         }
@@ -286,7 +297,9 @@ impl Plan {
             allow: request.allow.clone(),
             package_cache: request.package_cache
                 && network != Network::None
-                && !runs_as.is_container(),
+                && (connection.is_private || !runs_as.is_container()),
+            private_network: connection.is_private,
+            offline: connection.offline,
             host_proxies: services,
             environment,
             ssh,
@@ -368,7 +381,7 @@ impl Plan {
         args.unwrap_or_default()
     }
 
-    /// What a machine reaches over its network, if it has one.
+    /// What a machine, or a container with a network of its own, reaches over it, if there is one.
     pub fn policy(&self) -> Option<Policy> {
         let reach = match self.network {
             Network::None => return None,
@@ -380,6 +393,7 @@ impl Plan {
             reach,
             allowed,
             services: self.host_proxies.clone(),
+            offline: self.offline,
         })
     }
 

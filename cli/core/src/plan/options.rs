@@ -195,9 +195,14 @@ pub(super) fn kiwi_version(
             "--kiwi-version {version}: not a version: write e.g. 10.2.33"
         )));
     }
+    if request.is_offline() {
+        return Err(PlanError::Option(format!(
+            "--kiwi-version {version}: it is fetched before the build, which --offline does not allow"
+        )));
+    }
     let by_boxbuild = match runs_as {
         RunsAs::Container(_) => !matches!(info.container, Some(ContainerImage::Registry { .. })),
-        RunsAs::Machine(boot) => boot == Boot::Fast && Init::of(info.arch.name()) == Init::Scripts,
+        RunsAs::Machine(boot) => boot == Boot::Fast && !Init::of(info.arch.name()).is_program(),
     };
     if by_boxbuild {
         return Err(PlanError::Option(format!(

@@ -7,6 +7,7 @@ use boxbuild_engine::{Allowed, Network};
 use ipnet::IpNet;
 
 use super::proxy::{GATEWAY, Proxy};
+use super::repositories::Connection;
 use crate::boot::RunsAs;
 
 /// Variables that name a proxy, the one that names it for all that has none, and the one that names what
@@ -29,17 +30,19 @@ pub(super) struct Proxies {
 }
 
 impl Proxies {
-    /// Takes them from `environment`. A container has the host's loopback, or podman's NAT. `words` are
-    /// arguments of the build, which may name repositories.
+    /// Takes them from `environment`. A container has the host's loopback, as far as anything names a service
+    /// there, or podman's NAT. `words` are arguments of the build, which may name repositories.
     pub(super) fn of(
         environment: impl Iterator<Item = (OsString, OsString)>,
-        network: Network,
-        allow: &[Allowed],
-        runs_as: RunsAs,
+        connection: Connection<'_>,
         words: &[OsString],
     ) -> Proxies {
+        let Connection {
+            runs_as, network, ..
+        } = connection;
         let mut proxies = Proxies::default();
-        if network == Network::None {
+        // A proxy is a way out.
+        if network == Network::None || connection.offline {
             return proxies;
         }
         let own: Vec<(String, OsString)> = environment
@@ -51,12 +54,12 @@ impl Proxies {
             .collect();
         let added = missing(&own);
         for (name, value) in own {
-            proxies.take(name, value, network, allow, runs_as, words);
+            proxies.take(name, value, connection, words);
         }
         // What the host has not set needs no note of its own.
         let notes = proxies.notes.len();
         for (name, value) in added {
-            proxies.take(name, value, network, allow, runs_as, words);
+            proxies.take(name, value, connection, words);
         }
         proxies.notes.truncate(notes);
         let names = |wanted: &str| proxies.environment.iter().any(|(name, _)| name == wanted);
@@ -71,21 +74,24 @@ impl Proxies {
         &mut self,
         name: String,
         value: OsString,
-        network: Network,
-        allow: &[Allowed],
-        runs_as: RunsAs,
+        connection: Connection<'_>,
         words: &[OsString],
     ) {
+        let runs_as = connection.runs_as;
         let text = value.to_str().map(str::trim);
         if name.eq_ignore_ascii_case(NO_PROXY) {
             let list = text.map(|text| without_proxy(text, runs_as, words));
             let value = list.map_or_else(|| value.clone(), OsString::from);
             self.environment.push((name, value));
         } else if runs_as.is_container() {
+            let proxy = text.and_then(Proxy::parse);
+            let service = proxy.and_then(|proxy| Some((proxy.loopback()?, proxy.port)));
+            let service = service.filter(|_| connection.is_private);
+            self.open(service.map(SocketAddr::from));
             self.environment.push((name, value));
         } else {
             let proxy = text.and_then(Proxy::parse);
-            self.add(name, value, proxy, network, allow);
+            self.add(name, value, proxy, connection.network, connection.allow);
         }
     }
 
@@ -127,14 +133,22 @@ impl Proxies {
                     service.port()
                 ));
             }
-            if !self.services.contains(&service) {
-                self.services.push(service);
-            }
+            self.open(Some(service));
         }
         if let Some(caveat) = proxy.caveat() {
             self.note(format!("{name} of this host {caveat}"));
         }
         self.environment.push((name, proxy.for_guest().into()));
+    }
+
+    /// Opens a service, unless another one has its port already.
+    fn open(&mut self, service: Option<SocketAddr>) {
+        let taken = |service: &SocketAddr| {
+            let mut others = self.services.iter();
+            others.any(|other| other.port() == service.port())
+        };
+        self.services
+            .extend(service.filter(|service| !taken(service)));
     }
 
     fn note(&mut self, text: String) {
@@ -278,7 +292,15 @@ mod tests {
         let variables = variables.iter();
         let variables = variables.map(|(name, value)| (name.into(), value.into()));
         let allow: Vec<Allowed> = allow.iter().map(|rule| rule.parse().unwrap()).collect();
-        Proxies::of(variables, network, &allow, runs_as, &[])
+        let connection = Connection {
+            runs_as,
+            is_natted: false,
+            is_private: false,
+            offline: false,
+            network,
+            allow: &allow,
+        };
+        Proxies::of(variables, connection, &[])
     }
 
     #[test]
@@ -454,8 +476,15 @@ mod tests {
         ]
         .map(OsString::from);
         let variables = variables.map(|(name, value)| (name.into(), value.into()));
-        let machine = RunsAs::Machine(Boot::Fast);
-        let guest = Proxies::of(variables.into_iter(), Network::User, &[], machine, &words);
+        let machine = Connection {
+            runs_as: RunsAs::Machine(Boot::Fast),
+            is_natted: false,
+            is_private: false,
+            offline: false,
+            network: Network::User,
+            allow: &[],
+        };
+        let guest = Proxies::of(variables.into_iter(), machine, &words);
         let list = "localhost,10.0.0.0/8,.corp.example,fd00::/8,10.1.2.3,fd00::7,10.1.2.4,10.0.2.2";
         assert_eq!(value(&guest, "no_proxy"), list);
         assert_eq!(value(&guest, "NO_PROXY"), list);

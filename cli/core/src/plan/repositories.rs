@@ -35,6 +35,10 @@ pub(super) struct Connection<'a> {
     pub(super) runs_as: RunsAs,
     /// A container is in podman's own network.
     pub(super) is_natted: bool,
+    /// A container has a network of its own, as a machine has.
+    pub(super) is_private: bool,
+    /// Nothing leaves this host.
+    pub(super) offline: bool,
     pub(super) network: Network,
     pub(super) allow: &'a [Allowed],
 }
@@ -266,13 +270,18 @@ impl Repositories {
                 refuse("a container of this image does not reach the loopback of this host");
                 None
             }
-            (RunsAs::Container(_), _) => match local {
-                Local::Gateway => {
-                    refuse("in a container, this host is 127.0.0.1: that is used");
-                    Some(String::from("127.0.0.1"))
+            (RunsAs::Container(_), _) => {
+                self.add_service(local, port, connection);
+                match local {
+                    Local::Gateway => {
+                        self.notes.push(format!(
+                            "{shown}: in a container, this host is 127.0.0.1: that is used"
+                        ));
+                        Some(String::from("127.0.0.1"))
+                    }
+                    Local::Loopback(_) => None,
                 }
-                Local::Loopback(_) => None,
-            },
+            }
             (RunsAs::Machine(_), Network::Public) => {
                 refuse("is on this host, which --network public keeps out of reach");
                 None
@@ -308,6 +317,17 @@ impl Repositories {
         }
     }
 
+    /// Has a container with a network of its own reach a service under its address on this host, as one in
+    /// the host's network does.
+    fn add_service(&mut self, local: Local, port: u16, connection: Connection<'_>) {
+        let taken = |service: &SocketAddr| service.port() == port;
+        if connection.is_private && !self.services.iter().any(taken) {
+            let ip = local.ip();
+            let service = local.service(port).unwrap_or(SocketAddr::new(ip, port));
+            self.services.push(service);
+        }
+    }
+
     /// Says that an address of the description leads nowhere, if it is one of this host.
     fn described(&mut self, repository: &Described, connection: Connection<'_>) {
         let Some(authority) = Authority::find(&repository.address) else {
@@ -321,7 +341,9 @@ impl Repositories {
             .iter()
             .any(|service| service.port() == authority.port);
         let why = match (connection.runs_as, local) {
-            (RunsAs::Container(_), Local::Loopback(_)) if !connection.is_natted => return,
+            (RunsAs::Container(_), Local::Loopback(_)) if !connection.is_natted => {
+                return self.add_service(local, authority.port, connection);
+            }
             (RunsAs::Container(_), _) => String::from(
                 "a container does not reach this host by this address: with an image of boxbuild's, \
                  127.0.0.1 is this host",
@@ -374,6 +396,8 @@ mod tests {
     const MACHINE: Connection<'_> = Connection {
         runs_as: RunsAs::Machine(Boot::Fast),
         is_natted: false,
+        is_private: false,
+        offline: false,
         network: Network::User,
         allow: &[],
     };

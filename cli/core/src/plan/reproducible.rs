@@ -6,7 +6,7 @@ use boxbuild_firmware::guest::Init;
 use boxbuild_host::arch::Arch;
 
 use super::error::PlanError;
-use crate::boot::{Boot, RunsAs};
+use crate::boot::{Boot, RunsAs, boxinit_is_missing};
 use crate::request::BuildRequest;
 
 /// What programs take for the time (reproducible-builds.org, "SOURCE_DATE_EPOCH"): kiwi seeds its ids from
@@ -37,17 +37,19 @@ pub(super) fn settle(
     environment.push((EPOCH.to_owned(), time.to_string().into()));
     let tar = format!("--sort=name --mtime=@{time} --clamp-mtime");
     environment.push((TAR.to_owned(), tar.into()));
-    // boxbuild's init for other architectures is a script, which leaves the clock alone.
+    // Scripts leave the clock alone.
     let clock = if runs_as.is_container() {
-        "a container has the clock of this host"
-    } else if Init::of(arch.name()) == Init::Scripts {
-        "a box of another architecture has a clock that goes on"
+        String::from("a container has the clock of this host")
+    } else if !Init::of(arch.name()).is_program() {
+        let why =
+            boxinit_is_missing(arch).map_or_else(String::new, |why| format!(", because {why}"));
+        format!("a box of {arch} has a clock that goes on{why}")
     } else {
         return Ok(None);
     };
     Ok(Some(format!(
         "--reproducible: {clock}: what writes the time into files writes another one each time; a virtual \
-         machine of this host's architecture has the build's own"
+         machine of x86_64 or aarch64 has the build's own"
     )))
 }
 

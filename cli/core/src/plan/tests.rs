@@ -54,6 +54,7 @@ pub(crate) fn host() -> HostFacts {
         no_terminal: Some("needs a terminal"),
         ssh_keys: None,
         memory: Default::default(),
+        no_container_network: || None,
     }
 }
 
@@ -64,6 +65,22 @@ pub(crate) fn plan(change: impl FnOnce(&mut BuildRequest)) -> Result<Plan, PlanE
 /// A plan for a box in the folder `box_dir`, which need not be there.
 pub(crate) fn plan_in(
     box_dir: PathBuf,
+    change: impl FnOnce(&mut BuildRequest),
+) -> Result<Plan, PlanError> {
+    plan_of(box_dir, &host(), change)
+}
+
+/// A plan on `host`.
+pub(crate) fn plan_on(
+    host: &HostFacts,
+    change: impl FnOnce(&mut BuildRequest),
+) -> Result<Plan, PlanError> {
+    plan_of("/nowhere/small".into(), host, change)
+}
+
+fn plan_of(
+    box_dir: PathBuf,
+    host: &HostFacts,
     change: impl FnOnce(&mut BuildRequest),
 ) -> Result<Plan, PlanError> {
     let dir = tempfile::tempdir().unwrap();
@@ -77,7 +94,7 @@ pub(crate) fn plan_in(
     let folders = Folders::check(&request)?;
     let installed = small_box(box_dir);
     let boot = BootChoice::new(request.boot, &installed.info)?.first();
-    Plan::new(&request, &host(), folders, installed, boot)
+    Plan::new(&request, host, folders, installed, boot)
 }
 
 /// A default of the command line once hid the number of the configuration.

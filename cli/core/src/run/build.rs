@@ -9,6 +9,7 @@ use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
 use boxbuild_host::startup::{self, Step};
 use boxbuild_host::stop::StopCheck;
+use boxbuild_package_cache::PackageCache;
 use boxbuild_protocol::paths::LOG_NAME;
 
 use super::error::BuildError;
@@ -155,7 +156,8 @@ pub fn run(
         reason,
     });
     drop(running);
-    let packages = cache.map(|cache| cache.finish());
+    let packages = cache.as_ref().map(PackageCache::finish);
+    let absent = cache.map_or_else(Vec::new, |cache| cache.absent());
     // Of what the guest wrote, unless it was ended in the middle.
     let released = hold.release(in_order);
     // A user at the console has all the time there is.
@@ -174,6 +176,10 @@ pub fn run(
     for note in &published.notes {
         progress.note(note);
     }
+    // A build that came to its end without them did not need them.
+    if let (Outcome::Failed(_), Some(note)) = (&outcome, packages::absent(&absent)) {
+        progress.note(&note);
+    }
     Ok(Run {
         outcome,
         log: published.log,
@@ -181,6 +187,7 @@ pub fn run(
         total,
         peak_memory,
         packages,
+        absent,
         timeline,
         came_up,
         raise,

@@ -59,7 +59,7 @@ fn random() -> io::Result<String> {
 fn boot_initrd(init: Init, info: &BoxInfo, installed: &InstalledBox) -> io::Result<File> {
     let path = installed.path(&info.initrd);
     match init {
-        Init::Program => {
+        Init::Program(_) => {
             let root = boot_cache::root::kind(&installed.path(&info.disk), &info.cmdline);
             boot_cache::initrd::open(&path, &info.initrd.sha256, root.as_deref())
         }

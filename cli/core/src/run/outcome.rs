@@ -29,6 +29,8 @@ pub struct Run {
     pub peak_memory: Option<u64>,
     /// Bytes of packages and lists, where there is a cache.
     pub packages: Option<Packages>,
+    /// Addresses of what was asked for and is not in the cache, where nothing was fetched.
+    pub absent: Vec<String>,
     /// Where the time went.
     pub timeline: Timeline,
     /// The box came up: what fails then is the build.

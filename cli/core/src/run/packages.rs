@@ -4,6 +4,7 @@ use std::error::Error;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use boxbuild_engine::{Allowed, Handover};
+use boxbuild_host::secret;
 use boxbuild_package_cache::{CacheConfig, CacheError, PackageCache, Program};
 use url::Url;
 
@@ -15,6 +16,8 @@ const LIMIT: u64 = 10 << 30;
 /// Ports whose connections may be HTTP.
 const PORTS: usize = 32;
 const HTTP: u16 = 80;
+/// This host, as a machine knows it.
+const GATEWAY: &str = "10.0.2.2";
 
 /// Starts the cache, if the plan has one. Returns it, and what the machine's network hands over to it.
 ///
@@ -27,11 +30,21 @@ pub(super) fn cache(plan: &Plan) -> Result<Option<(PackageCache, Handover)>, Cac
         return Ok(None);
     };
     let allow = plan.allow.clone();
+    let offline = plan.offline;
     let (cache, channel) = PackageCache::start(CacheConfig {
         program: Program::this(),
         folder: folder.join(user_cache::PACKAGES),
         limit: LIMIT,
-        lookup: Box::new(move |name, ip| has_address(&allow, name, ip)),
+        lookup: Box::new(move |name, ip| {
+            if offline {
+                // Of what is kept under it: no name server is asked.
+                ip.is_unspecified() && is_covered(&allow, name)
+            } else {
+                has_address(&allow, name, ip)
+            }
+        }),
+        offline,
+        proxies: proxies(plan),
     })?;
     let ports = ports(plan);
     Ok(Some((cache, Handover { channel, ports })))
@@ -48,12 +61,64 @@ pub(super) fn unusable(error: &CacheError) -> String {
 /// Whether this host finds the address under the name. A guest says the name: one that it must not ask for
 /// is not asked for here.
 fn has_address(allow: &[Allowed], name: &str, ip: IpAddr) -> bool {
-    let may_ask = |rule: &Allowed| rule.covers(name, rule.port.unwrap_or(HTTP));
-    if !allow.is_empty() && !allow.iter().any(may_ask) {
+    if !is_covered(allow, name) {
         return false;
     }
     let found = (name, HTTP).to_socket_addrs();
     found.is_ok_and(|mut found| found.any(|found| found.ip().to_canonical() == ip))
+}
+
+/// Whether the guest may ask for a name.
+fn is_covered(allow: &[Allowed], name: &str) -> bool {
+    let covers = |rule: &Allowed| rule.covers(name, rule.port.unwrap_or(HTTP));
+    allow.is_empty() || allow.iter().any(covers)
+}
+
+/// Absent files whose addresses a note has.
+const NAMED: usize = 8;
+
+/// What the user should know of files that an offline build did not find in the cache.
+pub(super) fn absent(addresses: &[String]) -> Option<String> {
+    let (first, rest) = addresses.split_first()?;
+    let named = rest.iter().take(NAMED - 1);
+    let mut text = format!("not in the cache of packages: {}", secret::redact(first));
+    for address in named {
+        text += &format!("\n  {}", secret::redact(address));
+    }
+    let more = rest.len().saturating_sub(NAMED - 1);
+    if more > 0 {
+        text += &format!("\n  and {more} more");
+    }
+    text += "\n--offline fetches nothing: build once without it, on a host with a network, and packages and lists \
+             are kept; what is fetched over https is not";
+    Some(text)
+}
+
+/// The user's proxies, as this host reaches them.
+fn proxies(plan: &Plan) -> Vec<String> {
+    let is_for_http =
+        |name: &str| ["http_proxy", "all_proxy"].contains(&&*name.to_ascii_lowercase());
+    let variables = plan
+        .environment
+        .iter()
+        .filter(|(name, _)| is_for_http(name));
+    let proxy = |value: &str| {
+        let url = Url::parse(value).ok()?;
+        let port = url.port_or_known_default()?;
+        let here = ["localhost", "127.0.0.1", "[::1]", GATEWAY].contains(&url.host_str()?);
+        let mut services = plan.host_proxies.iter();
+        let service = services.find(|service| here && service.port() == port);
+        Some(service.map_or_else(
+            || format!("{}:{port}", url.host_str().unwrap_or_default()),
+            SocketAddr::to_string,
+        ))
+    };
+    let mut found: Vec<String> = variables
+        .filter_map(|(_, value)| proxy(value.to_str()?))
+        .collect();
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// The ports of HTTP, as the guest knows them: the usual one, and those of repositories and proxies.
@@ -104,6 +169,14 @@ mod tests {
         )];
         plan.host_proxies = vec!["127.0.0.1:8000".parse().unwrap()];
         assert_eq!(ports(&plan), [80, 8000, 3128]);
+        assert_eq!(proxies(&plan), ["proxy.example:3128"]);
+        plan.environment.push((
+            String::from("ALL_PROXY"),
+            "http://me:pw@10.0.2.2:8000".into(),
+        ));
+        plan.environment
+            .push((String::from("https_proxy"), "http://tls.example:1".into()));
+        assert_eq!(proxies(&plan), ["127.0.0.1:8000", "proxy.example:3128"]);
     }
 
     /// A guest could tell the world something by names that are looked up here.
@@ -122,7 +195,29 @@ mod tests {
     }
 
     #[test]
-    fn a_container_and_a_box_without_a_network_have_no_cache() {
+    fn what_is_absent_is_named_within_bounds() {
+        assert_eq!(absent(&[]), None);
+        let addresses: Vec<String> = (0..20)
+            .map(|number| format!("http://m/{number}.deb"))
+            .collect();
+        let text = absent(&addresses).unwrap();
+        assert!(
+            text.starts_with("not in the cache of packages: http://m/0.deb\n  http://m/1.deb\n")
+        );
+        assert!(text.contains("m/7.deb\n  and 12 more\n--offline"), "{text}");
+        assert!(!absent(&addresses[..1]).unwrap().contains("more\n"));
+    }
+
+    /// A guest says the name.
+    #[test]
+    fn offline_names_are_compared_with_what_is_allowed_only() {
+        assert!(is_covered(&[], "packages.example"));
+        let rules = ["packages.example:80".parse::<Allowed>().unwrap()];
+        assert!(is_covered(&rules, "packages.example") && !is_covered(&rules, "evil.example"));
+    }
+
+    #[test]
+    fn a_box_without_a_network_has_no_cache() {
         let with = |change: &dyn Fn(&mut crate::request::BuildRequest)| {
             plan(|request| change(request)).unwrap().package_cache
         };

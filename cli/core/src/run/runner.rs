@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use boxbuild_boxes::box_lock::{BoxLock, DiskAccess};
 use boxbuild_boxes::in_place::{self, InPlaceError, Writing};
 use boxbuild_boxes::store::ContainerImage;
-use boxbuild_engine::podman::{self, Container, Podman};
-use boxbuild_engine::{ContainerJob, Engine, Handover, Job, MachineJob, Processor};
+use boxbuild_engine::podman::{self, Container, ContainerNetwork, Podman};
+use boxbuild_engine::{ContainerJob, Engine, Handover, Job, MachineJob, Network, Processor};
 use boxbuild_firmware::cmdline;
 use boxbuild_host::stop::StopCheck;
 
@@ -97,6 +97,7 @@ impl<'a> Runner<'a> {
             Runner::Container(podman) => Ok(Box::new(ContainerJob {
                 podman,
                 container: container(plan, output)?,
+                handover,
             })),
         }
     }
@@ -108,6 +109,11 @@ impl<'a> Runner<'a> {
             Runner::Container(_) => Reason::Container(text),
         }
     }
+}
+
+/// Whether a container has no network at all: podman's networks limit nothing.
+fn is_closed(plan: &Plan) -> bool {
+    !plan.private_network && (plan.offline || plan.network != Network::User)
 }
 
 /// The container for `plan`.
@@ -139,7 +145,11 @@ fn container(plan: &Plan, output: &OutputDir<'_>) -> Result<Container, BuildErro
         masks: masks(plan, output)?,
         bundle: output.share().to_owned(),
         mounts: plan.host_paths.mounts(),
-        network: plan.network,
+        network: match plan.policy().filter(|_| !is_closed(plan)) {
+            None => ContainerNetwork::None,
+            Some(policy) if plan.private_network => ContainerNetwork::Private(policy),
+            Some(_) => ContainerNetwork::Podman,
+        },
         devices: plan.image_types.may_need_loop_devices(),
         shell: plan.debug,
     })

@@ -11,7 +11,7 @@ use super::container::{Container, Guest, Mode, shared};
 use super::folder::ENVIRONMENT;
 use super::host::Host;
 use super::mask;
-use crate::machine::Network;
+use super::network::ContainerNetwork;
 
 /// Capabilities that builds need beyond podman's defaults. `--privileged` has them, too; they
 /// are named for hosts whose policy takes that away.
@@ -72,13 +72,19 @@ pub(super) fn run(run: &Run<'_>) -> Vec<OsString> {
     // The image is in the store; what the container says goes through pipes, not into a log.
     add(&["--pull", "never", "--log-driver", "none", "--privileged"]);
     add(&["--cap-add", CAPABILITIES, "--http-proxy=false"]);
-    match (container.network, &container.guest) {
-        // A container has no public network: where it is asked for all the same, it has none.
-        (Network::None | Network::Public, _) => add(&["--network", "none"]),
+    match (&container.network, &container.guest) {
+        (ContainerNetwork::None, _) => add(&["--network", "none"]),
+        // The host gives it one. Its name is the host's, as in the host's network.
+        (ContainerNetwork::Private(_), _) => {
+            add(&["--network", "none"]);
+            if let Some(name) = host_name() {
+                add(&["--hostname", &name]);
+            }
+        }
         // kiwi alone runs there, and proxies on the host's loopback are reachable.
-        (Network::User, Guest::Own { .. }) => add(&["--network", "host"]),
+        (ContainerNetwork::Podman, Guest::Own { .. }) => add(&["--network", "host"]),
         // podman's own NAT: an init system would take the host's interfaces and ports.
-        (Network::User, Guest::Published { .. }) => {}
+        (ContainerNetwork::Podman, Guest::Published { .. }) => {}
     }
     for limit in Host::limits() {
         add(&["--ulimit", &limit]);
@@ -139,6 +145,16 @@ pub(super) fn run(run: &Run<'_>) -> Vec<OsString> {
         }
     }
     args
+}
+
+/// The name of this host, if it is one that a container may have (RFC 1123, section 2.1).
+fn host_name() -> Option<String> {
+    let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+    let ends = |end: char| end.is_ascii_alphanumeric();
+    let plain = name.starts_with(ends) && name.ends_with(ends) && name.bytes().all(good);
+    // The kernel's limit (uname(2)).
+    (plain && name.len() <= 64).then_some(name)
 }
 
 /// A bind mount, in the option that can express the place (see [`super::check_place`]). What

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::machine::Network;
+use super::network::ContainerNetwork;
 
 /// The user who runs the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Container {
     /// Files and folders of the host that the container sees besides.
     pub mounts: Vec<Mount>,
     /// Network of the container.
-    pub network: Network,
+    pub network: ContainerNetwork,
     /// The host's /dev is visible: loop devices and their partitions.
     pub devices: bool,
     /// The container stays after the build, for a shell.

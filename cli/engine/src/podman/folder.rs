@@ -57,6 +57,7 @@ pub(super) fn make(
                     owner,
                     check_only: *check_only,
                     shell: container.shell,
+                    loopback: container.network.loopback(),
                 };
                 for (name, content) in build.files() {
                     fs::write(inside.join(name), content)?;

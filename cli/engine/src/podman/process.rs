@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::Flock;
 use nix::sys::signal::Signal;
 
+use super::network::PrivateNetwork;
 use super::output::last_line;
 use super::reaper::ContainerReaper;
 use super::shell::Shell;
@@ -42,6 +43,21 @@ const PODMANS_OWN: std::ops::RangeInclusive<i32> = 125..=127;
 /// (reboot(2), "Behavior inside PID namespaces").
 const REBOOTS: [i32; 2] = [129, 130];
 
+/// What goes with a container.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// Ends it.
+    pub(super) reaper: ContainerReaper,
+    /// Serves its network, if that is its own.
+    pub(super) network: Option<PrivateNetwork>,
+    /// KIWI's package cache, held for this build.
+    pub(super) cache: Option<Flock<File>>,
+    /// The image's own entry point is process 1.
+    pub(super) published: bool,
+    /// The shell that the user gets.
+    pub(super) shell: Option<Shell>,
+}
+
 /// A container that runs.
 #[derive(Debug)]
 pub(super) struct Child {
@@ -51,6 +67,8 @@ pub(super) struct Child {
     gate: Option<EventGate>,
     /// The shell that the user gets.
     shell: Mutex<Option<Shell>>,
+    /// Until the container is gone.
+    _network: Option<PrivateNetwork>,
     /// KIWI's package cache, held for this build.
     _cache: Option<Flock<File>>,
 }
@@ -65,15 +83,19 @@ struct Shared {
 }
 
 impl Child {
-    /// Starts podman. `published` says that the image's own entry point is process 1.
+    /// Starts podman.
     pub(super) fn spawn(
         mut command: Command,
-        reaper: ContainerReaper,
-        cache: Option<Flock<File>>,
-        published: bool,
-        shell: Option<Shell>,
+        parts: Parts,
         events: EventSender,
     ) -> io::Result<Child> {
+        let Parts {
+            reaper,
+            network,
+            cache,
+            published,
+            shell,
+        } = parts;
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -119,6 +141,7 @@ impl Child {
             follower: Some(follower),
             gate: Some(gate),
             shell: Mutex::new(shell),
+            _network: network,
             _cache: cache,
         })
     }

@@ -6,6 +6,7 @@ use boxbuild_host::arch::Arch;
 use boxbuild_host::binfmt::runs_programs_of;
 use boxbuild_host::interrupt::Interrupt;
 use boxbuild_host::reporter::Reporter;
+use boxbuild_vmm::net::Handover;
 use nix::unistd::getuid;
 
 use super::cache::{self, CACHE};
@@ -15,7 +16,8 @@ use super::error::{ContainerError, io_error};
 use super::folder::{self, unique_name};
 use super::host::Host;
 use super::image::{self, Image};
-use super::process::Child;
+use super::network::{ContainerNetwork, PrivateNetwork};
+use super::process::{Child, Parts};
 use super::program::Program;
 use super::reaper::ContainerReaper;
 use super::shell::Shell;
@@ -84,13 +86,15 @@ impl Podman {
         self.program.host.describe(&self.program.caller)
     }
 
-    /// Starts `container`. Events go to `events` until [`Event::Ended`](crate::Event::Ended).
+    /// Starts `container`, whose connections are continued elsewhere as `handover` says. Events go to
+    /// `events` until [`Event::Ended`](crate::Event::Ended).
     ///
     /// # Errors
     /// Fails if the host is in the way.
     pub fn start(
         &self,
         container: &Container,
+        handover: Option<Handover>,
         events: EventSender,
     ) -> Result<Box<dyn Running>, ContainerError> {
         let name = unique_name();
@@ -98,6 +102,14 @@ impl Podman {
         let reaper =
             ContainerReaper::watch(&self.program.caller, &self.program.host, &name, &folder)
                 .map_err(io_error("start the process that cleans up the container"))?;
+        let network = match &container.network {
+            ContainerNetwork::Private(policy) => {
+                let policy = policy.clone();
+                let network = PrivateNetwork::listen(&folder, policy, handover, events.clone());
+                Some(network.map_err(io_error("start the network of the container"))?)
+            }
+            ContainerNetwork::None | ContainerNetwork::Podman => None,
+        };
         // A folder that the user shares there comes first: podman refuses two mounts at one place.
         let wanted = self.program.host.mode == Mode::Rootful
             && shared(&container.mounts).all(|(_, mount)| mount.place != Path::new(CACHE));
@@ -123,8 +135,18 @@ impl Podman {
         let shell = container
             .shell
             .then(|| Shell::new(&self.program.caller, &self.program.host, &name));
-        let child = Child::spawn(command, reaper, held, published, shell, events)
-            .map_err(io_error("start podman"))?;
+        let child = Child::spawn(
+            command,
+            Parts {
+                reaper,
+                network,
+                cache: held,
+                published,
+                shell,
+            },
+            events,
+        )
+        .map_err(io_error("start podman"))?;
         Ok(Box::new(child))
     }
 }

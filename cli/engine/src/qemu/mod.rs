@@ -173,10 +173,13 @@ fn host(action: &str) -> impl FnOnce(io::Error) -> StartError + use<> {
 /// The kernel, unpacked where QEMU can boot it like that.
 fn open_kernel(machine: &Machine) -> Result<File, StartError> {
     let path = &machine.kernel;
-    let opened = if machine.unpack_kernel && machine.arch == Arch::X86_64 {
-        kernel::open_for_qemu(path, &machine.kernel_sha256)
-    } else {
-        File::open(path)
+    let opened = match machine.arch {
+        Arch::X86_64 if machine.unpack_kernel => {
+            kernel::open_for_qemu(path, &machine.kernel_sha256)
+        }
+        // Of those that are packed in an EFI program, QEMU knows only some.
+        Arch::Aarch64 => kernel::open(path, &machine.kernel_sha256).map(|opened| opened.file),
+        _ => File::open(path),
     };
     opened.map_err(host(&format!("open the kernel {}", path.display())))
 }

@@ -1,14 +1,15 @@
 //! A connection, and what all connections have in common.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use boxbuild_jail::Channel;
 
-use crate::message::Moved;
+use crate::message::{ABSENCES, FromCache, LONGEST_ADDRESS, Moved};
 use crate::names::Names;
 use crate::store::Store;
 
@@ -24,9 +25,33 @@ pub(crate) struct Shared {
     pub(crate) parent: Channel,
     /// To the network, which hands connections over.
     pub(crate) network: Channel,
+    pub(crate) absences: Absences,
+    /// Proxies of the user's: name or address, and port.
+    pub(crate) proxies: Vec<String>,
 }
 
+/// Addresses that the parent was told to be missing.
+#[derive(Debug, Default)]
+pub(crate) struct Absences(Mutex<HashSet<String>>);
+
 impl Shared {
+    /// Tells the parent, once, that a file is not kept.
+    pub(super) fn absent(&self, address: &str) {
+        let address: String = address.chars().take(LONGEST_ADDRESS).collect();
+        let mut told = self
+            .absences
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if told.len() < ABSENCES && told.insert(address.clone()) {
+            let message = serde_json::to_vec(&FromCache::Absent(address));
+            if let Ok(message) = message {
+                // An error means that the parent is gone, and this process with it.
+                let _ = self.parent.send(&message, &[]);
+            }
+        }
+    }
+
     /// Has the network reset a connection, whose stream is closed after that.
     pub(crate) fn reset(&self, id: u64) {
         // If there is no room, its end is taken for an orderly one.
@@ -94,6 +119,23 @@ impl Flow {
             peer,
             shared,
         })
+    }
+
+    /// One to a server that is said to be `peer`, over any kind of stream.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn to(
+        peer: SocketAddr,
+        guest: UnixStream,
+        server: std::os::fd::OwnedFd,
+        shared: Arc<Shared>,
+    ) -> Flow {
+        Flow {
+            id: 0,
+            guest,
+            server: server.into(),
+            peer,
+            shared,
+        }
     }
 }
 

@@ -11,10 +11,11 @@ use http_cache_semantics::BeforeRequest;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
 
-use super::answer::{self, Wanted, field};
+use super::answer::field;
 use super::connection::{Broken, CHUNK, Flow, guest, server};
 use super::output::Output;
 use super::reader::{self, Job, Keep, Piece};
+use super::serve::{self, Next};
 use super::tunnel;
 use crate::http::request::Request;
 use crate::http::{Field, LONGEST_HEAD, Parsed, values};
@@ -55,13 +56,6 @@ enum Pending {
     Stored(Box<Stored>, Request),
     Fetched(Receiver<Piece>, Request, usize),
     Followed(Waiting, Request),
-}
-
-/// Whether the connection goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    GoesOn,
-    Ends,
 }
 
 /// How what is kept can be used.
@@ -268,6 +262,10 @@ impl<'f> Conversation<'f> {
         let shared = &flow.shared;
         // To a proxy: it is the proxy that answers.
         let to_proxy = !request.target.starts_with('/');
+        let is_users = |proxy: &String| shared.names.are_of(&shared.parent, proxy, flow.peer);
+        if to_proxy && shared.proxies.iter().any(is_users) {
+            return Key::new(Server::Proxied(&request.host), &request.target);
+        }
         let named = match &mut self.host {
             Some((_, true)) => true,
             Some((host, known)) if !to_proxy => {
@@ -398,40 +396,9 @@ impl<'f> Conversation<'f> {
         &self,
         stored: &Stored,
         request: &Request,
-        mut output: Output<'f>,
+        output: Output<'f>,
     ) -> Result<Next, Broken> {
-        let length = stored.length();
-        let same = values(&request.fields, "if-range").all(|word| answer::is_same(word, stored));
-        let range = request.range().filter(|_| same && !output.is_resumed());
-        let mut more = vec![field("Age", &stored.age())];
-        if request.closes {
-            more.push(field("Connection", &"close"));
-        }
-        let (status, start, end) = match range.map(|range| answer::wanted(range, length)) {
-            None | Some(Wanted::All) => ("200 OK", 0, length),
-            Some(Wanted::Part(part)) => {
-                let bytes = format!("bytes {}-{}/{length}", part.start, part.end - 1);
-                more.push(field("Content-Range", &bytes));
-                ("206 Partial Content", part.start, part.end)
-            }
-            Some(Wanted::Unsatisfiable) => {
-                more.push(field("Content-Range", &format!("bytes */{length}")));
-                ("416 Range Not Satisfiable", 0, 0)
-            }
-        };
-        if !output.is_resumed() {
-            output.raw(&answer::head(status, stored.fields(), &more, end - start))?;
-        }
-        let written = output.file(&stored.body, start, end)?;
-        self.flow.shared.counters.cached(written as usize);
-        if written < end - start {
-            return Err(Broken::Server);
-        }
-        Ok(if request.closes {
-            Next::Ends
-        } else {
-            Next::GoesOn
-        })
+        serve::serve(stored, request, output, &self.flow.shared.counters)
     }
 
     /// How what is kept can be used for a request.

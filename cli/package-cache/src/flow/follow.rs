@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::answer;
 use super::connection::Broken;
-use super::conversation::{Conversation, Next};
+use super::conversation::Conversation;
 use super::output::Output;
+use super::serve::Next;
 use crate::http::request::Request;
 use crate::store::{Announced, Waiting};
 

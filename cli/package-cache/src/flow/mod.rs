@@ -9,9 +9,11 @@ mod answer;
 mod connection;
 mod conversation;
 mod follow;
+pub(crate) mod offline;
 mod output;
 mod progress;
 mod reader;
+mod serve;
 mod tunnel;
 
 use std::time::Duration;
@@ -19,7 +21,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use connection::Broken;
-pub(crate) use connection::{Counters, Flow, Shared};
+pub(crate) use connection::{Absences, Counters, Flow, Shared};
 use conversation::Conversation;
 
 impl Flow {

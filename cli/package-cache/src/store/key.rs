@@ -20,6 +20,8 @@ pub(crate) struct Key {
 pub(crate) enum Server<'a> {
     /// One that has this name and port, by the host's name servers.
     Named(&'a str),
+    /// One that a proxy of the user's has asked under this name.
+    Proxied(&'a str),
     /// Some server at this address that was called so.
     At(SocketAddr, &'a str),
 }
@@ -29,6 +31,7 @@ impl Key {
         // A host and a target have no space.
         let server = match server {
             Server::Named(host) => format!("named {host}"),
+            Server::Proxied(host) => format!("proxied {host}"),
             Server::At(address, host) => format!("at {address} {host}"),
         };
         let text = format!("{server} {target}");
@@ -73,6 +76,7 @@ mod tests {
             Key::new(Server::Named(host), "/a"),
             Key::new(Server::At(evil, host), "/a"),
             Key::new(Server::At("192.0.2.1:80".parse().unwrap(), host), "/a"),
+            Key::new(Server::Proxied(host), "/a"),
             Key::new(Server::Named(host), "/b"),
             Key::new(Server::Named("other.example.org"), "/a"),
         ];

@@ -1,9 +1,11 @@
 //! The processes of several builds are killed while the cache fills.
 
 use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::apt;
 use crate::mirror::{Mirror, body};
 use crate::network::{Network, answer};
 
@@ -30,12 +32,11 @@ fn path(number: u64) -> String {
 
 /// Fetches packages until its process is killed. Returns how many came whole. A byte that is wrong fails the
 /// test, also of an answer that is not whole.
-fn build(network: &Network, mirror: &Mirror) -> usize {
+fn build(network: &Network, mirror: &Mirror, host: &str) -> usize {
     let mut whole = 0;
     loop {
         let path = path(random(PACKAGES as u64));
         let mut stream = network.connect(mirror.address);
-        let host = format!("deb.example:{}", mirror.address.port());
         let sent = write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         let Ok(got) = sent.and_then(|()| answer(&mut stream)) else {
             return whole;
@@ -51,6 +52,9 @@ pub fn random_kills() {
     let kills = kills.map_or(KILLS, |kills| kills.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let mirror = Mirror::slow(Duration::from_micros(300));
+    // What the real apt connects to in the end, so that it asks for the same.
+    let front = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let host = front.local_addr().unwrap().to_string();
     let (mut whole, mut round) = (0, 0);
     let start = Instant::now();
     while round < kills {
@@ -68,8 +72,8 @@ pub fn random_kills() {
         let builds: Vec<_> = networks
             .iter()
             .map(|network| {
-                let (network, mirror) = (Arc::clone(network), mirror.clone());
-                std::thread::spawn(move || build(&network, &mirror))
+                let (network, mirror, host) = (Arc::clone(network), mirror.clone(), host.clone());
+                std::thread::spawn(move || build(&network, &mirror, &host))
             })
             .collect();
         for network in &networks {
@@ -88,7 +92,9 @@ pub fn random_kills() {
     for number in 0..PACKAGES as u64 {
         let path = path(number);
         let before = mirror.sent(&path);
-        let got = network.get(mirror.address, &path);
+        let mut stream = network.connect(mirror.address);
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+        let got = answer(&mut stream).unwrap();
         assert!(got.body == body(&path), "{path}: wrong bytes");
         kept += usize::from(mirror.sent(&path) == before);
     }
@@ -97,4 +103,10 @@ pub fn random_kills() {
         start.elapsed()
     );
     assert!(whole > 0);
+    // Lists are those of its own.
+    let packages = (0..PACKAGES as u64).map(path);
+    let packages: Vec<String> = packages
+        .filter(|path| !path.starts_with("/dists"))
+        .collect();
+    apt::judge(network, &mirror, front, &packages);
 }

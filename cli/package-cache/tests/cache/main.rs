@@ -11,10 +11,12 @@
     reason = "a test"
 )]
 
+mod apt;
 mod kept;
 mod kills;
 mod mirror;
 mod network;
+mod offline;
 mod passed;
 mod trust;
 
@@ -84,6 +86,22 @@ const TESTS: &[(&str, fn())] = &[
         trust::wrong_hash,
     ),
     ("its_folder_is_private", trust::folder),
+    (
+        "offline_what_is_kept_answers_whatever_its_age",
+        offline::kept,
+    ),
+    (
+        "offline_what_is_not_kept_is_named_and_not_waited_for",
+        offline::absent,
+    ),
+    (
+        "offline_what_a_proxy_of_the_users_has_fetched_answers",
+        offline::proxied,
+    ),
+    (
+        "offline_only_names_that_are_allowed_are_answered",
+        offline::names,
+    ),
     ("random_kills_leave_no_wrong_byte", kills::random_kills),
 ];
 

@@ -1,6 +1,6 @@
 //! A mirror on the loopback. What a path begins with says how it is served.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,6 +24,8 @@ struct State {
     confirmed: AtomicUsize,
     /// Bodies that are not made from their path.
     bodies: Mutex<HashMap<String, Vec<u8>>>,
+    /// Paths where nothing is.
+    lacks: Mutex<HashSet<String>>,
     /// Pause after each 16 KiB.
     pause: Duration,
 }
@@ -68,6 +70,10 @@ impl Mirror {
 
     pub fn confirmed(&self) -> usize {
         self.state.confirmed.load(Ordering::SeqCst)
+    }
+
+    pub fn lack(&self, path: &str) {
+        self.state.lacks.lock().unwrap().insert(path.to_owned());
     }
 
     pub fn set(&self, path: &str, body: &[u8]) {
@@ -149,6 +155,10 @@ fn answer(
     fields: &HashMap<String, String>,
     sent: &[u8],
 ) -> std::io::Result<bool> {
+    if state.lacks.lock().unwrap().contains(path) {
+        stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
+        return Ok(false);
+    }
     let set = state.bodies.lock().unwrap().get(path).cloned();
     let body = match (set, fields.get("x-forwarded-host")) {
         (_, Some(host)) => format!("for {host}").into_bytes(),

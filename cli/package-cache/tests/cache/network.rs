@@ -35,14 +35,37 @@ impl Network {
     }
 
     pub fn with(folder: &Path, limit: u64) -> Network {
+        Network::behind(folder, limit, &[])
+    }
+
+    /// One with these proxies.
+    pub fn behind(folder: &Path, limit: u64, proxies: &[SocketAddr]) -> Network {
         // `deb.example` is 127.0.0.1, whatever a server there says.
-        let lookup =
-            |name: &str, ip: IpAddr| name == "deb.example" && ip.to_string() == "127.0.0.1";
+        Network::of(folder, limit, (false, proxies), |name, ip| {
+            name == "deb.example" && ip.to_string() == "127.0.0.1"
+        })
+    }
+
+    /// One where no server is reached.
+    pub fn offline(folder: &Path) -> Network {
+        Network::of(folder, 1 << 30, (true, &[]), |name, _| {
+            name == "deb.example"
+        })
+    }
+
+    fn of(
+        folder: &Path,
+        limit: u64,
+        (offline, proxies): (bool, &[SocketAddr]),
+        lookup: impl Fn(&str, IpAddr) -> bool + Send + 'static,
+    ) -> Network {
         let config = CacheConfig {
             program: Program::this(),
             folder: folder.to_owned(),
             limit,
             lookup: Box::new(lookup),
+            offline,
+            proxies: proxies.iter().map(SocketAddr::to_string).collect(),
         };
         let (cache, channel) = PackageCache::start(config).unwrap();
         Network {
@@ -62,6 +85,26 @@ impl Network {
             .send(&number.to_le_bytes(), &[server.as_fd(), theirs.as_fd()]);
         // The process may be killed by the test: the connection is gone then.
         let _ = sent;
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
+        ours
+    }
+
+    /// Connects to `to` for a program that has connected to the test, and hands both over.
+    pub fn lead(&self, program: &TcpStream, to: SocketAddr) {
+        let server = TcpStream::connect(to).unwrap();
+        let number = self.last.fetch_add(1, Ordering::SeqCst);
+        self.channel
+            .send(&number.to_le_bytes(), &[server.as_fd(), program.as_fd()])
+            .unwrap();
+    }
+
+    /// Hands over a connection that has no server.
+    pub fn connect_nowhere(&self) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let number = self.last.fetch_add(1, Ordering::SeqCst);
+        self.channel
+            .send(&number.to_le_bytes(), &[theirs.as_fd()])
+            .unwrap();
         ours.set_read_timeout(Some(PATIENCE)).unwrap();
         ours
     }

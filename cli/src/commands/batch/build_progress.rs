@@ -90,6 +90,7 @@ mod tests {
             phases: Vec::new(),
             peak_memory_bytes: None,
             packages: None,
+            not_in_cache: Vec::new(),
         }));
         take(&note("after"));
         assert_eq!(progress.reason.as_deref(), Some("the build failed"));

@@ -275,6 +275,7 @@ mod tests {
             phases: Vec::new(),
             peak_memory_bytes: None,
             packages: None,
+            not_in_cache: Vec::new(),
         })
     }
 

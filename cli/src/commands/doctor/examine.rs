@@ -4,6 +4,7 @@ use std::path::Path;
 
 use boxbuild_boxes::source::debian;
 use boxbuild_boxes::store::{Store, StoreError};
+use boxbuild_core::boot::boxinit_is_missing;
 use boxbuild_core::failed_builds::scratch;
 use boxbuild_engine::{Unusable, podman};
 use boxbuild_host::arch::Arch;
@@ -20,7 +21,7 @@ const NEEDED_SPACE: u64 = 8 << 30;
 
 /// How to get a box.
 const CREATE: &str = "create one with: boxbuild box create debian --from debian:trixie\nor fetch a \
-     published one with: boxbuild box pull leap";
+     published one with: boxbuild box pull universal";
 
 /// Checks all requirements.
 pub(super) fn examine() -> Vec<Finding> {
@@ -225,6 +226,9 @@ fn boxes(store: &Store) -> State {
                 if foreign && engines.iter().all(|engine| engine.probe(arch).is_err()) {
                     bad.push(format!("{name}: no engine runs boxes of {arch}"));
                 } else {
+                    if let Some(why) = boxinit_is_missing(arch) {
+                        bad.push(format!("{name} boots more slowly: {why}"));
+                    }
                     good.push(name);
                 }
             }

@@ -3,6 +3,7 @@
 mod boxroot;
 mod build;
 mod checkpoint;
+mod container_network;
 mod control;
 mod drivers;
 mod environment;
@@ -36,6 +37,7 @@ use control::Control;
 use error::{GuestError, failed};
 use process::Supervisor;
 
+pub(crate) use container_network::connect;
 pub(crate) use load::modprobe;
 
 /// Runs the guest and powers the machine off. Does not return.

@@ -15,7 +15,7 @@ use super::system;
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 const MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 const RESOLVER: &str = "nameserver 10.0.2.3\n";
 
 /// The interface's name in the published boxes.
@@ -26,14 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Brings up the loopback and the interface.
 pub(super) fn configure() -> Result<(), GuestError> {
-    let socket = socket(
-        AddressFamily::Inet,
-        SockType::Datagram,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .map_err(failed("make a socket"))?;
-    let network = Network { socket };
+    let network = Network::open().map_err(failed("make a socket"))?;
     network.up("lo").map_err(failed("bring up the loopback"))?;
     let name = wait_for_interface()?;
     let steps = || -> io::Result<()> {
@@ -42,10 +35,7 @@ pub(super) fn configure() -> Result<(), GuestError> {
         } else {
             &name
         };
-        network.set_address(name, libc::SIOCSIFADDR, ADDRESS)?;
-        network.set_address(name, libc::SIOCSIFNETMASK, MASK)?;
-        network.up(name)?;
-        network.add_default_route(GATEWAY)
+        network.configure(name)
     };
     steps().map_err(failed(format_args!(
         "configure the network interface {name}"
@@ -80,11 +70,38 @@ fn wait_for_interface() -> Result<String, GuestError> {
 }
 
 /// Configures interfaces through the ioctls of netdevice(7).
-struct Network {
+pub(super) struct Network {
     socket: OwnedFd,
 }
 
 impl Network {
+    pub(super) fn open() -> io::Result<Network> {
+        let kind = (AddressFamily::Inet, SockType::Datagram);
+        let socket = socket(kind.0, kind.1, SockFlag::SOCK_CLOEXEC, None)?;
+        Ok(Network { socket })
+    }
+
+    /// Gives an interface the addresses of the guest, and brings it up.
+    pub(super) fn configure(&self, name: &str) -> io::Result<()> {
+        self.set_address(name, libc::SIOCSIFADDR, ADDRESS)?;
+        self.set_address(name, libc::SIOCSIFNETMASK, MASK)?;
+        self.up(name)?;
+        self.add_default_route(GATEWAY)
+    }
+
+    /// Sets the hardware address of an interface that is not up.
+    pub(super) fn set_hardware_address(&self, name: &str, value: [u8; 6]) -> io::Result<()> {
+        let mut request = request(name)?;
+        // SAFETY: all fields are numbers, for which zeros are valid.
+        let mut address: libc::sockaddr = unsafe { std::mem::zeroed() };
+        address.sa_family = libc::ARPHRD_ETHER;
+        for (to, from) in address.sa_data.iter_mut().zip(value) {
+            *to = from as c_char;
+        }
+        request.ifr_ifru.ifru_hwaddr = address;
+        self.call(libc::SIOCSIFHWADDR as _, &mut request)
+    }
+
     fn call<T>(&self, request: libc::Ioctl, argument: &mut T) -> io::Result<()> {
         // SAFETY: each caller passes the structure that the request reads and writes
         // (netdevice(7), rtnetlink's `struct rtentry`).
@@ -96,7 +113,7 @@ impl Network {
         }
     }
 
-    fn up(&self, name: &str) -> io::Result<()> {
+    pub(super) fn up(&self, name: &str) -> io::Result<()> {
         let mut request = request(name)?;
         self.call(libc::SIOCGIFFLAGS as _, &mut request)?;
         // SAFETY: the request before has filled in the flags.
@@ -129,7 +146,7 @@ impl Network {
     }
 }
 
-fn request(name: &str) -> io::Result<libc::ifreq> {
+pub(super) fn request(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: all fields are numbers and pointers, for which zeros are valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     request.ifr_name = name_field(name)?;

@@ -13,6 +13,7 @@ use super::asker::Asker;
 use super::message::{NoQuestion, Question, Response, code};
 use super::servers::Servers;
 use super::upstream::{Received, Sent, Upstream};
+use crate::net::addresses::ABSENT;
 use crate::net::datagram;
 use crate::net::egress::Egress;
 use crate::net::host_network::HostNetwork;
@@ -390,6 +391,9 @@ impl Waiting {
 
 /// The answer that needs no name server, if there is one.
 fn local(question: &Question, around: &mut Surroundings<'_>) -> Option<Vec<u8>> {
+    if around.egress.offline {
+        return Some(without_servers(question, around.egress));
+    }
     let Some(name) = question.name.as_deref() else {
         // Such a name is nothing that `--allow` takes.
         let closed = around.egress.names.is_some();
@@ -425,6 +429,19 @@ fn local(question: &Question, around: &mut Surroundings<'_>) -> Option<Vec<u8>> 
     around.egress.learn([name, name], &ips);
     let addresses: Vec<(IpAddr, u32)> = ips.iter().map(|ip| (*ip, SECONDS)).collect();
     Some(question.answer(code::NO_ERROR, &addresses))
+}
+
+/// Answers where nothing leaves the host: every name that may be asked for has one address.
+fn without_servers(question: &Question, egress: &mut Egress) -> Vec<u8> {
+    let name = question.name.as_deref();
+    let Some(name) = name.filter(|name| egress.may_ask([name, name])) else {
+        return question.answer(code::NO_SUCH_NAME, &[]);
+    };
+    if !question.is_for_addresses() || !question.is_for(ABSENT.into()) {
+        return question.answer(code::NO_ERROR, &[]);
+    }
+    egress.learn([name, name], &[ABSENT.into()]);
+    question.answer(code::NO_ERROR, &[(ABSENT.into(), SECONDS)])
 }
 
 /// The names that are looked up for a question, in their order, as the C library has it

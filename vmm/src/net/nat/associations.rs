@@ -27,7 +27,7 @@ impl Nat {
                 let ends = (guest, remote);
                 return self.with_relay(|relay, around| relay.question(ends, message, around));
             }
-            Destination::Unreachable => {
+            Destination::Absent | Destination::Unreachable => {
                 // What is sent to groups has no receiver here, and is not an error.
                 if is_ours(to) {
                     self.reply(Some(icmp::unreachable(remote, guest, packet)));

@@ -60,9 +60,10 @@ impl Nat {
     pub(super) fn open(&mut self, guest: SocketAddr, remote: SocketAddr, segment: &TcpRepr<'_>) {
         let host = match self.egress.destination(remote) {
             Destination::Host(host) => host,
+            Destination::Absent => return self.open_elsewhere(guest, remote, segment),
             // Over TCP, a question would have to be put together from segments to be looked at. Answers
             // of a hermetic network fit a datagram.
-            Destination::NameServer if self.egress.names.is_some() => {
+            Destination::NameServer if self.egress.names.is_some() || self.egress.offline => {
                 return self.refuse(guest, remote, segment);
             }
             Destination::NameServer => self.with_relay(|relay, around| relay.server(around)),
@@ -89,6 +90,37 @@ impl Nat {
             }
             Err(error) => {
                 log::debug!("no connection to {host}: {error}");
+                self.refuse(guest, remote, segment);
+            }
+        }
+    }
+
+    /// Has another process be the peer, where no server is reached.
+    fn open_elsewhere(&mut self, guest: SocketAddr, remote: SocketAddr, segment: &TcpRepr<'_>) {
+        let mut first = [0; 4];
+        let id = self.last + 1;
+        let is_for = |handover: &HandoverState| handover.is_for(remote.port());
+        let stream = if self.handover.as_ref().is_some_and(is_for)
+            && self.has_place()
+            && crate::random(&mut first).is_ok()
+        {
+            let handover = self.handover.as_mut();
+            handover.and_then(|handover| handover.offer(id, None))
+        } else {
+            None
+        };
+        let Some(stream) = stream else {
+            return self.refuse(guest, remote, segment);
+        };
+        let ends = Ends { guest, remote };
+        let connection = Connection::elsewhere(ends, stream, segment, u32::from_ne_bytes(first));
+        let key = (PROTOCOL_TCP, guest, remote);
+        match self.insert(connection, key) {
+            Ok(id) => self.with(id, Connection::exchange),
+            Err(_) => {
+                if let Some(handover) = &mut self.handover {
+                    handover.closed(id);
+                }
                 self.refuse(guest, remote, segment);
             }
         }
@@ -263,7 +295,7 @@ impl Nat {
         if !handover.is_for(remote.port()) || !connection.may_be_handed_over() {
             return;
         }
-        let Some(stream) = handover.offer(id, connection.fd()) else {
+        let Some(stream) = handover.offer(id, Some(connection.fd())) else {
             return;
         };
         // The socket is open in the other process, so that it would be watched on.

@@ -113,6 +113,58 @@ fn without_the_other_process_connections_go_on_as_ever() {
     both_ways(&mut guest, (GATEWAY, port).into(), listener, 1 << 20);
 }
 
+/// A connection that is handed over without a socket: what the other process says is all there is.
+#[test]
+fn offline_another_process_is_every_server_and_nothing_else_is_reached() {
+    let (ours, channel) = Channel::pair().unwrap();
+    let config = NetworkConfig {
+        policy: Policy {
+            offline: true,
+            ..Policy::default()
+        },
+        handover: Some(Handover {
+            channel: ours,
+            ports: vec![80],
+        }),
+        ..NetworkConfig::default()
+    };
+    let mut guest = Guest::new(config, false);
+    let server: SocketAddr = "203.0.113.9:80".parse().unwrap();
+    let handle = guest.connect(server, 40000);
+    guest.until("the connection", |guest| guest.socket(handle).may_send());
+    let message = channel
+        .receive_descriptors(Some(PATIENCE))
+        .unwrap()
+        .unwrap();
+    let [stream]: [_; 1] = message.descriptors.try_into().unwrap();
+    let mut stream = UnixStream::from(stream);
+    stream.set_nonblocking(false).unwrap();
+    guest.socket(handle).send_slice(b"GET").unwrap();
+    let mut got = [0; 3];
+    guest.turn();
+    stream.read_exact(&mut got).unwrap();
+    stream.write_all(b"404").unwrap();
+    let mut answer = Vec::new();
+    guest.until("the answer", |guest| {
+        let _ = guest.socket(handle).recv(|bytes| {
+            answer.extend_from_slice(bytes);
+            (bytes.len(), ())
+        });
+        answer.len() == 3
+    });
+    assert_eq!((&got, &answer[..]), (b"GET", &b"404"[..]));
+    // Other ports are closed at once.
+    let handle = guest.connect("203.0.113.9:443".parse().unwrap(), 40001);
+    guest.until("the reset", |guest| {
+        guest.socket(handle).state() == State::Closed
+    });
+    drop((stream, channel));
+    let handle = guest.connect(server, 40002);
+    guest.until("the reset", |guest| {
+        guest.socket(handle).state() == State::Closed
+    });
+}
+
 /// What does not read its channel gets no more than what fits there.
 #[test]
 fn a_process_that_takes_nothing_holds_nothing_up() {
