@@ -177,14 +177,19 @@ impl Programs {
         } else {
             "release"
         };
-        let one = |words: &str| {
+        // Cargo names other programs as well, which tests could run.
+        let one = |words: &str, name: &str| {
             let words: Vec<&str> = words.split(' ').chain(["--profile", profile]).collect();
-            let program = cross::cargo(&arch, &words)?.pop();
-            program.ok_or_else(|| String::from("cargo names no program"))
+            let is_it = |program: &PathBuf| {
+                let file = program.file_name().unwrap_or_default();
+                file.to_string_lossy().split('-').next() == Some(name)
+            };
+            let program = cross::cargo(&arch, &words)?.into_iter().find(is_it);
+            program.ok_or_else(|| format!("cargo names no program {name}"))
         };
         Ok(Programs {
-            tests: one("test --no-run --package boxbuild-tests --test e2e")?,
-            boxbuild: one("build --package boxbuild")?,
+            tests: one("test --no-run --package boxbuild-tests --test e2e", "e2e")?,
+            boxbuild: one("build --package boxbuild", "boxbuild")?,
             foreign: Some(arch),
         })
     }
