@@ -194,6 +194,9 @@ mod tests {
     impl Drop for Killed {
         fn drop(&mut self) {
             let _ = kill(self.0, Signal::SIGKILL);
+            // The next test would find it. What has ended and is not waited for has no command line.
+            let folder = Path::new("/proc").join(self.0.to_string());
+            assert_none(|| jailed_by(&folder).iter().map(i32::to_string).collect());
         }
     }
 

@@ -36,7 +36,8 @@ kiwi (kiwi/xml_description.py) has jing say where a description does not obey th
 there is none, this module has kiwi say it in its log, with the line.
 
 kiwi 11 (kiwi/runtime_config.py) takes sections of its settings (/etc/kiwi.yml) as mappings and fails on the lists of
-one setting each that they are before, and kiwi 10 fails on mappings. This module has both read.
+one setting each that they are before, and kiwi 10 fails on mappings. This module has both read, and media marked with
+what the box has.
 
 A build that is to be reproducible gets archives without the times of files that are none of theirs.
 
@@ -512,6 +513,13 @@ def as_mapping(section):
     return {name: value for one in reversed(section) for name, value in one.items()}
 
 
+def media_tag_tool():
+    """What marks media where nothing is set: kiwi's own default is checkmedia, which Debian does not have."""
+    import shutil
+
+    return None if shutil.which("tagmedia") or not shutil.which("implantisomd5") else "isomd5sum"
+
+
 def patch_settings(module):
     """Has kiwi read settings of newer and older form."""
     kind = getattr(module, "RuntimeConfig", None)
@@ -523,8 +531,12 @@ def patch_settings(module):
         settings = getattr(module, "RUNTIME_CONFIG", None)
         section = as_mapping(settings.get(element)) if isinstance(settings, dict) else None
         if isinstance(section, dict):
-            return section.get(attribute)
-        return original(self, element, attribute)
+            found = section.get(attribute)
+        else:
+            found = original(self, element, attribute)
+        if found is None and (element, attribute) == ("iso", "media_tag_tool"):
+            return media_tag_tool()
+        return found
 
     kind._get_attribute = get_attribute
     merge = getattr(kind, "_merge", None)

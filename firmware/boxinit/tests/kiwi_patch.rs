@@ -389,7 +389,8 @@ fn an_attribute_of_the_command_line_means_what_it_does_in_a_description() {
     );
 }
 
-/// A medium with `mediacheck` failed at its end: the box's own settings were of the form before kiwi 11.
+/// A medium with `mediacheck` could not be built: the box's own settings were of the form before kiwi 11, and those
+/// of a description took their place.
 #[test]
 fn settings_of_newer_and_older_form_are_read() {
     if !has_python("settings_of_newer_and_older_form_are_read") {
@@ -401,8 +402,12 @@ fn settings_of_newer_and_older_form_are_read() {
         "/tests/kiwi_patch/settings_like.py"
     );
     let patch = folder.python().join(FILE);
-    let found: Vec<serde_json::Value> =
+    let mut found: Vec<serde_json::Value> =
         serde_json::from_str(&run(None, &[script.as_ref(), patch.as_os_str()])).expect("JSON");
+    assert_eq!(
+        found.remove(0),
+        serde_json::json!([null, "isomd5sum", null])
+    );
     let lists = serde_json::json!(["isomd5sum", "-1", null, null]);
     let mappings = serde_json::json!(["isomd5sum", null, false, null]);
     assert_eq!(found[0], lists);

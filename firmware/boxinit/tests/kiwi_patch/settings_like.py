@@ -5,8 +5,10 @@
 Prints what settings of both forms are, by the kiwi of each, unpatched and patched.
 """
 import json
+import os
 import runpy
 import sys
+import tempfile
 import types
 
 LISTS = {"iso": [{"media_tag_tool": "isomd5sum"}, {"media_tag_tool": "other"}], "xz": [{"options": "-1"}]}
@@ -65,12 +67,17 @@ def asked(kind, settings, patched):
     return found
 
 
-print(
-    json.dumps(
-        [
-            asked(kind, settings, patched)
-            for patched in (False, True)
-            for kind, settings in [(kiwi_10, LISTS), (kiwi_10, MAPPINGS), (kiwi_11, LISTS), (kiwi_11, MAPPINGS)]
-        ]
-    )
-)
+def media_tag_tool(*programs):
+    """What marks media in a box with these programs and no setting."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in programs:
+            with open(os.path.join(folder, name), "w") as program:
+                os.fchmod(program.fileno(), 0o755)
+        os.environ["PATH"] = folder
+        return asked(kiwi_11, {"xz": {"options": "-1"}}, True)[0]
+
+
+forms = [(kiwi_10, LISTS), (kiwi_10, MAPPINGS), (kiwi_11, LISTS), (kiwi_11, MAPPINGS)]
+found = [asked(kind, settings, patched) for patched in (False, True) for kind, settings in forms]
+marks = [media_tag_tool(), media_tag_tool("implantisomd5"), media_tag_tool("implantisomd5", "tagmedia")]
+print(json.dumps([marks] + found))
