@@ -159,7 +159,7 @@ fn not_all_goes_unasked() {
     assert_eq!(names(&sandbox.store().join(".builds")), ["small-2"]);
     let cached = prune(&["--cache"]);
     assert!(
-        cached.stdout.contains("cache  kernels") && cached.stdout.contains("1 item removed"),
+        cached.stdout.contains("cache  kernels") && cached.stdout.contains("1 file removed"),
         "{cached:?}"
     );
     assert_eq!(names(&cache), [] as [&str; 0]);
