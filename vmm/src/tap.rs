@@ -10,7 +10,6 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::net::{CurrentNetwork, LARGEST_FRAME, Nat, NetworkConfig, NetworkError, Offloads};
-use crate::threads::stream_filter;
+use crate::threads::{run_network, stream_filter};
 use crate::virtio::net::{HEADER, header};
 
 /// Name of its thread.
@@ -133,14 +132,9 @@ struct Link {
 impl Link {
     /// Locks the calling thread with `filter`, and serves.
     fn serve(mut self, filter: Option<&Filter>) {
-        let locked = filter.map_or(Ok(()), |filter| filter.install(THREAD));
-        let locked = locked.map_err(io::Error::other);
-        // Nothing sees what is half done: it is dropped, and with it the container's link.
-        match catch_unwind(AssertUnwindSafe(|| locked.and_then(|()| self.run()))) {
-            Ok(Ok(())) => {}
-            // The kernel says so when the container and its interface are gone.
-            Ok(Err(error)) => log::debug!("the container's network ends: {error}"),
-            Err(_) => log::error!("the network failed and is gone; the container's link is down"),
+        // The kernel says so when the container and its interface are gone.
+        if let Err(error) = run_network(THREAD, filter, || self.run()) {
+            log::debug!("the container's network ends: {error}");
         }
     }
 

@@ -313,12 +313,10 @@ fn lines(items: &[Item]) -> Vec<Line> {
             bytes: item.bytes,
             age: item.age(),
         };
-        let same = |line: &&mut Line| line.kind == "cache" && line.name == of_item.name;
-        match lines
-            .iter_mut()
-            .find(same)
-            .filter(|line| line.kind == of_item.kind)
-        {
+        let same = |line: &&mut Line| {
+            [line.kind, of_item.kind] == ["cache"; 2] && line.name == of_item.name
+        };
+        match lines.iter_mut().find(same) {
             Some(line) => {
                 line.files += 1;
                 line.bytes = line.bytes.saturating_add(of_item.bytes);

@@ -15,7 +15,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use boxinit::kiwi_patch::{FILE, PROGRAM, VARIABLE, search_path};
 
@@ -69,6 +69,19 @@ fn run(path: Option<&OsStr>, args: &[&OsStr]) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && errors.is_empty(), "{errors}");
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// Runs a script in `tests/kiwi_patch` on the patch and `args`; `plain`: it does not apply the patch.
+fn with_patch(script: &str, folder: &Folder, plain: bool, args: &[PathBuf]) -> Output {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kiwi_patch");
+    let mut command = Command::new("python3");
+    if plain {
+        command.env("PLAIN", "1");
+    }
+    command
+        .arg(scripts.join(script))
+        .arg(folder.python().join(FILE));
+    command.args(args).output().expect("Python runs")
 }
 
 fn kiwi_like(path: Option<&OsStr>, folder: &Path, args: &[&str]) -> serde_json::Value {
@@ -257,15 +270,8 @@ fn the_partitions_of_a_disk_are_called_what_the_image_is_told() {
         return;
     }
     let folder = Folder::new("disk");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kiwi_patch/disk_like.py");
     let names = |plain: bool| -> Vec<String> {
-        let mut command = Command::new("python3");
-        if plain {
-            command.env("PLAIN", "1");
-        }
-        command.arg(script).arg(folder.python().join(FILE));
-        let output = command.arg(folder.0.join("disk")).output();
-        let output = output.expect("Python runs");
+        let output = with_patch("disk_like.py", &folder, plain, &[folder.0.join("disk")]);
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice(&output.stdout).expect("JSON")
     };
@@ -292,16 +298,9 @@ fn initial_ramdisks(name: &str, plain: bool, kernels: &[&str], dracut: &str) -> 
         fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let mut command = Command::new("python3");
-    if plain {
-        command.env("PLAIN", "1");
-    }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kiwi_patch/apt_like.py");
-    command
-        .arg(script)
-        .arg(folder.python().join(FILE))
-        .arg(&root);
-    let output = command.args(kernels).output().expect("Python runs");
+    let mut args = vec![root];
+    args.extend(kernels.iter().map(PathBuf::from));
+    let output = with_patch("apt_like.py", &folder, plain, &args);
     let said = String::from_utf8(output.stdout).unwrap();
     (output.status.success(), said.replace('\n', ", "))
 }
@@ -355,17 +354,8 @@ fn an_attribute_of_the_command_line_means_what_it_does_in_a_description() {
         return;
     }
     let folder = Folder::new("type");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kiwi_patch/type_like.py");
     let values = |plain: bool| -> serde_json::Value {
-        let mut command = Command::new("python3");
-        if plain {
-            command.env("PLAIN", "1");
-        }
-        let output = command
-            .arg(script)
-            .arg(folder.python().join(FILE))
-            .output()
-            .expect("Python runs");
+        let output = with_patch("type_like.py", &folder, plain, &[]);
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice(&output.stdout).expect("JSON")
     };

@@ -7,7 +7,6 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
 
 use boxbuild_jail::seccomp::Filter;
@@ -18,7 +17,7 @@ use super::config::NetworkConfig;
 use super::error::NetworkError;
 use super::host_network::CurrentNetwork;
 use super::nat::{LARGEST_FRAME, Nat};
-use crate::threads::stream_filter;
+use crate::threads::{run_network, stream_filter};
 
 /// Name of its thread.
 const THREAD: &str = "net";
@@ -119,13 +118,8 @@ struct Link {
 impl Link {
     /// Locks the calling thread with `filter`, and serves.
     fn serve(mut self, filter: Option<&Filter>) {
-        let locked = filter.map_or(Ok(()), |filter| filter.install(THREAD));
-        let locked = locked.map_err(io::Error::other);
-        // Nothing sees what is half done: it is dropped, and with it the machine's link.
-        match catch_unwind(AssertUnwindSafe(|| locked.and_then(|()| self.run()))) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => log::warn!("the network ends: {error}"),
-            Err(_) => log::error!("the network failed and is gone; the guest's link is down"),
+        if let Err(error) = run_network(THREAD, filter, || self.run()) {
+            log::warn!("the network ends: {error}");
         }
         let _ = self.stream.shutdown(Shutdown::Both);
     }

@@ -13,4 +13,4 @@ mod stream;
 pub use calls::tables;
 pub use role::Role;
 pub use start::{Starter, Threads, ThreadsError};
-pub(crate) use stream::stream_filter;
+pub(crate) use stream::{run_network, stream_filter};

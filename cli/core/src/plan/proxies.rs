@@ -294,11 +294,9 @@ mod tests {
         let allow: Vec<Allowed> = allow.iter().map(|rule| rule.parse().unwrap()).collect();
         let connection = Connection {
             runs_as,
-            is_natted: false,
-            is_private: false,
-            offline: false,
             network,
             allow: &allow,
+            ..Connection::of_machine()
         };
         Proxies::of(variables, connection, &[])
     }
@@ -476,14 +474,7 @@ mod tests {
         ]
         .map(OsString::from);
         let variables = variables.map(|(name, value)| (name.into(), value.into()));
-        let machine = Connection {
-            runs_as: RunsAs::Machine(Boot::Fast),
-            is_natted: false,
-            is_private: false,
-            offline: false,
-            network: Network::User,
-            allow: &[],
-        };
+        let machine = Connection::of_machine();
         let guest = Proxies::of(variables.into_iter(), machine, &words);
         let list = "localhost,10.0.0.0/8,.corp.example,fd00::/8,10.1.2.3,fd00::7,10.1.2.4,10.0.2.2";
         assert_eq!(value(&guest, "no_proxy"), list);

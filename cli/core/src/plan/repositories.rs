@@ -43,6 +43,21 @@ pub(super) struct Connection<'a> {
     pub(super) allow: &'a [Allowed],
 }
 
+#[cfg(test)]
+impl Connection<'static> {
+    /// That of a machine without anything special.
+    pub(super) const fn of_machine() -> Connection<'static> {
+        Connection {
+            runs_as: RunsAs::Machine(crate::boot::Boot::Fast),
+            is_natted: false,
+            is_private: false,
+            offline: false,
+            network: Network::User,
+            allow: &[],
+        }
+    }
+}
+
 /// What the repositories of a build need.
 #[derive(Debug, Default)]
 pub(super) struct Repositories {
@@ -391,16 +406,8 @@ mod tests {
     use boxbuild_engine::podman::Mode;
 
     use super::*;
-    use crate::boot::Boot;
 
-    const MACHINE: Connection<'_> = Connection {
-        runs_as: RunsAs::Machine(Boot::Fast),
-        is_natted: false,
-        is_private: false,
-        offline: false,
-        network: Network::User,
-        allow: &[],
-    };
+    const MACHINE: Connection<'_> = Connection::of_machine();
 
     const CONTAINER: Connection<'_> = Connection {
         runs_as: RunsAs::Container(Mode::Rootless),

@@ -31,8 +31,6 @@ use crate::unusable::Unusable;
 
 /// Where a container's network interface is made.
 const DEVICE: &str = "/dev/net/tun";
-/// Longest wait for the container's word once it has connected.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the host's network is looked at.
 const TICK: u16 = 500;
 
@@ -155,7 +153,8 @@ impl Server {
             return;
         }
         let network = match self.connect(policy, handover) {
-            Ok(network) => network,
+            Ok(Some(network)) => network,
+            Ok(None) => return,
             // The container's own program says that there is no network, and ends.
             Err(error) => {
                 return self
@@ -195,15 +194,22 @@ impl Server {
         poll(&mut polled, time).is_ok_and(|ready| ready > 0)
     }
 
-    /// Takes the tap from the container, and serves it.
-    fn connect(&self, policy: Policy, handover: Option<Handover>) -> io::Result<TapNetwork> {
+    /// Takes the tap from the container, and serves it. `None` if the network is to end.
+    fn connect(
+        &self,
+        policy: Policy,
+        handover: Option<Handover>,
+    ) -> io::Result<Option<TapNetwork>> {
         let accepted = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
         // SAFETY: the kernel has just given this descriptor to us alone.
         let accepted = unsafe { OwnedFd::from_raw_fd(accepted) };
         // No other one finds it.
         fs::remove_file(place(&self.inside))?;
+        if !self.wait(&accepted) {
+            return Ok(None);
+        }
         let channel = Channel::from(accepted);
-        let message = channel.receive_descriptors(Some(PATIENCE))?;
+        let message = channel.receive_descriptors(Some(Duration::ZERO))?;
         let message = message.filter(|message| message.bytes == HELLO);
         let tap = message.and_then(|message| message.descriptors.into_iter().next());
         let tap = tap.ok_or_else(|| io::Error::other("the container sent no interface"))?;
@@ -213,7 +219,7 @@ impl Server {
             io::Error::other(format!("{error}{cause}"))
         })?;
         channel.send(READY, &[])?;
-        Ok(network)
+        Ok(Some(network))
     }
 }
 
