@@ -97,11 +97,18 @@ impl Plan {
             Network::Public => "network public",
             Network::None => "network none",
         });
-        if self.runs_as.is_container() || self.network == Network::None {
+        let has_own = self.private_network || !self.runs_as.is_container();
+        if !has_own || self.network == Network::None {
             return mode;
         }
         let mut text = format!("{mode}\nreaches      ");
-        if self.allow.is_empty() {
+        if self.offline {
+            text += if self.package_cache {
+                "the cache of packages, and no server (--offline)"
+            } else {
+                "no server (--offline)"
+            };
+        } else if self.allow.is_empty() {
             text += match self.network {
                 Network::Public => "public addresses, none of this host's or of private networks",
                 _ => "what this host reaches, but its loopback and link-local addresses",
@@ -113,8 +120,8 @@ impl Plan {
                 text += ", at public addresses";
             }
         }
-        for proxy in &self.host_proxies {
-            text += &format!("\nreaches      the proxy at {proxy} of this host");
+        for service in &self.host_proxies {
+            text += &format!("\nreaches      the service at {service} of this host");
         }
         text
     }

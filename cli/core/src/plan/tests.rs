@@ -283,6 +283,20 @@ fn what_a_network_reaches_is_shown_and_recorded() {
     let policy = limited.policy().unwrap();
     assert_eq!(policy.reach, Reach::Public);
     assert_eq!(policy.allowed.unwrap().len(), 1);
+    // It was said to reach the world.
+    for container in [None, Some(Mode::Rootless)] {
+        let offline = plan(|request| {
+            request.container = container;
+            request.fetch = Fetch::Nothing;
+        })
+        .unwrap();
+        let text = offline.describe();
+        assert!(
+            text.contains("reaches      the cache of packages, and no server"),
+            "{text}"
+        );
+        assert!(offline.policy().unwrap().offline);
+    }
     let none = plan(|request| request.network = Network::None).unwrap();
     assert_eq!(none.policy(), None);
 }
